@@ -1,0 +1,161 @@
+"""A checkpoint folder and its manifest: everything that made these weights.
+
+Light on purpose: listing and comparing checkpoints loads no framework.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from ftreg.config.base import Section
+from ftreg.config.sections import LoraConfig, RunConfig
+from ftreg.errors import UsageError
+from ftreg.store import digest, file_digest, read_json
+
+MANIFEST = "ftreg.json"
+SCHEMA_VERSION = 1
+
+
+class BaseRecord(Section):
+    """The base model that training started from."""
+
+    model: str
+    source: str
+    revision: str | None
+    digest: str
+    trust_remote_code: bool
+
+
+class DatasetRecord(Section):
+    """The rows that training saw, and their order."""
+
+    version: str
+    digest: str
+    split: str
+    split_sha256: str
+    rows: int
+    order_digest: str
+
+
+class TrainingRecord(Section):
+    """How the run went."""
+
+    seed: int
+    steps: int
+    epochs: float
+    batch_size: int
+    micro_batch_tokens: int
+    packing: bool
+    max_grad_norm: float | None
+    precision: str
+    processes: int
+    threads: int
+    examples: int
+    tokens: int
+    loss_tokens: int
+    seconds: float
+    first_loss: float
+    last_loss: float
+    best_loss: float
+    healthy: bool
+
+
+class WeightsRecord(Section):
+    """The weights' files: name to hex SHA-256, and one digest over them."""
+
+    digest: str
+    files: dict[str, str]
+
+
+class Manifest(Section):
+    """The manifest of a checkpoint, `ftreg.json`.
+
+    `identity` is the digest of everything else in it but `created`: two checkpoints with equal
+    identity were made by the same recipe in the same environment and have the same weights.
+    """
+
+    schema_version: Literal[1] = 1
+    identity: str
+    created: str
+    parent: str | None
+    weights: WeightsRecord
+    base: BaseRecord
+    dataset: DatasetRecord
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    lora: LoraConfig | None
+    training: TrainingRecord
+    environment: dict[str, Any]
+    config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder that has a manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def verify_weights(self) -> None:
+        """Check the weights' bytes against the manifest.
+
+        Raises:
+            UsageError: a file is missing or has other bytes.
+        """
+        for name, expected in self.manifest.weights.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise UsageError(f"{path}: the manifest names this weights file, but it is missing")
+            if file_digest(path) != expected:
+                raise UsageError(
+                    f"{path}: the weights are not those of the manifest (sha256 differs); "
+                    "restore the file, or train again"
+                )
+
+
+def seal(values: dict[str, Any], *, created: str) -> Manifest:
+    """Make a manifest of its other fields, computing the identity."""
+    draft = Manifest.model_validate({**values, "identity": "", "created": created})
+    content = draft.model_dump(mode="json", exclude={"identity", "created"})
+    return draft.model_copy(update={"identity": digest(_without_timing(content))})
+
+
+def _without_timing(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out how long it took: the same recipe made twice is the same checkpoint."""
+    training = {key: value for key, value in content["training"].items() if key != "seconds"}
+    return {**content, "training": training}
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        UsageError: no folder, no manifest, or one that this ftreg cannot read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such checkpoint folder")
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UsageError(
+            f"{folder}: a model folder without {MANIFEST}, so nobody knows which optimizer and "
+            "data made it. `ftreg train` writes the manifest with the weights; for outputs of "
+            "models made elsewhere use `ftreg score`."
+        )
+    try:
+        data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
+        return Checkpoint(folder, Manifest.model_validate(data, strict=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{path}: damaged manifest: {key}: {first['msg']}") from error
+
+
+def list_checkpoints(root: Path) -> list[Checkpoint]:
+    """Return the checkpoints directly below `root`, by name."""
+    return [
+        read_checkpoint(path.parent)
+        for path in sorted(root.glob(f"*/{MANIFEST}"))
+        if not path.parent.name.startswith(".")
+    ]

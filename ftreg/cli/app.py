@@ -1,0 +1,54 @@
+"""The `ftreg` command: its subcommands and global options."""
+
+from typing import Annotated
+
+import typer
+
+import ftreg
+from ftreg.cli import checkpoints, data, models, optim
+from ftreg.cli.evaluate import evaluate
+from ftreg.cli.gate import gate
+from ftreg.cli.promote import baseline, promote
+from ftreg.cli.score import score
+from ftreg.cli.train import train
+
+_EPILOG = (
+    "Exit codes: 0 done or the gate passed; 1 the gate found a regression, or training diverged; "
+    "2 wrong configuration, arguments or data; 3 the gate could not decide; 70 a fault of ftreg; "
+    "130 interrupted."
+)
+
+app = typer.Typer(
+    name="ftreg",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ftreg {ftreg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Fine-tune small language models, and gate each checkpoint against the one in production."""
+
+
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("score")(score)
+app.command("gate")(gate)
+app.command("promote")(promote)
+app.command("baseline")(baseline)
+app.add_typer(data.app, name="data")
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(models.app, name="models")
+app.add_typer(optim.app, name="optim")

@@ -1,0 +1,54 @@
+"""How every command ends: with a message and the exit code that belongs to it."""
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+
+from ftreg.errors import ExitCode, FtregError
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a command raises into a message on stderr and an exit code.
+
+    A mistake of the user's is one message without a traceback; anything unforeseen is our fault
+    and ends with 70, so that it can never look like a verdict of the gate.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            function(*args, **kwargs)
+        except FtregError as error:
+            _end(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _end("interrupted; what was written before is kept", ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of our output went away. Python would complain again while it closes
+            # stdout, and typer would end with 1, which is a regression here.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        except MemoryError:
+            _end("out of memory; lower the batch size", ExitCode.USAGE)
+        except Exception:
+            traceback.print_exc()
+            _end("this is a fault of ftreg, not of yours; please report it", ExitCode.INTERNAL)
+
+    return wrapped
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _end(message: str, code: ExitCode) -> NoReturn:
+    for line in message.splitlines():
+        typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
+    raise typer.Exit(int(code))

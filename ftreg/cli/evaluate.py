@@ -1,0 +1,69 @@
+"""`ftreg eval`."""
+
+import datetime
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.cli.gate import gate_and_show, read_policy
+from ftreg.cli.progress import Bars
+from ftreg.workspace import Workspace
+
+
+@command
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Checkpoint folder, or its name.", show_default=False)
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Dataset version name@N; default: the one it was trained on."),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(help="What to hold it against: baseline, or an evaluation.")
+    ] = "baseline",
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="Evaluate only.")] = False,
+    bootstrap: Annotated[
+        bool, typer.Option("--bootstrap", help="End with 0 where there is no baseline yet.")
+    ] = False,
+    overrides: options.Overrides = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a checkpoint over a dataset version, score it, and gate it.
+
+    Example: ftreg eval checkpoints/lion --against baseline
+    """
+    from ftreg.checkpoint import read_checkpoint
+    from ftreg.config.load import override_config
+    from ftreg.evaluating import evaluate as run_evaluation
+    from ftreg.report.terminal import evaluation_view
+
+    workspace = Workspace.current()
+    folder = workspace.checkpoint(checkpoint)
+    manifest = read_checkpoint(folder).manifest
+    changes = [*([f"dataset.version={dataset}"] if dataset else []), *(overrides or [])]
+    config = override_config(manifest.config, overrides=changes)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")[:18]
+    name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    with Bars(quiet=quiet) as bars:
+        evaluation = run_evaluation(
+            folder, config=config, folder=workspace.evaluations / name, events=bars
+        )
+    if not as_json:
+        options.show(False, value={}, text=evaluation_view(evaluation.header))
+        typer.echo(f"\n{evaluation.folder}")
+    if no_gate:
+        if as_json:
+            options.show(True, value=evaluation.header, text="")
+        return
+    gate_and_show(
+        evaluation,
+        against,
+        policy=read_policy(None, evaluation),
+        workspace=workspace,
+        bootstrap=bootstrap,
+        as_json=as_json,
+    )

@@ -1,0 +1,101 @@
+"""`ftreg gate`, and the gate at the end of `ftreg eval`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.workspace import Workspace
+
+
+@command
+def gate(
+    baseline: Annotated[
+        str,
+        typer.Argument(help="baseline, anchor, or an evaluation.", show_default=False),
+    ],
+    candidate: Annotated[
+        str, typer.Argument(help="The evaluation to judge, or latest.", show_default=False)
+    ],
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="YAML with the gate's settings; default: those it was evaluated with."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Decide whether a candidate may replace the baseline.
+
+    Ends with 0 for pass, 1 for a regression, 3 where there is too little to decide.
+
+    Example: ftreg gate baseline latest
+    """
+    from ftreg.evaluation import read_evaluation
+
+    workspace = Workspace.current()
+    evaluation = read_evaluation(workspace.evaluation(candidate))
+    gate_and_show(
+        evaluation,
+        baseline,
+        policy=read_policy(policy, evaluation),
+        workspace=workspace,
+        bootstrap=False,
+        as_json=as_json,
+    )
+
+
+def read_policy(path: Path | None, evaluation: Any) -> Any:
+    """Read a policy file, or take the policy that the evaluation carries."""
+    from ftreg.config import yaml_marks
+    from ftreg.config.load import validate
+    from ftreg.config.policy import GatePolicy
+    from ftreg.gating import policy_of
+
+    if path is None:
+        return policy_of(evaluation)
+    return validate(GatePolicy, yaml_marks.read(path), where=str(path))
+
+
+def gate_and_show(
+    evaluation: Any,
+    against: str,
+    *,
+    policy: Any,
+    workspace: Workspace,
+    bootstrap: bool,
+    as_json: bool,
+) -> None:
+    """Gate an evaluation, write its report, print the verdict and end with its exit code."""
+    from ftreg.gating import find_baselines, gate, write_report
+    from ftreg.report.terminal import verdict_view
+
+    found = find_baselines(against, evaluation, workspace=workspace)
+    if found is None and bootstrap:
+        typer.echo("there is no baseline yet; promote this evaluation to make it the first")
+        return
+    baseline, anchor = found or _no_baseline(evaluation, workspace)
+    result = gate(evaluation, baseline, policy=policy, anchor=anchor)
+    report = write_report(result, evaluation=evaluation, baseline=baseline)
+    if not as_json:
+        typer.echo()
+    options.show(
+        as_json,
+        value={
+            "baseline": result.baseline["id"],
+            "candidate": result.candidate["id"],
+            "report": str(report),
+            **result.verdict.to_dict(),
+        },
+        text=verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate),
+    )
+    if not as_json:
+        typer.echo(f"\nreport: {report}")
+    raise typer.Exit(int(result.verdict.exit_code))
+
+
+def _no_baseline(evaluation: Any, workspace: Workspace) -> Any:
+    from ftreg.baseline import baseline_path, read_baseline
+
+    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    return read_baseline(path), None  # raises, and says how to make one

@@ -1,0 +1,32 @@
+"""Options that several commands share, and how a result is printed."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override a setting: -s optimizer.lr=1e-5.",
+        show_default=False,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def show(as_json: bool, *, value: Mapping[str, Any], text: Any) -> None:
+    """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
+    if as_json:
+        typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    elif isinstance(text, str):
+        typer.echo(text)
+    else:
+        from ftreg.report.terminal import console
+
+        console().print(text)

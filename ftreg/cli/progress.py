@@ -1,0 +1,107 @@
+"""Progress of training and evaluation: bars on a terminal, plain lines elsewhere. To stderr."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from ftreg.training.events import StepRecord
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Bars:
+    """One line of progress at a time; use it as a context manager.
+
+    It listens to training (`phase`, `preparing`, `start`, `step`) and to evaluation (`phase`,
+    `progress`).
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._live = self._console.is_terminal and not quiet
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=18),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._task: TaskID | None = None
+        self._what = ""
+        self._total = 0
+        self._last_line = 0.0
+        self._began = 0.0
+        self._tokens_at_start = 0
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def phase(self, text: str) -> None:
+        """Say what is being prepared."""
+        self._begin(text, None)
+
+    def preparing(self, done: int, total: int) -> None:
+        """So many of the examples are tokenised."""
+        self.progress("tokenising", done, total)
+
+    def start(self, total_steps: int) -> None:
+        """The training steps begin."""
+        self._begin("training", total_steps)
+
+    def step(self, record: "StepRecord") -> None:
+        """One optimizer step is done."""
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        detail = f"loss {record.loss:.3f}  {record.tokens / elapsed:.0f} tokens/s"
+        self._advance(record.step, detail, extra=f"lr {record.lr:.2e}")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """So many items of a stage are done."""
+        if what != self._what:
+            self._begin(what, total)
+        self._advance(done, "")
+
+    def _begin(self, what: str, total: int | None) -> None:
+        self._what, self._total, self._began = what, total or 0, time.monotonic()
+        self._last_line = self._began
+        if self._live:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=total, detail="")
+        else:
+            self._line(what)
+
+    def _advance(self, done: int, detail: str, *, extra: str = "") -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, detail=detail)
+        now = time.monotonic()
+        if self._live or done == 0:
+            return
+        if done == self._total or now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = (now - self._began) / done * (self._total - done)
+            parts = [f"{self._what} {done}/{self._total}", detail, extra, f"{left:.0f} s left"]
+            self._line("  ".join(part for part in parts if part))
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+        sys.stderr.flush()

@@ -1,0 +1,61 @@
+"""`ftreg promote` and `ftreg baseline`."""
+
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.workspace import Workspace
+
+
+@command
+def promote(
+    evaluation: Annotated[
+        str, typer.Argument(help="The evaluation, or latest.", show_default=False)
+    ],
+    anchor: Annotated[
+        bool, typer.Option("--anchor", help="Pin it as the anchor too, against slow drift.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote even if the gate did not pass.")
+    ] = False,
+    why: Annotated[
+        str | None, typer.Option(help="Reason, kept in the history.", show_default=False)
+    ] = None,
+) -> None:
+    """Make an evaluation the baseline that later candidates are held against.
+
+    Example: ftreg promote latest
+    """
+    from ftreg.baseline import baseline_path, promote
+    from ftreg.evaluation import read_evaluation
+
+    workspace = Workspace.current()
+    record = read_evaluation(workspace.evaluation(evaluation))
+    path = baseline_path(workspace.baselines, record.header["dataset"]["name"])
+    promote(record, path, why=why, force=force, anchor=anchor)
+    typer.echo(f"{record.id} is now the baseline: {path}")
+
+
+@command
+def baseline(
+    dataset: Annotated[
+        str, typer.Argument(help="The dataset's name, without version.", show_default=False)
+    ],
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the baseline of a dataset, and what was promoted before it.
+
+    Example: ftreg baseline code-summary
+    """
+    from ftreg.baseline import baseline_path, read_baseline, read_history
+    from ftreg.report.terminal import baseline_view
+
+    path = baseline_path(Workspace.current().baselines, dataset)
+    entry, history = read_baseline(path), read_history(path)
+    options.show(
+        as_json,
+        value={"header": entry.header, "history": history},
+        text=baseline_view(entry.header, history),
+    )

@@ -1,0 +1,53 @@
+"""`ftreg train`."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.cli.progress import Bars
+from ftreg.workspace import Workspace
+
+
+@command
+def train(
+    config: Annotated[Path, typer.Argument(help="The run's YAML.", show_default=False)],
+    overrides: options.Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Checkpoint folder to write.", show_default=False),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Fine-tune a base model and save a checkpoint with all that made it.
+
+    Example: ftreg train configs/lion.yaml -s optimizer.lr=1e-5
+    """
+    from ftreg.config.load import load_config
+
+    settings = load_config(config, overrides=overrides or [])
+    folder = output or (Path(settings.train.output) if settings.train.output else None)
+    if folder is None:
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+        folder = Workspace.current().checkpoints / f"{config.stem}-{stamp}"
+
+    from ftreg.training.run import train as run_training
+
+    with Bars(quiet=quiet) as bars:
+        checkpoint = run_training(settings, output=folder, events=bars)
+    record = checkpoint.manifest.training
+    options.show(
+        as_json,
+        value={"checkpoint": str(folder), **checkpoint.manifest.model_dump(mode="json")},
+        text=(
+            f"{folder}\n"
+            f"  {checkpoint.manifest.optimizer['name']}, {record.steps} steps, "
+            f"{record.tokens} tokens in {record.seconds:.0f} s "
+            f"({record.tokens / record.seconds:.0f} tokens/s), {record.precision}\n"
+            f"  loss {record.first_loss:.3f} at the first step, {record.last_loss:.3f} at the last"
+        ),
+    )

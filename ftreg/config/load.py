@@ -1,0 +1,223 @@
+"""Read a configuration: `extends`, overrides, validation, and errors that name file and line."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ftreg.config import yaml_marks
+from ftreg.config.optimizer import OPTIMIZERS, schema_of
+from ftreg.config.sections import RunConfig
+from ftreg.config.yaml_marks import Document, KeyPath, Marks
+from ftreg.errors import UsageError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# What people write elsewhere for a key of ours; they come here by habit.
+_KNOWN_AS = {
+    "learning_rate": "lr",
+    "optim": "optimizer",
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "warmup_ratio": "warmup",
+    "lr_scheduler_type": "name",
+    "lora_alpha": "alpha",
+    "max_seq_length": "max_length",
+    "betas1": "betas",
+    "wd": "weight_decay",
+    "decay": "weight_decay",
+    "gradient_clipping": "max_grad_norm",
+    "output_dir": "output",
+}
+
+
+def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a run's configuration from YAML.
+
+    Args:
+        path: the file; `extends: other.yaml` in it is read first, relative to the file.
+        overrides: `"section.key=value"` texts, the value in YAML; they win over the files.
+
+    Raises:
+        UsageError: every mistake found, a line each, with file, line, key and the nearest key.
+    """
+    document = _read_with_parents(path, ())
+    for override in overrides:
+        document = _merge(document, _parse_override(override))
+    return validate(RunConfig, document, where=str(path))
+
+
+def override_config(config: RunConfig, *, overrides: Iterable[str]) -> RunConfig:
+    """Return a configuration with `"section.key=value"` overrides laid over it.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
+    document = Document(config.model_dump(mode="json"), {})
+    for override in overrides:
+        document = _merge(document, _parse_override(override))
+    return validate(RunConfig, document, where="configuration")
+
+
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
+    absolute = Path(os.path.abspath(path))
+    if absolute in seen:
+        chain = " -> ".join(item.name for item in (*seen, absolute))
+        raise UsageError(f"{path}: extends goes in a circle: {chain}")
+    document = yaml_marks.read(path)
+    parent = document.data.pop("extends", None)
+    if parent is None:
+        return document
+    place = document.marks.pop(("extends",))
+    if not isinstance(parent, str):
+        raise UsageError(f"{place}: extends names one file, found {parent!r}")
+    parent_path = path.parent / parent
+    if not parent_path.is_file():
+        raise UsageError(f"{place}: extends names {parent}, but {parent_path} does not exist")
+    return _merge(_read_with_parents(parent_path, (*seen, absolute)), document)
+
+
+def _parse_override(text: str) -> Document:
+    key, equals, value = text.partition("=")
+    parts = tuple(key.strip().split("."))
+    if not equals or not all(parts):
+        raise UsageError(f"-s {text}: write an override as section.key=value")
+    place = f"-s {key.strip()}"
+    try:
+        data: Any = yaml_marks.parse(f"value: {value}", Path(place)).data["value"]
+    except UsageError as error:
+        raise UsageError(f"{place}: the value is not valid YAML: {value!r}") from error
+    marks: Marks = {}
+    for depth in range(len(parts), 0, -1):
+        marks[parts[:depth]] = place
+        data = {parts[depth - 1]: data}
+    return Document(data, marks)
+
+
+def _merge(below: Document, above: Document) -> Document:
+    """Lay `above` over `below`: mappings merge key by key, everything else is replaced.
+
+    An optimizer section that names another optimizer replaces the one below as a whole: AdamW's
+    lr and betas must not reach Lion because a file extended another.
+    """
+    marks = {**below.marks}
+
+    def lay(low: Any, high: Any, path: KeyPath) -> Any:
+        if isinstance(low, Mapping) and isinstance(high, Mapping):
+            other_optimizer = path == ("optimizer",) and high.get(
+                "name", low.get("name")
+            ) != low.get("name")
+            if not other_optimizer:
+                keys = [*low, *(key for key in high if key not in low)]
+                return {
+                    key: lay(low[key], high[key], (*path, str(key)))
+                    if key in low and key in high
+                    else (high[key] if key in high else low[key])
+                    for key in keys
+                }
+        for old in [old for old in marks if old[: len(path)] == path]:
+            del marks[old]
+        return high
+
+    data = lay(below.data, above.data, ())
+    return Document(data, {**marks, **above.marks})
+
+
+def validate(model: type[Model], document: Document, *, where: str) -> Model:
+    """Validate a document, translating pydantic's findings into lines for the user.
+
+    Raises:
+        UsageError: one line per mistake.
+    """
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        findings = [
+            _explain(model, dict(detail), document=document, where=where)
+            for detail in error.errors(include_url=False)
+        ]
+        raise UsageError("\n".join(dict.fromkeys(findings))) from error
+
+
+def _explain(
+    model: type[BaseModel], detail: dict[str, Any], *, document: Document, where: str
+) -> str:
+    path = _without_union_tags(detail["loc"], document.data)
+    kind = detail["type"]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        path = (*path, "name")
+    place = next(
+        (
+            document.marks[path[:depth]]
+            for depth in range(len(path), 0, -1)
+            if path[:depth] in document.marks
+        ),
+        where,
+    )
+    key = ".".join(str(part) for part in path)
+    siblings = _keys_at(model, path[:-1], document.data)
+    if kind == "extra_forbidden":
+        owner = _owner(path[:-1], document.data)
+        near = _nearest(str(path[-1]), siblings)
+        hint = f"; did you mean {'.'.join([*map(str, path[:-1]), near])}?" if near else ""
+        return f"{place}: {key} is not a setting of {owner}{hint} (settings: {', '.join(siblings)})"
+    if kind == "missing":
+        return f"{place}: {key} is missing; it has no default"
+    if kind == "union_tag_not_found":
+        return f"{place}: {key} is missing; choose one of {', '.join(OPTIMIZERS)}"
+    if kind == "union_tag_invalid":
+        tag = detail["ctx"]["tag"]
+        hint = did_you_mean(str(tag), OPTIMIZERS)
+        return f"{place}: {tag!r} is not an optimizer{hint} (known: {', '.join(OPTIMIZERS)})"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{place}: {key}: {message}, found {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    aliases = {alias: key for alias, key in _KNOWN_AS.items() if key in known}
+    hint = did_you_mean(name.lower(), [*known, *aliases])
+    found = hint.removeprefix("; did you mean ").removesuffix("?")
+    return aliases.get(found, found) or None
+
+
+def _without_union_tags(loc: tuple[str | int, ...], data: Any) -> KeyPath:
+    """Drop the parts of pydantic's location that name a union's branch, not a key."""
+    if len(loc) > 1 and loc[0] == "optimizer":
+        section = data.get("optimizer")
+        if isinstance(section, Mapping) and loc[1] == section.get("name"):
+            return (loc[0], *loc[2:])
+    return loc
+
+
+def _owner(path: KeyPath, data: Any) -> str:
+    if path == ("optimizer",):
+        return str(data["optimizer"].get("name"))
+    return ".".join(map(str, path)) or "the configuration"
+
+
+def _keys_at(model: type[BaseModel], path: KeyPath, data: Mapping[str, Any]) -> list[str]:
+    """The valid keys of the section at `path`."""
+    current: type[BaseModel] | None = model
+    for part in path:
+        if part == "optimizer":
+            current = schema_of(str(data.get("optimizer", {}).get("name")))
+        elif isinstance(part, str) and current is not None:
+            field = current.model_fields.get(part)
+            current = _model_within(field.annotation) if field else None
+    return list(current.model_fields) if current else []
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    """The section inside an annotation such as `LoraConfig | None` or `list[ScorerConfig]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_within, getattr(annotation, "__args__", ()))), None)

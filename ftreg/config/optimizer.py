@@ -1,0 +1,217 @@
+"""The optimizer section: one closed, typed schema per optimizer.
+
+A parameter that the chosen optimizer does not take is an error, never ignored. Defaults are those
+of the underlying class, except that `lr` has none: it is always the user's own decision.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from ftreg.config.base import Section
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]  # YAML has lists, not tuples
+
+# Keys of this section that say how ftreg builds the optimizer; the others are its arguments.
+_OWN_KEYS = frozenset({"name", "path", "options", "decay_norms_and_biases", "decay_embeddings"})
+
+
+class OptimizerConfig(Section):
+    """Name and hyperparameters of an optimizer; calling it returns the schema of that `name`.
+
+    `OptimizerConfig(name="lion", lr=1e-4)` is a `LionConfig`.
+
+    Raises:
+        pydantic.ValidationError: an unknown name, an argument that this optimizer does not take,
+            or a value out of its range.
+    """
+
+    name: str
+    """Which optimizer: adagrad, adam, adamw, lion, sgd, rmsprop, or custom."""
+    lr: Positive
+    """Peak learning rate, above 0."""
+    weight_decay: NonNegative = 0.0
+    """Decay coefficient: L2 or decoupled as the optimizer has it. Only on decayed groups."""
+    decay_norms_and_biases: bool = False
+    """Apply weight decay to norms, biases and other one-dimensional parameters too."""
+    decay_embeddings: bool = True
+    """Apply weight decay to embeddings (and a head that is tied to them)."""
+
+    def __new__(cls, /, **values: Any) -> "OptimizerConfig":
+        """Pick the schema of `name` when the base class is called."""
+        chosen = _SCHEMAS.get(values.get("name", "")) if cls is OptimizerConfig else None
+        return super().__new__(chosen or cls)
+
+    def __init__(self, /, **values: Any) -> None:
+        if type(self) is OptimizerConfig:
+            # No schema has this name: let the union word the error, so that it lists the names.
+            _UNION.validate_python(values)
+        super().__init__(**values)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Every argument for the optimizer's constructor, defaults included."""
+        return {key: value for key, value in self.model_dump().items() if key not in _OWN_KEYS}
+
+    @property
+    def decay_coupling(self) -> str:
+        """`"coupled"` (L2: the decay is added to the gradient) or `"decoupled"`."""
+        return "coupled"
+
+
+class _TorchConfig(OptimizerConfig):
+    maximize: bool = False
+    """Ascend instead of descend."""
+    foreach: bool | None = None
+    """Use torch's multi-tensor implementation; null leaves the choice to ftreg."""
+    differentiable: bool = False
+    """Let autograd run through the step."""
+
+
+class SGDConfig(_TorchConfig):
+    """Stochastic gradient descent (torch.optim.SGD)."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: NonNegative = 0.0
+    """Momentum factor."""
+    dampening: float = 0.0
+    """Dampening of the momentum."""
+    nesterov: bool = False
+    """Nesterov momentum (needs momentum above 0 and dampening 0)."""
+    fused: bool | None = None
+    """Use torch's fused step; null means where this build and device have one."""
+
+
+class AdagradConfig(_TorchConfig):
+    """AdaGrad (torch.optim.Adagrad; Duchi et al. 2011)."""
+
+    name: Literal["adagrad"] = "adagrad"
+    lr_decay: NonNegative = 0.0
+    """Step t uses lr / (1 + (t-1) * lr_decay)."""
+    initial_accumulator_value: NonNegative = 0.0
+    """Start of the sum of squared gradients; at 0 the first step is +-lr for any gradient."""
+    eps: NonNegative = 1e-10
+    """Added outside the root."""
+    fused: bool | None = None
+    """Use torch's fused step; null means where this build and device have one."""
+
+
+class _AdamFamily(_TorchConfig):
+    betas: Betas = (0.9, 0.999)
+    """Decay rates of the first and second moment."""
+    eps: NonNegative = 1e-8
+    """Added to the root of the second moment."""
+    amsgrad: bool = False
+    """Keep the maximum of the second moment."""
+    capturable: bool = False
+    """Safe to capture in a CUDA graph."""
+    fused: bool | None = None
+    """Use torch's fused step; null means where this build and device have one."""
+
+
+class AdamConfig(_AdamFamily):
+    """Adam with L2 regularisation (torch.optim.Adam; Kingma and Ba 2015)."""
+
+    name: Literal["adam"] = "adam"
+
+
+class AdamWConfig(_AdamFamily):
+    """AdamW, decay decoupled from the gradient (torch.optim.AdamW; Loshchilov and Hutter 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    weight_decay: NonNegative = 0.01
+    """Decoupled: each step first multiplies the weights by 1 - lr * weight_decay."""
+
+    @property
+    def decay_coupling(self) -> str:
+        """Decoupled by definition."""
+        return "decoupled"
+
+
+class LionConfig(OptimizerConfig):
+    """Lion (pytorch_optimizer.Lion; Chen et al. 2023, arXiv 2302.06675)."""
+
+    name: Literal["lion"] = "lion"
+    betas: Betas = (0.9, 0.99)
+    """Interpolation for the update's sign, and decay rate of the momentum."""
+    weight_decouple: bool = True
+    """Decoupled decay as in the paper; false adds the decay to the gradient (L2)."""
+    fixed_decay: bool = False
+    """Do not scale the decoupled decay by lr."""
+    foreach: bool | None = None
+    """Use the multi-tensor implementation; null leaves the choice to the library."""
+
+    @property
+    def decay_coupling(self) -> str:
+        """Decoupled unless `weight_decouple` is off."""
+        return "decoupled" if self.weight_decouple else "coupled"
+
+
+class RMSpropConfig(_TorchConfig):
+    """RMSProp (torch.optim.RMSprop)."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    alpha: Beta = 0.99
+    """Decay rate of the squared gradient."""
+    eps: NonNegative = 1e-8
+    """Added to the root."""
+    momentum: NonNegative = 0.0
+    """Momentum factor."""
+    centered: bool = False
+    """Normalise by an estimate of the variance."""
+    capturable: bool = False
+    """Safe to capture in a CUDA graph."""
+
+
+class CustomConfig(OptimizerConfig):
+    """Any torch.optim.Optimizer class, by import path."""
+
+    name: Literal["custom"] = "custom"
+    path: str
+    """Import path of the class: `my_package.optimizers:Sophia`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Its other arguments, passed on as they are."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """`lr`, `weight_decay` and the options."""
+        return {"lr": self.lr, "weight_decay": self.weight_decay, **self.options}
+
+    @property
+    def decay_coupling(self) -> str:
+        """Not known to ftreg."""
+        return "as the class has it"
+
+
+AnyOptimizer = Annotated[
+    SGDConfig
+    | AdagradConfig
+    | AdamConfig
+    | AdamWConfig
+    | LionConfig
+    | RMSpropConfig
+    | CustomConfig,
+    Field(discriminator="name"),
+]
+
+_UNION: TypeAdapter[OptimizerConfig] = TypeAdapter(AnyOptimizer)
+_SCHEMAS: dict[str, type[OptimizerConfig]] = {
+    "adagrad": AdagradConfig,
+    "adam": AdamConfig,
+    "adamw": AdamWConfig,
+    "lion": LionConfig,
+    "sgd": SGDConfig,
+    "rmsprop": RMSpropConfig,
+    "custom": CustomConfig,
+}
+
+
+OPTIMIZERS = tuple(_SCHEMAS)
+
+
+def schema_of(name: str) -> type[OptimizerConfig]:
+    """Return the schema of an optimizer, or the common part where the name is unknown."""
+    return _SCHEMAS.get(name, OptimizerConfig)

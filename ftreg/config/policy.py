@@ -1,0 +1,83 @@
+"""The policy of the gate: when a candidate passes, and when there is too little to tell."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from ftreg.config.base import Section
+
+_ZERO_MARGIN = (
+    "a margin of 0 can never be passed: however many examples there are, the interval around the "
+    "delta of two equal models reaches below 0. Choose the largest drop you would accept, "
+    "such as 0.02"
+)
+
+
+def _refuse_zero(value: object) -> object:
+    if isinstance(value, (int, float)) and value == 0:
+        raise ValueError(_ZERO_MARGIN)
+    return value
+
+
+Margin = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GatePolicy(Section):
+    """When a candidate passes against a baseline. Every field has a default."""
+
+    margin: Margin = 0.02
+    """The mean drop that is allowed, in score points: 0.02 lets a mean of 0.80 fall to 0.78."""
+    margins: dict[str, Margin] = Field(default_factory=dict)
+    """Margins of single scorers, by name, where they differ from `margin`."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Confidence of the two-sided interval; 1 - confidence is the level of the regression test."""
+    mode: Literal["paired", "threshold"] = "paired"
+    """paired decides by statistics; threshold holds the plain mean delta against the margin."""
+    max_missing: Share = 0.0
+    """Share of the examples that may lack a score on either side; above it no scorer passes."""
+    min_examples: Count = 50
+    """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum)."""
+    min_cohort: Count = 20
+    """Cohorts with fewer examples are shown, but too small to gate."""
+    min_clusters: Count = 20
+    """Fewest clusters on which a scorer or cohort may pass, where the dataset has clusters."""
+    cohorts: Literal["all"] | list[str] = Field(default_factory=list)
+    """Cohorts that must pass too: `all`, or tags and `tag=value`. The others can only regress."""
+    unseen_drop: Share = 0.0
+    """Drop of one example to reckon with even if no example changed so much. 0 trusts the largest
+    change seen; 1 assumes nothing about graded scores and needs about 4 / margin examples."""
+    anchor_margin: Margin = 0.05
+    """The drop from the anchor that is allowed, over all candidates since it was pinned."""
+    critical_tolerance: Share = 0.0
+    """A critical example got worse if its score dropped by more than this."""
+    allow_undecided: bool = False
+    """Let an undecided verdict exit with 0. The verdict itself still says undecided."""
+    resamples: Annotated[int, Field(ge=999, le=1_000_000)] = 9999
+    """Resamples of the bootstrap and of the permutation test."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the resampling: the same scores and policy always give the same verdict."""
+
+    @field_validator("margin", "anchor_margin", mode="before")
+    @classmethod
+    def _margin_above_zero(cls, value: object) -> object:
+        return _refuse_zero(value)
+
+    @field_validator("margins", mode="before")
+    @classmethod
+    def _margins_above_zero(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for margin in value.values():
+                _refuse_zero(margin)
+        return value
+
+    def margin_for(self, scorer: str) -> float:
+        """Return the margin that `scorer` is held to."""
+        return self.margins.get(scorer, self.margin)
+
+    def requires(self, cohort: str) -> bool:
+        """Return whether `cohort`, a `tag=value`, must pass and not only not regress."""
+        return self.cohorts == "all" or any(
+            cohort == name or cohort.startswith(f"{name}=") for name in self.cohorts
+        )

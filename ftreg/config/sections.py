@@ -1,0 +1,154 @@
+"""The other sections of the configuration, and the whole of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from ftreg.config.base import Section
+from ftreg.config.optimizer import AnyOptimizer
+from ftreg.config.policy import GatePolicy
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class BaseConfig(Section):
+    """The model that training starts from."""
+
+    model: str = "smollm2-135m-instruct"
+    """A packaged model (`ftreg models list`), a folder, or a Hugging Face hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    trust_remote_code: bool = False
+    """Run model code that comes with the weights. Off unless you know the source."""
+
+
+class DatasetConfig(Section):
+    """Which dataset version, and which of its rows."""
+
+    version: str
+    """The dataset version, `name@N`."""
+    root: str = "sample_datasets"
+    """The folder that holds `<name>/v<N>/`."""
+    train_split: str = "train"
+    """The split to train on."""
+    eval_split: str = "eval"
+    """The held-out split."""
+    max_train_examples: Count | None = None
+    """Train on the first N rows only; null takes all."""
+    max_eval_examples: Count | None = None
+    """Evaluate the first N rows only; null takes all."""
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves over the optimizer steps."""
+
+    name: Literal[
+        "constant", "linear", "cosine", "cosine_with_min_lr", "warmup_stable_decay", "inverse_sqrt"
+    ] = "cosine"
+    """Shape after the warm-up."""
+    warmup: Share = 0.1
+    """Share of the steps over which lr rises linearly from 0."""
+    decay: Share = 0.2
+    """Share of the steps over which warmup_stable_decay falls at the end."""
+    min_lr_ratio: Share = 0.0
+    """Final lr as a share of the peak (cosine_with_min_lr and warmup_stable_decay)."""
+
+
+class TrainConfig(Section):
+    """The training run."""
+
+    output: str | None = None
+    """The checkpoint folder to write; null makes `checkpoints/<config name>-<UTC time>`."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of data order, dropout and LoRA initialisation."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the training rows."""
+    max_steps: Count | None = None
+    """Stop after this many optimizer steps; null leaves it to `epochs`."""
+    batch_size: Count = 8
+    """Examples per optimizer step, over all processes. The loss is their mean per token."""
+    micro_batch_tokens: Count = 1024
+    """Most tokens in one forward pass: bounds memory, and does not change the result."""
+    packing: bool = True
+    """Lay the examples of a micro-batch end to end, without padding, each attending to itself."""
+    max_length: Count | None = None
+    """Most tokens of one example; null takes the model's own context length."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Clip the global gradient norm to this; null does not clip."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 is autocast over fp32 weights and state; auto takes it where this machine is fast."""
+    threads: Count | None = None
+    """CPU threads; null leaves torch's choice."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters instead of full fine-tuning (peft)."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """Scale numerator: the update is scaled by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the adapters."""
+    target_modules: str | list[str] = "all-linear"
+    """Names of the modules to adapt, or `all-linear`."""
+
+
+class ScorerConfig(Section):
+    """One scorer of the evaluation."""
+
+    name: str
+    """faithfulness, answer_relevancy, completeness, equals, or an import path."""
+    backend: str | None = None
+    """What it thinks with; null is the scorer's own default."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The scorer's options."""
+
+
+def _scorer_by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+AnyScorer = Annotated[ScorerConfig, BeforeValidator(_scorer_by_name)]
+
+
+def _default_scorers() -> list[ScorerConfig]:
+    names = ("faithfulness", "answer_relevancy", "completeness", "equals")
+    return [ScorerConfig(name=name) for name in names]
+
+
+class EvalConfig(Section):
+    """Generation and scoring."""
+
+    scorers: Annotated[list[AnyScorer], Field(min_length=1)] = Field(
+        default_factory=_default_scorers
+    )
+    """Scorers: a name, or a mapping with name, backend and options."""
+    max_new_tokens: Count = 64
+    """Most tokens of one output."""
+    batch_size: Count = 32
+    """Prompts generated together. In fp32 it does not change the outputs."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
+
+
+class RunConfig(Section):
+    """Everything about one run: what `ftreg train` and `ftreg eval` read."""
+
+    base: BaseConfig = Field(default_factory=BaseConfig)
+    """The base model."""
+    dataset: DatasetConfig
+    """The dataset version."""
+    optimizer: AnyOptimizer
+    """The optimizer and its hyperparameters."""
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    """The learning-rate schedule."""
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    """The training run."""
+    lora: LoraConfig | None = None
+    """Adapters; null fine-tunes every weight."""
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    """Generation and scoring."""
+    gate: GatePolicy = Field(default_factory=GatePolicy)
+    """When a candidate passes."""

@@ -1,0 +1,43 @@
+"""Make the files of a dataset version from its recipe."""
+
+import tempfile
+from pathlib import Path
+
+from ftreg.data.builders import build_splits
+from ftreg.data.load import load_dataset
+from ftreg.errors import UsageError
+from ftreg.store import file_digest
+
+
+def build_version(ref: str, *, root: Path) -> bool:
+    """Build the rows of `name@N` and put them in place once their digests are those of the card.
+
+    Returns:
+        False where all files were there already, byte for byte as the card says.
+
+    Raises:
+        UsageError: the version has no recipe, a source cannot be fetched, or what the recipe
+            makes is not what the card promises.
+    """
+    dataset = load_dataset(ref, root=root)
+    card, folder = dataset.card, dataset.folder
+    if card.recipe is None:
+        raise UsageError(f"{folder}: {ref} has no recipe; its files come with it")
+    targets = {name: folder / split.file for name, split in card.splits.items()}
+    if all(
+        path.is_file() and file_digest(path) == card.splits[name].sha256
+        for name, path in targets.items()
+    ):
+        return False
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as scratch:
+        made = build_splits(folder / card.recipe, Path(scratch))
+        for name, split in card.splits.items():
+            found = file_digest(made[name]) if name in made else "nothing"
+            if found != split.sha256:
+                raise UsageError(
+                    f"{folder / card.recipe}: the recipe makes other rows than {ref} has: "
+                    f"{split.file} is {found[:12]}..., and the card says {split.sha256[:12]}..."
+                )
+        for name, path in targets.items():
+            made[name].replace(path)
+    return True

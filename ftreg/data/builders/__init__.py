@@ -1,0 +1,35 @@
+"""Builders: dataset versions whose rows are made from a recipe and not committed.
+
+A recipe is a `recipe.yaml` beside the card. It pins its sources by digest and the builder is
+deterministic, so that the card's digests hold for whoever builds the version, whenever.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ftreg.config import yaml_marks
+from ftreg.errors import UsageError
+from ftreg.registry import Registry
+
+BUILDERS = Registry("builder", {"docstrings": "ftreg.data.builders.docstrings:run"})
+"""Each takes the path of a recipe and a folder, and returns the file written for each split."""
+
+
+def build_splits(recipe: Path, folder: Path) -> Mapping[str, Path]:
+    """Make the rows that a recipe describes, with the builder that it names.
+
+    Args:
+        recipe: a `recipe.yaml`.
+        folder: where the splits are written.
+
+    Returns:
+        The file of each split.
+
+    Raises:
+        UsageError: the recipe is wrong, or its sources cannot be had.
+    """
+    name = yaml_marks.read(recipe).data.get("builder")
+    if not isinstance(name, str):
+        raise UsageError(f"{recipe}: `builder` has to name one of {', '.join(BUILDERS)}")
+    written: Mapping[str, Path] = BUILDERS.load(name)(recipe, folder)
+    return written

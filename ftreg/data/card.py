@@ -1,0 +1,121 @@
+"""The card of a dataset version: what it is, where it comes from, and the digest of its bytes."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from ftreg.config import yaml_marks
+from ftreg.config.base import Section
+from ftreg.config.load import validate
+from ftreg.records import Example
+from ftreg.store import digest
+
+_PLACEHOLDER = re.compile(r"\{(input|context)\}")
+
+
+class Prompt(Section):
+    """How an example becomes a chat."""
+
+    user: str
+    """The user's turn; `{input}` and `{context}` stand for the example's fields."""
+    system: str | None = None
+    """The system turn; null leaves it to the model's chat template."""
+
+    @field_validator("user")
+    @classmethod
+    def _needs_input(cls, value: str) -> str:
+        if "{input}" not in value:
+            raise ValueError("the template has to contain {input}")
+        return value
+
+    def messages(self, example: Example) -> list[dict[str, str]]:
+        """Return the chat up to the answer, in the form that chat templates take.
+
+        Raises:
+            ValueError: the template wants a context and the example has none.
+        """
+        fields = {"input": example.input, "context": example.context}
+
+        def fill(match: re.Match[str]) -> str:
+            value = fields[match[1]]
+            if value is None:
+                raise ValueError(f"example {example.id} has no {match[1]}, which the prompt needs")
+            return value
+
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        # One pass, so that braces inside an example's own text stay as they are.
+        return [*turns, {"role": "user", "content": _PLACEHOLDER.sub(fill, self.user)}]
+
+
+class SplitCard(Section):
+    """One file of rows."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.jsonl$")]
+    """Name of a JSONL file beside the card."""
+    rows: Annotated[int, Field(ge=1)]
+    """Number of rows."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Hex digest of the file's bytes."""
+
+
+class Card(Section):
+    """Everything that describes a dataset version."""
+
+    name: str
+    """The dataset's name."""
+    version: Annotated[int, Field(ge=1)]
+    """The version number; a version never changes once it is used."""
+    license: str
+    """SPDX expression."""
+    description: str
+    """What one row is, and what the dataset is for."""
+    source: str
+    """Where the rows come from."""
+    changes: str = ""
+    """What differs from the version before."""
+    prompt: Prompt
+    """How an example becomes a chat."""
+    context_from: Literal["context", "input"] = "context"
+    """`input` where the input itself is what an output must be faithful to, as for code."""
+    cohorts: list[str] = Field(default_factory=list)
+    """The tags whose values form cohorts."""
+    cluster: str | None = None
+    """A tag whose values mark examples that depend on each other (a shared file or document)."""
+    splits: Annotated[dict[str, SplitCard], Field(min_length=1)]
+    """The files of rows, by split."""
+    recipe: str | None = None
+    """A recipe file beside the card, where `ftreg data build` makes the rows."""
+
+    def scoring_context(self, example: Example) -> str | None:
+        """What an output for `example` must be faithful to."""
+        return example.input if self.context_from == "input" else example.context
+
+    def cohort_tags(self, example: Example) -> Mapping[str, str]:
+        """The example's tags that form cohorts."""
+        return {tag: example.tags[tag] for tag in self.cohorts if tag in example.tags}
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of what an evaluation depends on: rows, prompt and context."""
+        return digest(
+            {
+                "name": self.name,
+                "version": self.version,
+                "prompt": self.prompt.model_dump(),
+                "context_from": self.context_from,
+                "splits": {name: split.sha256 for name, split in self.splits.items()},
+            }
+        )
+
+
+def read_card(folder: Path) -> Card:
+    """Read `dataset.yaml` of a dataset version's folder.
+
+    Raises:
+        UsageError: missing or wrong; one line per mistake, with its place.
+    """
+    path = folder / "dataset.yaml"
+    return validate(Card, yaml_marks.read(path), where=str(path))

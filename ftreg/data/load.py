@@ -1,0 +1,179 @@
+"""Open a dataset version: digest checked, rows checked, held in Arrow and not in memory."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import pyarrow as pa
+from filelock import FileLock
+
+from ftreg.cache import cache_folder
+from ftreg.data.card import Card, SplitCard, read_card
+from ftreg.data.reference import DatasetRef, find_folder, parse_ref
+from ftreg.data.rows import read_examples
+from ftreg.errors import UsageError
+from ftreg.records import Example
+from ftreg.store import file_digest
+
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("input", pa.string()),
+        ("references", pa.list_(pa.string())),
+        ("context", pa.string()),
+        ("tags", pa.string()),  # JSON: rows need not have the same tags
+        ("critical", pa.bool_()),
+    ]
+)
+_BATCH = 1000
+# Part of the cache key: raise it when the columns or the checks on rows change.
+_CACHE_FORMAT = 1
+
+
+class Split(Sequence[Example]):
+    """The examples of one split, memory-mapped from an Arrow file.
+
+    Indexing reads one row; slicing gives a Split over the same file.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Split": ...
+    def __getitem__(self, index: int | slice) -> "Example | Split":
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ValueError("a Split is sliced with step 1 only")
+            return Split(self._table.slice(start, max(0, stop - start)))
+        position = range(len(self))[index]  # negative indices, and IndexError where it is due
+        return next(_examples(self._table.slice(position, 1)))
+
+    def __iter__(self) -> Iterator[Example]:
+        return _examples(self._table)
+
+
+def _examples(table: pa.Table) -> Iterator[Example]:
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        for row in batch.to_pylist():
+            yield Example(
+                id=row["id"],
+                input=row["input"],
+                references=tuple(row["references"]),
+                context=row["context"],
+                tags=json.loads(row["tags"]),
+                critical=row["critical"],
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """An opened dataset version; `ref`, `card` and the folder it lies in."""
+
+    ref: DatasetRef
+    card: Card
+    folder: Path
+
+    def split(self, name: str) -> Split:
+        """Open one split, after checking its bytes against the card.
+
+        Raises:
+            UsageError: no such split, a missing file, bytes that do not match the digest, a
+                broken row, or another number of rows than the card says.
+        """
+        if name not in self.card.splits:
+            known = ", ".join(self.card.splits)
+            raise UsageError(f"{self.folder}: {self.ref} has no split {name!r}; it has {known}")
+        entry = self.card.splits[name]
+        path = self.folder / entry.file
+        self.verify(name)
+        arrow = cache_folder("arrow", f"{entry.sha256}-{_CACHE_FORMAT}.arrow")
+        with FileLock(f"{_made(arrow)}.lock"):
+            if not arrow.exists():
+                _convert(path, arrow, entry)
+        return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
+
+    def verify(self, name: str) -> None:
+        """Check that a split's bytes are those that the card promises.
+
+        Raises:
+            UsageError: the file is missing, or its digest differs.
+        """
+        entry = self.card.splits[name]
+        path = self.folder / entry.file
+        if not path.is_file():
+            way_out = (
+                f"make it with `ftreg data build {self.ref}`"
+                if self.card.recipe
+                else "bring the file back from version control"
+            )
+            raise UsageError(f"{path}: this file of {self.ref} is missing; {way_out}")
+        found = file_digest(path)
+        if found != entry.sha256:
+            raise UsageError(
+                f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "
+                f"{self.folder / 'dataset.yaml'} says {entry.sha256[:12]}.... A dataset version "
+                "never changes: bring the file back, or make a new version of it."
+            )
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _convert(path: Path, arrow: Path, entry: SplitCard) -> None:
+    """Check every row of a JSONL file and write the Arrow file, whole or not at all."""
+    temporary = arrow.with_suffix(".part")
+    count = 0
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        rows: list[dict[str, object]] = []
+
+        def flush() -> None:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
+            rows.clear()
+
+        for example in read_examples(path):
+            count += 1
+            rows.append(
+                {
+                    "id": example.id,
+                    "input": example.input,
+                    "references": list(example.references),
+                    "context": example.context,
+                    "tags": json.dumps(example.tags, ensure_ascii=False),
+                    "critical": example.critical,
+                }
+            )
+            if len(rows) == _BATCH:
+                flush()
+        flush()
+    if count != entry.rows:
+        temporary.unlink()
+        raise UsageError(f"{path}: has {count} rows, and its card says {entry.rows}")
+    temporary.replace(arrow)
+
+
+def load_dataset(ref: str | DatasetRef, *, root: Path = Path("sample_datasets")) -> DatasetVersion:
+    """Open a dataset version by its name, `"code-summary@2"`.
+
+    Raises:
+        UsageError: no such version below `root`, or its card is wrong.
+    """
+    parsed = parse_ref(ref) if isinstance(ref, str) else ref
+    folder = find_folder(parsed, root)
+    card = read_card(folder)
+    if (card.name, card.version) != (parsed.name, parsed.version):
+        raise UsageError(
+            f"{folder / 'dataset.yaml'}: the card says {card.name}@{card.version}, "
+            f"but it lies where {parsed} belongs"
+        )
+    return DatasetVersion(parsed, card, folder)

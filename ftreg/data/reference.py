@@ -1,0 +1,66 @@
+"""Names of dataset versions: `code-summary@2` is `<root>/code-summary/v2/`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftreg.errors import UsageError, did_you_mean
+
+# Letters, digits, dot, dash and underscore, beginning with a letter or digit: a name that can
+# never leave its folder.
+_PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([1-9][0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRef:
+    """A dataset's name and version number."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def folder(self, root: Path) -> Path:
+        """Where this version lies below `root`."""
+        return root / self.name / f"v{self.version}"
+
+
+def parse_ref(text: str) -> DatasetRef:
+    """Parse `name@N`.
+
+    Raises:
+        UsageError: the text has another form.
+    """
+    match = _PATTERN.fullmatch(text)
+    if not match:
+        raise UsageError(
+            f"{text!r} does not name a dataset version; write name@N, as in code-summary@2"
+        )
+    return DatasetRef(match[1], int(match[2]))
+
+
+def list_refs(root: Path) -> list[DatasetRef]:
+    """Return every dataset version below `root` that has a card, in order."""
+    refs = []
+    for card in root.glob("*/v*/dataset.yaml"):
+        match = _PATTERN.fullmatch(f"{card.parent.parent.name}@{card.parent.name[1:]}")
+        if match:
+            refs.append(DatasetRef(match[1], int(match[2])))
+    return sorted(refs, key=lambda ref: (ref.name, ref.version))
+
+
+def find_folder(ref: DatasetRef, root: Path) -> Path:
+    """Return the folder of a dataset version.
+
+    Raises:
+        UsageError: it is not there; names what is.
+    """
+    folder = ref.folder(root)
+    if not (folder / "dataset.yaml").is_file():
+        known = [str(item) for item in list_refs(root)]
+        listing = f" There: {', '.join(known)}." if known else " No dataset is there."
+        raise UsageError(
+            f"{root}: there is no dataset version {ref}{did_you_mean(str(ref), known)}.{listing}"
+        )
+    return folder

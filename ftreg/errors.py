@@ -1,0 +1,51 @@
+"""The errors that a user can cause, each with the exit code it ends the command with.
+
+Exit codes, the same for every command: 0 done or the gate passed; 1 the gate found a
+regression, or training diverged; 2 the configuration, arguments or data are wrong; 3 the gate
+could not decide; 70 a fault of ftreg itself; 130 interrupted.
+"""
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a process ends with; documented in README and never renumbered."""
+
+    OK = 0
+    REGRESSION = 1
+    USAGE = 2
+    UNDECIDED = 3
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+class FtregError(Exception):
+    """A mistake with a message for the user: what is wrong, where, and the way out."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class UsageError(FtregError):
+    """The configuration, the arguments or the data are wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DivergedError(FtregError):
+    """Training produced a loss, gradient or weight that is not finite."""
+
+    exit_code = ExitCode.REGRESSION
+
+
+class UndecidedError(FtregError):
+    """There is nothing to decide on: no baseline, or evaluations that cannot be compared."""
+
+    exit_code = ExitCode.UNDECIDED
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean X?"` for the nearest of `known`, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,212 @@
+"""Evaluations on disk: one checkpoint's outputs and scores on one dataset version.
+
+`evaluations/<id>/` holds `evaluation.json` (what was evaluated, how, and a summary),
+`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftreg.errors import UsageError
+from ftreg.records import Example, Output, Score
+from ftreg.store import read_json, read_jsonl, staged_folder, write_json, write_jsonl
+
+HEADER = "evaluation.json"
+GATE = "gate.json"
+SCHEMA_VERSION = 1
+
+Scores = dict[str, dict[str, float | None]]
+"""Scorer to example id to score; None where it could not be computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A stored evaluation.
+
+    `header` is `evaluation.json`; `scores` as the gate takes them; `cohorts` maps id to its
+    cohort tags, `clusters` id to its cluster (empty where the dataset names none), and
+    `critical` are the ids that may not get worse.
+    """
+
+    folder: Path
+    header: Mapping[str, Any]
+    scores: Scores
+    cohorts: Mapping[str, Mapping[str, str]]
+    clusters: Mapping[str, str]
+    critical: frozenset[str]
+
+    @property
+    def id(self) -> str:
+        """The evaluation's name, that of its folder."""
+        return str(self.header["id"])
+
+    def outputs(self) -> dict[str, str]:
+        """Example id to what the checkpoint wrote."""
+        return {row["id"]: row["output"] for _, row in read_jsonl(self.folder / "outputs.jsonl")}
+
+
+def write_evaluation(
+    folder: Path,
+    *,
+    header: Mapping[str, Any],
+    examples: Sequence[Example],
+    outputs: Sequence[Output],
+    scores: Mapping[str, Sequence[Score]],
+    cohort_tags: Mapping[str, Mapping[str, str]],
+    cluster: str | None,
+) -> Evaluation:
+    """Write an evaluation folder, whole, and read it back.
+
+    Args:
+        folder: to be made; its name becomes the evaluation's id.
+        header: what was evaluated and how.
+        examples: the rows, in order.
+        outputs: one per example, in the same order.
+        scores: scorer to one score per example, in the same order.
+        cohort_tags: example id to its tags that form cohorts.
+        cluster: the tag that marks dependent examples, if any.
+
+    Raises:
+        UsageError: the folder exists or cannot be written.
+    """
+    summary = {
+        name: summarise([score.value for score in column]) for name, column in scores.items()
+    }
+    with staged_folder(folder) as staging:
+        write_jsonl(
+            staging / "outputs.jsonl",
+            (
+                {
+                    "id": example.id,
+                    "output": output.text,
+                    "finish": output.finish,
+                    "tokens": output.tokens,
+                    "cohorts": dict(cohort_tags[example.id]),
+                    "cluster": example.tags.get(cluster) if cluster else None,
+                    "critical": example.critical,
+                }
+                for example, output in zip(examples, outputs, strict=True)
+            ),
+        )
+        write_jsonl(staging / "scores.jsonl", _score_rows(examples, scores))
+        write_json(
+            staging / HEADER,
+            {"schema_version": SCHEMA_VERSION, "id": folder.name, **header, "summary": summary},
+        )
+    return read_evaluation(folder)
+
+
+def _score_rows(
+    examples: Sequence[Example], scores: Mapping[str, Sequence[Score]]
+) -> Iterable[dict[str, Any]]:
+    for name, column in scores.items():
+        for example, score in zip(examples, column, strict=True):
+            yield {
+                "id": example.id,
+                "scorer": name,
+                "score": score.value,
+                "reason": score.reason,
+                "evidence": [dict(item) for item in score.evidence],
+            }
+
+
+def summarise(values: Iterable[float | None]) -> dict[str, Any]:
+    """Return number, mean and missing count of a column of scores; the mean of none is None."""
+    column = list(values)
+    present = [value for value in column if value is not None]
+    return {
+        "n": len(present),
+        "missing": len(column) - len(present),
+        "mean": sum(present) / len(present) if present else None,
+    }
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a stored evaluation.
+
+    Raises:
+        UsageError: it is not there, broken, incomplete, or of a newer schema.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such evaluation")
+    header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+    cohorts: dict[str, Mapping[str, str]] = {}
+    clusters: dict[str, str] = {}
+    critical = set()
+    for _, row in read_jsonl(folder / "outputs.jsonl"):
+        cohorts[row["id"]] = row["cohorts"]
+        if row["cluster"] is not None:
+            clusters[row["id"]] = row["cluster"]
+        if row["critical"]:
+            critical.add(row["id"])
+    scores: Scores = {name: {} for name in header["scorers"]}
+    for number, row in read_jsonl(folder / "scores.jsonl"):
+        value = row["score"]
+        if row["scorer"] not in scores or row["id"] not in cohorts:
+            raise UsageError(
+                f"{folder / 'scores.jsonl'}:{number}: this score belongs to no example or scorer "
+                "of the evaluation"
+            )
+        scores[row["scorer"]][row["id"]] = None if value is None else float(value)
+    for name, column in scores.items():
+        if len(column) != len(cohorts):
+            raise UsageError(
+                f"{folder / 'scores.jsonl'}: {name} has {len(column)} scores for {len(cohorts)} "
+                "examples; the file is incomplete"
+            )
+    return Evaluation(folder, header, scores, cohorts, clusters, frozenset(critical))
+
+
+def list_evaluations(root: Path) -> list[Path]:
+    """Return the evaluation folders below `root`, oldest first."""
+    folders = [path.parent for path in root.glob(f"[!.]*/{HEADER}")]
+    return sorted(
+        folders,
+        key=lambda folder: (
+            read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)["created"],
+            folder.name,
+        ),
+    )
+
+
+# What two evaluations have to share before their scores can be compared, as paths in the header.
+_COMPARABLE = (
+    ("dataset", "version"),
+    ("dataset", "digest"),
+    ("dataset", "split"),
+    ("dataset", "rows_digest"),
+    ("generation", "engine"),
+    ("generation", "max_new_tokens"),
+    ("generation", "precision"),
+)
+
+
+def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Say what makes two evaluations incomparable, a line per field with both values.
+
+    Args:
+        baseline: an evaluation's header.
+        candidate: another's.
+    """
+    found = []
+    for path in _COMPARABLE:
+        old, new = _at(baseline, path), _at(candidate, path)
+        if old != new:
+            found.append(f"{'.'.join(path)}: {old} in the baseline, {new} in the candidate")
+    for name, old in baseline["scorers"].items():
+        new = candidate["scorers"].get(name, old)  # a scorer on one side only is the gate's matter
+        found.extend(
+            f"scorers.{name}.{key}: {old.get(key)} in the baseline, {new.get(key)} in the candidate"
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        )
+    return found
+
+
+def _at(header: Mapping[str, Any], path: Sequence[str]) -> Any:
+    value: Any = header
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

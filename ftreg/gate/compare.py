@@ -1,0 +1,191 @@
+"""Compare a candidate with its baseline, example by example, and decide."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from ftreg.config.policy import GatePolicy
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.gate import decide
+from ftreg.gate.critical import critical_drops, unscored_critical
+from ftreg.gate.interval import Scale, scale_of
+from ftreg.gate.measure import measure, scorer_worst
+from ftreg.gate.table import (
+    Positions,
+    Scores,
+    Table,
+    all_ids,
+    cluster_numbers,
+    read_side,
+    slices,
+)
+from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
+
+
+def compare(
+    baseline: Scores,
+    candidate: Scores,
+    policy: GatePolicy | None = None,
+    *,
+    cohorts: Mapping[str, Mapping[str, str]] | None = None,
+    critical: Collection[str] = (),
+    clusters: Mapping[str, str] | None = None,
+    anchor: Scores | None = None,
+) -> Verdict:
+    """Hold a candidate's scores against its baseline's, paired by example id.
+
+    The order of the mappings does not matter, and the same input gives the same verdict.
+
+    Args:
+        baseline: scorer to example id to score in [0, 1], or None where it could not be computed.
+        candidate: the same, of the candidate.
+        policy: when a candidate passes; None takes every default.
+        cohorts: example id to its tags.
+        critical: ids of examples that may not get worse.
+        clusters: example id to the cluster it belongs to, where examples are not independent.
+        anchor: scores of a pinned older baseline, against slow drift.
+
+    Raises:
+        UsageError: a score is no number in [0, 1], an example lacks a cluster, or the policy names
+            a scorer or cohort that is not there.
+    """
+    policy = policy or GatePolicy()
+    ids = all_ids(baseline, candidate)
+    old = read_side(baseline, ids, side="baseline")
+    new = read_side(candidate, ids, side="candidate")
+    members = slices(ids, cohorts)
+    numbers = cluster_numbers(ids, clusters)
+    _check_names(policy, old, new, members)
+
+    shared = sorted(set(old.columns) & set(new.columns))
+    rows = []
+    for scorer in shared:
+        rows += _rows(scorer, old, new, policy, members=members, clusters=numbers)
+    rows += [
+        _lonely(scorer, old, new, policy) for scorer in sorted(set(old.columns) ^ set(new.columns))
+    ]
+    doubts = []
+    if anchor is not None:
+        oldest = read_side(anchor, ids, side="anchor")
+        anchored = _anchor_rows(shared, oldest, new, policy, clusters=numbers)
+        if not any(row.n for row in anchored):
+            doubts.append("the anchor: it has no score in common with the candidate")
+        rows += anchored
+
+    rows = decide.settle(rows, policy)
+    drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
+    reasons = decide.regressions(rows, policy)
+    reasons += [
+        f"{drop.scorer}: the critical example {drop.id!r} got worse "
+        f"({drop.baseline:.4f} to {drop.candidate:.4f})"
+        for drop in drops
+    ]
+    outcome: Outcome = "regression"
+    if not reasons:
+        doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubts
+        if not any(row.gated for row in rows):
+            doubts.append("nothing to compare: neither side has a scorer")
+        outcome = "undecided" if doubts else "pass"
+        reasons = doubts or [decide.summary(rows)]
+    return Verdict(
+        outcome=outcome,
+        rows=tuple(rows),
+        reasons=tuple(reasons),
+        critical=tuple(drops),
+        policy=policy.model_dump(mode="json"),
+    )
+
+
+def _check_names(
+    policy: GatePolicy, old: Table, new: Table, members: Mapping[str, Positions]
+) -> None:
+    scorers = sorted(set(old.columns) | set(new.columns))
+    for name in policy.margins:
+        if scorers and name not in scorers:
+            raise UsageError(
+                f"margins names the scorer {name!r}, which no side has{did_you_mean(name, scorers)}"
+            )
+    tags = {cohort.partition("=")[0] for cohort in members}
+    for name in policy.cohorts if policy.cohorts != "all" else ():
+        if name not in members and name not in tags:
+            raise UsageError(
+                f"cohorts names {name!r}, but no example has that tag or value"
+                f"{did_you_mean(name, [*members, *tags])}"
+            )
+
+
+def _rows(
+    scorer: str,
+    old: Table,
+    new: Table,
+    policy: GatePolicy,
+    *,
+    members: Mapping[str, Positions],
+    clusters: Positions | None,
+) -> list[Row]:
+    before, after = old.columns[scorer], new.columns[scorer]
+    scale = _scale(scorer, old, new)
+    # What the scorer did anywhere it may do in a cohort that happens not to show it.
+    worst = scorer_worst(before, after, policy, scale=scale, clusters=clusters)
+    rows = [measure(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
+    for cohort, positions in members.items():
+        rows.append(
+            measure(
+                before[positions],
+                after[positions],
+                policy,
+                scorer=scorer,
+                scale=scale,
+                cohort=cohort,
+                clusters=None if clusters is None else clusters[positions],
+                worst=worst,
+            )
+        )
+    return rows
+
+
+def _anchor_rows(
+    scorers: list[str],
+    anchor: Table,
+    new: Table,
+    policy: GatePolicy,
+    *,
+    clusters: Positions | None,
+) -> list[Row]:
+    return [
+        measure(
+            anchor.columns[scorer],
+            new.columns[scorer],
+            policy,
+            scorer=scorer,
+            scale=_scale(scorer, anchor, new),
+            against="anchor",
+            clusters=clusters,
+        )
+        for scorer in scorers
+        if scorer in anchor.columns
+    ]
+
+
+def _scale(scorer: str, old: Table, new: Table) -> Scale:
+    both = np.concatenate([old.columns[scorer], new.columns[scorer]])
+    return scale_of(both[~np.isnan(both)])
+
+
+def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
+    """Return the row of a scorer that only one side has."""
+    examples = len(old.ids)
+    present = old if scorer in old.columns else new
+    absent = "candidate" if present is old else "baseline"
+    unscored = int(np.isnan(present.columns[scorer]).sum())
+    return Row(
+        scorer=scorer,
+        cohort=PRIMARY,
+        gated=True,
+        n=0,
+        units=0,
+        missing_baseline=unscored if present is old else examples,
+        missing_candidate=unscored if present is new else examples,
+        margin=policy.margin_for(scorer),
+        note=f"the {absent} has no such scorer",
+    )

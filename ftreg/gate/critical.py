@@ -1,0 +1,61 @@
+"""Critical examples: the ones that may not get worse, whatever the average does."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from ftreg.gate.table import Table, some
+from ftreg.gate.verdict import CriticalDrop
+
+# The rounding of a subtraction is no drop.
+_ROUNDING = 1e-12
+
+
+def critical_drops(
+    old: Table, new: Table, critical: Collection[str], *, tolerance: float
+) -> list[CriticalDrop]:
+    """Return every critical example and scorer whose score dropped by more than `tolerance`."""
+    drops = []
+    for scorer in sorted(set(old.columns) & set(new.columns)):
+        for position in _positions(old, critical):
+            before, after = old.columns[scorer][position], new.columns[scorer][position]
+            if before - after > tolerance + _ROUNDING:  # false where a side has no score
+                drops.append(
+                    CriticalDrop(
+                        scorer=scorer,
+                        id=old.ids[position],
+                        baseline=float(before),
+                        candidate=float(after),
+                    )
+                )
+    return drops
+
+
+def unscored_critical(old: Table, new: Table, critical: Collection[str]) -> list[str]:
+    """Return a sentence for each way in which critical examples escape the comparison.
+
+    An example that the baseline could not score on some scorer has nothing to fall from there;
+    one that no scorer measured on the baseline, or that the candidate lost, may hide a failure.
+    """
+    shared = sorted(set(old.columns) & set(new.columns))
+    found = []
+    measured = np.zeros(len(old.ids), dtype=bool)
+    positions = _positions(old, critical)
+    for scorer in shared:
+        scored = ~np.isnan(old.columns[scorer])
+        measured |= scored
+        lost = scored & np.isnan(new.columns[scorer])
+        names = [old.ids[position] for position in positions if lost[position]]
+        if names:
+            found.append(f"{scorer}: the candidate has no score for critical {some(names)}")
+    known = set(old.ids)
+    blind = sorted(name for name in critical if name not in known)
+    blind += [old.ids[position] for position in positions if not measured[position]]
+    if blind:
+        found.append(f"critical examples without a score in the baseline: {some(blind)}")
+    return found
+
+
+def _positions(old: Table, critical: Collection[str]) -> list[int]:
+    wanted = set(critical)
+    return [position for position, name in enumerate(old.ids) if name in wanted]

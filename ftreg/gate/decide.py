@@ -1,0 +1,110 @@
+"""From measured rows to outcomes, and from outcomes to the verdict's reasons."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate.permutation import holm
+from ftreg.gate.verdict import PRIMARY, Outcome, Row
+
+# A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
+_ROUNDING = 1e-12
+
+
+def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
+    """Give every row its outcome, its note, and the p value adjusted over all rows tested."""
+    adjusted = iter(holm([_p_value(row) for row in rows if row.p_value is not None]))
+    settled = []
+    for row in rows:
+        if row.p_value is not None:
+            row = replace(row, p_adjusted=next(adjusted))
+        outcome, note = _judge(row, policy)
+        settled.append(replace(row, outcome=outcome, note=note))
+    return settled
+
+
+def _p_value(row: Row) -> float:
+    return max(row.p_value or 0.0, row.p_guarded or 0.0)
+
+
+def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
+    if row.p_adjusted is None or row.delta is None or row.interval is None:
+        return "undecided", row.note
+    if -row.delta > row.margin + _ROUNDING:
+        if policy.mode == "threshold" or row.p_adjusted <= 1 - policy.confidence:
+            return "regression", _remark(row)
+        return "undecided", "the drop exceeds the margin, but may be chance"
+    obstacle = _obstacle(row, policy)
+    if obstacle:
+        return "undecided", obstacle
+    if policy.mode == "threshold" or row.interval.low > -row.margin:
+        return "pass", _remark(row)
+    return "undecided", (
+        f"a drop of {-row.interval.low:.3f} cannot be ruled out; the margin is {row.margin:g}"
+    )
+
+
+def _obstacle(row: Row, policy: GatePolicy) -> str:
+    """Return why this row may not pass, whatever its interval."""
+    examples = max(row.n + row.missing_baseline, row.n + row.missing_candidate)
+    lost = examples - row.n
+    missing = row.missing_baseline + row.missing_candidate
+    if lost > policy.max_missing * examples + _ROUNDING:
+        return (
+            f"{missing} scores are missing ({row.missing_baseline} of the {row.against}, "
+            f"{row.missing_candidate} of the candidate), more than max_missing "
+            f"{policy.max_missing:g} of {examples} examples allows"
+        )
+    if policy.mode == "threshold":
+        return ""
+    if row.n < policy.min_examples:
+        return f"too few examples to pass: {row.n}, fewer than min_examples {policy.min_examples}"
+    if row.units < row.n and row.units < policy.min_clusters:
+        return (
+            f"too few clusters to pass: {row.units}, fewer than min_clusters {policy.min_clusters}"
+        )
+    return ""
+
+
+def _remark(row: Row) -> str:
+    if row.method == "identical":
+        return f"the {row.against} and the candidate have the same score on every example"
+    return ""
+
+
+def regressions(rows: Iterable[Row], policy: GatePolicy) -> list[str]:
+    """Return a sentence for each row that regressed."""
+    return [_regression(row, policy) for row in rows if row.outcome == "regression"]
+
+
+def _regression(row: Row, policy: GatePolicy) -> str:
+    change = (
+        f"{row.name}: the mean dropped by {-(row.delta or 0):.4f} "
+        f"({row.baseline_mean:.4f} to {row.candidate_mean:.4f}, {row.n} examples), "
+        f"more than the margin {row.margin:g}"
+    )
+    if policy.mode == "threshold":
+        return change
+    return f"{change} (p = {row.p_adjusted:.2g} after Holm's correction)"
+
+
+def doubts(rows: Iterable[Row]) -> list[str]:
+    """Return a sentence for each row that must pass and does not."""
+    found = []
+    for row in rows:
+        if not row.gated or row.outcome != "undecided":
+            continue
+        needed = ""
+        # More of the same examples helps where the interval is too wide, and nowhere else.
+        if row.interval is not None and row.n_needed is not None and row.n_needed > row.n:
+            needed = f"; about {row.n_needed} examples would decide"
+        found.append(f"{row.name}: {row.note}{needed}")
+    return found
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the sentence that a passing verdict gives as its reason."""
+    scorers = sum(row.cohort == PRIMARY and row.gated for row in rows)
+    cohorts = sum(row.cohort != PRIMARY and row.gated for row in rows)
+    with_cohorts = f" and {cohorts} gated cohort rows" if cohorts else ""
+    return f"no drop beyond its margin for any of {scorers} scorers{with_cohorts}"

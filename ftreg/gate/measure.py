@@ -1,0 +1,157 @@
+"""One row of a comparison: the statistics of one scorer on one slice, before any decision."""
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate import power
+from ftreg.gate.interval import Scale, estimate_interval, p_values, worst_change
+from ftreg.gate.table import Positions
+from ftreg.gate.units import Floats, Units, units_of
+from ftreg.gate.verdict import PRIMARY, Row
+
+# Finer than any score means, coarser than the rounding of a subtraction: 0.3 - 0.1 is 0.2.
+_DECIMALS = 12
+
+
+def measure(
+    baseline: Floats,
+    candidate: Floats,
+    policy: GatePolicy,
+    *,
+    scorer: str,
+    scale: Scale,
+    cohort: str = PRIMARY,
+    against: Literal["baseline", "anchor"] = "baseline",
+    clusters: Positions | None = None,
+    worst: float = 0.0,
+) -> Row:
+    """Measure one scorer on one slice; the outcome is left undecided.
+
+    Args:
+        baseline: shape (examples of the slice,), NaN where there is no score.
+        candidate: the same examples.
+        policy: confidence, margins, resamples and seed are read.
+        scorer: its name.
+        scale: how finely it scores.
+        cohort: the slice.
+        against: whose scores `baseline` are.
+        clusters: shape (examples of the slice,), or None.
+        worst: the largest change that the scorer is known to make elsewhere.
+    """
+    both, units = _paired(baseline, candidate, clusters)
+    primary = cohort == PRIMARY
+    anchored = against == "anchor"
+    count = int(both.sum())
+    margin = policy.anchor_margin if anchored else policy.margin_for(scorer)
+    missing_baseline = int(np.isnan(baseline).sum())
+    missing_candidate = int(np.isnan(candidate).sum())
+    gated = not anchored and (primary or policy.requires(cohort))
+    if count == 0 or (not primary and count < policy.min_cohort):
+        return Row(
+            scorer=scorer,
+            cohort=cohort,
+            against=against,
+            gated=gated,
+            n=count,
+            units=units.count,
+            missing_baseline=missing_baseline,
+            missing_candidate=missing_candidate,
+            baseline_mean=float(baseline[both].mean()) if count else None,
+            candidate_mean=float(candidate[both].mean()) if count else None,
+            delta=units.mean if count else None,
+            margin=margin,
+            note=(
+                f"too small to gate: {count} examples, fewer than min_cohort {policy.min_cohort}"
+                if count
+                else "nothing to compare"
+            ),
+        )
+    worst = max(worst, worst_change(units, scale, unseen_drop=policy.unseen_drop))
+    generator = _generator(policy.seed, against, scorer, cohort)
+    estimate = estimate_interval(
+        units,
+        scale=scale,
+        confidence=policy.confidence,
+        worst=worst,
+        resamples=policy.resamples,
+        generator=generator,
+    )
+    exchanged, guarded = p_values(
+        units, scale=scale, worst=worst, resamples=policy.resamples, generator=generator
+    )
+    error = units.standard_error()
+    return Row(
+        scorer=scorer,
+        cohort=cohort,
+        against=against,
+        gated=gated,
+        n=count,
+        units=units.count,
+        missing_baseline=missing_baseline,
+        missing_candidate=missing_candidate,
+        baseline_mean=float(baseline[both].mean()),
+        candidate_mean=float(candidate[both].mean()),
+        delta=units.mean,
+        interval=estimate.interval,
+        margin=margin,
+        standard_error=error,
+        p_value=exchanged,
+        p_guarded=guarded,
+        # Without a spread, what could go unseen is all that is known.
+        detectable_drop=(
+            power.detectable_drop(error, confidence=policy.confidence)
+            if error
+            else units.mean - estimate.interval.low
+        ),
+        n_needed=_needed(units, worst, policy, margin),
+        method=estimate.method,
+    )
+
+
+def scorer_worst(
+    baseline: Floats,
+    candidate: Floats,
+    policy: GatePolicy,
+    *,
+    scale: Scale,
+    clusters: Positions | None,
+) -> float:
+    """Return the largest change to reckon with for a scorer, from all of its examples."""
+    _, units = _paired(baseline, candidate, clusters)
+    return worst_change(units, scale, unseen_drop=policy.unseen_drop) if units.count else 0.0
+
+
+def _paired(
+    baseline: Floats, candidate: Floats, clusters: Positions | None
+) -> tuple[NDArray[np.bool_], Units]:
+    """Return which examples have both scores, and their deltas by unit."""
+    both = ~(np.isnan(baseline) | np.isnan(candidate))
+    deltas = np.round(candidate[both] - baseline[both], _DECIMALS)
+    return both, units_of(deltas, None if clusters is None else clusters[both])
+
+
+def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> int | None:
+    """Return how many examples, clusters counted by their examples, would decide either way."""
+    if units.mean > -margin:
+        needed = power.examples_for_pass(
+            units.spread(),
+            margin=margin,
+            delta=units.mean,
+            confidence=policy.confidence,
+            worst=worst,
+        )
+    else:
+        needed = power.examples_for_regression(
+            units.spread(), delta=units.mean, confidence=policy.confidence
+        )
+    return None if needed is None else int(np.ceil(needed * units.sizes.mean()))
+
+
+def _generator(seed: int, *names: str) -> np.random.Generator:
+    # Each row draws from a stream of its own, so that adding a scorer changes no other row.
+    digest = hashlib.sha256("\0".join((str(seed), *names)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))

@@ -1,0 +1,106 @@
+"""Scores laid side by side: one row per example, sorted by id, whatever order they came in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftreg.errors import UsageError
+from ftreg.gate.units import Floats
+
+Scores = Mapping[str, Mapping[str, float | None]]
+"""Scorer to example id to score; None is a score that could not be computed."""
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One side of a comparison: scorer to scores, shape (examples,), NaN where there is none."""
+
+    ids: Sequence[str]
+    columns: Mapping[str, Floats]
+
+
+def all_ids(*sides: Scores) -> list[str]:
+    """Return every example id that any scorer of any side knows, sorted."""
+    return sorted(set().union(*(scores for side in sides for scores in side.values())))
+
+
+def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
+    """Align one side's scores with `ids` and check them.
+
+    Args:
+        scores: as given to `compare`.
+        ids: the rows of the table; scores of other examples are left out.
+        side: "baseline", "candidate" or "anchor", for messages.
+
+    Raises:
+        UsageError: a score is NaN, infinite, outside [0, 1] or no number; scorer and id are named.
+    """
+    return Table(
+        ids,
+        {name: _column(values, ids, f"{side}, {name}") for name, values in sorted(scores.items())},
+    )
+
+
+def _column(scores: Mapping[str, float | None], ids: Sequence[str], where: str) -> Floats:
+    found = [scores.get(name) for name in ids]
+    try:
+        column = np.array(found, dtype=np.float64)
+        valid = (column >= 0) & (column <= 1)
+    except (TypeError, ValueError):
+        column = np.full(len(ids), np.nan)
+        valid = np.zeros(len(ids), dtype=bool)
+    # numpy reads None as NaN and "0.5" as 0.5: what is not plainly valid is looked at one by one.
+    for position in np.flatnonzero(~valid).tolist():
+        value = found[position]
+        if value is None:
+            continue
+        if isinstance(value, (bool, int, float, np.number)) and 0 <= float(value) <= 1:
+            column[position] = float(value)
+            continue
+        raise UsageError(
+            f"{where}: the score of example {ids[position]!r} is {value!r}; a score lies in "
+            "[0, 1], or is null where it could not be computed"
+        )
+    return column
+
+
+def slices(
+    ids: Sequence[str], cohorts: Mapping[str, Mapping[str, str]] | None
+) -> dict[str, Positions]:
+    """Return the positions of the examples of each cohort, by `tag=value`, sorted by name."""
+    members: dict[str, list[int]] = {}
+    for position, name in enumerate(ids):
+        for tag, value in (cohorts or {}).get(name, {}).items():
+            members.setdefault(f"{tag}={value}", []).append(position)
+    return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
+
+
+def cluster_numbers(ids: Sequence[str], clusters: Mapping[str, str] | None) -> Positions | None:
+    """Return the cluster of each example as a number, or None without clusters.
+
+    Raises:
+        UsageError: an example has no cluster.
+    """
+    if clusters is None:
+        return None
+    absent = [name for name in ids if name not in clusters]
+    if absent:
+        raise UsageError(
+            f"example {absent[0]!r} has no cluster, and so have {len(absent) - 1} others; "
+            "give every example one, or compare without clusters"
+        )
+    # Numbered by name, so that the order of the mapping does not matter.
+    names = sorted({clusters[name] for name in ids})
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers[clusters[name]] for name in ids], dtype=np.int64)
+
+
+def some(names: Iterable[str], *, limit: int = 5) -> str:
+    """Return the first few of `names` for a sentence: "a, b and 3 more"."""
+    listed = list(names)
+    shown = ", ".join(listed[:limit])
+    return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"

@@ -1,0 +1,77 @@
+"""The independent units of a comparison: examples, or clusters of examples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Paired deltas, summed over what varies together.
+
+    `sums` and `sizes` have shape (units,): the sum of a unit's deltas and its number of examples.
+    Without clusters every size is 1. Their mean delta is `sums.sum() / sizes.sum()`.
+    """
+
+    sums: Floats
+    sizes: Floats
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return len(self.sums)
+
+    @property
+    def mean(self) -> float:
+        """Mean delta over the examples, in [-1, 1]."""
+        return float(self.sums.sum() / self.sizes.sum())
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a unit may hold several examples."""
+        return bool((self.sizes != 1).any())
+
+    def values(self) -> Floats:
+        """Return one value a unit whose plain mean is the mean delta.
+
+        For clusters these are the ratio estimator linearised at the mean,
+        `mean + (sum - mean * size) / mean_size`: what a cluster adds to the mean's error.
+        """
+        if not self.clustered:
+            return self.sums
+        mean = self.mean
+        return np.asarray(mean + (self.sums - mean * self.sizes) / self.sizes.mean())
+
+    def spread(self) -> float:
+        """Return the standard deviation of `values()`; 0 for a single unit or equal values."""
+        values = self.values()
+        # The rounding of the mean would otherwise pass for a spread.
+        return float(values.std(ddof=1)) if np.ptp(values) > 0 else 0.0
+
+    def standard_error(self) -> float:
+        """Return the standard error of the mean delta.
+
+        With clusters it is the clustered standard error of Miller, "Adding error bars to evals"
+        (arXiv 2411.00640), section 2.2, times sqrt(G / (G - 1)) for G clusters.
+        """
+        return self.spread() / float(np.sqrt(self.count)) if self.count else 0.0
+
+
+def units_of(deltas: Floats, clusters: NDArray[np.int64] | None = None) -> Units:
+    """Gather deltas into units.
+
+    Args:
+        deltas: shape (examples,), each in [-1, 1].
+        clusters: shape (examples,), the cluster's number of each example, or None.
+    """
+    if clusters is None:
+        return Units(deltas, np.ones(len(deltas)))
+    _, numbers = np.unique(clusters, return_inverse=True)
+    # Sums of equal deltas must be equal: what addition loses would break the ties between units.
+    return Units(
+        np.round(np.bincount(numbers, weights=deltas), 12),
+        np.bincount(numbers).astype(np.float64),
+    )

@@ -1,0 +1,126 @@
+"""What the gate found: a verdict, a row per scorer and slice, and the reasons in words."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ftreg.errors import ExitCode
+from ftreg.gate.interval import Interval
+
+Outcome = Literal["pass", "regression", "undecided"]
+
+PRIMARY = "all"
+"""The slice of all examples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One scorer on one slice. Numbers are None where nothing could be compared."""
+
+    scorer: str
+    cohort: str = PRIMARY
+    """`all`, or the cohort as `tag=value`."""
+    against: Literal["baseline", "anchor"] = "baseline"
+    """What the candidate is compared with; its mean is `baseline_mean` in both cases."""
+    gated: bool
+    """Whether the verdict can only pass if this row does."""
+    n: int
+    """Examples with a score on both sides."""
+    units: int
+    """Independent units among them: clusters where there are clusters, else examples."""
+    missing_baseline: int
+    """Examples of the slice without a score in the baseline (or anchor)."""
+    missing_candidate: int
+    """Examples of the slice without a score in the candidate."""
+    baseline_mean: float | None = None
+    candidate_mean: float | None = None
+    delta: float | None = None
+    """Candidate minus baseline, the mean over the paired examples; below 0 is a drop."""
+    interval: Interval | None = None
+    """Two-sided confidence interval of `delta`."""
+    margin: float
+    """The mean drop that is allowed."""
+    standard_error: float | None = None
+    """Of `delta`; clustered where there are clusters."""
+    p_value: float | None = None
+    """Of a drop, one-sided, for this row alone: McNemar's test, or sign flips."""
+    p_guarded: float | None = None
+    """The same by the interval's guard, which does not suppose that deltas are symmetric."""
+    p_adjusted: float | None = None
+    """The larger of both after Holm's correction over all rows that were tested."""
+    detectable_drop: float | None = None
+    """The smallest true drop that the test finds with a probability of 80 %."""
+    n_needed: int | None = None
+    """Examples that would decide if the delta and its spread stay as they are."""
+    method: str = "none"
+    """How the interval was made."""
+    outcome: Outcome = "undecided"
+    note: str = ""
+    """What a reader should know about this row."""
+
+    @property
+    def name(self) -> str:
+        """The row in words: scorer, and cohort or anchor."""
+        where = self.scorer if self.cohort == PRIMARY else f"{self.scorer}, {self.cohort}"
+        return f"{where}, against the anchor" if self.against == "anchor" else where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticalDrop:
+    """A critical example that got worse."""
+
+    scorer: str
+    id: str
+    baseline: float
+    candidate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision of the gate over a candidate.
+
+    `reasons` are plain sentences: for a regression everything that got worse, for an undecided
+    verdict everything that stands in the way of a pass.
+    """
+
+    outcome: Outcome
+    rows: tuple[Row, ...]
+    reasons: tuple[str, ...]
+    critical: tuple[CriticalDrop, ...] = ()
+    policy: Mapping[str, Any]
+    """The policy it was decided by, JSON-ready."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command that gates ends with."""
+        if self.outcome == "regression":
+            return ExitCode.REGRESSION
+        if self.outcome == "undecided" and not self.policy["allow_undecided"]:
+            return ExitCode.UNDECIDED
+        return ExitCode.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON-ready data."""
+        value = asdict(self)
+        value["reasons"] = list(self.reasons)
+        for key in ("rows", "critical"):
+            value[key] = list(value[key])
+        for row in value["rows"]:
+            if row["interval"] is not None:
+                row["interval"] = list(row["interval"])
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Verdict":
+        """Return the verdict that `to_dict` made `value` of."""
+        rows = (
+            Row(**{**row, "interval": Interval(*row["interval"]) if row["interval"] else None})
+            for row in value["rows"]
+        )
+        return cls(
+            outcome=value["outcome"],
+            rows=tuple(rows),
+            reasons=tuple(value["reasons"]),
+            critical=tuple(CriticalDrop(**drop) for drop in value["critical"]),
+            policy=dict(value["policy"]),
+        )

@@ -1,0 +1,132 @@
+"""Hold an evaluation against a baseline, and keep the verdict beside it.
+
+Part of the thin layer that puts the rooms together.
+"""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.config.policy import GatePolicy
+from ftreg.errors import UndecidedError
+from ftreg.evaluation import GATE, Evaluation, differences, read_evaluation
+from ftreg.gate import Verdict, compare
+from ftreg.report.markdown import gate_report
+from ftreg.store import write_json, write_text
+from ftreg.workspace import Workspace
+
+GATE_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A verdict, and what it is about."""
+
+    baseline: Mapping[str, Any]
+    candidate: Mapping[str, Any]
+    verdict: Verdict
+
+
+def baseline_of(evaluation: Evaluation) -> Baseline:
+    """Take a stored evaluation as a baseline."""
+    return Baseline(
+        header=evaluation.header, scores=evaluation.scores, outputs=evaluation.outputs()
+    )
+
+
+def gate(
+    candidate: Evaluation,
+    baseline: Baseline,
+    *,
+    policy: GatePolicy,
+    anchor: Baseline | None = None,
+) -> GateResult:
+    """Compare a candidate with a baseline and store `gate.json` in the candidate's folder.
+
+    Raises:
+        UndecidedError: the two cannot be compared; a line per field that differs.
+    """
+    _refuse_unlike(baseline, candidate, name="baseline")
+    if anchor is not None:
+        _refuse_unlike(anchor, candidate, name="anchor")
+    verdict = compare(
+        baseline.scores,
+        candidate.scores,
+        policy,
+        cohorts=candidate.cohorts,
+        critical=candidate.critical,
+        clusters=candidate.clusters or None,
+        anchor=anchor.scores if anchor else None,
+    )
+    result = GateResult(baseline.header, candidate.header, verdict)
+    write_json(
+        candidate.folder / GATE,
+        {
+            "schema_version": GATE_SCHEMA,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "baseline": baseline.header["id"],
+            "candidate": candidate.id,
+            "verdict": verdict.to_dict(),
+        },
+    )
+    return result
+
+
+def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
+    found = differences(side.header, candidate.header)
+    if found:
+        lines = "\n  ".join(found)
+        raise UndecidedError(
+            f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
+            f"were not evaluated alike:\n  {lines}\nEvaluate both in the same way, and promote a "
+            "new baseline if the change is meant."
+        )
+
+
+def policy_of(evaluation: Evaluation) -> GatePolicy:
+    """Return the policy that was in force when the evaluation was made."""
+    return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
+
+
+def find_baselines(
+    ref: str, evaluation: Evaluation, *, workspace: Workspace
+) -> tuple[Baseline, Baseline | None] | None:
+    """Find what `ref` names, and the anchor where `ref` is the baseline that has one.
+
+    Args:
+        ref: `baseline`, `anchor`, or an evaluation.
+        evaluation: the candidate, whose dataset says which baseline file is meant.
+        workspace: where to look.
+
+    Returns:
+        None where `ref` is `baseline` and the dataset has none yet.
+
+    Raises:
+        UndecidedError: `anchor` is asked for and none is pinned.
+        UsageError: no such evaluation, or a broken file.
+    """
+    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    if ref == "anchor":
+        return read_baseline(path, anchor=True), None
+    if ref != "baseline":
+        return baseline_of(read_evaluation(workspace.evaluation(ref))), None
+    if not path.is_file():
+        return None
+    return read_baseline(path), read_anchor(path)
+
+
+def write_report(result: GateResult, *, evaluation: Evaluation, baseline: Baseline) -> Path:
+    """Write the Markdown report into the candidate's folder and return its path."""
+    path = evaluation.folder / "report.md"
+    text = gate_report(
+        result.verdict,
+        baseline=result.baseline,
+        candidate=evaluation,
+        baseline_scores=baseline.scores,
+        baseline_outputs=baseline.outputs,
+    )
+    write_text(path, text)
+    return path

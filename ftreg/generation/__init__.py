@@ -1,0 +1,1 @@
+"""Outputs of a checkpoint for a list of prompts."""

@@ -1,0 +1,174 @@
+"""Find a base model by its name, and load weights and tokenizer safely."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from ftreg.checkpoint import MANIFEST, read_checkpoint
+from ftreg.config.sections import BaseConfig
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
+from ftreg.store import digest, file_digest
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Everything that a causal model needs, and no pickle among it.
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """A base model on this machine.
+
+    `source` is packaged, folder or hub; `revision` the hub's commit; `digest` the hex SHA-256
+    over the weights; `parent` the identity of the checkpoint that the folder is, if it is one.
+    """
+
+    name: str
+    source: str
+    folder: Path
+    revision: str | None
+    digest: str
+    parent: str | None
+    trust_remote_code: bool
+
+
+def find_base(config: BaseConfig) -> BaseModel:
+    """Resolve `base.model`: a packaged model, a folder, or a hub id, in this order.
+
+    Raises:
+        UsageError: the name is none of them, the model is not pulled, or the hub cannot be reached.
+    """
+    name = config.model
+    if name in PACKAGED:
+        if PACKAGED[name].kind != "base model":
+            raise UsageError(f"base.model: {name} is an {PACKAGED[name].kind}, not a base model")
+        return _found(config, "packaged", packaged_folder(name), packaged_digest(name))
+    folder = Path(name)
+    if folder.is_dir():
+        return _found(config, "folder", folder, weights_digest(folder))
+    if _HUB_ID.fullmatch(name):
+        folder = _download(config)
+        return _found(config, "hub", folder, weights_digest(folder))
+    raise UsageError(
+        f"base.model: {name!r} is neither a packaged model ({', '.join(PACKAGED)}), nor a folder, "
+        f"nor a hub id of the form org/name{did_you_mean(name, PACKAGED)}"
+    )
+
+
+def _found(config: BaseConfig, source: str, folder: Path, weights: str) -> BaseModel:
+    parent = None
+    if (folder / MANIFEST).is_file():
+        parent = read_checkpoint(folder).manifest.identity
+    return BaseModel(
+        name=config.model,
+        source=source,
+        folder=folder,
+        revision=folder.name if source == "hub" else None,
+        digest=weights,
+        parent=parent,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def _download(config: BaseConfig) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_HUB_FILES, "*.py"] if config.trust_remote_code else _HUB_FILES
+    try:
+        return Path(
+            snapshot_download(config.model, revision=config.revision, allow_patterns=patterns)
+        )
+    except Exception as error:  # the hub client raises a family of errors of three libraries
+        raise UsageError(
+            f"base.model: cannot get {config.model} from the hub: {type(error).__name__}: "
+            f"{str(error).splitlines()[0]}\nUse a folder or a packaged model where there is no "
+            f"network (packaged: {', '.join(PACKAGED)})."
+        ) from error
+
+
+def weights_digest(folder: Path) -> str:
+    """Return one hex SHA-256 over a folder's safetensors files (the file's own if it is one).
+
+    Raises:
+        UsageError: the folder holds no safetensors.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UsageError(
+            f"{folder}: no *.safetensors file; other formats can run code when they are loaded"
+        )
+    if len(files) == 1:
+        return file_digest(files[0])
+    return digest({path.name: file_digest(path) for path in files})
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """Load a tokenizer that can write chats.
+
+    Raises:
+        UsageError: no tokenizer, no chat template, or no token that ends an answer.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{folder}: cannot load the tokenizer: {error}") from error
+    if not tokenizer.chat_template:
+        raise UsageError(
+            f"{folder}: the tokenizer has no chat template; put a chat_template.jinja into the "
+            "folder (an instruction-tuned variant of the model usually has one)"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"{folder}: the tokenizer has no end-of-sequence token")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # only ever used under an attention mask
+    return tokenizer
+
+
+def load_model(
+    folder: Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Load a causal language model from safetensors, in evaluation mode.
+
+    Raises:
+        UsageError: the folder is not a causal language model.
+    """
+    transformers_logging.disable_progress_bar()
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{folder}: cannot load the model: {error}") from error
+    return model.eval()
+
+
+def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load a checkpoint for generation; adapters are merged into their base model.
+
+    Raises:
+        UsageError: the base of an adapter is not here, or has other weights than it was
+            trained on.
+    """
+    manifest = read_checkpoint(folder).manifest
+    if manifest.lora is None:
+        return load_model(folder, dtype=dtype, trust_remote_code=manifest.base.trust_remote_code)
+    from peft import PeftModel
+
+    base = find_base(manifest.config.base)
+    if base.digest != manifest.base.digest:
+        raise UsageError(
+            f"{folder}: this adapter was trained on {manifest.base.model} with weights "
+            f"{manifest.base.digest[:12]}..., and here they are {base.digest[:12]}..."
+        )
+    model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return merged.eval()

@@ -1,0 +1,165 @@
+"""Build the optimizer that the configuration names, and prove that it is the one."""
+
+import importlib.metadata
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ftreg.config.optimizer import CustomConfig, OptimizerConfig
+from ftreg.errors import UsageError
+from ftreg.optim.groups import ParameterGroup, parameter_groups
+from ftreg.registry import Registry
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adagrad": "torch.optim:Adagrad",
+        "adam": "torch.optim:Adam",
+        "adamw": "torch.optim:AdamW",
+        "lion": "pytorch_optimizer:Lion",
+        "rmsprop": "torch.optim:RMSprop",
+        "sgd": "torch.optim:SGD",
+    },
+)
+
+Parameters = nn.Module | Iterable[torch.Tensor] | Iterable[Mapping[str, Any]]
+
+
+def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Build an optimizer from its configuration.
+
+    A module's parameters are grouped (`ftreg.optim.groups`): weight decay leaves norms and biases
+    alone unless the configuration says otherwise. Parameters, or torch's own parameter groups,
+    are taken as they are.
+
+    `fused: null` takes torch's fused step where this build has one for these parameters' device
+    and type; the fused and the plain step differ in the last bits, so `describe_optimizer`
+    records which one runs.
+
+    Raises:
+        UsageError: the class refuses an argument, or does not hold what the configuration says.
+    """
+    if isinstance(params_or_module, nn.Module):
+        groups = parameter_groups(params_or_module, config)
+        params: list[Any] = [
+            {"params": list(group.parameters), "weight_decay": group.weight_decay}
+            for group in groups
+        ]
+    else:
+        params = list(params_or_module)
+    factory = OPTIMIZERS.load(config.path if isinstance(config, CustomConfig) else config.name)
+    optimizer = _construct(factory, params, config)
+    _check(optimizer, params, config)
+    return optimizer
+
+
+def _construct(factory: Any, params: list[Any], config: OptimizerConfig) -> torch.optim.Optimizer:
+    arguments = config.arguments
+    if isinstance(config, CustomConfig):
+        _refuse_unknown(factory, arguments, config)
+    if "fused" in arguments and arguments["fused"] is None:
+        free = not (arguments["foreach"] or arguments["differentiable"])
+        if free:
+            try:
+                return _call(factory, params, {**arguments, "fused": True}, config)
+            except UsageError:
+                # This build has no fused step for these parameters. A wrong argument fails in the
+                # plain construction below just the same, with the message that belongs to it.
+                pass
+        arguments["fused"] = False
+    return _call(factory, params, arguments, config)
+
+
+def _call(
+    factory: Any, params: list[Any], arguments: dict[str, Any], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    # The constructors write into the groups they are given, so each try gets its own.
+    own = [dict(item) if isinstance(item, Mapping) else item for item in params]
+    try:
+        optimizer = factory(own, **arguments)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(f"optimizer: {config.name} refuses its settings: {error}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer: {config.name} is not a torch.optim.Optimizer")
+    return optimizer
+
+
+def _refuse_unknown(factory: Any, arguments: dict[str, Any], config: CustomConfig) -> None:
+    """Refuse options that the class would swallow in **kwargs without using them."""
+    accepted = inspect.signature(factory).parameters
+    unknown = [key for key in arguments if key not in accepted]
+    if unknown:
+        raise UsageError(
+            f"optimizer.options: {config.path} does not take {', '.join(unknown)} "
+            f"(it takes {', '.join(list(accepted)[1:])})"
+        )
+
+
+def _check(optimizer: torch.optim.Optimizer, params: list[Any], config: OptimizerConfig) -> None:
+    """Read the built optimizer back: each value in force has to be the configured one."""
+    wanted = {key: value for key, value in config.arguments.items() if key != "fused"}
+    for index, group in enumerate(optimizer.param_groups):
+        given = params[index] if isinstance(params[index], Mapping) else {}
+        for key, value in {**wanted, **given}.items():
+            if key in group and key != "params" and not _same(group[key], value):
+                raise UsageError(
+                    f"optimizer.{key}: the built {type(optimizer).__name__} holds {group[key]!r}, "
+                    f"but the configuration says {value!r}; training with it would not be the "
+                    "recipe that is recorded"
+                )
+
+
+def _same(held: Any, wanted: Any) -> bool:
+    if isinstance(held, list | tuple) and isinstance(wanted, list | tuple):
+        return list(held) == list(wanted)
+    return bool(held == wanted)
+
+
+def describe_optimizer(
+    optimizer: torch.optim.Optimizer, config: OptimizerConfig, groups: Iterable[ParameterGroup]
+) -> dict[str, Any]:
+    """Return the optimizer as the manifest records it: everything needed to build it again.
+
+    Args:
+        optimizer: as built from `groups`.
+        config: what it was built from.
+        groups: the module's parameter groups, in the optimizer's order.
+    """
+    cls = type(optimizer)
+    library = cls.__module__.partition(".")[0]
+    first = optimizer.param_groups[0]
+    return {
+        "name": config.name,
+        "import_path": f"{cls.__module__}:{cls.__qualname__}",
+        "library": library,
+        "library_version": _version(library),
+        "implementation": _implementation(first),
+        "decay_coupling": config.decay_coupling,
+        "arguments": {key: first.get(key, value) for key, value in config.arguments.items()}
+        | {"weight_decay": config.weight_decay, "lr": config.lr},
+        "groups": [
+            {
+                "name": group.name,
+                "weight_decay": held["weight_decay"],
+                "tensors": len(group.names),
+                "elements": sum(parameter.numel() for parameter in group.parameters),
+                "parameters": list(group.names),
+            }
+            for group, held in zip(groups, optimizer.param_groups, strict=True)
+        ],
+    }
+
+
+def _implementation(group: Mapping[str, Any]) -> str:
+    if group.get("fused"):
+        return "fused"
+    return "foreach" if group.get("foreach") else "default"
+
+
+def _version(library: str) -> str | None:
+    for distribution in importlib.metadata.packages_distributions().get(library, ()):
+        return importlib.metadata.version(distribution)
+    return None

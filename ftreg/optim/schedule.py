@@ -1,0 +1,53 @@
+"""Learning-rate schedules, by name."""
+
+from typing import Any
+
+import torch
+from transformers import get_scheduler
+
+from ftreg.config.sections import ScheduleConfig
+
+# Our names, and transformers' for the same shape once a warm-up is asked for.
+_NAMES = {
+    "constant": "constant_with_warmup",
+    "linear": "linear",
+    "cosine": "cosine",
+    "cosine_with_min_lr": "cosine_with_min_lr",
+    "warmup_stable_decay": "warmup_stable_decay",
+    "inverse_sqrt": "inverse_sqrt",
+}
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: ScheduleConfig, *, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Build the schedule; call its `step()` after each optimizer step.
+
+    The warm-up takes `round(warmup * total_steps)` steps, and at least one where it is above 0.
+
+    Args:
+        optimizer: whose lr it sets.
+        config: the schedule section.
+        total_steps: number of optimizer steps, at least 1.
+    """
+    specific: dict[str, Any] = {}
+    if config.name == "cosine_with_min_lr":
+        specific = {"min_lr_rate": config.min_lr_ratio}
+    elif config.name == "warmup_stable_decay":
+        specific = {
+            "num_decay_steps": max(1, round(config.decay * total_steps)),
+            "min_lr_ratio": config.min_lr_ratio,
+        }
+    schedule: torch.optim.lr_scheduler.LambdaLR = get_scheduler(
+        _NAMES[config.name],
+        optimizer,
+        num_warmup_steps=warmup_steps(config, total_steps=total_steps),
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=specific,
+    )
+    return schedule
+
+
+def warmup_steps(config: ScheduleConfig, *, total_steps: int) -> int:
+    """Return the number of warm-up steps."""
+    return max(1, round(config.warmup * total_steps)) if config.warmup > 0 else 0

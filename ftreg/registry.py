@@ -1,0 +1,58 @@
+"""A table of names that are imported only when they are used."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ftreg.errors import UsageError, did_you_mean
+
+
+def import_path(target: str) -> Any:
+    """Import `"package.module:attribute"`.
+
+    Raises:
+        UsageError: the path has no colon, or module or attribute do not exist.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise UsageError(f"{target!r} is not an import path; write it as package.module:name")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"cannot import {target!r}: {error}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise UsageError(f"module {module_name} has no {attribute!r} (from {target!r})") from error
+
+
+class Registry:
+    """Names of one kind of thing, each standing for an import path.
+
+    Listing the names imports nothing; `load` imports the one that is asked for.
+    """
+
+    def __init__(self, kind: str, targets: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._targets = dict(targets)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def load(self, name: str) -> Any:
+        """Import what `name` stands for; a name with a colon is an import path of the user's.
+
+        Raises:
+            UsageError: the name is unknown (the message names the nearest), or the import fails.
+        """
+        if ":" in name:
+            return import_path(name)
+        if name not in self._targets:
+            raise UsageError(
+                f"{name!r} is not a known {self.kind}{did_you_mean(name, self._targets)} "
+                f"Known: {', '.join(sorted(self._targets))}; or an import path package.module:name."
+            )
+        return import_path(self._targets[name])

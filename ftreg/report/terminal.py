@@ -1,0 +1,177 @@
+"""Tables for the terminal, readable at 80 columns, in pipes and without colour."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ftreg.data.card import Card
+from ftreg.gate import Verdict
+from ftreg.report import words
+
+_STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
+_MOST_REASONS = 6
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+
+
+def verdict_view(
+    verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]
+) -> RenderableType:
+    """The whole verdict: deltas by scorer, by cohort, and what follows from them."""
+    parts: list[RenderableType] = [_by_scorer(verdict)]
+    if words.cohort_rows(verdict):
+        parts += ["", _by_cohort(verdict)]
+    label = Text(f"\n{words.OUTCOME_WORDS[verdict.outcome].upper()}  ", _STYLES[verdict.outcome])
+    label.append(words.headline(verdict, baseline=baseline, candidate=candidate), "default")
+    parts.append(label)
+    parts += [f"  - {escape(reason)}" for reason in verdict.reasons[:_MOST_REASONS]]
+    rest = len(verdict.reasons) - _MOST_REASONS
+    if rest > 0:
+        parts.append(f"  - and {rest} more, in the report")
+    return Group(*parts)
+
+
+def _by_scorer(verdict: Verdict) -> Table:
+    confidence = f"{100 * verdict.policy['confidence']:g} %"
+    table = _table("Deltas by scorer, in points (candidate - baseline)")
+    table.add_column("scorer", overflow="fold")
+    for heading in ("n", "base", "cand", "delta", confidence, "margin"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    for row in words.primary_rows(verdict):
+        name = row.scorer if row.against == "baseline" else f"{row.scorer} (anchor)"
+        table.add_row(
+            name,
+            str(row.n),
+            words.points(row.baseline_mean),
+            words.points(row.candidate_mean),
+            words.signed(row.delta),
+            words.interval(row),
+            words.points(row.margin),
+            Text(words.OUTCOME_WORDS[row.outcome], _STYLES[row.outcome]),
+        )
+    return table
+
+
+def _by_cohort(verdict: Verdict) -> Table:
+    cohorts = words.cohort_rows(verdict)
+    names = words.scorers(verdict.rows)
+    table = _table("Deltas by cohort, in points (! regression)")
+    table.add_column("cohort", overflow="fold")
+    table.add_column("n", justify="right")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right", max_width=12)
+    for cohort, row in cohorts.items():
+        cells = []
+        for name in names:
+            item = row.get(name)
+            style = "bold red" if item is not None and item.outcome == "regression" else ""
+            cells.append(Text(words.cohort_cell(item), style))
+        table.add_row(cohort, str(max(item.n for item in row.values())), *cells)
+    return table
+
+
+def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
+    """An evaluation's mean scores."""
+    checkpoint, dataset = header["checkpoint"], header["dataset"]
+    table = _table(
+        f"{checkpoint['name']} on {dataset['version']} ({dataset['split']}, {dataset['rows']} rows)"
+    )
+    table.add_column("scorer")
+    for heading in ("mean", "scored", "missing"):
+        table.add_column(heading, justify="right")
+    for name, summary in header["summary"].items():
+        table.add_row(
+            name, words.points(summary["mean"]), str(summary["n"]), str(summary["missing"])
+        )
+    return table
+
+
+def baseline_view(
+    header: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> RenderableType:
+    """The baseline's scores, and the history of promotions."""
+    table = _table("Promotions, the newest last")
+    for heading in ("when", "checkpoint", "recipe", "why"):
+        table.add_column(heading, overflow="fold")
+    for item in history:
+        marks = [item["why"] or "", "forced" if item["forced"] else "", "anchor" * item["anchor"]]
+        table.add_row(
+            item["promoted"][:16].replace("T", " "),
+            item["checkpoint"]["name"],
+            words.recipe(item["checkpoint"]),
+            ", ".join(mark for mark in marks if mark),
+        )
+    return Group(evaluation_view(header), "", table)
+
+
+def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Rows with the same keys as a table; numbers to the right."""
+    if not rows:
+        return f"{title}: none"
+    table = _table(title)
+    for key, value in rows[0].items():
+        table.add_column(key, justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    return table
+
+
+def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableType:
+    """A dataset version's card, and the share of each cohort in each split."""
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    for key in ("description", "source", "changes", "license"):
+        facts.add_row(key, escape(getattr(card, key)))
+    facts.add_row("digest", card.digest)
+    table = _table("Cohorts, in rows")
+    table.add_column("cohort")
+    for name in sizes:
+        table.add_column(name, justify="right")
+    totals = [str(split.rows) for split in card.splits.values()]
+    table.add_row("all", *totals)
+    for cohort in dict.fromkeys(cohort for counts in sizes.values() for cohort in counts):
+        table.add_row(escape(cohort), *(str(counts.get(cohort, 0)) for counts in sizes.values()))
+    return Group(Text(f"{card.name}@{card.version}", "bold"), facts, "", table)
+
+
+def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
+    """The effective optimizer: class, every value in force, parameter groups."""
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("class", f"{record['import_path']} ({record['library_version']})")
+    facts.add_row("implementation", record["implementation"])
+    facts.add_row("decay", record["decay_coupling"])
+    for key, value in record["arguments"].items():
+        facts.add_row(key, str(value))
+    table = _table("Parameter groups")
+    for heading in ("group", "weight decay", "tensors", "parameters"):
+        table.add_column(heading, justify="left" if heading == "group" else "right")
+    for group in record["groups"]:
+        table.add_row(
+            group["name"],
+            f"{group['weight_decay']:g}",
+            str(group["tensors"]),
+            f"{group['elements']:,}",
+        )
+    return Group(Text(record["name"], "bold"), facts, "", table)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that keeps numbers unstyled and never breaks paths in the middle of a word."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)

@@ -1,0 +1,77 @@
+"""Numbers and sentences that every report words alike. Scores are shown in points, 0 to 100."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ftreg.gate import Row, Verdict
+from ftreg.gate.verdict import PRIMARY
+
+OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
+
+
+def points(value: float | None) -> str:
+    """A mean score in points: `0.8312` is `83.1`."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def signed(value: float | None) -> str:
+    """A delta in points, with its sign: `-0.024` is `-2.4`."""
+    if value is None:
+        return "-"
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def interval(row: Row) -> str:
+    """The confidence interval of a row in points."""
+    if row.interval is None:
+        return "-"
+    low, high = row.interval
+    return f"[{signed(low)}, {signed(high)}]"
+
+
+def recipe(checkpoint: Mapping[str, Any]) -> str:
+    """A checkpoint in a few words: its optimizer and learning rate."""
+    return f"{checkpoint['optimizer']} lr {checkpoint['lr']:g}"
+
+
+def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
+    """The verdict in one sentence for whoever decides on the release."""
+    new, old = (_named(header["checkpoint"]) for header in (candidate, baseline))
+    if verdict.outcome == "pass":
+        return f"{new} may replace {old}: no scorer dropped by more than its margin."
+    if verdict.outcome == "regression":
+        return f"{new} may not replace {old}: it is worse."
+    return f"Undecided whether {new} may replace {old}."
+
+
+def _named(checkpoint: Mapping[str, Any]) -> str:
+    return f"{checkpoint['name']} ({recipe(checkpoint)})"
+
+
+def primary_rows(verdict: Verdict) -> list[Row]:
+    """The rows over all examples, those against the anchor last."""
+    rows = [row for row in verdict.rows if row.cohort == PRIMARY]
+    return sorted(rows, key=lambda row: row.against == "anchor")
+
+
+def cohort_rows(verdict: Verdict) -> dict[str, dict[str, Row]]:
+    """Cohort to scorer to row, cohorts of one tag together."""
+    table: dict[str, dict[str, Row]] = {}
+    for row in verdict.rows:
+        if row.cohort != PRIMARY and row.against == "baseline":
+            table.setdefault(row.cohort, {})[row.scorer] = row
+    return dict(sorted(table.items()))
+
+
+def scorers(rows: Iterable[Row]) -> list[str]:
+    """The scorers of some rows, in order, each once."""
+    return list(dict.fromkeys(row.scorer for row in rows))
+
+
+def cohort_cell(row: Row | None) -> str:
+    """One cohort's delta by one scorer; `!` marks a regression, `?` a cohort too small to gate."""
+    if row is None or row.delta is None:
+        return "-"
+    mark = "!" if row.outcome == "regression" else ""
+    return f"{signed(row.delta)}{mark}"

@@ -1,0 +1,11 @@
+"""Scores of outputs: how faithful, relevant, complete or equal they are, each with its evidence.
+
+`get_scorer("faithfulness").score(samples)` is the whole of it. Importing this loads no model
+library; a scorer that needs one loads it when it is made.
+"""
+
+from ftreg.records import Sample, Score
+from ftreg.scoring.factory import BACKENDS, SCORERS, get_scorer
+from ftreg.scoring.protocol import Backend, Scorer
+
+__all__ = ["BACKENDS", "SCORERS", "Backend", "Sample", "Score", "Scorer", "get_scorer"]

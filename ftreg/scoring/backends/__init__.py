@@ -1,0 +1,1 @@
+"""What scorers think with. Only these modules may import a model library."""

@@ -1,0 +1,84 @@
+"""What a question asks for, and whether a statement holds something of that kind."""
+
+import re
+from enum import StrEnum
+
+from ftreg.scoring.facts import names, numbers
+from ftreg.scoring.words import content_words, words
+
+
+class Kind(StrEnum):
+    """The kind of thing that answers a question."""
+
+    DATE = "date"
+    NUMBER = "number"
+    PERSON = "person"
+    PLACE = "place"
+    DEFINITION = "definition"
+    OPEN = "open"
+    """Anything else: no kind of words tells an answer."""
+
+
+# The first that matches counts, so the narrow ones come first.
+_ASKS = (
+    (
+        Kind.NUMBER,
+        r"how (?:many|much|long|old|far|tall|big|fast|high|large|deep|wide|heavy|often)\b"
+        r"|what (?:\w+ )?(?:percent|percentage|number|age|amount|population|temperature)\b",
+    ),
+    (Kind.DATE, r"when\b|(?:what|which) (?:\w+ )?(?:year|date|day|time|month|century|decade)\b"),
+    (Kind.PERSON, r"(?:who|whom|whose)\b"),
+    (
+        Kind.PLACE,
+        r"where\b|(?:what|which) (?:\w+ )?"
+        r"(?:city|country|countries|state|states|county|continent|town|place|island|region)\b",
+    ),
+    (Kind.DEFINITION, r"(?:what|define)(?: is| are| was| were|s| does)?\b"),
+)
+_KINDS = tuple((kind, re.compile(rf"\b(?:{pattern})")) for kind, pattern in _ASKS)
+_MONTH = re.compile(
+    r"\b(?:jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|january|february|march|april|may|june"
+    r"|july|august|september|october|november|december|monday|tuesday|wednesday|thursday|friday"
+    r"|saturday|sunday|today|yesterday|tomorrow|annually|daily|weekly)\b",
+    re.IGNORECASE,
+)
+_YEAR = re.compile(r"\b(?:1\d{3}|20\d\d)s?\b|\b\d{1,2}:\d\d\b|\b\d+(?:st|nd|rd|th) century\b")
+_DEFINES = re.compile(
+    r"\b(?:is|are|was|were) (?:an?|the|any|one|usually|often|when|used|defined|called|made)\b"
+    r"|\b(?:refers? to|means|consists? of|known as|describes|stands for)\b"
+)
+_LOCATES = re.compile(r"\b(?:in|at|near|from|of|located|capital)\b")
+_HEAD = 150
+"""A definition is given in a statement's first characters or not at all."""
+
+
+def kind_of(question: str) -> Kind:
+    """Return what a question asks for; `OPEN` for "how", "why" and for what is no question."""
+    text = " ".join(words(question))
+    for kind, pattern in _KINDS:
+        if pattern.search(text):
+            return kind
+    return Kind.OPEN
+
+
+def holds(kind: Kind, statement: str, question: str) -> float | None:
+    """Return how far a statement holds what `kind` needs and the question has not already said.
+
+    Returns:
+        A number in [0, 1], 1 where it does; None where the kind needs nothing in particular.
+    """
+    match kind:
+        case Kind.DATE:
+            dated = _YEAR.search(statement) or _MONTH.search(statement)
+            return 1.0 if dated else 0.5 * bool(numbers(statement) - numbers(question))
+        case Kind.NUMBER:
+            return float(bool(numbers(statement) - numbers(question)))
+        case Kind.PERSON:
+            return float(bool(names(statement) - set(content_words(question))))
+        case Kind.PLACE:
+            named = bool(names(statement) - set(content_words(question)))
+            return (named + bool(_LOCATES.search(statement))) / 2
+        case Kind.DEFINITION:
+            return float(_DEFINES.search(statement[:_HEAD]) is not None)
+        case Kind.OPEN:
+            return None

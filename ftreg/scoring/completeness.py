@@ -1,0 +1,103 @@
+"""How many key points of a reference an output covers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.records import Sample, Score
+from ftreg.scoring.claims import claims
+from ftreg.scoring.pointwise import evidence_of, judged
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
+
+_SOURCES = ("reference", "context", "input")
+
+
+class Completeness:
+    """Covered key points of the reference over its key points, each counted by how well.
+
+    0 for an output that says nothing; None where there is no reference or it has no key point.
+
+    Args:
+        backend: judges key points against the output.
+        source: where the key points come from: `reference` (of several, the alternative that is
+            covered best), `context` or `input`.
+
+    Raises:
+        UsageError: the source is none of these.
+    """
+
+    name = "completeness"
+    version = 1
+
+    def __init__(self, *, backend: Backend, source: str = "reference") -> None:
+        if source not in _SOURCES:
+            raise UsageError(
+                f"completeness: {source!r} is not a source"
+                f"{did_you_mean(str(source), _SOURCES)} Known: {', '.join(_SOURCES)}."
+            )
+        self.source = source
+        self.backend = backend
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity that makes two evaluations comparable."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": {"source": self.source},
+            "backend": self.backend.describe(),
+        }
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Score each sample, in order."""
+        spread = [
+            (place, Sample(id=sample.id, input=sample.input, output=sample.output, reference=text))
+            for place, sample in enumerate(samples)
+            for text in self._texts(sample)
+        ]
+        found = judged(
+            [sample for _, sample in spread],
+            self._inquiry,
+            self._combine,
+            relation=Relation.COVERED,
+            backend=self.backend,
+        )
+        best: dict[int, Score] = {}
+        for (place, _), score in zip(spread, found, strict=True):
+            held = best.get(place)
+            if held is None or _rank(score) > _rank(held):
+                best[place] = score
+        return [
+            best.get(place, Score(None, f"no {self.source} to take key points from"))
+            for place in range(len(samples))
+        ]
+
+    def _texts(self, sample: Sample) -> tuple[str, ...]:
+        match self.source:
+            case "reference":
+                texts = sample.references
+            case "context":
+                texts = (sample.context or "",)
+            case _:
+                texts = (sample.input,)
+        return tuple(text for text in texts if text.strip())
+
+    def _inquiry(self, sample: Sample) -> Inquiry | Score:
+        points = [point for text in sample.references for point in key_points(text)]
+        if not points:
+            return Score(None, f"no key points in the {self.source}")
+        if not claims(sample.output):
+            return Score(0.0, "the output says nothing")
+        return Inquiry(points, sample.output)
+
+    def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
+        value = sum(support.support for support in supports) / len(supports)
+        return Score(round(value, 6), evidence=evidence_of("key_point", inquiry, supports))
+
+
+def _rank(score: Score) -> float:
+    return -1.0 if score.value is None else score.value
+
+
+def key_points(text: str) -> list[str]:
+    """Return the key points of a reference: its claims."""
+    return claims(text)

@@ -1,0 +1,224 @@
+"""Whether an output is one of the accepted answers, after a normalisation that is named."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.records import Sample, Score
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_GROUPING = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# What SQuAD removes too, but what tells answers apart: "3.5" from "35", "-5" from "5", "C#" from
+# "C". Everything else of the Unicode class P, and these symbols, goes.
+_MEANINGFUL = re.compile(r"(?<=\d)\.(?=\d)|(?<![^\s(])-(?=\.?\d)|(?<=\w)#(?!\w)")
+_SYMBOLS = frozenset("$<=>^`|~")
+
+
+class _UnusableReferenceError(ValueError):
+    """A reference is not what the mode needs; its message becomes the reason."""
+
+
+def normalize(text: str) -> str:
+    """Fold a short answer much as SQuAD's evaluation does (Rajpurkar et al. 2016), in any script.
+
+    NFKC, casefold, punctuation removed, English articles removed, whitespace collapsed. Unlike
+    there, decimal points, signs and "C#" stay, and "1,000" is "1000". A text of which nothing
+    would be left ("The", "?!") keeps its casefolded form.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded = _GROUPING.sub("", folded)
+    spared = {found.start() for found in _MEANINGFUL.finditer(folded)}
+    kept = "".join(
+        char
+        for place, char in enumerate(folded)
+        if place in spared or not (char in _SYMBOLS or unicodedata.category(char)[0] == "P")
+    )
+    return " ".join(_ARTICLES.sub(" ", kept).split()) or " ".join(folded.split())
+
+
+def parse_number(text: str) -> float | None:
+    """Return the number that a text consists of, or the last one in it; None without one.
+
+    "1,250.5", "$12", "40 %" (40.0) and "The answer is 7." are read; the last number counts
+    because worked answers end with their result.
+    """
+    found = [match for match in _NUMBER.findall(text) if any(map(str.isdigit, match))]
+    return float(found[-1].replace(",", "")) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EqualsOptions:
+    """How an output is held against the accepted answers; see `Equals`."""
+
+    mode: str
+    tolerance: float
+    relative_tolerance: float
+    separator: str | None
+    ignore_case: bool
+
+
+def _exact(output: str, answer: str, options: EqualsOptions) -> float:
+    return float(output == answer)
+
+
+def _normalized(output: str, answer: str, options: EqualsOptions) -> float:
+    return float(normalize(output) == normalize(answer))
+
+
+def _contains(output: str, answer: str, options: EqualsOptions) -> float:
+    """Whether the answer's words stand in the output, whole and in a row."""
+    wanted, text = normalize(answer), normalize(output)
+    return float(f" {wanted} " in f" {text} " if wanted else not text)
+
+
+def _overlap(output: str, answer: str, options: EqualsOptions) -> float:
+    """F1 of the words, as SQuAD's."""
+    mine, wanted = normalize(output).split(), normalize(answer).split()
+    if not mine or not wanted:
+        return float(mine == wanted)
+    shared = sum((Counter(mine) & Counter(wanted)).values())
+    return 2 * shared / (len(mine) + len(wanted))
+
+
+def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
+    wanted, number = parse_number(answer), parse_number(output)
+    if wanted is None:
+        raise _UnusableReferenceError(f"the reference {answer!r} holds no number")
+    if number is None:
+        return 0.0
+    allowed = max(options.tolerance, options.relative_tolerance * abs(wanted))
+    return float(number == wanted or abs(number - wanted) <= allowed)
+
+
+def _regex(output: str, answer: str, options: EqualsOptions) -> float:
+    try:
+        pattern = re.compile(answer, re.IGNORECASE if options.ignore_case else 0)
+    except re.error as error:
+        raise _UnusableReferenceError(f"the pattern {answer!r} is broken: {error}") from error
+    return float(pattern.fullmatch(output.strip()) is not None)
+
+
+def _json(output: str, answer: str, options: EqualsOptions) -> float:
+    try:
+        wanted = json.loads(answer)
+    except json.JSONDecodeError as error:
+        raise _UnusableReferenceError(f"the reference is not valid JSON: {error}") from error
+    try:
+        return float(_same_json(json.loads(output), wanted))
+    except (json.JSONDecodeError, RecursionError):
+        return 0.0
+
+
+def _same_json(left: Any, right: Any) -> bool:
+    """Compare decoded JSON; unlike Python's `==`, true is not 1, while 1 and 1.0 are one number."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(
+            _same_json(left[key], right[key]) for key in left
+        )
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same_json, left, right))
+    return bool(left == right)
+
+
+_MODES: Mapping[str, Callable[[str, str, EqualsOptions], float]] = {
+    "exact": _exact,
+    "normalized": _normalized,
+    "contains": _contains,
+    "overlap": _overlap,
+    "numeric": _numeric,
+    "regex": _regex,
+    "json": _json,
+}
+
+
+class Equals:
+    """1 where the output is an accepted answer, 0 where it is not; the best alternative counts.
+
+    Needs no model.
+
+    Args:
+        mode: `exact`; `normalized` (see `normalize`); `contains` (the answer's words stand in the
+            output in a row, normalised); `overlap` (graded: F1 of the words); `numeric` (the last
+            number of the output); `regex` (the reference is a pattern for the whole output);
+            `json` (equal as JSON values).
+        tolerance: `numeric`: the absolute difference that still counts as equal.
+        relative_tolerance: `numeric`: the same as a share of the accepted number.
+        separator: where a reference holds several accepted answers in one text, what stands
+            between them.
+        ignore_case: `regex`: match without regard to case.
+
+    Raises:
+        UsageError: the mode is unknown, or an option's value does not fit.
+    """
+
+    name = "equals"
+    version = 1
+
+    def __init__(
+        self,
+        *,
+        mode: str = "normalized",
+        tolerance: float = 0.0,
+        relative_tolerance: float = 1e-9,
+        separator: str | None = None,
+        ignore_case: bool = False,
+    ) -> None:
+        options = EqualsOptions(
+            mode=mode,
+            tolerance=tolerance,
+            relative_tolerance=relative_tolerance,
+            separator=separator,
+            ignore_case=ignore_case,
+        )
+        if options.mode not in _MODES:
+            raise UsageError(
+                f"equals: {options.mode!r} is not a known mode{did_you_mean(options.mode, _MODES)} "
+                f"Known: {', '.join(_MODES)}."
+            )
+        if not (options.tolerance >= 0 and options.relative_tolerance >= 0):
+            raise UsageError("equals: tolerance and relative_tolerance must not be negative")
+        if options.separator is not None and not options.separator.strip():
+            raise UsageError("equals: separator must hold more than spaces")
+        self.options = options
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity that makes two evaluations comparable."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": asdict(self.options),
+            "backend": None,
+        }
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Score each sample; None without a reference, or where the mode cannot use one."""
+        return [self._score_one(sample) for sample in samples]
+
+    def _score_one(self, sample: Sample) -> Score:
+        answers = self._answers(sample)
+        if not answers:
+            return Score(None, "no reference")
+        compare = _MODES[self.options.mode]
+        try:
+            found = [compare(sample.output, answer, self.options) for answer in answers]
+        except _UnusableReferenceError as error:
+            return Score(None, str(error))
+        best = max(range(len(found)), key=found.__getitem__)
+        evidence = {"mode": self.options.mode, "closest": answers[best], "support": found[best]}
+        return Score(round(found[best], 6), evidence=(evidence,))
+
+    def _answers(self, sample: Sample) -> list[str]:
+        """Return the accepted answers, each once and in order."""
+        separator = self.options.separator
+        if separator is None:
+            return list(dict.fromkeys(sample.references))
+        pieces = (piece.strip() for text in sample.references for piece in text.split(separator))
+        return list(dict.fromkeys(pieces))

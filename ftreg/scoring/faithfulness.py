@@ -1,0 +1,82 @@
+"""How much of an output its context supports."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.records import Sample, Score
+from ftreg.scoring.claims import claims, passages
+from ftreg.scoring.pointwise import evidence_of, judged
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
+
+_SOURCES = ("context", "input")
+UNSUPPORTED = 0.3
+"""Support up to which a claim counts as not supported at all."""
+WEAKEST = 0.3
+"""How much of the score is the weakest claim's support."""
+
+
+def combine(supports: Sequence[float]) -> float:
+    """Return the faithfulness of claims with these supports.
+
+    `0.7 · mean(max(0, s - 0.3) / 0.7) + 0.3 · min(s)`: the share of supported claims, each
+    counted by how well, and the weakest claim. A claim that is not supported (s ≤ 0.3) adds
+    nothing to the mean and can only lower the minimum, so adding one never raises the score.
+    """
+    counted = [max(0.0, support - UNSUPPORTED) / (1 - UNSUPPORTED) for support in supports]
+    return (1 - WEAKEST) * sum(counted) / len(counted) + WEAKEST * min(supports)
+
+
+class Faithfulness:
+    """Supported claims of the output over its claims, held against the context.
+
+    None where there is no context, or where the output claims nothing.
+
+    Args:
+        backend: judges claims against the context.
+        source: what is the context: `context`, or `input` where the input is the context (a
+            function to summarise).
+
+    Raises:
+        UsageError: the source is neither.
+    """
+
+    name = "faithfulness"
+    version = 1
+
+    def __init__(self, *, backend: Backend, source: str = "context") -> None:
+        if source not in _SOURCES:
+            raise UsageError(
+                f"faithfulness: {source!r} is not a source"
+                f"{did_you_mean(str(source), _SOURCES)} Known: {', '.join(_SOURCES)}."
+            )
+        self.source = source
+        self.backend = backend
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity that makes two evaluations comparable."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": {"source": self.source},
+            "backend": self.backend.describe(),
+        }
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Score each sample, in order."""
+        return judged(
+            samples, self._inquiry, self._combine, relation=Relation.SUPPORTED, backend=self.backend
+        )
+
+    def _inquiry(self, sample: Sample) -> Inquiry | Score:
+        source = sample.context if self.source == "context" else sample.input
+        if source is None or not passages(source):
+            return Score(None, f"no {self.source} to hold the output against")
+        points = claims(sample.output)
+        if not points:
+            return Score(None, "no claims in the output")
+        return Inquiry(points, source)
+
+    def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
+        value = combine([support.support for support in supports])
+        return Score(round(value, 6), evidence=evidence_of("claim", inquiry, supports))

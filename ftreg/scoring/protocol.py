@@ -1,0 +1,73 @@
+"""What a scorer is, and what it asks of a backend."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from ftreg.records import Sample, Score
+
+
+class Scorer(Protocol):
+    """Scores a batch of samples; what `get_scorer` returns and what users may bring."""
+
+    name: str
+    version: int
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity: evaluations compare only where it is equal."""
+        ...
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Return a score for each sample, in order."""
+        ...
+
+
+class Relation(StrEnum):
+    """What a backend is asked about a point and a text."""
+
+    SUPPORTED = "supported"
+    """Does the text support the claim?"""
+    COVERED = "covered"
+    """Does the text convey the key point?"""
+    RELEVANT = "relevant"
+    """Does the statement answer the question that the text asks?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The points of one sample (claims, key points, statements), and the text to judge them by."""
+
+    points: Sequence[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """A backend's finding on one point.
+
+    `support` lies in [0, 1]; `best` is the passage that speaks for the point most, `checks` are
+    the names of the checks that fired against it (`number`, `unit`, `name`, `negation`).
+    """
+
+    support: float
+    best: str | None = None
+    checks: tuple[str, ...] = ()
+
+
+class BackendError(Exception):
+    """A backend could not judge one inquiry; the sample's score becomes null with this reason."""
+
+
+class Backend(Protocol):
+    """Judges points against texts. A failure belongs to its inquiry and leaves the rest alone."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, version and what identifies the model, JSON-ready."""
+        ...
+
+    def judge(
+        self, relation: Relation, inquiries: Sequence[Inquiry]
+    ) -> list[list[Support] | BackendError]:
+        """Return a finding for each point of each inquiry, in order."""
+        ...

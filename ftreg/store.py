@@ -1,0 +1,185 @@
+"""The files on disk: written whole or not at all, read with their schema checked.
+
+A file goes to a temporary neighbour, is flushed, fsynced and renamed; a folder is filled under a
+hidden name beside its final place and renamed when whole. What a crash leaves behind begins with
+`.tmp-` and is never read.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftreg.errors import UsageError
+
+TEMPORARY_PREFIX = ".tmp-"
+_CHUNK = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise with sorted keys, no spaces and UTF-8 text, so that equal values give equal bytes.
+
+    Raises:
+        ValueError: the value holds a NaN or an infinity, which JSON does not have.
+    """
+    return json.dumps(
+        value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """Return the hex SHA-256 of a JSON-ready value's canonical form."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable; some file systems cannot, and then it is left at that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _temporary_neighbour(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}")
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write text lines (newlines added) to `path` atomically, creating its folder.
+
+    Raises:
+        UsageError: the place cannot be written, or the disk is full; `path` is as it was.
+    """
+    temporary = _temporary_neighbour(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            for line in lines:
+                stream.write(line)
+                stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _fsync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically; it ends with exactly one newline."""
+    write_lines(path, [text.removesuffix("\n")])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON document atomically, indented for reading and for diffs in git."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one canonical JSON object a line, atomically."""
+    write_lines(path, (canonical_json(row) for row in rows))
+
+
+def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
+    """Read a JSON object that carries `schema_version`.
+
+    Args:
+        path: the file.
+        kind: what the file is, for messages ("manifest").
+        schema: the newest schema version that this ftreg reads.
+
+    Raises:
+        UsageError: the file is missing, broken, or written by a newer ftreg.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: there is no such {kind}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read this {kind}: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{path}:{error.lineno}: this {kind} is not valid JSON: {error}"
+        ) from error
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise UsageError(f"{path}: not a {kind}: it has no schema_version")
+    if version > schema:
+        raise UsageError(
+            f"{path}: this {kind} has schema version {version}, newer than the {schema} that this "
+            "ftreg reads; install a newer ftreg"
+        )
+    return dict(value)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each line of a JSONL file, one at a time.
+
+    Raises:
+        UsageError: missing file, invalid UTF-8, a line that is not a JSON object; names the line.
+    """
+    number = 0
+    try:
+        with path.open("rb") as stream:
+            for number, raw in enumerate(stream, start=1):
+                text = raw.decode("utf-8")
+                if not text.strip():
+                    continue
+                value = json.loads(text)
+                if not isinstance(value, dict):
+                    raise UsageError(
+                        f"{path}:{number}: expected a JSON object, found {type(value).__name__}"
+                    )
+                yield number, value
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}:{number}: invalid UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{path}:{number}: broken JSON: {error.msg} (column {error.colno})"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """Yield a hidden folder that becomes `final` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        UsageError: `final` exists (nothing is ever overwritten), or it cannot be written.
+    """
+    if final.exists():
+        raise UsageError(f"{final} exists already; choose another name, or move it away")
+    staging = _temporary_neighbour(final)
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        for path in sorted(staging.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        os.rename(staging, final)
+    except OSError as error:
+        if final.exists():
+            raise UsageError(f"{final} exists already; another run has just written it") from error
+        raise UsageError(f"cannot write {final}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    _fsync_folder(final.parent)

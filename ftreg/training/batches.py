@@ -1,0 +1,98 @@
+"""Which examples go into which step, and how a step's examples are laid out for the model."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ftreg.training.examples import TokenisedExamples
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Examples laid end to end in one row, ready for the model.
+
+    `input_ids` and `position_ids` are (1, tokens); positions start again at 0 with each example,
+    by which the model keeps the examples apart. `predict` are the positions, (n,), whose next
+    token carries loss, and `targets` (n,) those next tokens.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    predict: torch.Tensor
+    targets: torch.Tensor
+
+
+def steps_of_run(rows: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Return the number of optimizer steps: whole batches over `epochs`, at most `max_steps`."""
+    per_epoch = math.ceil(rows / batch_size)
+    steps = max(1, math.ceil(per_epoch * epochs))
+    return steps if max_steps is None else min(steps, max_steps)
+
+
+def batch_order(rows: int, *, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Yield the row numbers of each step; every epoch is a new permutation by the seed.
+
+    The last batch of an epoch holds what is left. The order depends on nothing but the arguments.
+    """
+    done = 0
+    epoch = 0
+    while done < steps:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(rows, generator=generator).tolist()
+        for start in range(0, rows, batch_size):
+            if done == steps:
+                return
+            yield order[start : start + batch_size]
+            done += 1
+        epoch += 1
+
+
+def micro_batches(
+    rows: Sequence[int], examples: TokenisedExamples, *, max_tokens: int, packing: bool
+) -> list[MicroBatch]:
+    """Lay a step's rows out in as few micro-batches as fit (first fit, longest first).
+
+    The loss of a step is divided by its loss tokens as a whole, so the layout changes nothing but
+    memory and speed. Without packing each example is a micro-batch of its own.
+
+    Args:
+        rows: row numbers of the step.
+        examples: their tokens.
+        max_tokens: most tokens of a micro-batch; a longer example stands alone.
+        packing: whether examples may share a row.
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: (-examples.length(row), row)):
+        length = examples.length(row)
+        fit = next((i for i, free in enumerate(room) if packing and length <= free), None)
+        if fit is None:
+            bins.append([row])
+            room.append(max_tokens - length)
+        else:
+            bins[fit].append(row)
+            room[fit] -= length
+    return [_lay_out(members, examples) for members in bins]
+
+
+def _lay_out(rows: Sequence[int], examples: TokenisedExamples) -> MicroBatch:
+    ids: list[int] = []
+    positions: list[int] = []
+    predict: list[int] = []
+    targets: list[int] = []
+    for row in rows:
+        tokens = examples.ids(row)
+        start, prompt = len(ids), examples.prompt_length(row)
+        ids.extend(tokens)
+        positions.extend(range(len(tokens)))
+        # The last prompt token predicts the first token of the answer.
+        predict.extend(range(start + prompt - 1, start + len(tokens) - 1))
+        targets.extend(tokens[prompt:])
+    return MicroBatch(
+        input_ids=torch.tensor([ids]),
+        position_ids=torch.tensor([positions]),
+        predict=torch.tensor(predict),
+        targets=torch.tensor(targets),
+    )

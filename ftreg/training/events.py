@@ -1,0 +1,58 @@
+"""What a training run tells while it goes on; the command line draws it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One optimizer step, a line of `history.jsonl`.
+
+    `loss` is the mean negative log-likelihood per loss token in nats; `grad_norm` the global L2
+    norm before clipping; `step_size` the mean absolute change of the weights; `tokens` counts
+    every token so far, padding does not exist; `tokens_per_second` is of this step.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    step_size: float
+    tokens: int
+    tokens_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as a JSON-ready mapping."""
+        return asdict(self)
+
+
+class TrainEvents(Protocol):
+    """A listener; every method may do nothing."""
+
+    def phase(self, text: str) -> None:
+        """A preparation has begun, in a few words."""
+
+    def preparing(self, done: int, total: int) -> None:
+        """So many of the examples are tokenised."""
+
+    def start(self, total_steps: int) -> None:
+        """The steps begin."""
+
+    def step(self, record: StepRecord) -> None:
+        """An optimizer step is done."""
+
+
+class Silent:
+    """A listener that does nothing."""
+
+    def phase(self, text: str) -> None:
+        """Do nothing."""
+
+    def preparing(self, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def start(self, total_steps: int) -> None:
+        """Do nothing."""
+
+    def step(self, record: StepRecord) -> None:
+        """Do nothing."""

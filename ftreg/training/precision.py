@@ -1,0 +1,21 @@
+"""Which arithmetic training runs in."""
+
+import torch
+
+
+def choose_precision(configured: str, device: torch.device) -> str:
+    """Resolve `auto`: bf16 autocast where the device multiplies bf16 in hardware, else fp32.
+
+    Weights, gradients and optimizer state stay fp32 in either case.
+    """
+    if configured != "auto":
+        return configured
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    # torch has no public name for this yet; without one of these units bf16 is emulated and slow.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)

@@ -1,0 +1,109 @@
+"""Write a trained model as a checkpoint folder: whole, with its manifest, or not at all."""
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, seal
+from ftreg.config import yaml_marks
+from ftreg.config.sections import RunConfig
+from ftreg.errors import DivergedError
+from ftreg.store import digest, file_digest, staged_folder, write_json, write_jsonl, write_text
+from ftreg.training.events import StepRecord
+
+
+def write_checkpoint(
+    output: Path,
+    *,
+    model: Any,
+    tokenizer: Any,
+    config: RunConfig,
+    records: dict[str, Any],
+    history: list[StepRecord],
+    accelerator: Accelerator,
+) -> Checkpoint:
+    """Write the folder from the main process; the manifest goes in last.
+
+    Raises:
+        DivergedError: a weight is not finite; nothing is written.
+        UsageError: the folder exists or cannot be written.
+    """
+    _refuse_broken_weights(model)
+    if accelerator.is_main_process:
+        with staged_folder(output) as folder:
+            model.save_pretrained(folder, safe_serialization=True)
+            tokenizer.save_pretrained(folder)
+            write_text(folder / "config.yaml", yaml_marks.dump(resolved(config)))
+            write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
+            files = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+            manifest = seal(
+                records | {"config": _portable(config), "weights": _weights(files)},
+                created=_now(),
+            )
+            write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    accelerator.wait_for_everyone()
+    return read_checkpoint(output)
+
+
+def write_failure(
+    output: Path, error: DivergedError, *, history: list[StepRecord], config: RunConfig
+) -> Path:
+    """Keep what is known of a run that diverged, in `<output>.failed/` (`.failed-2`, ...)."""
+    folder = output.with_name(f"{output.name}.failed")
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = output.with_name(f"{output.name}.failed-{number}")
+    with staged_folder(folder) as staging:
+        write_text(staging / "config.yaml", yaml_marks.dump(resolved(config)))
+        write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
+        write_json(
+            staging / "failure.json",
+            {"schema_version": 1, "message": str(error), "steps_taken": len(history)},
+        )
+    return folder
+
+
+def resolved(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration with every default in it; `ftreg train` accepts it.
+
+    `train.output` is left open, so that training from it again makes a folder of its own.
+    """
+    return _portable(config).model_dump(mode="json")
+
+
+def _portable(config: RunConfig) -> RunConfig:
+    """Without the output's name, and without absolute paths: they say whose machine this was."""
+    return config.model_copy(
+        update={
+            "train": config.train.model_copy(update={"output": None}),
+            "base": config.base.model_copy(update={"model": portable_path(config.base.model)}),
+            "dataset": config.dataset.model_copy(
+                update={"root": portable_path(config.dataset.root)}
+            ),
+        }
+    )
+
+
+def portable_path(path: str) -> str:
+    """Return an absolute path as one relative to the working folder; others as they are."""
+    return os.path.relpath(path) if os.path.isabs(path) else path
+
+
+def _weights(files: dict[str, str]) -> dict[str, Any]:
+    only = next(iter(files.values()))
+    return {"files": files, "digest": only if len(files) == 1 else digest(files)}
+
+
+def _refuse_broken_weights(model: torch.nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise DivergedError(f"the weights of {name} are not finite; no checkpoint is written")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

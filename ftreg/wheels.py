@@ -1,0 +1,63 @@
+"""Fetch one file of a package registry, pinned by its SHA-256, without installing it."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from ftreg.cache import cache_folder
+from ftreg.errors import UsageError
+from ftreg.store import file_digest
+
+
+def fetch_wheel(requirement: str, sha256: str) -> Path:
+    """Return the path of a wheel in the user's cache, downloading it by pip where it is missing.
+
+    pip's own download is used, so that the user's index, proxy and certificates apply; `--no-deps`
+    because nothing of the wheel is installed or run, and `--require-hashes` refuses other bytes.
+
+    Args:
+        requirement: an exact requirement, `"networkx==3.6.1"`.
+        sha256: hex digest of the wheel.
+
+    Raises:
+        UsageError: pip cannot fetch the wheel, or its bytes have another digest.
+    """
+    folder = cache_folder("wheels", sha256)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        for wheel in folder.glob("*.whl"):
+            if file_digest(wheel) == sha256:
+                return wheel
+            wheel.unlink()  # a damaged copy in the cache is fetched again, never used
+        _download(requirement, sha256, folder)
+        wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1 or file_digest(wheels[0]) != sha256:
+        raise UsageError(f"{requirement}: the downloaded wheel does not have sha256 {sha256}")
+    return wheels[0]
+
+
+def _download(requirement: str, sha256: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        pinned = Path(scratch, "requirements.txt")
+        pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
+        command += ["--no-deps", "--only-binary=:all:", "--require-hashes"]
+        command += ["--requirement", str(pinned), "--dest", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        detail = lines[-1] if lines else done.stderr.strip()[-300:]
+        raise UsageError(
+            f"cannot fetch {requirement}: {detail}\n"
+            "Check the network and pip's index settings (`pip config list`)."
+        )

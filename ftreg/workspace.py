@@ -1,0 +1,71 @@
+"""Where checkpoints, evaluations and baselines lie, and the words that name them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftreg.checkpoint import MANIFEST
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.evaluation import HEADER, list_evaluations
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder with `checkpoints/`, `evaluations/` and `baselines/`."""
+
+    root: Path
+
+    @classmethod
+    def current(cls) -> "Workspace":
+        """The folder named by `$FTREG_WORKSPACE`, or the working folder."""
+        return cls(Path(os.environ.get("FTREG_WORKSPACE", ".")))
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """The folder of evaluations."""
+        return self.root / "evaluations"
+
+    @property
+    def baselines(self) -> Path:
+        """The folder of baselines, to be kept in git."""
+        return self.root / "baselines"
+
+    def checkpoint(self, ref: str) -> Path:
+        """Find a checkpoint by its folder, or by its name below `checkpoints/`.
+
+        Raises:
+            UsageError: neither is there.
+        """
+        named = self.checkpoints / ref
+        if Path(ref).is_dir() or not named.is_dir():
+            return Path(ref)  # whether it is a checkpoint is for its reader to say
+        return named
+
+    def evaluation(self, ref: str) -> Path:
+        """Find an evaluation by its folder, its id, or the word `latest`.
+
+        Raises:
+            UsageError: there is none; names what is nearest.
+        """
+        if ref == "latest":
+            found = list_evaluations(self.evaluations)
+            if not found:
+                raise UsageError(f"{self.evaluations}: there is no evaluation yet")
+            return found[-1]
+        for folder in (Path(ref), self.evaluations / ref):
+            if (folder / HEADER).is_file():
+                return folder
+        if (Path(ref) / MANIFEST).is_file():
+            raise UsageError(
+                f"{ref} is a checkpoint, not an evaluation; evaluate it with `ftreg eval {ref}`"
+            )
+        known = [folder.name for folder in list_evaluations(self.evaluations)]
+        raise UsageError(
+            f"{ref!r} is not an evaluation: no such folder, and no such id in {self.evaluations}"
+            f"{did_you_mean(ref, known)}"
+        )

@@ -1,0 +1,40 @@
+"""A scorer and an optimizer of a user's own, reached by import path."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ftreg.records import Sample, Score
+
+
+class LengthScorer:
+    """The share of `limit` characters that an output has; null for an empty one."""
+
+    name = "length"
+    version = 1
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "options": {"limit": self.limit}}
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        return [
+            Score(min(1.0, len(sample.output) / self.limit))
+            if sample.output
+            else Score(None, "the output is empty")
+            for sample in samples
+        ]
+
+
+def length_scorer(limit: int = 100) -> LengthScorer:
+    return LengthScorer(limit)
+
+
+class Drifting(torch.optim.SGD):
+    """An optimizer that does not keep to its settings."""
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=2 * lr, weight_decay=weight_decay)

@@ -1,0 +1,430 @@
+"""What the gate decides: the rules, the edges, and the words it gives for them."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ftreg.config.load import validate
+from ftreg.config.yaml_marks import read as read_yaml
+from ftreg.errors import ExitCode, UsageError
+from ftreg.gate import GatePolicy, Verdict, compare
+
+IDS = [f"e{number:03d}" for number in range(200)]
+
+
+def graded(seed=0, n=200):
+    """Distinct scores in [0.3, 0.8]."""
+    values = np.random.default_rng(seed).uniform(0.3, 0.8, n)
+    return dict(zip(IDS, values.tolist(), strict=False))
+
+
+def moved(scores, by, noise=0.0, seed=1):
+    draws = np.random.default_rng(seed).normal(0, noise, len(scores)) if noise else [0.0] * 999
+    return {
+        name: float(np.clip(value + by + draw, 0, 1))
+        for (name, value), draw in zip(scores.items(), draws, strict=False)
+    }
+
+
+def one(scores):
+    return {"faithfulness": scores}
+
+
+def row(verdict, cohort="all", scorer="faithfulness", against="baseline"):
+    (found,) = (
+        row
+        for row in verdict.rows
+        if (row.scorer, row.cohort, row.against) == (scorer, cohort, against)
+    )
+    return found
+
+
+# -- outcomes --------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_passes_against_itself():
+    verdict = compare(one(graded()), one(graded()), GatePolicy(margin=0.02))
+    assert verdict.outcome == "pass"
+    assert verdict.exit_code == ExitCode.OK
+    assert row(verdict).interval == (0.0, 0.0)
+    assert "same score on every example" in row(verdict).note
+
+
+def test_a_clear_drop_is_a_regression_and_the_reason_names_it():
+    verdict = compare(one(graded()), one(moved(graded(), -0.06, 0.05)))
+    assert verdict.outcome == "regression"
+    assert verdict.exit_code == ExitCode.REGRESSION
+    (reason,) = verdict.reasons
+    assert "faithfulness" in reason and "margin 0.02" in reason and "200 examples" in reason
+    assert row(verdict).p_adjusted < 1e-6
+
+
+def test_a_significant_drop_within_the_margin_is_no_regression():
+    verdict = compare(one(graded()), one(moved(graded(), -0.01, 0.01)))
+    assert row(verdict).p_adjusted < 1e-6
+    assert verdict.outcome == "pass"
+
+
+def test_a_large_drop_that_may_be_chance_is_undecided():
+    verdict = compare(one(graded(n=60)), one(moved(graded(n=60), -0.03, 0.3)))
+    found = row(verdict)
+    assert found.delta < -0.02
+    assert verdict.outcome == "undecided"
+    assert verdict.exit_code == ExitCode.UNDECIDED
+    assert found.n_needed > 60
+    assert f"about {found.n_needed} examples" in verdict.reasons[0]
+
+
+def test_allow_undecided_changes_the_exit_code_and_not_the_verdict():
+    policy = GatePolicy(allow_undecided=True)
+    verdict = compare(one(graded(n=60)), one(moved(graded(n=60), 0.0, 0.3)), policy)
+    assert verdict.outcome == "undecided"
+    assert verdict.exit_code == ExitCode.OK
+
+
+def test_every_scorer_must_pass():
+    sides = [{"good": graded(), "poor": graded(5)}, {"good": moved(graded(), 0.1)}]
+    sides[1]["poor"] = moved(graded(5), -0.01, 0.3)
+    verdict = compare(*sides)
+    assert row(verdict, scorer="good").outcome == "pass"
+    assert verdict.outcome == "undecided"
+    assert all(reason.startswith("poor") for reason in verdict.reasons)
+
+
+def test_a_scorer_may_have_a_margin_of_its_own():
+    sides = one(graded()), one(moved(graded(), -0.06, 0.05))
+    assert compare(*sides, GatePolicy(margins={"faithfulness": 0.1})).outcome == "pass"
+    with pytest.raises(UsageError, match="did you mean faithfulness"):
+        compare(*sides, GatePolicy(margins={"faithfullness": 0.1}))
+
+
+# -- cohorts ---------------------------------------------------------------------------------
+
+
+def halves():
+    return {name: {"difficulty": "hard" if i % 4 == 0 else "easy"} for i, name in enumerate(IDS)}
+
+
+def test_a_cohort_that_fell_is_a_regression_though_the_average_improved():
+    base = graded()
+    tags = halves()
+    candidate = {
+        name: value + (-0.1 if tags[name]["difficulty"] == "hard" else 0.1)
+        for name, value in base.items()
+    }
+    verdict = compare(one(base), one(candidate), cohorts=tags)
+    assert row(verdict).delta > 0.04
+    assert row(verdict).outcome == "pass"
+    assert row(verdict, "difficulty=hard").outcome == "regression"
+    assert row(verdict, "difficulty=easy").outcome == "pass"
+    assert verdict.outcome == "regression"
+    assert "difficulty=hard" in verdict.reasons[0]
+    assert compare(one(base), one(candidate)).outcome == "pass"
+
+
+def test_a_small_cohort_is_shown_and_not_gated():
+    base = graded()
+    tags = {name: {"kind": "rare"} for name in IDS[:10]}
+    candidate = {name: value - (0.2 if name in tags else 0) for name, value in base.items()}
+    verdict = compare(one(base), one(candidate), GatePolicy(margin=0.03), cohorts=tags)
+    found = row(verdict, "kind=rare")
+    assert found.n == 10 and found.outcome == "undecided" and found.p_value is None
+    assert "too small to gate" in found.note
+    assert verdict.outcome == "pass"
+    required = GatePolicy(margin=0.03, cohorts=["kind"])
+    verdict = compare(one(base), one(candidate), required, cohorts=tags)
+    assert verdict.outcome == "undecided"
+    assert "too small to gate" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("cohorts", ["all", ["difficulty"], ["difficulty=hard"]])
+def test_a_listed_cohort_must_pass(cohorts):
+    base, tags = graded(), halves()
+    noise = moved(base, 0.0, 0.1)
+    candidate = {
+        name: noise[name] if tags[name]["difficulty"] == "hard" else base[name] for name in base
+    }
+    sides = one(base), one(candidate)
+    assert compare(*sides, cohorts=tags).outcome == "pass"
+    verdict = compare(*sides, GatePolicy(cohorts=cohorts), cohorts=tags)
+    assert verdict.outcome == "undecided"
+    assert verdict.reasons[0].startswith("faithfulness, difficulty=hard:")
+    assert len(verdict.reasons) == 1
+
+
+def test_a_cohort_that_is_not_there_is_an_error():
+    with pytest.raises(UsageError, match="did you mean difficulty"):
+        compare(one(graded()), one(graded()), GatePolicy(cohorts=["dificulty"]), cohorts=halves())
+
+
+def test_an_unchanged_cohort_of_a_scorer_that_changed_elsewhere_is_not_a_point():
+    base, tags = graded(), halves()
+    noise = moved(base, 0.0, 0.1)
+    candidate = {
+        name: noise[name] if tags[name]["difficulty"] == "easy" else base[name] for name in base
+    }
+    found = row(compare(one(base), one(candidate), cohorts=tags), "difficulty=hard")
+    assert found.delta == 0
+    assert found.interval.low < -0.01
+
+
+# -- missing scores --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("how", ["null", "absent"])
+def test_missing_scores_are_counted_and_never_pass(side, how):
+    sides = [graded(), moved(graded(), 0.1)]
+    for name in IDS[:4]:
+        if how == "null":
+            sides[side][name] = None
+        else:
+            del sides[side][name]
+    verdict = compare(one(sides[0]), one(sides[1]))
+    found = row(verdict)
+    assert found.n == 196
+    assert (found.missing_baseline, found.missing_candidate) == ((4, 0), (0, 4))[side]
+    assert verdict.outcome == "undecided"
+    assert "4 scores are missing" in verdict.reasons[0]
+    assert compare(one(sides[0]), one(sides[1]), GatePolicy(max_missing=0.02)).outcome == "pass"
+    strict = GatePolicy(max_missing=0.019)
+    assert compare(one(sides[0]), one(sides[1]), strict).outcome == "undecided"
+
+
+def test_an_example_that_only_another_scorer_knows_is_missing():
+    full, part = graded(), {name: graded()[name] for name in IDS[:150]}
+    verdict = compare({"a": full, "b": part}, {"a": full, "b": part})
+    assert row(verdict, scorer="b").missing_candidate == 50
+    assert verdict.outcome == "undecided"
+
+
+def test_a_regression_stands_although_scores_are_missing():
+    candidate = moved(graded(), -0.2) | {"e000": None}
+    assert compare(one(graded()), one(candidate)).outcome == "regression"
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_scorer_of_one_side_only_is_named(swap):
+    sides = [{"a": graded(), "b": graded(1)}, {"a": graded()}]
+    if swap:
+        sides.reverse()
+    verdict = compare(*sides)
+    assert verdict.outcome == "undecided"
+    assert "b: the " in verdict.reasons[0] and "no such scorer" in verdict.reasons[0]
+    assert row(verdict, scorer="b").n == 0
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        ({}, {}),
+        (one({}), one({})),
+        (one({"a": 0.5}), one({"b": 0.5})),
+        (one({"a": None}), one({"a": 0.5})),
+        (one(graded()), {}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["paired", "threshold"])
+def test_nothing_to_compare_is_undecided(sides, mode):
+    verdict = compare(*sides, GatePolicy(mode=mode, max_missing=1.0))
+    assert verdict.outcome == "undecided"
+    assert verdict.reasons
+    json.dumps(verdict.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("n", [1, 2, 49])
+def test_too_few_examples_do_not_pass(n):
+    base = graded(n=n)
+    verdict = compare(one(base), one(moved(base, 0.1)), GatePolicy(margin=0.5))
+    assert verdict.outcome == "undecided"
+    assert "too few" in verdict.reasons[0]
+
+
+def test_too_few_examples_can_still_regress():
+    base = graded(n=20)
+    assert compare(one(base), one(moved(base, -0.2, 0.05))).outcome == "regression"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.01, "0.5", [0.5]], ids=repr)
+@pytest.mark.parametrize("side", ["baseline", "candidate", "anchor"])
+def test_a_score_that_is_none_is_an_error_that_names_it(value, side):
+    sides = {"baseline": graded(), "candidate": graded(), "anchor": graded()}
+    sides[side]["e007"] = value
+    with pytest.raises(UsageError, match=rf"{side}, faithfulness.*'e007'"):
+        compare(one(sides["baseline"]), one(sides["candidate"]), anchor=one(sides["anchor"]))
+
+
+# -- critical, anchor, threshold, clusters ---------------------------------------------------
+
+
+def test_a_critical_example_may_not_get_worse():
+    candidate = moved(graded(), 0.1)
+    candidate["e004"] = graded()["e004"] - 0.05
+    sides = one(graded()), one(candidate)
+    assert compare(*sides, critical=["e005"]).outcome == "pass"
+    verdict = compare(*sides, critical=["e004", "e005"])
+    assert verdict.outcome == "regression"
+    assert "'e004'" in verdict.reasons[0]
+    (drop,) = verdict.critical
+    assert drop.baseline - drop.candidate == pytest.approx(0.05)
+    tolerant = GatePolicy(critical_tolerance=0.06)
+    assert compare(*sides, tolerant, critical=["e004"]).outcome == "pass"
+
+
+def test_a_critical_example_without_a_score_is_undecided():
+    policy = GatePolicy(max_missing=0.1)
+    base = graded()
+    lost = compare(one(base), one(base | {"e004": None}), policy, critical=["e004"])
+    assert lost.outcome == "undecided" and "e004" in lost.reasons[0]
+    unknown = compare(one(base), one(base), critical=["e999"])
+    assert unknown.outcome == "undecided" and "e999" in unknown.reasons[0]
+    blind = compare(one(base | {"e004": None}), one(base), policy, critical=["e004"])
+    assert blind.outcome == "undecided" and "e004" in blind.reasons[0]
+
+
+def test_a_slow_drift_from_the_anchor_is_a_regression():
+    anchor, base = graded(), moved(graded(), -0.035, 0.01)
+    candidate = moved(base, -0.012, 0.01, seed=2)
+    assert compare(one(base), one(candidate)).outcome == "pass"
+    policy = GatePolicy(anchor_margin=0.04)
+    verdict = compare(one(base), one(candidate), policy, anchor=one(anchor))
+    assert verdict.outcome == "regression"
+    assert "anchor" in verdict.reasons[0]
+    assert row(verdict, against="anchor").delta == pytest.approx(-0.047, abs=0.005)
+    wider = GatePolicy(anchor_margin=0.1)
+    assert compare(one(base), one(candidate), wider, anchor=one(anchor)).outcome == "pass"
+
+
+def test_an_anchor_with_nothing_in_common_is_undecided_and_a_new_scorer_is_not():
+    base = {"old": graded(), "new": graded(3)}
+    assert compare(base, base, anchor={"old": graded()}).outcome == "pass"
+    verdict = compare(base, base, anchor={"other": graded()})
+    assert verdict.outcome == "undecided"
+    assert "anchor" in verdict.reasons[0]
+
+
+def test_threshold_mode_is_the_plain_rule():
+    policy = GatePolicy(mode="threshold", margin=0.1)
+    base = {"a": 0.5, "b": 0.7, "c": 0.9}
+    assert compare(one(base), one(moved(base, -0.1)), policy).outcome == "pass"
+    assert compare(one(base), one(moved(base, -0.11)), policy).outcome == "regression"
+    assert compare(one(base), one(base | {"a": None}), policy).outcome == "undecided"
+
+
+def test_clusters_widen_the_interval():
+    base = graded()
+    shared = np.random.default_rng(4).normal(0, 0.05, 40)
+    candidate = {name: base[name] + float(shared[i // 5]) for i, name in enumerate(IDS)}
+    clusters = {name: f"doc{i // 5}" for i, name in enumerate(IDS)}
+    plain = row(compare(one(base), one(candidate)))
+    found = row(compare(one(base), one(candidate), clusters=clusters))
+    assert (plain.units, found.units) == (200, 40)
+    assert np.ptp(found.interval) > 1.8 * np.ptp(plain.interval)
+    few = {name: f"doc{i // 20}" for i, name in enumerate(IDS)}
+    verdict = compare(one(base), one(moved(base, 0.1)), clusters=few)
+    assert verdict.outcome == "undecided" and "too few clusters" in verdict.reasons[0]
+    with pytest.raises(UsageError, match="'e199' has no cluster"):
+        compare(one(base), one(base), clusters={name: "x" for name in IDS[:-1]})
+
+
+# -- the verdict as data ---------------------------------------------------------------------
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from(["graded", "binary", "clusters"]))
+def test_row_order_does_not_matter(shuffler: random.Random, kind):
+    draws = np.random.default_rng(7)
+    sides = draws.integers(0, 5 if kind != "binary" else 2, (2, 120)) / (
+        4.7 if kind != "binary" else 1
+    )
+    columns = [dict(zip(IDS, side.tolist(), strict=False)) for side in sides]
+    tags = {name: {"part": str(i % 3)} for i, name in enumerate(IDS[:120])}
+    clusters = {name: str(i % 30) for i, name in enumerate(IDS)} if kind == "clusters" else None
+
+    def shuffled(mapping):
+        items = list(mapping.items())
+        shuffler.shuffle(items)
+        return dict(items)
+
+    straight = compare(
+        {"a": columns[0], "b": columns[1]},
+        {"a": columns[1], "b": columns[0]},
+        GatePolicy(resamples=999),
+        cohorts=tags,
+        clusters=clusters,
+    )
+    mixed = compare(
+        shuffled({"b": shuffled(columns[1]), "a": shuffled(columns[0])}),
+        shuffled({"a": shuffled(columns[1]), "b": shuffled(columns[0])}),
+        GatePolicy(resamples=999),
+        cohorts=shuffled(tags),
+        clusters=clusters and shuffled(clusters),
+    )
+    assert straight == mixed
+
+
+def test_another_scorer_changes_no_row():
+    alone = compare(one(graded()), one(moved(graded(), 0, 0.1)))
+    beside = compare(
+        {"aaa": graded(9), **one(graded())}, {"aaa": graded(9), **one(moved(graded(), 0, 0.1))}
+    )
+    assert row(alone).interval == row(beside).interval
+
+
+def test_the_verdict_survives_json():
+    base = graded()
+    verdict = compare(
+        {"a": base, "only": base},
+        {"a": moved(base, -0.1, 0.1)},
+        cohorts=halves(),
+        critical=["e001", "e002"],
+        anchor={"a": base},
+    )
+    again = Verdict.from_dict(json.loads(json.dumps(verdict.to_dict(), allow_nan=False)))
+    assert again == verdict
+    assert again.exit_code == verdict.exit_code
+
+
+# -- the policy ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["margin", "anchor_margin"])
+def test_a_margin_of_zero_is_refused_with_the_reason(field):
+    with pytest.raises(ValidationError, match="can never be passed"):
+        GatePolicy(**{field: 0.0})
+    with pytest.raises(ValidationError, match="can never be passed"):
+        GatePolicy(margins={"equals": 0})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"margin": -0.1},
+        {"margin": 1.1},
+        {"margin": "0.02"},
+        {"confidence": 1.0},
+        {"max_missing": 1.5},
+        {"mode": "absolute"},
+        {"marign": 0.02},
+        {"cohorts": "some"},
+    ],
+)
+def test_a_policy_refuses_what_it_does_not_know(field):
+    with pytest.raises(ValidationError):
+        GatePolicy(**field)
+
+
+def test_a_policy_file_names_its_mistakes(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text("margin: 0\n")
+    with pytest.raises(UsageError, match="can never be passed"):
+        validate(GatePolicy, read_yaml(path), where=str(path))
+
+
+def test_every_field_is_documented():
+    assert all(field.description for field in GatePolicy.model_fields.values())

@@ -1,0 +1,267 @@
+"""Training, through `ftreg train`, and its numerics against the plain computation."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ftreg.data import load_dataset
+from ftreg.errors import UsageError
+from ftreg.training.batches import batch_order, micro_batches
+from ftreg.training.examples import TokenisedExamples, tokenise
+from ftreg.training.loop import completion_loss
+from ftreg.training.packing import check_packing
+from tests.conftest import Cli, make_model, write_dataset
+
+
+def test_a_checkpoint_has_weights_and_all_that_made_them(cli: Cli, config: Path) -> None:
+    done = cli("train", config, "-o", "checkpoints/a", "--json")
+    assert done.code == 0, done
+    folder = Path("checkpoints/a")
+    manifest = json.loads((folder / "ftreg.json").read_text())
+    optimizer = manifest["optimizer"]
+    assert optimizer["import_path"] == "torch.optim.adamw:AdamW"
+    assert optimizer["arguments"]["betas"] == [0.9, 0.999]
+    assert optimizer["arguments"]["eps"] == 1e-8
+    assert optimizer["decay_coupling"] == "decoupled"
+    named = [name for group in optimizer["groups"] for name in group["parameters"]]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert sorted(named) == sorted(name for name, _ in model.named_parameters())
+    assert manifest["dataset"]["version"] == "colours@1"
+    assert manifest["training"]["steps"] == manifest["schedule"]["total_steps"] == 3
+    assert manifest["environment"]["versions"]["torch"] == torch.__version__
+    assert str(Path.cwd()) not in (folder / "ftreg.json").read_text()
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in history] == [1, 2, 3]
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in history)
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_the_written_config_trains_the_same_weights(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-o", "first").code == 0
+    assert cli("train", "first/config.yaml", "-o", "second").code == 0
+    first, second = (
+        json.loads(Path(name, "ftreg.json").read_text()) for name in ("first", "second")
+    )
+    assert first["weights"]["digest"] == second["weights"]["digest"]
+    assert first["identity"] == second["identity"]
+    assert cli("train", config, "-s", "train.seed=1", "-o", "third").code == 0
+    third = json.loads(Path("third/ftreg.json").read_text())
+    assert third["weights"]["digest"] != first["weights"]["digest"]
+    assert third["identity"] != first["identity"]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "{name: adagrad, lr: 1e-2}",
+        "{name: adam, lr: 1e-3}",
+        "{name: lion, lr: 1e-4}",
+        "{name: sgd, lr: 1e-1, momentum: 0.9}",
+        "{name: rmsprop, lr: 1e-3}",
+        "{name: custom, path: 'torch.optim:NAdam', lr: 1e-3}",
+    ],
+)
+def test_every_optimizer_learns(optimizer: str, cli: Cli, config: Path) -> None:
+    done = cli(
+        "train", config, "-s", f"optimizer={optimizer}", "-s", "train.epochs=8",
+        "-s", "schedule.name=constant", "-o", "a", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done
+    assert done.json["training"]["best_loss"] < 0.98 * done.json["training"]["first_loss"]
+
+
+def test_lora_writes_adapters_that_evaluate(cli: Cli, config: Path) -> None:
+    done = cli("train", config, "-s", "lora.r=2", "-o", "a")
+    assert done.code == 0, done
+    assert Path("a/adapter_model.safetensors").is_file()
+    assert not Path("a/model.safetensors").exists()
+    assert cli("eval", "a", "--no-gate").code == 0
+
+
+def _examples(model_folder: Path, root: Path) -> TokenisedExamples:
+    write_dataset(root)
+    dataset = load_dataset("colours@1", root=root)
+    return tokenise(
+        dataset.split("train"),
+        tokenizer=AutoTokenizer.from_pretrained(model_folder),
+        prompt=dataset.card.prompt,
+        max_length=512,
+    )
+
+
+def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None:
+    examples = _examples(tiny_model, workspace)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = examples.ids(0)
+    answer = ids[examples.prompt_length(0) :]
+    assert tokenizer.decode(list(answer)) == "red<|im_end|>"
+    prompt = tokenizer.decode(list(ids[: examples.prompt_length(0)]))
+    assert prompt.endswith("<|im_start|>assistant\n")
+    assert "Item 0 is red.\nWhich colour has item 0?" in prompt
+
+
+def test_packed_loss_and_gradients_equal_the_plain_ones(tiny_model: Path, workspace: Path) -> None:
+    examples = _examples(tiny_model, workspace)
+    rows = range(6)
+    packed = AutoModelForCausalLM.from_pretrained(tiny_model)
+    batches = micro_batches(rows, examples, max_tokens=250, packing=True)
+    assert 1 < len(batches) < 6
+    loss = sum(completion_loss(packed, batch, device=torch.device("cpu")) for batch in batches)
+    loss.backward()
+
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
+    expected = torch.zeros(())
+    for row in rows:
+        ids = torch.tensor([list(examples.ids(row))])
+        logits = plain(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+        start = examples.prompt_length(row)
+        expected = expected + functional.cross_entropy(
+            logits[start - 1 : -1], ids[0, start:], reduction="sum"
+        )
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, ours), (_, theirs) in zip(
+        packed.named_parameters(), plain.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_layout_of_a_step_does_not_change_it(cli: Cli, config: Path) -> None:
+    losses = {}
+    for tokens in (64, 200, 2000):
+        done = cli("train", config, "-s", f"train.micro_batch_tokens={tokens}", "-o", f"c{tokens}")
+        assert done.code == 0, done
+        lines = Path(f"c{tokens}/history.jsonl").read_text().splitlines()
+        losses[tokens] = [json.loads(line)["loss"] for line in lines]
+    assert losses[64] == pytest.approx(losses[2000], rel=1e-4)
+    assert losses[200] == pytest.approx(losses[2000], rel=1e-4)
+
+
+class _Leaky(torch.nn.Module):
+    """A model that lets examples in one row see each other."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: torch.Tensor) -> object:
+        del inputs["position_ids"]
+        return self.model(**inputs)
+
+
+def test_a_model_that_leaks_between_packed_examples_is_refused(
+    tiny_model: Path, workspace: Path
+) -> None:
+    examples = _examples(tiny_model, workspace)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, initializer_range=1.0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8)  # far from the nearly uniform start, where a leak hardly shows
+    check_packing(model, examples)
+    with pytest.raises(UsageError, match="does not keep packed examples apart"):
+        check_packing(_Leaky(model), examples)
+
+
+def test_order_is_a_permutation_per_epoch_by_seed() -> None:
+    steps = list(batch_order(10, batch_size=4, steps=6, seed=1))
+    assert [len(step) for step in steps] == [4, 4, 2, 4, 4, 2]
+    first, second = ([row for step in half for row in step] for half in (steps[:3], steps[3:]))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert steps[:3] != steps[3:]
+    assert steps == list(batch_order(10, batch_size=4, steps=6, seed=1))
+    assert steps != list(batch_order(10, batch_size=4, steps=6, seed=2))
+
+
+def test_divergence_ends_with_1_and_keeps_the_history(cli: Cli, config: Path) -> None:
+    done = cli(
+        "train", config, "-s", "optimizer={name: sgd, lr: 1e38}", "-s", "train.epochs=5",
+        "-s", "train.max_grad_norm=null", "-o", "checkpoints/a",
+    )  # fmt: skip
+    assert done.code == 1, done
+    assert "training diverged at step" in done.err
+    assert "Traceback" not in done.err
+    assert not Path("checkpoints/a").exists()
+    failed = Path("checkpoints/a.failed")
+    assert json.loads((failed / "failure.json").read_text())["steps_taken"] >= 1
+    assert (failed / "history.jsonl").read_text()
+
+
+def test_an_existing_output_folder_is_never_overwritten(cli: Cli, config: Path) -> None:
+    folder = Path("checkpoints/a")
+    folder.mkdir(parents=True)
+    (folder / "precious").write_text("x")
+    done = cli("train", config, "-o", folder)
+    assert done.code == 2
+    assert "checkpoints/a exists already" in done.err
+    assert [path.name for path in folder.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("train.max_length=20", "example 't0' has"),
+        ("base.model=nowhere", "'nowhere' is neither a packaged model"),
+        ("base.model=smollm2-135m-instruct", "ftreg models pull smollm2-135m-instruct"),
+        ("dataset.version=colours@7", "no dataset version colours@7"),
+        ("dataset.train_split=tain", "has no split 'tain'"),
+        ("lora={target_modules: [nothing]}", "lora: "),
+    ],
+)
+def test_what_does_not_fit_ends_with_2(change: str, expected: str, cli: Cli, config: Path) -> None:
+    done = cli("train", config, "-s", change, "-o", "checkpoints/a")
+    assert done.code == 2, done
+    assert expected in done.err
+    assert "Traceback" not in done.err
+    assert not list(Path("checkpoints").glob("*"))
+
+
+def test_longer_than_the_models_context(cli: Cli, config: Path, tmp_path: Path) -> None:
+    short = make_model(tmp_path / "short", max_position_embeddings=32)
+    done = cli("train", config, "-s", f"base.model={short}", "-o", "a")
+    assert done.code == 2
+    assert "more than the 32 that the model takes" in done.err
+
+
+def test_a_row_without_reference_cannot_be_learnt(cli: Cli, config: Path, workspace: Path) -> None:
+    write_dataset(
+        workspace / "datasets", version=2, train=[{"id": "a", "input": "x", "context": "c"}]
+    )
+    done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "a")
+    assert done.code == 2
+    assert "'a' has no reference" in done.err
+
+
+def test_tokenizer_without_chat_template(cli: Cli, config: Path, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "bare")
+    (folder / "chat_template.jinja").unlink()
+    done = cli("train", config, "-s", f"base.model={folder}", "-o", "a")
+    assert done.code == 2
+    assert "no chat template" in done.err
+
+
+def test_optim_show_prints_what_is_in_force(cli: Cli, config: Path) -> None:
+    done = cli("optim", "show", config, "--json")
+    assert done.code == 0, done
+    assert done.json["name"] == "adamw"
+    assert {group["name"]: group["weight_decay"] for group in done.json["groups"]} == {
+        "decayed": 0.01,
+        "undecayed": 0.0,
+    }
+    assert "decayed" in cli("optim", "show", config).out
+
+
+def test_the_accelerator_is_not_shared_between_runs(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-s", "train.precision=bf16", "-o", "a").code == 0
+    assert Accelerator().mixed_precision == "bf16"
+    assert cli("train", config, "-s", "train.precision=fp32", "-o", "b").code == 0
+    precisions = [
+        json.loads(Path(name, "ftreg.json").read_text())["training"]["precision"]
+        for name in ("a", "b")
+    ]
+    assert precisions == ["bf16", "fp32"]
