@@ -1,6 +1,13 @@
 """`python -m ftreg`, which is what `accelerate launch -m ftreg` starts."""
 
-from ftreg.cli.app import app
+import os
+
+# Threads that wait by spinning cost nothing on an idle machine and stall one that is shared: with
+# one busy neighbour on two cores training ran at a third of the speed. OpenMP reads this when
+# torch is loaded; who sets it keeps their own choice.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from ftreg.cli.app import app  # noqa: E402
 
 
 def main() -> None:

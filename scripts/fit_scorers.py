@@ -7,6 +7,7 @@ sides), then fits on all rows; `--write` puts the coefficients into the package.
 """
 
 import argparse
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -15,28 +16,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 from scipy.stats import rankdata, spearmanr
 
 from ftreg.scoring import faithfulness
-from ftreg.scoring.backends.embedded import PENALTIES, EmbeddedBackend, MiniLM, Weights
-from ftreg.scoring.backends.evidence import FEATURES
+from ftreg.scoring.backends.coverage import COVERAGE_FEATURES
+from ftreg.scoring.backends.embedded import PENALTIES, EmbeddedBackend, Weights
+from ftreg.scoring.backends.minilm import MiniLM
 from ftreg.scoring.backends.relevance import RELEVANCE_FEATURES
+from ftreg.scoring.backends.support import SUPPORT_FEATURES
 from ftreg.scoring.claims import claims
 from ftreg.scoring.completeness import key_points
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation
 from ftreg.store import write_json
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "ftreg/scoring/backends/embedded_weights.json"
-FOLDS, REPEATS, RIDGE = 5, 3, 0.0005
+FOLDS, REPEATS = 5, 3
+RIDGE, RIDGE_LINEAR = 0.0005, 0.1
 SETS = {
     Relation.SUPPORTED: ("qags_cnndm", "q2_wow"),
     Relation.COVERED: ("realsumm", "sfres"),
     Relation.RELEVANT: ("wikiqa",),
 }
 NAMES = {
-    Relation.SUPPORTED: FEATURES,
-    Relation.COVERED: FEATURES,
+    Relation.SUPPORTED: SUPPORT_FEATURES,
+    Relation.COVERED: COVERAGE_FEATURES,
     Relation.RELEVANT: RELEVANCE_FEATURES,
 }
 
@@ -83,7 +87,7 @@ class LabelledSet:
 
     def subset(self, kept: np.ndarray) -> "LabelledSet":
         """Return the examples for which the mask `kept` holds."""
-        counts = np.diff(self.starts, append=len(self.penalty))
+        counts = self.counts
         points = np.repeat(kept, counts)
         starts = np.concatenate([[0], np.cumsum(counts[kept])[:-1]])
         return LabelledSet(
@@ -91,19 +95,20 @@ class LabelledSet:
             self.labels[kept], self.clusters[kept],
         )  # fmt: skip
 
-    def predict(self, relation: Relation, parameters: np.ndarray) -> np.ndarray:
+    @property
+    def counts(self) -> np.ndarray:
+        """How many points each example has."""
+        return np.diff(self.starts, append=len(self.penalty))
+
+    def predict(self, relation: Relation, weights: Weights) -> np.ndarray:
         """Return the score of each example, as the scorer would give it."""
-        bias, weights = parameters[0], parameters[1:]
-        most = 1 + np.exp(-(bias + weights.sum()))
-        support = self.penalty * np.minimum(1, most / (1 + np.exp(-(bias + self.features @ weights))))
-        counts = np.diff(self.starts, append=len(self.penalty))
+        support = self.penalty * np.array([weights.support(row) for row in self.features])
         if relation is not Relation.SUPPORTED:
-            return np.add.reduceat(support, self.starts) / counts
-        floor = faithfulness.UNSUPPORTED
-        counted = np.maximum(0, support - floor) / (1 - floor)
-        share = np.add.reduceat(counted, self.starts) / counts
-        weakest = np.minimum.reduceat(support, self.starts)
-        return (1 - faithfulness.WEAKEST) * share + faithfulness.WEAKEST * weakest
+            return np.add.reduceat(support, self.starts) / self.counts
+        ends = np.append(self.starts, len(support))
+        return np.array(
+            [faithfulness.combine(support[a:b].tolist()) for a, b in itertools.pairwise(ends)]
+        )
 
 
 def gather(relation: Relation, name: str, data: Path, backend: EmbeddedBackend) -> LabelledSet:
@@ -118,12 +123,15 @@ def gather(relation: Relation, name: str, data: Path, backend: EmbeddedBackend) 
         if not isinstance(evidence, BackendError)
     ]
     print(f"{name}: {len(kept)} of {len(rows)} rows")
+    penalties = PENALTIES.get(relation, {})
     points = [piece for _, evidence in kept for piece in evidence]
     counts = [len(evidence) for _, evidence in kept]
     return LabelledSet(
         name,
         np.array([piece.features for piece in points]),
-        np.array([np.prod([PENALTIES[relation][check] for check in piece.checks]) for piece in points]),
+        np.array(
+            [np.prod([penalties.get(check, 1.0) for check in piece.checks]) for piece in points]
+        ),
         np.concatenate([[0], np.cumsum(counts)[:-1]]),
         np.array([float(row["label"]) for row, _ in kept]),
         np.array([cluster(name, row) for row, _ in kept]),
@@ -140,36 +148,63 @@ def agreement(relation: Relation, scores: np.ndarray, labels: np.ndarray) -> flo
     return float(wins / (good.sum() * (~good).sum()))
 
 
-def fit(relation: Relation, sets: Sequence[LabelledSet]) -> np.ndarray:
-    """Fit intercept and weights by cross-entropy, every set counting the same; weights ≥ 0.
+def fit(relation: Relation, sets: Sequence[LabelledSet]) -> Weights:
+    """Fit one relation. Checks take no part: they are set by hand."""
+    return _fit_linear(sets) if relation is Relation.COVERED else _fit_logistic(sets)
 
-    Each set has an intercept of its own, so that a difference in how strict its people were does
-    not pass for evidence; the mean is kept. Checks take no part: they are not fitted.
+
+def _fit_linear(sets: Sequence[LabelledSet]) -> Weights:
+    """Fit a weighted mean of the features by least squares, weights ≥ 0 and of sum 1.
+
+    Labels and features are centred, and labels scaled, within each set, so that a difference in
+    how strict its people were does not pass for evidence; every set counts the same.
     """
+    left, right = [], []
+    for one in sets:
+        means = np.add.reduceat(one.features, one.starts) / one.counts[:, None]
+        size = np.sqrt(len(means))
+        left.append((means - means.mean(0)) / size)
+        right.append((one.labels - one.labels.mean()) / one.labels.std() / size)
+    width = left[0].shape[1]
+    found, _ = nnls(
+        np.concatenate([*left, RIDGE_LINEAR * np.eye(width)]),
+        np.concatenate([*right, np.zeros(width)]),
+    )
+    return Weights(None, tuple((found / found.sum()).tolist()))
+
+
+def _fit_logistic(sets: Sequence[LabelledSet]) -> Weights:
+    """Fit by cross-entropy of the mean support, good and bad examples counting the same.
+
+    Each set has an intercept of its own, for the reason given in `_fit_linear`; their mean is
+    kept. Weights are bounded by 0.
+    """
+    balances = []
+    for one in sets:
+        share = one.labels.mean()
+        balances.append(one.labels / share / 2 + (1 - one.labels) / (1 - share) / 2)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         weights = parameters[len(sets) :]
         total = RIDGE * float((weights**2).sum())
         slope = np.concatenate([np.zeros(len(sets)), 2 * RIDGE * weights])
-        for place, one in enumerate(sets):
+        for place, (one, balance) in enumerate(zip(sets, balances, strict=True)):
             support = 1 / (1 + np.exp(-(parameters[place] + one.features @ weights)))
-            counts = np.diff(one.starts, append=len(support))
-            value = np.clip(np.add.reduceat(support, one.starts) / counts, 1e-4, 1 - 1e-4)
-            size = len(value)
-            total -= float(
-                (one.labels * np.log(value) + (1 - one.labels) * np.log(1 - value)).sum() / size
-            )
-            outer = ((1 - one.labels) / (1 - value) - one.labels / value) / size / counts
-            inner = np.repeat(outer, counts) * support * (1 - support)
+            value = np.clip(np.add.reduceat(support, one.starts) / one.counts, 1e-4, 1 - 1e-4)
+            scale = balance / len(value)
+            entropy = one.labels * np.log(value) + (1 - one.labels) * np.log(1 - value)
+            total -= float((scale * entropy).sum())
+            outer = scale * ((1 - one.labels) / (1 - value) - one.labels / value) / one.counts
+            inner = np.repeat(outer, one.counts) * support * (1 - support)
             slope[place] += inner.sum()
             slope[len(sets) :] += inner @ one.features
         return total, slope
 
-    width = len(NAMES[relation])
+    width = sets[0].features.shape[1]
     start = np.concatenate([np.full(len(sets), -3.0), np.ones(width)])
     bounds = [(-20.0, 5.0)] * len(sets) + [(0.0, 20.0)] * width
     found = minimize(loss, start, method="L-BFGS-B", jac=True, bounds=bounds).x
-    return np.concatenate([[found[: len(sets)].mean()], found[len(sets) :]])
+    return Weights(float(found[: len(sets)].mean()), tuple(found[len(sets) :].tolist()))
 
 
 def cross_validate(relation: Relation, sets: Sequence[LabelledSet]) -> dict[str, float]:
@@ -183,12 +218,12 @@ def cross_validate(relation: Relation, sets: Sequence[LabelledSet]) -> dict[str,
             folds.append(generator.permutation(np.arange(len(distinct)) % FOLDS)[places])
         scores = [np.zeros(len(one.labels)) for one in sets]
         for fold in range(FOLDS):
-            parameters = fit(
+            weights = fit(
                 relation,
                 [one.subset(own != fold) for one, own in zip(sets, folds, strict=True)],
             )
             for one, own, mine in zip(sets, folds, scores, strict=True):
-                mine[own == fold] = one.subset(own == fold).predict(relation, parameters)
+                mine[own == fold] = one.subset(own == fold).predict(relation, weights)
         for one, mine in zip(sets, scores, strict=True):
             figures[one.name].append(agreement(relation, mine, one.labels))
     return {name: float(np.mean(values)) for name, values in figures.items()}
@@ -198,24 +233,29 @@ def main() -> None:
     """Fit, report, and write the coefficients if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
-    parser.add_argument("--model", type=Path, help="sentence encoder (the packaged one if left out)")
+    parser.add_argument(
+        "--model", type=Path, help="sentence encoder (the packaged one if left out)"
+    )
     parser.add_argument("--write", action="store_true", help="write the package's coefficients")
     arguments = parser.parse_args()
-    unfitted = {relation: Weights(0.0, (0.0,) * len(NAMES[relation])) for relation in Relation}
-    backend = EmbeddedBackend(MiniLM(arguments.model), weights=unfitted)
+    backend = EmbeddedBackend(MiniLM(arguments.model), weights={})
     relations = {}
     for relation, names in SETS.items():
         sets = [gather(relation, name, arguments.data, backend) for name in names]
         validated = cross_validate(relation, sets)
-        parameters = fit(relation, sets)
+        fitted = fit(relation, sets)
         for one in sets:
-            inside = agreement(relation, one.predict(relation, parameters), one.labels)
-            print(f"  {one.name}: cross-validated {validated[one.name]:.4f}, in-sample {inside:.4f}")
-        weights = {
-            name: round(float(value), 4)
-            for name, value in zip(NAMES[relation], parameters[1:], strict=True)
+            inside = agreement(relation, one.predict(relation, fitted), one.labels)
+            print(
+                f"  {one.name}: cross-validated {validated[one.name]:.3f}, in-sample {inside:.3f}"
+            )
+        relations[str(relation)] = {
+            "intercept": None if fitted.intercept is None else round(fitted.intercept, 3),
+            "weights": {
+                name: round(weight, 3)
+                for name, weight in zip(NAMES[relation], fitted.weights, strict=True)
+            },
         }
-        relations[str(relation)] = {"intercept": round(float(parameters[0]), 4), "weights": weights}
         print(f"  {relations[str(relation)]}")
     if arguments.write:
         write_json(WEIGHTS_FILE, {"schema_version": 1, "relations": relations})

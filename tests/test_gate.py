@@ -89,7 +89,7 @@ def test_allow_undecided_changes_the_exit_code_and_not_the_verdict():
 
 def test_every_scorer_must_pass():
     sides = [{"good": graded(), "poor": graded(5)}, {"good": moved(graded(), 0.1)}]
-    sides[1]["poor"] = moved(graded(5), -0.01, 0.3)
+    sides[1]["poor"] = moved(graded(5), 0.01, 0.3)
     verdict = compare(*sides)
     assert row(verdict, scorer="good").outcome == "pass"
     assert verdict.outcome == "undecided"
@@ -125,6 +125,18 @@ def test_a_cohort_that_fell_is_a_regression_though_the_average_improved():
     assert verdict.outcome == "regression"
     assert "difficulty=hard" in verdict.reasons[0]
     assert compare(one(base), one(candidate)).outcome == "pass"
+
+
+def test_a_cohort_of_coarse_scores_that_fell_is_found_among_many():
+    names = [f"e{i:04d}" for i in range(820)]
+    base = {name: (i // 41 % 4 + 1) / 4 for i, name in enumerate(names)}
+    tags = {name: {"part": str(i % 41)} for i, name in enumerate(names)}
+    candidate = {
+        name: value - (0.25 if tags[name]["part"] == "7" else 0) for name, value in base.items()
+    }
+    verdict = compare(one(base), one(candidate), cohorts=tags)
+    assert verdict.outcome == "regression"
+    assert [r.cohort for r in verdict.rows if r.outcome == "regression"] == ["part=7"]
 
 
 def test_a_small_cohort_is_shown_and_not_gated():
@@ -190,10 +202,20 @@ def test_missing_scores_are_counted_and_never_pass(side, how):
     assert found.n == 196
     assert (found.missing_baseline, found.missing_candidate) == ((4, 0), (0, 4))[side]
     assert verdict.outcome == "undecided"
-    assert "4 scores are missing" in verdict.reasons[0]
+    assert "4 of 200 examples cannot be compared" in verdict.reasons[0]
     assert compare(one(sides[0]), one(sides[1]), GatePolicy(max_missing=0.02)).outcome == "pass"
     strict = GatePolicy(max_missing=0.019)
     assert compare(one(sides[0]), one(sides[1]), strict).outcome == "undecided"
+
+
+def test_scores_missing_on_different_sides_add_up():
+    base = graded()
+    sides = one(base | {"e001": None, "e002": None}), one(base | {"e002": None, "e003": None})
+    assert compare(*sides, GatePolicy(max_missing=0.015)).outcome == "pass"
+    verdict = compare(*sides, GatePolicy(max_missing=0.014))
+    assert verdict.outcome == "undecided"
+    assert "3 of 200 examples" in verdict.reasons[0]
+    assert row(verdict).n == 197
 
 
 def test_an_example_that_only_another_scorer_knows_is_missing():
@@ -329,7 +351,7 @@ def test_clusters_widen_the_interval():
     verdict = compare(one(base), one(moved(base, 0.1)), clusters=few)
     assert verdict.outcome == "undecided" and "too few clusters" in verdict.reasons[0]
     with pytest.raises(UsageError, match="'e199' has no cluster"):
-        compare(one(base), one(base), clusters={name: "x" for name in IDS[:-1]})
+        compare(one(base), one(base), clusters=dict.fromkeys(IDS[:-1], "x"))
 
 
 # -- the verdict as data ---------------------------------------------------------------------

@@ -158,7 +158,7 @@ def test_group_switches(switch: dict[str, bool], decayed: set[str]) -> None:
 
 def test_an_optimizer_that_does_not_keep_its_settings_is_refused() -> None:
     config = OptimizerConfig(name="custom", path="tests.fakes:Drifting", lr=1e-3)
-    with pytest.raises(UsageError, match="holds 0.002, but the configuration says 0.001"):
+    with pytest.raises(UsageError, match=r"holds 0\.002, but the configuration says 0\.001"):
         build_optimizer(Model(), config)
 
 

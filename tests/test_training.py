@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftreg.data import load_dataset
 from ftreg.errors import UsageError
+from ftreg.training.attention import use_packed_attention
 from ftreg.training.batches import batch_order, micro_batches
 from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.loop import completion_loss
-from ftreg.training.packing import check_packing
+from ftreg.training.packing import prepare_packing
 from tests.conftest import Cli, make_model, write_dataset
 
 
@@ -106,13 +108,22 @@ def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None
     assert "Item 0 is red.\nWhich colour has item 0?" in prompt
 
 
-def test_packed_loss_and_gradients_equal_the_plain_ones(tiny_model: Path, workspace: Path) -> None:
+@pytest.mark.parametrize("own_attention", [True, False])
+def test_packed_loss_and_gradients_equal_the_plain_ones(
+    own_attention: bool, tiny_model: Path, workspace: Path
+) -> None:
     examples = _examples(tiny_model, workspace)
     rows = range(6)
     packed = AutoModelForCausalLM.from_pretrained(tiny_model)
+    if own_attention:
+        assert use_packed_attention(packed)
     batches = micro_batches(rows, examples, max_tokens=250, packing=True)
     assert 1 < len(batches) < 6
-    loss = sum(completion_loss(packed, batch, device=torch.device("cpu")) for batch in batches)
+    device = torch.device("cpu")
+    loss = sum(
+        completion_loss(packed, batch, device=device, own_attention=own_attention)
+        for batch in batches
+    )
     loss.backward()
 
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -143,29 +154,25 @@ def test_the_layout_of_a_step_does_not_change_it(cli: Cli, config: Path) -> None
     assert losses[200] == pytest.approx(losses[2000], rel=1e-4)
 
 
-class _Leaky(torch.nn.Module):
-    """A model that lets examples in one row see each other."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, **inputs: torch.Tensor) -> object:
-        del inputs["position_ids"]
-        return self.model(**inputs)
-
-
 def test_a_model_that_leaks_between_packed_examples_is_refused(
-    tiny_model: Path, workspace: Path
+    tiny_model: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = _examples(tiny_model, workspace)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, initializer_range=1.0)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(8)  # far from the nearly uniform start, where a leak hardly shows
-    check_packing(model, examples)
+    forward = model.forward
+
+    def leaky(**inputs: Any) -> Any:
+        tokens = inputs["input_ids"].shape[1]
+        return forward(**{**inputs, "position_ids": torch.arange(tokens)[None]})
+
+    monkeypatch.setattr("ftreg.training.packing.use_packed_attention", lambda model: False)
+    assert not prepare_packing(model, examples)
+    monkeypatch.setattr(model, "forward", leaky)
     with pytest.raises(UsageError, match="does not keep packed examples apart"):
-        check_packing(_Leaky(model), examples)
+        prepare_packing(model, examples)
 
 
 def test_order_is_a_permutation_per_epoch_by_seed() -> None:

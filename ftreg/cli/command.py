@@ -26,6 +26,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             function(*args, **kwargs)
+        except typer.Exit:
+            raise
         except FtregError as error:
             _end(str(error), error.exit_code)
         except KeyboardInterrupt:

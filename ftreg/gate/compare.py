@@ -9,7 +9,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate import decide
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.interval import Scale, scale_of
-from ftreg.gate.measure import measure, scorer_worst
+from ftreg.gate.measure import largest_change_of, measure
 from ftreg.gate.table import (
     Positions,
     Scores,
@@ -126,7 +126,7 @@ def _rows(
     before, after = old.columns[scorer], new.columns[scorer]
     scale = _scale(scorer, old, new)
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
-    worst = scorer_worst(before, after, policy, scale=scale, clusters=clusters)
+    seen = largest_change_of(before, after, clusters)
     rows = [measure(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
     for cohort, positions in members.items():
         rows.append(
@@ -138,7 +138,7 @@ def _rows(
                 scale=scale,
                 cohort=cohort,
                 clusters=None if clusters is None else clusters[positions],
-                worst=worst,
+                seen=seen,
             )
         )
     return rows
@@ -182,6 +182,7 @@ def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
         scorer=scorer,
         cohort=PRIMARY,
         gated=True,
+        examples=examples,
         n=0,
         units=0,
         missing_baseline=unscored if present is old else examples,

@@ -46,14 +46,12 @@ def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
 
 def _obstacle(row: Row, policy: GatePolicy) -> str:
     """Return why this row may not pass, whatever its interval."""
-    examples = max(row.n + row.missing_baseline, row.n + row.missing_candidate)
-    lost = examples - row.n
-    missing = row.missing_baseline + row.missing_candidate
-    if lost > policy.max_missing * examples + _ROUNDING:
+    missing = row.examples - row.n
+    if missing > policy.max_missing * row.examples + _ROUNDING:
         return (
-            f"{missing} scores are missing ({row.missing_baseline} of the {row.against}, "
-            f"{row.missing_candidate} of the candidate), more than max_missing "
-            f"{policy.max_missing:g} of {examples} examples allows"
+            f"{missing} of {row.examples} examples cannot be compared, more than max_missing "
+            f"{policy.max_missing:g} allows: the {row.against} lacks {row.missing_baseline} "
+            f"scores, the candidate {row.missing_candidate}"
         )
     if policy.mode == "threshold":
         return ""

@@ -112,7 +112,7 @@ def _below(values: Floats, pseudo: float, point: float) -> float:
     scaled = t * math.sqrt(curvature)
     if abs(root) < 1e-4:
         # The limit of the formula below at the mean of the distribution.
-        skewness = 2 * float((ratio**3).sum()) / curvature**1.5
+        skewness = 2 * float((ratio**3).sum()) / (curvature * math.sqrt(curvature))
         return 0.5 + skewness / (6 * math.sqrt(2 * math.pi))
     chance = _NORMAL.cdf(root) + _NORMAL.pdf(root) * (1 / root - 1 / scaled)
     return min(max(chance, 0.0), 1.0)

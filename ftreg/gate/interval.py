@@ -54,19 +54,20 @@ def scale_of(scores: Floats) -> Scale:
     return Scale.GRADED
 
 
-def worst_change(units: Units, scale: Scale, *, unseen_drop: float) -> float:
-    """Return how far one unit's delta may lie from 0, those not seen included.
+def largest_change(units: Units) -> float:
+    """Return how far a unit's delta may lie from 0, a little beyond the furthest seen.
 
-    Scores of a few levels may always jump from end to end. Finer ones are taken to reach a little
-    beyond the largest change seen: by 1 / k of it after k changes, which is how far the largest of
-    a larger population lies beyond the largest of k draws on average if all sizes are alike.
+    By 1 / k of it after k changes, which is how far a population's largest value lies beyond the
+    largest of k draws, on average, if all values are alike.
     """
-    if scale is not Scale.GRADED:
-        return 1.0
     values = np.abs(units.values())
     changed = np.count_nonzero(values)
-    seen = float(values.max()) * (1 + 1 / changed) if changed else 0.0
-    return max(seen, unseen_drop)
+    return float(values.max()) * (1 + 1 / changed) if changed else 0.0
+
+
+def worst_change(scale: Scale, *, seen: float, unseen_drop: float) -> float:
+    """Return the change that a pass has to reckon with: scores of few levels may always jump."""
+    return max(seen, unseen_drop) if scale is Scale.GRADED else 1.0
 
 
 def estimate_interval(
@@ -115,7 +116,7 @@ def p_values(
     units: Units,
     *,
     scale: Scale,
-    worst: float,
+    seen: float,
     resamples: int,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
@@ -123,6 +124,13 @@ def p_values(
 
     The first supposes that equal models could swap their scores, which is exact for binary ones;
     the second only that their mean delta is 0. A drop should be significant by both.
+
+    Args:
+        units: at least one.
+        scale: of the scorer.
+        seen: the largest change of the scorer, see `largest_change`.
+        resamples: of the permutation test.
+        generator: source of randomness.
     """
     if scale is Scale.BINARY and not units.clustered:
         exact = _mcnemar(units.sums)
@@ -130,7 +138,7 @@ def p_values(
     exchanged = sign_flip(units.sums, resamples=resamples, generator=generator)
     if not units.sums.any():
         return exchanged, 1.0
-    return exchanged, drop_p_value(units.values(), worst=worst)
+    return exchanged, drop_p_value(units.values(), worst=seen)
 
 
 def _mcnemar(deltas: Floats) -> float:

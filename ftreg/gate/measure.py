@@ -1,6 +1,7 @@
 """One row of a comparison: the statistics of one scorer on one slice, before any decision."""
 
 import hashlib
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -8,13 +9,10 @@ from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate import power
-from ftreg.gate.interval import Scale, estimate_interval, p_values, worst_change
+from ftreg.gate.interval import Scale, estimate_interval, largest_change, p_values, worst_change
 from ftreg.gate.table import Positions
-from ftreg.gate.units import Floats, Units, units_of
+from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
-
-# Finer than any score means, coarser than the rounding of a subtraction: 0.3 - 0.1 is 0.2.
-_DECIMALS = 12
 
 
 def measure(
@@ -27,7 +25,7 @@ def measure(
     cohort: str = PRIMARY,
     against: Literal["baseline", "anchor"] = "baseline",
     clusters: Positions | None = None,
-    worst: float = 0.0,
+    seen: float = 0.0,
 ) -> Row:
     """Measure one scorer on one slice; the outcome is left undecided.
 
@@ -40,37 +38,37 @@ def measure(
         cohort: the slice.
         against: whose scores `baseline` are.
         clusters: shape (examples of the slice,), or None.
-        worst: the largest change that the scorer is known to make elsewhere.
+        seen: the largest change that the scorer is known to make elsewhere.
     """
     both, units = _paired(baseline, candidate, clusters)
-    primary = cohort == PRIMARY
-    anchored = against == "anchor"
-    count = int(both.sum())
+    primary, anchored = cohort == PRIMARY, against == "anchor"
     margin = policy.anchor_margin if anchored else policy.margin_for(scorer)
-    missing_baseline = int(np.isnan(baseline).sum())
-    missing_candidate = int(np.isnan(candidate).sum())
-    gated = not anchored and (primary or policy.requires(cohort))
-    if count == 0 or (not primary and count < policy.min_cohort):
-        return Row(
-            scorer=scorer,
-            cohort=cohort,
-            against=against,
-            gated=gated,
-            n=count,
-            units=units.count,
-            missing_baseline=missing_baseline,
-            missing_candidate=missing_candidate,
-            baseline_mean=float(baseline[both].mean()) if count else None,
-            candidate_mean=float(candidate[both].mean()) if count else None,
-            delta=units.mean if count else None,
-            margin=margin,
-            note=(
-                f"too small to gate: {count} examples, fewer than min_cohort {policy.min_cohort}"
-                if count
-                else "nothing to compare"
-            ),
-        )
-    worst = max(worst, worst_change(units, scale, unseen_drop=policy.unseen_drop))
+    row = Row(
+        scorer=scorer,
+        cohort=cohort,
+        against=against,
+        gated=not anchored and (primary or policy.requires(cohort)),
+        examples=len(both),
+        n=int(both.sum()),
+        units=units.count,
+        missing_baseline=int(np.isnan(baseline).sum()),
+        missing_candidate=int(np.isnan(candidate).sum()),
+        margin=margin,
+        note="nothing to compare",
+    )
+    if row.n == 0:
+        return row
+    row = replace(
+        row,
+        baseline_mean=float(baseline[both].mean()),
+        candidate_mean=float(candidate[both].mean()),
+        delta=units.mean,
+        note=f"too small to gate: {row.n} examples, fewer than min_cohort {policy.min_cohort}",
+    )
+    if not primary and row.n < policy.min_cohort:
+        return row
+    seen = max(seen, largest_change(units))
+    worst = worst_change(scale, seen=seen, unseen_drop=policy.unseen_drop)
     generator = _generator(policy.seed, against, scorer, cohort)
     estimate = estimate_interval(
         units,
@@ -81,23 +79,13 @@ def measure(
         generator=generator,
     )
     exchanged, guarded = p_values(
-        units, scale=scale, worst=worst, resamples=policy.resamples, generator=generator
+        units, scale=scale, seen=seen, resamples=policy.resamples, generator=generator
     )
     error = units.standard_error()
-    return Row(
-        scorer=scorer,
-        cohort=cohort,
-        against=against,
-        gated=gated,
-        n=count,
-        units=units.count,
-        missing_baseline=missing_baseline,
-        missing_candidate=missing_candidate,
-        baseline_mean=float(baseline[both].mean()),
-        candidate_mean=float(candidate[both].mean()),
-        delta=units.mean,
+    return replace(
+        row,
         interval=estimate.interval,
-        margin=margin,
+        method=estimate.method,
         standard_error=error,
         p_value=exchanged,
         p_guarded=guarded,
@@ -108,21 +96,15 @@ def measure(
             else units.mean - estimate.interval.low
         ),
         n_needed=_needed(units, worst, policy, margin),
-        method=estimate.method,
     )
 
 
-def scorer_worst(
-    baseline: Floats,
-    candidate: Floats,
-    policy: GatePolicy,
-    *,
-    scale: Scale,
-    clusters: Positions | None,
+def largest_change_of(
+    baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
     """Return the largest change to reckon with for a scorer, from all of its examples."""
     _, units = _paired(baseline, candidate, clusters)
-    return worst_change(units, scale, unseen_drop=policy.unseen_drop) if units.count else 0.0
+    return largest_change(units) if units.count else 0.0
 
 
 def _paired(
@@ -130,7 +112,7 @@ def _paired(
 ) -> tuple[NDArray[np.bool_], Units]:
     """Return which examples have both scores, and their deltas by unit."""
     both = ~(np.isnan(baseline) | np.isnan(candidate))
-    deltas = np.round(candidate[both] - baseline[both], _DECIMALS)
+    deltas = np.round(candidate[both] - baseline[both], DECIMALS)
     return both, units_of(deltas, None if clusters is None else clusters[both])
 
 

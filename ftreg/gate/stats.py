@@ -1,10 +1,11 @@
 """Exact statistics of paired binary scores; the only module of the gate that needs scipy."""
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
-# Nodes of the quadrature over the changed share; the bound is then good to about 1e-7.
-_NODES = 400
+# Nodes of the quadrature over the changed share: good to 1e-5 of a score point, and to 1e-8 where
+# more than a few pairs changed.
+_NODES = 64
 
 
 def mcnemar(losses: int, gains: int) -> float:
@@ -40,13 +41,14 @@ def paired_lower_bound(losses: int, gains: int, *, total: int, level: float) -> 
     if losses + gains == total:
         return 1 - 2 * float(special.betaincinv(losses + 1, gains, 1 - level))
     # Changed share T and the part of it that is lost, V, are independent beta variables, and
-    # the mean delta is T (1 - 2 V): integrate over T, solve for the quantile by bisection.
+    # the mean delta is T (1 - 2 V): integrate over T, solve for the quantile.
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     changed = special.betaincinv(losses + gains + 1, total - losses - gains, (nodes + 1) / 2)
-    low, high = -1.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        lost = np.clip((1 - middle / changed) / 2, 0, 1)
-        below = (weights / 2) @ (1 - special.betainc(losses + 1, gains, lost))
-        low, high = (middle, high) if below < level else (low, middle)
-    return (low + high) / 2
+
+    def excess(delta: float) -> float:
+        lost = np.clip((1 - delta / changed) / 2, 0, 1)
+        return float((weights / 2) @ special.betaincc(losses + 1, gains, lost)) - level
+
+    # The bound lies above the one that leaves the gains out, and below the mean delta.
+    floor = -float(special.betaincinv(losses + 1, total - losses, 1 - level))
+    return float(optimize.brentq(excess, floor, (gains - losses) / total, xtol=1e-9))

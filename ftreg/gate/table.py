@@ -14,6 +14,8 @@ Scores = Mapping[str, Mapping[str, float | None]]
 
 Positions = NDArray[np.int64]
 
+_NUMBERS = (float, int, np.number, type(None))
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -47,24 +49,18 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
 
 def _column(scores: Mapping[str, float | None], ids: Sequence[str], where: str) -> Floats:
     found = [scores.get(name) for name in ids]
-    try:
-        column = np.array(found, dtype=np.float64)
-        valid = (column >= 0) & (column <= 1)
-    except (TypeError, ValueError):
-        column = np.full(len(ids), np.nan)
-        valid = np.zeros(len(ids), dtype=bool)
-    # numpy reads None as NaN and "0.5" as 0.5: what is not plainly valid is looked at one by one.
-    for position in np.flatnonzero(~valid).tolist():
-        value = found[position]
-        if value is None:
-            continue
-        if isinstance(value, (bool, int, float, np.number)) and 0 <= float(value) <= 1:
-            column[position] = float(value)
-            continue
-        raise UsageError(
-            f"{where}: the score of example {ids[position]!r} is {value!r}; a score lies in "
-            "[0, 1], or is null where it could not be computed"
-        )
+    numbers = all(issubclass(kind, _NUMBERS) for kind in set(map(type, found)))
+    # None becomes NaN; what else is no number is replaced, to be found by the next line.
+    column = np.array(
+        found if numbers else [x if isinstance(x, _NUMBERS) else np.nan for x in found],
+        dtype=np.float64,
+    )
+    for position in np.flatnonzero(~((column >= 0) & (column <= 1))).tolist():
+        if found[position] is not None:
+            raise UsageError(
+                f"{where}: the score of example {ids[position]!r} is {found[position]!r}; a score "
+                "lies in [0, 1], or is null where it could not be computed"
+            )
     return column
 
 

@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+# Finer than any score means, coarser than what arithmetic loses: 0.3 - 0.1 is 0.2. Deltas that are
+# equal must be equal to the last bit, or there would be no ties.
+DECIMALS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Units:
@@ -43,7 +47,8 @@ class Units:
         if not self.clustered:
             return self.sums
         mean = self.mean
-        return np.asarray(mean + (self.sums - mean * self.sizes) / self.sizes.mean())
+        values = mean + (self.sums - mean * self.sizes) / self.sizes.mean()
+        return np.asarray(np.round(values, DECIMALS))
 
     def spread(self) -> float:
         """Return the standard deviation of `values()`; 0 for a single unit or equal values."""
@@ -70,8 +75,7 @@ def units_of(deltas: Floats, clusters: NDArray[np.int64] | None = None) -> Units
     if clusters is None:
         return Units(deltas, np.ones(len(deltas)))
     _, numbers = np.unique(clusters, return_inverse=True)
-    # Sums of equal deltas must be equal: what addition loses would break the ties between units.
     return Units(
-        np.round(np.bincount(numbers, weights=deltas), 12),
+        np.round(np.bincount(numbers, weights=deltas), DECIMALS),
         np.bincount(numbers).astype(np.float64),
     )

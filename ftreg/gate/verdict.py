@@ -24,8 +24,10 @@ class Row:
     """What the candidate is compared with; its mean is `baseline_mean` in both cases."""
     gated: bool
     """Whether the verdict can only pass if this row does."""
+    examples: int
+    """Examples of the slice."""
     n: int
-    """Examples with a score on both sides."""
+    """Those of them with a score on both sides, which are compared."""
     units: int
     """Independent units among them: clusters where there are clusters, else examples."""
     missing_baseline: int

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
+from ftreg.generation.decode import decode_greedily
 from ftreg.records import Output
 
 Prompt = tuple[str, Sequence[int]]
@@ -42,15 +42,21 @@ def generate(
         UsageError: a prompt and its output do not fit into the model's context.
     """
     _refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
-    settings = _greedy(model, tokenizer, max_new_tokens=max_new_tokens)
+    stop = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
+    stops = frozenset(stop if isinstance(stop, list) else [stop])
     outputs: dict[int, Output] = {}
     # Longest first: what does not fit into memory fails at once and not at the end.
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index][1]), index))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        written = _batch([prompts[index][1] for index in chosen], model=model, settings=settings)
+        written = decode_greedily(
+            [prompts[index][1] for index in chosen],
+            model=model,
+            stops=stops,
+            max_new_tokens=max_new_tokens,
+        )
         for index, tokens in zip(chosen, written, strict=True):
-            outputs[index] = _output(prompts[index][0], tokens, tokenizer, settings)
+            outputs[index] = _output(prompts[index][0], tokens, tokenizer, stops)
         advance(len(outputs))
     return [outputs[index] for index in range(len(prompts))]
 
@@ -68,46 +74,11 @@ def _refuse_too_long(
             )
 
 
-def _greedy(model: PreTrainedModel, tokenizer: Any, *, max_new_tokens: int) -> GenerationConfig:
-    """Settings of our own, so that a sampling default beside the weights does not slip in."""
-    stop = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
-    return GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=stop,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def _batch(
-    prompts: Sequence[Sequence[int]], *, model: PreTrainedModel, settings: GenerationConfig
-) -> list[list[int]]:
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), settings.pad_token_id, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    with torch.inference_mode():
-        written = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=settings,
-        )
-    new: list[list[int]] = written[:, width:].tolist()
-    return new
-
-
-def _output(name: str, tokens: list[int], tokenizer: Any, settings: GenerationConfig) -> Output:
-    """Cut what stands behind the end token: the padding of a row that ended early."""
-    stop = settings.eos_token_id
-    ends = set(stop) if isinstance(stop, list) else {stop}
-    end = next((index for index, token in enumerate(tokens) if token in ends), None)
-    kept = tokens if end is None else tokens[:end]
+def _output(name: str, tokens: list[int], tokenizer: Any, stops: frozenset[int]) -> Output:
+    ended = bool(tokens) and tokens[-1] in stops
     return Output(
         id=name,
-        text=tokenizer.decode(kept, skip_special_tokens=True).strip(),
-        finish="length" if end is None else "stop",
-        tokens=len(kept) + (end is not None),
+        text=tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True).strip(),
+        finish="stop" if ended else "length",
+        tokens=len(tokens),
     )

@@ -7,18 +7,27 @@ from collections.abc import Iterator
 MAX_WORDS = 80
 """A longer unit is cut: a sentence encoder reads some 200 word pieces and drops the rest."""
 
-_ABBREVIATIONS = frozenset(
-    """adj adm al approx apr assn aug ave blvd bros capt cf cmdr co col corp dec dept dr ed eds eg
+_ABBREVIATION_LIST = """
+    adj adm al approx apr assn aug ave blvd bros capt cf cmdr co col corp dec dept dr ed eds eg
     eq esp est etc feb fig figs fr gen gov hon hr hrs ie inc inst jan jr jul jun lt ltd maj mar max
     messrs min misc mr mrs ms mt mts nov oct op pg ph pl pop pp prof pt pvt ref rep rev sec sen
-    sens sep sept sgt sq sr st supt tel univ viz vol vols vs""".split()
-)
+    sens sep sept sgt sq sr st supt tel univ viz vol vols vs
+"""
+_ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
 _BEFORE_NUMBER = frozenset({"no", "nos", "art", "ch", "p", "ca", "c", "v"})
-# Possessive, and never begun inside a run of marks: a text of dots alone stays linear.
 _SPACED_DECIMAL = re.compile(r"\d{1,3}")
-_MARK = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s|$)|[。！？｡]+[」』”’]*|[؟।]+|;(?=\s)")
+_CLOSING = "\"'\u201d\u2019\u00bb)]"
+_WIDE_MARKS = "\u3002\uff01\uff1f\uff61"  # full stops and marks of Chinese and Japanese
+_OTHER_MARKS = "\u061f\u0964"  # Arabic question mark, Hindi full stop
+# Possessive, and never begun inside a run of marks: a text of dots alone stays linear.
+_MARK = re.compile(
+    rf"(?<![.!?…])[.!?…]++[{re.escape(_CLOSING)}]*+(?=\s|$)"
+    rf"|[{_WIDE_MARKS}]+[\u300d\u300f\u201d\u2019]*|[{_OTHER_MARKS}]+"
+)
 _LAST_WORD = re.compile(r"([^\W_](?:[\w.]*[^\W_])?)\W*$")
-_BULLET = re.compile(r"^\s*(?:[-*+•‣◦–—]|\(?\d{1,3}[.)]|\(?[A-Za-z][.)])\s+(?=\S)")
+_BULLET = re.compile(
+    r"^\s*(?:[-*+•‣◦\u2013\u2014]|\(?\d{1,3}[.)]|\(?(?:[a-z][.)]|[A-Z]\)))\s+(?=\S)"
+)
 _HEADING = re.compile(r"^\s*#{1,6}\s+(?=\S)")
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _CODE_LINE = re.compile(
@@ -47,7 +56,7 @@ def is_code(text: str) -> bool:
 
 def _ends_sentence(before: str, mark: str, after: str) -> bool:
     """Judge a mark by the text before it (its last ~40 characters) and the text after it."""
-    stripped = mark.rstrip("\"'”’»)]")
+    stripped = mark.rstrip(_CLOSING)
     if not stripped.startswith(".") or not after:
         return not (stripped.startswith("…") and after[:1].islower())
     if len(stripped) > 1:  # an ellipsis goes on where a small letter follows
@@ -72,10 +81,11 @@ def _ends_sentence(before: str, mark: str, after: str) -> bool:
     return True
 
 
-_FRESH = frozenset(
-    "a an the this that these those he she it they we you i in on at but and when after his her "
-    "their its there as if for while however".split()
-)
+_FRESH_LIST = """
+    a an the this that these those he she it they we you i in on at but and when after his her
+    their its there as if for while however
+"""
+_FRESH = frozenset(_FRESH_LIST.split())
 
 
 def _starts_afresh(after: str) -> bool:
@@ -163,11 +173,12 @@ def passages(text: str) -> list[str]:
     return _code_units(text) if is_code(text) else sentences(text)
 
 
-_SMALL_TALK = frozenset(
-    """yes yeah yep no nope ok okay sure thanks thank you hi hello hey oh ah wow well indeed right
+_SMALL_TALK_LIST = """
+    yes yeah yep no nope ok okay sure thanks thank you hi hello hey oh ah wow well indeed right
     certainly course of great good nice cool sorry please bye goodbye welcome absolutely definitely
-    exactly i see hmm haha lol hope this helps here is the answer summary""".split()
-)
+    exactly i see hmm haha lol hope this helps here is the answer summary
+"""
+_SMALL_TALK = frozenset(_SMALL_TALK_LIST.split())
 
 
 def claims(text: str) -> list[str]:

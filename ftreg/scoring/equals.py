@@ -1,6 +1,7 @@
 """Whether an output is one of the accepted answers, after a normalisation that is named."""
 
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -183,10 +184,12 @@ class Equals:
                 f"equals: {options.mode!r} is not a known mode{did_you_mean(options.mode, _MODES)} "
                 f"Known: {', '.join(_MODES)}."
             )
-        if not (options.tolerance >= 0 and options.relative_tolerance >= 0):
-            raise UsageError("equals: tolerance and relative_tolerance must not be negative")
-        if options.separator is not None and not options.separator.strip():
-            raise UsageError("equals: separator must hold more than spaces")
+        for name in ("tolerance", "relative_tolerance"):
+            value = getattr(options, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise UsageError(f"equals: {name} must be a number of at least 0, not {value!r}")
+        if separator is not None and not (isinstance(separator, str) and separator):
+            raise UsageError(f"equals: separator must be a text, and not empty: {separator!r}")
         self.options = options
 
     def describe(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ SCORERS = Registry(
         "ground_truth_match": "ftreg.scoring.equals:Equals",
     },
 )
-BACKENDS = Registry("backend", {"embedded": "ftreg.scoring.backends.embedded:shared"})
+BACKENDS = Registry("backend", {"embedded": "ftreg.scoring.backends.minilm:shared"})
 DEFAULT_BACKEND = "embedded"
 
 

@@ -15,7 +15,8 @@ from ftreg.scoring.words import FUNCTION_WORDS, content_words, join_digits, stem
 _UNIT_GROUPS = (
     "mm millimetre millimeter", "cm centimetre centimeter", "m metre meter",
     "km kilometre kilometer", "inch", "ft foot feet", "yd yard", "mi mile", "mg milligram",
-    "g gram", "kg kilogram kilo", "lb lbs pound", "oz ounce", "ton tonne", "ml millilitre milliliter",
+    "g gram", "kg kilogram kilo", "lb lbs pound", "oz ounce", "ton tonne",
+    "ml millilitre milliliter",
     "l litre liter", "gallon", "s sec second", "ms millisecond", "min minute", "h hr hour", "day",
     "week", "month", "year", "decade", "century", "percent %", "usd dollar $", "eur euro €",
     "gbp £", "kb kilobyte", "mb megabyte", "gb gigabyte", "tb terabyte", "mph", "kmh", "celsius",
@@ -29,19 +30,19 @@ _VAGUE = re.compile(
 _MEASURE = re.compile(r"(?:([$€£])\s*)?(\d+(?:[.,]\d+)*)[\s-]*(%|[^\W\d_]+)?")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nobody|neither|nor|cannot|nothing|nowhere|without|zero|0|isnt|wasnt"
-    r"|dont|doesnt|didnt|cant|wont)\b(?![.,]\d)|n['’]t\b|n\s['’]\s?t\b",
+    r"|dont|doesnt|didnt|cant|wont)\b(?![.,]\d)|n['\u2019]t\b|n\s['\u2019]\s?t\b",
     re.IGNORECASE,
 )
 # "Not only" affirms; what the speaker does not know, like or do says nothing of the world.
 _NOT_NEGATION = re.compile(
     r"\bnot (?:only|just|sure)\b|\bno (?:longer than|doubt|matter)\b|\bno\.?\s*\d|\bwhy not\b"
-    r"|\b(?:i|we)\b(?:\s?['’]\s?\w+)?(?:\s\w+){0,2}?\s?(?:not|never|n\s?['’]\s?t)\b",
+    r"|\b(?:i|we)\b(?:\s?['\u2019]\s?\w+)?(?:\s\w+){0,2}?\s?(?:not|never|n\s?['\u2019]\s?t)\b",
     re.IGNORECASE,
 )
 _CLAUSE_EDGE = re.compile(
-    r"[,;:()–—]|\s-\s|\b(?:but|although|though|while|whereas|because|and|who|which)\b"
+    r"[,;:()\u2013\u2014]|\s-\s|\b(?:but|although|though|while|whereas|because|and|who|which)\b"
 )
-_NAME = re.compile(r"\b[^\W\d_a-z][\w'’-]*")
+_NAME = re.compile(r"\b[^\W\d_a-z][\w'\u2019-]*")
 _SENTENCE_EDGE = re.compile(r"(?:^|[.!?:;\"“(\[•*-])\W*$")
 
 
@@ -65,17 +66,10 @@ def measures(text: str) -> frozenset[tuple[str, str]]:
 
 
 def names(text: str) -> frozenset[str]:
-    """Return the stems of capitalised words that do not owe their capital to a sentence's start.
-
-    A capital at a sentence's start counts where the next word has one too ("John Smith said").
-    """
+    """Return the stems of capitalised words that do not owe their capital to a sentence's start."""
     found: set[str] = set()
-    matches = list(_NAME.finditer(text))
-    for place, match in enumerate(matches):
-        following = matches[place + 1] if place + 1 < len(matches) else None
-        joined = following is not None and text[match.end() : following.start()] == " "
-        before = text[max(0, match.start() - 8) : match.start()]
-        if joined or not _SENTENCE_EDGE.search(before):
+    for match in _NAME.finditer(text):
+        if not _SENTENCE_EDGE.search(text[max(0, match.start() - 8) : match.start()]):
             found.update(
                 stem(word)
                 for word in words(match.group())

@@ -36,8 +36,10 @@ def judged(
             scores.append(plan)
             continue
         found = next(findings)
-        failed = isinstance(found, BackendError)
-        scores.append(Score(None, f"backend: {found}") if failed else combine(plan, found))
+        if isinstance(found, BackendError):
+            scores.append(Score(None, f"the backend failed: {found}"))
+        else:
+            scores.append(combine(plan, found))
     return scores
 
 

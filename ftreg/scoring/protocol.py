@@ -47,7 +47,7 @@ class Support:
     """A backend's finding on one point.
 
     `support` lies in [0, 1]; `best` is the passage that speaks for the point most, `checks` are
-    the names of the checks that fired against it (`number`, `unit`, `name`, `negation`).
+    the names of the checks that fired against it (`number`, `unit`, `name`, `negation`, `question`).
     """
 
     support: float

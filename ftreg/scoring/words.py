@@ -4,8 +4,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
-FUNCTION_WORDS = frozenset(
-    """a about above after again against all also am an and any are aren as at be because been
+_FUNCTION_WORD_LIST = """
+    a about above after again against all also am an and any are aren as at be because been
     before being below between both but by can could couldn d did didn do does doesn doing don done
     down during each else even ever few for from further get gets got had hadn has hasn have haven
     having he her here hers herself him himself his how i if in into is isn it its itself just ll
@@ -14,18 +14,19 @@ FUNCTION_WORDS = frozenset(
     shan she should shouldn so some such t than that the their theirs them themselves then there
     these they this those through to too under until up us use used using ve very was wasn we were
     weren what when where whether which while who whom whose why will with won would wouldn yet you
-    your yours yourself yourselves""".split()
-)
+    your yours yourself yourselves yes yeah well oh really actually know think sure lot lots
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORD_LIST.split())
 
-_SMALL_NUMBERS = {
-    word: str(value)
-    for value, word in enumerate(
-        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-        fifteen sixteen seventeen eighteen nineteen twenty""".split()
-    )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70"}
-_SMALL_NUMBERS |= {"eighty": "80", "ninety": "90", "hundred": "100", "thousand": "1000"}
-_SMALL_NUMBERS |= {"million": "1000000", "billion": "1000000000", "dozen": "12", "twice": "2"}
+_NUMBER_LIST = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen twenty
+"""
+_SMALL_NUMBERS = {word: str(value) for value, word in enumerate(_NUMBER_LIST.split())} | {
+    "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80",
+    "ninety": "90", "hundred": "100", "thousand": "1000", "million": "1000000",
+    "billion": "1000000000", "dozen": "12", "twice": "2",
+}  # fmt: skip
 _ORDINALS = {
     "first": "1", "second": "2", "third": "3", "fourth": "4", "fifth": "5", "sixth": "6",
     "seventh": "7", "eighth": "8", "ninth": "9", "tenth": "10",
@@ -33,7 +34,7 @@ _ORDINALS = {
 
 _IDENTIFIER_EDGE = re.compile(r"_+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _IDENTIFIER = re.compile(r"\b[A-Za-z]\w*(?:_[A-Za-z0-9]|[a-z][A-Z])\w*")
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:, ?\d{3})+(?![\d.]*\d)")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:, ?\d{3})+(?!\d)")
 _SPACED_DECIMAL = re.compile(r"(?<![\d.,])(\d{1,3})\. (?=\d{1,2}(?![\d.,]))")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?=st\b|nd\b|rd\b|th\b|s\b)?|[^\W\d_]+")
 _ORDINAL_TAIL = re.compile(r"(?<=\d)(?:st|nd|rd|th|s)\b")
@@ -80,7 +81,7 @@ def words(text: str) -> list[str]:
     "1,250" gives "1250", "twelve" gives "12", "3rd" and "third" give "3"; scripts without spaces
     give a word per character.
     """
-    text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    text = unicodedata.normalize("NFKC", text).replace("\u2019", "'")
     text = _ORDINAL_TAIL.sub("", join_digits(split_identifiers(text)))
     tokens = _TOKEN.findall(_WIDE.sub(r" \1 ", text.casefold()))
     return [_SMALL_NUMBERS.get(token) or _ORDINALS.get(token) or token for token in tokens]

@@ -15,13 +15,14 @@ class MicroBatch:
 
     `input_ids` and `position_ids` are (1, tokens); positions start again at 0 with each example,
     by which the model keeps the examples apart. `predict` are the positions, (n,), whose next
-    token carries loss, and `targets` (n,) those next tokens.
+    token carries loss, and `targets` (n,) those next tokens. `lengths` are the examples' tokens.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     predict: torch.Tensor
     targets: torch.Tensor
+    lengths: tuple[int, ...]
 
 
 def steps_of_run(rows: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -95,4 +96,5 @@ def _lay_out(rows: Sequence[int], examples: TokenisedExamples) -> MicroBatch:
         position_ids=torch.tensor([positions]),
         predict=torch.tensor(predict),
         targets=torch.tensor(targets),
+        lengths=tuple(examples.length(row) for row in rows),
     )

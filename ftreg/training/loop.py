@@ -23,8 +23,9 @@ from ftreg.training.examples import TokenisedExamples
 class Loop:
     """A prepared run; `steps()` carries it out.
 
-    `model`, `optimizer` and `schedule` are what `accelerator.prepare` gave. `order` holds the row
-    numbers of each step, over all processes.
+    `model` and `optimizer` are what `accelerator.prepare` gave. `order` holds the row numbers of
+    each step, over all processes; `own_attention` says whether the model has been switched to
+    `packed_attention`.
     """
 
     accelerator: Accelerator
@@ -35,6 +36,7 @@ class Loop:
     order: Sequence[Sequence[int]]
     micro_batch_tokens: int
     packing: bool
+    own_attention: bool
     max_grad_norm: float | None
     seed: int
 
@@ -96,7 +98,12 @@ class Loop:
             last = index == len(batches) - 1
             # Processes exchange gradients once a step, with the last of its micro-batches.
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                summed = completion_loss(self.model, batch, device=self.accelerator.device)
+                summed = completion_loss(
+                    self.model,
+                    batch,
+                    device=self.accelerator.device,
+                    own_attention=self.own_attention,
+                )
                 summed = summed * (weight / loss_tokens)
                 total += summed.detach()
                 # Data parallelism averages gradients over processes; this makes it their sum.
@@ -124,18 +131,23 @@ class Loop:
         )
 
 
-def completion_loss(model: nn.Module, batch: MicroBatch, *, device: torch.device) -> torch.Tensor:
+def completion_loss(
+    model: nn.Module, batch: MicroBatch, *, device: torch.device, own_attention: bool
+) -> torch.Tensor:
     """Return the summed negative log-likelihood of a micro-batch's answers, in nats.
 
     The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
-    their indices. There is no attention mask: positions that start again at 0 tell transformers
-    where an example begins, and its causal mask becomes block-diagonal.
+    their indices. There is no attention mask: either `packed_attention` is told the examples'
+    lengths, or positions that start again at 0 tell transformers where an example begins, and its
+    causal mask becomes block-diagonal.
     """
+    lengths = {"example_lengths": batch.lengths} if own_attention else {}
     output = model(
         input_ids=batch.input_ids.to(device),
         position_ids=batch.position_ids.to(device),
         logits_to_keep=batch.predict.to(device),
         use_cache=False,
+        **lengths,
     )
     logits = output.logits[0].float()
     return functional.cross_entropy(logits, batch.targets.to(device), reduction="sum")

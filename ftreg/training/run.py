@@ -21,12 +21,13 @@ from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.schedule import build_schedule, warmup_steps
 from ftreg.store import digest
 from ftreg.training.adapters import with_adapters
+from ftreg.training.attention import restore_attention
 from ftreg.training.batches import batch_order, steps_of_run
 from ftreg.training.environment import describe_environment
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.loop import Loop
-from ftreg.training.packing import check_packing
+from ftreg.training.packing import prepare_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.write import portable_path, write_checkpoint, write_failure
 
@@ -60,9 +61,10 @@ def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
     model = load_model(base.folder, trust_remote_code=base.trust_remote_code)
     examples = _tokenise(split, dataset, tokenizer, model=model, config=config, events=events)
+    own_attention = False
     if config.train.packing:
         events.phase("checking that packed examples are kept apart")
-        check_packing(model, examples)
+        own_attention = prepare_packing(model, examples)
     trained: nn.Module = model if config.lora is None else with_adapters(model, config.lora)
 
     steps = steps_of_run(
@@ -90,6 +92,7 @@ def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None)
         order=order,
         micro_batch_tokens=config.train.micro_batch_tokens,
         packing=config.train.packing,
+        own_attention=own_attention,
         max_grad_norm=config.train.max_grad_norm,
         seed=config.train.seed,
     )
@@ -123,6 +126,8 @@ def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None)
         | {"seconds": round(time.monotonic() - began, 2)},
         "environment": describe_environment(),
     }
+    if own_attention:
+        restore_attention(model)
     accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
     return write_checkpoint(

@@ -1,8 +1,9 @@
 """The default backend: sentence embeddings, words in common, and checks of facts. Offline.
 
-Support is logistic in a handful of features, scaled so that a verbatim point has exactly 1:
+Support is made of a handful of features in [0, 1], scaled so that a verbatim point has exactly 1:
 
-    support = sigmoid(b + w · features) / sigmoid(b + sum(w)) · product of the fired penalties
+    logistic: sigmoid(b + w · features) / sigmoid(b + sum(w)) · product of the fired penalties
+    linear:   w · features / sum(w)                           · product of the fired penalties
 
 All weights are at least 0, so more evidence never gives less support. They are fitted by
 `scripts/fit_scorers.py` on sets labelled by people and kept in `embedded_weights.json`; the
@@ -15,48 +16,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ftreg.scoring.backends import relevance
-from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder, FloatArray, MiniLM
-from ftreg.scoring.backends.evidence import Evidence, Passage, Source, gather
+from ftreg.scoring.backends import coverage, relevance, support
+from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder, FloatArray
+from ftreg.scoring.backends.evidence import Evidence, Passage, Source
 from ftreg.scoring.claims import MAX_WORDS, is_code, passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import split_identifiers
 from ftreg.store import digest
 
-__all__ = ["EmbeddedBackend", "Embedder", "Weights", "load_weights", "shared"]
+__all__ = ["PENALTIES", "EmbeddedBackend", "Embedder", "Weights", "load_weights"]
 
 VERSION = 1
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
     Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, "negation": 0.3},
-    # What an output leaves out is missing from its words already; only what it alters counts.
-    Relation.COVERED: {"number": 1.0, "unit": 0.6, "name": 1.0, "negation": 0.5},
+    # A number or name that an output leaves out is missing from its words already.
+    Relation.COVERED: {"unit": 0.6, "negation": 0.5},
+    Relation.RELEVANT: {"question": 0.3},
 }
 """What each check leaves of the support."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Intercept and coefficients of one relation; `weights` go with the features in order."""
+    """How the features of one relation make support; `weights` go with them in order.
 
-    intercept: float
+    `intercept` is None for the linear form.
+    """
+
+    intercept: float | None
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if min(self.weights) < 0:
-            raise ValueError("a negative weight would let evidence lower the support")
+        if min(self.weights) < 0 or not sum(self.weights):
+            raise ValueError("weights must not be negative, nor all 0")
 
     def support(self, features: Sequence[float]) -> float:
         """Return the support that features in [0, 1] give, in [0, 1]; 1 where all are 1."""
-        score = self.intercept + math.fsum(
+        total = math.fsum(self.weights)
+        score = math.fsum(
             weight * value for weight, value in zip(self.weights, features, strict=True)
         )
-        most = self.intercept + math.fsum(self.weights)
-        return min((1 + math.exp(-most)) / (1 + math.exp(-score)), 1.0)
+        if self.intercept is None:
+            return min(score / total, 1.0)
+        most, mine = self.intercept + total, self.intercept + score
+        return min((1 + math.exp(-most)) / (1 + math.exp(-mine)), 1.0)
 
 
 @cache
@@ -114,11 +121,14 @@ class EmbeddedBackend:
         """Return the evidence behind `judge`: what the coefficients are fitted on."""
         units = [_units(relation, inquiry.text) for inquiry in inquiries]
         texts = {
-            readable(text)
+            text
             for inquiry, own in zip(inquiries, units, strict=True)
             for text in (*inquiry.points, *own)
         }
-        vectors = self._embedder.encode(sorted(texts))
+        wanted = {split_identifiers(text) for text in texts}
+        if relation is Relation.COVERED:
+            wanted.update(word for text in texts for word in _passage(text).vocabulary)
+        vectors = self._embedder.encode(sorted(wanted))
         return [
             self._evidence_of(relation, inquiry, own, vectors)
             for inquiry, own in zip(inquiries, units, strict=True)
@@ -135,27 +145,29 @@ class EmbeddedBackend:
             return BackendError("the text to judge by is empty")
         if not inquiry.points:
             return []
-        points = np.stack([vectors[readable(point)] for point in inquiry.points])
-        source = np.stack([vectors[readable(unit)] for unit in units])
+        points = np.stack([vectors[split_identifiers(point)] for point in inquiry.points])
+        source = np.stack([vectors[split_identifiers(unit)] for unit in units])
         # Rounded, so that the last bits, which depend on the batch, do not show in a score.
         similarities = np.round(points @ source.T, 5)
         if not np.isfinite(similarities).all():
             return BackendError("the model returned a number that is not finite")
-        if relation is Relation.RELEVANT:
-            return [
-                relevance.gather(point, inquiry.text, units, row)
-                for point, row in zip(inquiry.points, similarities, strict=True)
-            ]
         held = Source(tuple(_passage(unit) for unit in units))
-        return [
-            gather(_passage(point), held, row)
-            for point, row in zip(inquiry.points, similarities, strict=True)
-        ]
+        found = []
+        for point, row in zip(inquiry.points, similarities, strict=True):
+            match relation:
+                case Relation.SUPPORTED:
+                    found.append(support.gather(_passage(point), held, row))
+                case Relation.COVERED:
+                    found.append(coverage.gather(_passage(point), held, row, vectors))
+                case Relation.RELEVANT:
+                    found.append(relevance.gather(point, inquiry.text, units, row))
+        return found
 
     def _support(self, relation: Relation, evidence: Evidence) -> Support:
         value = self._weights[relation].support(evidence.features)
+        penalties = PENALTIES.get(relation, {})
         for check in evidence.checks:
-            value *= PENALTIES[relation][check]
+            value *= penalties.get(check, 1.0)
         return Support(round(value, 6), evidence.best, evidence.checks)
 
 
@@ -163,12 +175,6 @@ class EmbeddedBackend:
 def _passage(text: str) -> Passage:
     """Return a passage, the same one for the same text, with all that it has worked out."""
     return Passage(text)
-
-
-@lru_cache(maxsize=1 << 14)
-def readable(text: str) -> str:
-    """Return a text as the encoder reads it best: identifiers written as words."""
-    return split_identifiers(text)
 
 
 def _units(relation: Relation, text: str) -> tuple[str, ...]:
@@ -182,9 +188,3 @@ def _units(relation: Relation, text: str) -> tuple[str, ...]:
     long = is_code(text) or len(whole.split()) > MAX_WORDS
     parts = asked if long else [unit for unit in asked if unit.endswith("?")]
     return tuple(dict.fromkeys((whole, *parts)))
-
-
-@cache
-def shared(folder: Path | None = None) -> EmbeddedBackend:
-    """Return this process's backend for a model folder (the packaged model where None)."""
-    return EmbeddedBackend(MiniLM(folder))

@@ -1,30 +1,27 @@
-"""The evidence that one text gives for a point: features in [0, 1], 1 speaking for it.
-
-A verbatim point has 1 everywhere, which `embedded` relies on when it scales support.
-"""
+"""What evidence is made of: points and passages with their words, and the nearest passages."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from ftreg.scoring import facts
 from ftreg.scoring.facts import Facts
-from ftreg.scoring.words import content_words, stem, words
+from ftreg.scoring.words import FUNCTION_WORDS, content_words, stem, words
 
 FloatArray = npt.NDArray[np.float32]
 
-FEATURES = ("similarity", "recall", "best_recall", "bigrams", "order")
-"""What `features` returns, in order; the coefficients are fitted for these."""
+
+def neighbours(sequence: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Return the pairs of words that follow each other."""
+    return frozenset(pairwise(sequence))
 
 
-def _pairs(sequence: Sequence[str]) -> frozenset[tuple[str, str]]:
-    return frozenset(zip(sequence, sequence[1:], strict=False))
-
-
-def _share(wanted: frozenset[str] | frozenset[tuple[str, str]], there: Iterable[object]) -> float:
+def share(wanted: frozenset[str] | frozenset[tuple[str, str]], there: Iterable[object]) -> float:
+    """Return the share of what is wanted that is there; 1 where nothing is wanted."""
     return len(wanted.intersection(there)) / len(wanted) if wanted else 1.0
 
 
@@ -44,6 +41,13 @@ def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
     return len(left) - row.bit_count()
 
 
+@lru_cache(maxsize=1 << 15)
+def trigrams(word: str) -> tuple[str, ...]:
+    """Return the letter trigrams of a word with its edges marked, as many as it has letters."""
+    marked = f"_{word}_"
+    return tuple(marked[place : place + 3] for place in range(len(word)))
+
+
 @dataclass(frozen=True)
 class Passage:
     """One passage of a source, or one point, with what is compared of it."""
@@ -51,9 +55,14 @@ class Passage:
     text: str
 
     @cached_property
+    def words(self) -> tuple[str, ...]:
+        """All words, in order."""
+        return tuple(words(self.text))
+
+    @cached_property
     def stems(self) -> tuple[str, ...]:
         """The stems of all words, in order."""
-        return tuple(stem(word) for word in words(self.text))
+        return tuple(map(stem, self.words))
 
     @cached_property
     def content(self) -> tuple[str, ...]:
@@ -64,6 +73,11 @@ class Passage:
     def content_set(self) -> frozenset[str]:
         """`content` as a set."""
         return frozenset(self.content)
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The distinct content words, endings and all, in order of appearance."""
+        return tuple(dict.fromkeys(w for w in self.words if w not in FUNCTION_WORDS))
 
     @cached_property
     def facts(self) -> Facts:
@@ -83,9 +97,28 @@ class Source:
         return frozenset().union(*(passage.content_set for passage in self.passages))
 
     @cached_property
+    def stems(self) -> frozenset[str]:
+        """The stems of all words of all passages."""
+        return frozenset().union(*(passage.stems for passage in self.passages))
+
+    @cached_property
+    def trigrams(self) -> frozenset[str]:
+        """The letter trigrams of all words."""
+        return frozenset(
+            piece
+            for word in {word for passage in self.passages for word in passage.words}
+            for piece in trigrams(word)
+        )
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The distinct content words of all passages."""
+        return tuple(dict.fromkeys(w for passage in self.passages for w in passage.vocabulary))
+
+    @cached_property
     def bigrams(self) -> frozenset[tuple[str, str]]:
         """The pairs of neighbouring content words in a passage."""
-        return frozenset().union(*(_pairs(passage.content) for passage in self.passages))
+        return frozenset().union(*(neighbours(passage.content) for passage in self.passages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,45 +130,29 @@ class Evidence:
     checks: tuple[str, ...]
 
 
-def gather(point: Passage, source: Source, similarities: FloatArray) -> Evidence:
-    """Collect the evidence for a point.
+def nearest(point: Passage, source: Source, similarities: FloatArray) -> tuple[int, ...]:
+    """Return the places of the passages that speak for a point most, the first one most of all.
 
-    Args:
-        point: the claim or key point.
-        source: the text to hold it against, of n passages.
-        similarities: cosine of the point and each passage, shape (n,).
-
-    Returns:
-        The features (see `FEATURES`): cosine of the nearest passage; share of the point's content
-        words in the whole source; the same in the passage with most of them; share of the point's
-        neighbouring content words that are neighbours in the source; longest common subsequence
-        of words with one passage, as a share of the point (ROUGE-L recall, Lin 2004).
+    Judged by cosine and common words together, for either alone is misled.
     """
-    passages = source.passages
-    recalls = [_share(point.content_set, passage.content_set) for passage in passages]
+    recalls = [share(point.content_set, passage.content_set) for passage in source.passages]
     nearness = np.asarray(recalls) + similarities
-    ranked = [int(place) for place in np.argsort(-nearness, kind="stable")[:_NEAR]]
-    best = ranked[0]
-    # The sentence before and after often carries what a pronoun of the best one stands for.
-    near = [*ranked, *(place for place in (best - 1, best + 1) if 0 <= place < len(passages))]
-    order = max(
-        common_subsequence(point.stems, passages[place].stems) / max(len(point.stems), 1)
-        for place in ranked
-    )
-    features = (
-        min(max(float(np.max(similarities)), 0.0), 1.0),
-        _share(point.content_set, source.content),
-        max(recalls),
-        _share(_pairs(point.content), source.bigrams),
-        order,
-    )
-    checks = facts.fired(
-        point.facts,
-        [passages[place].facts for place in dict.fromkeys(near)],
-        source_words=source.content,
-    )
-    return Evidence(features, passages[best].text, checks)
+    return tuple(int(place) for place in np.argsort(-nearness, kind="stable")[:_NEAR])
 
 
 _NEAR = 3
 """How many of the nearest passages the costlier comparisons look at."""
+
+
+def checks(point: Passage, source: Source, ranked: Sequence[int]) -> tuple[str, ...]:
+    """Return what speaks against a point in the passages `ranked`, and beside the first of them.
+
+    The sentence before or after often carries what a pronoun of the nearest one stands for.
+    """
+    beside = (place for place in (ranked[0] - 1, ranked[0] + 1))
+    near = [*ranked, *(place for place in beside if 0 <= place < len(source.passages))]
+    return facts.fired(
+        point.facts,
+        [source.passages[place].facts for place in dict.fromkeys(near)],
+        source_words=source.content,
+    )

@@ -30,8 +30,8 @@ _ASKS = (
     (Kind.PERSON, r"(?:who|whom|whose)\b"),
     (
         Kind.PLACE,
-        r"where\b|(?:what|which) (?:\w+ )?"
-        r"(?:city|country|countries|state|states|county|continent|town|place|island|region)\b",
+        r"where\b|(?:what|which) (?:is the |was the |\w+ )?"
+        r"(?:city|country|countries|state|states|county|continent|town|place|island|region|capital)\b",
     ),
     (Kind.DEFINITION, r"(?:what|define)(?: is| are| was| were|s| does)?\b"),
 )
@@ -48,6 +48,7 @@ _DEFINES = re.compile(
     r"|\b(?:refers? to|means|consists? of|known as|describes|stands for)\b"
 )
 _LOCATES = re.compile(r"\b(?:in|at|near|from|of|located|capital)\b")
+_FRAGMENT = 4
 _HEAD = 150
 """A definition is given in a statement's first characters or not at all."""
 
@@ -59,6 +60,20 @@ def kind_of(question: str) -> Kind:
         if pattern.search(text):
             return kind
     return Kind.OPEN
+
+
+def _is_fragment(statement: str) -> bool:
+    """Whether a statement is so short that it is the answer alone ("Paris.")."""
+    return len(statement.split()) <= _FRAGMENT
+
+
+def _names_someone_new(statement: str, question: str) -> bool:
+    """Whether a name stands in the statement that the question does not have.
+
+    In a fragment the first word's capital counts too.
+    """
+    text = f"it {statement}" if _is_fragment(statement) else statement
+    return bool(names(text) - set(content_words(question)))
 
 
 def holds(kind: Kind, statement: str, question: str) -> float | None:
@@ -74,10 +89,10 @@ def holds(kind: Kind, statement: str, question: str) -> float | None:
         case Kind.NUMBER:
             return float(bool(numbers(statement) - numbers(question)))
         case Kind.PERSON:
-            return float(bool(names(statement) - set(content_words(question))))
+            return float(_names_someone_new(statement, question))
         case Kind.PLACE:
-            named = bool(names(statement) - set(content_words(question)))
-            return (named + bool(_LOCATES.search(statement))) / 2
+            located = _LOCATES.search(statement) is not None or _is_fragment(statement)
+            return (_names_someone_new(statement, question) + located) / 2
         case Kind.DEFINITION:
             return float(_DEFINES.search(statement[:_HEAD]) is not None)
         case Kind.OPEN:

@@ -1,5 +1,6 @@
 """The evidence that a statement answers a question: features in [0, 1], 1 speaking for it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ RELEVANCE_FEATURES = ("similarity", "kind", "news")
 """What `gather` returns, in order; the coefficients are fitted for these."""
 
 _ENOUGH_NEWS = 8
+"""New content words above which more say no more; fewer count by their logarithm."""
 _NEUTRAL = 0.5
 
 
@@ -29,14 +31,15 @@ def gather(
     Returns:
         The features (see `RELEVANCE_FEATURES`): cosine of the nearest unit; whether the statement
         holds the kind of thing that the question asks for, 0.5 where it asks for no certain kind;
-        content words that the question does not have, over 8 and at most 1, for a statement that
-        only says the question again answers nothing.
+        how many content words the question does not have, for a statement that only says the
+        question again answers nothing. A statement that asks itself fires the check `question`.
     """
     held = holds(kind_of(question), statement, question)
     news = len(set(content_words(statement)) - set(content_words(question)))
     features = (
         min(max(float(np.max(similarities)), 0.0), 1.0),
         _NEUTRAL if held is None else held,
-        min(news / _ENOUGH_NEWS, 1.0),
+        min(math.log1p(news) / math.log1p(_ENOUGH_NEWS), 1.0),
     )
-    return Evidence(features, units[int(np.argmax(similarities))], ())
+    asks = ("question",) if statement.rstrip().endswith("?") else ()
+    return Evidence(features, units[int(np.argmax(similarities))], asks)

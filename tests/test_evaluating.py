@@ -1,0 +1,346 @@
+"""Evaluating, gating, promoting and scoring, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftreg.store import read_json, write_json
+from tests.conftest import Cli, Result, rows_of, write_card, write_dataset
+
+
+@pytest.fixture
+def checkpoint(cli: Cli, config: Path) -> str:
+    assert cli("train", config, "-o", "checkpoints/a").code == 0
+    return "checkpoints/a"
+
+
+def _evaluations() -> list[Path]:
+    return sorted(path.parent for path in Path("evaluations").glob("*/evaluation.json"))
+
+
+def _rewrite_scores(folder: Path, change: Any) -> None:
+    """Give the scores of an evaluation other values, as another checkpoint would."""
+    path = folder / "scores.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+
+
+def _evaluate(cli: Cli, *arguments: str) -> Path:
+    """Evaluate without a gate and return the new evaluation."""
+    before = _evaluations()
+    done = cli("eval", "checkpoints/a", "--no-gate", *arguments)
+    assert done.code == 0, done
+    (new,) = set(_evaluations()) - set(before)
+    return new
+
+
+def _scored(cli: Cli, values: Any) -> Path:
+    """An evaluation whose scores are `values(scorer, index)`."""
+    folder = _evaluate(cli)
+
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        value = values(row["scorer"], int(row["id"][1:]))
+        return {**row, "score": value, "reason": None if value is not None else "not computed"}
+
+    _rewrite_scores(folder, change)
+    return folder
+
+
+def test_an_evaluation_has_every_output_and_score(cli: Cli, checkpoint: str) -> None:
+    folder = _evaluate(cli)
+    header = json.loads((folder / "evaluation.json").read_text())
+    outputs = [json.loads(line) for line in (folder / "outputs.jsonl").read_text().splitlines()]
+    scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in outputs] == [f"e{i}" for i in range(8)]
+    assert outputs[1]["cohorts"] == {"parity": "odd"}
+    assert len(scores) == 16
+    assert all((row["score"] is None) == (row["reason"] is not None) for row in scores)
+    manifest = json.loads(Path(checkpoint, "ftreg.json").read_text())
+    assert header["checkpoint"]["weights"] == manifest["weights"]["digest"]
+    assert header["dataset"]["version"] == "colours@1"
+    for name, summary in header["summary"].items():
+        values = [row["score"] for row in scores if row["scorer"] == name]
+        present = [value for value in values if value is not None]
+        assert summary["missing"] == values.count(None)
+        assert summary["mean"] == (sum(present) / len(present) if present else None)
+
+
+def test_greedy_outputs_do_not_depend_on_the_batch_size(cli: Cli, checkpoint: str) -> None:
+    texts = {
+        size: (_evaluate(cli, "-s", f"eval.batch_size={size}") / "outputs.jsonl").read_text()
+        for size in (1, 3, 8)
+    }
+    assert texts[1] == texts[3] == texts[8]
+
+
+def test_without_a_baseline_the_gate_cannot_decide(cli: Cli, checkpoint: str) -> None:
+    done = cli("eval", checkpoint)
+    assert done.code == 3
+    assert "there is no baseline yet" in done.err
+    assert len(_evaluations()) == 1  # the evaluation itself is kept
+    assert cli("eval", checkpoint, "--bootstrap").code == 0
+
+
+def test_equal_scores_pass_and_can_be_promoted(cli: Cli, checkpoint: str) -> None:
+    steady = lambda scorer, index: 0.5 + 0.01 * index  # noqa: E731
+    baseline, candidate = _scored(cli, steady), _scored(cli, steady)
+    assert cli("promote", baseline).code == 0
+    refused = cli("promote", candidate)
+    assert refused.code == 2
+    assert "has not been gated against the baseline" in refused.err
+    done = cli("gate", "baseline", candidate.name)
+    assert done.code == 0, done
+    assert "PASS" in done.out
+    assert max(len(line) for line in done.out.splitlines()) <= 80
+    assert cli("promote", candidate).code == 0
+    history = cli("baseline", "colours", "--json").json["history"]
+    assert [item["evaluation"] for item in history] == [baseline.name, candidate.name]
+    assert "Promotions" in cli("baseline", "colours").out
+
+
+def _drop(cli: Cli) -> tuple[Path, Path, Result]:
+    baseline = _scored(cli, lambda scorer, index: 0.8 + 0.01 * index)
+    candidate = _scored(cli, lambda scorer, index: 0.3 + 0.01 * index)
+    assert cli("promote", baseline, "--anchor").code == 0
+    return baseline, candidate, cli("gate", "baseline", "latest")
+
+
+def test_a_regression_ends_with_1_and_is_not_promoted(cli: Cli, checkpoint: str) -> None:
+    _, candidate, done = _drop(cli)
+    assert done.code == 1, done
+    assert "REGRESSION" in done.out
+    report = (candidate / "report.md").read_text()
+    assert report.startswith("# REGRESSION")
+    assert "parity=even" in report
+    refused = cli("promote", candidate)
+    assert refused.code == 2
+    assert "did not pass its gate" in refused.err
+    assert cli("promote", candidate, "--force").code == 2
+    forced = cli("promote", candidate, "--force", "--why", "agreed with the customer")
+    assert forced.code == 0
+    last = cli("baseline", "colours", "--json").json["history"][-1]
+    assert (last["forced"], last["why"]) == (True, "agreed with the customer")
+
+
+def test_the_verdict_as_json_stands_alone_on_stdout(cli: Cli, checkpoint: str) -> None:
+    baseline, candidate, _ = _drop(cli)
+    done = cli("gate", "baseline", candidate, "--json")
+    assert done.code == 1
+    assert done.json["outcome"] == "regression"
+    assert done.json["baseline"] == baseline.name
+    row = next(row for row in done.json["rows"] if row["cohort"] == "all")
+    assert row["delta"] == pytest.approx(-0.5)
+
+
+def test_the_anchor_catches_a_slow_drift(cli: Cli, checkpoint: str) -> None:
+    means = [0.80, 0.78, 0.76, 0.74]
+    for index, mean in enumerate(means):
+        folder = _scored(cli, lambda scorer, i, mean=mean: mean + 0.001 * (i % 2))
+        policy = Path("policy.yaml")
+        policy.write_text("{margin: 0.03, min_examples: 4, anchor_margin: 0.05}")
+        if index == 0:
+            assert cli("promote", folder, "--anchor").code == 0
+            continue
+        code = cli("gate", "baseline", folder, "--policy", policy).code
+        assert code == (1 if mean < 0.75 else 0), mean
+        cli("promote", folder)
+
+
+def test_a_missing_score_never_passes(cli: Cli, checkpoint: str) -> None:
+    baseline = _scored(cli, lambda scorer, index: 0.5)
+    candidate = _scored(cli, lambda scorer, index: None if index == 3 else 0.9)
+    assert cli("promote", baseline).code == 0
+    done = cli("gate", "baseline", candidate)
+    assert done.code == 3, done
+
+
+def test_too_few_examples_cannot_pass(cli: Cli, checkpoint: str) -> None:
+    first, second = (_scored(cli, lambda scorer, index: 0.5) for _ in range(2))
+    assert cli("promote", first).code == 0
+    Path("policy.yaml").write_text("{min_examples: 50}")
+    done = cli("gate", "baseline", second, "--policy", "policy.yaml")
+    assert done.code == 3, done
+
+
+def test_a_critical_example_that_got_worse_is_a_regression(
+    cli: Cli, config: Path, workspace: Path
+) -> None:
+    rows = rows_of(8)
+    rows[2]["critical"] = True
+    write_dataset(workspace / "datasets", version=2, evaluation=rows)
+    done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
+    assert done.code == 0
+    baseline = _scored(cli, lambda scorer, index: 0.5)
+    candidate = _scored(cli, lambda scorer, index: 0.4 if index == 2 else 0.6)
+    assert cli("promote", baseline).code == 0
+    done = cli("gate", "baseline", candidate)
+    assert done.code == 1, done
+    assert "e2" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["-s", "eval.max_new_tokens=3"], "generation.max_new_tokens: 4 in the baseline, 3 in"),
+        (["-s", "dataset.max_eval_examples=5"], "dataset.rows_digest: "),
+        (["-s", "eval.precision=bf16"], "generation.precision: fp32 in the baseline, bf16 in"),
+        (["-s", "dataset.eval_split=train"], "dataset.split: eval in the baseline, train in"),
+        (
+            ["-s", 'eval.scorers=[{name: "tests.fakes:length_scorer", options: {limit: 9}}]'],
+            "scorers.tests.fakes:length_scorer.options: ",
+        ),
+    ],
+)
+def test_what_was_evaluated_otherwise_is_not_compared(
+    arguments: list[str], field: str, cli: Cli, checkpoint: str
+) -> None:
+    assert cli("promote", _evaluate(cli)).code == 0
+    done = cli("gate", "baseline", _evaluate(cli, *arguments))
+    assert done.code == 3, done
+    assert field in done.err
+
+
+def test_another_dataset_version_is_not_compared(
+    cli: Cli, checkpoint: str, workspace: Path
+) -> None:
+    write_dataset(workspace / "datasets", version=2, evaluation=rows_of(9))
+    assert cli("promote", _evaluate(cli)).code == 0
+    done = cli("gate", "baseline", _evaluate(cli, "--dataset", "colours@2"))
+    assert done.code == 3
+    assert "dataset.version: colours@1 in the baseline, colours@2 in the candidate" in done.err
+
+
+def test_weights_that_are_not_the_manifests_are_refused(cli: Cli, checkpoint: str) -> None:
+    path = Path(checkpoint, "model.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    done = cli("eval", checkpoint, "--no-gate")
+    assert done.code == 2
+    assert "the weights are not those of the manifest" in done.err
+
+
+def test_a_folder_without_manifest_is_refused(cli: Cli, tiny_model: Path) -> None:
+    done = cli("eval", tiny_model)
+    assert done.code == 2
+    assert "a model folder without ftreg.json" in done.err
+    assert cli("eval", "nowhere").code == 2
+
+
+def test_a_damaged_or_newer_record_is_named(cli: Cli, checkpoint: str) -> None:
+    folder = _evaluate(cli)
+    header = read_json(folder / "evaluation.json", kind="evaluation", schema=1)
+    write_json(folder / "evaluation.json", {**header, "schema_version": 99})
+    done = cli("promote", folder)
+    assert done.code == 2
+    assert "install a newer ftreg" in done.err
+    manifest = Path(checkpoint, "ftreg.json")
+    manifest.write_text(manifest.read_text()[:100])
+    done = cli("checkpoints", "show", checkpoint)
+    assert done.code == 2
+    assert "ftreg.json:" in done.err
+
+
+def test_an_unknown_scorer_costs_no_generation(cli: Cli, checkpoint: str) -> None:
+    done = cli("eval", checkpoint, "-s", "eval.scorers=[faithfullness]")
+    assert done.code == 2
+    assert "did you mean faithfulness?" in done.err
+    assert not _evaluations()
+
+
+def test_a_prompt_that_does_not_fit(cli: Cli, checkpoint: str) -> None:
+    done = cli("eval", checkpoint, "-s", "eval.max_new_tokens=500")
+    assert done.code == 2
+    assert "does not fit into the model's context of 512" in done.err
+
+
+def test_a_prompt_that_lacks_its_context(cli: Cli, checkpoint: str, workspace: Path) -> None:
+    write_dataset(workspace / "datasets", version=2, evaluation=[{"id": "bare", "input": "x"}])
+    done = cli("eval", checkpoint, "--dataset", "colours@2")
+    assert done.code == 2
+    assert "example bare has no context" in done.err
+
+
+def test_score_takes_outputs_made_elsewhere(cli: Cli, workspace: Path) -> None:
+    Path("outputs.jsonl").write_text(
+        '{"id": "a", "input": "q", "output": "The Red.", "reference": ["red", "crimson"]}\n'
+        '{"id": "b", "input": "q", "output": "blue", "reference": "red", "more": 1}\n'
+        '{"id": "c", "input": "q", "output": "blue"}\n'
+    )
+    done = cli("score", "outputs.jsonl", "--scorer", "equals", "-o", "scores.jsonl")
+    assert done.code == 0, done
+    rows = [json.loads(line) for line in Path("scores.jsonl").read_text().splitlines()]
+    assert [row["score"] for row in rows] == [1.0, 0.0, None]
+    assert rows[2]["reason"]
+    Path("broken.jsonl").write_text('{"id": "a", "output": "x"}\n{"id": "a", "output": "x"}\n')
+    done = cli("score", "broken.jsonl", "--scorer", "equals")
+    assert done.code == 2
+    assert "broken.jsonl:2: the id 'a' stands here for the second time" in done.err
+
+
+def test_checkpoints_list_and_show(cli: Cli, checkpoint: str) -> None:
+    listed = cli("checkpoints", "list", "--json").json["checkpoints"]
+    assert [(row["name"], row["optimizer"]) for row in listed] == [("a", "adamw")]
+    assert cli("checkpoints", "show", "a").json["optimizer"]["name"] == "adamw"
+
+
+def test_a_checkpoint_of_a_checkpoint_knows_its_parent(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-o", "checkpoints/a").code == 0
+    assert cli("train", config, "-s", "base.model=checkpoints/a", "-o", "checkpoints/b").code == 0
+    first, second = (cli("checkpoints", "show", name).json for name in ("a", "b"))
+    assert second["parent"] == first["identity"]
+    assert second["base"]["digest"] == first["weights"]["digest"]
+
+
+def test_a_fault_of_ours_is_neither_a_verdict_nor_a_usage_error(
+    cli: Cli, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftreg.evaluating.evaluate", lambda *a, **k: 1 / 0)
+    done = cli("eval", checkpoint)
+    assert done.code == 70
+    assert "this is a fault of ftreg" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_130(config: Path, number: int) -> None:
+    command = [sys.executable, "-m", "ftreg", "train", str(config), "-o", "checkpoints/a"]
+    root = str(Path(__file__).parent.parent)
+    process = subprocess.Popen(
+        [*command, "-s", "train.epochs=100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("training"):
+            break
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "interrupted" in rest
+    assert "Traceback" not in rest
+    assert not Path("checkpoints").exists() or not list(Path("checkpoints").iterdir())
+
+
+def test_a_reader_that_goes_away_is_not_a_regression(cli: Cli, workspace: Path) -> None:
+    write_dataset(workspace / "sample_datasets", cohorts=[f"tag{i}" for i in range(3000)])
+    write_card(workspace, name="x", version=1, splits={})  # unrelated file: only v folders count
+    root = str(Path(__file__).parent.parent)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftreg", "data", "show", "colours@1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
