@@ -37,7 +37,7 @@ gate: $(INSTALLED) ## the release gate: fails unless the candidate passes
 test: unit slow ## all tests, those on the real model too
 
 unit: $(INSTALLED) ## the tests that need no model
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
 slow: $(MATERIALS) ## the tests on the real model
 	$(BIN)/python -m pytest -m slow

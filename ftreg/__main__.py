@@ -7,7 +7,7 @@ import os
 # torch is loaded; who sets it keeps their own choice.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from ftreg.cli.app import app  # noqa: E402
+from ftreg.cli.app import app
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 Part of the thin layer that puts the rooms together.
 """
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
-from ftreg.evaluation import GATE, Evaluation, differences, read_evaluation
+from ftreg.evaluation import GATE, HEADER, Evaluation, differences, read_evaluation
 from ftreg.gate import Verdict, compare
 from ftreg.report.markdown import gate_report
 from ftreg.store import write_json, write_text
@@ -115,7 +116,16 @@ def find_baselines(
         return baseline_of(read_evaluation(workspace.evaluation(ref))), None
     if not path.is_file():
         return None
-    return read_baseline(path), read_anchor(path)
+    baseline = read_baseline(path)
+    return _with_outputs(baseline, workspace), read_anchor(path)
+
+
+def _with_outputs(baseline: Baseline, workspace: Workspace) -> Baseline:
+    """Add the baseline's outputs for the report, where its evaluation is still in the workspace."""
+    folder = workspace.evaluations / str(baseline.header["id"])
+    if not (folder / HEADER).is_file():
+        return baseline
+    return dataclasses.replace(baseline, outputs=read_evaluation(folder).outputs())
 
 
 def write_report(result: GateResult, *, evaluation: Evaluation, baseline: Baseline) -> Path:

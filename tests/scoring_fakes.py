@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import content_words
 
 WIDTH = 384
@@ -39,21 +38,6 @@ class NotFinite(HashedWords):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.full((len(texts), WIDTH), np.nan, dtype=np.float32)
-
-
-class Fixed:
-    """A backend that gives each point the support that a table names."""
-
-    def __init__(self, supports: dict[str, float]) -> None:
-        self.supports = supports
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": "fixed", "version": 1}
-
-    def judge(
-        self, relation: Relation, inquiries: Sequence[Inquiry]
-    ) -> list[list[Support] | BackendError]:
-        return [[Support(self.supports[point]) for point in ask.points] for ask in inquiries]
 
 
 def plain_factory(*, word: str = "ok") -> "PlainScorer":

@@ -491,10 +491,6 @@ def test_negative_weights_are_refused():
 
 @pytest.fixture(scope="module")
 def packaged():
-    from ftreg.models.packaged import is_pulled
-
-    if not is_pulled("all-minilm-l6-v2"):
-        pytest.skip("the packaged sentence encoder is not here: ftreg models pull")
     from ftreg.scoring.backends.minilm import shared
 
     return shared()

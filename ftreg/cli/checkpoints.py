@@ -20,12 +20,13 @@ def list_all(as_json: options.AsJson = False) -> None:
     """
     from ftreg.checkpoint import list_checkpoints
     from ftreg.report.terminal import rows_view
+    from ftreg.report.words import rate
 
     rows: list[dict[str, Any]] = [
         {
             "name": checkpoint.folder.name,
             "optimizer": checkpoint.manifest.optimizer["name"],
-            "lr": f"{checkpoint.manifest.optimizer['arguments']['lr']:g}",
+            "lr": rate(checkpoint.manifest.optimizer["arguments"]["lr"]),
             "dataset": checkpoint.manifest.dataset.version,
             "steps": checkpoint.manifest.training.steps,
             "loss": round(checkpoint.manifest.training.last_loss, 4),

@@ -48,6 +48,7 @@ def train(
             f"  {checkpoint.manifest.optimizer['name']}, {record.steps} steps, "
             f"{record.tokens} tokens in {record.seconds:.0f} s "
             f"({record.tokens / record.seconds:.0f} tokens/s), {record.precision}\n"
-            f"  loss {record.first_loss:.3f} at the first step, {record.last_loss:.3f} at the last"
+            f"  loss per token {record.first_loss:.3f} at the first step, "
+            f"{record.last_loss:.3f} at the last, {record.best_loss:.3f} at best"
         ),
     )

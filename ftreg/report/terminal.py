@@ -16,15 +16,13 @@ _STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold ye
 _MOST_REASONS = 6
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def _titled(title: str, table: Table) -> Group:
+    """A table below its title, which may be wider than the table."""
+    return Group(Text(title, "bold"), table)
 
 
 def verdict_view(
@@ -34,19 +32,29 @@ def verdict_view(
     parts: list[RenderableType] = [_by_scorer(verdict)]
     if words.cohort_rows(verdict):
         parts += ["", _by_cohort(verdict)]
-    label = Text(f"\n{words.OUTCOME_WORDS[verdict.outcome].upper()}  ", _STYLES[verdict.outcome])
-    label.append(words.headline(verdict, baseline=baseline, candidate=candidate), "default")
-    parts.append(label)
-    parts += [f"  - {escape(reason)}" for reason in verdict.reasons[:_MOST_REASONS]]
-    rest = len(verdict.reasons) - _MOST_REASONS
+    outcome = words.OUTCOME_WORDS[verdict.outcome].upper()
+    sentence = words.headline(verdict, baseline=baseline, candidate=candidate)
+    parts += ["", _hanging(Text(outcome, _STYLES[verdict.outcome]), Text(sentence))]
+    shown = verdict.reasons[:_MOST_REASONS]
+    parts += [_hanging(Text("  -"), Text(reason)) for reason in shown]
+    rest = len(verdict.reasons) - len(shown)
     if rest > 0:
         parts.append(f"  - and {rest} more, in the report")
     return Group(*parts)
 
 
-def _by_scorer(verdict: Verdict) -> Table:
+def _hanging(mark: Text, text: Text) -> Table:
+    """Text behind a mark, whose further lines stand below its first."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(mark, text)
+    return grid
+
+
+def _by_scorer(verdict: Verdict) -> Group:
     confidence = f"{100 * verdict.policy['confidence']:g} %"
-    table = _table("Deltas by scorer, in points (candidate - baseline)")
+    table = _table()
     table.add_column("scorer", overflow="fold")
     for heading in ("n", "base", "cand", "delta", confidence, "margin"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -63,13 +71,13 @@ def _by_scorer(verdict: Verdict) -> Table:
             words.points(row.margin),
             Text(words.OUTCOME_WORDS[row.outcome], _STYLES[row.outcome]),
         )
-    return table
+    return _titled("Deltas by scorer, in points (candidate - baseline)", table)
 
 
-def _by_cohort(verdict: Verdict) -> Table:
+def _by_cohort(verdict: Verdict) -> Group:
     cohorts = words.cohort_rows(verdict)
     names = words.scorers(verdict.rows)
-    table = _table("Deltas by cohort, in points (! regression)")
+    table = _table()
     table.add_column("cohort", overflow="fold")
     table.add_column("n", justify="right")
     for name in names:
@@ -81,15 +89,14 @@ def _by_cohort(verdict: Verdict) -> Table:
             style = "bold red" if item is not None and item.outcome == "regression" else ""
             cells.append(Text(words.cohort_cell(item), style))
         table.add_row(cohort, str(max(item.n for item in row.values())), *cells)
-    return table
+    return _titled("Deltas by cohort, in points (! regression)", table)
 
 
 def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
     """An evaluation's mean scores."""
     checkpoint, dataset = header["checkpoint"], header["dataset"]
-    table = _table(
-        f"{checkpoint['name']} on {dataset['version']} ({dataset['split']}, {dataset['rows']} rows)"
-    )
+    title = f"{checkpoint['name']} on {dataset['version']}, {dataset['rows']} rows, mean scores"
+    table = _table()
     table.add_column("scorer")
     for heading in ("mean", "scored", "missing"):
         table.add_column(heading, justify="right")
@@ -97,14 +104,14 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
         table.add_row(
             name, words.points(summary["mean"]), str(summary["n"]), str(summary["missing"])
         )
-    return table
+    return _titled(title, table)
 
 
 def baseline_view(
     header: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> RenderableType:
     """The baseline's scores, and the history of promotions."""
-    table = _table("Promotions, the newest last")
+    table = _table()
     for heading in ("when", "checkpoint", "recipe", "why"):
         table.add_column(heading, overflow="fold")
     for item in history:
@@ -115,19 +122,19 @@ def baseline_view(
             words.recipe(item["checkpoint"]),
             ", ".join(mark for mark in marks if mark),
         )
-    return Group(evaluation_view(header), "", table)
+    return Group(evaluation_view(header), "", _titled("Promotions, the newest last", table))
 
 
 def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Rows with the same keys as a table; numbers to the right."""
     if not rows:
         return f"{title}: none"
-    table = _table(title)
+    table = _table()
     for key, value in rows[0].items():
         table.add_column(key, justify="right" if isinstance(value, int | float) else "left")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
-    return table
+    return _titled(title, table)
 
 
 def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableType:
@@ -138,7 +145,7 @@ def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableT
     for key in ("description", "source", "changes", "license"):
         facts.add_row(key, escape(getattr(card, key)))
     facts.add_row("digest", card.digest)
-    table = _table("Cohorts, in rows")
+    table = _table()
     table.add_column("cohort")
     for name in sizes:
         table.add_column(name, justify="right")
@@ -146,7 +153,8 @@ def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableT
     table.add_row("all", *totals)
     for cohort in dict.fromkeys(cohort for counts in sizes.values() for cohort in counts):
         table.add_row(escape(cohort), *(str(counts.get(cohort, 0)) for counts in sizes.values()))
-    return Group(Text(f"{card.name}@{card.version}", "bold"), facts, "", table)
+    heading = Text(f"{card.name}@{card.version}", "bold")
+    return Group(heading, facts, "", _titled("Cohorts, in rows", table))
 
 
 def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
@@ -159,7 +167,7 @@ def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
     facts.add_row("decay", record["decay_coupling"])
     for key, value in record["arguments"].items():
         facts.add_row(key, str(value))
-    table = _table("Parameter groups")
+    table = _table()
     for heading in ("group", "weight decay", "tensors", "parameters"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for group in record["groups"]:
@@ -169,7 +177,7 @@ def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
             str(group["tensors"]),
             f"{group['elements']:,}",
         )
-    return Group(Text(record["name"], "bold"), facts, "", table)
+    return Group(Text(record["name"], "bold"), facts, "", _titled("Parameter groups", table))
 
 
 def console(*, stderr: bool = False) -> Console:

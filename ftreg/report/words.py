@@ -30,9 +30,15 @@ def interval(row: Row) -> str:
     return f"[{signed(low)}, {signed(high)}]"
 
 
+def rate(value: float) -> str:
+    """A learning rate as people write it: `1e-4`, `2.5e-5`."""
+    digits, _, exponent = f"{value:.3e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def recipe(checkpoint: Mapping[str, Any]) -> str:
     """A checkpoint in a few words: its optimizer and learning rate."""
-    return f"{checkpoint['optimizer']} lr {checkpoint['lr']:g}"
+    return f"{checkpoint['optimizer']} lr {rate(checkpoint['lr'])}"
 
 
 def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
@@ -40,13 +46,21 @@ def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mappin
     new, old = (_named(header["checkpoint"]) for header in (candidate, baseline))
     if verdict.outcome == "pass":
         return f"{new} may replace {old}: no scorer dropped by more than its margin."
+    deltas = "; ".join(
+        f"{row.scorer} {signed(row.delta)} {interval(row)}, margin {points(row.margin)}"
+        for row in primary_rows(verdict)
+        if row.outcome == verdict.outcome and row.against == "baseline" and row.delta is not None
+    )
     if verdict.outcome == "regression":
-        return f"{new} may not replace {old}: it is worse."
-    return f"Undecided whether {new} may replace {old}."
+        return f"{new} may not replace {old}" + (f": {deltas}." if deltas else ".")
+    return f"There is too little to tell whether {new} may replace {old}."
 
 
 def _named(checkpoint: Mapping[str, Any]) -> str:
-    return f"{checkpoint['name']} ({recipe(checkpoint)})"
+    """The recipe, and the checkpoint's name where that says more than the optimizer's."""
+    words = recipe(checkpoint)
+    named_after = checkpoint["name"] == checkpoint["optimizer"]
+    return words if named_after else f"{checkpoint['name']} ({words})"
 
 
 def primary_rows(verdict: Verdict) -> list[Row]:

@@ -47,7 +47,8 @@ class Support:
     """A backend's finding on one point.
 
     `support` lies in [0, 1]; `best` is the passage that speaks for the point most, `checks` are
-    the names of the checks that fired against it (`number`, `unit`, `name`, `negation`, `question`).
+    the names of the checks that fired against it (`number`, `unit`, `name`, `negation`,
+    `question`).
     """
 
     support: float

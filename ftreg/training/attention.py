@@ -38,7 +38,8 @@ def packed_attention(
     Returns:
         (1, tokens, heads, width), and None in the place of the attention weights.
     """
-    pieces = [part.split(list(example_lengths), dim=2) for part in (query, key, value)]
+    lengths = list(example_lengths)
+    pieces = [torch.split(part, lengths, dim=2) for part in (query, key, value)]
     outputs = [
         sdpa_attention_forward(module, *parts, None, **settings)[0]
         for parts in zip(*pieces, strict=True)

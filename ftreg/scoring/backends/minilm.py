@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
 
 from ftreg.errors import UsageError
 from ftreg.models.packaged import packaged_folder
@@ -39,6 +40,7 @@ class MiniLM:
         if not (folder / "modules.json").is_file():
             raise UsageError(f"{folder}: not a sentence-transformers model (no modules.json)")
         self.folder = folder
+        transformers_logging.disable_progress_bar()
         self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
     @cached_property
@@ -63,9 +65,11 @@ class MiniLM:
         """
         vectors = np.empty((len(texts), WIDTH), dtype=np.float32)
         groups: dict[int, list[int]] = {}
-        read = self._model.tokenizer(list(texts))["input_ids"] if texts else []
-        for place, ids in enumerate(read):
-            groups.setdefault(min(len(ids), self._model.max_seq_length), []).append(place)
+        most = self._model.max_seq_length
+        tokenizer = self._model.tokenizer
+        read = tokenizer(list(texts), truncation=True, max_length=most) if texts else {}
+        for place, ids in enumerate(read.get("input_ids", ())):
+            groups.setdefault(len(ids), []).append(place)
         with _some_threads():
             for tokens, places in groups.items():
                 least = -(-_LEAST_TOKENS // tokens)
