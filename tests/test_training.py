@@ -272,3 +272,59 @@ def test_the_accelerator_is_not_shared_between_runs(cli: Cli, config: Path) -> N
         for name in ("a", "b")
     ]
     assert precisions == ["bf16", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["optimizer={name: lion, lr: 3e-4}"], "optimizer.lr: 0.0003 is a learning rate for AdamW"),
+        (["optimizer={name: lion, lr: 1e-5, betas: [0.9, 0.999]}"], "optimizer.betas: beta2 0.999"),
+        (["optimizer={name: adam, lr: 1e-5, weight_decay: 0.1}"], "Adam's decay is L2"),
+        (["optimizer={name: adamw, lr: 1e-2}"], "optimizer.lr: 0.01 is above what adamw"),
+        (
+            ["optimizer={name: adagrad, lr: 1e-3}", "schedule.warmup=0"],
+            "the first step is +-lr for every weight",
+        ),
+        (
+            ["optimizer={name: adagrad, lr: 1e-3}", "train.epochs=50"],
+            "its step falls to about 8 % over these 150 steps",
+        ),
+    ],
+)
+def test_advice_is_printed_and_strict_refuses(
+    changes: list[str], expected: str, cli: Cli, config: Path
+) -> None:
+    arguments = [part for change in changes for part in ("-s", change)]
+    done = cli("train", config, *arguments, "--strict", "-o", "refused")
+    assert done.code == 2
+    assert expected in done.err
+    assert not Path("refused").exists()
+    done = cli("train", config, *arguments, "-s", "train.max_steps=150", "-o", "told")
+    assert done.code == 0, done
+    assert expected in done.err
+
+
+def test_sound_settings_are_not_warned_of(cli: Cli, config: Path) -> None:
+    for optimizer in ("{name: adamw, lr: 1e-4}", "{name: lion, lr: 2e-5, weight_decay: 0.1}"):
+        done = cli(
+            "train", config, "-s", f"optimizer={optimizer}", "--strict", "-o", optimizer[7:10]
+        )
+        assert done.code == 0, done
+
+
+def test_a_run_says_when_adagrad_has_stopped_moving(cli: Cli, config: Path) -> None:
+    arguments = ["-s", "train.epochs=60", "-s", "schedule={name: constant, warmup: 0}"]
+    done = cli("train", config, "-s", "optimizer={name: adagrad, lr: 1e-3}", *arguments, "-o", "a")
+    assert done.code == 0, done
+    assert "AdaGrad's effective step has fallen to" in done.err
+    done = cli("train", config, "-s", "optimizer={name: adamw, lr: 1e-4}", *arguments, "-o", "b")
+    assert "effective step" not in done.err
+
+
+def test_two_decays_of_the_learning_rate_are_refused(cli: Cli, config: Path) -> None:
+    decayed = "optimizer={name: adagrad, lr: 1e-3, lr_decay: 0.1}"
+    done = cli("train", config, "-s", decayed, "-o", "a")
+    assert done.code == 2
+    expected = "run.yaml: optimizer.lr_decay and schedule.name both lower the learning rate"
+    assert expected in done.err
+    assert cli("train", config, "-s", decayed, "-s", "schedule.name=constant", "-o", "a").code == 0

@@ -60,6 +60,10 @@ class Bars:
         """Say what is being prepared."""
         self._begin(text, None)
 
+    def notice(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(f"note: {text}", soft_wrap=True, markup=False)
+
     def preparing(self, done: int, total: int) -> None:
         """So many of the examples are tokenised."""
         self.progress("tokenising", done, total)

@@ -20,6 +20,9 @@ def train(
         Path | None,
         typer.Option("--output", "-o", help="Checkpoint folder to write.", show_default=False),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse settings that there is advice against.")
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -38,7 +41,7 @@ def train(
     from ftreg.training.run import train as run_training
 
     with Bars(quiet=quiet) as bars:
-        checkpoint = run_training(settings, output=folder, events=bars)
+        checkpoint = run_training(settings, output=folder, strict=strict, events=bars)
     record = checkpoint.manifest.training
     options.show(
         as_json,

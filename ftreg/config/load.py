@@ -174,6 +174,8 @@ def _explain(
         return f"{place}: {tag!r} is not an optimizer{hint} (known: {', '.join(OPTIMIZERS)})"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if not path:
+        return f"{place}: {message}"
     return f"{place}: {key}: {message}, found {_shown(detail['input'])}"
 
 

@@ -1,11 +1,11 @@
 """The other sections of the configuration, and the whole of it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from ftreg.config.base import Section
-from ftreg.config.optimizer import AnyOptimizer
+from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
 
 Count = Annotated[int, Field(ge=1)]
@@ -152,3 +152,13 @@ class RunConfig(Section):
     """Generation and scoring."""
     gate: GatePolicy = Field(default_factory=GatePolicy)
     """When a candidate passes."""
+
+    @model_validator(mode="after")
+    def _one_decay_of_lr(self) -> Self:
+        decays = isinstance(self.optimizer, AdagradConfig) and self.optimizer.lr_decay > 0
+        if decays and self.schedule.name != "constant":
+            raise ValueError(
+                "optimizer.lr_decay and schedule.name both lower the learning rate; set "
+                "schedule.name: constant, or lr_decay: 0"
+            )
+        return self

@@ -32,6 +32,9 @@ class TrainEvents(Protocol):
     def phase(self, text: str) -> None:
         """A preparation has begun, in a few words."""
 
+    def notice(self, text: str) -> None:
+        """Something the user should know; it stays on the screen."""
+
     def preparing(self, done: int, total: int) -> None:
         """So many of the examples are tokenised."""
 
@@ -46,6 +49,9 @@ class Silent:
     """A listener that does nothing."""
 
     def phase(self, text: str) -> None:
+        """Do nothing."""
+
+    def notice(self, text: str) -> None:
         """Do nothing."""
 
     def preparing(self, done: int, total: int) -> None:

@@ -18,6 +18,7 @@ from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import DivergedError, UsageError
 from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
+from ftreg.optim.advice import StepDecay, advise
 from ftreg.optim.schedule import build_schedule, warmup_steps
 from ftreg.store import digest
 from ftreg.training.adapters import with_adapters
@@ -32,12 +33,19 @@ from ftreg.training.precision import choose_precision
 from ftreg.training.write import portable_path, write_checkpoint, write_failure
 
 
-def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None) -> Checkpoint:
+def train(
+    config: RunConfig,
+    *,
+    output: Path,
+    strict: bool = False,
+    events: TrainEvents | None = None,
+) -> Checkpoint:
     """Train and save a checkpoint.
 
     Args:
         config: the whole configuration.
         output: the checkpoint folder to write; it must not exist.
+        strict: refuse to train where there is advice against it (`ftreg.optim.advice`).
         events: is told of the progress.
 
     Raises:
@@ -56,6 +64,13 @@ def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None)
     events.phase("opening the dataset")
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = _training_rows(dataset, config)
+    steps = steps_of_run(
+        len(split),
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+    )
+    _give_advice(config, steps=steps, strict=strict, events=events)
     events.phase("loading the base model")
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
@@ -67,12 +82,6 @@ def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None)
         own_attention = prepare_packing(model, examples)
     trained: nn.Module = model if config.lora is None else with_adapters(model, config.lora)
 
-    steps = steps_of_run(
-        len(split),
-        batch_size=config.train.batch_size,
-        epochs=config.train.epochs,
-        max_steps=config.train.max_steps,
-    )
     groups = parameter_groups(trained, config.optimizer)
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
@@ -99,10 +108,16 @@ def train(config: RunConfig, *, output: Path, events: TrainEvents | None = None)
     events.start(steps)
     began = time.monotonic()
     history: list[StepRecord] = []
+    decay = StepDecay() if config.optimizer.name == "adagrad" else None
     try:
         for record in loop.steps():
             history.append(record)
             events.step(record)
+            fallen = decay and decay.notice(
+                step=record.step, step_size=record.step_size, lr=record.lr
+            )
+            if fallen:
+                events.notice(fallen)
     except DivergedError as error:
         if accelerator.is_main_process:
             folder = write_failure(output, error, history=history, config=config)
@@ -147,6 +162,15 @@ def _accelerator(config: RunConfig) -> Accelerator:
     AcceleratorState._reset_state()
     precision = choose_precision(config.train.precision, PartialState().device)
     return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEvents) -> None:
+    advice = advise(config, steps=steps)
+    if advice and strict:
+        lines = "\n  ".join(map(str, advice))
+        raise UsageError(f"--strict: there is advice against these settings:\n  {lines}")
+    for item in advice:
+        events.notice(str(item))
 
 
 def _training_rows(dataset: DatasetVersion, config: RunConfig) -> Split:

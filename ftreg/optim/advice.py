@@ -1,0 +1,143 @@
+"""What is known to go wrong with an optimizer's settings, said before the run.
+
+Each rule names its source. They are warnings, since a setting may be meant; `ftreg train --strict`
+refuses to train with one.
+"""
+
+import math
+from dataclasses import dataclass
+
+from ftreg.config.optimizer import AdagradConfig, AdamConfig, AdamWConfig, LionConfig
+from ftreg.config.sections import RunConfig
+
+_LION = "Chen et al. 2023, arXiv 2302.06675, section 5"
+_ADAGRAD = "Duchi et al. 2011, JMLR 12"
+# Fine-tuning with AdamW is done at 1e-5 to 5e-5 (all weights) or around 2e-4 (adapters); Lion's lr
+# lies 3 to 10 times below, so that its upper end is about here.
+_LION_HIGH = {"full": 5e-5, "lora": 1e-4}
+_ADAMW_HIGH = {"full": 5e-4, "lora": 2e-3}
+# AdaGrad's step falls as one over the root of the steps: to a tenth after a hundred of them.
+_ADAGRAD_LONG = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One warning: what, and by whom it is said. `key` is the setting that it is about."""
+
+    key: str
+    text: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text} ({self.source})"
+
+
+def advise(config: RunConfig, *, steps: int) -> list[Advice]:
+    """Return the warnings that a configuration deserves.
+
+    Args:
+        config: the whole of it.
+        steps: optimizer steps that the run will take.
+    """
+    kind = "full" if config.lora is None else "lora"
+    optimizer = config.optimizer
+    found: list[Advice] = []
+    if isinstance(optimizer, LionConfig):
+        found += _lion(optimizer, high=_LION_HIGH[kind])
+    if isinstance(optimizer, AdamConfig) and optimizer.weight_decay > 0:
+        found.append(
+            Advice(
+                "optimizer.weight_decay",
+                "Adam's decay is L2: it is added to the gradient and then divided by the root of "
+                "the second moment, so weights with large gradients hardly decay; adamw has "
+                "decoupled decay",
+                "Loshchilov and Hutter 2019, arXiv 1711.05101",
+            )
+        )
+    if isinstance(optimizer, AdamConfig | AdamWConfig) and optimizer.lr > _ADAMW_HIGH[kind]:
+        found.append(
+            Advice(
+                "optimizer.lr",
+                f"{optimizer.lr:g} is above what {optimizer.name} is fine-tuned with, "
+                f"{_ADAMW_HIGH[kind]:g} and less",
+                "Mosbach et al. 2021, arXiv 2006.04884",
+            )
+        )
+    if isinstance(optimizer, AdagradConfig):
+        found += _adagrad(optimizer, warmup=config.schedule.warmup, steps=steps)
+    return found
+
+
+def _lion(optimizer: LionConfig, *, high: float) -> list[Advice]:
+    found = []
+    if optimizer.lr > high:
+        found.append(
+            Advice(
+                "optimizer.lr",
+                f"{optimizer.lr:g} is a learning rate for AdamW; every step of Lion moves each "
+                f"weight by lr, so it wants 3 to 10 times less: {optimizer.lr / 10:g} to "
+                f"{optimizer.lr / 3:.2g}, with weight_decay as much higher",
+                _LION,
+            )
+        )
+    if optimizer.betas[1] >= 0.999:
+        found.append(
+            Advice(
+                "optimizer.betas",
+                f"beta2 {optimizer.betas[1]:g} is Adam's; Lion's momentum of 0.99 forgets ten "
+                "times faster",
+                _LION,
+            )
+        )
+    return found
+
+
+def _adagrad(optimizer: AdagradConfig, *, warmup: float, steps: int) -> list[Advice]:
+    found = []
+    if optimizer.initial_accumulator_value == 0 and warmup == 0:
+        found.append(
+            Advice(
+                "optimizer.initial_accumulator_value",
+                "with an accumulator that starts at 0 the first step is +-lr for every weight, "
+                "however small its gradient; start it above 0, or set schedule.warmup",
+                _ADAGRAD,
+            )
+        )
+    if steps > _ADAGRAD_LONG:
+        found.append(
+            Advice(
+                "optimizer.name",
+                f"AdaGrad sums up squared gradients and never forgets: with dense gradients its "
+                f"step falls to about {100 / math.sqrt(steps):.0f} % over these {steps} steps; "
+                "rmsprop and adamw forget",
+                _ADAGRAD,
+            )
+        )
+    return found
+
+
+class StepDecay:
+    """Watches AdaGrad's effective step: how far a step moves the weights per unit of lr.
+
+    The schedule's part is divided out, so what is left is the accumulator's.
+    """
+
+    def __init__(self, *, below: float = 0.1) -> None:
+        self._below = below
+        self._largest = 0.0
+        self._told = False
+
+    def notice(self, *, step: int, step_size: float, lr: float) -> str | None:
+        """Return a sentence, once, when the effective step has fallen below its share."""
+        if lr <= 0:
+            return None
+        effective = step_size / lr
+        self._largest = max(self._largest, effective)
+        if self._told or effective >= self._below * self._largest:
+            return None
+        self._told = True
+        return (
+            f"step {step}: AdaGrad's effective step has fallen to "
+            f"{100 * effective / self._largest:.0f} % of its largest; the weights hardly move "
+            "any more"
+        )
