@@ -5,6 +5,7 @@ Part of the thin layer that puts the rooms together.
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.evaluation import GATE, HEADER, Evaluation, differences, read_evaluation
 from ftreg.gate import Verdict, compare
+from ftreg.gate.power import examples_for_pass
+from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
-from ftreg.store import write_json, write_text
+from ftreg.store import read_json, write_json, write_text
 from ftreg.workspace import Workspace
 
 GATE_SCHEMA = 1
@@ -90,6 +93,39 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
 def policy_of(evaluation: Evaluation) -> GatePolicy:
     """Return the policy that was in force when the evaluation was made."""
     return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
+
+
+def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, Any]]:
+    """Return, per scorer, how many examples an equally good candidate needs to pass a margin.
+
+    The spread of the paired deltas is that of the evaluation's last gate.
+
+    Raises:
+        UndecidedError: the evaluation has not been gated, so no spread is known.
+    """
+    path = evaluation.folder / GATE
+    if not path.is_file():
+        raise UndecidedError(
+            f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
+            f"gate; `ftreg gate baseline {evaluation.id}` makes one"
+        )
+    verdict = Verdict.from_dict(read_json(path, kind="gate record", schema=GATE_SCHEMA)["verdict"])
+    rows = []
+    for row in verdict.rows:
+        if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:
+            continue
+        spread = row.standard_error * math.sqrt(row.n)
+        needed = examples_for_pass(
+            min(spread, 1.0),
+            margin=margin,
+            confidence=verdict.policy["confidence"],
+            # Scores of 0 and 1 are bounded exactly, with one unseen example reckoned at its worst.
+            worst=1.0 if row.method in ("exact", "rule of three") else 0.0,
+        )
+        rows.append(
+            {"scorer": row.scorer, "have": row.n, "spread": round(spread, 4), "need": needed}
+        )
+    return rows
 
 
 def find_baselines(

@@ -268,6 +268,26 @@ def test_a_prompt_that_lacks_its_context(cli: Cli, checkpoint: str, workspace: P
     assert "example bare has no context" in done.err
 
 
+def test_power_says_how_many_examples_a_margin_needs(cli: Cli, checkpoint: str) -> None:
+    baseline = _scored(cli, lambda scorer, index: 0.5)
+    candidate = _scored(cli, lambda scorer, index: 0.4 if index % 2 else 0.6)
+    refused = cli("power", candidate)
+    assert refused.code == 3
+    assert "has not been gated" in refused.err
+    assert cli("promote", baseline).code == 0
+    cli("gate", "baseline", candidate)
+    wide, narrow = (
+        cli("power", candidate, "--margin", margin, "--json").json["scorers"][0]
+        for margin in (0.04, 0.02)
+    )
+    # (1.96 + 0.84)^2 spread^2 / margin^2, with deltas of +-0.1
+    assert wide["have"] == 8
+    assert 0.1 <= wide["spread"] <= 0.11
+    expected = (1.95996 + 0.84162) ** 2 * wide["spread"] ** 2 / 0.04**2
+    assert wide["need"] == pytest.approx(expected, abs=1.01)
+    assert narrow["need"] == pytest.approx(4 * wide["need"], abs=4)
+
+
 def test_score_takes_outputs_made_elsewhere(cli: Cli, workspace: Path) -> None:
     Path("outputs.jsonl").write_text(
         '{"id": "a", "input": "q", "output": "The Red.", "reference": ["red", "crimson"]}\n'

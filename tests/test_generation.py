@@ -48,14 +48,17 @@ def test_tokens_are_those_of_generate_with_rows_ending_early(model: Any) -> None
     assert 12 in lengths
     for size in (1, 5, 24):
         written = []
+        counts: list[int] = []
         for start in range(0, 24, size):
             written += decode_greedily(
                 prompts()[start : start + size],
                 model=model,
                 stops=frozenset(stops),
                 max_new_tokens=12,
+                ended=counts.append,
             )
         assert written == expected
+        assert sum(counts) == 24
 
 
 def test_one_new_token(model: Any) -> None:

@@ -228,6 +228,35 @@ def test_what_does_not_fit_ends_with_2(change: str, expected: str, cli: Cli, con
     assert not list(Path("checkpoints").glob("*"))
 
 
+def test_a_hub_that_cannot_be_reached(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    done = cli("train", config, "-s", "base.model=some-org/some-model", "-o", "a")
+    assert done.code == 2, done
+    assert "base.model: cannot get some-org/some-model from the hub" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_hub_id_is_taken_from_the_hub(
+    cli: Cli, config: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.update(options, name=name)
+        return str(tiny_model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    changes = ["-s", "base.model=some-org/some-model", "-s", "base.revision=v1"]
+    done = cli("train", config, *changes, "-o", "a", "--json")
+    assert done.code == 0, done
+    assert (asked["name"], asked["revision"]) == ("some-org/some-model", "v1")
+    assert not any(pattern.endswith((".py", ".bin", ".pt")) for pattern in asked["allow_patterns"])
+    assert done.json["base"]["model"] == "some-org/some-model"
+    assert done.json["base"]["revision"] == tiny_model.name
+
+
 def test_longer_than_the_models_context(cli: Cli, config: Path, tmp_path: Path) -> None:
     short = make_model(tmp_path / "short", max_position_embeddings=32)
     done = cli("train", config, "-s", f"base.model={short}", "-o", "a")

@@ -8,6 +8,7 @@ import ftreg
 from ftreg.cli import checkpoints, data, models, optim
 from ftreg.cli.evaluate import evaluate
 from ftreg.cli.gate import gate
+from ftreg.cli.power import power
 from ftreg.cli.promote import baseline, promote
 from ftreg.cli.score import score
 from ftreg.cli.train import train
@@ -46,6 +47,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("gate")(gate)
+app.command("power")(power)
 app.command("promote")(promote)
 app.command("baseline")(baseline)
 app.add_typer(data.app, name="data")

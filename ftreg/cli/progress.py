@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
@@ -35,7 +34,7 @@ class Bars:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=18),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(compact=True),
             console=self._console,
@@ -90,13 +89,14 @@ class Bars:
         if self._live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(what, total=total, detail="")
+            self._task = self._progress.add_task(what, total=total, count="", detail="")
         else:
             self._line(what)
 
     def _advance(self, done: int, detail: str, *, extra: str = "") -> None:
         if self._task is not None:
-            self._progress.update(self._task, completed=done, detail=detail)
+            count = f"{done}/{self._total}"
+            self._progress.update(self._task, completed=done, count=count, detail=detail)
         now = time.monotonic()
         if self._live or done == 0:
             return

@@ -5,7 +5,7 @@ answers of unlike lengths most of its work is on such rows. It also takes sampli
 beside the weights for defaults. The tokens here are those of `generate(do_sample=False)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -21,6 +21,7 @@ def decode_greedily(
     model: PreTrainedModel,
     stops: frozenset[int],
     max_new_tokens: int,
+    ended: Callable[[int], None] = lambda count: None,
 ) -> list[list[int]]:
     """Return the new tokens of each prompt, up to and including its end token.
 
@@ -29,6 +30,7 @@ def decode_greedily(
         model: a causal language model in evaluation mode.
         stops: tokens that end an answer.
         max_new_tokens: most tokens of an answer, at least 1.
+        ended: is told, after each token, how many answers have ended with it, if any.
     """
     tokens, mask = _left_padded(prompts, device=model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -45,6 +47,7 @@ def decode_greedily(
         ).logits[:, -1]
         chosen = logits.argmax(-1)
         live = []
+        finished = 0
         for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             answer = written[row]
             if answer and answer[-1] in stops:
@@ -52,6 +55,10 @@ def decode_greedily(
             answer.append(token)
             if token not in stops and len(answer) < max_new_tokens:
                 live.append(index)
+            else:
+                finished += 1
+        if finished:
+            ended(finished)
         if not live:
             return written
         positions = positions[:, -1:] + 1

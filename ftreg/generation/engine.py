@@ -45,6 +45,13 @@ def generate(
     stop = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
     stops = frozenset(stop if isinstance(stop, list) else [stop])
     outputs: dict[int, Output] = {}
+    done = 0
+
+    def ended(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(done)
+
     # Longest first: what does not fit into memory fails at once and not at the end.
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index][1]), index))
     for start in range(0, len(order), batch_size):
@@ -54,10 +61,10 @@ def generate(
             model=model,
             stops=stops,
             max_new_tokens=max_new_tokens,
+            ended=ended,
         )
         for index, tokens in zip(chosen, written, strict=True):
             outputs[index] = _output(prompts[index][0], tokens, tokenizer, stops)
-        advance(len(outputs))
     return [outputs[index] for index in range(len(prompts))]
 
 

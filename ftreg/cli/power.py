@@ -1,0 +1,38 @@
+"""`ftreg power`."""
+
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.workspace import Workspace
+
+
+@command
+def power(
+    evaluation: Annotated[
+        str, typer.Argument(help="An evaluation that has been gated, or latest.")
+    ] = "latest",
+    margin: Annotated[
+        float, typer.Option(min=0.0001, max=1.0, help="The drop that shall be allowed.")
+    ] = 0.02,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say how many examples a margin needs, from the paired spread of a gated evaluation.
+
+    A candidate as good as the baseline passes with so many in four of five cases.
+
+    Example: ftreg power latest --margin 0.01
+    """
+    from ftreg.evaluation import read_evaluation
+    from ftreg.gating import examples_needed
+    from ftreg.report.terminal import rows_view
+
+    record = read_evaluation(Workspace.current().evaluation(evaluation))
+    rows = examples_needed(record, margin=margin)
+    options.show(
+        as_json,
+        value={"evaluation": record.id, "margin": margin, "scorers": rows},
+        text=rows_view(f"Examples for a margin of {100 * margin:g} points", rows),
+    )
