@@ -3,6 +3,7 @@
 Light on purpose: listing and comparing checkpoints loads no framework.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +114,46 @@ class Checkpoint:
                     f"{path}: the weights are not those of the manifest (sha256 differs); "
                     "restore the file, or train again"
                 )
+
+
+def recipe_of(manifest: Manifest) -> dict[str, Any]:
+    """Return what made a checkpoint as flat `section.key` to value: for telling two apart.
+
+    How it went (losses, seconds) and on which machine is left out; library versions are in.
+    """
+    training = manifest.training.model_dump(
+        include={"seed", "steps", "batch_size", "max_grad_norm", "precision", "processes"}
+    )
+    sections: dict[str, Any] = {
+        "base": manifest.base.model_dump(include={"model", "revision", "digest"}),
+        "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),
+        "optimizer": {
+            "name": manifest.optimizer["name"],
+            "implementation": manifest.optimizer["implementation"],
+            "decay_coupling": manifest.optimizer["decay_coupling"],
+            **manifest.optimizer["arguments"],
+        },
+        "schedule": manifest.schedule,
+        "training": training,
+        "lora": manifest.lora.model_dump() if manifest.lora else {},
+        "versions": manifest.environment["versions"],
+    }
+    return {
+        f"{section}.{key}": value
+        for section, values in sections.items()
+        for key, value in values.items()
+    }
+
+
+def recipe_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Return (key, old value, new value) where two recipes differ; None where a key is absent."""
+    return [
+        (key, old.get(key), new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
 
 
 def seal(values: dict[str, Any], *, created: str) -> Manifest:

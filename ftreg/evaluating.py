@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ftreg
-from ftreg.checkpoint import Checkpoint, read_checkpoint
+from ftreg.checkpoint import Checkpoint, read_checkpoint, recipe_of
 from ftreg.config.sections import EvalConfig, RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
@@ -194,6 +194,7 @@ def _header(subject: _Subject, config: RunConfig, *, generation: dict[str, Any])
             "steps": manifest.training.steps,
             "seed": manifest.training.seed,
             "last_loss": manifest.training.last_loss,
+            "recipe": recipe_of(manifest),
         },
         "dataset": {
             "name": subject.dataset.ref.name,

@@ -268,6 +268,26 @@ def test_a_prompt_that_lacks_its_context(cli: Cli, checkpoint: str, workspace: P
     assert "example bare has no context" in done.err
 
 
+def test_diff_names_what_two_recipes_differ_in(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-o", "checkpoints/a").code == 0
+    lion = "optimizer={name: lion, lr: 1e-4}"
+    assert cli("train", config, "-s", lion, "-o", "checkpoints/b").code == 0
+    done = cli("diff", "a", "b", "--json").json
+    found = {row["setting"]: (row["first"], row["second"]) for row in done["differences"]}
+    assert found["optimizer.name"] == ("adamw", "lion")
+    assert found["optimizer.lr"] == (0.001, 0.0001)
+    assert found["optimizer.betas"] == ([0.9, 0.999], [0.9, 0.99])
+    assert not any(key.startswith(("base.", "dataset.", "versions.")) for key in found)
+    assert not done["same_weights"]
+    assert "optimizer.lr" in cli("diff", "a", "b").out
+    assert cli("diff", "a", "a", "--json").json == {"same_weights": True, "differences": []}
+    assert cli("eval", "a", "--no-gate").code == 0
+    assert cli("promote", "latest").code == 0
+    cli("eval", "b")
+    report = Path(cli("gate", "baseline", "latest", "--json").json["report"]).read_text()
+    assert "| optimizer.name | adamw | lion |" in report
+
+
 def test_power_says_how_many_examples_a_margin_needs(cli: Cli, checkpoint: str) -> None:
     baseline = _scored(cli, lambda scorer, index: 0.5)
     candidate = _scored(cli, lambda scorer, index: 0.4 if index % 2 else 0.6)

@@ -6,6 +6,7 @@ import typer
 
 import ftreg
 from ftreg.cli import checkpoints, data, models, optim
+from ftreg.cli.diff import diff
 from ftreg.cli.evaluate import evaluate
 from ftreg.cli.gate import gate
 from ftreg.cli.power import power
@@ -48,6 +49,7 @@ app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("gate")(gate)
 app.command("power")(power)
+app.command("diff")(diff)
 app.command("promote")(promote)
 app.command("baseline")(baseline)
 app.add_typer(data.app, name="data")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ftreg.checkpoint import recipe_differences
 from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
@@ -38,8 +39,7 @@ def gate_report(
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
         *_cohort_section(verdict),
-        "## Recipes",
-        _recipe_table(baseline["checkpoint"], header["checkpoint"]),
+        *_recipe_section(baseline["checkpoint"], header["checkpoint"]),
         *_worst_section(candidate, baseline_scores, baseline_outputs or {}),
         "## Provenance",
         _bullets(
@@ -124,16 +124,20 @@ def _cohort_section(verdict: Verdict) -> list[str]:
     ]
 
 
-def _recipe_table(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    keys = ["name", "base", "optimizer", "lr", "weight_decay", "steps", "seed", "last_loss"]
-    rows = []
-    for key in keys:
-        before, after = (_value(checkpoint[key]) for checkpoint in (old, new))
-        rows.append([key, before, after, "" if before == after else "differs"])
-    return _grid(["", "baseline", "candidate", ""], rows)
+def _recipe_section(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    found = recipe_differences(old["recipe"], new["recipe"])
+    rows = [
+        ["checkpoint", old["name"], new["name"]],
+        *([key, _value(before), _value(after)] for key, before, after in found),
+        ["loss at the last step", _value(old["last_loss"]), _value(new["last_loss"])],
+    ]
+    text = "Everything that differs between the two." if found else "The two recipes are the same."
+    return ["## Recipes", text, _grid(["", "baseline", "candidate"], rows)]
 
 
 def _value(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

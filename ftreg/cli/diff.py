@@ -1,0 +1,44 @@
+"""`ftreg diff`."""
+
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.workspace import Workspace
+
+
+@command
+def diff(
+    first: Annotated[str, typer.Argument(help="A checkpoint.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Another.", show_default=False)],
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what differs between the recipes of two checkpoints.
+
+    Example: ftreg diff adamw lion
+    """
+    from ftreg.checkpoint import read_checkpoint, recipe_differences, recipe_of
+    from ftreg.report.terminal import rows_view
+
+    workspace = Workspace.current()
+    found = [read_checkpoint(workspace.checkpoint(name)) for name in (first, second)]
+    old, new = (recipe_of(checkpoint.manifest) for checkpoint in found)
+    rows = [
+        {"setting": key, found[0].folder.name: before, found[1].folder.name: after}
+        for key, before, after in recipe_differences(old, new)
+    ]
+    same_weights = found[0].manifest.weights.digest == found[1].manifest.weights.digest
+    title = f"Recipes; the weights are {'the same' if same_weights else 'not the same'}"
+    options.show(
+        as_json,
+        value={
+            "same_weights": same_weights,
+            "differences": [
+                {"setting": key, "first": before, "second": after}
+                for key, before, after in recipe_differences(old, new)
+            ],
+        },
+        text=rows_view(title, rows),
+    )
