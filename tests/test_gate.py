@@ -60,7 +60,7 @@ def test_a_clear_drop_is_a_regression_and_the_reason_names_it():
     assert verdict.outcome == "regression"
     assert verdict.exit_code == ExitCode.REGRESSION
     (reason,) = verdict.reasons
-    assert "faithfulness" in reason and "margin 0.02" in reason and "200 examples" in reason
+    assert "faithfulness" in reason and "margin of 2" in reason and "200 examples" in reason
     assert row(verdict).p_adjusted < 1e-6
 
 

@@ -52,6 +52,6 @@ def train(
             f"{record.tokens} tokens in {record.seconds:.0f} s "
             f"({record.tokens / record.seconds:.0f} tokens/s), {record.precision}\n"
             f"  loss per token {record.first_loss:.3f} at the first step, "
-            f"{record.last_loss:.3f} at the last, {record.best_loss:.3f} at best"
+            f"{record.last_loss:.3f} at the last (each sees other rows; see history.jsonl)"
         ),
     )

@@ -28,7 +28,7 @@ class GatePolicy(Section):
     """When a candidate passes against a baseline. Every field has a default."""
 
     margin: Margin = 0.02
-    """The mean drop that is allowed, in score points: 0.02 lets a mean of 0.80 fall to 0.78."""
+    """The mean drop that is allowed: 0.02 (2 points of 100) lets a mean of 0.80 fall to 0.78."""
     margins: dict[str, Margin] = Field(default_factory=dict)
     """Margins of single scorers, by name, where they differ from `margin`."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95

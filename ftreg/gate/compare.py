@@ -77,7 +77,7 @@ def compare(
     reasons = decide.regressions(rows, policy)
     reasons += [
         f"{drop.scorer}: the critical example {drop.id!r} got worse "
-        f"({drop.baseline:.4f} to {drop.candidate:.4f})"
+        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points)"
         for drop in drops
     ]
     outcome: Outcome = "regression"

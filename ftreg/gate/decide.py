@@ -1,4 +1,7 @@
-"""From measured rows to outcomes, and from outcomes to the verdict's reasons."""
+"""From measured rows to outcomes, and from outcomes to the verdict's reasons.
+
+The reasons speak in points of 100, as the reports do; the numbers of a row are scores in [0, 1].
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -40,7 +43,8 @@ def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
     if policy.mode == "threshold" or row.interval.low > -row.margin:
         return "pass", _remark(row)
     return "undecided", (
-        f"a drop of {-row.interval.low:.3f} cannot be ruled out; the margin is {row.margin:g}"
+        f"a drop of {100 * -row.interval.low:.1f} points cannot be ruled out; the margin is "
+        f"{100 * row.margin:g}"
     )
 
 
@@ -77,9 +81,9 @@ def regressions(rows: Iterable[Row], policy: GatePolicy) -> list[str]:
 
 def _regression(row: Row, policy: GatePolicy) -> str:
     change = (
-        f"{row.name}: the mean dropped by {-(row.delta or 0):.4f} "
-        f"({row.baseline_mean:.4f} to {row.candidate_mean:.4f}, {row.n} examples), "
-        f"more than the margin {row.margin:g}"
+        f"{row.name}: the mean dropped by {-100 * (row.delta or 0):.1f} points "
+        f"({100 * (row.baseline_mean or 0):.1f} to {100 * (row.candidate_mean or 0):.1f}, "
+        f"{row.n} examples), more than the margin of {100 * row.margin:g}"
     )
     if policy.mode == "threshold":
         return change

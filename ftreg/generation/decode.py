@@ -5,6 +5,7 @@ answers of unlike lengths most of its work is on such rows. It also takes sampli
 beside the weights for defaults. The tokens here are those of `generate(do_sample=False)`.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -35,6 +36,9 @@ def decode_greedily(
     tokens, mask = _left_padded(prompts, device=model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
+    # transformers renamed the argument in 5.24.
+    renamed = "cache" in inspect.signature(model.forward).parameters
+    with_cache = {"cache" if renamed else "past_key_values": cache}
     written: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     while True:
@@ -42,8 +46,8 @@ def decode_greedily(
             input_ids=tokens,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             logits_to_keep=1,
+            **with_cache,
         ).logits[:, -1]
         chosen = logits.argmax(-1)
         live = []
