@@ -12,9 +12,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, Evaluation, Scores
-from ftreg.store import read_json, write_json
+from ftreg.evaluation import GATE, Evaluation, Scores, check_header
+from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 1
 
@@ -49,10 +50,9 @@ def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:
             "evaluation the baseline with `ftreg promote EVALUATION`"
         )
     record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
-    entry = record.get("anchor" if anchor else "baseline")
-    if entry is None:
+    if anchor and record.get("anchor") is None:
         raise UndecidedError(f"{path}: no anchor is pinned; `ftreg promote --anchor` pins one")
-    return _entry(entry, path)
+    return _entry(record.get("anchor" if anchor else "baseline"), path)
 
 
 def read_anchor(path: Path) -> Baseline | None:
@@ -71,14 +71,18 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: the file is missing, broken or of a newer schema.
     """
-    return list(read_json(path, kind="baseline", schema=SCHEMA_VERSION)["history"])
+    record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+    with damaged(path, kind="baseline"):
+        return [dict(item) for item in record["history"]]
 
 
 def _entry(entry: Any, path: Path) -> Baseline:
-    try:
-        return Baseline(header=entry["header"], scores=entry["scores"])
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: damaged baseline: {error} is missing") from error
+    with damaged(path, kind="baseline"):
+        header, scores = dict(entry["header"]), dict(entry["scores"])
+        check_header(header)
+        for column in scores.values():
+            column.items()
+        return Baseline(header=header, scores=scores)
 
 
 def promote(
@@ -104,8 +108,9 @@ def promote(
         record: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "anchor": None, "history": []}
         if path.is_file():
             record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+            record["history"] = read_history(path)
             if not force:
-                _refuse_unless_passed(evaluation, record)
+                _refuse_unless_passed(evaluation, read_baseline(path), anchor=read_anchor(path))
         entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
         record["baseline"] = entry
         if anchor:
@@ -124,20 +129,41 @@ def promote(
         write_json(path, record)
 
 
-def _refuse_unless_passed(evaluation: Evaluation, record: Mapping[str, Any]) -> None:
-    gate = evaluation.folder / GATE
+def _refuse_unless_passed(
+    evaluation: Evaluation, baseline: Baseline, *, anchor: Baseline | None
+) -> None:
+    """Refuse what has not passed the very gate that guards this baseline.
+
+    That is: these scores, against this baseline and anchor, by a policy no looser than its own.
+    """
+    path = evaluation.folder / GATE
     way_out = "gate it with `ftreg gate baseline EVALUATION`, or use --force --why TEXT"
-    if not gate.is_file():
+    if not path.is_file():
         raise UsageError(f"{evaluation.id} has not been gated against the baseline; {way_out}")
-    verdict = read_json(gate, kind="gate record", schema=1)
-    against = record["baseline"]["header"]["id"]
-    if verdict["baseline"] != against:
+    gate = read_json(path, kind="gate record", schema=1)
+    with damaged(path, kind="gate record"):
+        outcome = gate["verdict"]["outcome"]
+        sides = (gate["baseline"], gate["anchor"])
+        scores = gate["scores"]
+        policy = GatePolicy.model_validate(gate["verdict"]["policy"], strict=False)
+    expected = (baseline.header["id"], anchor.header["id"] if anchor else None)
+    if sides != expected:
         raise UsageError(
-            f"{evaluation.id} was gated against {verdict['baseline']}, but the baseline is now "
-            f"{against}; {way_out}"
+            f"{evaluation.id} was gated against {sides[0]} and the anchor {sides[1]}, but now they "
+            f"are {expected[0]} and {expected[1]}; {way_out}"
         )
-    if verdict["verdict"]["outcome"] != "pass":
+    if scores != digest(evaluation.scores):
+        raise UsageError(f"{evaluation.id} has other scores now than it was gated with; {way_out}")
+    with damaged(path, kind="baseline"):
+        own = GatePolicy.model_validate(baseline.header["policy"], strict=False)
+    looser = loosened(own, policy)
+    if looser:
         raise UsageError(
-            f"{evaluation.id} did not pass its gate ({verdict['verdict']['outcome']}); to promote "
-            "it all the same use --force --why TEXT"
+            f"{evaluation.id} was gated by a looser policy than the baseline's "
+            f"({'; '.join(looser)}); {way_out}"
+        )
+    if outcome != "pass":
+        raise UsageError(
+            f"{evaluation.id} did not pass its gate ({outcome}); to promote it all the same use "
+            "--force --why TEXT"
         )

@@ -70,11 +70,16 @@ class WeightsRecord(Section):
     files: dict[str, str]
 
 
+# People may write a model card later; nobody who loads the weights reads it.
+UNHASHED = (MANIFEST, "README.md")
+
+
 class Manifest(Section):
     """The manifest of a checkpoint, `ftreg.json`.
 
-    `identity` is the digest of everything else in it but `created`: two checkpoints with equal
-    identity were made by the same recipe in the same environment and have the same weights.
+    `identity` is the digest of everything else in it but `created` and the seconds it took: two
+    checkpoints with equal identity were made by the same recipe in the same environment and have
+    the same weights. `files` are the other files of the folder: name to hex SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -82,6 +87,7 @@ class Manifest(Section):
     created: str
     parent: str | None
     weights: WeightsRecord
+    files: dict[str, str]
     base: BaseRecord
     dataset: DatasetRecord
     optimizer: dict[str, Any]
@@ -99,20 +105,20 @@ class Checkpoint:
     folder: Path
     manifest: Manifest
 
-    def verify_weights(self) -> None:
-        """Check the weights' bytes against the manifest.
+    def verify(self) -> None:
+        """Check the bytes of weights, configuration and tokenizer against the manifest.
 
         Raises:
             UsageError: a file is missing or has other bytes.
         """
-        for name, expected in self.manifest.weights.files.items():
+        for name, expected in {**self.manifest.weights.files, **self.manifest.files}.items():
             path = self.folder / name
             if not path.is_file():
-                raise UsageError(f"{path}: the manifest names this weights file, but it is missing")
+                raise UsageError(f"{path}: the manifest names this file, but it is missing")
             if file_digest(path) != expected:
                 raise UsageError(
-                    f"{path}: the weights are not those of the manifest (sha256 differs); "
-                    "restore the file, or train again"
+                    f"{path}: the file is not that of the manifest (sha256 differs); restore it, "
+                    "or train again"
                 )
 
 
@@ -166,7 +172,8 @@ def seal(values: dict[str, Any], *, created: str) -> Manifest:
 def _without_timing(content: dict[str, Any]) -> dict[str, Any]:
     """Leave out how long it took: the same recipe made twice is the same checkpoint."""
     training = {key: value for key, value in content["training"].items() if key != "seconds"}
-    return {**content, "training": training}
+    files = {key: value for key, value in content["files"].items() if key != "history.jsonl"}
+    return {**content, "training": training, "files": files}
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -13,11 +13,11 @@ import ftreg
 from ftreg.checkpoint import Checkpoint, read_checkpoint, recipe_of
 from ftreg.config.sections import EvalConfig, RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
-from ftreg.errors import UsageError
+from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
 from ftreg.records import Example, Output, Sample, Score
 from ftreg.scoring import get_scorer
-from ftreg.store import digest
+from ftreg.store import check_writable, digest
 
 # How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
 _SCORING_BATCH = 64
@@ -72,15 +72,20 @@ def evaluate(
         UsageError: checkpoint, dataset or scorers are wrong; nothing was written.
     """
     events = events or Silent()
-    if folder.exists():
-        raise UsageError(f"{folder} exists already; an evaluation is never overwritten")
+    check_writable(folder)
     checkpoint = read_checkpoint(checkpoint_folder)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
     rows = dataset.split(split)[: config.dataset.max_eval_examples]
     subject = _Subject(checkpoint, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
+    events.phase("loading the scorers")
     scorers = {item.name: _scorer(item) for item in config.eval.scorers}
+    described = {name: scorer.describe() for name, scorer in scorers.items()}
+    try:
+        digest(described)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
 
     outputs, generation = _generate(subject, config.eval, events)
     samples = [
@@ -96,8 +101,7 @@ def evaluate(
     scores = {name: _score(name, scorer, samples, events) for name, scorer in scorers.items()}
     return write_evaluation(
         folder,
-        header=_header(subject, config, generation=generation)
-        | {"scorers": {name: scorer.describe() for name, scorer in scorers.items()}},
+        header=_header(subject, config, generation=generation) | {"scorers": described},
         examples=list(rows),
         outputs=outputs,
         scores=scores,
@@ -108,7 +112,13 @@ def evaluate(
 
 def _scorer(item: Any) -> Any:
     backend = {} if item.backend is None else {"backend": item.backend}
-    return get_scorer(item.name, **backend, **item.options)
+    reserved = sorted({"name", "backend"} & item.options.keys())
+    if reserved:
+        raise UsageError(f"eval.scorers: {item.name}: {reserved[0]} does not belong into options")
+    scorer = get_scorer(item.name, **backend, **item.options)
+    if not (hasattr(scorer, "score") and hasattr(scorer, "describe")):
+        raise UsageError(f"eval.scorers: {item.name} has no score() and describe()")
+    return scorer
 
 
 def _generate(
@@ -122,7 +132,7 @@ def _generate(
     from ftreg.training.examples import chat_ids
 
     folder = subject.checkpoint.folder
-    subject.checkpoint.verify_weights()
+    subject.checkpoint.verify()
     trusted = subject.checkpoint.manifest.base.trust_remote_code
     tokenizer = load_tokenizer(folder, trust_remote_code=trusted)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -166,7 +176,13 @@ def _score(name: str, scorer: Any, samples: Sequence[Sample], events: EvalEvents
     scores: list[Score] = []
     for start in range(0, len(samples), _SCORING_BATCH):
         events.progress(f"scoring {name}", start, len(samples))
-        scores.extend(scorer.score(samples[start : start + _SCORING_BATCH]))
+        batch = samples[start : start + _SCORING_BATCH]
+        try:
+            scores.extend(scorer.score(batch))
+        except FtregError:
+            raise
+        except Exception as error:  # the outputs are worth more than one scorer's fault
+            scores.extend([Score(None, f"the scorer failed: {error!r}")] * len(batch))
     events.progress(f"scoring {name}", len(samples), len(samples))
     if len(scores) != len(samples):
         raise UsageError(

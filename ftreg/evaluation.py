@@ -11,7 +11,14 @@ from typing import Any
 
 from ftreg.errors import UsageError
 from ftreg.records import Example, Output, Score
-from ftreg.store import read_json, read_jsonl, staged_folder, write_json, write_jsonl
+from ftreg.store import (
+    damaged,
+    read_json,
+    read_jsonl,
+    staged_folder,
+    write_json,
+    write_jsonl,
+)
 
 HEADER = "evaluation.json"
 GATE = "gate.json"
@@ -132,24 +139,31 @@ def read_evaluation(folder: Path) -> Evaluation:
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such evaluation")
     header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+    with damaged(folder / HEADER, kind="evaluation"):
+        check_header(header)
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
     critical = set()
-    for _, row in read_jsonl(folder / "outputs.jsonl"):
-        cohorts[row["id"]] = row["cohorts"]
-        if row["cluster"] is not None:
-            clusters[row["id"]] = row["cluster"]
-        if row["critical"]:
-            critical.add(row["id"])
+    path = folder / "outputs.jsonl"
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="output"):
+            cohorts[row["id"]] = dict(row["cohorts"])
+            if row["cluster"] is not None:
+                clusters[row["id"]] = row["cluster"]
+            if row["critical"]:
+                critical.add(row["id"])
     scores: Scores = {name: {} for name in header["scorers"]}
-    for number, row in read_jsonl(folder / "scores.jsonl"):
-        value = row["score"]
-        if row["scorer"] not in scores or row["id"] not in cohorts:
-            raise UsageError(
-                f"{folder / 'scores.jsonl'}:{number}: this score belongs to no example or scorer "
-                "of the evaluation"
-            )
-        scores[row["scorer"]][row["id"]] = None if value is None else float(value)
+    path = folder / "scores.jsonl"
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="score"):
+            scorer, name, value = row["scorer"], row["id"], row["score"]
+            if scorer not in scores or name not in cohorts:
+                raise ValueError("it belongs to no example or scorer of the evaluation")
+            if name in scores[scorer]:
+                raise ValueError(f"{scorer} scores {name!r} for the second time")
+            if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
+                raise ValueError(f"a score is a number in [0, 1] or null, found {value!r}")
+            scores[scorer][name] = None if value is None else float(value)
     for name, column in scores.items():
         if len(column) != len(cohorts):
             raise UsageError(
@@ -159,16 +173,39 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(folder, header, scores, cohorts, clusters, frozenset(critical))
 
 
+def check_header(header: Mapping[str, Any]) -> None:
+    """Look at every part of a header that is relied on later.
+
+    Raises:
+        KeyError: a part is missing.
+        TypeError: a part has another type.
+    """
+    header["id"], header["created"], dict(header["policy"])
+    for part, keys in _HEADER_PARTS.items():
+        for key in keys:
+            header[part][key]
+    for description in header["scorers"].values():
+        dict(description)
+
+
+_HEADER_PARTS = {
+    "checkpoint": ("name", "identity", "optimizer", "lr", "last_loss", "recipe"),
+    "dataset": ("name", "version", "digest", "split", "rows", "rows_digest"),
+    "generation": ("decoding", "engine", "precision", "max_new_tokens", "batch_size", "cut_off"),
+    "summary": (),
+    "scorers": (),
+}
+
+
 def list_evaluations(root: Path) -> list[Path]:
     """Return the evaluation folders below `root`, oldest first."""
     folders = [path.parent for path in root.glob(f"[!.]*/{HEADER}")]
-    return sorted(
-        folders,
-        key=lambda folder: (
-            read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)["created"],
-            folder.name,
-        ),
-    )
+
+    def age(folder: Path) -> tuple[str, str]:
+        header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+        return str(header.get("created")), folder.name
+
+    return sorted(folders, key=age)
 
 
 # What two evaluations have to share before their scores can be compared, as paths in the header.
@@ -191,7 +228,9 @@ def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> li
         candidate: another's.
     """
     found = []
-    for path in _COMPARABLE:
+    # In bf16 an output depends on what it is batched with, in fp32 it does not.
+    batched = baseline["generation"]["precision"] != "fp32"
+    for path in (*_COMPARABLE, *((("generation", "batch_size"),) if batched else ())):
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
             found.append(f"{'.'.join(path)}: {old} in the baseline, {new} in the candidate")

@@ -19,7 +19,7 @@ from ftreg.gate import Verdict, compare
 from ftreg.gate.power import examples_for_pass
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
-from ftreg.store import read_json, write_json, write_text
+from ftreg.store import damaged, digest, read_json, write_json, write_text
 from ftreg.workspace import Workspace
 
 GATE_SCHEMA = 1
@@ -72,7 +72,9 @@ def gate(
             "schema_version": GATE_SCHEMA,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "baseline": baseline.header["id"],
+            "anchor": anchor.header["id"] if anchor else None,
             "candidate": candidate.id,
+            "scores": digest(candidate.scores),
             "verdict": verdict.to_dict(),
         },
     )
@@ -92,7 +94,8 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
 
 def policy_of(evaluation: Evaluation) -> GatePolicy:
     """Return the policy that was in force when the evaluation was made."""
-    return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
+    with damaged(evaluation.folder / HEADER, kind="evaluation"):
+        return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
 
 
 def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, Any]]:
@@ -109,7 +112,9 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
             f"gate; `ftreg gate baseline {evaluation.id}` makes one"
         )
-    verdict = Verdict.from_dict(read_json(path, kind="gate record", schema=GATE_SCHEMA)["verdict"])
+    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    with damaged(path, kind="gate record"):
+        verdict = Verdict.from_dict(record["verdict"])
     rows = []
     for row in verdict.rows:
         if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:

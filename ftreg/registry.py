@@ -18,8 +18,8 @@ def import_path(target: str) -> Any:
         raise UsageError(f"{target!r} is not an import path; write it as package.module:name")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"cannot import {target!r}: {error}") from error
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise UsageError(f"cannot import {target!r}: {type(error).__name__}: {error}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
@@ -53,6 +53,7 @@ class Registry:
         if name not in self._targets:
             raise UsageError(
                 f"{name!r} is not a known {self.kind}{did_you_mean(name, self._targets)} "
-                f"Known: {', '.join(sorted(self._targets))}; or an import path package.module:name."
+                f"(known: {', '.join(sorted(self._targets))}; or an import path "
+                "package.module:name)"
             )
         return import_path(self._targets[name])

@@ -76,7 +76,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     _fsync_folder(path.parent)
 
 
@@ -93,6 +94,20 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one canonical JSON object a line, atomically."""
     write_lines(path, (canonical_json(row) for row in rows))
+
+
+@contextlib.contextmanager
+def damaged(path: Path, *, kind: str) -> Iterator[None]:
+    """Turn what a record of the wrong shape raises in the block into a message that names it.
+
+    Raises:
+        UsageError: a key is missing, or a value has another type or form than it should.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{path}: damaged {kind}: {what.splitlines()[0]}") from error
 
 
 def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
@@ -116,6 +131,8 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
         raise UsageError(
             f"{path}:{error.lineno}: this {kind} is not valid JSON: {error}"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond all bounds
+        raise UsageError(f"{path}: cannot read this {kind}: {error}") from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(version, int) or version < 1:
         raise UsageError(f"{path}: not a {kind}: it has no schema_version")
@@ -141,6 +158,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not text.strip():
                     continue
                 value = json.loads(text)
+                _refuse_lone_surrogates(text, value, place=f"{path}:{number}")
                 if not isinstance(value, dict):
                     raise UsageError(
                         f"{path}:{number}: expected a JSON object, found {type(value).__name__}"
@@ -154,8 +172,35 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UsageError(
             f"{path}:{number}: broken JSON: {error.msg} (column {error.colno})"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}:{number}: broken JSON: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _refuse_lone_surrogates(text: str, value: Any, *, place: str) -> None:
+    r"""Refuse half of a character (`"\ud800"`): JSON can say it, and no UTF-8 file can hold it."""
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+
+
+def check_writable(path: Path) -> None:
+    """Check that `path` is free and could be made, before hours are spent on what goes there.
+
+    Raises:
+        UsageError: it exists, or its folder cannot be made or written.
+    """
+    if path.exists():
+        raise UsageError(f"{path} exists already; choose another name, or move it away")
+    probe = _temporary_neighbour(path)
+    try:
+        probe.mkdir(parents=True)
+        probe.rmdir()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

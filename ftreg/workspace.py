@@ -36,11 +36,7 @@ class Workspace:
         return self.root / "baselines"
 
     def checkpoint(self, ref: str) -> Path:
-        """Find a checkpoint by its folder, or by its name below `checkpoints/`.
-
-        Raises:
-            UsageError: neither is there.
-        """
+        """Find a checkpoint by its folder, or by its name below `checkpoints/`."""
         named = self.checkpoints / ref
         if Path(ref).is_dir() or not named.is_dir():
             return Path(ref)  # whether it is a checkpoint is for its reader to say

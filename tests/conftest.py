@@ -181,6 +181,7 @@ eval:
     - equals
     - {{name: "tests.fakes:length_scorer", options: {{limit: 40}}}}
 gate:
+  margin: 0.03
   min_examples: 4
   resamples: 999
 """,

@@ -33,6 +33,17 @@ def length_scorer(limit: int = 100) -> LengthScorer:
     return LengthScorer(limit)
 
 
+class BrokenScorer(LengthScorer):
+    """A scorer that cannot score."""
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        raise RuntimeError("out of order")
+
+
+def broken_scorer() -> BrokenScorer:
+    return BrokenScorer(limit=1)
+
+
 class Drifting(torch.optim.SGD):
     """An optimizer that does not keep to its settings."""
 

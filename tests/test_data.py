@@ -30,7 +30,9 @@ def test_rows_come_back_as_they_were(workspace: Path) -> None:
 
 def test_braces_in_a_row_are_not_placeholders(workspace: Path) -> None:
     write_dataset(
-        workspace, evaluation=[{"id": "a", "input": "{context} {x}", "context": "{input}"}]
+        workspace,
+        evaluation=[{"id": "a", "input": "{context} {x}", "context": "{input}"}],
+        cohorts=[],
     )
     dataset = load_dataset("colours@1", root=workspace)
     messages = dataset.card.prompt.messages(dataset.split("eval")[0])
@@ -72,6 +74,8 @@ ROW = '{"id": "a", "input": "x", "reference": "y"}\n'
         ('{"id": "a", "input": "x", "reference": []}\n', "eval.jsonl:1: 'reference' has to be"),
         ('{"id": "a", "input": "x", "tags": {"k": 1}}\n', "eval.jsonl:1: 'tags' has to map"),
         ('{"id": "a", "input": "x", "critical": 1}\n', "eval.jsonl:1: 'critical' has to be true"),
+        ('{"id": "a", "input": "\\ud800"}\n', "eval.jsonl:1: half of a UTF-16 pair"),
+        ('{"id": "a", "input": ' + "[" * 100_000 + "\n", "eval.jsonl:1: broken JSON"),
     ],
 )
 def test_a_broken_row_is_named_with_its_line(
@@ -143,6 +147,30 @@ def test_list_and_show(cli: Cli, workspace: Path) -> None:
     shown = cli("data", "show", "colours@1", "--json").json
     assert shown["cohort_sizes"]["eval"] == {"parity=even": 4, "parity=odd": 4}
     assert "parity=even" in cli("data", "show", "colours@1").out
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ({"cluster": "grp"}, "which the row 'e0' does not have; did you mean group?"),
+        ({"cohorts": ["paritty"]}, "'paritty', which no row has; did you mean parity?"),
+    ],
+)
+def test_a_tag_that_the_rows_lack_is_not_passed_over(
+    card: dict[str, object], expected: str, cli: Cli, workspace: Path
+) -> None:
+    write_dataset(workspace / "sample_datasets", **card)
+    done = cli("data", "verify", "colours@1")
+    assert done.code == 2
+    assert expected in done.err
+
+
+def test_a_damaged_copy_in_the_cache_is_made_again(cli: Cli, workspace: Path) -> None:
+    write_dataset(workspace / "sample_datasets")
+    assert cli("data", "verify", "colours@1").code == 0
+    for arrow in (workspace / "cache" / "arrow").glob("*.arrow"):
+        arrow.write_bytes(b"not arrow")
+    assert cli("data", "verify", "colours@1").code == 0
 
 
 def test_hand_written_dataset_is_whole() -> None:

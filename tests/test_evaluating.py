@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ftreg.store import read_json, write_json
-from tests.conftest import Cli, Result, rows_of, write_card, write_dataset
+from tests.conftest import Cli, Result, rows_of, write_dataset
 
 
 @pytest.fixture
@@ -143,12 +143,10 @@ def test_the_anchor_catches_a_slow_drift(cli: Cli, checkpoint: str) -> None:
     means = [0.80, 0.78, 0.76, 0.74]
     for index, mean in enumerate(means):
         folder = _scored(cli, lambda scorer, i, mean=mean: mean + 0.001 * (i % 2))
-        policy = Path("policy.yaml")
-        policy.write_text("{margin: 0.03, min_examples: 4, anchor_margin: 0.05}")
         if index == 0:
             assert cli("promote", folder, "--anchor").code == 0
             continue
-        code = cli("gate", "baseline", folder, "--policy", policy).code
+        code = cli("gate", "baseline", folder).code
         assert code == (1 if mean < 0.75 else 0), mean
         cli("promote", folder)
 
@@ -224,7 +222,15 @@ def test_weights_that_are_not_the_manifests_are_refused(cli: Cli, checkpoint: st
     path.write_bytes(data)
     done = cli("eval", checkpoint, "--no-gate")
     assert done.code == 2
-    assert "the weights are not those of the manifest" in done.err
+    assert "the file is not that of the manifest" in done.err
+
+
+def test_a_changed_configuration_beside_the_weights_is_refused(cli: Cli, checkpoint: str) -> None:
+    path = Path(checkpoint, "config.json")
+    path.write_text(path.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 1'))
+    done = cli("eval", checkpoint, "--no-gate")
+    assert done.code == 2
+    assert "config.json: the file is not that of the manifest" in done.err
 
 
 def test_a_folder_without_manifest_is_refused(cli: Cli, tiny_model: Path) -> None:
@@ -262,7 +268,8 @@ def test_a_prompt_that_does_not_fit(cli: Cli, checkpoint: str) -> None:
 
 
 def test_a_prompt_that_lacks_its_context(cli: Cli, checkpoint: str, workspace: Path) -> None:
-    write_dataset(workspace / "datasets", version=2, evaluation=[{"id": "bare", "input": "x"}])
+    bare = [{"id": "bare", "input": "x"}]
+    write_dataset(workspace / "datasets", version=2, evaluation=bare, cohorts=[])
     done = cli("eval", checkpoint, "--dataset", "colours@2")
     assert done.code == 2
     assert "example bare has no context" in done.err
@@ -371,12 +378,14 @@ def test_an_interrupted_run_ends_with_130(config: Path, number: int) -> None:
     assert not Path("checkpoints").exists() or not list(Path("checkpoints").iterdir())
 
 
-def test_a_reader_that_goes_away_is_not_a_regression(cli: Cli, workspace: Path) -> None:
-    write_dataset(workspace / "sample_datasets", cohorts=[f"tag{i}" for i in range(3000)])
-    write_card(workspace, name="x", version=1, splits={})  # unrelated file: only v folders count
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_goes_away_is_not_a_regression(
+    form: list[str], cli: Cli, workspace: Path
+) -> None:
+    write_dataset(workspace / "sample_datasets")
     root = str(Path(__file__).parent.parent)
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftreg", "data", "show", "colours@1", "--json"],
+        [sys.executable, "-m", "ftreg", "data", "show", "colours@1", *form],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": root},
@@ -384,3 +393,128 @@ def test_a_reader_that_goes_away_is_not_a_regression(cli: Cli, workspace: Path) 
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+
+
+def _gated(cli: Cli, *, value: float = 0.8) -> tuple[Path, Path]:
+    """A promoted baseline, and a candidate with these scores that has not been gated."""
+    baseline = _scored(cli, lambda scorer, index: 0.8)
+    candidate = _scored(cli, lambda scorer, index: value)
+    assert cli("promote", baseline, "--anchor").code == 0
+    return baseline, candidate
+
+
+def test_promote_wants_the_baselines_own_policy(cli: Cli, checkpoint: str) -> None:
+    _, candidate = _gated(cli, value=0.1)
+    Path("lax.yaml").write_text("{margin: 1, anchor_margin: 1, min_examples: 1}")
+    assert cli("gate", "baseline", candidate, "--policy", "lax.yaml").code == 0
+    refused = cli("promote", candidate)
+    assert refused.code == 2
+    assert "looser policy than the baseline's (margin 1, was 0.03; anchor_margin" in refused.err
+
+
+def test_promote_wants_the_scores_that_were_gated(cli: Cli, checkpoint: str) -> None:
+    _, candidate = _gated(cli)
+    assert cli("gate", "baseline", candidate).code == 0
+    _rewrite_scores(candidate, lambda row: {**row, "score": 0.0})
+    refused = cli("promote", candidate)
+    assert refused.code == 2
+    assert "other scores now than it was gated with" in refused.err
+
+
+def test_promote_wants_the_anchor_to_have_been_asked(cli: Cli, checkpoint: str) -> None:
+    baseline, candidate = _gated(cli)
+    assert cli("gate", baseline, candidate).code == 0  # an evaluation by name has no anchor
+    refused = cli("promote", candidate)
+    assert refused.code == 2
+    assert "and the anchor None" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("evaluation.json", {"schema_version": 1}),
+        ("evaluation.json", {"schema_version": 1, "id": "x", "created": "y", "policy": []}),
+        ("scores.jsonl", {"id": "e0", "scorer": "equals", "score": "0.5"}),
+        ("scores.jsonl", {"id": "e0", "scorer": "equals", "score": True}),
+        ("scores.jsonl", {"id": "e0"}),
+        ("outputs.jsonl", {"id": "e0", "cohorts": [1], "cluster": None, "critical": False}),
+        ("gate.json", {"schema_version": 1}),
+    ],
+)
+def test_a_record_of_the_wrong_shape_is_named(
+    file: str, content: dict[str, Any], cli: Cli, checkpoint: str
+) -> None:
+    _, candidate = _gated(cli)
+    assert cli("gate", "baseline", candidate).code == 0
+    (candidate / file).write_text(json.dumps(content) + "\n")
+    done = cli("promote", candidate)
+    assert done.code == 2, done
+    assert file in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"schema_version": 1}, {"schema_version": 1, "baseline": {"header": {}, "scores": {}}}, []],
+)
+def test_a_damaged_baseline_is_named(content: Any, cli: Cli, checkpoint: str) -> None:
+    _, candidate = _gated(cli)
+    Path("baselines/colours.json").write_text(json.dumps(content))
+    for command in (
+        ["gate", "baseline", candidate],
+        ["promote", candidate],
+        ["baseline", "colours"],
+    ):
+        done = cli(*command)
+        assert done.code == 2, done
+        assert "baselines/colours.json: " in done.err
+
+
+def test_a_scorer_that_fails_costs_its_scores_and_no_outputs(cli: Cli, checkpoint: str) -> None:
+    scorers = 'eval.scorers=[equals, {name: "tests.fakes:broken_scorer"}]'
+    folder = _evaluate(cli, "-s", scorers)
+    rows = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    broken = [row for row in rows if row["scorer"] == "tests.fakes:broken_scorer"]
+    assert len(broken) == 8
+    assert all(row["score"] is None and "out of order" in row["reason"] for row in broken)
+
+
+def test_cohort_names_are_no_markup(cli: Cli, config: Path, workspace: Path) -> None:
+    rows = rows_of(8)
+    for row in rows:
+        row["tags"]["parity"] = "[/b]list[int]"
+    write_dataset(workspace / "datasets", version=2, evaluation=rows)
+    train = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
+    assert train.code == 0
+    _, candidate = _gated(cli)
+    done = cli("gate", "baseline", candidate)
+    assert done.code == 0, done
+    assert "parity=[/b]list[int]" in done.out
+    assert cli("promote", candidate, "--force", "--why", "see [/y]").code == 0
+    assert "see [/y]" in cli("baseline", "colours").out
+
+
+def test_an_existing_file_of_scores_is_not_overwritten(cli: Cli, workspace: Path) -> None:
+    text = '{"id": "a", "output": "x", "reference": "x"}\n'
+    Path("in.jsonl").write_text(text)
+    done = cli("score", "in.jsonl", "--scorer", "equals", "-o", "in.jsonl")
+    assert done.code == 2
+    assert Path("in.jsonl").read_text() == text
+
+
+def test_mistakes_in_scorers_are_seen_before_anything_runs(cli: Cli, checkpoint: str) -> None:
+    for change, expected in (
+        ("eval.scorers=[equals, equals]", "equals stands twice"),
+        ("gate.margins={eqals: 0.1}", "gate.margins names the scorer eqals"),
+        ("eval.scorers=[{name: equals, options: {backend: x}}]", "does not belong into options"),
+        ('eval.scorers=["tests.fakes:nothing"]', "has no 'nothing'"),
+        ('eval.scorers=["builtins:dict"]', "is not a scorer"),
+        ('eval.scorers=["collections:OrderedDict"]', "is not a scorer"),
+        ('eval.scorers=["tests.fakes:LengthScorer"]', "needs the option 'limit'"),
+        ('eval.scorers=["fractions:Fraction"]', "has no score()"),
+    ):
+        done = cli("eval", checkpoint, "-s", change)
+        assert done.code == 2, done
+        assert expected in done.err
+    assert cli("eval", checkpoint, "--against", "nowhere").code == 2
+    assert not _evaluations()

@@ -170,6 +170,12 @@ def test_custom_options_that_the_class_does_not_take_are_refused() -> None:
         build_optimizer(Model(), config)
 
 
+@pytest.mark.parametrize("key", ["lr", "weight_decay", "params"])
+def test_custom_options_cannot_hide_the_recorded_settings(key: str) -> None:
+    with pytest.raises(ValueError, match=f"set optimizer.{key} instead"):
+        OptimizerConfig(name="custom", path="torch.optim:SGD", lr=1e-3, options={key: 1.0})
+
+
 def test_a_value_that_torch_refuses_is_the_users_error() -> None:
     config = OptimizerConfig(name="sgd", lr=1e-3, nesterov=True)
     with pytest.raises(UsageError, match="sgd refuses its settings"):

@@ -199,6 +199,68 @@ def test_divergence_ends_with_1_and_keeps_the_history(cli: Cli, config: Path) ->
     assert (failed / "history.jsonl").read_text()
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_step_that_blows_up_the_weights_ends_with_1(steps: int, cli: Cli, config: Path) -> None:
+    changes = ["-s", "optimizer.lr=1e300", "-s", f"train.max_steps={steps}"]
+    done = cli("train", config, *changes, "-o", "checkpoints/a")
+    assert done.code == 1, done
+    assert [path.name for path in Path("checkpoints").iterdir()] == ["a.failed"]
+    assert Path("checkpoints/a.failed/failure.json").is_file()
+
+
+def test_even_a_single_step_trains(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-s", "train.max_steps=1", "-o", "a").code == 0
+    (row,) = [json.loads(line) for line in Path("a/history.jsonl").read_text().splitlines()]
+    assert row["lr"] > 0
+    assert row["step_size"] > 0
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "inverse_sqrt"])
+def test_warm_up_rises_from_its_first_step(name: str, cli: Cli, config: Path) -> None:
+    changes = ["-s", f"schedule={{name: {name}, warmup: 0.5}}", "-s", "train.max_steps=8"]
+    assert cli("train", config, *changes, "-s", "train.epochs=9", "-o", "a").code == 0
+    rates = [json.loads(line)["lr"] for line in Path("a/history.jsonl").read_text().splitlines()]
+    assert rates[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+    assert all(rate > 0 for rate in rates)
+    assert name == "constant" or rates[-1] < 1e-3
+
+
+def test_where_the_output_cannot_go_is_said_before_training(cli: Cli, config: Path) -> None:
+    Path("file").write_text("x")
+    done = cli("train", config, "-o", "file/ck")
+    assert done.code == 2
+    assert "cannot write file/ck" in done.err
+    assert "training" not in done.err
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(
+    cli: Cli, config: Path, tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "odd")
+    path = folder / "config.json"
+    for layers in (1, 4):
+        settings = json.loads(path.read_text())
+        path.write_text(json.dumps({**settings, "num_hidden_layers": layers}))
+        done = cli("train", config, "-s", f"base.model={folder}", "-o", "a")
+        assert done.code == 2, done
+        assert "the weights do not fit config.json" in done.err
+    (folder / "model.safetensors").write_bytes(b"garbage")
+    done = cli("train", config, "-s", f"base.model={folder}", "-o", "a")
+    assert done.code == 2
+    assert "cannot load the model" in done.err
+
+
+def test_adapters_are_no_base_model_and_hold_no_absolute_path(
+    cli: Cli, config: Path, workspace: Path
+) -> None:
+    assert cli("train", config, "-s", "lora.r=2", "-o", "a").code == 0
+    for path in Path("a").iterdir():
+        assert str(workspace.parent.parent).encode() not in path.read_bytes(), path
+    done = cli("train", config, "-s", "base.model=a", "-o", "b")
+    assert done.code == 2
+    assert "these are adapters" in done.err
+
+
 def test_an_existing_output_folder_is_never_overwritten(cli: Cli, config: Path) -> None:
     folder = Path("checkpoints/a")
     folder.mkdir(parents=True)
@@ -265,9 +327,8 @@ def test_longer_than_the_models_context(cli: Cli, config: Path, tmp_path: Path) 
 
 
 def test_a_row_without_reference_cannot_be_learnt(cli: Cli, config: Path, workspace: Path) -> None:
-    write_dataset(
-        workspace / "datasets", version=2, train=[{"id": "a", "input": "x", "context": "c"}]
-    )
+    bare = [{"id": "a", "input": "x", "context": "c"}]
+    write_dataset(workspace / "datasets", version=2, train=bare, cohorts=[])
     done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "a")
     assert done.code == 2
     assert "'a' has no reference" in done.err

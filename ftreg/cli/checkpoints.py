@@ -42,12 +42,12 @@ def list_all(as_json: options.AsJson = False) -> None:
 def show(
     checkpoint: Annotated[str, typer.Argument(help="Folder or name.", show_default=False)],
 ) -> None:
-    """Print a checkpoint's manifest as JSON, after checking its weights against it.
+    """Print a checkpoint's manifest as JSON, after checking its files against it.
 
     Example: ftreg checkpoints show lion
     """
     from ftreg.checkpoint import read_checkpoint
 
     found = read_checkpoint(Workspace.current().checkpoint(checkpoint))
-    found.verify_weights()
+    found.verify()
     options.show(True, value=found.manifest.model_dump(mode="json"), text="")

@@ -37,6 +37,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             # stdout, and typer would end with 1, which is a regression here.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(128 + signal.SIGPIPE) from None
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
         except MemoryError:
             _end("out of memory; lower the batch size", ExitCode.USAGE)
         except Exception:

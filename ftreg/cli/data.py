@@ -23,8 +23,11 @@ def list_versions(root: Root = _ROOT, as_json: options.AsJson = False) -> None:
     Example: ftreg data list
     """
     from ftreg.data import list_refs, load_dataset
+    from ftreg.errors import UsageError
     from ftreg.report.terminal import rows_view
 
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
     cards = [load_dataset(ref, root=root).card for ref in list_refs(root)]
     rows = [
         {

@@ -26,11 +26,11 @@ def diff(
     found = [read_checkpoint(workspace.checkpoint(name)) for name in (first, second)]
     old, new = (recipe_of(checkpoint.manifest) for checkpoint in found)
     rows = [
-        {"setting": key, found[0].folder.name: before, found[1].folder.name: after}
+        {"setting": key, first: before, second: after}
         for key, before, after in recipe_differences(old, new)
     ]
     same_weights = found[0].manifest.weights.digest == found[1].manifest.weights.digest
-    title = f"Recipes; the weights are {'the same' if same_weights else 'not the same'}"
+    title = "What differs" + (", though the weights are the same" if same_weights else "")
     options.show(
         as_json,
         value={

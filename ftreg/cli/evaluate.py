@@ -46,7 +46,9 @@ def evaluate(
     manifest = read_checkpoint(folder).manifest
     changes = [*([f"dataset.version={dataset}"] if dataset else []), *(overrides or [])]
     config = override_config(manifest.config, overrides=changes)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")[:18]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    if against not in ("baseline", "anchor"):
+        workspace.evaluation(against)  # a name that is not there costs no minutes
     name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
     with Bars(quiet=quiet) as bars:
         evaluation = run_evaluation(

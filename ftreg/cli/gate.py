@@ -72,7 +72,8 @@ def gate_and_show(
 
     found = find_baselines(against, evaluation, workspace=workspace)
     if found is None and bootstrap:
-        typer.echo("there is no baseline yet; promote this evaluation to make it the first")
+        text = "there is no baseline yet; promote this evaluation to make it the first"
+        options.show(as_json, value={**evaluation.header, "baseline": None}, text=text)
         return
     baseline, anchor = found or _no_baseline(evaluation, workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)

@@ -46,7 +46,6 @@ class Bars:
         self._total = 0
         self._last_line = 0.0
         self._began = 0.0
-        self._tokens_at_start = 0
 
     def __enter__(self) -> "Bars":
         self._progress.start()

@@ -34,8 +34,10 @@ def score(
     Example: ftreg score outputs.jsonl --scorer faithfulness --scorer equals -o scores.jsonl
     """
     from ftreg.scoring.files import score_file
-    from ftreg.store import canonical_json, write_jsonl
+    from ftreg.store import canonical_json, check_writable, write_jsonl
 
+    if output is not None:
+        check_writable(output)
     rows = score_file(file, scorers=scorer, backend=backend)
     if output is None:
         for row in rows:

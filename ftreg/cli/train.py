@@ -1,6 +1,7 @@
 """`ftreg train`."""
 
 import datetime
+import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +37,13 @@ def train(
     folder = output or (Path(settings.train.output) if settings.train.output else None)
     if folder is None:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        folder = Workspace.current().checkpoints / f"{config.stem}-{stamp}"
-
-    from ftreg.training.run import train as run_training
+        name = f"{config.stem}-{stamp}-{uuid.uuid4().hex[:4]}"
+        folder = Workspace.current().checkpoints / name
 
     with Bars(quiet=quiet) as bars:
+        bars.phase("starting")
+        from ftreg.training.run import train as run_training
+
         checkpoint = run_training(settings, output=folder, strict=strict, events=bars)
     record = checkpoint.manifest.training
     options.show(

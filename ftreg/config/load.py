@@ -83,7 +83,7 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
 def _parse_override(text: str) -> Document:
     key, equals, value = text.partition("=")
     parts = tuple(key.strip().split("."))
-    if not equals or not all(parts):
+    if not equals or not all(parts) or "\n" in value:
         raise UsageError(f"-s {text}: write an override as section.key=value")
     place = f"-s {key.strip()}"
     try:

@@ -6,7 +6,7 @@ of the underlying class, except that `lr` has none: it is always the user's own 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_validator
 
 from ftreg.config.base import Section
 
@@ -174,6 +174,14 @@ class CustomConfig(OptimizerConfig):
     """Import path of the class: `my_package.optimizers:Sophia`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Its other arguments, passed on as they are."""
+
+    @field_validator("options")
+    @classmethod
+    def _own_keys_elsewhere(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in ("lr", "weight_decay", "params"):
+            if key in value:
+                raise ValueError(f"{key} does not belong into options; set optimizer.{key} instead")
+        return value
 
     @property
     def arguments(self) -> dict[str, Any]:

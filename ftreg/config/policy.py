@@ -81,3 +81,30 @@ class GatePolicy(Section):
         return self.cohorts == "all" or any(
             cohort == name or cohort.startswith(f"{name}=") for name in self.cohorts
         )
+
+
+_LARGER_IS_LOOSER = ("max_missing", "anchor_margin", "critical_tolerance")
+_SMALLER_IS_LOOSER = ("confidence", "min_examples", "min_cohort", "min_clusters", "unseen_drop")
+
+
+def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
+    """Return in words where `new` lets pass what `old` would not."""
+    found = []
+    for scorer in sorted({*old.margins, *new.margins}):
+        if new.margin_for(scorer) > old.margin_for(scorer):
+            found.append(
+                f"margins.{scorer} {new.margin_for(scorer):g}, was {old.margin_for(scorer):g}"
+            )
+    if new.margin > old.margin:
+        found.append(f"margin {new.margin:g}, was {old.margin:g}")
+    for names, sign in ((_LARGER_IS_LOOSER, 1), (_SMALLER_IS_LOOSER, -1)):
+        for name in names:
+            before, after = getattr(old, name), getattr(new, name)
+            if sign * after > sign * before:
+                found.append(f"{name} {after:g}, was {before:g}")
+    if (old.mode, new.mode) == ("paired", "threshold"):
+        found.append("mode threshold, was paired")
+    if old.cohorts != new.cohorts and new.cohorts != "all":
+        lost = ["all"] if old.cohorts == "all" else sorted(set(old.cohorts) - set(new.cohorts))
+        found += [f"cohorts without {name}" for name in lost]
+    return found

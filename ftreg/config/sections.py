@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ftreg.config.base import Section
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
@@ -60,9 +60,9 @@ class TrainConfig(Section):
 
     output: str | None = None
     """The checkpoint folder to write; null makes `checkpoints/<config name>-<UTC time>`."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of data order, dropout and LoRA initialisation."""
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Passes over the training rows."""
     max_steps: Count | None = None
     """Stop after this many optimizer steps; null leaves it to `epochs`."""
@@ -78,7 +78,7 @@ class TrainConfig(Section):
     """Clip the global gradient norm to this; null does not clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 is autocast over fp32 weights and state; auto takes it where this machine is fast."""
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; null leaves torch's choice."""
 
 
@@ -132,6 +132,17 @@ class EvalConfig(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
 
+    @field_validator("scorers")
+    @classmethod
+    def _each_once(cls, value: list[ScorerConfig]) -> list[ScorerConfig]:
+        names = [scorer.name for scorer in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"{', '.join(twice)} stands twice; the gate knows a scorer by its name"
+            )
+        return value
+
 
 class RunConfig(Section):
     """Everything about one run: what `ftreg train` and `ftreg eval` read."""
@@ -161,4 +172,15 @@ class RunConfig(Section):
                 "optimizer.lr_decay and schedule.name both lower the learning rate; set "
                 "schedule.name: constant, or lr_decay: 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _margins_of_scorers(self) -> Self:
+        names = [scorer.name for scorer in self.eval.scorers]
+        for name in self.gate.margins:
+            if name not in names:
+                raise ValueError(
+                    f"gate.margins names the scorer {name}, which eval.scorers does not have "
+                    f"({', '.join(names)})"
+                )
         return self

@@ -101,7 +101,9 @@ def parse(text: str, file: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{file}:{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{file}: not valid YAML: nested too deeply, or in a circle") from error
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{file}:1: expected keys and values, found a {type(data).__name__}")

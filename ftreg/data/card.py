@@ -99,13 +99,14 @@ class Card(Section):
 
     @property
     def digest(self) -> str:
-        """Hex digest of what an evaluation depends on: rows, prompt and context."""
+        """Hex digest of what an evaluation depends on: rows, prompt, context and clusters."""
         return digest(
             {
                 "name": self.name,
                 "version": self.version,
                 "prompt": self.prompt.model_dump(),
                 "context_from": self.context_from,
+                "cluster": self.cluster,
                 "splits": {name: split.sha256 for name, split in self.splits.items()},
             }
         )

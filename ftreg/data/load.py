@@ -10,12 +10,12 @@ import pyarrow as pa
 from filelock import FileLock
 
 from ftreg.cache import cache_folder
-from ftreg.data.card import Card, SplitCard, read_card
+from ftreg.data.card import Card, read_card
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Example
-from ftreg.store import file_digest
+from ftreg.store import digest, file_digest
 
 _SCHEMA = pa.schema(
     [
@@ -95,10 +95,16 @@ class DatasetVersion:
         entry = self.card.splits[name]
         path = self.folder / entry.file
         self.verify(name)
-        arrow = cache_folder("arrow", f"{entry.sha256}-{_CACHE_FORMAT}.arrow")
+        # Everything that the rows are checked against is part of the name.
+        checked = [entry.sha256, entry.rows, self.card.cohorts, self.card.cluster, _CACHE_FORMAT]
+        arrow = cache_folder("arrow", f"{digest(checked)}.arrow")
         with FileLock(f"{_made(arrow)}.lock"):
             if not arrow.exists():
-                _convert(path, arrow, entry)
+                _convert(path, arrow, self.card, name)
+            try:
+                return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
+            except pa.ArrowInvalid:  # a damaged copy in the cache is made again
+                _convert(path, arrow, self.card, name)
         return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
 
     def verify(self, name: str) -> None:
@@ -130,8 +136,9 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _convert(path: Path, arrow: Path, entry: SplitCard) -> None:
+def _convert(path: Path, arrow: Path, card: Card, split: str) -> None:
     """Check every row of a JSONL file and write the Arrow file, whole or not at all."""
+    seen_tags: set[str] = set()
     temporary = arrow.with_suffix(".part")
     count = 0
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
@@ -143,6 +150,12 @@ def _convert(path: Path, arrow: Path, entry: SplitCard) -> None:
 
         for example in read_examples(path):
             count += 1
+            seen_tags.update(example.tags)
+            if card.cluster is not None and card.cluster not in example.tags:
+                raise UsageError(
+                    f"{path}: the card's cluster is the tag {card.cluster!r}, which the row "
+                    f"{example.id!r} does not have{did_you_mean(card.cluster, example.tags)}"
+                )
             rows.append(
                 {
                     "id": example.id,
@@ -156,9 +169,15 @@ def _convert(path: Path, arrow: Path, entry: SplitCard) -> None:
             if len(rows) == _BATCH:
                 flush()
         flush()
-    if count != entry.rows:
-        temporary.unlink()
-        raise UsageError(f"{path}: has {count} rows, and its card says {entry.rows}")
+    expected = card.splits[split].rows
+    if count != expected:
+        raise UsageError(f"{path}: has {count} rows, and its card says {expected}")
+    for tag in card.cohorts:
+        if tag not in seen_tags:
+            raise UsageError(
+                f"{path}: the card's cohorts name the tag {tag!r}, which no row has"
+                f"{did_you_mean(tag, seen_tags)}"
+            )
     temporary.replace(arrow)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -16,6 +17,8 @@ from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.store import digest, file_digest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# What the loaders raise for a broken or unfitting file.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -51,6 +54,8 @@ def find_base(config: BaseConfig) -> BaseModel:
     folder = Path(name)
     if folder.is_dir():
         return _found(config, "folder", folder, weights_digest(folder))
+    if len(folder.parts) > 1 and Path(folder.parts[0]).exists():
+        raise UsageError(f"base.model: there is no folder {name}")
     if _HUB_ID.fullmatch(name):
         folder = _download(config)
         return _found(config, "hub", folder, weights_digest(folder))
@@ -115,8 +120,8 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{folder}: cannot load the tokenizer: {error}") from error
+    except _LOADING_ERRORS as error:
+        raise UsageError(f"{folder}: cannot load the tokenizer: {_first_line(error)}") from error
     if not tokenizer.chat_template:
         raise UsageError(
             f"{folder}: the tokenizer has no chat template; put a chat_template.jinja into the "
@@ -138,17 +143,36 @@ def load_model(
         UsageError: the folder is not a causal language model.
     """
     transformers_logging.disable_progress_bar()
+    if (folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"{folder}: these are adapters, not a whole model; train from the base model that they "
+            "belong to, or merge them first"
+        )
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             local_files_only=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{folder}: cannot load the model: {error}") from error
+    except _LOADING_ERRORS as error:
+        raise UsageError(f"{folder}: cannot load the model: {_first_line(error)}") from error
+    # transformers fills what is missing with random numbers, and says so in a log.
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        names = sorted(map(str, found.get(kind) or ()))
+        if names:
+            raise UsageError(
+                f"{folder}: the weights do not fit config.json: {len(names)} "
+                f"{kind.replace('_', ' ')}, such as {names[0]}"
+            )
     return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -170,5 +194,8 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
             f"{manifest.base.digest[:12]}..., and here they are {base.digest[:12]}..."
         )
     model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    try:
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except _LOADING_ERRORS as error:
+        raise UsageError(f"{folder}: cannot load the adapters: {_first_line(error)}") from error
     return merged.eval()

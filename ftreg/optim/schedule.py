@@ -1,5 +1,7 @@
 """Learning-rate schedules, by name."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ def build_schedule(
     """Build the schedule; call its `step()` after each optimizer step.
 
     The warm-up takes `round(warmup * total_steps)` steps, and at least one where it is above 0.
+    The first step has lr / warm-up steps and the last one is above the schedule's end: transformers
+    counts from 0, so that the first step of a run (or its only one) would have lr 0 and do nothing.
 
     Args:
         optimizer: whose lr it sets.
@@ -42,10 +46,19 @@ def build_schedule(
         _NAMES[config.name],
         optimizer,
         num_warmup_steps=warmup_steps(config, total_steps=total_steps),
-        num_training_steps=total_steps,
+        num_training_steps=total_steps + 1,
         scheduler_specific_kwargs=specific,
     )
+    schedule.lr_lambdas = [partial(_one_later, factor) for factor in schedule.lr_lambdas]
+    for group, lr, factor in zip(
+        optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+    ):
+        group["lr"] = lr * factor(0)
     return schedule
+
+
+def _one_later(factor: Callable[[int], float], step: int) -> float:
+    return factor(step + 1)
 
 
 def warmup_steps(config: ScheduleConfig, *, total_steps: int) -> int:

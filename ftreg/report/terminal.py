@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -133,7 +132,7 @@ def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for key, value in rows[0].items():
         table.add_column(key, justify="right" if isinstance(value, int | float) else "left")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(str(value) for value in row.values()))
     return _titled(title, table)
 
 
@@ -143,7 +142,7 @@ def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableT
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     for key in ("description", "source", "changes", "license"):
-        facts.add_row(key, escape(getattr(card, key)))
+        facts.add_row(key, getattr(card, key))
     facts.add_row("digest", card.digest)
     table = _table()
     table.add_column("cohort")
@@ -152,7 +151,7 @@ def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableT
     totals = [str(split.rows) for split in card.splits.values()]
     table.add_row("all", *totals)
     for cohort in dict.fromkeys(cohort for counts in sizes.values() for cohort in counts):
-        table.add_row(escape(cohort), *(str(counts.get(cohort, 0)) for counts in sizes.values()))
+        table.add_row(cohort, *(str(counts.get(cohort, 0)) for counts in sizes.values()))
     heading = Text(f"{card.name}@{card.version}", "bold")
     return Group(heading, facts, "", _titled("Cohorts, in rows", table))
 
@@ -181,5 +180,13 @@ def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that keeps numbers unstyled and never breaks paths in the middle of a word."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    """A console that leaves numbers unstyled and takes brackets for what they are."""
+    return _Console(stderr=stderr, highlight=False, markup=False)
+
+
+class _Console(Console):
+    """rich ends the process with 1 when the reader goes away, which would be a regression here."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command."""
+        raise BrokenPipeError

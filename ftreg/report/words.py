@@ -84,7 +84,7 @@ def scorers(rows: Iterable[Row]) -> list[str]:
 
 
 def cohort_cell(row: Row | None) -> str:
-    """One cohort's delta by one scorer; `!` marks a regression, `?` a cohort too small to gate."""
+    """One cohort's delta by one scorer; `!` marks a regression."""
     if row is None or row.delta is None:
         return "-"
     mark = "!" if row.outcome == "regression" else ""

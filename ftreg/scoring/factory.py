@@ -41,7 +41,10 @@ def get_scorer(name: str, *, backend: str | Backend | None = None, **options: An
         raise UsageError(f"{name!r} is not a scorer: it cannot be called")
     if isinstance(backend, str) and ":" not in backend and backend not in BACKENDS:
         BACKENDS.load(backend)  # raises, and names the nearest
-    parameters = inspect.signature(factory).parameters
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name!r} is not a scorer: {error}") from error
     known = [key for key in parameters if key != "backend"]
     takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values())
     for option in options:
@@ -52,6 +55,15 @@ def get_scorer(name: str, *, backend: str | Backend | None = None, **options: An
             )
     if "backend" in parameters:
         options["backend"] = _load_backend(backend)
+    missing = [
+        key
+        for key, entry in parameters.items()
+        if entry.default is entry.empty
+        and entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
+        and key not in options
+    ]
+    if missing:
+        raise UsageError(f"{name} needs the option {missing[0]!r}")
     return cast(Scorer, factory(**options))
 
 

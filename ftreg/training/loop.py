@@ -44,8 +44,9 @@ class Loop:
         """Take every step of the run, yielding its record.
 
         Raises:
-            DivergedError: a loss or gradient is not finite. It is raised before the optimizer's
-                step, so the weights are still those of the last healthy step.
+            DivergedError: a loss or gradient is not finite; it is raised before the optimizer's
+                step, so the weights are still those of the last healthy step. Or the step itself
+                left weights that are not.
         """
         self.model.train()
         trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -61,6 +62,11 @@ class Loop:
             probe.before()
             self.optimizer.step()
             moved = probe.after()
+            if not math.isfinite(moved):
+                raise DivergedError(
+                    f"training diverged at step {number}: the step with lr {lr:g} left weights "
+                    "that are not finite. Try a lower optimizer.lr."
+                )
             self.schedule.step()
             self.optimizer.zero_grad()
             step_tokens = sum(self.examples.length(row) for row in rows)

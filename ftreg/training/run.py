@@ -20,7 +20,7 @@ from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import StepDecay, advise
 from ftreg.optim.schedule import build_schedule, warmup_steps
-from ftreg.store import digest
+from ftreg.store import check_writable, digest
 from ftreg.training.adapters import with_adapters
 from ftreg.training.attention import restore_attention
 from ftreg.training.batches import batch_order, steps_of_run
@@ -30,7 +30,12 @@ from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.loop import Loop
 from ftreg.training.packing import prepare_packing
 from ftreg.training.precision import choose_precision
-from ftreg.training.write import portable_path, write_checkpoint, write_failure
+from ftreg.training.write import (
+    portable_path,
+    refuse_broken_weights,
+    write_checkpoint,
+    write_failure,
+)
 
 
 def train(
@@ -54,8 +59,7 @@ def train(
             failure are in `<output>.failed/`.
     """
     events = events or Silent()
-    if output.exists():
-        raise UsageError(f"{output} exists already; choose another train.output, or move it away")
+    check_writable(output)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     accelerator = _accelerator(config)
@@ -118,6 +122,7 @@ def train(
             )
             if fallen:
                 events.notice(fallen)
+        refuse_broken_weights(trained)
     except DivergedError as error:
         if accelerator.is_main_process:
             folder = write_failure(output, error, history=history, config=config)
@@ -138,7 +143,7 @@ def train(
         "training": _training_record(
             config, history, examples=examples, order=order, accelerator=accelerator
         )
-        | {"seconds": round(time.monotonic() - began, 2)},
+        | {"seconds": max(0.01, round(time.monotonic() - began, 2))},
         "environment": describe_environment(),
     }
     if own_attention:

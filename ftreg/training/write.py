@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, seal
+from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
 from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError
@@ -29,19 +29,30 @@ def write_checkpoint(
     """Write the folder from the main process; the manifest goes in last.
 
     Raises:
-        DivergedError: a weight is not finite; nothing is written.
         UsageError: the folder exists or cannot be written.
     """
-    _refuse_broken_weights(model)
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
-            model.save_pretrained(folder, safe_serialization=True)
+            _forget_places(model)
+            model.save_pretrained(folder)
+            # peft adds a model card of blanks, with the base's absolute path in it.
+            (folder / "README.md").unlink(missing_ok=True)
             tokenizer.save_pretrained(folder)
             write_text(folder / "config.yaml", yaml_marks.dump(resolved(config)))
             write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
-            files = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+            digests = {
+                path.name: file_digest(path)
+                for path in sorted(folder.iterdir())
+                if path.name not in UNHASHED
+            }
+            weights = {name: value for name, value in digests.items() if _is_weights(name)}
             manifest = seal(
-                records | {"config": _portable(config), "weights": _weights(files)},
+                records
+                | {
+                    "config": _portable(config),
+                    "weights": _weights(weights),
+                    "files": {name: digests[name] for name in digests if name not in weights},
+                },
                 created=_now(),
             )
             write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
@@ -94,12 +105,27 @@ def portable_path(path: str) -> str:
     return os.path.relpath(path) if os.path.isabs(path) else path
 
 
+def _forget_places(model: Any) -> None:
+    """Let adapters name their base without an absolute path, which says whose machine this was."""
+    for adapters in getattr(model, "peft_config", {}).values():
+        adapters.base_model_name_or_path = portable_path(str(adapters.base_model_name_or_path))
+
+
 def _weights(files: dict[str, str]) -> dict[str, Any]:
     only = next(iter(files.values()))
     return {"files": files, "digest": only if len(files) == 1 else digest(files)}
 
 
-def _refuse_broken_weights(model: torch.nn.Module) -> None:
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors")
+
+
+def refuse_broken_weights(model: torch.nn.Module) -> None:
+    """Look at every weight before it is written.
+
+    Raises:
+        DivergedError: one is not finite.
+    """
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise DivergedError(f"the weights of {name} are not finite; no checkpoint is written")
