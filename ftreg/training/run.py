@@ -16,12 +16,12 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import DivergedError, UsageError
+from ftreg.models.adapters import with_adapters
 from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import StepDecay, advise
 from ftreg.optim.schedule import build_schedule, warmup_steps
 from ftreg.store import check_writable, digest
-from ftreg.training.adapters import with_adapters
 from ftreg.training.attention import restore_attention
 from ftreg.training.batches import batch_order, steps_of_run
 from ftreg.training.environment import describe_environment

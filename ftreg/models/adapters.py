@@ -1,0 +1,54 @@
+"""Low-rank adapters, by peft (the extra `lora`)."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ftreg.config.sections import LoraConfig
+from ftreg.errors import UsageError
+
+
+def _peft() -> Any:
+    """Import peft where it is used: it takes as long as torch, and is an extra.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        raise UsageError("lora needs peft: pip install 'ftreg[lora]'") from error
+    return peft
+
+
+def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
+    """Return the model with adapters on it; only they are trainable.
+
+    Raises:
+        UsageError: no module has one of the configured names, or peft is not installed.
+    """
+    peft = _peft()
+    adapters = peft.LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        wrapped: nn.Module = peft.get_peft_model(model, adapters)
+    except ValueError as error:
+        raise UsageError(f"lora: {error}") from error
+    return wrapped
+
+
+def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Load the adapters of a folder and return the model with them merged into its weights.
+
+    Raises:
+        UsageError: peft is not installed.
+    """
+    merged: PreTrainedModel = _peft().PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return merged
