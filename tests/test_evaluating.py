@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -401,6 +402,45 @@ def _gated(cli: Cli, *, value: float = 0.8) -> tuple[Path, Path]:
     candidate = _scored(cli, lambda scorer, index: value)
     assert cli("promote", baseline, "--anchor").code == 0
     return baseline, candidate
+
+
+def test_a_ci_reads_the_verdict(
+    cli: Cli, checkpoint: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline, candidate = _gated(cli, value=0.1)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(workspace / "summary.md"))
+    Path("summary.md").write_text("an earlier step\n")
+    done = cli("gate", "baseline", candidate, "--junit", "verdict.xml", "--json")
+    assert done.code == 1
+    assert done.json["outcome"] == "regression"  # stdout holds the JSON alone
+    assert "::error title=ftreg gate: regression::equals: the mean dropped by" in done.err
+    summary = Path("summary.md").read_text()
+    assert summary.startswith("an earlier step\n# REGRESSION")
+    (suite,) = ElementTree.parse("verdict.xml").getroot()
+    cases = {(case.get("classname"), case.get("name")): case for case in suite}
+    assert cases["equals", "all"].find("failure") is not None
+    assert ("equals", "parity=odd") in cases
+    assert len(cases) == len(done.json["rows"])
+    failed = sum(case.find("failure") is not None for case in suite)
+    assert suite.get("failures") == str(failed)
+
+    assert cli("gate", baseline, baseline, "--junit", "same.xml").code == 0
+    (suite,) = ElementTree.parse("same.xml").getroot()
+    assert suite.get("failures") == "0"
+
+
+def test_junit_survives_names_that_xml_cannot_hold(cli: Cli, config: Path, workspace: Path) -> None:
+    rows = rows_of(8)
+    for row in rows:
+        row["tags"]["parity"] = "<a&\x00\ufffe>"
+    write_dataset(workspace / "datasets", version=2, evaluation=rows)
+    train = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
+    assert train.code == 0
+    _, candidate = _gated(cli)
+    assert cli("gate", "baseline", candidate, "--junit", "verdict.xml").code == 0
+    (suite,) = ElementTree.parse("verdict.xml").getroot()
+    assert "parity=<a&??>" in {case.get("name") for case in suite}
 
 
 def test_promote_wants_the_baselines_own_policy(cli: Cli, checkpoint: str) -> None:

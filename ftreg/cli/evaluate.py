@@ -28,6 +28,7 @@ def evaluate(
     bootstrap: Annotated[
         bool, typer.Option("--bootstrap", help="End with 0 where there is no baseline yet.")
     ] = False,
+    junit: options.JUnit = None,
     overrides: options.Overrides = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -67,5 +68,6 @@ def evaluate(
         policy=read_policy(None, evaluation),
         workspace=workspace,
         bootstrap=bootstrap,
+        junit=junit,
         as_json=as_json,
     )

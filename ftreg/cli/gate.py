@@ -1,5 +1,6 @@
 """`ftreg gate`, and the gate at the end of `ftreg eval`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ def gate(
         Path | None,
         typer.Option(help="YAML with the gate's settings; default: those it was evaluated with."),
     ] = None,
+    junit: options.JUnit = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Decide whether a candidate may replace the baseline.
@@ -41,6 +43,7 @@ def gate(
         policy=read_policy(policy, evaluation),
         workspace=workspace,
         bootstrap=False,
+        junit=junit,
         as_json=as_json,
     )
 
@@ -64,9 +67,14 @@ def gate_and_show(
     policy: Any,
     workspace: Workspace,
     bootstrap: bool,
+    junit: Path | None,
     as_json: bool,
 ) -> None:
-    """Gate an evaluation, write its report, print the verdict and end with its exit code."""
+    """Gate an evaluation, write its report, print the verdict and end with its exit code.
+
+    On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
+    report is added to the job's summary.
+    """
     from ftreg.gating import find_baselines, gate, write_report
     from ftreg.report.terminal import verdict_view
 
@@ -78,6 +86,7 @@ def gate_and_show(
     baseline, anchor = found or _no_baseline(evaluation, workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     report = write_report(result, evaluation=evaluation, baseline=baseline)
+    _tell_ci(result.verdict, report, candidate=evaluation.id, junit=junit)
     if not as_json:
         typer.echo()
     options.show(
@@ -93,6 +102,22 @@ def gate_and_show(
     if not as_json:
         typer.echo(f"\nreport: {report}")
     raise typer.Exit(int(result.verdict.exit_code))
+
+
+def _tell_ci(verdict: Any, report: Path, *, candidate: str, junit: Path | None) -> None:
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+    if not (junit or summary or on_github):
+        return
+    from ftreg.report.ci import annotations, append_summary, write_junit
+
+    if junit is not None:
+        write_junit(junit, verdict, candidate=candidate)
+    if summary:
+        append_summary(Path(summary), report.read_text(encoding="utf-8"))
+    if on_github:
+        for line in annotations(verdict):
+            typer.echo(line, err=True)
 
 
 def _no_baseline(evaluation: Any, workspace: Workspace) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,10 @@ Overrides = Annotated[
         help="Override a setting: -s optimizer.lr=1e-5.",
         show_default=False,
     ),
+]
+JUnit = Annotated[
+    Path | None,
+    typer.Option("--junit", help="Write the verdict as JUnit XML too.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
