@@ -88,7 +88,7 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
         raise UndecidedError(
             f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
             f"were not evaluated alike:\n  {lines}\nEvaluate both in the same way, and promote a "
-            "new baseline if the change is meant."
+            "new baseline (and anchor) if the change is meant."
         )
 
 
