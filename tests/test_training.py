@@ -276,6 +276,8 @@ def test_an_existing_output_folder_is_never_overwritten(cli: Cli, config: Path) 
     [
         ("train.max_length=20", "example 't0' has"),
         ("base.model=nowhere", "'nowhere' is neither a packaged model"),
+        ("base.model=datasets/nowhere", "base.model: there is no folder datasets/nowhere"),
+        ("base.revision=main", "is not a hub id, so it has no revisions"),
         ("base.model=smollm2-135m-instruct", "ftreg models pull smollm2-135m-instruct"),
         ("dataset.version=colours@7", "no dataset version colours@7"),
         ("dataset.train_split=tain", "has no split 'tain'"),

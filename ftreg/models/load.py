@@ -48,6 +48,9 @@ def find_base(config: BaseConfig) -> BaseModel:
         UsageError: the name is none of them, the model is not pulled, or the hub cannot be reached.
     """
     name = config.model
+    local = name in PACKAGED or Path(name).is_dir()
+    if local and config.revision is not None:
+        raise UsageError(f"base.revision: {name} is not a hub id, so it has no revisions")
     if name in PACKAGED:
         if PACKAGED[name].kind != "base model":
             raise UsageError(f"base.model: {name} is an {PACKAGED[name].kind}, not a base model")
@@ -186,7 +189,11 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
     manifest = read_checkpoint(folder).manifest
     if manifest.lora is None:
         return load_model(folder, dtype=dtype, trust_remote_code=manifest.base.trust_remote_code)
-    base = find_base(manifest.config.base)
+    config = manifest.config.base
+    if manifest.base.source == "hub":
+        # The branch may have moved since; the commit that it was trained on is recorded.
+        config = config.model_copy(update={"revision": manifest.base.revision})
+    base = find_base(config)
     if base.digest != manifest.base.digest:
         raise UsageError(
             f"{folder}: this adapter was trained on {manifest.base.model} with weights "
