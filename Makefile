@@ -53,7 +53,7 @@ lint: $(INSTALLED) ## style and types
 	$(BIN)/mypy
 
 format: $(INSTALLED) ## put the code into shape
-	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
 bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets) and the gate

@@ -89,7 +89,7 @@ def commands() -> list[list[str]]:
     from ftreg.cli.app import app
 
     found: list[list[str]] = [[]]
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in get_command(app).commands.items():
         found.append([name])
         found += [[name, sub] for sub in getattr(command, "commands", {})]
     return found

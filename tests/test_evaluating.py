@@ -90,8 +90,7 @@ def test_without_a_baseline_the_gate_cannot_decide(cli: Cli, checkpoint: str) ->
 
 
 def test_equal_scores_pass_and_can_be_promoted(cli: Cli, checkpoint: str) -> None:
-    steady = lambda scorer, index: 0.5 + 0.01 * index  # noqa: E731
-    baseline, candidate = _scored(cli, steady), _scored(cli, steady)
+    baseline, candidate = (_scored(cli, lambda scorer, index: 0.5 + 0.01 * index) for _ in "ab")
     assert cli("promote", baseline).code == 0
     refused = cli("promote", candidate)
     assert refused.code == 2
