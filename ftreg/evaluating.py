@@ -13,6 +13,7 @@ import ftreg
 from ftreg.checkpoint import Checkpoint, read_checkpoint, recipe_of
 from ftreg.config.sections import EvalConfig, RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
+from ftreg.data.cohorts import check_tags
 from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
 from ftreg.records import Example, Output, Sample, Score
@@ -76,6 +77,7 @@ def evaluate(
     checkpoint = read_checkpoint(checkpoint_folder)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
+    check_tags(dataset, split)
     rows = dataset.split(split)[: config.dataset.max_eval_examples]
     subject = _Subject(checkpoint, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.

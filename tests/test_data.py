@@ -149,22 +149,6 @@ def test_list_and_show(cli: Cli, workspace: Path) -> None:
     assert "parity=even" in cli("data", "show", "colours@1").out
 
 
-@pytest.mark.parametrize(
-    ("card", "expected"),
-    [
-        ({"cluster": "grp"}, "which the row 'e0' does not have; did you mean group?"),
-        ({"cohorts": ["paritty"]}, "'paritty', which no row has; did you mean parity?"),
-    ],
-)
-def test_a_tag_that_the_rows_lack_is_not_passed_over(
-    card: dict[str, object], expected: str, cli: Cli, workspace: Path
-) -> None:
-    write_dataset(workspace / "sample_datasets", **card)
-    done = cli("data", "verify", "colours@1")
-    assert done.code == 2
-    assert expected in done.err
-
-
 def test_a_damaged_copy_in_the_cache_is_made_again(cli: Cli, workspace: Path) -> None:
     write_dataset(workspace / "sample_datasets")
     assert cli("data", "verify", "colours@1").code == 0

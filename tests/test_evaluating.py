@@ -533,6 +533,32 @@ def test_cohort_names_are_no_markup(cli: Cli, config: Path, workspace: Path) -> 
     assert "see [/y]" in cli("baseline", "colours").out
 
 
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ({"cluster": "grp"}, "which the row 'e0' does not have; did you mean group?"),
+        ({"cohorts": ["paritty"]}, "'paritty', which no row has; did you mean parity?"),
+    ],
+)
+def test_a_tag_that_the_rows_lack_is_not_passed_over(
+    card: dict[str, Any], expected: str, cli: Cli, checkpoint: str, workspace: Path
+) -> None:
+    write_dataset(workspace / "datasets", version=2, **card)
+    done = cli("eval", checkpoint, "--dataset", "colours@2")
+    assert done.code == 2
+    assert expected in done.err
+    assert not _evaluations()
+
+
+def test_rows_to_train_on_need_no_tags(cli: Cli, config: Path, workspace: Path) -> None:
+    rows = [
+        {key: row[key] for key in ("id", "input", "context", "reference")} for row in rows_of(9)
+    ]
+    write_dataset(workspace / "datasets", version=2, train=rows, cluster="group")
+    assert cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a").code == 0
+    assert cli("eval", "checkpoints/a", "--no-gate").code == 0
+
+
 def test_an_existing_file_of_scores_is_not_overwritten(cli: Cli, workspace: Path) -> None:
     text = '{"id": "a", "output": "x", "reference": "x"}\n'
     Path("in.jsonl").write_text(text)
