@@ -104,6 +104,13 @@ def test_changed_bytes_are_refused(cli: Cli, workspace: Path) -> None:
     done = cli("data", "verify", "colours@1")
     assert done.code == 2
     assert "eval.jsonl: the bytes of colours@1 have changed" in done.err
+    assert len(done.err.splitlines()) == 1
+    with (folder / "eval.jsonl").open("a") as stream:
+        stream.write("{broken\n")
+    done = cli("data", "verify", "colours@1")
+    assert done.code == 2
+    assert "eval.jsonl: the bytes of colours@1 have changed" in done.err
+    assert "eval.jsonl:10: broken JSON" in done.err
 
 
 def test_a_missing_file_is_named(cli: Cli, workspace: Path) -> None:

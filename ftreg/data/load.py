@@ -127,7 +127,18 @@ class DatasetVersion:
                 f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "
                 f"{self.folder / 'dataset.yaml'} says {entry.sha256[:12]}.... A dataset version "
                 "never changes: bring the file back, or make a new version of it."
+                + _broken_row(path)
             )
+
+
+def _broken_row(path: Path) -> str:
+    """What is wrong with the first broken row of a changed file, on a line of its own; or ""."""
+    try:
+        for _ in read_examples(path):
+            pass
+    except UsageError as error:
+        return f"\n{error}"
+    return ""
 
 
 def _made(path: Path) -> Path:
