@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -420,3 +423,33 @@ def test_two_decays_of_the_learning_rate_are_refused(cli: Cli, config: Path) -> 
     expected = "run.yaml: optimizer.lr_decay and schedule.name both lower the learning rate"
     assert expected in done.err
     assert cli("train", config, "-s", decayed, "-s", "schedule.name=constant", "-o", "a").code == 0
+
+
+def test_two_processes_train_as_one(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-o", "one").code == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "ftreg", "train", str(config), "-o", "two"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads(Path("two/ftreg.json").read_text())
+    assert manifest["training"]["processes"] == 2
+    losses = [
+        [json.loads(line)["loss"] for line in Path(name, "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert done.stdout.count("steps") == 1  # one process speaks
+
+
+def test_processes_that_train_together_need_one_name(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = cli("train", config)
+    assert done.code == 2
+    assert "name their one --output" in done.err

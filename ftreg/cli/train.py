@@ -1,6 +1,7 @@
 """`ftreg train`."""
 
 import datetime
+import os
 import uuid
 from pathlib import Path
 from typing import Annotated
@@ -32,19 +33,26 @@ def train(
     Example: ftreg train configs/lion.yaml -s optimizer.lr=1e-5
     """
     from ftreg.config.load import load_config
+    from ftreg.errors import UsageError
 
     settings = load_config(config, overrides=overrides or [])
     folder = output or (Path(settings.train.output) if settings.train.output else None)
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    leads = int(os.environ.get("RANK", "0")) == 0
+    if folder is None and together:
+        raise UsageError("several processes train together: name their one --output")
     if folder is None:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         name = f"{config.stem}-{stamp}-{uuid.uuid4().hex[:4]}"
         folder = Workspace.current().checkpoints / name
 
-    with Bars(quiet=quiet) as bars:
+    with Bars(quiet=quiet or not leads) as bars:
         bars.phase("starting")
         from ftreg.training.run import train as run_training
 
         checkpoint = run_training(settings, output=folder, strict=strict, events=bars)
+    if not leads:
+        return
     record = checkpoint.manifest.training
     options.show(
         as_json,

@@ -165,8 +165,10 @@ def _accelerator(config: RunConfig) -> Accelerator:
     """Make the accelerator, whose precision depends on the device that it finds."""
     # Its settings are process-wide and fixed by the first instance; each run has its own.
     AcceleratorState._reset_state()
-    precision = choose_precision(config.train.precision, PartialState().device)
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
+    # accelerate joins processes on CPUs (gloo) only where it is told that there is nothing else.
+    cpu = not torch.accelerator.is_available()
+    precision = choose_precision(config.train.precision, PartialState(cpu=cpu).device)
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
 
 
 def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEvents) -> None:
