@@ -581,5 +581,8 @@ def test_mistakes_in_scorers_are_seen_before_anything_runs(cli: Cli, checkpoint:
         done = cli("eval", checkpoint, "-s", change)
         assert done.code == 2, done
         assert expected in done.err
+    done = cli("eval", checkpoint, "-s", "optimizer.lr=7")
+    assert done.code == 2
+    assert "cannot be changed after training" in done.err
     assert cli("eval", checkpoint, "--against", "nowhere").code == 2
     assert not _evaluations()

@@ -39,12 +39,19 @@ def evaluate(
     """
     from ftreg.checkpoint import read_checkpoint
     from ftreg.config.load import override_config
+    from ftreg.errors import UsageError
     from ftreg.evaluating import evaluate as run_evaluation
     from ftreg.report.terminal import evaluation_view
 
     workspace = Workspace.current()
     folder = workspace.checkpoint(checkpoint)
     manifest = read_checkpoint(folder).manifest
+    for change in overrides or []:
+        if change.partition(".")[0].partition("=")[0] not in ("dataset", "eval", "gate"):
+            raise UsageError(
+                f"-s {change}: an evaluation reads the sections dataset, eval and gate; the others "
+                "made the checkpoint, and cannot be changed after training"
+            )
     changes = [*([f"dataset.version={dataset}"] if dataset else []), *(overrides or [])]
     config = override_config(manifest.config, overrides=changes)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
