@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, Evaluation, Scores, check_header
+from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, Scores, check_header
 from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -71,7 +71,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: the file is missing, broken or of a newer schema.
     """
-    record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+    return _history(read_json(path, kind="baseline", schema=SCHEMA_VERSION), path)
+
+
+def _history(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     with damaged(path, kind="baseline"):
         return [dict(item) for item in record["history"]]
 
@@ -108,9 +111,14 @@ def promote(
         record: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "anchor": None, "history": []}
         if path.is_file():
             record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
-            record["history"] = read_history(path)
+            record["history"] = _history(record, path)
             if not force:
-                _refuse_unless_passed(evaluation, read_baseline(path), anchor=read_anchor(path))
+                pinned = record.get("anchor")
+                _refuse_unless_passed(
+                    evaluation,
+                    _entry(record.get("baseline"), path),
+                    anchor=None if pinned is None else _entry(pinned, path),
+                )
         entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
         record["baseline"] = entry
         if anchor:
@@ -140,7 +148,7 @@ def _refuse_unless_passed(
     way_out = "gate it with `ftreg gate baseline EVALUATION`, or use --force --why TEXT"
     if not path.is_file():
         raise UsageError(f"{evaluation.id} has not been gated against the baseline; {way_out}")
-    gate = read_json(path, kind="gate record", schema=1)
+    gate = read_json(path, kind="gate record", schema=GATE_SCHEMA)
     with damaged(path, kind="gate record"):
         outcome = gate["verdict"]["outcome"]
         sides = (gate["baseline"], gate["anchor"])

@@ -77,8 +77,10 @@ def evaluate(
     checkpoint = read_checkpoint(checkpoint_folder)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
-    check_tags(dataset, split)
-    rows = dataset.split(split)[: config.dataset.max_eval_examples]
+    held_out = dataset.split(split)
+    place = dataset.folder / dataset.card.splits[split].file
+    check_tags(held_out, dataset.card, place=place)
+    rows = held_out[: config.dataset.max_eval_examples]
     subject = _Subject(checkpoint, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")

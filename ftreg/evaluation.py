@@ -21,8 +21,9 @@ from ftreg.store import (
 )
 
 HEADER = "evaluation.json"
-GATE = "gate.json"
 SCHEMA_VERSION = 1
+GATE = "gate.json"
+GATE_SCHEMA = 1
 
 Scores = dict[str, dict[str, float | None]]
 """Scorer to example id to score; None where it could not be computed."""
@@ -228,9 +229,11 @@ def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> li
         candidate: another's.
     """
     found = []
-    # In bf16 an output depends on what it is batched with, in fp32 it does not.
-    batched = baseline["generation"]["precision"] != "fp32"
-    for path in (*_COMPARABLE, *((("generation", "batch_size"),) if batched else ())):
+    paths = [*_COMPARABLE]
+    if baseline["generation"]["precision"] != "fp32":
+        # In bf16 an output depends on what it is batched with.
+        paths.append(("generation", "batch_size"))
+    for path in paths:
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
             found.append(f"{'.'.join(path)}: {old} in the baseline, {new} in the candidate")

@@ -14,15 +14,20 @@ from typing import Any
 from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
-from ftreg.evaluation import GATE, HEADER, Evaluation, differences, read_evaluation
+from ftreg.evaluation import (
+    GATE,
+    GATE_SCHEMA,
+    HEADER,
+    Evaluation,
+    differences,
+    read_evaluation,
+)
 from ftreg.gate import Verdict, compare
 from ftreg.gate.power import examples_for_pass
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
 from ftreg.store import damaged, digest, read_json, write_json, write_text
 from ftreg.workspace import Workspace
-
-GATE_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,7 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
 
 def find_baselines(
     ref: str, evaluation: Evaluation, *, workspace: Workspace
-) -> tuple[Baseline, Baseline | None] | None:
+) -> tuple[Baseline, Baseline | None]:
     """Find what `ref` names, and the anchor where `ref` is the baseline that has one.
 
     Args:
@@ -143,11 +148,8 @@ def find_baselines(
         evaluation: the candidate, whose dataset says which baseline file is meant.
         workspace: where to look.
 
-    Returns:
-        None where `ref` is `baseline` and the dataset has none yet.
-
     Raises:
-        UndecidedError: `anchor` is asked for and none is pinned.
+        UndecidedError: there is no baseline yet, or `anchor` is asked for and none is pinned.
         UsageError: no such evaluation, or a broken file.
     """
     path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
@@ -155,8 +157,6 @@ def find_baselines(
         return read_baseline(path, anchor=True), None
     if ref != "baseline":
         return baseline_of(read_evaluation(workspace.evaluation(ref))), None
-    if not path.is_file():
-        return None
     baseline = read_baseline(path)
     return _with_outputs(baseline, workspace), read_anchor(path)
 

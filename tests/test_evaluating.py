@@ -429,13 +429,18 @@ def test_a_ci_reads_the_verdict(
     assert suite.get("failures") == "0"
 
 
-def test_junit_survives_names_that_xml_cannot_hold(cli: Cli, config: Path, workspace: Path) -> None:
+def _train_on_cohort(cli: Cli, config: Path, workspace: Path, name: str) -> None:
+    """Train on a dataset version all of whose rows to evaluate are in one cohort."""
     rows = rows_of(8)
     for row in rows:
-        row["tags"]["parity"] = "<a&\x00\ufffe>"
+        row["tags"]["parity"] = name
     write_dataset(workspace / "datasets", version=2, evaluation=rows)
-    train = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
-    assert train.code == 0
+    done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
+    assert done.code == 0, done
+
+
+def test_junit_survives_names_that_xml_cannot_hold(cli: Cli, config: Path, workspace: Path) -> None:
+    _train_on_cohort(cli, config, workspace, "<a&\x00\ufffe>")
     _, candidate = _gated(cli)
     assert cli("gate", "baseline", candidate, "--junit", "verdict.xml").code == 0
     (suite,) = ElementTree.parse("verdict.xml").getroot()
@@ -519,12 +524,7 @@ def test_a_scorer_that_fails_costs_its_scores_and_no_outputs(cli: Cli, checkpoin
 
 
 def test_cohort_names_are_no_markup(cli: Cli, config: Path, workspace: Path) -> None:
-    rows = rows_of(8)
-    for row in rows:
-        row["tags"]["parity"] = "[/b]list[int]"
-    write_dataset(workspace / "datasets", version=2, evaluation=rows)
-    train = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
-    assert train.code == 0
+    _train_on_cohort(cli, config, workspace, "[/b]list[int]")
     _, candidate = _gated(cli)
     done = cli("gate", "baseline", candidate)
     assert done.code == 0, done

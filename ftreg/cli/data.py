@@ -7,6 +7,7 @@ import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.errors import UsageError
 
 app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
 
@@ -23,7 +24,6 @@ def list_versions(root: Root = _ROOT, as_json: options.AsJson = False) -> None:
     Example: ftreg data list
     """
     from ftreg.data import list_refs, load_dataset
-    from ftreg.errors import UsageError
     from ftreg.report.terminal import rows_view
 
     if not root.is_dir():

@@ -25,10 +25,7 @@ def diff(
     workspace = Workspace.current()
     found = [read_checkpoint(workspace.checkpoint(name)) for name in (first, second)]
     old, new = (recipe_of(checkpoint.manifest) for checkpoint in found)
-    rows = [
-        {"setting": key, first: before, second: after}
-        for key, before, after in recipe_differences(old, new)
-    ]
+    differences = recipe_differences(old, new)
     same_weights = found[0].manifest.weights.digest == found[1].manifest.weights.digest
     title = "What differs" + (", though the weights are the same" if same_weights else "")
     options.show(
@@ -37,8 +34,11 @@ def diff(
             "same_weights": same_weights,
             "differences": [
                 {"setting": key, "first": before, "second": after}
-                for key, before, after in recipe_differences(old, new)
+                for key, before, after in differences
             ],
         },
-        text=rows_view(title, rows),
+        text=rows_view(
+            title,
+            [{"setting": key, first: before, second: after} for key, before, after in differences],
+        ),
     )

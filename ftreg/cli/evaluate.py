@@ -9,6 +9,7 @@ from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.cli.gate import gate_and_show, read_policy
 from ftreg.cli.progress import Bars
+from ftreg.errors import UsageError
 from ftreg.workspace import Workspace
 
 
@@ -39,7 +40,6 @@ def evaluate(
     """
     from ftreg.checkpoint import read_checkpoint
     from ftreg.config.load import override_config
-    from ftreg.errors import UsageError
     from ftreg.evaluating import evaluate as run_evaluation
     from ftreg.report.terminal import evaluation_view
 

@@ -75,15 +75,16 @@ def gate_and_show(
     On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
     report is added to the job's summary.
     """
+    from ftreg.baseline import baseline_path
     from ftreg.gating import find_baselines, gate, write_report
     from ftreg.report.terminal import verdict_view
 
-    found = find_baselines(against, evaluation, workspace=workspace)
-    if found is None and bootstrap:
+    first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    if bootstrap and against == "baseline" and not first.is_file():
         text = "there is no baseline yet; promote this evaluation to make it the first"
         options.show(as_json, value={**evaluation.header, "baseline": None}, text=text)
         return
-    baseline, anchor = found or _no_baseline(evaluation, workspace)
+    baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     report = write_report(result, evaluation=evaluation, baseline=baseline)
     _tell_ci(result.verdict, report, candidate=evaluation.id, junit=junit)
@@ -118,10 +119,3 @@ def _tell_ci(verdict: Any, report: Path, *, candidate: str, junit: Path | None) 
     if on_github:
         for line in annotations(verdict):
             typer.echo(line, err=True)
-
-
-def _no_baseline(evaluation: Any, workspace: Workspace) -> Any:
-    from ftreg.baseline import baseline_path, read_baseline
-
-    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
-    return read_baseline(path), None  # raises, and says how to make one

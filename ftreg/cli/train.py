@@ -11,6 +11,7 @@ import typer
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
+from ftreg.errors import UsageError
 from ftreg.workspace import Workspace
 
 
@@ -33,7 +34,6 @@ def train(
     Example: ftreg train configs/lion.yaml -s optimizer.lr=1e-5
     """
     from ftreg.config.load import load_config
-    from ftreg.errors import UsageError
 
     settings = load_config(config, overrides=overrides or [])
     folder = output or (Path(settings.train.output) if settings.train.output else None)

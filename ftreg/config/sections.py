@@ -59,7 +59,7 @@ class TrainConfig(Section):
     """The training run."""
 
     output: str | None = None
-    """The checkpoint folder to write; null makes `checkpoints/<config name>-<UTC time>`."""
+    """The checkpoint folder to write; null makes a new one below `checkpoints/`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of data order, dropout and LoRA initialisation."""
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0

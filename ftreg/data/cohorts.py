@@ -1,24 +1,29 @@
 """The cohorts and clusters of a split."""
 
 from collections import Counter
+from pathlib import Path
 
-from ftreg.data.load import DatasetVersion
+from ftreg.data.card import Card
+from ftreg.data.load import DatasetVersion, Split
 from ftreg.errors import UsageError, did_you_mean
 
 
-def check_tags(dataset: DatasetVersion, split: str) -> None:
+def check_tags(rows: Split, card: Card, *, place: Path) -> None:
     """Check that the rows of a split to evaluate have the tags that its card counts on.
 
     A misspelt cluster would let dependent rows pass for independent ones, and a misspelt cohort
     would hide its regressions.
 
+    Args:
+        rows: of one split, all of them.
+        card: of the dataset version.
+        place: the split's file, for the message.
+
     Raises:
         UsageError: a row lacks the cluster's tag, or no row has a cohort's.
     """
-    card = dataset.card
-    place = dataset.folder / card.splits[split].file if split in card.splits else dataset.folder
     seen: set[str] = set()
-    for example in dataset.split(split):
+    for example in rows:
         seen.update(example.tags)
         if card.cluster is not None and card.cluster not in example.tags:
             raise UsageError(

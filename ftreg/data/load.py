@@ -101,10 +101,10 @@ class DatasetVersion:
             if not arrow.exists():
                 _convert(path, arrow, expected=entry.rows)
             try:
-                return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
+                return _open(arrow)
             except pa.ArrowInvalid:  # a damaged copy in the cache is made again
                 _convert(path, arrow, expected=entry.rows)
-        return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
+        return _open(arrow)
 
     def verify(self, name: str) -> None:
         """Check that a split's bytes are those that the card promises.
@@ -129,6 +129,10 @@ class DatasetVersion:
                 "never changes: bring the file back, or make a new version of it."
                 + _broken_row(path)
             )
+
+
+def _open(arrow: Path) -> Split:
+    return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
 
 
 def _broken_row(path: Path) -> str:
