@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ftreg.config.base import Section
 from ftreg.config.sections import LoraConfig, RunConfig
@@ -40,6 +40,14 @@ class DatasetRecord(Section):
     order_digest: str
 
 
+class ResumeRecord(Section):
+    """A resumption: after which step, with which settings changed, in what other environment."""
+
+    after_step: int
+    changed: list[dict[str, Any]]
+    environment: list[str]
+
+
 class TrainingRecord(Section):
     """How the run went."""
 
@@ -49,6 +57,7 @@ class TrainingRecord(Section):
     batch_size: int
     micro_batch_tokens: int
     packing: bool
+    compile: bool = False
     max_grad_norm: float | None
     precision: str
     processes: int
@@ -61,6 +70,10 @@ class TrainingRecord(Section):
     last_loss: float
     best_loss: float
     healthy: bool
+    loss_spikes: list[int] = Field(default_factory=list)
+    """Steps whose loss stood far above those before."""
+    resumed: list[ResumeRecord] = Field(default_factory=list)
+    """One for each time that the run was continued from a saved state."""
 
 
 class WeightsRecord(Section):
@@ -140,7 +153,7 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
             **manifest.optimizer["arguments"],
         },
         "schedule": manifest.schedule,
-        "training": training,
+        "training": training | _changed_on_the_way(manifest),
         "lora": manifest.lora.model_dump() if manifest.lora else {},
         "versions": manifest.environment["versions"],
     }
@@ -148,6 +161,14 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
         f"{section}.{key}": value
         for section, values in sections.items()
         for key, value in values.items()
+    }
+
+
+def _changed_on_the_way(manifest: Manifest) -> dict[str, Any]:
+    return {
+        f"{change['key']} after step {item.after_step}": change["new"]
+        for item in manifest.training.resumed
+        for change in item.changed
     }
 
 
@@ -172,6 +193,8 @@ def seal(values: dict[str, Any], *, created: str) -> Manifest:
 def _without_timing(content: dict[str, Any]) -> dict[str, Any]:
     """Leave out how long it took: the same recipe made twice is the same checkpoint."""
     training = {key: value for key, value in content["training"].items() if key != "seconds"}
+    # An interruption leaves no trace in the weights, and so none in the identity; a change does.
+    training["resumed"] = [item for item in training["resumed"] if item["changed"]]
     files = {key: value for key, value in content["files"].items() if key != "history.jsonl"}
     return {**content, "training": training, "files": files}
 

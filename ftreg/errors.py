@@ -6,8 +6,9 @@ could not decide; 70 a fault of ftreg itself; 130 interrupted.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -34,9 +35,26 @@ class UsageError(FtregError):
 
 
 class DivergedError(FtregError):
-    """Training produced a loss, gradient or weight that is not finite."""
+    """Training produced a loss, gradient or weight that is not finite.
+
+    `details` is what is known of the step, JSON-ready, for `failure.json`; `taken` says whether
+    the weights have been changed by it.
+    """
 
     exit_code = ExitCode.REGRESSION
+
+    def __init__(
+        self, message: str, *, taken: bool, details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.taken = taken
+        self.details = dict(details or {})
+
+
+class InterruptedRunError(FtregError):
+    """A signal ended training; its state has been saved."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class UndecidedError(FtregError):

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -55,6 +56,19 @@ def _fsync_folder(folder: Path) -> None:
 
 def _temporary_neighbour(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:8]}")
+
+
+def sweep_temporaries(path: Path) -> None:
+    """Delete what killed processes left of `path` half-written; call it where nobody writes it."""
+    name = re.compile(re.escape(f"{TEMPORARY_PREFIX}{path.name}-") + "[0-9a-f]{8}")
+    if not path.parent.is_dir():
+        return
+    for left in path.parent.iterdir():
+        if name.fullmatch(left.name):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """A scorer and an optimizer of a user's own, reached by import path."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,3 +50,25 @@ class Drifting(torch.optim.SGD):
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=2 * lr, weight_decay=weight_decay)
+
+
+class Unrepeatable(torch.optim.SGD):
+    """An optimizer whose steps no seed repeats."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.add_(1e-4 * random.SystemRandom().random())
+        return loss
+
+
+class Secretive(torch.optim.SGD):
+    """An optimizer that keeps something which no file can hold."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["secret"] = object()

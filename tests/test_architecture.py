@@ -19,7 +19,7 @@ FLOORS = [
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report"],
-    ["evaluating", "gating"],
+    ["evaluating", "gating", "reproducing", "reproduction"],
     ["cli", "__main__"],
 ]
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

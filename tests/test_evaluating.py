@@ -356,7 +356,7 @@ def test_a_fault_of_ours_is_neither_a_verdict_nor_a_usage_error(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_with_130(config: Path, number: int) -> None:
+def test_interrupted_before_the_first_step_it_ends_with_130(config: Path, number: int) -> None:
     command = [sys.executable, "-m", "ftreg", "train", str(config), "-o", "checkpoints/a"]
     root = str(Path(__file__).parent.parent)
     process = subprocess.Popen(
@@ -367,7 +367,7 @@ def test_an_interrupted_run_ends_with_130(config: Path, number: int) -> None:
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("training"):
+        if line.startswith("starting"):
             break
     time.sleep(0.2)
     process.send_signal(number)

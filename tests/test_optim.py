@@ -1,15 +1,18 @@
 """Optimizers: each against its definition, and the built one against the configuration."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from lion_pytorch import Lion as ReferenceLion
 from torch import nn
 
 from ftreg.errors import UsageError
 from ftreg.optim import OptimizerConfig, build_optimizer, parameter_groups
+from tests.conftest import Cli
 
 STEPS = 200
 
@@ -186,3 +189,183 @@ def test_a_value_that_torch_refuses_is_the_users_error() -> None:
 def test_unknown_arguments_are_refused_by_every_schema(name: str) -> None:
     with pytest.raises(ValueError, match="rectify"):
         OptimizerConfig(name=name, lr=1e-3, rectify=True)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "{name: adamw, lr: 1e-3, differentiable: true}",
+        "{name: rmsprop, lr: 1e-3, differentiable: true}",
+        pytest.param(
+            "{name: rmsprop, lr: 1e-3, capturable: true}",
+            marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_what_would_fail_at_the_first_step_is_refused_before(
+    optimizer: str, cli: Cli, config: Path
+) -> None:
+    done = cli("train", config, "-s", f"optimizer={optimizer}", "-o", "a")
+    assert done.code == 2, done
+    key = optimizer.rpartition(", ")[2].partition(":")[0]
+    assert f"optimizer.{key}: " in done.err
+    assert "Leave it out" in done.err or "leave it out" in done.err
+
+
+def _convert(cli: Cli, config: Path, optimizer: str, to: str, *arguments: str) -> Any:
+    done = cli(
+        "optim", "convert", config, "-s", f"optimizer={optimizer}", "--to", to, *arguments, "--json"
+    )
+    assert done.code == 0, done
+    return done.json
+
+
+def test_adamw_to_lion_keeps_the_force_of_the_decay(cli: Cli, config: Path) -> None:
+    made = _convert(cli, config, "{name: adamw, lr: 3e-4, weight_decay: 0.02}", "lion")
+    proposed, ranges = made["proposed"], made["ranges"]
+    assert (made["from"], made["to"], proposed["name"]) == ("adamw", "lion", "lion")
+    assert 3 <= 3e-4 / proposed["lr"] <= 10
+    assert proposed["lr"] * proposed["weight_decay"] == pytest.approx(3e-4 * 0.02)
+    assert ranges["lr"] == pytest.approx([3e-5, 1e-4])
+    assert ranges["weight_decay"] == pytest.approx([0.06, 0.2])
+    assert proposed["betas"] == [0.9, 0.99]
+    assert "2302.06675" in made["sources"]["lr"]
+
+
+def test_there_and_back_is_the_same(cli: Cli, config: Path) -> None:
+    adamw = {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01, "betas": [0.9, 0.99]}
+    lion = _convert(cli, config, yaml.safe_dump(adamw, default_flow_style=True).strip(), "lion")
+    assert lion["proposed"]["betas"] == [0.95, 0.98]
+    text = yaml.safe_dump(lion["proposed"], default_flow_style=True).strip()
+    assert _convert(cli, config, text, "adamw")["proposed"] == adamw
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "decay", "expected"),
+    [("adam", "adamw", 0.3, 0.01), ("adamw", "adam", 0.3, 0.0), ("adam", "adamw", 0.0, 0.0)],
+)
+def test_between_the_adams_the_decay_does_not_carry_over(
+    source: str, to: str, decay: float, expected: float, cli: Cli, config: Path
+) -> None:
+    optimizer = f"{{name: {source}, lr: 1e-4, weight_decay: {decay}, betas: [0.8, 0.9], eps: 1e-6}}"
+    made = _convert(cli, config, optimizer, to)
+    assert made["proposed"] == {
+        "name": to, "lr": 1e-4, "weight_decay": expected, "betas": [0.8, 0.9], "eps": 1e-6,
+    }  # fmt: skip
+    assert ("does not carry over" in made["notes"][0]) == (decay > 0)
+    assert ("1711.05101" in str(made["sources"])) and made["ranges"] == {}
+
+
+def test_what_the_other_optimizer_does_not_have_is_named(cli: Cli, config: Path) -> None:
+    optimizer = (
+        "{name: adamw, lr: 1e-4, eps: 1e-6, amsgrad: true, betas: [0.9, 0.95], "
+        "decay_embeddings: false}"
+    )
+    made = _convert(cli, config, optimizer, "lion")
+    assert made["dropped"] == {"eps": 1e-6, "amsgrad": True}
+    assert made["proposed"]["decay_embeddings"] is False
+    assert any("[0.9, 0.95] have no published counterpart" in note for note in made["notes"])
+    done = cli("optim", "convert", config, "-s", f"optimizer={optimizer}", "--to", "lion")
+    assert "dropped: amsgrad true, which lion does not have" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("to", ["lion", "adam"])
+def test_the_printed_section_can_be_pasted(to: str, cli: Cli, config: Path) -> None:
+    done = cli("optim", "convert", config, "--from", "adamw", "--to", to)
+    assert done.code == 0, done
+    section = done.out[done.out.index("\noptimizer:") :]
+    Path("other.yaml").write_text(f"extends: {config.name}\n{section}")
+    shown = cli("optim", "show", "other.yaml", "--json")
+    assert shown.code == 0, shown
+    assert shown.json["name"] == to
+    assert shown.json["arguments"]["lr"] == pytest.approx(1e-3 if to == "adam" else 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "expected"),
+    [
+        ("{name: adamw, lr: 1e-4}", ("--to", "sgd"), "no ratio from adamw to sgd is published"),
+        ("{name: adagrad, lr: 1e-2}", ("--to", "adamw"), "Known are adamw to lion"),
+        ("{name: adam, lr: 1e-4}", ("--to", "lion"), "no ratio from adam to lion"),
+        ("{name: adamw, lr: 1e-4}", ("--to", "lyon"), "did you mean lion?"),
+        ("{name: adamw, lr: 1e-4}", ("--to", "adamw"), "nothing to convert"),
+        ("{name: adamw, lr: 1e-4}", ("--from", "lion", "--to", "adam"), "has optimizer.name adamw"),
+        ("{name: adamw, lr: 1e-4, maximize: true}", ("--to", "lion"), "optimizer.maximize"),
+        (
+            "{name: lion, lr: 1e-4, weight_decay: 0.1, fixed_decay: true}",
+            ("--to", "adamw"),
+            "optimizer.fixed_decay: the published ratio",
+        ),
+        (
+            "{name: lion, lr: 1e-4, weight_decay: 0.1, weight_decouple: false}",
+            ("--to", "adamw"),
+            "optimizer.weight_decouple: the published ratio",
+        ),
+    ],
+)
+def test_what_nobody_published_is_not_made_up(
+    optimizer: str, arguments: tuple[str, ...], expected: str, cli: Cli, config: Path
+) -> None:
+    done = cli("optim", "convert", config, "-s", f"optimizer={optimizer}", *arguments)
+    assert done.code == 2, done
+    assert expected in done.err
+    assert not done.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            ["optimizer={name: adamw, lr: 1e-4}", "schedule.warmup=0"],
+            "schedule.warmup: without a warm-up adamw",
+        ),
+        (
+            ["optimizer={name: rmsprop, lr: 1e-4, alpha: 0.96}", "schedule.warmup=0"],
+            "the first step is 5 times lr",
+        ),
+        (
+            ["optimizer={name: sgd, lr: 1e-2}", "train.max_grad_norm=null"],
+            "train.max_grad_norm: gradients of attention models are heavy-tailed",
+        ),
+        (
+            ["optimizer={name: lion, lr: 1e-5, weight_decay: 0.1, weight_decouple: false}"],
+            "is lost in Lion's sign",
+        ),
+        (
+            ["optimizer={name: lion, lr: 1e-5, weight_decay: 0.1, fixed_decay: true}"],
+            "after 3 steps 73 % of a weight is left",
+        ),
+    ],
+)
+def test_advice_names_the_key_and_a_source(
+    changes: list[str], expected: str, cli: Cli, config: Path
+) -> None:
+    arguments = [part for change in changes for part in ("-s", change)]
+    done = cli("train", config, *arguments, "--strict", "-o", "a")
+    assert done.code == 2, done
+    assert expected in done.err
+    assert "arXiv" in done.err
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "{name: sgd, lr: 1e-2}",
+        "{name: rmsprop, lr: 1e-4}",
+        "{name: adam, lr: 1e-4}",
+        "{name: lion, lr: 1e-5, weight_decay: 1e-3, fixed_decay: true}",
+        "{name: lion, lr: 1e-5, weight_decouple: false}",
+    ],
+)
+def test_there_is_no_advice_against_sound_settings(optimizer: str, cli: Cli, config: Path) -> None:
+    done = cli("train", config, "-s", f"optimizer={optimizer}", "--strict", "-o", "a")
+    assert done.code == 0, done
+
+
+def test_rmsprops_first_step_is_as_far_as_the_advice_says() -> None:
+    weights = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = build_optimizer([weights], OptimizerConfig(name="rmsprop", lr=1e-3, alpha=0.96))
+    weights.grad = torch.tensor([1e-2, -1.0, 7.0], dtype=torch.float64)
+    optimizer.step()
+    assert weights.abs().tolist() == pytest.approx([5e-3] * 3, rel=1e-4)

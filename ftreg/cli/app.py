@@ -11,6 +11,7 @@ from ftreg.cli.evaluate import evaluate
 from ftreg.cli.gate import gate
 from ftreg.cli.power import power
 from ftreg.cli.promote import baseline, promote
+from ftreg.cli.reproduce import reproduce
 from ftreg.cli.score import score
 from ftreg.cli.train import train
 
@@ -45,6 +46,7 @@ def main(
 
 
 app.command("train")(train)
+app.command("reproduce")(reproduce)
 app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("gate")(gate)

@@ -13,6 +13,8 @@ import typer
 
 from ftreg.errors import ExitCode, FtregError
 
+_INTERRUPTED = "interrupted; what was written before is kept"
+
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn what a command raises into a message on stderr and an exit code.
@@ -23,7 +25,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
+        interrupted = False
+
+        def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+            nonlocal interrupted
+            interrupted = True
+            raise KeyboardInterrupt
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
         try:
             function(*args, **kwargs)
         except typer.Exit:
@@ -31,7 +41,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except FtregError as error:
             _end(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _end("interrupted; what was written before is kept", ExitCode.INTERRUPTED)
+            _end(_INTERRUPTED, ExitCode.INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output went away. Python would complain again while it closes
             # stdout, and typer would end with 1, which is a regression here.
@@ -43,14 +53,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except MemoryError:
             _end("out of memory; lower the batch size", ExitCode.USAGE)
         except Exception:
+            if (
+                interrupted
+            ):  # in the midst of an import, it becomes whatever the library makes of it
+                _end(_INTERRUPTED, ExitCode.INTERRUPTED)
             traceback.print_exc()
             _end("this is a fault of ftreg, not of yours; please report it", ExitCode.INTERNAL)
 
     return wrapped
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _end(message: str, code: ExitCode) -> NoReturn:

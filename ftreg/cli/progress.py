@@ -46,6 +46,7 @@ class Bars:
         self._total = 0
         self._last_line = 0.0
         self._began = 0.0
+        self._done_before = 0
 
     def __enter__(self) -> "Bars":
         self._progress.start()
@@ -66,14 +67,13 @@ class Bars:
         """So many of the examples are tokenised."""
         self.progress("tokenising", done, total)
 
-    def start(self, total_steps: int) -> None:
+    def start(self, total_steps: int, done: int) -> None:
         """The training steps begin."""
-        self._begin("training", total_steps)
+        self._begin("training", total_steps, done=done)
 
     def step(self, record: "StepRecord") -> None:
         """One optimizer step is done."""
-        elapsed = max(time.monotonic() - self._began, 1e-9)
-        detail = f"loss {record.loss:.3f}  {record.tokens / elapsed:.0f} tokens/s"
+        detail = f"loss {record.loss:.3f}  {record.tokens_per_second:.0f} tokens/s"
         self._advance(record.step, detail, extra=f"lr {record.lr:.2e}")
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -82,13 +82,16 @@ class Bars:
             self._begin(what, total)
         self._advance(done, "")
 
-    def _begin(self, what: str, total: int | None) -> None:
+    def _begin(self, what: str, total: int | None, *, done: int = 0) -> None:
         self._what, self._total, self._began = what, total or 0, time.monotonic()
+        self._done_before = done
         self._last_line = self._began
         if self._live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(what, total=total, count="", detail="")
+            self._task = self._progress.add_task(
+                what, total=total, completed=done, count="", detail=""
+            )
         else:
             self._line(what)
 
@@ -101,7 +104,8 @@ class Bars:
             return
         if done == self._total or now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._began) / done * (self._total - done)
+            each = (now - self._began) / max(1, done - self._done_before)
+            left = each * (self._total - done)
             parts = [f"{self._what} {done}/{self._total}", detail, extra, f"{left:.0f} s left"]
             self._line("  ".join(part for part in parts if part))
 

@@ -26,6 +26,17 @@ def train(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse settings that there is advice against.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the state that an interrupted run saved.")
+    ] = False,
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="With --resume: let this setting differ from the state's.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -39,6 +50,10 @@ def train(
     folder = output or (Path(settings.train.output) if settings.train.output else None)
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     leads = int(os.environ.get("RANK", "0")) == 0
+    if allow_change and not resume:
+        raise UsageError("--allow-change belongs to --resume")
+    if folder is None and resume:
+        folder = _newest_unfinished(Workspace.current().checkpoints, config.stem)
     if folder is None and together:
         raise UsageError("several processes train together: name their one --output")
     if folder is None:
@@ -50,7 +65,14 @@ def train(
         bars.phase("starting")
         from ftreg.training.run import train as run_training
 
-        checkpoint = run_training(settings, output=folder, strict=strict, events=bars)
+        checkpoint = run_training(
+            settings,
+            output=folder,
+            strict=strict,
+            resume=resume,
+            allow_change=allow_change or [],
+            events=bars,
+        )
     if not leads:
         return
     record = checkpoint.manifest.training
@@ -66,3 +88,13 @@ def train(
             f"{record.last_loss:.3f} at the last (each sees other rows; see history.jsonl)"
         ),
     )
+
+
+def _newest_unfinished(checkpoints: Path, stem: str) -> Path:
+    """The run of this configuration that was interrupted last, among those named by ftreg."""
+    found = sorted(checkpoints.glob(f"{stem}-*.state"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError(
+            f"--resume: {checkpoints} has no interrupted run of {stem}; name it with --output"
+        )
+    return found[-1].with_suffix("")

@@ -68,7 +68,7 @@ class TrainConfig(Section):
     """Stop after this many optimizer steps; null leaves it to `epochs`."""
     batch_size: Count = 8
     """Examples per optimizer step, over all processes. The loss is their mean per token."""
-    micro_batch_tokens: Count = 1024
+    micro_batch_tokens: Count = 2048
     """Most tokens in one forward pass: bounds memory, and does not change the result."""
     packing: bool = True
     """Lay the examples of a micro-batch end to end, without padding, each attending to itself."""
@@ -80,6 +80,16 @@ class TrainConfig(Section):
     """bf16 is autocast over fp32 weights and state; auto takes it where this machine is fast."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; null leaves torch's choice."""
+    compile: bool = False
+    """Compile the model's layers with torch.compile: about 30 s more to start, then faster."""
+    save_steps: Count | None = 200
+    """Save the training state, for `--resume`, every so many steps; null only when interrupted."""
+    save_total_limit: Count = 2
+    """Training states to keep, the older ones go; with one there is nothing to fall back to."""
+    report_to: list[Literal["tensorboard", "mlflow", "trackio", "wandb"]] = Field(
+        default_factory=list
+    )
+    """Experiment trackers that are told of every step, through accelerate."""
 
 
 class LoraConfig(Section):

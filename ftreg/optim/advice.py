@@ -7,10 +7,21 @@ refuses to train with one.
 import math
 from dataclasses import dataclass
 
-from ftreg.config.optimizer import AdagradConfig, AdamConfig, AdamWConfig, LionConfig
+from ftreg.config.optimizer import (
+    AdagradConfig,
+    AdamConfig,
+    AdamWConfig,
+    LionConfig,
+    OptimizerConfig,
+    RMSpropConfig,
+    SGDConfig,
+)
 from ftreg.config.sections import RunConfig
 
-_LION = "Chen et al. 2023, arXiv 2302.06675, section 5"
+_CHEN = "Chen et al. 2023, arXiv 2302.06675"
+_LION = f"{_CHEN}, section 5"
+_DECAY = "Loshchilov and Hutter 2019, arXiv 1711.05101"
+_RMSPROP = "Kingma and Ba 2015, arXiv 1412.6980, section 5"
 _ADAGRAD = "Duchi et al. 2011, JMLR 12"
 # Fine-tuning with AdamW is done at 1e-5 to 5e-5 (all weights) or around 2e-4 (adapters); Lion's lr
 # lies 3 to 10 times below, so that its upper end is about here.
@@ -18,6 +29,8 @@ _LION_HIGH = {"full": 5e-5, "lora": 1e-4}
 _ADAMW_HIGH = {"full": 5e-4, "lora": 2e-3}
 # AdaGrad's step falls as one over the root of the steps: to a tenth after a hundred of them.
 _ADAGRAD_LONG = 100
+# A decay that alone takes a tenth off the weights of a fine-tuned model is hardly meant.
+_FIXED_DECAY_LEFT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
     optimizer = config.optimizer
     found: list[Advice] = []
     if isinstance(optimizer, LionConfig):
-        found += _lion(optimizer, high=_LION_HIGH[kind])
+        found += _lion(optimizer, high=_LION_HIGH[kind], steps=steps)
     if isinstance(optimizer, AdamConfig) and optimizer.weight_decay > 0:
         found.append(
             Advice(
@@ -51,7 +64,7 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
                 "Adam's decay is L2: it is added to the gradient and then divided by the root of "
                 "the second moment, so weights with large gradients hardly decay; adamw has "
                 "decoupled decay",
-                "Loshchilov and Hutter 2019, arXiv 1711.05101",
+                _DECAY,
             )
         )
     if isinstance(optimizer, AdamConfig | AdamWConfig) and optimizer.lr > _ADAMW_HIGH[kind]:
@@ -65,11 +78,67 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
         )
     if isinstance(optimizer, AdagradConfig):
         found += _adagrad(optimizer, warmup=config.schedule.warmup, steps=steps)
+    if config.schedule.warmup == 0:
+        found += _no_warmup(optimizer)
+    if isinstance(optimizer, SGDConfig) and config.train.max_grad_norm is None:
+        found.append(
+            Advice(
+                "train.max_grad_norm",
+                "gradients of attention models are heavy-tailed: without clipping a single batch "
+                "can undo many steps of SGD; set train.max_grad_norm",
+                "Zhang et al. 2020, arXiv 1912.03194",
+            )
+        )
     return found
 
 
-def _lion(optimizer: LionConfig, *, high: float) -> list[Advice]:
+def _no_warmup(optimizer: OptimizerConfig) -> list[Advice]:
     found = []
+    if isinstance(optimizer, AdamConfig | AdamWConfig):
+        found.append(
+            Advice(
+                "schedule.warmup",
+                f"without a warm-up {optimizer.name} takes its first steps at full lr on a second "
+                "moment of a few batches, and fine-tuning can fail; set schedule.warmup",
+                "Liu et al. 2020, arXiv 1908.03265; Mosbach et al. 2021, arXiv 2006.04884",
+            )
+        )
+    if isinstance(optimizer, RMSpropConfig):
+        # The running mean starts at 0, so after one step it is (1 - alpha) times the square.
+        factor = 1 / math.sqrt(1 - optimizer.alpha)
+        found.append(
+            Advice(
+                "schedule.warmup",
+                "rmsprop does not correct its mean for its start at 0, so the first step is "
+                f"{factor:.3g} times lr for every weight; set schedule.warmup",
+                _RMSPROP,
+            )
+        )
+    return found
+
+
+def _lion(optimizer: LionConfig, *, high: float, steps: int) -> list[Advice]:
+    found = []
+    decay = optimizer.weight_decay
+    if decay > 0 and not optimizer.weight_decouple:
+        found.append(
+            Advice(
+                "optimizer.weight_decouple",
+                "decay that is added to the gradient is lost in Lion's sign, unless it outweighs "
+                "the gradient; the paper's is decoupled",
+                f"{_CHEN}, algorithm 2",
+            )
+        )
+    elif optimizer.fixed_decay and (1 - decay) ** steps < _FIXED_DECAY_LEFT:
+        found.append(
+            Advice(
+                "optimizer.fixed_decay",
+                f"each step takes {100 * decay:.3g} % off the decayed weights, whatever lr and its "
+                f"schedule are: after {steps} steps {100 * (1 - decay) ** steps:.2g} % of a weight "
+                "is left; the paper multiplies weight_decay by lr",
+                f"{_CHEN}, algorithm 2",
+            )
+        )
     if optimizer.lr > high:
         found.append(
             Advice(

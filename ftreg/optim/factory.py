@@ -40,7 +40,8 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     records which one runs.
 
     Raises:
-        UsageError: the class refuses an argument, or does not hold what the configuration says.
+        UsageError: the class refuses an argument, does not hold what the configuration says, or
+            could not take a single step with it.
     """
     if isinstance(params_or_module, nn.Module):
         groups = parameter_groups(params_or_module, config)
@@ -53,6 +54,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     factory = OPTIMIZERS.load(config.path if isinstance(config, CustomConfig) else config.name)
     optimizer = _construct(factory, params, config)
     _check(optimizer, params, config)
+    _refuse_stuck(optimizer)
     return optimizer
 
 
@@ -110,6 +112,25 @@ def _check(optimizer: torch.optim.Optimizer, params: list[Any], config: Optimize
                     f"but the configuration says {value!r}; training with it would not be the "
                     "recipe that is recorded"
                 )
+
+
+def _refuse_stuck(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse settings that the constructors take and that fail at the first step."""
+    for group in optimizer.param_groups:
+        params: list[torch.Tensor] = group["params"]
+        if group.get("differentiable") and any(p.is_leaf and p.requires_grad for p in params):
+            raise UsageError(
+                "optimizer.differentiable: autograd cannot run through a step on a model's own "
+                "weights; it is for weights that were computed (meta-learning). Leave it out"
+            )
+        # The fused step ignores it. Where there is an accelerator, weights move there later.
+        stuck = group.get("capturable") and not group.get("fused")
+        on_cpu = all(p.device.type == "cpu" for p in params)
+        if stuck and on_cpu and not torch.accelerator.is_available():
+            raise UsageError(
+                "optimizer.capturable: it is for CUDA graphs, and there is no GPU here; leave it "
+                "out"
+            )
 
 
 def _same(held: Any, wanted: Any) -> bool:

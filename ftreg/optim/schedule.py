@@ -57,6 +57,22 @@ def build_schedule(
     return schedule
 
 
+def continue_schedule(schedule: torch.optim.lr_scheduler.LambdaLR, *, done: int) -> None:
+    """Put a fresh schedule where it stands after `done` optimizer steps.
+
+    The rate follows from the configuration and the step alone, so a changed lr or schedule takes
+    effect.
+    """
+    schedule.last_epoch = done
+    schedule._step_count = done + 1
+    rates = [
+        lr * factor(done) for lr, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
 def _one_later(factor: Callable[[int], float], step: int) -> float:
     return factor(step + 1)
 

@@ -1,11 +1,13 @@
 """Which examples go into which step, and how a step's examples are laid out for the model."""
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from ftreg.store import canonical_json
 from ftreg.training.examples import TokenisedExamples
 
 
@@ -48,6 +50,14 @@ def batch_order(rows: int, *, batch_size: int, steps: int, seed: int) -> Iterato
             yield order[start : start + batch_size]
             done += 1
         epoch += 1
+
+
+def order_digest(order: Iterable[Sequence[int]]) -> str:
+    """Return the hex SHA-256 of the row numbers of all steps, one JSON list a line."""
+    state = hashlib.sha256()
+    for rows in order:
+        state.update(canonical_json(list(rows)).encode() + b"\n")
+    return state.hexdigest()
 
 
 def micro_batches(

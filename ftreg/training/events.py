@@ -1,5 +1,6 @@
 """What a training run tells while it goes on; the command line draws it."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -9,8 +10,9 @@ class StepRecord:
     """One optimizer step, a line of `history.jsonl`.
 
     `loss` is the mean negative log-likelihood per loss token in nats; `grad_norm` the global L2
-    norm before clipping; `step_size` the mean absolute change of the weights; `tokens` counts
-    every token so far, padding does not exist; `tokens_per_second` is of this step.
+    norm before clipping; `step_size` the mean absolute change of the weights; `examples`,
+    `tokens` and `loss_tokens` count from the beginning of the run, padding does not exist;
+    `tokens_per_second` is of this step.
     """
 
     step: int
@@ -18,12 +20,23 @@ class StepRecord:
     lr: float
     grad_norm: float
     step_size: float
+    examples: int
     tokens: int
+    loss_tokens: int
     tokens_per_second: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as a JSON-ready mapping."""
-        return asdict(self)
+        """Return the record JSON-ready.
+
+        A number that JSON does not have is its name: `"nan"`, `"inf"`, `"-inf"`. A step that
+        diverged is in the history like any other.
+        """
+        return {key: as_number(value) for key, value in asdict(self).items()}
+
+
+def as_number(value: float) -> float | str:
+    """Return a finite number as it is, and another one by its name."""
+    return value if math.isfinite(value) else str(value)
 
 
 class TrainEvents(Protocol):
@@ -38,8 +51,8 @@ class TrainEvents(Protocol):
     def preparing(self, done: int, total: int) -> None:
         """So many of the examples are tokenised."""
 
-    def start(self, total_steps: int) -> None:
-        """The steps begin."""
+    def start(self, total_steps: int, done: int) -> None:
+        """The steps begin, after so many that an earlier session has done."""
 
     def step(self, record: StepRecord) -> None:
         """An optimizer step is done."""
@@ -57,7 +70,7 @@ class Silent:
     def preparing(self, done: int, total: int) -> None:
         """Do nothing."""
 
-    def start(self, total_steps: int) -> None:
+    def start(self, total_steps: int, done: int) -> None:
         """Do nothing."""
 
     def step(self, record: StepRecord) -> None:

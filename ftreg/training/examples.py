@@ -1,50 +1,103 @@
 """Turn examples into token ids with the loss on the answer only."""
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from ftreg.data.card import Prompt
 from ftreg.errors import UsageError
 from ftreg.records import Example
 
+SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("prompt_length", pa.int32())])
+# Rows of every record batch but the last: a row is found by division.
+BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """One record batch's buffers: where each row ends, all ids end to end, the prompts' lengths."""
+
+    offsets: memoryview
+    ids: memoryview
+    prompts: memoryview
+
 
 class TokenisedExamples:
-    """Token ids of many examples in one flat array: 4 bytes a token, no Python object each.
+    """Token ids of many examples in Arrow record batches, in memory or mapped from a file.
 
-    Example i is `ids(i)`; its first `prompt_length(i)` tokens carry no loss.
+    Example i is `ids(i)`; its first `prompt_length(i)` tokens carry no loss. Nothing is copied:
+    what is read are the buffers themselves, 4 bytes a token, and a mapped file's pages come and
+    go as they are used.
+
+    Args:
+        batches: of `SCHEMA`, each but the last with `BATCH_ROWS` rows.
     """
 
-    def __init__(self) -> None:
-        self._ids = array("i")
-        self._starts = array("q", [0])
-        self._prompts = array("i")
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self._rows = 0
+        self._views: list[_Views] = []
+        for batch in batches:
+            if self._rows != len(self._views) * BATCH_ROWS:
+                raise ValueError("a record batch before the last has not BATCH_ROWS rows")
+            self._rows += batch.num_rows
+            self._views.append(_views(batch))
 
     def __len__(self) -> int:
-        return len(self._prompts)
+        return self._rows
 
-    def append(self, prompt: list[int], answer: list[int]) -> None:
-        """Add one example."""
-        self._ids.extend(prompt)
-        self._ids.extend(answer)
-        self._starts.append(len(self._ids))
-        self._prompts.append(len(prompt))
-
-    def ids(self, index: int) -> "array[int]":
-        """Token ids of one example, prompt then answer."""
-        return self._ids[self._starts[index] : self._starts[index + 1]]
+    def ids(self, index: int) -> Sequence[int]:
+        """Token ids of one example, prompt then answer; a view, not a copy."""
+        batch, row = divmod(index, BATCH_ROWS)
+        views = self._views[batch]
+        return views.ids[views.offsets[row] : views.offsets[row + 1]]
 
     def length(self, index: int) -> int:
         """Number of tokens of one example."""
-        return self._starts[index + 1] - self._starts[index]
+        batch, row = divmod(index, BATCH_ROWS)
+        offsets = self._views[batch].offsets
+        return offsets[row + 1] - offsets[row]
 
     def prompt_length(self, index: int) -> int:
         """Number of leading tokens without loss."""
-        return self._prompts[index]
+        batch, row = divmod(index, BATCH_ROWS)
+        return self._views[batch].prompts[row]
 
     def answer_length(self, index: int) -> int:
         """Number of tokens with loss, the end token included."""
-        return self.length(index) - self._prompts[index]
+        return self.length(index) - self.prompt_length(index)
+
+
+def _views(batch: pa.RecordBatch) -> _Views:
+    ids, prompts = batch.columns
+    _, offsets, _, values = ids.buffers()
+    # memoryviews rather than numpy arrays: their elements are plain ints, and an index costs less.
+    return _Views(
+        offsets=memoryview(offsets).cast("i"),
+        ids=memoryview(values).cast("i"),
+        prompts=memoryview(prompts.buffers()[1]).cast("i"),
+    )
+
+
+def record_batches(pairs: Iterable[tuple[list[int], list[int]]]) -> Iterator[pa.RecordBatch]:
+    """Yield (prompt ids, answer ids) as record batches, holding one batch at a time."""
+    ids: list[list[int]] = []
+    prompts: list[int] = []
+
+    def batch() -> pa.RecordBatch:
+        made = pa.record_batch([ids, prompts], schema=SCHEMA)
+        ids.clear()
+        prompts.clear()
+        return made
+
+    for prompt, answer in pairs:
+        ids.append([*prompt, *answer])
+        prompts.append(len(prompt))
+        if len(ids) == BATCH_ROWS:
+            yield batch()
+    if ids:
+        yield batch()
 
 
 def tokenise(
@@ -55,10 +108,7 @@ def tokenise(
     max_length: int,
     advance: Callable[[], None] = lambda: None,
 ) -> TokenisedExamples:
-    """Write each example as a chat and tokenise it; the answer is its first reference.
-
-    The answer ends with the end-of-sequence token; what a chat template puts behind it (a line
-    break, often) is dropped, since the model never has to write it.
+    """Tokenise in memory; `ftreg.training.tokens` keeps the same on disk.
 
     Args:
         examples: rows to train on.
@@ -68,11 +118,35 @@ def tokenise(
         advance: called after each example.
 
     Raises:
-        UsageError: a row has no reference or lacks the context that the prompt needs; one is
-            longer than `max_length`; or the template does not put the answer behind the prompt.
+        UsageError: as `token_pairs`.
     """
-    result = TokenisedExamples()
-    for prompt_ids, answer_ids, example in _pairs(examples, tokenizer=tokenizer, prompt=prompt):
+    pairs = token_pairs(
+        examples, tokenizer=tokenizer, prompt=prompt, max_length=max_length, advance=advance
+    )
+    return TokenisedExamples(record_batches(pairs))
+
+
+def token_pairs(
+    examples: Iterable[Example],
+    *,
+    tokenizer: Any,
+    prompt: Prompt,
+    max_length: int,
+    advance: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Write each example as a chat and yield its prompt's and its answer's token ids.
+
+    The answer is the first reference. It ends with the end-of-sequence token; what a chat template
+    puts behind it (a line break, often) is dropped, since the model never has to write it.
+
+    Raises:
+        UsageError: there is no example; a row has no reference or lacks the context that the
+            prompt needs; one is longer than `max_length`, or has no token to learn; or the
+            template does not put the answer behind the prompt.
+    """
+    count = 0
+    for example in examples:
+        prompt_ids, answer_ids = _pair(example, tokenizer=tokenizer, prompt=prompt)
         total = len(prompt_ids) + len(answer_ids)
         if total > max_length:
             raise UsageError(
@@ -80,39 +154,42 @@ def tokenise(
                 "model takes; shorten it in a new dataset version, or raise train.max_length if "
                 "the model allows more"
             )
-        result.append(prompt_ids, answer_ids)
+        yield prompt_ids, answer_ids
+        count += 1
         advance()
-    return result
+    if count == 0:
+        raise UsageError("there is no example to train on: the split has no rows")
 
 
-def _pairs(
-    examples: Iterable[Example], *, tokenizer: Any, prompt: Prompt
-) -> Iterator[tuple[list[int], list[int], Example]]:
-    for example in examples:
-        if not example.references:
-            raise UsageError(
-                f"example {example.id!r} has no reference, so nothing to learn from it"
-            )
-        try:
-            messages = prompt.messages(example)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        prompt_ids = chat_ids(tokenizer, messages, answer_next=True)
-        answer = {"role": "assistant", "content": example.references[0]}
-        full = chat_ids(tokenizer, [*messages, answer], answer_next=False)
-        if full[: len(prompt_ids)] != prompt_ids:
-            raise UsageError(
-                f"example {example.id!r}: the chat template does not put the answer right behind "
-                "the prompt, so the loss cannot be kept to the answer; use a template whose "
-                "generation prompt begins the assistant's turn"
-            )
-        answer_ids = full[len(prompt_ids) :]
-        end = tokenizer.eos_token_id
-        if end in answer_ids:
-            answer_ids = answer_ids[: len(answer_ids) - answer_ids[::-1].index(end)]
-        else:
-            answer_ids = [*answer_ids, end]
-        yield prompt_ids, answer_ids, example
+def _pair(example: Example, *, tokenizer: Any, prompt: Prompt) -> tuple[list[int], list[int]]:
+    if not example.references:
+        raise UsageError(f"example {example.id!r} has no reference, so nothing to learn from it")
+    try:
+        messages = prompt.messages(example)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    prompt_ids = chat_ids(tokenizer, messages, answer_next=True)
+    answer = {"role": "assistant", "content": example.references[0]}
+    full = chat_ids(tokenizer, [*messages, answer], answer_next=False)
+    if full[: len(prompt_ids)] != prompt_ids:
+        raise UsageError(
+            f"example {example.id!r}: the chat template does not put the answer right behind "
+            "the prompt, so the loss cannot be kept to the answer; use a template whose "
+            "generation prompt begins the assistant's turn"
+        )
+    answer_ids = full[len(prompt_ids) :]
+    end = tokenizer.eos_token_id
+    if end in answer_ids:
+        answer_ids = answer_ids[: len(answer_ids) - answer_ids[::-1].index(end)]
+    else:
+        answer_ids = [*answer_ids, end]
+    if all(token == end for token in answer_ids):
+        raise UsageError(
+            f"example {example.id!r}: its reference {example.references[0]!r} becomes no token "
+            "but the end of the answer, so there is nothing to learn from it; give it a text in a "
+            "new dataset version, or use a chat template that writes the assistant's content"
+        )
+    return prompt_ids, answer_ids
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, answer_next: bool) -> list[int]:

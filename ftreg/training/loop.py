@@ -1,10 +1,11 @@
 """The training loop: one optimizer step after another, and nothing else."""
 
+import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,17 +16,30 @@ from torch.nn import functional
 from ftreg.errors import DivergedError
 from ftreg.optim.step_size import StepSizeProbe
 from ftreg.training.batches import MicroBatch, micro_batches
-from ftreg.training.events import StepRecord
+from ftreg.training.events import StepRecord, as_number
 from ftreg.training.examples import TokenisedExamples
+
+# So many of the tensors with a broken gradient are named; there can be hundreds.
+_NAMED = 20
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the steps so far have seen."""
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
     """A prepared run; `steps()` carries it out.
 
-    `model` and `optimizer` are what `accelerator.prepare` gave. `order` holds the row numbers of
-    each step, over all processes; `own_attention` says whether the model has been switched to
-    `packed_attention`.
+    `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
+    each step that is left, over all processes; `own_attention` says whether the model has been
+    switched to `packed_attention`; `done` is what an earlier session has done.
     """
 
     accelerator: Accelerator
@@ -33,15 +47,19 @@ class Loop:
     optimizer: Any
     schedule: torch.optim.lr_scheduler.LambdaLR
     examples: TokenisedExamples
-    order: Sequence[Sequence[int]]
+    order: Iterable[Sequence[int]]
     micro_batch_tokens: int
     packing: bool
     own_attention: bool
     max_grad_norm: float | None
     seed: int
+    done: Progress = field(default_factory=Progress)
 
     def steps(self) -> Iterator[StepRecord]:
-        """Take every step of the run, yielding its record.
+        """Take every step that is left, yielding its record.
+
+        Each step seeds its own randomness (dropout), so that it does not depend on whether the
+        run has been interrupted before it.
 
         Raises:
             DivergedError: a loss or gradient is not finite; it is raised before the optimizer's
@@ -51,33 +69,44 @@ class Loop:
         self.model.train()
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         probe = StepSizeProbe(trainable, seed=self.seed)
-        tokens = 0
-        for number, rows in enumerate(self.order, start=1):
+        done = self.done
+        for number, rows in enumerate(self.order, start=done.steps + 1):
             began = time.perf_counter()
+            torch.manual_seed(_seed_of(self.seed, number, self.accelerator.process_index))
             loss = self._accumulate(rows)
-            norm = self._clip(trainable)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise self._diverged(number, rows, loss=loss, norm=norm)
+            norm = self._gradient_norm(trainable)
             lr = float(self.optimizer.param_groups[0]["lr"])
+            # Before clipping: scaled by a norm that is not finite, every gradient would break.
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self._diverged(number, rows, loss=loss, norm=norm.item(), lr=lr)
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grads_with_norm_(trainable, self.max_grad_norm, norm)
             probe.before()
             self.optimizer.step()
             moved = probe.after()
             if not math.isfinite(moved):
                 raise DivergedError(
                     f"training diverged at step {number}: the step with lr {lr:g} left weights "
-                    "that are not finite. Try a lower optimizer.lr."
+                    "that are not finite",
+                    taken=True,
+                    details=self._details(number, rows, loss=loss, norm=norm.item(), lr=lr),
                 )
             self.schedule.step()
             self.optimizer.zero_grad()
             step_tokens = sum(self.examples.length(row) for row in rows)
-            tokens += step_tokens
+            done.steps = number
+            done.examples += len(rows)
+            done.tokens += step_tokens
+            done.loss_tokens += sum(self.examples.answer_length(row) for row in rows)
             yield StepRecord(
                 step=number,
                 loss=loss,
                 lr=lr,
-                grad_norm=norm,
+                grad_norm=norm.item(),
                 step_size=moved,
-                tokens=tokens,
+                examples=done.examples,
+                tokens=done.tokens,
+                loss_tokens=done.loss_tokens,
                 tokens_per_second=step_tokens / (time.perf_counter() - began),
             )
 
@@ -116,25 +145,67 @@ class Loop:
                 self.accelerator.backward(summed * workers)
         return float(self.accelerator.reduce(total, reduction="sum"))
 
-    def _clip(self, trainable: list[nn.Parameter]) -> float:
-        limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
-        return float(self.accelerator.clip_grad_norm_(trainable, limit))
+    @staticmethod
+    def _gradient_norm(trainable: list[nn.Parameter]) -> torch.Tensor:
+        gradients = [p.grad for p in trainable if p.grad is not None]
+        return nn.utils.get_total_norm(gradients)
 
     def _diverged(
-        self, number: int, rows: Sequence[int], *, loss: float, norm: float
+        self, number: int, rows: Sequence[int], *, loss: float, norm: float, lr: float
     ) -> DivergedError:
         bad = [
             name
-            for name, parameter in self.model.named_parameters()
+            for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters()
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
         ]
         return DivergedError(
             f"training diverged at step {number}: loss {loss:g}, gradient norm {norm:g}, "
             f"{len(bad)} tensors with a gradient that is not finite"
             + (f" (the first: {bad[0]})" if bad else "")
-            + "; the step was not taken. Try a lower optimizer.lr, a longer schedule.warmup, or "
-            "train.precision=fp32."
+            + "; the step was not taken",
+            taken=False,
+            details=self._details(number, rows, loss=loss, norm=norm, lr=lr)
+            | {
+                "parameters": bad[:_NAMED],
+                "parameters_count": len(bad),
+                "example_losses": self._losses(rows),
+            },
         )
+
+    def _details(
+        self, number: int, rows: Sequence[int], *, loss: float, norm: float, lr: float
+    ) -> dict[str, Any]:
+        return {
+            "step": number,
+            "rows": list(rows),
+            "loss": as_number(loss),
+            "grad_norm": as_number(norm),
+            "lr": lr,
+        }
+
+    def _losses(self, rows: Sequence[int]) -> list[float | str]:
+        """Loss per token of each example of a step on its own: which of them is the bad one."""
+        found: list[float | str] = []
+        for row in rows:
+            batches = micro_batches([row], self.examples, max_tokens=1, packing=False)
+            with torch.no_grad():
+                (loss,) = (
+                    completion_loss(
+                        self.model,
+                        batch,
+                        device=self.accelerator.device,
+                        own_attention=self.own_attention,
+                    ).item()
+                    for batch in batches
+                )
+            found.append(as_number(loss / max(1, self.examples.answer_length(row))))
+        return found
+
+
+def _seed_of(seed: int, step: int, process: int) -> int:
+    """A seed of its own for each step of each process; neighbours are not related."""
+    state = hashlib.sha256(f"{seed}/{step}/{process}".encode()).digest()
+    return int.from_bytes(state[:8], "big") >> 1
 
 
 def completion_loss(

@@ -5,13 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
 from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
-from ftreg.errors import DivergedError
 from ftreg.store import digest, file_digest, staged_folder, write_json, write_jsonl, write_text
 from ftreg.training.events import StepRecord
 
@@ -34,10 +32,10 @@ def write_checkpoint(
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
             _forget_places(model)
-            model.save_pretrained(folder)
+            _save_pretrained(model, folder)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
-            tokenizer.save_pretrained(folder)
+            _save_pretrained(tokenizer, folder)
             write_text(folder / "config.yaml", yaml_marks.dump(resolved(config)))
             write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
             digests = {
@@ -60,23 +58,20 @@ def write_checkpoint(
     return read_checkpoint(output)
 
 
-def write_failure(
-    output: Path, error: DivergedError, *, history: list[StepRecord], config: RunConfig
-) -> Path:
-    """Keep what is known of a run that diverged, in `<output>.failed/` (`.failed-2`, ...)."""
-    folder = output.with_name(f"{output.name}.failed")
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = output.with_name(f"{output.name}.failed-{number}")
-    with staged_folder(folder) as staging:
-        write_text(staging / "config.yaml", yaml_marks.dump(resolved(config)))
-        write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
-        write_json(
-            staging / "failure.json",
-            {"schema_version": 1, "message": str(error), "steps_taken": len(history)},
-        )
-    return folder
+def _save_pretrained(item: Any, folder: Path) -> None:
+    """Save a model or tokenizer; the Rust libraries below have errors of their own for a full disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        item.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:
+        if "os error" not in str(error):
+            raise
+        raise OSError(str(error)) from error
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -106,9 +101,12 @@ def portable_path(path: str) -> str:
 
 
 def _forget_places(model: Any) -> None:
-    """Let adapters name their base without an absolute path, which says whose machine this was."""
+    """Leave out of the adapters' file what is of this machine or process: paths, a set's order."""
     for adapters in getattr(model, "peft_config", {}).values():
         adapters.base_model_name_or_path = portable_path(str(adapters.base_model_name_or_path))
+        if isinstance(adapters.target_modules, set):
+            # Written in the set's order, the file would be another one in each process.
+            adapters.target_modules = sorted(adapters.target_modules)
 
 
 def _weights(files: dict[str, str]) -> dict[str, Any]:
@@ -118,17 +116,6 @@ def _weights(files: dict[str, str]) -> dict[str, Any]:
 
 def _is_weights(name: str) -> bool:
     return name.endswith(".safetensors")
-
-
-def refuse_broken_weights(model: torch.nn.Module) -> None:
-    """Look at every weight before it is written.
-
-    Raises:
-        DivergedError: one is not finite.
-    """
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise DivergedError(f"the weights of {name} are not finite; no checkpoint is written")
 
 
 def _now() -> str:

@@ -1,0 +1,243 @@
+"""Propose the settings of one optimizer from another's, by published ratios only.
+
+A proposal is a place to start a search from, not its result: a ratio is what its authors found on
+their own runs. Where nobody has published one, there is none here either.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ftreg.config.optimizer import OPTIMIZERS, OptimizerConfig, schema_of
+from ftreg.errors import UsageError, did_you_mean
+
+CHEN = "Chen et al. 2023, arXiv 2302.06675, section 5"
+LOSHCHILOV = "Loshchilov and Hutter 2019, arXiv 1711.05101"
+TORCH = "torch's default"
+
+# Chen et al. give 3 to 10. Proposed is 5: a round number by the range's geometric middle (5.5), so
+# that neither end is more than a factor of two away, and what configs/lion.yaml uses.
+_LEAST, _PROPOSED, _MOST = 3.0, 5.0, 10.0
+# The pairs of betas that Chen et al. used side by side: everywhere but on language, and there.
+_BETAS = (((0.9, 0.999), (0.9, 0.99)), ((0.9, 0.99), (0.95, 0.98)))
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One proposed setting: its value before, the proposal, both ends, and who says so.
+
+    `before` is null where the source has no such setting; `ends` where there is no range.
+    """
+
+    key: str
+    before: Any
+    proposed: Any
+    ends: Range | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A proposal for another optimizer.
+
+    `carried` are settings that both know and that keep their value; `dropped` are those of the
+    source, away from their default, that the target does not have; `notes` are sentences.
+    """
+
+    source: str
+    target: str
+    settings: tuple[Setting, ...]
+    carried: dict[str, Any]
+    dropped: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The `optimizer:` section that is proposed, as YAML data."""
+        proposed = {setting.key: setting.proposed for setting in self.settings}
+        return {"name": self.target, **proposed, **self.carried}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the conversion as JSON data."""
+        return {
+            "from": self.source,
+            "to": self.target,
+            "current": {setting.key: setting.before for setting in self.settings},
+            "proposed": self.section,
+            "ranges": {s.key: list(s.ends) for s in self.settings if s.ends is not None},
+            "sources": {setting.key: setting.source for setting in self.settings},
+            "dropped": self.dropped,
+            "notes": list(self.notes),
+        }
+
+
+def convert(config: OptimizerConfig, *, to: str) -> Conversion:
+    """Propose another optimizer's settings.
+
+    Raises:
+        UsageError: there is no such optimizer, no ratio is published for this pair, or a setting
+            of the source is one that the ratio does not hold for.
+    """
+    if to not in OPTIMIZERS:
+        hint = did_you_mean(to, OPTIMIZERS)
+        known = ", ".join(OPTIMIZERS)
+        raise UsageError(f"--to: {to!r} is not an optimizer{hint} (known: {known})")
+    if to == config.name:
+        raise UsageError(f"--to: the configuration has {to} already; there is nothing to convert")
+    rule = _RULES.get((config.name, to))
+    if rule is None:
+        raise UsageError(
+            f"no ratio from {config.name} to {to} is published, so none is proposed: search its "
+            f"optimizer.lr over decades, on the held-out split. Known are "
+            f"{', '.join(f'{source} to {target}' for source, target in _RULES)}"
+        )
+    target = schema_of(to)
+    proposal = rule(config)
+    handled = {"name", *(setting.key for setting in proposal.settings)}
+    changed = {
+        key: getattr(config, key)
+        for key, info in type(config).model_fields.items()
+        if key not in handled and getattr(config, key) != info.default
+    }
+    dropped = {key: value for key, value in changed.items() if key not in target.model_fields}
+    if dropped.get("maximize"):
+        raise UsageError(
+            f"optimizer.maximize: {to} has no such setting, and without it the run would descend "
+            "where it now ascends"
+        )
+    conversion = Conversion(
+        source=config.name,
+        target=to,
+        settings=proposal.settings,
+        carried={key: value for key, value in changed.items() if key not in dropped},
+        dropped=dropped,
+        notes=proposal.notes,
+    )
+    target.model_validate(conversion.section)
+    return conversion
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    settings: tuple[Setting, ...]
+    notes: tuple[str, ...]
+
+
+def _adamw_to_lion(config: OptimizerConfig) -> _Proposal:
+    """Divide lr by 3 to 10 and multiply the decay by as much: their product is the decay's force.
+
+    Lion moves every weight by lr at each step, AdamW by less.
+    """
+    notes = [
+        "lr and weight_decay move together: keep lr * weight_decay when you search lr",
+        "Chen et al. find that what Lion gains over AdamW grows with the batch size",
+    ]
+    return _Proposal(
+        (
+            _scaled(config, "lr", 1 / _PROPOSED, 1 / _MOST, 1 / _LEAST),
+            _scaled(config, "weight_decay", _PROPOSED, _LEAST, _MOST),
+            _paired_betas(config, dict(_BETAS), target="lion", notes=notes),
+        ),
+        tuple(notes),
+    )
+
+
+def _lion_to_adamw(config: OptimizerConfig) -> _Proposal:
+    """The same ratios the other way round."""
+    # Other forms of Lion's decay are not what the ratio was measured with.
+    off = {"weight_decouple": False, "fixed_decay": True}
+    for key, value in off.items():
+        if config.weight_decay > 0 and getattr(config, key) is value:
+            raise UsageError(
+                f"optimizer.{key}: the published ratio is for Lion's decay as in the paper, "
+                f"decoupled and scaled by lr; with {key}: {str(value).lower()} there is none. "
+                f"Leave {key} out, or set weight_decay: 0"
+            )
+    notes = ["lr and weight_decay move together: keep lr * weight_decay when you search lr"]
+    back = {lion: adamw for adamw, lion in _BETAS}
+    return _Proposal(
+        (
+            _scaled(config, "lr", _PROPOSED, _LEAST, _MOST),
+            _scaled(config, "weight_decay", 1 / _PROPOSED, 1 / _MOST, 1 / _LEAST),
+            _paired_betas(config, back, target="adamw", notes=notes),
+        ),
+        tuple(notes),
+    )
+
+
+def _between_adams(config: OptimizerConfig) -> _Proposal:
+    """Keep lr and betas, and start the decay afresh: only the decay tells the two apart.
+
+    Without decay the two take the same steps, so that none stays none.
+    """
+    to_adamw = config.name == "adam"
+    decay = config.weight_decay
+    default = float(schema_of("adamw").model_fields["weight_decay"].default)
+    proposed, source = 0.0, LOSHCHILOV
+    if decay == 0:
+        note = "without decay adam and adamw are the same rule, so weight_decay stays 0" + (
+            f"; torch's default for adamw is {default:g}" if to_adamw else ""
+        )
+    else:
+        if to_adamw:
+            proposed, source = default, TORCH
+        note = (
+            f"weight_decay {decay:g} does not carry over: adam's is L2, which is divided by the "
+            "root of the second moment, adamw's is not, so no factor turns one into the other; "
+            + ("proposed is torch's default" if to_adamw else "proposed is none")
+        )
+    return _Proposal(
+        (
+            Setting("lr", config.lr, config.lr, None, LOSHCHILOV),
+            Setting("weight_decay", decay, proposed, None, source),
+            Setting("betas", list(_betas(config)), list(_betas(config)), None, LOSHCHILOV),
+        ),
+        (note,),
+    )
+
+
+def _scaled(
+    config: OptimizerConfig, key: str, proposed: float, least: float, most: float
+) -> Setting:
+    value = float(getattr(config, key))
+    return Setting(
+        key, value, _round(value * proposed), (_round(value * least), _round(value * most)), CHEN
+    )
+
+
+def _round(value: float) -> float:
+    """Cut what only the division left: 1e-4 / 5 is 2e-05, not 2.0000000000000002e-05."""
+    return float(f"{value:.6g}")
+
+
+def _betas(config: OptimizerConfig) -> tuple[float, float]:
+    # The schema of every optimizer has fields of its own; those that come here have betas.
+    first, second = config.arguments["betas"]
+    return float(first), float(second)
+
+
+def _paired_betas(
+    config: OptimizerConfig,
+    pairs: dict[tuple[float, float], tuple[float, float]],
+    *,
+    target: str,
+    notes: list[str],
+) -> Setting:
+    held = _betas(config)
+    if held in pairs:
+        return Setting("betas", list(held), list(pairs[held]), None, CHEN)
+    default = schema_of(target).model_fields["betas"].default
+    notes.append(
+        f"betas {list(held)} have no published counterpart; proposed is {target}'s default"
+    )
+    return Setting("betas", list(held), list(default), None, CHEN if target == "lion" else TORCH)
+
+
+_RULES: dict[tuple[str, str], Callable[[OptimizerConfig], _Proposal]] = {
+    ("adamw", "lion"): _adamw_to_lion,
+    ("lion", "adamw"): _lion_to_adamw,
+    ("adam", "adamw"): _between_adams,
+    ("adamw", "adam"): _between_adams,
+}

@@ -1,0 +1,61 @@
+"""How a proposed change of optimizer is shown in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ftreg.config import yaml_marks
+from ftreg.report.terminal import rows_view
+
+
+def conversion_view(record: Mapping[str, Any]) -> RenderableType:
+    """Old value, proposal, range and source by setting; the notes; the section to paste.
+
+    Args:
+        record: what `ftreg.optim.convert.Conversion.to_dict` returns.
+    """
+    sources = list(dict.fromkeys(record["sources"].values()))
+    rows = [
+        {
+            "setting": key,
+            record["from"]: _shown(record["current"][key]),
+            record["to"]: _shown(record["proposed"][key]),
+            "range": " to ".join(map(_shown, record["ranges"].get(key, []))),
+            "source": f"[{sources.index(source) + 1}]",
+        }
+        for key, source in record["sources"].items()
+    ]
+    title = f"From {record['from']} to {record['to']}: where to start a search"
+    dropped = [
+        f"dropped: {key} {_shown(value)}, which {record['to']} does not have"
+        for key, value in record["dropped"].items()
+    ]
+    return Group(
+        rows_view(title, rows),
+        "",
+        _listed([(f"[{number}]", source) for number, source in enumerate(sources, start=1)]),
+        _listed([("-", note) for note in [*record["notes"], *dropped]]),
+        "",
+        Text(yaml_marks.dump({"optimizer": record["proposed"]}).rstrip()),
+    )
+
+
+def _listed(items: Sequence[tuple[str, str]]) -> Table:
+    """Texts behind their marks; further lines of a text stand below its first."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for mark, text in items:
+        grid.add_row(Text(mark), Text(text))
+    return grid
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,180 @@
+"""Train a checkpoint again from its manifest, and say whether the same weights come out.
+
+Part of the thin layer that puts the rooms together: model work is imported where it is used.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftreg.checkpoint import Checkpoint, Manifest, read_checkpoint, recipe_differences
+from ftreg.config.sections import RunConfig
+from ftreg.data import load_dataset
+from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
+from ftreg.reproduction import Reproduction, compare, environment, recorded_environment
+from ftreg.store import check_writable
+
+if TYPE_CHECKING:
+    from ftreg.training.events import TrainEvents
+
+
+def reproduce(
+    checkpoint_folder: Path, *, output: Path | None = None, events: "TrainEvents | None" = None
+) -> Reproduction:
+    """Train again as the manifest says, and compare.
+
+    Args:
+        checkpoint_folder: a checkpoint with its manifest.
+        output: the checkpoint folder to write; None trains in a temporary one and removes it.
+        events: is told of the progress.
+
+    Raises:
+        UsageError: the checkpoint's files, its base model or its dataset are not those of the
+            manifest, or its settings were changed on the way; nothing was trained.
+        DivergedError: training diverged, in the recorded environment.
+        UndecidedError: it diverged in another one.
+    """
+    from ftreg.training.events import Silent
+
+    events = events or Silent()
+    if output is not None:
+        check_writable(output)
+    checkpoint = read_checkpoint(checkpoint_folder)
+    manifest = checkpoint.manifest
+    events.phase("checking the checkpoint, its dataset and its base model")
+    checkpoint.verify()
+    _check_one_recipe(checkpoint)
+    _check_dataset(checkpoint)
+    config = _recorded_config(manifest)
+    _check_base(checkpoint, config)
+    differences = recipe_differences(recorded_environment(manifest), _environment_here(config))
+    if differences:
+        named = "; ".join(f"{key} {recorded} -> {here}" for key, recorded, here in differences)
+        events.notice(
+            f"not the recorded environment ({named}): equal weights prove the recipe here too, "
+            "other weights decide nothing"
+        )
+    with _folder(output) as folder:
+        again = _train(
+            config, folder, differences=differences, kept=output is not None, events=events
+        )
+        events.phase("comparing")
+        return compare(checkpoint, again)
+
+
+@contextmanager
+def _folder(output: Path | None) -> Iterator[Path]:
+    """The folder to write, or one that vanishes."""
+    if output is not None:
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="ftreg-reproduce-") as folder:
+        yield Path(folder) / "checkpoint"
+
+
+def _train(
+    config: RunConfig,
+    folder: Path,
+    *,
+    differences: list[tuple[str, Any, Any]],
+    kept: bool,
+    events: "TrainEvents",
+) -> Checkpoint:
+    """Train; an end before the last step must not send anybody to a folder that is gone."""
+    from ftreg.training.run import train
+
+    try:
+        return train(config, output=folder, strict=False, events=events)
+    except InterruptedRunError as error:
+        if kept:
+            raise
+        raise InterruptedRunError("interrupted; nothing is kept, nothing decided") from error
+    except DivergedError as error:
+        text = str(error) if kept else str(error).partition("\n")[0]
+        if not differences:
+            error.args = (f"not reproduced: {text}",)
+            raise
+        named = ", ".join(key for key, _, _ in differences)
+        raise UndecidedError(f"undecided: {text}\nThe environment is another: {named}") from error
+
+
+def _check_dataset(checkpoint: Checkpoint) -> None:
+    """Hold the dataset version that is here against the recorded one."""
+    manifest = checkpoint.manifest
+    recorded, settings = manifest.dataset, manifest.config.dataset
+    dataset = load_dataset(settings.version, root=Path(settings.root))
+    split = dataset.card.splits.get(recorded.split)
+    if split is None or split.sha256 != recorded.split_sha256:
+        what = f"the rows of its split {recorded.split!r} are others"
+    elif dataset.card.digest != recorded.digest:
+        what = "its prompt, clusters or another split are not the same"
+    else:
+        dataset.verify(recorded.split)
+        return
+    raise UsageError(
+        f"{dataset.folder}: {dataset.ref} has changed since {checkpoint.folder} was trained on "
+        f"it: {what} (digest {recorded.digest[:12]}... then, {dataset.card.digest[:12]}... now). "
+        "A dataset version never changes: bring it back from version control."
+    )
+
+
+def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
+    """Hold the base model that is here against the recorded one."""
+    from ftreg.models.load import find_base
+
+    recorded = checkpoint.manifest.base
+    base = find_base(config.base)
+    if base.digest != recorded.digest:
+        raise UsageError(
+            f"{base.folder}: the base model {recorded.model} has changed since "
+            f"{checkpoint.folder} was trained from it: weights {recorded.digest[:12]}... then, "
+            f"{base.digest[:12]}... now. Bring back the model with the recorded weights; nothing "
+            "else can make this checkpoint again."
+        )
+
+
+def _check_one_recipe(checkpoint: Checkpoint) -> None:
+    """Refuse what no single configuration made."""
+    for resumption in checkpoint.manifest.training.resumed:
+        if resumption.changed:
+            keys = ", ".join(change["key"] for change in resumption.changed)
+            raise UsageError(
+                f"{checkpoint.folder}: {keys} was changed after step {resumption.after_step}, as "
+                "the run was resumed, so no one configuration makes these weights. Train without "
+                "the change, or repeat it by hand with `ftreg train --resume`."
+            )
+
+
+def _recorded_config(manifest: Manifest) -> RunConfig:
+    """The manifest's configuration with what was resolved when it ran; nobody is told of the run.
+
+    Precision and threads are those that it ran with, unless this machine has fewer cores than
+    that took; a hub's branch is the commit that it was.
+    """
+    config, training = manifest.config, manifest.training
+    base = config.base
+    if manifest.base.source == "hub":
+        base = base.model_copy(update={"revision": manifest.base.revision})
+    cores = os.cpu_count() or 1
+    fewer = cores < min(training.threads, manifest.environment["hardware"]["cores"] or cores)
+    settings = {
+        "precision": training.precision,
+        "threads": cores if fewer else training.threads,
+        "save_steps": None,
+        "report_to": [],
+    }
+    train = config.train.model_copy(update=settings)
+    return config.model_copy(update={"base": base, "train": train})
+
+
+def _environment_here(config: RunConfig) -> dict[str, Any]:
+    from ftreg.training.environment import describe_environment
+
+    return environment(
+        describe_environment(),
+        threads=config.train.threads,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+    )

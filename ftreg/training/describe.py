@@ -1,0 +1,133 @@
+"""What the manifest and the training state say about a run."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ftreg.optim.schedule import warmup_steps
+from ftreg.training.batches import batch_order, order_digest
+from ftreg.training.environment import describe_environment
+from ftreg.training.events import StepRecord
+from ftreg.training.prepare import PreparedRun
+from ftreg.training.write import portable_path, resolved
+
+
+def order_of(run: PreparedRun) -> Iterator[list[int]]:
+    """The row numbers of each step, from the first."""
+    return batch_order(
+        len(run.split),
+        batch_size=run.config.train.batch_size,
+        steps=run.total_steps,
+        seed=run.config.train.seed,
+    )
+
+
+def recipe_facts(run: PreparedRun) -> dict[str, Any]:
+    """What has to be the same for a state to be continued: configuration, data, weights."""
+    return resolved(run.config) | {
+        "base_digest": run.base.digest,
+        "dataset_digest": run.dataset.card.digest,
+        "precision": _precision(run),
+    }
+
+
+def environment_facts(run: PreparedRun) -> dict[str, Any]:
+    """What else the last bits depend on."""
+    environment = describe_environment()
+    return {
+        "versions": environment["versions"],
+        "cpu": environment["hardware"]["cpu"],
+        "cpu_model": environment["hardware"]["cpu_model"],
+        "accelerators": environment["hardware"]["accelerators"],
+        "threads": torch.get_num_threads(),
+        "processes": run.accelerator.num_processes,
+        "optimizer": run.optimizer_record["implementation"],
+    }
+
+
+def manifest_records(
+    run: PreparedRun,
+    history: list[StepRecord],
+    *,
+    seconds: float,
+    loss_spikes: list[int],
+    resumed: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the manifest's records about the run.
+
+    Args:
+        run: what was trained.
+        history: every step.
+        seconds: that training took, over all sessions.
+        loss_spikes: the steps whose loss was a spike.
+        resumed: for each resumption its step, what had been changed, and the environment's changes.
+    """
+    config = run.config
+    return {
+        "parent": run.base.parent,
+        "base": _base_record(run),
+        "dataset": _dataset_record(run),
+        "optimizer": run.optimizer_record,
+        "schedule": {
+            **config.schedule.model_dump(),
+            "warmup_steps": warmup_steps(config.schedule, total_steps=run.total_steps),
+            "total_steps": run.total_steps,
+        },
+        "lora": config.lora,
+        "training": _training_record(run, history)
+        | {
+            "seconds": max(0.01, round(seconds, 2)),
+            "loss_spikes": loss_spikes,
+            "resumed": resumed,
+        },
+        "environment": describe_environment(),
+    }
+
+
+def _base_record(run: PreparedRun) -> dict[str, Any]:
+    values = dataclasses.asdict(run.base)
+    return {key: values[key] for key in ("source", "revision", "digest", "trust_remote_code")} | {
+        "model": portable_path(run.base.name)
+    }
+
+
+def _dataset_record(run: PreparedRun) -> dict[str, Any]:
+    name = run.config.dataset.train_split
+    return {
+        "version": str(run.dataset.ref),
+        "digest": run.dataset.card.digest,
+        "split": name,
+        "split_sha256": run.dataset.card.splits[name].sha256,
+        "rows": len(run.split),
+        "order_digest": order_digest(order_of(run)),
+    }
+
+
+def _training_record(run: PreparedRun, history: list[StepRecord]) -> dict[str, Any]:
+    settings, last = run.config.train, history[-1]
+    return {
+        "seed": settings.seed,
+        "steps": last.step,
+        "epochs": round(last.examples / len(run.examples), 4),
+        "batch_size": settings.batch_size,
+        "micro_batch_tokens": settings.micro_batch_tokens,
+        "packing": settings.packing,
+        "compile": settings.compile,
+        "max_grad_norm": settings.max_grad_norm,
+        "precision": _precision(run),
+        "processes": run.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "examples": last.examples,
+        "tokens": last.tokens,
+        "loss_tokens": last.loss_tokens,
+        "first_loss": history[0].loss,
+        "last_loss": last.loss,
+        "best_loss": min(record.loss for record in history),
+        "healthy": True,
+    }
+
+
+def _precision(run: PreparedRun) -> str:
+    return "bf16" if run.accelerator.mixed_precision == "bf16" else "fp32"

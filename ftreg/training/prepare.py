@@ -1,0 +1,176 @@
+"""Put everything together that a run needs, before its first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from torch import nn
+
+from ftreg.config.sections import RunConfig
+from ftreg.data import DatasetVersion, Split, load_dataset
+from ftreg.errors import UsageError
+from ftreg.models.adapters import with_adapters
+from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
+from ftreg.optim import ParameterGroup, build_optimizer, describe_optimizer, parameter_groups
+from ftreg.optim.advice import advise
+from ftreg.optim.schedule import build_schedule
+from ftreg.training.batches import steps_of_run
+from ftreg.training.compilation import compile_layers
+from ftreg.training.events import TrainEvents
+from ftreg.training.examples import TokenisedExamples
+from ftreg.training.packing import prepare_packing
+from ftreg.training.precision import choose_precision
+from ftreg.training.state import group_values
+from ftreg.training.tokens import prepare_examples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRun:
+    """A run before its first step.
+
+    `base_network` is the model as loaded, `trained` the same or the adapters around it, and
+    `model` and `optimizer` what accelerate made of them. `built` are the values of the parameter
+    groups before any step, `optimizer_record` the manifest's words about the optimizer.
+    """
+
+    config: RunConfig
+    accelerator: Accelerator
+    dataset: DatasetVersion
+    split: Split
+    base: BaseModel
+    tokenizer: Any
+    examples: TokenisedExamples
+    base_network: Any
+    trained: nn.Module
+    model: nn.Module
+    own_attention: bool
+    groups: list[ParameterGroup]
+    optimizer: Any
+    optimizer_record: dict[str, Any]
+    built: list[dict[str, Any]]
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    total_steps: int
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """Make the accelerator, whose precision depends on the device that it finds."""
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    # Its settings are process-wide and fixed by the first instance; each run has its own.
+    AcceleratorState._reset_state()
+    # accelerate joins processes on CPUs (gloo) only where it is told that there is nothing else.
+    cpu = not torch.accelerator.is_available()
+    precision = choose_precision(config.train.precision, PartialState(cpu=cpu).device)
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def prepare_run(
+    config: RunConfig, accelerator: Accelerator, *, strict: bool, events: TrainEvents
+) -> PreparedRun:
+    """Load data and model, and build optimizer and schedule.
+
+    Args:
+        config: the whole configuration.
+        accelerator: of `make_accelerator`.
+        strict: refuse to train where there is advice against it.
+        events: is told of the progress.
+
+    Raises:
+        UsageError: configuration, data or model do not fit together.
+    """
+    set_seed(config.train.seed)
+    events.phase("opening the dataset")
+    dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
+    split = dataset.split(config.dataset.train_split)[: config.dataset.max_train_examples]
+    if not len(split):
+        raise UsageError(
+            f"dataset.train_split: {dataset.ref} has no rows in its split "
+            f"{config.dataset.train_split!r}, so there is nothing to train on"
+        )
+    steps = steps_of_run(
+        len(split),
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+    )
+    _give_advice(config, steps=steps, strict=strict, events=events)
+    events.phase("loading the base model")
+    base = find_base(config.base)
+    tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
+    network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
+    examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
+    own_attention = False
+    if config.train.packing:
+        events.phase("checking that packed examples are kept apart")
+        own_attention = prepare_packing(network, examples)
+    trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
+    groups = parameter_groups(trained, config.optimizer)
+    optimizer = build_optimizer(trained, config.optimizer)
+    schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
+    if config.train.compile:
+        events.phase("compiling the layers")
+        compile_layers(network, examples, own_attention=own_attention)
+    record = describe_optimizer(optimizer, config.optimizer, groups)
+    built = group_values(optimizer)
+    model, prepared_optimizer = accelerator.prepare(trained, optimizer)
+    return PreparedRun(
+        config=config,
+        accelerator=accelerator,
+        dataset=dataset,
+        split=split,
+        base=base,
+        tokenizer=tokenizer,
+        examples=examples,
+        base_network=network,
+        trained=trained,
+        model=model,
+        own_attention=own_attention,
+        groups=groups,
+        optimizer=prepared_optimizer,
+        optimizer_record=record,
+        built=built,
+        schedule=schedule,
+        total_steps=steps,
+    )
+
+
+def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEvents) -> None:
+    advice = advise(config, steps=steps)
+    if advice and strict:
+        lines = "\n  ".join(map(str, advice))
+        raise UsageError(f"--strict: there is advice against these settings:\n  {lines}")
+    for item in advice:
+        events.notice(str(item))
+
+
+def _tokenise(
+    split: Split,
+    dataset: DatasetVersion,
+    tokenizer: Any,
+    *,
+    model: Any,
+    config: RunConfig,
+    events: TrainEvents,
+) -> TokenisedExamples:
+    context = getattr(model.config, "max_position_embeddings", None)
+    limits = [limit for limit in (config.train.max_length, context) if limit is not None]
+    total = len(split)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        events.preparing(done, total)
+
+    return prepare_examples(
+        split,
+        dataset=dataset,
+        split=config.dataset.train_split,
+        tokenizer=tokenizer,
+        max_length=min(limits, default=2**31),
+        advance=advance,
+    )

@@ -1,0 +1,116 @@
+"""Whether a saved state may be continued by a configuration, and from which state."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftreg.checkpoint import recipe_differences
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.training.events import TrainEvents
+from ftreg.training.state import TrainingState, list_states, read_state
+
+# Settings that say where and how often something is written, or what comes after training.
+_FREE = ("eval.", "gate.", "train.output", "train.save_", "train.report_to", "train.threads")
+# What the saved weights and optimizer state are made of: with another, there is nothing to go on.
+_FIXED = ("base.", "lora.", "optimizer.name", "optimizer.path")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as `section.key` to value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def settings_that_count(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, flat, the settings by which a checkpoint comes out as it does."""
+    return {key: value for key, value in flatten(recipe).items() if not key.startswith(_FREE)}
+
+
+def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
+    """Return the newest state that is whole, saying which ones are not; None if there is none.
+
+    Raises:
+        UsageError: there are states, and every one is damaged.
+    """
+    folders = list_states(root)
+    for folder in reversed(folders):
+        try:
+            return read_state(folder)
+        except UsageError as error:
+            events.notice(f"{error}; falling back to the state before")
+    if folders:
+        raise UsageError(
+            f"{root}: no training state in it is whole; move the folder away and train again"
+        )
+    return None
+
+
+def recipe_changes(
+    state: TrainingState, recipe: Mapping[str, Any], *, allowed: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Compare a state's recipe with that of this run.
+
+    Args:
+        state: what is to be continued.
+        recipe: this run's, nested: its configuration and the digests of what it names.
+        allowed: keys, or sections, whose change is wanted.
+
+    Returns:
+        The allowed changes, each with key, old and new value.
+
+    Raises:
+        UsageError: something else has changed, or a change can never be continued; or `allowed`
+            names no setting.
+    """
+    old, new = settings_that_count(state.facts["recipe"]), settings_that_count(recipe)
+    for key in allowed:
+        if not any(_within(setting, key) for setting in (*old, *new)):
+            raise UsageError(
+                f"--allow-change {key}: there is no such setting{did_you_mean(key, new)}"
+            )
+    changes = [
+        {"key": key, "old": before, "new": after}
+        for key, before, after in recipe_differences(old, new)
+    ]
+    fixed = [change for change in changes if change["key"].startswith(_FIXED)]
+    refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
+    if fixed:
+        raise UsageError(
+            f"{state.folder}: this state cannot be continued with\n{_lines(fixed)}\n"
+            "Train from the beginning with another --output."
+        )
+    if refused:
+        options = " ".join(f"--allow-change {change['key']}" for change in refused)
+        raise UsageError(
+            f"{state.folder}: this run was begun with another recipe:\n{_lines(refused)}\n"
+            f"Go on with the old one ({state.folder / 'config.yaml'}), or let the new one take "
+            f"effect from step {state.step + 1} on: {options}"
+        )
+    return changes
+
+
+def environment_changes(state: TrainingState, environment: Mapping[str, Any]) -> list[str]:
+    """Say what else is not as it was, by which the last bits may differ."""
+    return [
+        f"{key} is {new}, and was {old}"
+        for key, old, new in recipe_differences(
+            flatten(state.facts["environment"]), flatten(environment)
+        )
+    ]
+
+
+def _within(setting: str, key: str) -> bool:
+    return setting == key or setting.startswith(f"{key}.")
+
+
+def _lines(changes: list[dict[str, Any]]) -> str:
+    def each() -> Iterator[str]:
+        for change in changes:
+            yield f"  {change['key']}: {change['old']!r} -> {change['new']!r}"
+
+    return "\n".join(each())

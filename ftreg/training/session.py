@@ -1,0 +1,237 @@
+"""One session of a run: begun or resumed, watched, and saved from time to time."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+
+from ftreg.config import yaml_marks
+from ftreg.errors import UsageError
+from ftreg.optim.schedule import continue_schedule
+from ftreg.store import canonical_json, sweep_temporaries, write_jsonl
+from ftreg.training.describe import environment_facts, recipe_facts
+from ftreg.training.events import StepRecord, TrainEvents
+from ftreg.training.health import Watch, refuse_broken
+from ftreg.training.loop import Progress
+from ftreg.training.prepare import PreparedRun
+from ftreg.training.resume import environment_changes, newest_state, recipe_changes
+from ftreg.training.state import TrainingState, list_states, save_state, sweep
+from ftreg.training.write import resolved
+
+_HISTORY = "history.jsonl"
+_LOCK = ".lock"
+
+
+def state_folder(output: Path) -> Path:
+    """Return where the states of a run lie: beside its checkpoint, `<output>.state/`."""
+    return output.with_name(f"{output.name}.state")
+
+
+def remove_leftovers(output: Path) -> None:
+    """Delete the states of a run whose checkpoint is whole: it was killed right before that."""
+    shutil.rmtree(state_folder(output), ignore_errors=True)
+
+
+class Session:
+    """The states and the history of a run while it goes on; use `Session.open`."""
+
+    def __init__(
+        self,
+        output: Path,
+        *,
+        accelerator: Accelerator,
+        state: TrainingState | None,
+        events: TrainEvents,
+    ) -> None:
+        self.output = output
+        self.history: list[StepRecord] = list(state.history) if state else []
+        self.resumed: list[dict[str, Any]] = list(state.facts["resumed"]) if state else []
+        self._root = state_folder(output)
+        self._accelerator = accelerator
+        self._state = state
+        self._events = events
+        self._run: PreparedRun | None = None
+        self._watch: Watch | None = None
+        self._live: TextIO | None = None
+        self._seconds_before: float = state.facts["seconds"] if state else 0.0
+        self._began = time.monotonic()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, output: Path, *, accelerator: Accelerator, resume: bool, events: TrainEvents
+    ) -> Iterator["Session"]:
+        """Take the run's folder of states for this process alone, and find the state to resume.
+
+        A folder without a state in it is removed in the end.
+
+        Raises:
+            UsageError: another process trains this run; or there are states and nobody wants to
+                resume; or none of them is whole.
+        """
+        root = state_folder(output)
+        with contextlib.ExitStack() as stack:
+            if accelerator.is_main_process:
+                stack.enter_context(_locked(root))
+                stack.callback(_remove_if_empty, root)
+                if not resume and list_states(root):
+                    raise UsageError(
+                        f"{root} holds the state of a run that has not ended; go on with it with "
+                        "--resume, or move it away, or choose another --output"
+                    )
+                sweep(root)
+                sweep_temporaries(output)
+            accelerator.wait_for_everyone()
+            state = newest_state(root, events) if resume else None
+            session = cls(output, accelerator=accelerator, state=state, events=events)
+            stack.callback(session._close)
+            if resume and state is None:
+                events.notice("there is no training state yet; beginning at the first step")
+            yield session
+
+    def begin(self, run: PreparedRun, *, allowed: Sequence[str]) -> Progress:
+        """Put the resumed state into the run, and return what it has seen so far.
+
+        Raises:
+            UsageError: the state is not of this recipe, and the change is not allowed.
+        """
+        self._run = run
+        self._watch = Watch(run.config.optimizer)
+        self._began = time.monotonic()
+        done = Progress()
+        if self._state is not None:
+            done = self._restore(self._state, run, allowed)
+        elif allowed:
+            raise UsageError("--allow-change: there is no training state, so nothing to change")
+        if self._accelerator.is_main_process:
+            path = self._root / _HISTORY
+            write_jsonl(path, (record.to_dict() for record in self.history))
+            self._live = path.open("a", encoding="utf-8")
+        return done
+
+    def _restore(self, state: TrainingState, run: PreparedRun, allowed: Sequence[str]) -> Progress:
+        changes = recipe_changes(state, recipe_facts(run), allowed=allowed)
+        if state.step >= run.total_steps:
+            raise UsageError(
+                f"{state.folder}: the run has taken {state.step} steps, and this configuration "
+                f"wants {run.total_steps} in all"
+            )
+        environment = environment_changes(state, environment_facts(run))
+        self._events.notice(f"resuming after step {state.step} of {run.total_steps}")
+        for change in changes:
+            self._events.notice(f"from here on {change['key']} is {change['new']!r}")
+        for text in environment:
+            self._events.notice(f"the last bits may differ from an uninterrupted run: {text}")
+        state.restore(run.trained, run.optimizer, run.groups)
+        continue_schedule(run.schedule, done=state.step)
+        assert self._watch is not None
+        for record in self.history:
+            self._watch.notices(record)
+        self.resumed.append(
+            {"after_step": state.step, "changed": changes, "environment": environment}
+        )
+        last = self.history[-1]
+        return Progress(
+            steps=state.step,
+            examples=last.examples,
+            tokens=last.tokens,
+            loss_tokens=last.loss_tokens,
+        )
+
+    def step(self, record: StepRecord) -> None:
+        """Take note of a step that is done."""
+        self.history.append(record)
+        if self._live is not None:
+            self._live.write(canonical_json(record.to_dict()) + "\n")
+            self._live.flush()
+        self._events.step(record)
+        assert self._watch is not None
+        for text in self._watch.notices(record):
+            self._events.notice(text)
+
+    def agree(self, stopping: str | None) -> str | None:
+        """Return the signal that any process was sent: they all have to stop after one step."""
+        if self._accelerator.num_processes == 1:
+            return stopping
+        asked = torch.tensor([float(stopping is not None)], device=self._accelerator.device)
+        if not float(self._accelerator.reduce(asked, reduction="sum")):
+            return None
+        return stopping or "another process was told to stop"
+
+    def save(self) -> Path:
+        """Save the state after the last step, and return its folder.
+
+        Raises:
+            DivergedError: weights or optimizer state are not finite.
+            UsageError: it cannot be written; the states before are kept.
+        """
+        run = self._run
+        assert run is not None
+        refuse_broken(run.trained, run.optimizer)
+        if self._accelerator.is_main_process:
+            save_state(
+                self._root,
+                model=run.trained,
+                optimizer=run.optimizer,
+                built=run.built,
+                groups=run.groups,
+                history=self.history,
+                facts={
+                    "recipe": recipe_facts(run),
+                    "environment": environment_facts(run),
+                    "seconds": self.seconds,
+                    "resumed": self.resumed,
+                },
+                config=yaml_marks.dump(resolved(run.config)),
+                keep=run.config.train.save_total_limit,
+            )
+        self._accelerator.wait_for_everyone()
+        return self.states()[-1]
+
+    def states(self) -> list[Path]:
+        """The states that are kept, the oldest first."""
+        return list_states(self._root)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, over all sessions."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    @property
+    def loss_spikes(self) -> list[int]:
+        """The steps whose loss was a spike."""
+        return self._watch.loss_spikes if self._watch else []
+
+    def remove(self) -> None:
+        """Delete the states: the checkpoint is written."""
+        if self._accelerator.is_main_process:
+            self._close()
+            shutil.rmtree(self._root, ignore_errors=True)
+
+    def _close(self) -> None:
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / _LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise UsageError(
+            f"{root}: another process is training this run; wait for it, or choose another --output"
+        ) from error
+
+
+def _remove_if_empty(root: Path) -> None:
+    if not list_states(root):
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,290 @@
+"""The training state on disk: what `--resume` needs to go on as if nothing had happened.
+
+```
+<output>.state/
+    history.jsonl        a line per step, as it happens: for watching a run
+    step-00000200/       whole or not there
+        model.safetensors      the trainable weights (all of them, or the adapters) and buffers
+        optimizer.safetensors  the tensors of the optimizer's state
+        history.jsonl          every step up to here
+        config.yaml            the recipe; `ftreg train` accepts it
+        state.json             the rest, with the SHA-256 of the files; written last
+```
+
+Randomness is not in it: each step seeds its own (`ftreg.training.loop`).
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ftreg.errors import UsageError
+from ftreg.optim import ParameterGroup
+from ftreg.store import (
+    TEMPORARY_PREFIX,
+    damaged,
+    digest,
+    file_digest,
+    read_json,
+    read_jsonl,
+    staged_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from ftreg.training.events import StepRecord
+from ftreg.training.tensors import holds_tensors, join_tensors, split_tensors
+
+SCHEMA_VERSION = 1
+STATE = "state.json"
+_MODEL = "model.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+# The schedule sets these from the configuration, so they are never taken from a state.
+_SCHEDULED = ("lr", "initial_lr")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingState:
+    """A verified state: `facts` is what the run recorded about itself, `history` its steps."""
+
+    folder: Path
+    step: int
+    facts: dict[str, Any]
+    history: list[StepRecord]
+    optimizer: dict[str, Any]
+
+    def restore(self, model: torch.nn.Module, optimizer: Any, groups: list[ParameterGroup]) -> None:
+        """Put weights and optimizer state back; hyperparameters stay those of `optimizer`.
+
+        torch's own `load_state_dict` takes every hyperparameter from the state, which is how a
+        changed lr comes to nothing and an Adam becomes an AdamW. Here a value of a parameter group
+        comes from the state only if the run itself had changed it (a step counter, an estimate).
+
+        Raises:
+            UsageError: the tensors do not fit this model, or this optimizer keeps another state.
+        """
+        self._restore_model(model)
+        with damaged(self.folder / _OPTIMIZER, kind="training state"):
+            tensors = load_file(self.folder / _OPTIMIZER)
+            saved = {
+                name: join_tensors(values, tensors)
+                for name, values in self.optimizer["state"].items()
+            }
+        names = [name for group in groups for name in group.names]
+        if not set(saved) <= set(names):
+            raise UsageError(f"{self.folder}: the optimizer's state is of other parameters")
+        current = optimizer.state_dict()["param_groups"]
+        before, after = self.optimizer["groups_built"], self.optimizer["groups"]
+        if len(before) != len(current):
+            raise UsageError(f"{self.folder}: the optimizer has other parameter groups")
+        merged = [
+            group | {key: join_tensors(now[key], tensors) for key in _changed(built, now)}
+            for group, built, now in zip(current, before, after, strict=True)
+        ]
+        optimizer.load_state_dict(
+            {
+                "state": {i: saved[name] for i, name in enumerate(names) if name in saved},
+                "param_groups": merged,
+            }
+        )
+
+    def _restore_model(self, model: torch.nn.Module) -> None:
+        path = self.folder / _MODEL
+        with damaged(path, kind="training state"):
+            tensors = load_file(path)
+        own = _saved_tensors(model)
+        if set(own) != set(tensors):
+            name = sorted(set(own) ^ set(tensors))[0]
+            raise UsageError(f"{path}: these weights are of another model ({name})")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                if tensor.shape != tensors[name].shape:
+                    raise UsageError(f"{path}: {name} has another shape in this model")
+                tensor.copy_(tensors[name])
+
+
+def save_state(
+    root: Path,
+    *,
+    model: torch.nn.Module,
+    optimizer: Any,
+    built: list[dict[str, Any]],
+    groups: list[ParameterGroup],
+    history: list[StepRecord],
+    facts: Mapping[str, Any],
+    config: str,
+    keep: int,
+) -> Path:
+    """Write the state after the last step of `history`, and delete all but the newest `keep`.
+
+    Args:
+        root: the folder of states.
+        model: the model, without a wrapper of data parallelism.
+        optimizer: its optimizer.
+        built: `group_values` of the optimizer before the first step of all.
+        groups: the optimizer's parameter groups by name.
+        history: every step so far, at least one.
+        facts: what the run records about itself, JSON-ready.
+        config: the recipe as YAML.
+        keep: how many states stay.
+
+    Returns:
+        The state's folder; one that is there already is left as it is.
+
+    Raises:
+        UsageError: the folder cannot be written, or the optimizer keeps something that is neither
+            a tensor nor a plain value. Earlier states are untouched.
+    """
+    step = history[-1].step
+    folder = root / f"step-{step:08d}"
+    if folder.exists():
+        return folder
+    names = [name for group in groups for name in group.names]
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        state = {
+            names[index]: split_tensors(values, names[index], tensors)
+            for index, values in optimizer.state_dict()["state"].items()
+        }
+    except TypeError as error:
+        raise UsageError(
+            f"train.save_steps: the state of this optimizer cannot be saved: {error}; set "
+            "train.save_steps: null to train without saving it"
+        ) from error
+    values = group_values(optimizer, tensors)
+    with staged_folder(folder) as staging:
+        save_tensors(staging / _MODEL, _saved_tensors(model))
+        save_tensors(staging / _OPTIMIZER, tensors)
+        write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
+        write_text(staging / "config.yaml", config)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "step": step,
+            "facts": dict(facts),
+            "optimizer": {
+                "state": state,
+                "groups_built": built,
+                "groups": values,
+            },
+            "files": {path.name: file_digest(path) for path in sorted(staging.iterdir())},
+        }
+        write_json(staging / STATE, content | {"digest": digest(content)})
+    for old in list_states(root)[:-keep]:
+        remove_state(old)
+    return folder
+
+
+def group_values(
+    optimizer: Any, tensors: dict[str, torch.Tensor] | None = None
+) -> list[dict[str, Any]]:
+    """Return the parameter groups' values without the parameters, JSON-ready.
+
+    Some optimizers keep counters and estimates there. Their tensors go into `tensors`; a value
+    that no file can hold (a function) is left out.
+    """
+    kept = {} if tensors is None else tensors
+    groups = []
+    for index, group in enumerate(optimizer.state_dict()["param_groups"]):
+        values: dict[str, Any] = {}
+        for key, value in group.items():
+            if key == "params":
+                continue
+            with contextlib.suppress(TypeError):
+                values[key] = split_tensors(value, f"group {index}/{key}", kept)
+        groups.append(values)
+    return groups
+
+
+def _changed(built: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the values that the run itself has changed; a tensor counts as changed."""
+    return [
+        key
+        for key, value in now.items()
+        if key not in _SCHEDULED
+        and (key not in built or built[key] != value or holds_tensors(value))
+    ]
+
+
+def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The trainable parameters, each once, and the persistent buffers."""
+    buffers = dict(model.named_buffers())
+    persistent = {name: buffers[name] for name in model.state_dict() if name in buffers}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: tensor.detach() for name, tensor in (trainable | persistent).items()}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written; safetensors has an error of its own for that.
+    """
+    seen: set[int] = set()
+    whole: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.to("cpu").contiguous()
+        # safetensors refuses memory that is shared; some optimizers share one among groups.
+        place = tensor.untyped_storage().data_ptr()
+        whole[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    try:
+        save_file(whole, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def list_states(root: Path) -> list[Path]:
+    """Return the folders of states, the oldest first."""
+    return sorted(path for path in root.glob("step-*") if path.is_dir())
+
+
+def remove_state(folder: Path) -> None:
+    """Delete a state; its description goes first, so that half of one is never taken for whole."""
+    (folder / STATE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(root: Path) -> None:
+    """Delete what a killed run left half-written."""
+    for path in root.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in list_states(root):
+        if not (path / STATE).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read_state(folder: Path) -> TrainingState:
+    """Read a state and check every byte of it.
+
+    Raises:
+        UsageError: something is missing or has changed; names it.
+    """
+    path = folder / STATE
+    content = read_json(path, kind="training state", schema=SCHEMA_VERSION)
+    with damaged(path, kind="training state"):
+        if content.pop("digest") != digest(content):
+            raise UsageError(f"{path}: the file has changed since it was written")
+        for name, expected in content["files"].items():
+            if not (folder / name).is_file():
+                raise UsageError(f"{folder / name}: this file of a training state is missing")
+            if file_digest(folder / name) != expected:
+                raise UsageError(f"{folder / name}: the file has changed since it was written")
+        return TrainingState(
+            folder=folder,
+            step=content["step"],
+            facts=content["facts"],
+            history=list(_history(folder / "history.jsonl")),
+            optimizer=content["optimizer"],
+        )
+
+
+def _history(path: Path) -> Iterator[StepRecord]:
+    for _, row in read_jsonl(path):
+        yield StepRecord(**row)

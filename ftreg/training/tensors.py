@@ -1,0 +1,69 @@
+"""Nested values with tensors in them, as JSON beside one safetensors file."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+_TENSOR = "tensor"
+_FLOAT = "float"
+_TUPLE = "tuple"
+
+
+def split_tensors(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Move every tensor of a nested value into `tensors`; return the rest, JSON-ready.
+
+    Args:
+        value: numbers, texts, None, tensors, and lists, tuples and mappings with text keys of them.
+        path: the name under which this value's tensors go.
+        tensors: is added to; contiguous, on the CPU.
+
+    Raises:
+        TypeError: something that is none of these.
+    """
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().to("cpu").contiguous()
+        return {_TENSOR: path}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_FLOAT: str(value)}  # JSON has no infinity
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        items = [split_tensors(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
+        return {_TUPLE: items} if isinstance(value, tuple) else items
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {
+            "items": {
+                key: split_tensors(item, f"{path}/{key}", tensors) for key, item in value.items()
+            }
+        }
+    raise TypeError(f"{path} is a {type(value).__name__}")
+
+
+def join_tensors(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Undo `split_tensors`.
+
+    Raises:
+        KeyError: a tensor is missing.
+    """
+    if isinstance(value, list):
+        return [join_tensors(item, tensors) for item in value]
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return tensors[value[_TENSOR]]
+        if _FLOAT in value:
+            return float(value[_FLOAT])
+        if _TUPLE in value:
+            return tuple(join_tensors(item, tensors) for item in value[_TUPLE])
+        return {key: join_tensors(item, tensors) for key, item in value["items"].items()}
+    return value
+
+
+def holds_tensors(value: Any) -> bool:
+    """Whether something that `split_tensors` returned refers to a tensor."""
+    if isinstance(value, list):
+        return any(map(holds_tensors, value))
+    if isinstance(value, dict):
+        return _TENSOR in value or any(map(holds_tensors, value.values()))
+    return False

@@ -1,0 +1,135 @@
+"""Tokenised rows kept in the cache, as a memory-mapped Arrow file.
+
+A second start on the same rows tokenises nothing, and memory does not grow with the rows.
+"""
+
+import datetime
+import importlib.metadata
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock
+
+from ftreg.cache import cache_folder
+from ftreg.data import DatasetVersion, Split
+from ftreg.store import digest, file_digest, write_text
+from ftreg.training.examples import (
+    SCHEMA,
+    TokenisedExamples,
+    record_batches,
+    token_pairs,
+)
+
+# Part of the cache key: raise it when other tokens, or another layout, are made of the same rows.
+_FORMAT = 1
+_LIBRARIES = ("transformers", "tokenizers", "jinja2")
+
+
+def prepare_examples(
+    rows: Split,
+    *,
+    dataset: DatasetVersion,
+    split: str,
+    tokenizer: Any,
+    max_length: int,
+    advance: Callable[[], None] = lambda: None,
+) -> TokenisedExamples:
+    """Return the tokenised rows, from the cache where they have been made before.
+
+    Processes that train together may all call it: one tokenises while the others wait.
+
+    Args:
+        rows: the first rows of the split, or all of them.
+        dataset: whose prompt is used.
+        split: the name of the split that the rows belong to.
+        tokenizer: with a chat template.
+        max_length: most tokens of one example.
+        advance: called after each example that is tokenised.
+
+    Raises:
+        UsageError: as `token_pairs`; nothing is kept then.
+    """
+    key = {
+        "format": _FORMAT,
+        "split": dataset.card.splits[split].sha256,
+        "rows": len(rows),
+        "prompt": dataset.card.prompt.model_dump(),
+        "tokenizer": _tokenizer_identity(tokenizer),
+        "max_length": max_length,
+        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+    path = cache_folder("prepared", f"{digest(key)}.arrow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not _is_whole(path):
+            pairs = token_pairs(
+                rows,
+                tokenizer=tokenizer,
+                prompt=dataset.card.prompt,
+                max_length=max_length,
+                advance=advance,
+            )
+            write_prepared(path, pairs)
+    return open_prepared(path)
+
+
+def write_prepared(path: Path, pairs: Iterable[tuple[list[int], list[int]]]) -> None:
+    """Write (prompt ids, answer ids) as an Arrow file with its digest beside it.
+
+    The digest goes last: a file without it, or with another one, counts as not there.
+    """
+    temporary = path.with_suffix(".part")
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            for batch in record_batches(pairs):
+                writer.write_batch(batch)
+        expected = file_digest(temporary)
+        temporary.replace(path)
+        write_text(_digest_file(path), expected)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def open_prepared(path: Path) -> TokenisedExamples:
+    """Map what `write_prepared` wrote."""
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    return TokenisedExamples(reader.get_batch(i) for i in range(reader.num_record_batches))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is there with the bytes that were written.
+
+    A wrong token would train silently, so every byte is looked at, as it is for the split itself.
+    """
+    recorded = _digest_file(path)
+    if not (path.is_file() and recorded.is_file()):
+        return False
+    return recorded.read_bytes().strip() == file_digest(path).encode()
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
+    """Everything about a tokenizer that decides which ids come out, wherever it was loaded from."""
+    cls = type(tokenizer)
+    with tempfile.TemporaryDirectory() as name:
+        # What it would save is what it is: vocabulary, merges, special tokens, chat template.
+        tokenizer.save_pretrained(name)
+        folder = Path(name)
+        files = {
+            path.relative_to(folder).as_posix(): file_digest(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+    # Some templates write the date into the system turn, and are another template tomorrow.
+    dated = "strftime_now" in str(tokenizer.chat_template)
+    return {
+        "class": f"{cls.__module__}:{cls.__qualname__}",
+        "files": files,
+        "date": str(datetime.date.today()) if dated else None,
+    }
