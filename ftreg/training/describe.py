@@ -33,6 +33,17 @@ def recipe_facts(run: PreparedRun) -> dict[str, Any]:
     }
 
 
+def tracker_facts(run: PreparedRun) -> dict[str, Any]:
+    """What an experiment tracker is told beside the configuration."""
+    return {
+        "dataset.digest": run.dataset.card.digest,
+        "base.digest": run.base.digest,
+        "optimizer.implementation": run.optimizer_record["implementation"],
+        "train.precision_in_force": _precision(run),
+        "train.total_steps": run.total_steps,
+    }
+
+
 def environment_facts(run: PreparedRun) -> dict[str, Any]:
     """What else the last bits depend on."""
     environment = describe_environment()

@@ -26,6 +26,7 @@ from ftreg.training.packing import prepare_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.state import group_values
 from ftreg.training.tokens import prepare_examples
+from ftreg.training.trackers import tracker_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,11 @@ class PreparedRun:
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
-    """Make the accelerator, whose precision depends on the device that it finds."""
+    """Make the accelerator, whose precision depends on the device that it finds.
+
+    Raises:
+        UsageError: a tracker's package is not installed.
+    """
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     # Its settings are process-wide and fixed by the first instance; each run has its own.
@@ -65,7 +70,11 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     # accelerate joins processes on CPUs (gloo) only where it is told that there is nothing else.
     cpu = not torch.accelerator.is_available()
     precision = choose_precision(config.train.precision, PartialState(cpu=cpu).device)
-    return Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no")
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        **tracker_settings(config),
+    )
 
 
 def prepare_run(

@@ -12,7 +12,7 @@ from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.store import check_writable
 from ftreg.training.attention import restore_attention
-from ftreg.training.describe import manifest_records, order_of
+from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
@@ -21,6 +21,7 @@ from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.resume import settings_that_count
 from ftreg.training.session import Session, remove_leftovers
 from ftreg.training.stopping import stop_on_signal
+from ftreg.training.trackers import start_trackers
 from ftreg.training.write import resolved, write_checkpoint
 
 
@@ -74,17 +75,30 @@ def train(
                 seed=config.train.seed,
                 done=done,
             )
-            with stop_on_signal(events.notice) as stop:
+            with (
+                stop_on_signal(events.notice) as stop,
+                start_trackers(
+                    accelerator,
+                    config,
+                    output,
+                    tracker_facts(run),
+                    notice=events.notice,
+                    done=done.steps,
+                ) as trackers,
+            ):
                 events.start(run.total_steps, done.steps)
                 try:
                     for record in loop.steps():
                         session.step(record)
+                        trackers.step(record)
                         if record.step < run.total_steps:
                             _between_steps(run, session, record, stopping=stop.name)
                     refuse_broken(run.trained, run.optimizer)
                 except DivergedError as error:
                     raise keep_failure(error, run=run, session=session, output=output) from error
-                return _finish(run, session, output, events)
+                checkpoint = _finish(run, session, output, events)
+                trackers.finish(checkpoint.manifest)
+                return checkpoint
 
 
 def _between_steps(

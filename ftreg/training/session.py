@@ -21,16 +21,11 @@ from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
 from ftreg.training.prepare import PreparedRun
 from ftreg.training.resume import environment_changes, newest_state, recipe_changes
-from ftreg.training.state import TrainingState, list_states, save_state, sweep
+from ftreg.training.state import TrainingState, list_states, save_state, state_folder, sweep
 from ftreg.training.write import resolved
 
 _HISTORY = "history.jsonl"
 _LOCK = ".lock"
-
-
-def state_folder(output: Path) -> Path:
-    """Return where the states of a run lie: beside its checkpoint, `<output>.state/`."""
-    return output.with_name(f"{output.name}.state")
 
 
 def remove_leftovers(output: Path) -> None:

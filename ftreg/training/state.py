@@ -110,6 +110,11 @@ class TrainingState:
                 tensor.copy_(tensors[name])
 
 
+def state_folder(output: Path) -> Path:
+    """Return where the states of a run lie: beside its checkpoint, `<output>.state/`."""
+    return output.with_name(f"{output.name}.state")
+
+
 def save_state(
     root: Path,
     *,

@@ -1,0 +1,298 @@
+"""Experiment trackers: each is told of the run, of every step and of the end.
+
+The trackers are accelerate's. Each is started and called on its own here, so that one that fails
+does not take the others, or the run, with it.
+"""
+
+import contextlib
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import (
+    is_mlflow_available,
+    is_tensorboard_available,
+    is_trackio_available,
+    is_wandb_available,
+)
+
+from ftreg.checkpoint import Manifest
+from ftreg.config.sections import RunConfig
+from ftreg.errors import UsageError
+from ftreg.store import canonical_json, write_json
+from ftreg.training.events import StepRecord
+from ftreg.training.resume import flatten
+from ftreg.training.state import state_folder
+from ftreg.training.write import resolved
+from ftreg.workspace import Workspace
+
+PROJECT = "ftreg"
+_METRICS = ("loss", "lr", "grad_norm", "step_size", "tokens", "tokens_per_second")
+_AVAILABLE: dict[str, Callable[[], bool]] = {
+    "mlflow": is_mlflow_available,
+    "tensorboard": is_tensorboard_available,
+    "trackio": is_trackio_available,
+    "wandb": is_wandb_available,
+}
+_WAY_OUT = {
+    "mlflow": "set MLFLOW_TRACKING_URI to a server that answers (a database of your own instead "
+    "of a server needs `pip install mlflow`)",
+    "tensorboard": "see that the folder can be written",
+    "trackio": "see the TRACKIO_ variables of your environment",
+    "wandb": "log in with `wandb login`, or set WANDB_MODE=offline",
+}
+# mlflow's own defaults let a server that went away hold a run for minutes, at every step.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+
+def tracker_settings(config: RunConfig) -> dict[str, Any]:
+    """Return what `Accelerator(...)` has to be given for `train.report_to`; nothing if it is empty.
+
+    Raises:
+        UsageError: a tracker's package is not installed.
+    """
+    names = list(dict.fromkeys(config.train.report_to))
+    for name in names:
+        if not _AVAILABLE[name]():
+            raise UsageError(
+                f"train.report_to: {name} is not installed: pip install 'ftreg[{name}]'"
+            )
+    if not names:
+        return {}
+    return {"log_with": names, "project_dir": str(_local_folder() / "tensorboard")}
+
+
+def start_trackers(
+    accelerator: Accelerator,
+    config: RunConfig,
+    output: Path,
+    facts: Mapping[str, Any],
+    *,
+    notice: Callable[[str], None],
+    done: int = 0,
+) -> "Trackers":
+    """Begin a run named after the checkpoint folder in every tracker, on the main process.
+
+    Args:
+        accelerator: made with `tracker_settings`.
+        config: the run's configuration; how the checkpoint will be evaluated is left out.
+        output: the checkpoint folder.
+        facts: what the configuration does not say (digests, ...), `section.key` to value.
+        notice: is told of a tracker that fails later.
+        done: steps of an earlier session; where a tracker can, that session's run is continued.
+
+    Raises:
+        UsageError: a tracker cannot be started, its server does not answer.
+    """
+    names = [str(name) for name in accelerator.log_with]
+    accelerator.trackers = []
+    trackers = Trackers(accelerator.trackers, notice=notice)
+    if not names or not accelerator.is_main_process:
+        return trackers
+    for key, value in _PATIENCE.items():
+        os.environ.setdefault(key, value)
+    # trackio reads its folder when it is first imported.
+    os.environ.setdefault("TRACKIO_DIR", str((_local_folder() / "trackio").absolute()))
+    runs = _Runs(output, continued=done > 0)
+    # What comes after training may name services, and the keys to them.
+    settings = {k: v for k, v in resolved(config).items() if k not in ("eval", "gate")}
+    values = {
+        key: value if isinstance(value, bool | int | float | str) else canonical_json(value)
+        for key, value in {**flatten(settings), **facts}.items()
+    }
+    for name in names:
+        try:
+            with _own_output():
+                tracker = _make(name, accelerator, config, output, run=runs.id_of(name), done=done)
+                tracker.start()
+                accelerator.trackers.append(tracker)
+                # The parameters of an MLflow run can be written once.
+                if name != "mlflow" or runs.id_of(name) is None:
+                    tracker.store_init_configuration(values)
+                if name != "trackio":  # it shows the configuration itself
+                    _describe(tracker, _identifying(config, facts), step=done)
+                runs.keep(tracker)
+        except Exception as error:  # each tracker has a family of errors of its own
+            trackers.fail("another tracker could not be started")
+            raise UsageError(
+                f"train.report_to: {name} cannot be started: {_reason(error)}\n"
+                f"{_WAY_OUT[name][0].upper()}{_WAY_OUT[name][1:]}, or take {name} out of "
+                "train.report_to."
+            ) from error
+    return trackers
+
+
+class Trackers:
+    """The trackers of one run; as a context manager, an exception marks the run as failed.
+
+    A tracker that raises is dropped with one notice, and its run is marked as failed where that
+    still succeeds: what it shows is not the whole of the run.
+    """
+
+    def __init__(self, trackers: list[GeneralTracker], *, notice: Callable[[str], None]) -> None:
+        self._trackers = trackers
+        self._notice = notice
+        self._step = 0
+
+    def __enter__(self) -> "Trackers":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.fail(_first_line(str(error)) or type(error).__name__)
+
+    def step(self, record: StepRecord) -> None:
+        """Tell of an optimizer step."""
+        self._step = record.step
+        values = {key: getattr(record, key) for key in _METRICS}
+        self._each(lambda tracker: tracker.log(values, step=record.step))
+
+    def finish(self, manifest: Manifest) -> None:
+        """Tell of the checkpoint, and end the runs as successful."""
+        facts = {
+            "checkpoint.identity": manifest.identity,
+            "checkpoint.weights": manifest.weights.digest,
+        }
+        self._end(facts, failed=False)
+
+    def fail(self, reason: str) -> None:
+        """End the runs as failed, saying why."""
+        self._end({"failure": reason}, failed=True)
+
+    def _end(self, facts: Mapping[str, str], *, failed: bool) -> None:
+        def end(tracker: GeneralTracker) -> None:
+            _describe(tracker, facts, step=self._step)
+            _close(tracker, failed=failed)
+
+        self._each(end)
+        self._trackers.clear()
+
+    def _each(self, tell: Callable[[GeneralTracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                with _own_output():
+                    tell(tracker)
+            except Exception as error:  # whatever it is, training is worth more than its curve
+                self._trackers.remove(tracker)
+                self._notice(
+                    f"train.report_to: {tracker.name} failed at step {self._step} and is told "
+                    f"nothing more of this run: {_reason(error)}"
+                )
+                with contextlib.suppress(Exception), _own_output():
+                    _close(tracker, failed=True)
+
+
+class _Runs:
+    """The trackers' own runs, kept beside the training state so that `--resume` goes on in them."""
+
+    def __init__(self, output: Path, *, continued: bool) -> None:
+        self._path = state_folder(output) / "trackers.json"
+        self._ids: dict[str, str] = {}
+        if continued:
+            with contextlib.suppress(OSError, ValueError):
+                self._ids = dict(json.loads(self._path.read_text(encoding="utf-8")))
+
+    def id_of(self, name: str) -> str | None:
+        return self._ids.get(name)
+
+    def keep(self, tracker: GeneralTracker) -> None:
+        if tracker.name == "mlflow":
+            self._ids["mlflow"] = tracker.tracker.info.run_id
+        elif tracker.name == "wandb":
+            self._ids["wandb"] = tracker.tracker.id
+        else:
+            return
+        write_json(self._path, self._ids)
+
+
+def _make(
+    name: str,
+    accelerator: Accelerator,
+    config: RunConfig,
+    output: Path,
+    *,
+    run: str | None,
+    done: int,
+) -> GeneralTracker:
+    cls, title = LOGGER_TYPE_TO_CLASS[name], output.name
+    if name == "tensorboard":
+        # Steps that an earlier session logged after its last saved state are taken again.
+        return cls(title, accelerator.logging_dir, purge_step=done + 1)
+    if name == "mlflow":
+        return cls(PROJECT, run_id=run, run_name=title)
+    if name == "wandb":
+        labels = [config.dataset.version[:64], config.optimizer.name]
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        return cls(project, name=title, tags=labels, id=run, resume="allow" if run else None)
+    return cls(PROJECT, name=title, resume="allow" if done else "never")
+
+
+def _describe(tracker: GeneralTracker, facts: Mapping[str, str], *, step: int) -> None:
+    """Attach facts to a run, where its tracker has a place for them."""
+    if tracker.name == "mlflow":
+        import mlflow
+
+        mlflow.set_tags(dict(facts))
+    elif tracker.name == "tensorboard":
+        tracker.log({f"run/{key}": value for key, value in facts.items()}, step=step)
+    elif tracker.name == "wandb":
+        tracker.tracker.summary.update(dict(facts))
+    else:
+        # trackio sends a run's configuration with its first step, so these go in as values.
+        tracker.log(dict(facts), step=step)
+
+
+def _close(tracker: GeneralTracker, *, failed: bool) -> None:
+    if failed and tracker.name == "mlflow":
+        import mlflow
+
+        mlflow.end_run("FAILED")
+    elif failed and tracker.name == "wandb":
+        tracker.tracker.finish(exit_code=1)
+    elif tracker.name == "trackio":
+        import trackio
+
+        # Unlike the run's own method, this leaves nothing to do (and to print) at exit.
+        trackio.finish()
+    else:
+        tracker.finish()
+
+
+def _identifying(config: RunConfig, facts: Mapping[str, Any]) -> dict[str, str]:
+    named = {"dataset": config.dataset.version, "optimizer": config.optimizer.name}
+    return named | {key: str(value) for key, value in facts.items() if value is not None}
+
+
+def _local_folder() -> Path:
+    return Workspace.current().root / "trackers"
+
+
+@contextlib.contextmanager
+def _own_output() -> Iterator[None]:
+    """Keep standard output for the command's own result; trackers print there too."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _reason(error: Exception) -> str:
+    text = f"{type(error).__name__}: {_first_line(str(error))}"
+    # An address may carry a password.
+    text = re.sub(r"//[^/@\s]+@", "//...@", text)
+    return textwrap.shorten(text, 300, placeholder="...")
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
