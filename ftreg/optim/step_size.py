@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor, Shard
 
 _SAMPLE = 64
 
@@ -18,17 +20,24 @@ class StepSizeProbe:
     def __init__(self, parameters: Sequence[torch.Tensor], *, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._parameters = list(parameters)
-        self._indices = [
-            torch.randint(p.numel(), (min(_SAMPLE, p.numel()),), generator=generator).to(p.device)
+        drawn = [
+            torch.randint(p.numel(), (min(_SAMPLE, p.numel()),), generator=generator)
             for p in self._parameters
         ]
         total = sum(p.numel() for p in self._parameters)
-        self._weights = [p.numel() / total for p in self._parameters]
+        # Of the sum of a tensor's sampled changes, its share in the mean over all weights.
+        self._weights = [
+            p.numel() / total / len(sample)
+            for p, sample in zip(self._parameters, drawn, strict=True)
+        ]
+        self._indices = [
+            _held_here(p, sample) for p, sample in zip(self._parameters, drawn, strict=True)
+        ]
         self._before: list[torch.Tensor] = []
 
     def _read(self) -> list[torch.Tensor]:
         pairs = zip(self._parameters, self._indices, strict=True)
-        return [p.detach().view(-1)[index].float() for p, index in pairs]
+        return [_local(p).view(-1)[index].float() for p, index in pairs]
 
     def before(self) -> None:
         """Remember the sampled weights; call right before the optimizer's step."""
@@ -36,8 +45,35 @@ class StepSizeProbe:
 
     def after(self) -> float:
         """Return the mean absolute change since `before`, in units of the weights."""
-        changes = (
-            weight * (new - old).abs().mean().item()
+        changes = sum(
+            weight * (new - old).abs().sum().item()
             for weight, new, old in zip(self._weights, self._read(), self._before, strict=True)
         )
-        return sum(changes)
+        first = self._parameters[0]
+        if not isinstance(first, DTensor):
+            return changes
+        total = torch.tensor(changes, dtype=torch.float64, device=_local(first).device)
+        dist.all_reduce(total, group=first.device_mesh.get_group())
+        return total.item()
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    detached = parameter.detach()
+    return detached.to_local() if isinstance(detached, DTensor) else detached
+
+
+def _held_here(parameter: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+    """Turn places in a whole tensor into those of this process's shard of it, dropping the rest.
+
+    FSDP2 shards rows, in order, each process but the last ones holding equally many.
+    """
+    if not isinstance(parameter, DTensor):
+        return sample.to(parameter.device)
+    if tuple(parameter.placements) != (Shard(0),):
+        raise NotImplementedError(f"parameters sharded as {parameter.placements}")
+    mesh = parameter.device_mesh
+    row = parameter.numel() // parameter.shape[0]
+    start = mesh.get_local_rank() * -(-parameter.shape[0] // mesh.size()) * row
+    local = _local(parameter)
+    here = (sample >= start) & (sample < start + local.numel())
+    return (sample[here] - start).to(local.device)

@@ -46,7 +46,8 @@ def packed_attention(
             sdpa_attention_forward(module, *parts, None, **settings)[0]
             for parts in zip(*pieces, strict=True)
         ]
-    return torch.cat(outputs, dim=1), None
+    # Where FSDP has made the weights bf16, what follows takes nothing else.
+    return torch.cat(outputs, dim=1).to(query.dtype), None
 
 
 AttentionInterface.register(PACKED, packed_attention)

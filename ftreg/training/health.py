@@ -10,6 +10,7 @@ from ftreg.config.optimizer import OptimizerConfig
 from ftreg.errors import DivergedError
 from ftreg.optim.advice import StepDecay
 from ftreg.training.events import StepRecord
+from ftreg.training.tensors import all_finite
 
 _WINDOW = 64
 _LEAST = 16
@@ -86,7 +87,7 @@ def refuse_broken(model: torch.nn.Module, optimizer: Any) -> None:
     names = {}
     for name, parameter in model.named_parameters():
         names[parameter] = name
-        if not torch.isfinite(parameter).all():
+        if not all_finite(parameter):
             raise DivergedError(
                 f"the weights of {name} are not finite; they are not saved",
                 taken=True,
@@ -97,7 +98,7 @@ def refuse_broken(model: torch.nn.Module, optimizer: Any) -> None:
             broken = (
                 isinstance(value, torch.Tensor)
                 and value.is_floating_point()
-                and not torch.isfinite(value).all()
+                and not all_finite(value)
             )
             if broken:
                 name = names.get(parameter, "?")

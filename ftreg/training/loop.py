@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 from ftreg.errors import DivergedError
@@ -18,6 +19,7 @@ from ftreg.optim.step_size import StepSizeProbe
 from ftreg.training.batches import MicroBatch, micro_batches
 from ftreg.training.events import StepRecord, as_number
 from ftreg.training.examples import TokenisedExamples
+from ftreg.training.tensors import all_finite
 
 # So many of the tensors with a broken gradient are named; there can be hundreds.
 _NAMED = 20
@@ -80,7 +82,7 @@ class Loop:
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise self._diverged(number, rows, loss=loss, norm=norm.item(), lr=lr)
             if self.max_grad_norm is not None:
-                nn.utils.clip_grads_with_norm_(trainable, self.max_grad_norm, norm)
+                _clip(trainable, self.max_grad_norm, norm)
             probe.before()
             self.optimizer.step()
             moved = probe.after()
@@ -129,8 +131,11 @@ class Loop:
             packing=self.packing,
         )
         total = torch.zeros((), device=self.accelerator.device)
-        for index, batch in enumerate(batches):
-            last = index == len(batches) - 1
+        passes = [(batch, weight) for batch in batches]
+        # Where parameters are sharded every pass gathers them from all processes.
+        passes += [(batches[0], 0.0)] * (self._passes(rows) - len(passes))
+        for index, (batch, weight) in enumerate(passes):
+            last = index == len(passes) - 1
             # Processes exchange gradients once a step, with the last of its micro-batches.
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 summed = completion_loss(
@@ -145,10 +150,29 @@ class Loop:
                 self.accelerator.backward(summed * workers)
         return float(self.accelerator.reduce(total, reduction="sum"))
 
+    def _passes(self, rows: Sequence[int]) -> int:
+        """Passes of the process that has most; 0 where each may take its own number."""
+        workers = self.accelerator.num_processes
+        if not self.accelerator.is_fsdp2:
+            return 0
+        return max(
+            len(
+                micro_batches(
+                    rows[index::workers] or rows[:1],
+                    self.examples,
+                    max_tokens=self.micro_batch_tokens,
+                    packing=self.packing,
+                )
+            )
+            for index in range(workers)
+        )
+
     @staticmethod
     def _gradient_norm(trainable: list[nn.Parameter]) -> torch.Tensor:
         gradients = [p.grad for p in trainable if p.grad is not None]
-        return nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        # Of sharded gradients it is a sum that has not been taken yet.
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def _diverged(
         self, number: int, rows: Sequence[int], *, loss: float, norm: float, lr: float
@@ -156,7 +180,7 @@ class Loop:
         bad = [
             name
             for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters()
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+            if parameter.grad is not None and not all_finite(parameter.grad)
         ]
         return DivergedError(
             f"training diverged at step {number}: loss {loss:g}, gradient norm {norm:g}, "
@@ -200,6 +224,16 @@ class Loop:
                 )
             found.append(as_number(loss / max(1, self.examples.answer_length(row))))
         return found
+
+
+def _clip(trainable: list[nn.Parameter], limit: float, norm: torch.Tensor) -> None:
+    """Torch's clipping by a known norm, on each process's own part of the gradients."""
+    scale = torch.clamp(limit / (norm + 1e-6), max=1.0)
+    for parameter in trainable:
+        if parameter.grad is not None:
+            gradient = parameter.grad
+            own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+            own.mul_(scale.to(own.device))
 
 
 def _seed_of(seed: int, step: int, process: int) -> int:

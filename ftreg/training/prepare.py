@@ -15,7 +15,7 @@ from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
 from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
-from ftreg.optim import ParameterGroup, build_optimizer, describe_optimizer, parameter_groups
+from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import advise
 from ftreg.optim.schedule import build_schedule
 from ftreg.training.batches import steps_of_run
@@ -34,8 +34,10 @@ class PreparedRun:
     """A run before its first step.
 
     `base_network` is the model as loaded, `trained` the same or the adapters around it, and
-    `model` and `optimizer` what accelerate made of them. `built` are the values of the parameter
-    groups before any step, `optimizer_record` the manifest's words about the optimizer.
+    `model` and `optimizer` what accelerate made of them. `parameter_names` are in the optimizer's
+    order (not the parameters: where they are sharded, a reference would keep the whole ones alive),
+    `built` the values of the parameter groups before any step, `optimizer_record` what the manifest
+    says about the optimizer.
     """
 
     config: RunConfig
@@ -49,7 +51,7 @@ class PreparedRun:
     trained: nn.Module
     model: nn.Module
     own_attention: bool
-    groups: list[ParameterGroup]
+    parameter_names: list[str]
     optimizer: Any
     optimizer_record: dict[str, Any]
     built: list[dict[str, Any]]
@@ -125,6 +127,9 @@ def prepare_run(
         compile_layers(network, examples, own_attention=own_attention)
     record = describe_optimizer(optimizer, config.optimizer, groups)
     built = group_values(optimizer)
+    names = [name for group in groups for name in group.names]
+    del groups
+    _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
         config=config,
@@ -138,7 +143,7 @@ def prepare_run(
         trained=trained,
         model=model,
         own_attention=own_attention,
-        groups=groups,
+        parameter_names=names,
         optimizer=prepared_optimizer,
         optimizer_record=record,
         built=built,
@@ -183,3 +188,13 @@ def _tokenise(
         max_length=min(limits, default=2**31),
         advance=advance,
     )
+
+
+def _keep_gradients_in_fp32(accelerator: Accelerator) -> None:
+    """Let sharded bf16 training add up gradients in fp32; accelerate's own choice is bf16."""
+    if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+        )

@@ -123,7 +123,7 @@ class Session:
             self._events.notice(f"from here on {change['key']} is {change['new']!r}")
         for text in environment:
             self._events.notice(f"the last bits may differ from an uninterrupted run: {text}")
-        state.restore(run.trained, run.optimizer, run.groups)
+        state.restore(run.trained, run.optimizer, run.parameter_names)
         continue_schedule(run.schedule, done=state.step)
         assert self._watch is not None
         for record in self.history:
@@ -169,13 +169,14 @@ class Session:
         run = self._run
         assert run is not None
         refuse_broken(run.trained, run.optimizer)
-        if self._accelerator.is_main_process:
+        main = self._accelerator.is_main_process
+        if main or self._accelerator.is_fsdp2:
             save_state(
                 self._root,
                 model=run.trained,
                 optimizer=run.optimizer,
                 built=run.built,
-                groups=run.groups,
+                names=run.parameter_names,
                 history=self.history,
                 facts={
                     "recipe": recipe_facts(run),
@@ -185,6 +186,7 @@ class Session:
                 },
                 config=yaml_marks.dump(resolved(run.config)),
                 keep=run.config.train.save_total_limit,
+                write=main,
             )
         self._accelerator.wait_for_everyone()
         return self.states()[-1]

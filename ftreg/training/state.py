@@ -16,17 +16,15 @@ Randomness is not in it: each step seeds its own (`ftreg.training.loop`).
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ftreg.errors import UsageError
-from ftreg.optim import ParameterGroup
 from ftreg.store import (
     TEMPORARY_PREFIX,
     damaged,
@@ -40,7 +38,14 @@ from ftreg.store import (
     write_text,
 )
 from ftreg.training.events import StepRecord
-from ftreg.training.tensors import holds_tensors, join_tensors, split_tensors
+from ftreg.training.tensors import (
+    holds_tensors,
+    join_tensors,
+    save_tensors,
+    sharded_like,
+    split_tensors,
+    whole,
+)
 
 SCHEMA_VERSION = 1
 STATE = "state.json"
@@ -60,7 +65,7 @@ class TrainingState:
     history: list[StepRecord]
     optimizer: dict[str, Any]
 
-    def restore(self, model: torch.nn.Module, optimizer: Any, groups: list[ParameterGroup]) -> None:
+    def restore(self, model: torch.nn.Module, optimizer: Any, names: Sequence[str]) -> None:
         """Put weights and optimizer state back; hyperparameters stay those of `optimizer`.
 
         torch's own `load_state_dict` takes every hyperparameter from the state, which is how a
@@ -77,7 +82,6 @@ class TrainingState:
                 name: join_tensors(values, tensors)
                 for name, values in self.optimizer["state"].items()
             }
-        names = [name for group in groups for name in group.names]
         if not set(saved) <= set(names):
             raise UsageError(f"{self.folder}: the optimizer's state is of other parameters")
         current = optimizer.state_dict()["param_groups"]
@@ -88,6 +92,11 @@ class TrainingState:
             group | {key: join_tensors(now[key], tensors) for key in _changed(built, now)}
             for group, built, now in zip(current, before, after, strict=True)
         ]
+        parameters = dict(model.named_parameters())
+        for name, values in saved.items():
+            for key, value in values.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameters[name].shape:
+                    values[key] = sharded_like(parameters[name], value)
         optimizer.load_state_dict(
             {
                 "state": {i: saved[name] for i, name in enumerate(names) if name in saved},
@@ -107,7 +116,7 @@ class TrainingState:
             for name, tensor in own.items():
                 if tensor.shape != tensors[name].shape:
                     raise UsageError(f"{path}: {name} has another shape in this model")
-                tensor.copy_(tensors[name])
+                tensor.copy_(sharded_like(tensor, tensors[name]))
 
 
 def state_folder(output: Path) -> Path:
@@ -121,11 +130,12 @@ def save_state(
     model: torch.nn.Module,
     optimizer: Any,
     built: list[dict[str, Any]],
-    groups: list[ParameterGroup],
+    names: Sequence[str],
     history: list[StepRecord],
     facts: Mapping[str, Any],
     config: str,
     keep: int,
+    write: bool = True,
 ) -> Path:
     """Write the state after the last step of `history`, and delete all but the newest `keep`.
 
@@ -134,11 +144,12 @@ def save_state(
         model: the model, without a wrapper of data parallelism.
         optimizer: its optimizer.
         built: `group_values` of the optimizer before the first step of all.
-        groups: the optimizer's parameter groups by name.
+        names: of the parameters, in the optimizer's order.
         history: every step so far, at least one.
         facts: what the run records about itself, JSON-ready.
         config: the recipe as YAML.
         keep: how many states stay.
+        write: False on the processes that only give their parts of sharded tensors.
 
     Returns:
         The state's folder; one that is there already is left as it is.
@@ -151,7 +162,6 @@ def save_state(
     folder = root / f"step-{step:08d}"
     if folder.exists():
         return folder
-    names = [name for group in groups for name in group.names]
     tensors: dict[str, torch.Tensor] = {}
     try:
         state = {
@@ -164,8 +174,11 @@ def save_state(
             "train.save_steps: null to train without saving it"
         ) from error
     values = group_values(optimizer, tensors)
+    weights = {name: whole(tensor).to("cpu") for name, tensor in _saved_tensors(model).items()}
+    if not write:
+        return folder
     with staged_folder(folder) as staging:
-        save_tensors(staging / _MODEL, _saved_tensors(model))
+        save_tensors(staging / _MODEL, weights)
         save_tensors(staging / _OPTIMIZER, tensors)
         write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
         write_text(staging / "config.yaml", config)
@@ -223,26 +236,6 @@ def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     persistent = {name: buffers[name] for name in model.state_dict() if name in buffers}
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return {name: tensor.detach() for name, tensor in (trainable | persistent).items()}
-
-
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        OSError: it cannot be written; safetensors has an error of its own for that.
-    """
-    seen: set[int] = set()
-    whole: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.to("cpu").contiguous()
-        # safetensors refuses memory that is shared; some optimizers share one among groups.
-        place = tensor.untyped_storage().data_ptr()
-        whole[name] = tensor.clone() if place in seen else tensor
-        seen.add(place)
-    try:
-        save_file(whole, path)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
 
 
 def list_states(root: Path) -> list[Path]:

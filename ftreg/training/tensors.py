@@ -2,13 +2,35 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 _TENSOR = "tensor"
 _FLOAT = "float"
 _TUPLE = "tuple"
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is finite in all its parts; every process that has one has to ask."""
+    finite = torch.isfinite(tensor).all()
+    return bool(finite.full_tensor() if isinstance(finite, DTensor) else finite)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Gather a sharded tensor (all processes have to); return any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_like(model: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """Undo `whole`: hand each process its part, as `model` is sharded (all of them have to)."""
+    if not isinstance(model, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
 
 
 def split_tensors(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
@@ -23,7 +45,7 @@ def split_tensors(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> An
         TypeError: something that is none of these.
     """
     if isinstance(value, torch.Tensor):
-        tensors[path] = value.detach().to("cpu").contiguous()
+        tensors[path] = whole(value.detach()).to("cpu").contiguous()
         return {_TENSOR: path}
     if isinstance(value, float) and not math.isfinite(value):
         return {_FLOAT: str(value)}  # JSON has no infinity
@@ -67,3 +89,23 @@ def holds_tensors(value: Any) -> bool:
     if isinstance(value, dict):
         return _TENSOR in value or any(map(holds_tensors, value.values()))
     return False
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written; safetensors has an error of its own for that.
+    """
+    seen: set[int] = set()
+    kept: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.to("cpu").contiguous()
+        # safetensors refuses memory that is shared; some optimizers share one among groups.
+        place = tensor.untyped_storage().data_ptr()
+        kept[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    try:
+        save_file(kept, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
@@ -29,10 +30,12 @@ def write_checkpoint(
     Raises:
         UsageError: the folder exists or cannot be written.
     """
+    # Sharded weights are gathered by all processes; others are saved as they are.
+    gathered = {"state_dict": _gathered(model, accelerator)} if accelerator.is_fsdp2 else {}
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
             _forget_places(model)
-            _save_pretrained(model, folder)
+            _save_pretrained(model, folder, **gathered)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
             _save_pretrained(tokenizer, folder)
@@ -58,14 +61,22 @@ def write_checkpoint(
     return read_checkpoint(output)
 
 
-def _save_pretrained(item: Any, folder: Path) -> None:
+def _gathered(model: Any, accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """The whole weights on the main process; a weight that is shared counts once."""
+    own = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    return {
+        name: tensor for name, tensor in accelerator.get_state_dict(model).items() if name in own
+    }
+
+
+def _save_pretrained(item: Any, folder: Path, **options: Any) -> None:
     """Save a model or tokenizer; the Rust libraries below have errors of their own for a full disk.
 
     Raises:
         OSError: it cannot be written.
     """
     try:
-        item.save_pretrained(folder)
+        item.save_pretrained(folder, **options)
     except OSError:
         raise
     except Exception as error:
