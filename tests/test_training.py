@@ -19,6 +19,7 @@ from ftreg.errors import UsageError
 from ftreg.training.attention import use_packed_attention
 from ftreg.training.batches import batch_order, micro_batches
 from ftreg.training.examples import TokenisedExamples, tokenise
+from ftreg.training.head import find_head
 from ftreg.training.loop import completion_loss
 from ftreg.training.packing import prepare_packing
 from tests.conftest import Cli, make_model, write_dataset
@@ -112,19 +113,30 @@ def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None
 
 
 @pytest.mark.parametrize("own_attention", [True, False])
-def test_packed_loss_and_gradients_equal_the_plain_ones(
-    own_attention: bool, tiny_model: Path, workspace: Path
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
+    own_attention: bool,
+    chunk: int | None,
+    tiny_model: Path,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     examples = _examples(tiny_model, workspace)
     rows = range(6)
     packed = AutoModelForCausalLM.from_pretrained(tiny_model)
+    head = find_head(packed)
+    assert head is not None
+    if chunk is not None:
+        for module in ("head", "loop"):
+            monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", chunk)
     if own_attention:
         assert use_packed_attention(packed)
     batches = micro_batches(rows, examples, max_tokens=250, packing=True)
     assert 1 < len(batches) < 6
     device = torch.device("cpu")
+    assert chunk is None or all(len(batch.targets) > chunk for batch in batches)
     loss = sum(
-        completion_loss(packed, batch, device=device, own_attention=own_attention)
+        completion_loss(packed, batch, device=device, own_attention=own_attention, head=head)
         for batch in batches
     )
     loss.backward()
@@ -144,6 +156,39 @@ def test_packed_loss_and_gradients_equal_the_plain_ones(
         packed.named_parameters(), plain.named_parameters(), strict=True
     ):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("lora", [False, True])
+def test_chunks_of_the_head_do_not_change_a_run(
+    precision: str, lora: bool, cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["train", config, "-s", f"train.precision={precision}"]
+    given += ["-s", "lora.r=2"] if lora else []
+    assert cli(*given, "-o", "whole").code == 0
+    for module in ("head", "loop"):
+        monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", 4)
+    done = cli(*given, "-o", "chunked")
+    assert done.code == 0, done
+    losses = [
+        [json.loads(line)["loss"] for line in Path(name, "history.jsonl").read_text().splitlines()]
+        for name in ("whole", "chunked")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5 if precision == "fp32" else 1e-3)
+
+
+def test_logits_that_are_more_than_the_heads_are_left_to_the_model(tiny_model: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert find_head(model) is not None
+    forward = model.forward
+
+    def capped(**inputs: Any) -> Any:
+        output = forward(**inputs)
+        output.logits = 0.1 * torch.tanh(output.logits / 0.1)
+        return output
+
+    model.forward = capped
+    assert find_head(model) is None
 
 
 def test_the_layout_of_a_step_does_not_change_it(cli: Cli, config: Path) -> None:

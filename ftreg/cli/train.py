@@ -11,6 +11,7 @@ import typer
 from ftreg.cli import options
 from ftreg.cli.checkpoints import plot_beside
 from ftreg.cli.command import command
+from ftreg.cli.processes import start_missing_processes
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
 from ftreg.workspace import Workspace
@@ -49,7 +50,7 @@ def train(
 
     settings = load_config(config, overrides=overrides or [])
     folder = output or (Path(settings.train.output) if settings.train.output else None)
-    _miss_processes()
+    start_missing_processes()
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     leads = int(os.environ.get("RANK", "0")) == 0
     if allow_change and not resume:
@@ -102,21 +103,3 @@ def _newest_unfinished(checkpoints: Path, stem: str) -> Path:
             f"--resume: {checkpoints} has no interrupted run of {stem}; name it with --output"
         )
     return found[-1].with_suffix("")
-
-
-def _miss_processes() -> None:
-    """Refuse to be the only one of several processes.
-
-    `accelerate launch --cpu --num_processes N` sets an address for N processes to meet at, and
-    starts one where no MPI host file is named; alone it would train at a fraction of the speed that
-    was asked for, and say nothing.
-    """
-    asked = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ
-    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-    if asked and not any(size in os.environ for size in sizes):
-        raise UsageError(
-            "accelerate was asked for several processes, and has started one: on CPUs it leaves "
-            "the others to MPI. Use `accelerate launch --config_file configs/accelerate/cpu.yaml "
-            "--num_processes N -m ftreg train ...`, or `torchrun --nproc_per_node N -m ftreg train "
-            "...`"
-        )

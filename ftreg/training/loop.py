@@ -19,6 +19,7 @@ from ftreg.optim.step_size import StepSizeProbe
 from ftreg.training.batches import MicroBatch, micro_batches
 from ftreg.training.events import StepRecord, as_number
 from ftreg.training.examples import TokenisedExamples
+from ftreg.training.head import CHUNK, Head
 from ftreg.training.tensors import all_finite
 
 # So many of the tensors with a broken gradient are named; there can be hundreds.
@@ -41,7 +42,8 @@ class Loop:
 
     `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
     each step that is left, over all processes; `own_attention` says whether the model has been
-    switched to `packed_attention`; `done` is what an earlier session has done.
+    switched to `packed_attention`; `head` applies the output layer in chunks; `done` is what an
+    earlier session has done.
     """
 
     accelerator: Accelerator
@@ -53,6 +55,7 @@ class Loop:
     micro_batch_tokens: int
     packing: bool
     own_attention: bool
+    head: Head | None
     max_grad_norm: float | None
     seed: int
     done: Progress = field(default_factory=Progress)
@@ -138,12 +141,15 @@ class Loop:
             last = index == len(passes) - 1
             # Processes exchange gradients once a step, with the last of its micro-batches.
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                summed = completion_loss(
-                    self.model,
-                    batch,
-                    device=self.accelerator.device,
-                    own_attention=self.own_attention,
-                )
+                # accelerate's precision is the model's own; the head may run behind it.
+                with self.accelerator.autocast():
+                    summed = completion_loss(
+                        self.model,
+                        batch,
+                        device=self.accelerator.device,
+                        own_attention=self.own_attention,
+                        head=self.head,
+                    )
                 summed = summed * (weight / loss_tokens)
                 total += summed.detach()
                 # Data parallelism averages gradients over processes; this makes it their sum.
@@ -243,22 +249,31 @@ def _seed_of(seed: int, step: int, process: int) -> int:
 
 
 def completion_loss(
-    model: nn.Module, batch: MicroBatch, *, device: torch.device, own_attention: bool
+    model: nn.Module,
+    batch: MicroBatch,
+    *,
+    device: torch.device,
+    own_attention: bool,
+    head: Head | None = None,
 ) -> torch.Tensor:
     """Return the summed negative log-likelihood of a micro-batch's answers, in nats.
 
     The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
-    their indices. There is no attention mask: either `packed_attention` is told the examples'
-    lengths, or positions that start again at 0 tell transformers where an example begins, and its
-    causal mask becomes block-diagonal.
+    their indices. Many of them go through `head`, if it is given, in chunks. There is no attention
+    mask: either `packed_attention` is told the examples' lengths, or positions that start again at
+    0 tell transformers where an example begins, and its causal mask becomes block-diagonal.
     """
     lengths = {"example_lengths": batch.lengths} if own_attention else {}
-    output = model(
-        input_ids=batch.input_ids.to(device),
-        position_ids=batch.position_ids.to(device),
-        logits_to_keep=batch.predict.to(device),
-        use_cache=False,
-        **lengths,
-    )
-    logits = output.logits[0].float()
-    return functional.cross_entropy(logits, batch.targets.to(device), reduction="sum")
+    targets = batch.targets.to(device)
+    chunked = head is not None and len(targets) > CHUNK
+    with head.left_out() if head is not None and chunked else nullcontext():
+        output = model(
+            input_ids=batch.input_ids.to(device),
+            position_ids=batch.position_ids.to(device),
+            logits_to_keep=batch.predict.to(device),
+            use_cache=False,
+            **lengths,
+        ).logits[0]
+    if head is not None and chunked:
+        return head.loss(output, targets)
+    return functional.cross_entropy(output.float(), targets, reduction="sum")

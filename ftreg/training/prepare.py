@@ -22,6 +22,7 @@ from ftreg.training.batches import steps_of_run
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
 from ftreg.training.examples import TokenisedExamples
+from ftreg.training.head import Head, find_head
 from ftreg.training.packing import prepare_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.state import group_values
@@ -34,10 +35,10 @@ class PreparedRun:
     """A run before its first step.
 
     `base_network` is the model as loaded, `trained` the same or the adapters around it, and
-    `model` and `optimizer` what accelerate made of them. `parameter_names` are in the optimizer's
-    order (not the parameters: where they are sharded, a reference would keep the whole ones alive),
-    `built` the values of the parameter groups before any step, `optimizer_record` what the manifest
-    says about the optimizer.
+    `model` and `optimizer` what accelerate made of them. `head` is for long answers, `built` are
+    the values of the parameter groups before any step, and `optimizer_record` what the manifest
+    says about the optimizer. `parameter_names` are in the optimizer's order: names, for a reference
+    to the parameters would keep the whole ones alive where they are sharded.
     """
 
     config: RunConfig
@@ -51,6 +52,7 @@ class PreparedRun:
     trained: nn.Module
     model: nn.Module
     own_attention: bool
+    head: Head | None
     parameter_names: list[str]
     optimizer: Any
     optimizer_record: dict[str, Any]
@@ -114,6 +116,8 @@ def prepare_run(
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
     network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
     examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
+    # Sharded, its weights are whole in the model's own pass only.
+    head = None if accelerator.is_fsdp2 else find_head(network)
     own_attention = False
     if config.train.packing:
         events.phase("checking that packed examples are kept apart")
@@ -143,6 +147,7 @@ def prepare_run(
         trained=trained,
         model=model,
         own_attention=own_attention,
+        head=head,
         parameter_names=names,
         optimizer=prepared_optimizer,
         optimizer_record=record,

@@ -1,0 +1,82 @@
+"""The language-model head over many positions, a chunk of them at a time.
+
+Logits are the largest thing in a step: 2,048 positions of 49,152 tokens are 0.4 GB in fp32, and
+softmax and gradient as much again. In chunks, computed again in the backward pass, they take a
+fraction of that, for one more product with the head.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+# Positions of a chunk; fewer than that are not cut.
+CHUNK = 512
+_TOLERANCE = 1e-4
+
+
+class Head:
+    """A model's output layer, that can be left out of the model's own pass and applied later."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._forward = module.forward
+
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Let the model return the hidden states in the place of the logits."""
+        self._module.forward = _identity
+        try:
+            yield
+        finally:
+            self._module.forward = self._forward
+
+    def loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the summed negative log-likelihood, in nats.
+
+        Args:
+            hidden: (n, width), what the head is applied to.
+            targets: (n,), the token at each position.
+        """
+        total = hidden.new_zeros((), dtype=torch.float32)
+        pairs = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        for part, wanted in pairs:
+            total = total + checkpoint(
+                self._chunk_loss, part, wanted, use_reentrant=False, preserve_rng_state=False
+            )
+        return total
+
+    def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = self._forward(hidden).float()
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+
+def _identity(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden
+
+
+def find_head(model: PreTrainedModel) -> Head | None:
+    """Return the model's head if it can be applied by itself.
+
+    Some models do more to their logits than the head does (scaling, a soft cap). So one pass over a
+    few tokens is compared with the model's own; where they differ, there is no head to take out.
+    """
+    module: Any = model.get_output_embeddings()
+    if module is None:
+        return None
+    head = Head(module)
+    tokens = torch.arange(8, device=model.device)[None] % model.config.vocab_size
+    with torch.no_grad():
+        expected = model(input_ids=tokens, use_cache=False).logits[0].float()
+        with head.left_out():
+            hidden = model(input_ids=tokens, use_cache=False).logits[0]
+        if hidden.shape == expected.shape:
+            return None
+        logits = head._forward(hidden).float()
+    same = torch.allclose(logits, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
+    return head if same else None
