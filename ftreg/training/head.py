@@ -44,7 +44,7 @@ class Head:
             targets: (n,), the token at each position.
         """
         total = hidden.new_zeros((), dtype=torch.float32)
-        pairs = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        pairs = zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True)
         for part, wanted in pairs:
             total = total + checkpoint(
                 self._chunk_loss, part, wanted, use_reentrant=False, preserve_rng_state=False
