@@ -81,7 +81,7 @@ class TrainConfig(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; null leaves torch's choice."""
     compile: bool = False
-    """Compile the model's layers with torch.compile: about 30 s more to start, then faster."""
+    """Compile the model's layers with torch.compile: a longer start, and less memory."""
     save_steps: Count | None = 200
     """Save the training state, for `--resume`, every so many steps; null only when interrupted."""
     save_total_limit: Count = 2
