@@ -14,6 +14,7 @@ from ftreg.checkpoint import Checkpoint, read_checkpoint, recipe_of
 from ftreg.config.sections import EvalConfig, RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags
+from ftreg.data.leakage import find_leaks
 from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
 from ftreg.records import Example, Output, Sample, Score
@@ -22,6 +23,8 @@ from ftreg.store import check_writable, digest
 
 # How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
 _SCORING_BATCH = 64
+# The header goes into the baseline's file too, which is kept small for git.
+_RECORDED_LEAKS = 20
 
 
 class EvalEvents(Protocol):
@@ -33,6 +36,9 @@ class EvalEvents(Protocol):
     def progress(self, what: str, done: int, total: int) -> None:
         """So many outputs are generated, or scored by one scorer."""
 
+    def notice(self, text: str) -> None:
+        """What the user should know, though nothing is wrong with the command."""
+
 
 class Silent:
     """A listener that does nothing."""
@@ -41,6 +47,9 @@ class Silent:
         """Do nothing."""
 
     def progress(self, what: str, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def notice(self, text: str) -> None:
         """Do nothing."""
 
 
@@ -91,6 +100,8 @@ def evaluate(
     except (TypeError, ValueError) as error:
         raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
 
+    leakage = _leakage(subject, events)
+
     outputs, generation = _generate(subject, config.eval, events)
     samples = [
         Sample(
@@ -105,13 +116,41 @@ def evaluate(
     scores = {name: _score(name, scorer, samples, events) for name, scorer in scorers.items()}
     return write_evaluation(
         folder,
-        header=_header(subject, config, generation=generation) | {"scorers": described},
+        header=_header(subject, config, generation=generation)
+        | {"leakage": leakage, "scorers": described},
         examples=list(rows),
         outputs=outputs,
         scores=scores,
         cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
         cluster=dataset.card.cluster,
     )
+
+
+def _leakage(subject: _Subject, events: EvalEvents) -> dict[str, Any]:
+    """Look for evaluated rows among the rows that the checkpoint was trained on.
+
+    Returns:
+        The evaluation's record: `trained_on`, and the counts, or why they are not known.
+    """
+    events.phase("looking for leaked rows")
+    recorded = subject.checkpoint.manifest.dataset
+    root = subject.checkpoint.manifest.config.dataset.root
+    record: dict[str, Any] = {"trained_on": f"{recorded.version}, {recorded.split}"}
+    try:
+        trained = load_dataset(recorded.version, root=Path(root))
+        if trained.card.splits[recorded.split].sha256 != recorded.split_sha256:
+            raise UsageError(f"{trained.folder}: these are not the rows that it was trained on")
+        train = trained.split(recorded.split)[: recorded.rows]
+    except (UsageError, KeyError) as error:
+        events.notice(f"whether training rows leaked into the evaluation is not known: {error}")
+        return record | {"unknown": str(error)}
+    found = find_leaks(train, subject.rows)
+    if found.leaks:
+        events.notice(
+            f"{found.summary()} of the training rows ({recorded.version}, {recorded.split}): "
+            f"{found.first_ids()}; the scores of these say little of new ones"
+        )
+    return record | found.to_dict(most=_RECORDED_LEAKS)
 
 
 def _scorer(item: Any) -> Any:

@@ -189,6 +189,19 @@ def check_header(header: Mapping[str, Any]) -> None:
         dict(description)
 
 
+def leaked_share(evaluation: Evaluation) -> float | None:
+    """The share of the rows that the checkpoint was trained on, in [0, 1].
+
+    None where it is not known: older evaluations do not say, and the training rows may be gone.
+
+    Raises:
+        UsageError: the record is damaged.
+    """
+    with damaged(evaluation.folder / HEADER, kind="evaluation"):
+        record = evaluation.header.get("leakage") or {}
+        return float(record["share"]) if "share" in record else None
+
+
 _HEADER_PARTS = {
     "checkpoint": ("name", "identity", "optimizer", "lr", "last_loss", "recipe"),
     "dataset": ("name", "version", "digest", "split", "rows", "rows_digest"),

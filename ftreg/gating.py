@@ -20,6 +20,7 @@ from ftreg.evaluation import (
     HEADER,
     Evaluation,
     differences,
+    leaked_share,
     read_evaluation,
 )
 from ftreg.gate import Verdict, compare
@@ -69,6 +70,7 @@ def gate(
         critical=candidate.critical,
         clusters=candidate.clusters or None,
         anchor=anchor.scores if anchor else None,
+        leaked=leaked_share(candidate),
     )
     result = GateResult(baseline.header, candidate.header, verdict)
     write_json(

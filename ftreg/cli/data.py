@@ -1,12 +1,13 @@
 """`ftreg data`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import data_versions, options
 from ftreg.cli.command import command
+from ftreg.cli.data_import import import_rows
 from ftreg.errors import UsageError
 
 app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
@@ -14,6 +15,7 @@ app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
 Root = Annotated[Path, typer.Option(help="Folder of datasets.")]
 Version = Annotated[str, typer.Argument(help="Dataset version, name@N.", show_default=False)]
 _ROOT = Path("sample_datasets")
+_FIELDS: tuple[Literal["input", "reference", "context"], ...] = ("input", "reference", "context")
 
 
 @app.command("list")
@@ -44,35 +46,66 @@ def list_versions(root: Root = _ROOT, as_json: options.AsJson = False) -> None:
 @app.command()
 @command
 def show(version: Version, root: Root = _ROOT, as_json: options.AsJson = False) -> None:
-    """Show a dataset version's card, and the sizes of its cohorts.
+    """Show a dataset version's card, its cohorts, and how long its texts are.
 
     Example: ftreg data show ferry-desk@1
     """
     from ftreg.data import load_dataset
     from ftreg.data.cohorts import cohort_sizes
-    from ftreg.report.terminal import card_view
+    from ftreg.report.data_views import dataset_view, length_bins
 
     dataset = load_dataset(version, root=root)
     sizes = {name: cohort_sizes(dataset, name) for name in dataset.card.splits}
+    lengths: dict[str, dict[str, dict[int, int]]] = {
+        name: {field: dataset.split(name).lengths(field) for field in _FIELDS}
+        for name in dataset.card.splits
+    }
     options.show(
         as_json,
-        value={**dataset.card.model_dump(), "digest": dataset.card.digest, "cohort_sizes": sizes},
-        text=card_view(dataset.card, sizes),
+        value={
+            **dataset.card.model_dump(),
+            "digest": dataset.card.digest,
+            "cohort_sizes": sizes,
+            "lengths": {
+                name: {field: dict(length_bins(counts)) for field, counts in fields.items()}
+                for name, fields in lengths.items()
+            },
+        },
+        text=dataset_view(dataset.card, sizes, lengths),
     )
 
 
 @app.command()
 @command
-def verify(version: Version, root: Root = _ROOT) -> None:
-    """Check a dataset version: the bytes against the card's digests, then every row.
+def verify(
+    versions: Annotated[
+        list[str] | None,
+        typer.Argument(help="Versions, name@N; default: all of them.", show_default=False),
+    ] = None,
+    root: Root = _ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check dataset versions: every byte against the card's digests, then every row.
 
     Example: ftreg data verify code-summary@2
     """
-    from ftreg.data import load_dataset
+    from ftreg.data import list_refs
+    from ftreg.data.verifying import verify_version
 
-    dataset = load_dataset(version, root=root)
-    for name in dataset.card.splits:
-        typer.echo(f"{version} {name}: {len(dataset.split(name))} rows, as the card says")
+    chosen = versions or [str(ref) for ref in list_refs(root)]
+    if not chosen:
+        raise UsageError(f"{root}: no dataset is there")
+    found = [check for version in chosen for check in verify_version(version, root=root)]
+    wrong = [check for check in found if check.problem is not None]
+    if as_json:
+        value = {"ok": not wrong, "splits": [check.to_dict() for check in found]}
+        options.show(True, value=value, text="")
+    else:
+        for check in found:
+            if check.problem is None:
+                typer.echo(f"{check.version} {check.split}: {check.rows} rows, as the card says")
+    if wrong:
+        raise UsageError("\n".join(str(check.problem) for check in wrong))
 
 
 @app.command()
@@ -90,3 +123,10 @@ def build(
     for version in versions:
         made = build_version(version, root=root)
         typer.echo(f"{version}: {'built and verified' if made else 'here already, verified'}")
+
+
+app.command("import")(import_rows)
+app.command("draft")(data_versions.draft)
+app.command("freeze")(data_versions.freeze)
+app.command("diff")(data_versions.diff)
+app.command("leaks")(data_versions.leaks)

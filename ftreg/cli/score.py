@@ -17,7 +17,11 @@ def score(
         ),
     ],
     scorer: Annotated[
-        list[str], typer.Option("--scorer", help="A scorer; give it again for more.")
+        list[str],
+        typer.Option(
+            "--scorer",
+            help="A scorer, or a YAML mapping as in eval.scorers; give it again for more.",
+        ),
     ],
     backend: Annotated[
         str | None, typer.Option(help="What the scorers think with.", show_default=False)
@@ -33,7 +37,7 @@ def score(
 
     Example: ftreg score outputs.jsonl --scorer faithfulness --scorer equals -o scores.jsonl
     """
-    from ftreg.scoring.files import score_file
+    from ftreg.scoring.files import judge_tokens, score_file
     from ftreg.store import canonical_json, check_writable, write_jsonl
 
     if output is not None:
@@ -45,4 +49,6 @@ def score(
         return
     write_jsonl(output, rows)
     missing = sum(row["score"] is None for row in rows)
-    typer.echo(f"{output}: {len(rows)} scores, {missing} of them missing")
+    read, written = judge_tokens(rows)
+    cost = f"; the judge read {read} tokens and wrote {written}" if read or written else ""
+    typer.echo(f"{output}: {len(rows)} scores, {missing} of them missing{cost}")

@@ -37,6 +37,9 @@ class GatePolicy(Section):
     """paired decides by statistics; threshold holds the plain mean delta against the margin."""
     max_missing: Share = 0.0
     """Share of the examples that may lack a score on either side; above it no scorer passes."""
+    max_leaked: Share | None = None
+    """Share of the evaluated rows that may stand in the checkpoint's training rows too; above it no
+    candidate passes. null only tells."""
     min_examples: Count = 50
     """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum)."""
     min_cohort: Count = 20
@@ -102,6 +105,10 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
             before, after = getattr(old, name), getattr(new, name)
             if sign * after > sign * before:
                 found.append(f"{name} {after:g}, was {before:g}")
+    # null looks at nothing, so it is looser than any share.
+    if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
+        after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"
+        found.append(f"max_leaked {after}, was {old.max_leaked:g}")
     if (old.mode, new.mode) == ("paired", "threshold"):
         found.append("mode threshold, was paired")
     if old.cohorts != new.cohorts and new.cohorts != "all":

@@ -109,11 +109,12 @@ class ScorerConfig(Section):
     """One scorer of the evaluation."""
 
     name: str
-    """faithfulness, answer_relevancy, completeness, equals, or an import path."""
+    """faithfulness, answer_relevancy, completeness, equals, rubric, rubric:TITLE,
+    evaluate:METRIC, or an import path."""
     backend: str | None = None
-    """What it thinks with; null is the scorer's own default."""
+    """What it thinks with: embedded, nli, judge, or an import path; null is its default."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The scorer's options."""
+    """The options of the scorer and of its backend."""
 
 
 def _scorer_by_name(value: object) -> object:

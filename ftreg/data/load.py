@@ -1,16 +1,18 @@
 """Open a dataset version: digest checked, rows checked, held in Arrow and not in memory."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import pyarrow as pa
 from filelock import FileLock
 
 from ftreg.cache import cache_folder
 from ftreg.data.card import Card, read_card
+from ftreg.data.digests import remembered_digest
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
 from ftreg.errors import UsageError
@@ -60,6 +62,27 @@ class Split(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         return _examples(self._table)
 
+    def tags(self) -> Iterator[dict[str, str]]:
+        """Yield the tags of each example, without reading its texts."""
+        for chunk in self._table["tags"].chunks:
+            for start in range(0, len(chunk), _BATCH):
+                yield from map(json.loads, chunk.slice(start, _BATCH).to_pylist())
+
+    def lengths(self, field: Literal["input", "reference", "context"]) -> dict[int, int]:
+        """Return how many texts of a field have how many characters, shortest first.
+
+        Every accepted reference counts; a field that a row lacks does not.
+        """
+        import pyarrow.compute as pc
+
+        column = self._table["references" if field == "reference" else field]
+        counts: Counter[int] = Counter()
+        for chunk in column.chunks:
+            texts = chunk.flatten() if field == "reference" else chunk
+            for item in pc.value_counts(pc.utf8_length(texts.drop_null())).to_pylist():
+                counts[item["values"]] += item["counts"]
+        return dict(sorted(counts.items()))
+
 
 def _examples(table: pa.Table) -> Iterator[Example]:
     for batch in table.to_batches(max_chunksize=_BATCH):
@@ -106,8 +129,12 @@ class DatasetVersion:
                 _convert(path, arrow, expected=entry.rows)
         return _open(arrow)
 
-    def verify(self, name: str) -> None:
+    def verify(self, name: str, *, reread: bool = False) -> None:
         """Check that a split's bytes are those that the card promises.
+
+        Args:
+            name: of the split.
+            reread: read the file though it is untouched since it was checked last.
 
         Raises:
             UsageError: the file is missing, or its digest differs.
@@ -121,7 +148,7 @@ class DatasetVersion:
                 else "bring the file back from version control"
             )
             raise UsageError(f"{path}: this file of {self.ref} is missing; {way_out}")
-        found = file_digest(path)
+        found = file_digest(path) if reread else remembered_digest(path)
         if found != entry.sha256:
             raise UsageError(
                 f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "

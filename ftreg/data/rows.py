@@ -1,5 +1,6 @@
 """Check the rows of a split, one line at a time."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,25 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Example
 from ftreg.store import read_jsonl
 
-_KEYS = ("id", "input", "reference", "context", "tags", "critical")
+KEYS = ("id", "input", "reference", "context", "tags", "critical")
+
+
+def fingerprint(text: str) -> bytes:
+    """Return 16 bytes that stand for a text: small enough to hold those of a million rows."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+class UniqueIds:
+    """The ids that were seen, at 16 bytes each and not at their own length."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def add(self, name: str) -> bool:
+        """Note an id, and return whether it is new."""
+        before = len(self._seen)
+        self._seen.add(fingerprint(name))
+        return len(self._seen) > before
 
 
 def read_examples(path: Path) -> Iterator[Example]:
@@ -18,24 +37,48 @@ def read_examples(path: Path) -> Iterator[Example]:
         UsageError: a broken line, an unknown or missing key, a wrong type, or an id that stands
             twice; names file and line.
     """
-    seen: dict[str, int] = {}
+    ids = UniqueIds()
     for number, row in read_jsonl(path):
-        example = _example(row, place=f"{path}:{number}")
-        if example.id in seen:
+        example = check_row(row, place=f"{path}:{number}")
+        if not ids.add(example.id):
+            first = next(line for line, row in read_jsonl(path) if row.get("id") == example.id)
             raise UsageError(
                 f"{path}:{number}: the id {example.id!r} stands here for the second time "
-                f"(first on line {seen[example.id]})"
+                f"(first on line {first})"
             )
-        seen[example.id] = number
         yield example
 
 
-def _example(row: dict[str, Any], *, place: str) -> Example:
+def row_of(example: Example) -> dict[str, Any]:
+    """Return the row that `check_row` makes this example of; what is empty is left out."""
+    row: dict[str, Any] = {"id": example.id, "input": example.input}
+    if example.references:
+        several = len(example.references) > 1
+        row["reference"] = list(example.references) if several else example.references[0]
+    if example.context is not None:
+        row["context"] = example.context
+    if example.tags:
+        row["tags"] = dict(example.tags)
+    if example.critical:
+        row["critical"] = True
+    return row
+
+
+def check_row(row: dict[str, Any], *, place: str) -> Example:
+    """Check one row and return its example.
+
+    Args:
+        row: as it stands in a JSONL file.
+        place: file and line, for the message.
+
+    Raises:
+        UsageError: an unknown or missing key, or a wrong type.
+    """
     for key in row:
-        if key not in _KEYS:
+        if key not in KEYS:
             raise UsageError(
-                f"{place}: {key!r} is not a field of a row{did_you_mean(key, _KEYS)} "
-                f"(fields: {', '.join(_KEYS)})"
+                f"{place}: {key!r} is not a field of a row{did_you_mean(key, KEYS)} "
+                f"(fields: {', '.join(KEYS)})"
             )
 
     def text(key: str, *, required: bool) -> str | None:

@@ -31,6 +31,7 @@ def compare(
     critical: Collection[str] = (),
     clusters: Mapping[str, str] | None = None,
     anchor: Scores | None = None,
+    leaked: float | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -44,6 +45,7 @@ def compare(
         critical: ids of examples that may not get worse.
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
+        leaked: share of the examples that the candidate was trained on; None if not known.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster, or the policy names
@@ -83,6 +85,7 @@ def compare(
     outcome: Outcome = "regression"
     if not reasons:
         doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubts
+        doubts += decide.leakage(leaked, policy)
         if not any(row.gated for row in rows):
             doubts.append("nothing to compare: neither side has a scorer")
         outcome = "undecided" if doubts else "pass"

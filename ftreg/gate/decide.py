@@ -104,6 +104,25 @@ def doubts(rows: Iterable[Row]) -> list[str]:
     return found
 
 
+def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
+    """Return why the share of leaked examples stands in the way of a pass, if it does.
+
+    Args:
+        leaked: share of the examples that the candidate was trained on; None if not known.
+        policy: its `max_leaked` says how many may be.
+    """
+    if policy.max_leaked is None:
+        return []
+    if leaked is None:
+        return ["leakage: how many of the examples were trained on is not known; evaluate again"]
+    if leaked <= policy.max_leaked + _ROUNDING:
+        return []
+    return [
+        f"leakage: {100 * leaked:.1f} % of the examples stand in the candidate's training rows "
+        f"too, more than max_leaked {policy.max_leaked:g} allows"
+    ]
+
+
 def summary(rows: Sequence[Row]) -> str:
     """Return the sentence that a passing verdict gives as its reason."""
     scorers = sum(row.cohort == PRIMARY and row.gated for row in rows)

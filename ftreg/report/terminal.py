@@ -7,7 +7,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ftreg.data.card import Card
 from ftreg.gate import Verdict
 from ftreg.report import words
 
@@ -134,26 +133,6 @@ def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return _titled(title, table)
-
-
-def card_view(card: Card, sizes: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    """A dataset version's card, and the share of each cohort in each split."""
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
-    for key in ("description", "source", "changes", "license"):
-        facts.add_row(key, getattr(card, key))
-    facts.add_row("digest", card.digest)
-    table = _table()
-    table.add_column("cohort")
-    for name in sizes:
-        table.add_column(name, justify="right")
-    totals = [str(split.rows) for split in card.splits.values()]
-    table.add_row("all", *totals)
-    for cohort in dict.fromkeys(cohort for counts in sizes.values() for cohort in counts):
-        table.add_row(cohort, *(str(counts.get(cohort, 0)) for counts in sizes.values()))
-    heading = Text(f"{card.name}@{card.version}", "bold")
-    return Group(heading, facts, "", _titled("Cohorts, in rows", table))
 
 
 def optimizer_view(record: Mapping[str, Any]) -> RenderableType:

@@ -6,7 +6,7 @@ from typing import Any
 from ftreg.records import Sample, Score
 from ftreg.scoring.claims import claims
 from ftreg.scoring.pointwise import evidence_of, judged
-from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support, check_relation
 
 
 class AnswerRelevancy:
@@ -19,6 +19,7 @@ class AnswerRelevancy:
     version = 1
 
     def __init__(self, *, backend: Backend) -> None:
+        check_relation(backend, Relation.RELEVANT, scorer=self.name)
         self.backend = backend
 
     def describe(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Sample, Score
 from ftreg.scoring.claims import claims
 from ftreg.scoring.pointwise import evidence_of, judged
-from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support, check_relation
 
 _SOURCES = ("reference", "context", "input")
 
@@ -35,6 +35,7 @@ class Completeness:
                 f"completeness: {source!r} is not a source"
                 f"{did_you_mean(str(source), _SOURCES)} Known: {', '.join(_SOURCES)}."
             )
+        check_relation(backend, Relation.COVERED, scorer=self.name)
         self.source = source
         self.backend = backend
 

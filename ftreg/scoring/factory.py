@@ -1,6 +1,8 @@
-"""Making scorers by name, with their options checked."""
+"""Making scorers by name, with their options and those of their backend checked."""
 
+import functools
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from ftreg.errors import UsageError, did_you_mean
@@ -15,59 +17,126 @@ SCORERS = Registry(
         "completeness": "ftreg.scoring.completeness:Completeness",
         "equals": "ftreg.scoring.equals:Equals",
         "ground_truth_match": "ftreg.scoring.equals:Equals",
+        "rubric": "ftreg.scoring.rubric:Rubric",
+        "evaluate": "ftreg.scoring.evaluate_metric:EvaluateMetric",
     },
 )
-BACKENDS = Registry("backend", {"embedded": "ftreg.scoring.backends.minilm:shared"})
+BACKENDS = Registry(
+    "backend",
+    {
+        "embedded": "ftreg.scoring.backends.minilm:shared",
+        "judge": "ftreg.scoring.backends.judge:make",
+        "nli": "ftreg.scoring.backends.nli:make",
+    },
+)
 DEFAULT_BACKEND = "embedded"
+_FAMILIES = ("evaluate", "rubric")
+"""Scorers that `name:WHICH` makes one of; the gate knows each by the whole of it."""
+
+Parameters = Mapping[str, inspect.Parameter]
 
 
 def get_scorer(name: str, *, backend: str | Backend | None = None, **options: Any) -> Scorer:
     """Make a scorer.
 
     Args:
-        name: a name of `SCORERS`, or an import path `package.module:factory` of your own. A
-            factory takes its options as keyword arguments, and a backend if it has a parameter
-            of that name.
-        backend: a name of `BACKENDS`, an import path, or a backend made already; `embedded` where
-            None. A scorer that needs none (`equals`) loads none.
-        **options: the scorer's own options.
+        name: a name of `SCORERS`; `evaluate:METRIC` or `rubric:TITLE`; or an import path
+            `package.module:factory` of your own. A factory takes its options as keyword
+            arguments, and a backend if it has a parameter of that name.
+        backend: a name of `BACKENDS`, an import path, or a backend made already; where None, the
+            factory's `default_backend`, or else `embedded`. A scorer that needs none (`equals`)
+            loads none.
+        **options: the scorer's own options, and those of the backend.
 
     Raises:
         UsageError: name, backend or option are unknown (the message names the nearest), or an
             option's value does not fit.
     """
-    factory = SCORERS.load(name)
-    if not callable(factory):
-        raise UsageError(f"{name!r} is not a scorer: it cannot be called")
+    factory = _factory(name)
     if isinstance(backend, str) and ":" not in backend and backend not in BACKENDS:
         BACKENDS.load(backend)  # raises, and names the nearest
+    taken = _parameters(factory, f"{name!r} is not a scorer")
+    thinks = "backend" in taken
+    own = {key: entry for key, entry in taken.items() if key != "backend"}
+    make_backend: Callable[..., Any] | None = None
+    theirs: Parameters = {}
+    chosen = backend or getattr(factory, "default_backend", DEFAULT_BACKEND)
+    # The options of a backend are of interest only where one has to be made.
+    if thinks and isinstance(chosen, str):
+        make_backend = BACKENDS.load(chosen)
+        if not callable(make_backend):
+            raise UsageError(f"{chosen!r} is not a backend: it cannot be called")
+        theirs = _parameters(make_backend, f"{chosen!r} is not a backend")
+    for_scorer, for_backend = _divide(name, options, own, theirs)
+    _check_missing(name, own, for_scorer)
+    if make_backend is not None:
+        _check_missing(f"the backend {chosen}", theirs, for_backend)
+        for_scorer["backend"] = make_backend(**for_backend)
+    elif thinks:
+        for_scorer["backend"] = backend
+    return cast(Scorer, factory(**for_scorer))
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    family, colon, which = name.partition(":")
+    if colon and family in _FAMILIES:
+        made = SCORERS.load(family)
+        factory = functools.partial(made, which)
+        if hasattr(made, "default_backend"):
+            vars(factory)["default_backend"] = made.default_backend
+        return factory
+    found = SCORERS.load(name)
+    if not callable(found):
+        raise UsageError(f"{name!r} is not a scorer: it cannot be called")
+    return cast(Callable[..., Any], found)
+
+
+def _parameters(factory: Callable[..., Any], otherwise: str) -> Parameters:
+    """Return what can be given by keyword."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{name!r} is not a scorer: {error}") from error
-    known = [key for key in parameters if key != "backend"]
-    takes_any = any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values())
-    for option in options:
-        if option not in known and not takes_any:
+        raise UsageError(f"{otherwise}: {error}") from error
+    return {
+        key: entry for key, entry in parameters.items() if entry.kind is not entry.POSITIONAL_ONLY
+    }
+
+
+def _divide(
+    name: str, options: Mapping[str, Any], own: Parameters, theirs: Parameters
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Say which options are the scorer's and which the backend's; the scorer's come first."""
+    for_scorer: dict[str, Any] = {}
+    for_backend: dict[str, Any] = {}
+    for key, value in options.items():
+        if key in _named(own):
+            for_scorer[key] = value
+        elif key in _named(theirs):
+            for_backend[key] = value
+        elif _takes_any(own):
+            for_scorer[key] = value
+        elif _takes_any(theirs):
+            for_backend[key] = value
+        else:
+            known = [*_named(own), *_named(theirs)]
             takes = f"It takes: {', '.join(known)}." if known else "It takes none."
-            raise UsageError(
-                f"{name} has no option {option!r}{did_you_mean(option, known)} {takes}"
-            )
-    if "backend" in parameters:
-        options["backend"] = _load_backend(backend)
-    missing = [
-        key
-        for key, entry in parameters.items()
-        if entry.default is entry.empty
-        and entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
-        and key not in options
-    ]
-    if missing:
-        raise UsageError(f"{name} needs the option {missing[0]!r}")
-    return cast(Scorer, factory(**options))
+            raise UsageError(f"{name} has no option {key!r}{did_you_mean(key, known)} {takes}")
+    return for_scorer, for_backend
 
 
-def _load_backend(backend: str | Backend | None) -> Backend:
-    if backend is None or isinstance(backend, str):
-        return cast(Backend, BACKENDS.load(backend or DEFAULT_BACKEND)())
-    return backend
+def _named(parameters: Parameters) -> list[str]:
+    return [key for key, entry in parameters.items() if _is_named(entry)]
+
+
+def _is_named(entry: inspect.Parameter) -> bool:
+    return entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
+
+
+def _takes_any(parameters: Parameters) -> bool:
+    return any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values())
+
+
+def _check_missing(what: str, parameters: Parameters, options: Mapping[str, Any]) -> None:
+    for key, entry in parameters.items():
+        if _is_named(entry) and entry.default is entry.empty and key not in options:
+            raise UsageError(f"{what} needs the option {key!r}")

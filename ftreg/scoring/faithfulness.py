@@ -7,7 +7,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Sample, Score
 from ftreg.scoring.claims import claims, passages
 from ftreg.scoring.pointwise import evidence_of, judged
-from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support, check_relation
 
 _SOURCES = ("context", "input")
 UNSUPPORTED = 0.3
@@ -30,7 +30,9 @@ def combine(supports: Sequence[float]) -> float:
 class Faithfulness:
     """Supported claims of the output over its claims, held against the context.
 
-    None where there is no context, or where the output claims nothing.
+    None where there is no context, or where the output claims nothing. Of a backend that gives
+    verdicts or probabilities it is their mean (`supported / claims`); graded support is combined
+    by `combine`.
 
     Args:
         backend: judges claims against the context.
@@ -50,6 +52,7 @@ class Faithfulness:
                 f"faithfulness: {source!r} is not a source"
                 f"{did_you_mean(str(source), _SOURCES)} Known: {', '.join(_SOURCES)}."
             )
+        check_relation(backend, Relation.SUPPORTED, scorer=self.name)
         self.source = source
         self.backend = backend
 
@@ -78,5 +81,7 @@ class Faithfulness:
         return Inquiry(points, source)
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
-        value = combine([support.support for support in supports])
+        found = [support.support for support in supports]
+        plain = getattr(self.backend, "averages", False)
+        value = sum(found) / len(found) if plain else combine(found)
         return Score(round(value, 6), evidence=evidence_of("claim", inquiry, supports))

@@ -1,11 +1,16 @@
 """Score a JSONL file of outputs made anywhere."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftreg.config import yaml_marks
+from ftreg.config.load import validate
+from ftreg.config.sections import ScorerConfig
 from ftreg.errors import UsageError
 from ftreg.records import Sample
-from ftreg.scoring import get_scorer
+from ftreg.scoring.factory import get_scorer
+from ftreg.scoring.protocol import Scorer
 from ftreg.store import read_jsonl
 
 
@@ -16,11 +21,23 @@ def score_file(
 
     Keys of a line other than id, input, output, reference and context are left alone.
 
+    Args:
+        path: the JSONL file.
+        scorers: names, or mappings in YAML as `eval.scorers` has them:
+            `"{name: equals, options: {mode: exact}}"`.
+        backend: for the scorers that name none themselves.
+
     Raises:
-        UsageError: a broken line, a missing key, an id that stands twice, an unknown scorer.
+        UsageError: a broken line, a missing key, an id or a scorer that stands twice, an unknown
+            scorer or option.
     """
-    made = {name: get_scorer(name, **({"backend": backend} if backend else {})) for name in scorers}
+    configs = [_config(text) for text in scorers]
+    names = [config.name for config in configs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--scorer: {name} stands twice; scores are told apart by its name")
     samples = _samples(path)
+    made = {config.name: _scorer(config, backend) for config in configs}
     rows = []
     for name, scorer in made.items():
         for sample, score in zip(samples, scorer.score(samples), strict=True):
@@ -34,6 +51,29 @@ def score_file(
                 }
             )
     return rows
+
+
+def judge_tokens(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many tokens a judge read and wrote for these rows; the cache's answers cost 0."""
+    costs = [item["judge"] for row in rows for item in row["evidence"] if "judge" in item]
+    return (
+        sum(cost["prompt_tokens"] for cost in costs),
+        sum(cost["completion_tokens"] for cost in costs),
+    )
+
+
+def _config(text: str) -> ScorerConfig:
+    if not text.lstrip().startswith("{"):
+        return ScorerConfig(name=text)
+    document = yaml_marks.parse(text, Path("--scorer"))
+    return validate(ScorerConfig, document, where="--scorer")
+
+
+def _scorer(config: ScorerConfig, backend: str | None) -> Scorer:
+    for key in ("name", "backend"):
+        if key in config.options:
+            raise UsageError(f"--scorer: {config.name}: {key} does not belong into options")
+    return get_scorer(config.name, backend=config.backend or backend, **config.options)
 
 
 def _samples(path: Path) -> list[Sample]:

@@ -53,6 +53,7 @@ def evidence_of(
             "support": support.support,
             "best": support.best,
             "checks": list(support.checks),
+            **support.details,
         }
         for point, support in zip(inquiry.points, supports, strict=True)
     )

@@ -1,10 +1,11 @@
 """What a scorer is, and what it asks of a backend."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from ftreg.errors import UsageError
 from ftreg.records import Sample, Score
 
 
@@ -48,12 +49,13 @@ class Support:
 
     `support` lies in [0, 1]; `best` is the passage that speaks for the point most, `checks` are
     the names of the checks that fired against it (`number`, `unit`, `name`, `negation`,
-    `question`).
+    `question`, `quote`). `details` is what else the backend says of it, JSON-ready.
     """
 
     support: float
     best: str | None = None
     checks: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class BackendError(Exception):
@@ -61,7 +63,12 @@ class BackendError(Exception):
 
 
 class Backend(Protocol):
-    """Judges points against texts. A failure belongs to its inquiry and leaves the rest alone."""
+    """Judges points against texts. A failure belongs to its inquiry and leaves the rest alone.
+
+    A backend may also say, as attributes: `averages`, True where its support is a verdict or a
+    probability, so that faithfulness is the plain mean of it; and `relations`, those that it can
+    judge where it cannot judge them all.
+    """
 
     def describe(self) -> dict[str, Any]:
         """Return name, version and what identifies the model, JSON-ready."""
@@ -72,3 +79,17 @@ class Backend(Protocol):
     ) -> list[list[Support] | BackendError]:
         """Return a finding for each point of each inquiry, in order."""
         ...
+
+
+def check_relation(backend: Backend, relation: Relation, *, scorer: str) -> None:
+    """Refuse a backend that cannot judge what a scorer asks.
+
+    Raises:
+        UsageError: the backend says that it does not judge this relation.
+    """
+    able = getattr(backend, "relations", None)
+    if able is not None and relation not in able:
+        raise UsageError(
+            f"{scorer}: the backend {backend.describe().get('name')} cannot judge whether a point "
+            f"is {relation}; take another backend, such as embedded or judge"
+        )

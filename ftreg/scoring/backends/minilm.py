@@ -98,6 +98,6 @@ def _some_threads() -> Iterator[None]:
 
 
 @cache
-def shared(folder: Path | None = None) -> EmbeddedBackend:
+def shared(folder: Path | None = None, /) -> EmbeddedBackend:
     """Return this process's backend for a model folder (the packaged model where None)."""
     return EmbeddedBackend(MiniLM(folder))

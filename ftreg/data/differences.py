@@ -1,0 +1,132 @@
+"""What differs between two dataset versions: rows, order, cohorts, card."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ftreg.data.card import Card
+from ftreg.data.cohorts import cohort_sizes
+from ftreg.data.load import DatasetVersion
+from ftreg.data.rows import fingerprint, row_of
+from ftreg.records import Example
+from ftreg.store import canonical_json
+
+SHOWN = 5
+_OWN = {"name", "version", "changes", "splits"}
+
+
+@dataclass(slots=True)
+class Ids:
+    """A number of rows, and the ids of the first of them."""
+
+    count: int
+    first: list[str]
+
+    def add(self, name: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitDifference:
+    """What differs in one split; `cohorts` is cohort to rows before and after."""
+
+    rows: tuple[int, int]
+    added: Ids
+    removed: Ids
+    changed: Ids
+    reordered: bool
+    cohorts: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What differs between two versions; `card` is key to what it was and is."""
+
+    old: str
+    new: str
+    card: Mapping[str, tuple[Any, Any]]
+    splits: Mapping[str, SplitDifference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return asdict(self)
+
+
+def difference(old: DatasetVersion, new: DatasetVersion) -> Difference:
+    """Compare two versions, row by row and by id, holding 40 bytes of a row.
+
+    Raises:
+        UsageError: the files of one of them are not those of its card.
+    """
+    return Difference(
+        old=str(old.ref),
+        new=str(new.ref),
+        card=_card_difference(old.card, new.card),
+        splits={
+            name: _split_difference(old, new, name)
+            for name in dict.fromkeys([*old.card.splits, *new.card.splits])
+        },
+    )
+
+
+def _card_difference(old: Card, new: Card) -> dict[str, tuple[Any, Any]]:
+    before, after = old.model_dump(exclude=_OWN), new.model_dump(exclude=_OWN)
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def _split_difference(old: DatasetVersion, new: DatasetVersion, name: str) -> SplitDifference:
+    sizes = [cohort_sizes(side, name) if name in side.card.splits else {} for side in (old, new)]
+    rows = [side.card.splits[name].rows if name in side.card.splits else 0 for side in (old, new)]
+    added, removed, changed, reordered = _compare(old, new, name)
+    return SplitDifference(
+        rows=(rows[0], rows[1]),
+        added=added,
+        removed=removed,
+        changed=changed,
+        reordered=reordered,
+        cohorts={
+            cohort: (sizes[0].get(cohort, 0), sizes[1].get(cohort, 0))
+            for cohort in sorted({*sizes[0], *sizes[1]})
+        },
+    )
+
+
+def _compare(old: DatasetVersion, new: DatasetVersion, name: str) -> tuple[Ids, Ids, Ids, bool]:
+    """Added, removed and changed rows, and whether the rows that stayed are in another order."""
+    added, removed, changed = Ids(0, []), Ids(0, []), Ids(0, [])
+    # Position and digest in one value: a million tuples would cost as much as the rows.
+    rows = {
+        fingerprint(example.id): position.to_bytes(8) + _digest(example)
+        for position, example in enumerate(_examples(old, name))
+    }
+    last, reordered = -1, False
+    for example in _examples(new, name):
+        found = rows.pop(fingerprint(example.id), None)
+        if found is None:
+            added.add(example.id)
+            continue
+        position, digest = int.from_bytes(found[:8]), found[8:]
+        reordered, last = reordered or position < last, position
+        if digest != _digest(example):
+            changed.add(example.id)
+    if rows:
+        for example in _examples(old, name):
+            if fingerprint(example.id) in rows:
+                removed.add(example.id)
+                if len(removed.first) == min(SHOWN, len(rows)):
+                    break
+        removed.count = len(rows)
+    return added, removed, changed, reordered
+
+
+def _examples(side: DatasetVersion, name: str) -> Iterator[Example]:
+    """The rows of a split, which is open only meanwhile: two mapped files take twice the memory."""
+    if name in side.card.splits:
+        yield from side.split(name)
+
+
+def _digest(example: Example) -> bytes:
+    return fingerprint(canonical_json(row_of(example)))

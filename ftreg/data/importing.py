@@ -1,0 +1,217 @@
+"""Make a dataset version of rows from elsewhere: streamed, checked, and written whole."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftreg.data.card import Card
+from ftreg.data.load import load_dataset
+from ftreg.data.mapping import Mapper
+from ftreg.data.readers import Source, open_source
+from ftreg.data.reference import DatasetRef
+from ftreg.data.rows import UniqueIds, check_row, row_of
+from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
+from ftreg.errors import UsageError
+from ftreg.store import canonical_json, staged_folder
+
+# What a card takes over from the version before, unless it is said anew.
+_INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cluster")
+_HELD_OUT = "eval"
+_ADVANCE_EVERY = 1000
+
+Advance = Callable[[str, int, int], None]
+"""Is told what is done, how many lines or rows of it, and of how many (0: not known)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A version that was made; `dropped` rows stood twice, `ignored` columns were not taken."""
+
+    ref: DatasetRef
+    folder: Path
+    rows: Mapping[str, int]
+    dropped: int
+    ignored: Mapping[str, list[str]]
+
+
+@dataclass(slots=True)
+class _SplitFile:
+    """A split that is being written."""
+
+    stream: Any
+    sha256: Any = field(default_factory=hashlib.sha256)
+    rows: int = 0
+    ids: UniqueIds = field(default_factory=UniqueIds)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        line = canonical_json(row).encode() + b"\n"
+        self.stream.write(line)
+        self.sha256.update(line)
+        self.rows += 1
+
+
+def import_version(
+    name: str,
+    sources: Mapping[str, str],
+    *,
+    root: Path,
+    mapping: Mapping[str, str],
+    facts: Mapping[str, Any],
+    eval_share: float | None = None,
+    drop_duplicates: bool = False,
+    subset: str | None = None,
+    advance: Advance = lambda what, done, total: None,
+) -> Imported:
+    """Write the next version of a dataset.
+
+    Args:
+        name: the dataset's name.
+        sources: split to file, or to a set of the hub; see `open_source`.
+        root: the folder of datasets.
+        mapping: field to column; see `parse_mapping`.
+        facts: what the card says, of `Card`'s fields; what is left out is taken from the version
+            before, where there is one.
+        eval_share: hold out this share of `train` as `eval`, in (0, 1). Rows with the same input
+            go to the same side, and a row always to the same.
+        drop_duplicates: leave out rows whose id stood before, instead of refusing them.
+        subset: of a hub set.
+        advance: is told of the progress.
+
+    Raises:
+        UsageError: a source, a row or the card is wrong; nothing was written.
+    """
+    if eval_share is not None and (_HELD_OUT in sources or "train" not in sources):
+        raise UsageError(
+            "--eval-share holds out a share of --train as the split eval; it needs --train and "
+            "no --eval"
+        )
+    opened = {
+        split: open_source(text, split=split, subset=subset) for split, text in sources.items()
+    }
+    mappers = {
+        split: Mapper(mapping, source.columns, source=source.name)
+        for split, source in opened.items()
+    }
+    with next_version(name, root) as ref:
+        said = _card_facts(ref, facts, opened, root=root)
+        card = _with_splits(said, ref, {"train": (1, "0" * 64)})
+        checks = RowChecks(prompt=card.prompt, cohorts=card.cohorts, cluster=card.cluster)
+        with staged_folder(ref.folder(root)) as staging, contextlib.ExitStack() as stack:
+            held_out = () if eval_share is None else (_HELD_OUT,)
+            files = {
+                split: _SplitFile(stack.enter_context((staging / f"{split}.jsonl").open("wb")))
+                for split in (*opened, *held_out)
+            }
+            dropped = 0
+            for split, source in opened.items():
+                share = eval_share if split == "train" else None
+                dropped += _import_split(
+                    split,
+                    _progress(source, split, advance),
+                    source=source,
+                    mapper=mappers[split],
+                    checks=checks,
+                    files=files,
+                    eval_share=share,
+                    drop_duplicates=drop_duplicates,
+                )
+            for split, file in files.items():
+                if not file.rows:
+                    raise UsageError(f"the split {split} of {ref} would have no row")
+                file.stream.flush()
+            written = {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}
+            ignored = {split: mapper.finish() for split, mapper in mappers.items()}
+            checks.finish(where=str(ref))
+            write_card(staging, _with_splits(said, ref, written))
+    return Imported(
+        ref=ref,
+        folder=ref.folder(root),
+        rows={split: rows for split, (rows, _) in written.items()},
+        dropped=dropped,
+        ignored=ignored,
+    )
+
+
+def _card_facts(
+    ref: DatasetRef, facts: Mapping[str, Any], opened: Mapping[str, Source], *, root: Path
+) -> dict[str, Any]:
+    before = newest(ref.name, root)
+    known = {} if before is None else load_dataset(before, root=root).card.model_dump()
+    # Without the folder of a file: it means nothing on another machine.
+    names = [source.origin.partition(" (")[0] for source in opened.values()]
+    origin = "; ".join(f"{split}: {source.origin}" for split, source in opened.items())
+    said = {
+        "description": f"Imported from {', '.join(names)}.",
+        "prompt": {"user": "{input}"},
+        "source": origin,
+        **{key: known[key] for key in _INHERITED if key in known},
+        **facts,
+    }
+    if "license" not in said:
+        raise UsageError(
+            "--license is missing: say under which licence the rows may be used, as an SPDX "
+            "expression (CC-BY-4.0, MIT, LicenseRef-proprietary)"
+        )
+    return said
+
+
+def _with_splits(
+    facts: Mapping[str, Any], ref: DatasetRef, splits: Mapping[str, tuple[int, str]]
+) -> Card:
+    entries = {
+        split: {"file": f"{split}.jsonl", "rows": rows, "sha256": sha256}
+        for split, (rows, sha256) in splits.items()
+    }
+    given = {"name": ref.name, "version": ref.version, **facts, "splits": entries}
+    return make_card(given, where="ftreg data import")
+
+
+def _progress(source: Source, split: str, advance: Advance) -> Iterator[tuple[int, dict[str, Any]]]:
+    what, number = f"importing {split}", 0
+    advance(what, 0, source.total)
+    for count, (number, row) in enumerate(source.rows(), start=1):
+        if count % _ADVANCE_EVERY == 0:
+            advance(what, number, max(source.total, number))
+        yield number, row
+    advance(what, number, number)
+
+
+def _import_split(
+    split: str,
+    rows: Iterator[tuple[int, dict[str, Any]]],
+    *,
+    source: Source,
+    mapper: Mapper,
+    checks: RowChecks,
+    files: Mapping[str, _SplitFile],
+    eval_share: float | None,
+    drop_duplicates: bool,
+) -> int:
+    """Write a source's rows into their files, and return how many were dropped."""
+    ids = files[split].ids
+    dropped = 0
+    for number, given in rows:
+        place = source.place(number)
+        example = check_row(mapper.row(given, place=place), place=place)
+        if not ids.add(example.id):
+            if not drop_duplicates:
+                raise UsageError(
+                    f"{place}: the id {example.id!r} stands here for the second time, or the same "
+                    "row does; --drop-duplicates keeps the first of them"
+                )
+            dropped += 1
+            continue
+        held_out = eval_share is not None and _position(example.input) < eval_share
+        target = _HELD_OUT if held_out else split
+        checks.check(example, split=target, place=place)
+        files[target].write(row_of(example))
+    return dropped
+
+
+def _position(text: str) -> float:
+    """A number in [0, 1) that only depends on the words of a text."""
+    words = " ".join(text.casefold().split())
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8]) / 2**64

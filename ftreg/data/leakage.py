@@ -1,0 +1,221 @@
+"""Find rows of a held-out split that stand among the training rows, word for word or nearly.
+
+Two rows are the same where their normalised words are (Unicode NFKC, case folded, punctuation
+left out), and near where the sets of their five-word sequences in input and first reference have a
+Jaccard index of at least 0.8, and those of their contexts too if both have one. Candidates come
+from MinHash with locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998) by datasketch,
+and each is then counted exactly. At an index of 0.8 the chance to miss a pair is 0.0004, and it
+falls steeply above.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ftreg.data.load import Split
+from ftreg.data.rows import fingerprint
+from ftreg.records import Example
+
+THRESHOLD = 0.8
+"""The Jaccard index from which two rows are near."""
+_WORDS = 5
+_BANDS, _BAND_SIZE = 20, 5
+_SHOWN = 5
+_EVERY = 1000
+# Scripts without spaces: each character counts as a word.
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
+
+Hashes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A held-out row, the training row that it repeats, and their Jaccard index (1 if exact)."""
+
+    id: str
+    train_id: str
+    kind: Literal["exact", "near"]
+    jaccard: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """The leaked ones of `rows` held-out rows, beside `train_rows` training rows."""
+
+    rows: int
+    train_rows: int
+    leaks: tuple[Leak, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the held-out rows that leaked."""
+        return len(self.leaks) / self.rows if self.rows else 0.0
+
+    def count(self, kind: str) -> int:
+        """How many leaked exactly, or nearly."""
+        return sum(leak.kind == kind for leak in self.leaks)
+
+    def summary(self) -> str:
+        """The counts in words."""
+        return (
+            f"{len(self.leaks)} of {self.rows} rows ({100 * self.share:.1f} %) repeat one "
+            f"({self.count('exact')} exactly, {self.count('near')} nearly)"
+        )
+
+    def first_ids(self) -> str:
+        """The first ids in words."""
+        more = len(self.leaks) - _SHOWN
+        shown = [leak.id for leak in self.leaks[:_SHOWN]]
+        return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+    def to_dict(self, *, most: int | None = None) -> dict[str, Any]:
+        """Return it as JSON-ready data, with the first `most` leaks (None: all)."""
+        return {
+            "rows": self.rows,
+            "train_rows": self.train_rows,
+            "exact": self.count("exact"),
+            "near": self.count("near"),
+            "share": self.share,
+            "threshold": THRESHOLD,
+            "leaks": [asdict(leak) for leak in self.leaks[:most]],
+        }
+
+
+def find_leaks(
+    train: Split, held_out: Split, *, advance: Callable[[int, int], None] = lambda done, total: None
+) -> Leakage:
+    """Look for each held-out row among the training rows.
+
+    Memory grows with the held-out rows only; the training rows are streamed.
+
+    Args:
+        train: the rows that were trained on.
+        held_out: the rows to evaluate.
+        advance: is told how many training rows are done, and of how many.
+    """
+    index = _Index(held_out)
+    found: dict[int, Leak] = {}
+    total = len(train)
+    for number, example in enumerate(train):
+        if number % _EVERY == 0:
+            advance(number, total)
+        for position, leak in index.leaks(example):
+            if position not in found or leak.jaccard > found[position].jaccard:
+                found[position] = leak
+    advance(total, total)
+    return Leakage(len(held_out), total, tuple(found[key] for key in sorted(found)))
+
+
+class _Index:
+    """The held-out rows, to be asked about one training row at a time."""
+
+    def __init__(self, held_out: Split) -> None:
+        from datasketch import MinHash, MinHashLSH
+
+        self._rows = held_out
+        self._exact: dict[bytes, list[int]] = {}
+        self._empty = MinHash(num_perm=_BANDS * _BAND_SIZE, hashfunc=int)
+        self._near = MinHashLSH(num_perm=_BANDS * _BAND_SIZE, params=(_BANDS, _BAND_SIZE))
+        parts = []
+        for position, example in enumerate(held_out):
+            words, key = _words_and_key(example)
+            self._exact.setdefault(key, []).append(position)
+            sequences = _sequences(words)
+            if len(sequences):
+                self._near.insert(position, self._sketch(sequences), check_duplication=False)
+                parts.append(sequences)
+        self._all = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        # Several training rows often ask for the same held-out row.
+        self._sequences_at = lru_cache(4096)(
+            lambda at: _sequences(_words_and_key(self._rows[at])[0])
+        )
+
+    def leaks(self, train: Example) -> Iterable[tuple[int, Leak]]:
+        """Yield the positions of the held-out rows that a training row repeats, and how."""
+        words, key = _words_and_key(train)
+        same = self._exact.get(key, ())
+        for position in same:
+            yield position, Leak(self._rows[position].id, train.id, "exact", 1.0)
+        # No pair can reach the threshold unless that share of the row's sequences stand somewhere
+        # among the held-out rows, and so one of the first that are more than the rest of it. This
+        # spares nearly every training row its sketch, and most of its hashes.
+        enough = int((1 - THRESHOLD) * len(words)) + 1
+        if len(words) > _WORDS * 4 and not self._known(_sequences(words, most=enough)):
+            return
+        sequences = _sequences(words)
+        if not len(sequences) or self._known(sequences) < THRESHOLD * len(sequences):
+            return
+        for position in sorted(self._near.query(self._sketch(sequences))):
+            if position in same:
+                continue
+            index = _jaccard(sequences, self._sequences_at(position))
+            if index >= THRESHOLD:
+                held_out = self._rows[position]
+                if _near_contexts(train.context, held_out.context):
+                    yield position, Leak(held_out.id, train.id, "near", index)
+
+    def _known(self, sequences: Hashes) -> int:
+        if not len(self._all):
+            return 0
+        places = np.searchsorted(self._all, sequences).clip(max=len(self._all) - 1)
+        return int((self._all[places] == sequences).sum())
+
+    def _sketch(self, sequences: Hashes) -> Any:
+        sketch = self._empty.copy()
+        sketch.update_batch((sequences & 0xFFFFFFFF).tolist())
+        return sketch
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _words_and_key(example: Example) -> tuple[list[str], bytes]:
+    """The words of input and first reference, and what is equal for rows that are the same."""
+    parts = [example.input, *example.references[:1]]
+    words = [_words(part) for part in parts]
+    context = example.context or ""
+    # A text without a word (":-)") is told by itself.
+    told = [" ".join(found) or part.strip() for found, part in zip(words, parts, strict=True)]
+    told.append(" ".join(_words(context)) or context.strip())
+    return [word for found in words for word in found], fingerprint("\0".join(told))
+
+
+def _sequences(words: list[str], *, most: int | None = None) -> Hashes:
+    """The hashes of the distinct five-word sequences; of the whole where it is shorter.
+
+    Args:
+        words: of the text.
+        most: stop when so many distinct ones are found.
+    """
+    if not words:
+        return np.empty(0, np.int64)
+    found: set[str] = set()
+    for start in range(max(1, len(words) - _WORDS + 1)):
+        found.add(" ".join(words[start : start + _WORDS]))
+        if len(found) == most:
+            break
+    # Not Python's own hash, which differs from process to process.
+    hashes = b"".join(hashlib.blake2b(item.encode(), digest_size=8).digest() for item in found)
+    return np.unique(np.frombuffer(hashes, np.int64))
+
+
+def _jaccard(one: Hashes, other: Hashes) -> float:
+    shared = len(np.intersect1d(one, other, assume_unique=True))
+    return shared / (len(one) + len(other) - shared)
+
+
+def _near_contexts(one: str | None, other: str | None) -> bool:
+    """Whether two rows ask about the same: equal questions about two documents are no leak."""
+    if one is None or other is None:
+        return True
+    left, right = _sequences(_words(one)), _sequences(_words(other))
+    return _jaccard(left, right) >= THRESHOLD if len(left) and len(right) else True

@@ -1,0 +1,240 @@
+"""Read rows that were made elsewhere, one at a time: JSONL, CSV, Parquet, and sets of the hub."""
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ftreg.errors import UsageError
+from ftreg.store import file_digest, read_jsonl
+
+Numbered = tuple[int, dict[str, Any]]
+_CHUNK = 1 << 20
+_BATCH = 1000
+_HUB = re.compile(r"hf:(?P<name>[^@:]+)(@(?P<revision>[^@:]+))?(:(?P<split>[^@:]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows to import.
+
+    `name` is how the user calls it, `origin` what a card says of it. `total` counts lines or rows,
+    as `unit` says; 0 where it is not known. `columns` are those that every row has, None where the
+    rows may differ. `rows` starts anew and yields the number of the line or row, and the row.
+    """
+
+    name: str
+    origin: str
+    unit: Literal["line", "row"]
+    total: int
+    columns: tuple[str, ...] | None
+    rows: Callable[[], Iterator[Numbered]]
+
+    def place(self, number: int) -> str:
+        """Where a row stands, for messages."""
+        return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}: row {number}"
+
+
+def open_source(text: str, *, split: str, subset: str | None = None) -> Source:
+    """Open a file by its ending, or `hf:name@revision:split`.
+
+    Args:
+        text: what the user named.
+        split: the split that is imported; where the hub's is not named, it is called the same.
+        subset: the subset (configuration) of a hub set.
+
+    Raises:
+        UsageError: it is not there, of an unknown kind, or cannot be read.
+    """
+    if text.startswith("hf:"):
+        return _hub(text, split=split, subset=subset)
+    path = Path(text)
+    opener = _KINDS.get(path.suffix.lower())
+    if opener is None:
+        raise UsageError(
+            f"{text}: the ending says no kind of rows that can be imported; it has to be one of "
+            f"{', '.join(_KINDS)}, or a set of the Hugging Face hub as hf:org/name@revision:split"
+        )
+    if not path.is_file():
+        raise UsageError(f"{text}: no such file")
+    return opener(path)
+
+
+def _origin(path: Path) -> str:
+    return f"{path.name} (sha256 {file_digest(path)})"
+
+
+def _lines(path: Path) -> int:
+    """The number of lines, for the progress: a file read once costs little beside checking it."""
+    with path.open("rb") as stream:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
+
+
+def _jsonl(path: Path) -> Source:
+    return Source(
+        name=str(path),
+        origin=_origin(path),
+        unit="line",
+        total=_lines(path),
+        columns=None,
+        rows=lambda: read_jsonl(path),
+    )
+
+
+def _csv(path: Path) -> Source:
+    # Not Arrow's reader: it does not know the line of a row, and would make 7 of "007".
+    _, header = next(_records(path), (1, []))
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if not header or twice:
+        problem = f"the column {twice[0]!r} stands twice" if twice else "no header"
+        raise UsageError(f"{path}:1: {problem}; the first line has to name each column once")
+
+    def rows() -> Iterator[Numbered]:
+        records = _records(path)
+        next(records)
+        for number, cells in records:
+            if len(cells) != len(header):
+                raise UsageError(
+                    f"{path}:{number}: {len(cells)} cells, and the header has {len(header)}; a "
+                    "cell that holds the separator or a line break has to stand in double quotes"
+                )
+            # CSV has no null; an empty cell is the nearest to it.
+            yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+    return Source(
+        name=str(path),
+        origin=_origin(path),
+        unit="line",
+        total=_lines(path),
+        columns=tuple(header),
+        rows=rows,
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line of each record of a CSV or TSV file, and its cells."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with path.open("rb") as stream:
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        reader = csv.reader(_decoded(stream, path), delimiter=delimiter, strict=True)
+        while True:
+            first = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise UsageError(f"{path}:{first}: broken CSV: {error}") from error
+            if cells:
+                yield first, cells
+
+
+def _decoded(lines: Iterator[bytes], path: Path) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}:{number}: invalid UTF-8 at byte {error.start}") from error
+
+
+def _parquet(path: Path) -> Source:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path}: cannot read this as Parquet: {error}") from error
+
+    def rows() -> Iterator[Numbered]:
+        number = 0
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+        except (pa.ArrowException, OSError) as error:
+            raise UsageError(f"{path}: cannot read on after row {number}: {error}") from error
+
+    return Source(
+        name=str(path),
+        origin=_origin(path),
+        unit="row",
+        total=file.metadata.num_rows,
+        columns=tuple(file.schema_arrow.names),
+        rows=rows,
+    )
+
+
+def _hub(text: str, *, split: str, subset: str | None) -> Source:
+    match = _HUB.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text}: write a set of the hub as hf:org/name@revision:split")
+    name, revision, wanted = match["name"], match["revision"], match["split"] or split
+    if not Path(name).is_dir():  # the library reads a folder of data files in the same way
+        if revision is None:
+            raise UsageError(
+                f"{text}: name the revision too (a commit, tag or branch, as in hf:{name}@main); "
+                "the card records the commit"
+            )
+        revision = _commit(text, name, revision)
+    stream = _hub_rows(text, name, revision, split=wanted, subset=subset)
+    splits = stream.info.splits or {}
+    known = splits[wanted].num_examples if wanted in splits else 0
+
+    def rows() -> Iterator[Numbered]:
+        try:
+            yield from enumerate(stream, start=1)
+        except Exception as error:  # whatever the network or a file's reader raises
+            raise UsageError(f"{text}: cannot read on: {_first_line(error)}") from error
+
+    at = f"@{revision}" if revision else ""
+    of = f", subset {subset}" if subset else ""
+    return Source(
+        name=text,
+        origin=f"the Hugging Face hub, {Path(name).name if not at else name}{at}{of}, {wanted}",
+        unit="row",
+        total=known or 0,
+        columns=tuple(stream.column_names) if stream.column_names else None,
+        rows=rows,
+    )
+
+
+def _commit(text: str, name: str, revision: str) -> str:
+    """The commit that a revision names now: a branch would name another one tomorrow."""
+    if _COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision).sha)
+    except Exception as error:
+        raise UsageError(f"{text}: cannot find it on the hub: {_first_line(error)}") from error
+
+
+def _hub_rows(text: str, name: str, revision: str | None, *, split: str, subset: str | None) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(
+            name, name=subset, split=split, revision=revision, streaming=True
+        )
+    except Exception as error:
+        raise UsageError(f"{text}: cannot load it: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+_KINDS: dict[str, Callable[[Path], Source]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,102 @@
+"""Make a new dataset version: its number, its checks, its card."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ftreg.config import yaml_marks
+from ftreg.config.load import validate
+from ftreg.config.yaml_marks import Document
+from ftreg.data.card import Card, Prompt
+from ftreg.data.reference import DatasetRef, list_refs, parse_ref
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.records import Example
+from ftreg.store import sweep_temporaries, write_text
+
+CARD = "dataset.yaml"
+
+
+@contextlib.contextmanager
+def next_version(name: str, root: Path) -> Iterator[DatasetRef]:
+    """Hold the lock of a dataset, and yield the version that comes after all that are there.
+
+    Two processes that make a version at once make two: the second waits here.
+
+    Raises:
+        UsageError: the name cannot be that of a dataset, or `root` cannot be written.
+    """
+    try:
+        parse_ref(f"{name}@1")
+    except UsageError:
+        raise UsageError(
+            f"{name!r} cannot be a dataset's name: letters, digits, '.', '-' and '_', beginning "
+            "with a letter or digit, and no version (the next one is taken)"
+        ) from None
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{name}.lock"):
+        taken = [
+            int(path.name[1:]) for path in (root / name).glob("v*") if path.name[1:].isdecimal()
+        ]
+        ref = DatasetRef(name, max(taken, default=0) + 1)
+        sweep_temporaries(ref.folder(root))
+        yield ref
+
+
+def newest(name: str, root: Path) -> DatasetRef | None:
+    """Return the newest version of a dataset that has a card, if there is one."""
+    return next((ref for ref in reversed(list_refs(root)) if ref.name == name), None)
+
+
+def make_card(facts: Mapping[str, Any], *, where: str) -> Card:
+    """Validate what a card says.
+
+    Raises:
+        UsageError: one line per mistake.
+    """
+    return validate(Card, Document(dict(facts), {}), where=where)
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write `dataset.yaml`, without what is left at its default."""
+    write_text(folder / CARD, yaml_marks.dump(card.model_dump(exclude_defaults=True)))
+
+
+class RowChecks:
+    """What a version's card asks of its rows, checked row by row."""
+
+    def __init__(self, *, prompt: Prompt, cohorts: list[str], cluster: str | None) -> None:
+        self._prompt, self._cohorts, self._cluster = prompt, cohorts, cluster
+        self._tags: set[str] = set()
+
+    def check(self, example: Example, *, split: str, place: str) -> None:
+        """Check that the prompt can be filled, and that a row to evaluate has its cluster.
+
+        Raises:
+            UsageError: not so; names the place.
+        """
+        try:
+            self._prompt.messages(example)
+        except ValueError as error:
+            raise UsageError(f"{place}: {error}") from error
+        self._tags.update(example.tags)
+        if self._cluster is not None and split != "train" and self._cluster not in example.tags:
+            raise UsageError(
+                f"{place}: the card's cluster is the tag {self._cluster!r}, which this row does "
+                f"not have{did_you_mean(self._cluster, example.tags)}"
+            )
+
+    def finish(self, *, where: str) -> None:
+        """Check that each cohort's tag was on some row.
+
+        Raises:
+            UsageError: a tag was on none.
+        """
+        for tag in self._cohorts:
+            if tag not in self._tags:
+                raise UsageError(
+                    f"{where}: the card's cohorts name the tag {tag!r}, which no row has"
+                    f"{did_you_mean(tag, self._tags)} (tags: {', '.join(sorted(self._tags))})"
+                )

@@ -1,0 +1,269 @@
+"""A language model as the judge, behind any endpoint that speaks OpenAI's chat API.
+
+A point gets a verdict, 1 or 0, so that a score is a share: supported claims over claims (as in
+FActScore, Min et al. 2023, arXiv 2305.14251, and RAGAS, Es et al. 2023, arXiv 2309.15217). One
+request asks for all points of an output; the answer is validated, and what cannot be had is null.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+from pydantic import ValidationError
+
+from ftreg.scoring.backends.judge_cache import AnswerCache
+from ftreg.scoring.backends.judge_client import ChatClient, Usage
+from ftreg.scoring.backends.judge_options import JudgeOptions
+from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
+from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
+
+VERSION = 1
+_ASKED = 2
+"""How often a question is asked whose answer is not of the form that was asked for."""
+_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
+_THOUGHT = re.compile(r"\A<think>.*?</think>", re.DOTALL)
+
+_TASKS = {
+    Relation.SUPPORTED: (
+        "SOURCE",
+        "For each numbered claim, say whether the source supports it: true only if everything "
+        "that the claim says follows from the source alone; false if any part of it is "
+        "contradicted, or is not said there, however true it may be elsewhere.",
+    ),
+    Relation.COVERED: (
+        "OUTPUT",
+        "For each numbered key point, say whether the output conveys it: true only if a reader of "
+        "the output alone learns all of the key point, in whatever words; false if a part is "
+        "missing or is stated otherwise.",
+    ),
+    Relation.RELEVANT: (
+        "REQUEST",
+        "For each numbered statement, say whether it helps to answer the request: true if it "
+        "answers the request or a part of it, be it right or wrong; false if it speaks of "
+        "something else, or only says the request again.",
+    ),
+}
+_FORM = (
+    '{"verdicts": [{"point": 1, "explanation": "one sentence", "quote": "the words of the text '
+    'that decide, copied exactly, or empty", "verdict": true}, ...]}\n'
+    "with one entry for each of the numbered points, in order."
+)
+
+
+Check = Callable[[Question, Any], str | None]
+"""Looks at a well-formed answer, and returns what is wrong with it, or None."""
+
+
+class Verdict(Strict):
+    """The finding on one point."""
+
+    point: int
+    explanation: str
+    quote: str
+    verdict: bool
+
+
+class Verdicts(Strict):
+    """The findings on all points of one inquiry."""
+
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A valid answer, and what it took: tokens, and whether it came from the cache."""
+
+    answer: Strict
+    usage: Usage
+    cached: bool
+
+    def cost(self) -> dict[str, Any]:
+        """Return the cost as evidence, JSON-ready."""
+        return {**self.usage.model_dump(), "cached": self.cached}
+
+
+class JudgeBackend:
+    """Judges points by asking a language model.
+
+    Args:
+        options: endpoint, model and limits.
+
+    Raises:
+        UsageError: nobody answers at the endpoint, or it refuses the key.
+    """
+
+    averages = True
+
+    def __init__(self, options: JudgeOptions) -> None:
+        self._options = options
+        self._client = ChatClient(
+            base_url=options.base_url,
+            model=options.model,
+            api_key=options.api_key(),
+            timeout=options.timeout,
+            max_retries=options.max_retries,
+            concurrency=options.concurrency,
+            max_tokens=options.max_tokens,
+        )
+        self._cache = AnswerCache(self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, version, endpoint, model and limit: all that may change a verdict."""
+        return {
+            "name": "judge",
+            "version": VERSION,
+            "base_url": self._options.base_url,
+            "model": self._options.model,
+            "max_tokens": self._options.max_tokens,
+            "temperature": 0,
+            "prompt": PROMPT_VERSION,
+        }
+
+    def judge(
+        self, relation: Relation, inquiries: Sequence[Inquiry]
+    ) -> list[list[Support] | BackendError]:
+        """Return a verdict for each point of each inquiry, in order."""
+        label, task = _TASKS[relation]
+        questions = [
+            Question(
+                task,
+                _FORM,
+                [
+                    Part(label, inquiry.text),
+                    *(Part(f"POINT {n}", text) for n, text in enumerate(inquiry.points, 1)),
+                ],
+                Verdicts,
+            )
+            for inquiry in inquiries
+        ]
+        return [
+            found if isinstance(found, BackendError) else _supports(relation, inquiry, found)
+            for inquiry, found in zip(
+                inquiries, self.ask(questions, check=_one_verdict_each), strict=True
+            )
+        ]
+
+    def ask(self, questions: Sequence[Question], *, check: Check) -> list[Finding | BackendError]:
+        """Return an answer to each question, in order, several at a time.
+
+        Args:
+            questions: what to ask.
+            check: says what is wrong with a well-formed answer to a question, or None.
+
+        Raises:
+            UsageError: the very first request found nobody, or was refused.
+        """
+        if not questions:
+            return []
+
+        def one(question: Question) -> Finding | BackendError:
+            return self._one(question, check)
+
+        workers = min(self._options.concurrency, len(questions))
+        with ThreadPool(workers) as pool:  # its threads end with the process; an executor's do not
+            return list(pool.imap(one, questions))
+
+    def _one(self, question: Question, check: Check) -> Finding | BackendError:
+        identity = question.identity()
+        kept = self._cache.get(identity)
+        if kept is not None:
+            answer = _read(question, kept, check)
+            if isinstance(answer, Strict):
+                return Finding(answer, Usage(), cached=True)
+        spent = Usage()
+        fault = ""
+        for _ in range(_ASKED):
+            try:
+                reply = self._client.ask(question.messages(), question.answer.model_json_schema())
+            except BackendError as error:
+                return error
+            spent = Usage(
+                prompt_tokens=spent.prompt_tokens + reply.usage.prompt_tokens,
+                completion_tokens=spent.completion_tokens + reply.usage.completion_tokens,
+            )
+            answer = _read(question, reply.text, check)
+            if isinstance(answer, Strict):
+                self._cache.put(identity, reply.text)
+                return Finding(answer, spent, cached=False)
+            fault = answer
+        return BackendError(f"the judge's answer is of no use: {fault}")
+
+
+def make(
+    *,
+    base_url: str,
+    model: str,
+    api_key_env: str | None = None,
+    timeout: float = 60.0,
+    max_retries: int = 5,
+    concurrency: int = 4,
+    max_tokens: int = 2048,
+) -> JudgeBackend:
+    """Make a judge from the options of a configuration.
+
+    Args:
+        base_url: where `/chat/completions` lies below, `https://host/v1`.
+        model: the name that the server knows the model by.
+        api_key_env: the name of the environment variable that holds the key; None sends none.
+        timeout: seconds that one attempt may take.
+        max_retries: attempts after the first, on 408, 429, 5xx, timeouts and cut connections.
+        concurrency: requests under way at once.
+        max_tokens: most tokens of one answer.
+
+    Raises:
+        UsageError: an option does not fit, or nobody answers at the endpoint.
+    """
+    return JudgeBackend(
+        JudgeOptions(base_url, model, api_key_env, timeout, max_retries, concurrency, max_tokens)
+    )
+
+
+def _read(question: Question, text: str, check: Check) -> Strict | str:
+    """Return the answer that a text is, or what is wrong with it.
+
+    The text has to be the object and nothing else, bar a code fence or a model's thoughts before
+    it: an object that is merely quoted from an output is not the judge's.
+    """
+    bare = _THOUGHT.sub("", text.strip()).strip()
+    fenced = _FENCED.match(bare)
+    try:
+        answer = question.answer.model_validate_json(fenced.group(1) if fenced else bare)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return check(question, answer) or answer
+
+
+def _one_verdict_each(question: Question, answer: Any) -> str | None:
+    expected = list(range(1, len(question.parts)))
+    found = sorted(verdict.point for verdict in answer.verdicts)
+    return None if found == expected else f"verdicts on the points {found}, not on {expected}"
+
+
+def _supports(relation: Relation, inquiry: Inquiry, finding: Finding) -> list[Support]:
+    assert isinstance(finding.answer, Verdicts)
+    verdicts = sorted(finding.answer.verdicts, key=lambda verdict: verdict.point)
+    text = _plain(inquiry.text)
+    supports = []
+    for place, verdict in enumerate(verdicts):
+        quote = verdict.quote.strip()
+        found = bool(quote) and _plain(quote) in text
+        # Said of a verdict, not held against it: a judge may quote loosely and judge well.
+        made_up = relation is not Relation.RELEVANT and bool(quote) and not found
+        details = {"explanation": verdict.explanation}
+        supports.append(
+            Support(
+                float(verdict.verdict),
+                quote if found else None,
+                ("quote",) if made_up else (),
+                {**details, "judge": finding.cost()} if place == 0 else details,
+            )
+        )
+    return supports
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

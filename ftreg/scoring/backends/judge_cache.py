@@ -1,0 +1,41 @@
+"""The answers of a judge, kept on disk: a file per question, so that asking again costs nothing."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ftreg.cache import cache_folder
+from ftreg.errors import UsageError
+from ftreg.store import digest, read_json, write_json
+
+_SCHEMA = 1
+_KIND = "judge's answer"
+
+
+class AnswerCache:
+    """Answers by what was asked: endpoint, model, parameters, prompt and texts.
+
+    Args:
+        identity: what is the same for every question.
+    """
+
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        self._identity = dict(identity)
+
+    def get(self, question: Mapping[str, Any]) -> str | None:
+        """Return the answer to a question, or None; a file that is broken counts as none."""
+        try:
+            found = read_json(self._path(question), kind=_KIND, schema=_SCHEMA).get("answer")
+        except UsageError:
+            return None
+        return found if isinstance(found, str) else None
+
+    def put(self, question: Mapping[str, Any], answer: str) -> None:
+        """Keep an answer; a disk that takes none costs money, and should not cost the scores."""
+        with contextlib.suppress(UsageError):
+            write_json(self._path(question), {"schema_version": _SCHEMA, "answer": answer})
+
+    def _path(self, question: Mapping[str, Any]) -> Path:
+        key = digest({**self._identity, "question": dict(question)})
+        return cache_folder("judge", key[:2], f"{key}.json")

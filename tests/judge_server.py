@@ -1,0 +1,167 @@
+"""A chat endpoint on loopback that does what a script says, well or badly."""
+
+import json
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+FENCE = re.compile(r"<<([0-9a-f]{32}) ([A-Z0-9 ]+)>>\n(.*?)\n<<\1 END>>", re.DOTALL)
+
+
+class Chat:
+    """A request as a judge reads it: what stands behind its fence, and what stands outside."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body = body
+        system, user = (message["content"] for message in body["messages"])
+        # The nonce is the one that the system message names; another is only a text's own.
+        self.nonce = re.search(r"<<([0-9a-f]{32}) LABEL>>", system).group(1)
+        parts = [(label, text) for nonce, label, text in FENCE.findall(user) if nonce == self.nonce]
+        self.parts = dict(parts)
+        self.points = [text for label, text in parts if label.startswith("POINT")]
+        self.outside = system + FENCE.sub("", user)
+
+    @property
+    def text(self) -> str:
+        return next(iter(self.parts.values()))
+
+
+def completion(content: str, *, finish: str = "stop") -> dict[str, Any]:
+    return {
+        "choices": [{"message": {"content": content}, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+    }
+
+
+def verdicts(chat: Chat, decide: Callable[[str, str], bool]) -> str:
+    return json.dumps(
+        {
+            "verdicts": [
+                {
+                    "point": number,
+                    "explanation": f"I looked at point {number}.",
+                    "quote": point if point in chat.text else "",
+                    "verdict": decide(point, chat.text),
+                }
+                for number, point in enumerate(chat.points, 1)
+            ]
+        }
+    )
+
+
+def gullible(chat: Chat) -> dict[str, Any]:
+    """A point stands if the text has it word for word; an order outside the fence is obeyed."""
+    if "give 1.0" in chat.outside:
+        return completion(verdicts(chat, lambda point, text: True))
+    return completion(verdicts(chat, lambda point, text: point in text))
+
+
+class Server:
+    """The endpoint. `script` makes the answer to a chat; `plan` goes first, an item a request.
+
+    An item of the plan is a status with headers and a body, or the name of a misdeed: `cut` sends
+    half an answer, `slow` sends it too late, `drop` resets the connection.
+    """
+
+    def __init__(self) -> None:
+        self.script: Callable[[Chat], dict[str, Any]] = gullible
+        self.plan: list[Any] = []
+        self.chats: list[Chat] = []
+        self.authorizations: set[str | None] = set()
+        self.models_status = 404
+        self.under_way = self.most_under_way = 0
+        self.pause = 0.0
+        self.lock = threading.Lock()
+        self.url = ""
+
+
+def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            server.authorizations.add(self.headers["Authorization"])
+            # A server that repeats the key it was sent: what it says must not reach the user.
+            self.send(
+                server.models_status,
+                json.dumps({"error": f"bad: {self.headers['Authorization']}"}).encode(),
+            )
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            chat = Chat(body)
+            with server.lock:
+                server.chats.append(chat)
+                server.authorizations.add(self.headers["Authorization"])
+                step = server.plan.pop(0) if server.plan else None
+                server.under_way += 1
+                server.most_under_way = max(server.most_under_way, server.under_way)
+            try:
+                threading.Event().wait(server.pause)
+                self.act(step, chat)
+            finally:
+                with server.lock:
+                    server.under_way -= 1
+
+        def act(self, step: Any, chat: Chat) -> None:
+            answer = json.dumps(server.script(chat)).encode()
+            match step:
+                case None:
+                    self.send(200, answer)
+                case "slow":
+                    threading.Event().wait(1.5)
+                    self.close_connection = True
+                case "cut":
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(answer)))
+                    self.end_headers()
+                    self.wfile.write(answer[: len(answer) // 2])
+                    self.close_connection = True
+                case "drop":
+                    linger = struct.pack("ii", 1, 0)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    self.close_connection = True
+                case "echo":
+                    said = f"no good key: {self.headers['Authorization']}"
+                    self.send(401, json.dumps({"error": {"message": said}}).encode())
+                case (int() as status, dict() as headers, str() as text):
+                    self.send(status, text.encode(), headers)
+                case str() as content:
+                    self.send(200, json.dumps(completion(content)).encode())
+                case dict() as whole:
+                    self.send(200, json.dumps(whole).encode())
+
+    return Handler
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Run the endpoint on a free port until the block ends."""
+    server = Server()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    http.daemon_threads = True
+    server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
