@@ -283,6 +283,7 @@ def test_what_is_no_checkpoint_or_no_free_folder_ends_with_2(cli: Cli, config: P
     assert "a exists already" in done.err
 
 
+@pytest.mark.slow
 def test_two_processes_reproduce_two(cli: Cli, config: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     env = {

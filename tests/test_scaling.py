@@ -77,7 +77,12 @@ def manifest(folder: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "options", [["--config_file", CONFIGS / "cpu.yaml"], ["--cpu", "--num_processes", "2"]]
+    "options",
+    [
+        pytest.param(["--config_file", CONFIGS / "cpu.yaml"], marks=pytest.mark.slow),
+        ["--cpu", "--num_processes", "2"],
+    ],
+    ids=["config", "options"],
 )
 def test_accelerate_starts_two_processes_on_cpus(
     options: list[object], cli: Cli, config: Path
@@ -92,6 +97,7 @@ def test_accelerate_starts_two_processes_on_cpus(
     same_run("one", "two")
 
 
+@pytest.mark.slow
 def test_one_process_is_what_was_asked_for(config: Path) -> None:
     launch = [*ACCELERATE, "--cpu", "--num_processes", "1"]
     done = launched(*launch, "-m", "ftreg", "train", config, "-o", "one")
@@ -114,8 +120,11 @@ def test_missing_processes_that_cannot_be_counted_end_with_2(cli: Cli, config: P
     [
         [],
         # Processes with unlike numbers of micro-batches, and at times without any example.
-        ["-s", "train.micro_batch_tokens=64", "-s", "train.batch_size=5"],
-        ["-s", "lora.r=2"],
+        pytest.param(
+            ["-s", "train.micro_batch_tokens=64", "-s", "train.batch_size=5"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["-s", "lora.r=2"], marks=pytest.mark.slow),
     ],
     ids=["whole", "micro-batches", "adapters"],
 )
