@@ -183,6 +183,7 @@ def test_an_allowed_change_takes_effect_and_is_noted(cli: Cli, config: Path) -> 
     [
         ("optimizer={name: adam, lr: 1e-3}", "optimizer.name"),
         ("lora.r=2", "lora"),
+        ("optimizer.amsgrad=true", "optimizer.amsgrad"),  # torch would look for its buffer
     ],
 )
 def test_what_the_state_is_made_of_can_never_change(
@@ -254,6 +255,52 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     assert "resuming after step 2 of 6" in done.err
     assert cli(*again[:-1], "whole").code == 0
     assert manifest("a")["weights"]["digest"] == manifest("whole")["weights"]["digest"]
+
+
+def test_a_damaged_state_does_not_stand_in_the_way_of_a_new_one(cli: Cli, config: Path) -> None:
+    given = ["train.epochs=2", "train.save_steps=1", "train.save_total_limit=2"]
+    interrupt(config, *given, after=4)
+    damage_bytes(STATE / "step-00000004/model.safetensors")
+    with pytest.raises(InterruptedRunError, match="step-00000004"):
+        train(
+            load_config(config, overrides=given), output=Path("a"), resume=True,
+            events=Interrupting(4),
+        )  # fmt: skip
+    options = [part for item in given for part in ("-s", item)]
+    done = cli("train", config, *options, "-o", "a", "--resume")
+    assert done.code == 0, done
+    assert "falling back" not in done.err
+    assert "resuming after step 4 of 6" in done.err
+
+
+def test_resume_from_another_working_folder(
+    cli: Cli, config: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absolute = f"dataset.root={workspace / 'datasets'}"
+    interrupt(config, absolute)
+    elsewhere = workspace / "some" / "where"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    given = ["train", config, "-s", absolute, "-o", workspace / "a", "--resume"]
+    done = cli(*given)
+    assert done.code == 0, done
+    assert "resuming after step 2" in done.err
+    done = cli(*given)
+    assert done.code == 0, done
+    assert "complete already" in done.err
+
+
+def test_a_reader_of_stderr_that_goes_away_does_not_end_the_run(config: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftreg", "train", str(config), "-o", "a"],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert process.stderr is not None
+    process.stderr.close()
+    process.communicate()
+    assert process.returncode == 0
+    assert Path("a/ftreg.json").is_file()
 
 
 def test_no_whole_state_is_said_and_nothing_begun(cli: Cli, config: Path) -> None:

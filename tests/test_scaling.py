@@ -143,3 +143,12 @@ def test_sharded_training_is_the_same_run(changes: list[str], cli: Cli, config: 
             for name in ("one", "two")
         ]
         assert architectures[0] == architectures[1]
+
+
+@pytest.mark.slow
+def test_a_refusal_is_one_message_from_all_processes(config: Path) -> None:
+    Path("two.state/step-00000001").mkdir(parents=True)
+    done = launched(*TORCHRUN, "-m", "ftreg", "train", config, "-o", "two")
+    assert done.returncode != 0
+    assert "two.state holds the state of a run that has not ended" in done.stderr
+    assert "fault of ftreg" not in done.stderr

@@ -1,5 +1,6 @@
 """How every command ends: with a message and the exit code that belongs to it."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -64,6 +65,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _end(message: str, code: ExitCode) -> NoReturn:
-    for line in message.splitlines():
-        typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
+    with contextlib.suppress(OSError):  # the exit code has to stand, whether or not anybody reads
+        for line in message.splitlines():
+            typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
     raise typer.Exit(int(code))

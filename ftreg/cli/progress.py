@@ -1,5 +1,6 @@
 """Progress of training and evaluation: bars on a terminal, plain lines elsewhere. To stderr."""
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+class _Console(Console):
+    """Progress that nobody reads is no reason to end; rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+        # What is still buffered would fail again when Python closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class Bars:
     """One line of progress at a time; use it as a context manager.
 
@@ -28,7 +39,7 @@ class Bars:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._console = _Console(stderr=True, highlight=False, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         self._progress = Progress(
             SpinnerColumn(),

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Annotated
@@ -97,7 +98,9 @@ def train(
 
 def _newest_unfinished(checkpoints: Path, stem: str) -> Path:
     """The run of this configuration that was interrupted last, among those named by ftreg."""
-    found = sorted(checkpoints.glob(f"{stem}-*.state"), key=lambda path: path.stat().st_mtime)
+    named = re.compile(re.escape(stem) + r"-\d{8}T\d{6}-[0-9a-f]{4}\.state")
+    states = [path for path in checkpoints.glob("*.state") if named.fullmatch(path.name)]
+    found = sorted(states, key=lambda path: path.stat().st_mtime)
     if not found:
         raise UsageError(
             f"--resume: {checkpoints} has no interrupted run of {stem}; name it with --output"

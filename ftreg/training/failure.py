@@ -33,7 +33,7 @@ def keep_failure(
     kept = states[-1] if states else None
     advice = _advice(run)
     if run.accelerator.is_main_process:
-        folder = _write(
+        folder = _write_if_possible(
             output,
             {
                 "schema_version": SCHEMA_VERSION,
@@ -46,7 +46,7 @@ def keep_failure(
             history=[*session.history, *_failed_step(error, session)],
             run=run,
         )
-        lines = [str(error) + ".", f"What is known of it is in {folder}."]
+        lines = [str(error) + ".", folder]
         if kept is not None:
             lines.append(
                 f"The last healthy state is {kept}: go on from it with --resume, "
@@ -107,6 +107,16 @@ def _advice(run: PreparedRun) -> list[str]:
     if run.accelerator.mixed_precision == "bf16":
         found.append("train.precision: fp32, if the loss overflows in bf16")
     return found
+
+
+def _write_if_possible(
+    output: Path, content: dict[str, Any], *, history: list[StepRecord], run: PreparedRun
+) -> str:
+    """Write the folder and say where; a full disk does not take the divergence's place."""
+    try:
+        return f"What is known of it is in {_write(output, content, history=history, run=run)}."
+    except UsageError as error:
+        return f"What is known of it could not be kept: {error}."
 
 
 def _write(

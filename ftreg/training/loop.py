@@ -225,6 +225,7 @@ class Loop:
                         batch,
                         device=self.accelerator.device,
                         own_attention=self.own_attention,
+                        head=self.head,
                     ).item()
                     for batch in batches
                 )

@@ -11,8 +11,18 @@ from ftreg.training.state import TrainingState, list_states, read_state
 
 # Settings that say where and how often something is written, or what comes after training.
 _FREE = ("eval.", "gate.", "train.output", "train.save_", "train.report_to", "train.threads")
+# Where something lies: what it is, its digest says.
+_PLACES = ("base.model", "dataset.root")
 # What the saved weights and optimizer state are made of: with another, there is nothing to go on.
-_FIXED = ("base.", "lora.", "optimizer.name", "optimizer.path")
+_FIXED = (
+    "base",
+    "lora",
+    "optimizer.name",
+    "optimizer.path",
+    "optimizer.amsgrad",
+    "optimizer.centered",
+    "optimizer.initial_accumulator_value",
+)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -28,11 +38,17 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def settings_that_count(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return, flat, the settings by which a checkpoint comes out as it does."""
-    return {key: value for key, value in flatten(recipe).items() if not key.startswith(_FREE)}
+    return {
+        key: value
+        for key, value in flatten(recipe).items()
+        if not key.startswith(_FREE) and key not in _PLACES
+    }
 
 
 def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
     """Return the newest state that is whole, saying which ones are not; None if there is none.
+
+    Call `set_damaged_aside` behind it, or a damaged state would stand in the way of a new one.
 
     Raises:
         UsageError: there are states, and every one is damaged.
@@ -41,13 +57,20 @@ def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
     for folder in reversed(folders):
         try:
             return read_state(folder)
-        except UsageError as error:
+        except (UsageError, OSError) as error:
             events.notice(f"{error}; falling back to the state before")
     if folders:
         raise UsageError(
             f"{root}: no training state in it is whole; move the folder away and train again"
         )
     return None
+
+
+def set_damaged_aside(root: Path, newest: TrainingState) -> None:
+    """Rename the states after the newest whole one; no other process may be reading them."""
+    for folder in list_states(root):
+        if folder.name > newest.folder.name:
+            folder.rename(root / f"damaged-{folder.name}")
 
 
 def recipe_changes(
@@ -77,7 +100,7 @@ def recipe_changes(
         {"key": key, "old": before, "new": after}
         for key, before, after in recipe_differences(old, new)
     ]
-    fixed = [change for change in changes if change["key"].startswith(_FIXED)]
+    fixed = [c for c in changes if c["key"].startswith(_FIXED) or _switches_momentum(c)]
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
         raise UsageError(
@@ -92,6 +115,11 @@ def recipe_changes(
             f"effect from step {state.step + 1} on: {options}"
         )
     return changes
+
+
+def _switches_momentum(change: Mapping[str, Any]) -> bool:
+    """Whether momentum goes on or off: with it comes a buffer that the saved state has not."""
+    return change["key"] == "optimizer.momentum" and not (change["old"] and change["new"])
 
 
 def environment_changes(state: TrainingState, environment: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,9 @@ import torch
 
 from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
 from ftreg.config.sections import RunConfig
+from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
+from ftreg.models.load import find_base
 from ftreg.store import check_writable
 from ftreg.training.attention import restore_attention
 from ftreg.training.describe import manifest_records, order_of, tracker_facts
@@ -57,49 +59,51 @@ def train(
         return _complete(output, config, events)
     check_writable(output)
     accelerator = make_accelerator(config)
-    with Session.open(output, accelerator=accelerator, resume=resume, events=events) as session:
+    with (
+        _told_when_out_of_memory(config),
+        Session.open(output, accelerator=accelerator, resume=resume, events=events) as session,
+    ):
         run = prepare_run(config, accelerator, strict=strict, events=events)
-        with _told_when_out_of_memory(config):
-            done = session.begin(run, allowed=allow_change)
-            loop = Loop(
-                accelerator=accelerator,
-                model=run.model,
-                optimizer=run.optimizer,
-                schedule=run.schedule,
-                examples=run.examples,
-                order=itertools.islice(order_of(run), done.steps, None),
-                micro_batch_tokens=config.train.micro_batch_tokens,
-                packing=config.train.packing,
-                own_attention=run.own_attention,
-                head=run.head,
-                max_grad_norm=config.train.max_grad_norm,
-                seed=config.train.seed,
-                done=done,
-            )
-            with (
-                stop_on_signal(events.notice) as stop,
-                start_trackers(
-                    accelerator,
-                    config,
-                    output,
-                    tracker_facts(run),
-                    notice=events.notice,
-                    done=done.steps,
-                ) as trackers,
-            ):
-                events.start(run.total_steps, done.steps)
-                try:
-                    for record in loop.steps():
-                        session.step(record)
-                        trackers.step(record)
-                        if record.step < run.total_steps:
-                            _between_steps(run, session, record, stopping=stop.name)
-                    refuse_broken(run.trained, run.optimizer)
-                except DivergedError as error:
-                    raise keep_failure(error, run=run, session=session, output=output) from error
-                checkpoint = _finish(run, session, output, events)
-                trackers.finish(checkpoint.manifest)
-                return checkpoint
+        done = session.begin(run, allowed=allow_change)
+        loop = Loop(
+            accelerator=accelerator,
+            model=run.model,
+            optimizer=run.optimizer,
+            schedule=run.schedule,
+            examples=run.examples,
+            order=itertools.islice(order_of(run), done.steps, None),
+            micro_batch_tokens=config.train.micro_batch_tokens,
+            packing=config.train.packing,
+            own_attention=run.own_attention,
+            head=run.head,
+            max_grad_norm=config.train.max_grad_norm,
+            seed=config.train.seed,
+            done=done,
+        )
+        with (
+            stop_on_signal(events.notice) as stop,
+            start_trackers(
+                accelerator,
+                config,
+                output,
+                tracker_facts(run),
+                notice=events.notice,
+                done=done.steps,
+            ) as trackers,
+        ):
+            events.start(run.total_steps, done.steps)
+            try:
+                for record in loop.steps():
+                    session.step(record)
+                    trackers.step(record)
+                    if record.step < run.total_steps:
+                        _between_steps(run, session, record, stopping=stop.name)
+                refuse_broken(run.trained, run.optimizer)
+            except DivergedError as error:
+                raise keep_failure(error, run=run, session=session, output=output) from error
+            checkpoint = _finish(run, session, output, events)
+            trackers.finish(checkpoint.manifest)
+            return checkpoint
 
 
 def _between_steps(
@@ -150,6 +154,10 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
     old, new = (
         settings_that_count(resolved(which)) for which in (checkpoint.manifest.config, config)
     )
+    # A base model or dataset is known by its digest, wherever it lies.
+    old |= {"base": checkpoint.manifest.base.digest, "data": checkpoint.manifest.dataset.digest}
+    dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
+    new |= {"base": find_base(config.base).digest, "data": dataset.card.digest}
     differences = recipe_differences(old, new)
     if differences:
         key, before, after = differences[0]
@@ -179,7 +187,7 @@ def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
         ):
             raise
         raise UsageError(
-            "out of memory while training. Lower train.micro_batch_tokens (now "
+            "out of memory. Lower train.micro_batch_tokens (now "
             f"{config.train.micro_batch_tokens}; the result stays the same), take "
             "precision bf16, or train adapters (lora: {r: 16}). A state that was saved before "
             "is kept: --resume goes on from it."

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from ftreg.config import yaml_marks
@@ -20,8 +21,20 @@ from ftreg.training.events import StepRecord, TrainEvents
 from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
 from ftreg.training.prepare import PreparedRun
-from ftreg.training.resume import environment_changes, newest_state, recipe_changes
-from ftreg.training.state import TrainingState, list_states, save_state, state_folder, sweep
+from ftreg.training.resume import (
+    environment_changes,
+    newest_state,
+    recipe_changes,
+    set_damaged_aside,
+)
+from ftreg.training.state import (
+    TrainingState,
+    list_states,
+    save_state,
+    state_folder,
+    state_of_step,
+    sweep,
+)
 from ftreg.training.write import resolved
 
 _HISTORY = "history.jsonl"
@@ -72,18 +85,23 @@ class Session:
         """
         root = state_folder(output)
         with contextlib.ExitStack() as stack:
+            refusal: list[str | None] = [None]
             if accelerator.is_main_process:
-                stack.enter_context(_locked(root))
-                stack.callback(_remove_if_empty, root)
-                if not resume and list_states(root):
-                    raise UsageError(
-                        f"{root} holds the state of a run that has not ended; go on with it with "
-                        "--resume, or move it away, or choose another --output"
-                    )
-                sweep(root)
-                sweep_temporaries(output)
-            accelerator.wait_for_everyone()
+                try:
+                    stack.enter_context(_locked(root))
+                    stack.callback(_remove_if_empty, root)
+                    _take_over(root, output, resume=resume)
+                except UsageError as error:
+                    refusal = [str(error)]
+            if accelerator.num_processes > 1:
+                # All of them end with the message, and none waits for one that has gone.
+                broadcast_object_list(refusal)
+            if refusal[0] is not None:
+                raise UsageError(refusal[0])
             state = newest_state(root, events) if resume else None
+            accelerator.wait_for_everyone()
+            if state is not None and accelerator.is_main_process:
+                set_damaged_aside(root, state)
             session = cls(output, accelerator=accelerator, state=state, events=events)
             stack.callback(session._close)
             if resume and state is None:
@@ -189,7 +207,7 @@ class Session:
                 write=main,
             )
         self._accelerator.wait_for_everyone()
-        return self.states()[-1]
+        return state_of_step(self._root, self.history[-1].step)
 
     def states(self) -> list[Path]:
         """The states that are kept, the oldest first."""
@@ -215,6 +233,16 @@ class Session:
         if self._live is not None:
             self._live.close()
             self._live = None
+
+
+def _take_over(root: Path, output: Path, *, resume: bool) -> None:
+    if not resume and list_states(root):
+        raise UsageError(
+            f"{root} holds the state of a run that has not ended; go on with it with --resume, or "
+            "move it away, or choose another --output"
+        )
+    sweep(root)
+    sweep_temporaries(output)
 
 
 @contextlib.contextmanager

@@ -159,7 +159,7 @@ def save_state(
             a tensor nor a plain value. Earlier states are untouched.
     """
     step = history[-1].step
-    folder = root / f"step-{step:08d}"
+    folder = state_of_step(root, step)
     if folder.exists():
         return folder
     tensors: dict[str, torch.Tensor] = {}
@@ -236,6 +236,11 @@ def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     persistent = {name: buffers[name] for name in model.state_dict() if name in buffers}
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return {name: tensor.detach() for name, tensor in (trainable | persistent).items()}
+
+
+def state_of_step(root: Path, step: int) -> Path:
+    """Return the folder of the state after a step, whether or not it is there."""
+    return root / f"step-{step:08d}"
 
 
 def list_states(root: Path) -> list[Path]:

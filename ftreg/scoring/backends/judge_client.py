@@ -219,7 +219,12 @@ class ChatClient:
     def _clean(self, text: str) -> str:
         key = "" if self._key is None else self._key.get_secret_value()
         # "none" or "EMPTY", which local servers are content with, are words and no secrets.
-        return text.replace(key, _REDACTED) if len(key) >= _SECRET else text
+        if len(key) < _SECRET:
+            return text
+        # Also as JSON may write it, for it is read back out of there.
+        for form in (key, key.replace("/", "\\/"), json.dumps(key)[1:-1]):
+            text = text.replace(form, _REDACTED)
+        return text
 
     def _refused(self, status: int, text: str) -> str:
         way_out = (
