@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor, Shard
 
+from ftreg.errors import UsageError
+
 _SAMPLE = 64
 
 
@@ -66,11 +68,17 @@ def _held_here(parameter: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
     """Turn places in a whole tensor into those of this process's shard of it, dropping the rest.
 
     FSDP2 shards rows, in order, each process but the last ones holding equally many.
+
+    Raises:
+        UsageError: they are sharded in another way.
     """
     if not isinstance(parameter, DTensor):
         return sample.to(parameter.device)
     if tuple(parameter.placements) != (Shard(0),):
-        raise NotImplementedError(f"parameters sharded as {parameter.placements}")
+        raise UsageError(
+            f"parameters are sharded as {parameter.placements}; ftreg trains with FSDP2's full "
+            "sharding over one dimension of processes (configs/accelerate/fsdp.yaml)"
+        )
     mesh = parameter.device_mesh
     row = parameter.numel() // parameter.shape[0]
     start = mesh.get_local_rank() * -(-parameter.shape[0] // mesh.size()) * row
