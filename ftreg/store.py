@@ -77,13 +77,20 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     Raises:
         UsageError: the place cannot be written, or the disk is full; `path` is as it was.
     """
+    write_bytes(path, (f"{line}\n".encode() for line in lines))
+
+
+def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
+    """Write bytes, one part after another, to `path` atomically, creating its folder.
+
+    Raises:
+        UsageError: the place cannot be written, or the disk is full; `path` is as it was.
+    """
     temporary = _temporary_neighbour(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            for line in lines:
-                stream.write(line)
-                stream.write("\n")
+        with temporary.open("wb") as stream:
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

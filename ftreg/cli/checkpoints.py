@@ -1,7 +1,5 @@
 """`ftreg checkpoints`."""
 
-import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +10,7 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
-from ftreg.store import TEMPORARY_PREFIX, write_text
+from ftreg.store import write_bytes, write_text
 from ftreg.workspace import Workspace
 
 PLOT = "history.svg"
@@ -93,7 +91,7 @@ def plot(
     if path.suffix.lower() == ".svg":
         write_text(path, svg)
     else:
-        _write_bytes(path, svg_to_png(svg))
+        write_bytes(path, [svg_to_png(svg)])
     options.show(False, value={}, text=str(path))
 
 
@@ -105,16 +103,3 @@ def plot_beside(checkpoint: Checkpoint, notice: Callable[[str], None]) -> None:
         write_text(checkpoint.folder / PLOT, draw_checkpoint(checkpoint))
     except Exception as error:  # the checkpoint is whole, with or without a picture of its making
         notice(f"{PLOT} could not be drawn: {type(error).__name__}: {error}")
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

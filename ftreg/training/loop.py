@@ -20,7 +20,7 @@ from ftreg.training.batches import MicroBatch, micro_batches
 from ftreg.training.events import StepRecord, as_number
 from ftreg.training.examples import TokenisedExamples
 from ftreg.training.head import CHUNK, Head
-from ftreg.training.tensors import all_finite
+from ftreg.training.tensors import all_finite, whole
 
 # So many of the tensors with a broken gradient are named; there can be hundreds.
 _NAMED = 20
@@ -176,9 +176,8 @@ class Loop:
     @staticmethod
     def _gradient_norm(trainable: list[nn.Parameter]) -> torch.Tensor:
         gradients = [p.grad for p in trainable if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
         # Of sharded gradients it is a sum that has not been taken yet.
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return whole(nn.utils.get_total_norm(gradients))
 
     def _diverged(
         self, number: int, rows: Sequence[int], *, loss: float, norm: float, lr: float

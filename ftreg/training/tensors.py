@@ -17,8 +17,7 @@ _TUPLE = "tuple"
 
 def all_finite(tensor: torch.Tensor) -> bool:
     """Whether a tensor is finite in all its parts; every process that has one has to ask."""
-    finite = torch.isfinite(tensor).all()
-    return bool(finite.full_tensor() if isinstance(finite, DTensor) else finite)
+    return bool(whole(torch.isfinite(tensor).all()))
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
