@@ -19,7 +19,7 @@ FLOORS = [
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report"],
-    ["evaluating", "gating", "reproducing", "reproduction"],
+    ["evaluating", "gating", "reproducing", "reproduction", "doctor", "starting"],
     ["cli", "__main__"],
 ]
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

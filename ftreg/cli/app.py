@@ -7,8 +7,10 @@ import typer
 import ftreg
 from ftreg.cli import checkpoints, data, models, optim
 from ftreg.cli.diff import diff
+from ftreg.cli.doctor import doctor
 from ftreg.cli.evaluate import evaluate
 from ftreg.cli.gate import gate
+from ftreg.cli.init import init
 from ftreg.cli.power import power
 from ftreg.cli.promote import baseline, promote
 from ftreg.cli.reproduce import reproduce
@@ -45,6 +47,8 @@ def main(
     """Fine-tune small language models, and gate each checkpoint against the one in production."""
 
 
+app.command("init")(init)
+app.command("doctor")(doctor)
 app.command("train")(train)
 app.command("reproduce")(reproduce)
 app.command("eval")(evaluate)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ftreg.cli import data_versions, options
+from ftreg.cli import completion, data_versions, options
 from ftreg.cli.command import command
 from ftreg.cli.data_import import import_rows
 from ftreg.errors import UsageError
@@ -13,7 +13,12 @@ from ftreg.errors import UsageError
 app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
 
 Root = Annotated[Path, typer.Option(help="Folder of datasets.")]
-Version = Annotated[str, typer.Argument(help="Dataset version, name@N.", show_default=False)]
+Version = Annotated[
+    str,
+    typer.Argument(
+        help="Dataset version, name@N.", show_default=False, autocompletion=completion.datasets
+    ),
+]
 _ROOT = Path("sample_datasets")
 _FIELDS: tuple[Literal["input", "reference", "context"], ...] = ("input", "reference", "context")
 

@@ -4,15 +4,23 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.workspace import Workspace
 
 
 @command
 def diff(
-    first: Annotated[str, typer.Argument(help="A checkpoint.", show_default=False)],
-    second: Annotated[str, typer.Argument(help="Another.", show_default=False)],
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint.", show_default=False, autocompletion=completion.checkpoints
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(help="Another.", show_default=False, autocompletion=completion.checkpoints),
+    ],
     as_json: options.AsJson = False,
 ) -> None:
     """Show what differs between the recipes of two checkpoints.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.workspace import Workspace
 
@@ -12,7 +12,11 @@ from ftreg.workspace import Workspace
 @command
 def power(
     evaluation: Annotated[
-        str, typer.Argument(help="An evaluation that has been gated, or latest.")
+        str,
+        typer.Argument(
+            help="An evaluation that has been gated, or latest.",
+            autocompletion=completion.evaluations,
+        ),
     ] = "latest",
     margin: Annotated[
         float, typer.Option(min=0.0001, max=1.0, help="The drop that shall be allowed.")

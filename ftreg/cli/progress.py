@@ -5,6 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -44,7 +45,7 @@ class Bars:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=18),
+            BarColumn(bar_width=14),
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(compact=True),
@@ -84,7 +85,8 @@ class Bars:
 
     def step(self, record: "StepRecord") -> None:
         """One optimizer step is done."""
-        detail = f"loss {record.loss:.3f}  {record.tokens_per_second:.0f} tokens/s"
+        held = psutil.Process().memory_info().rss / 2**30
+        detail = f"loss {record.loss:.3f}  {record.tokens_per_second:.0f} tokens/s  {held:.1f} GiB"
         self._advance(record.step, detail, extra=f"lr {record.lr:.2e}")
 
     def progress(self, what: str, done: int, total: int) -> None:

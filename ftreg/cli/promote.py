@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.workspace import Workspace
 
@@ -12,7 +12,12 @@ from ftreg.workspace import Workspace
 @command
 def promote(
     evaluation: Annotated[
-        str, typer.Argument(help="The evaluation, or latest.", show_default=False)
+        str,
+        typer.Argument(
+            help="The evaluation, or latest.",
+            show_default=False,
+            autocompletion=completion.evaluations,
+        ),
     ],
     anchor: Annotated[
         bool, typer.Option("--anchor", help="Pin it as the anchor too, against slow drift.")
@@ -23,6 +28,7 @@ def promote(
     why: Annotated[
         str | None, typer.Option(help="Reason, kept in the history.", show_default=False)
     ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make an evaluation the baseline that later candidates are held against.
 
@@ -35,7 +41,11 @@ def promote(
     record = read_evaluation(workspace.evaluation(evaluation))
     path = baseline_path(workspace.baselines, record.header["dataset"]["name"])
     promote(record, path, why=why, force=force, anchor=anchor)
-    typer.echo(f"{record.id} is now the baseline: {path}")
+    options.show(
+        as_json,
+        value={"baseline": record.id, "anchor": anchor, "forced": force, "file": str(path)},
+        text=f"{record.id} is now the baseline: {path}",
+    )
 
 
 @command

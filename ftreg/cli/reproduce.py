@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @command
 def reproduce(
     checkpoint: Annotated[
-        str, typer.Argument(help="Checkpoint folder, or its name.", show_default=False)
+        str,
+        typer.Argument(
+            help="Checkpoint folder, or its name.",
+            show_default=False,
+            autocompletion=completion.checkpoints,
+        ),
     ],
     output: Annotated[
         Path | None,

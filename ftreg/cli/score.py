@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ftreg.cli import options
 from ftreg.cli.command import command
 
 
@@ -32,6 +33,7 @@ def score(
             "--output", "-o", help="JSONL of scores; default: stdout.", show_default=False
         ),
     ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score outputs that were made elsewhere.
 
@@ -51,4 +53,13 @@ def score(
     missing = sum(row["score"] is None for row in rows)
     read, written = judge_tokens(rows)
     cost = f"; the judge read {read} tokens and wrote {written}" if read or written else ""
-    typer.echo(f"{output}: {len(rows)} scores, {missing} of them missing{cost}")
+    options.show(
+        as_json,
+        value={
+            "file": str(output),
+            "scores": len(rows),
+            "missing": missing,
+            "judge_tokens": {"read": read, "written": written},
+        },
+        text=f"{output}: {len(rows)} scores, {missing} of them missing{cost}",
+    )

@@ -158,6 +158,20 @@ def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
     return Group(Text(record["name"], "bold"), facts, "", _titled("Parameter groups", table))
 
 
+def findings_view(findings: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What was found on a machine, a line each, with the way out below it."""
+    styles = {"ok": "green", "note": "yellow", "problem": "bold red"}
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for column in range(3):
+        grid.add_column(no_wrap=column < 2, overflow="fold")
+    for finding in findings:
+        state = finding["state"]
+        grid.add_row(Text(state, styles[state]), finding["name"], Text(finding["found"]))
+        if finding["fix"]:
+            grid.add_row("", "", Text(f"-> {finding['fix']}"))
+    return grid
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that leaves numbers unstyled and takes brackets for what they are."""
     return _Console(stderr=stderr, highlight=False, markup=False)

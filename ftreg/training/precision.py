@@ -1,5 +1,7 @@
 """Which arithmetic training runs in."""
 
+import time
+
 import torch
 
 
@@ -19,3 +21,16 @@ def _cpu_has_bf16() -> bool:
     # torch has no public name for this yet; without one of these units bf16 is emulated and slow.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def product_rate(dtype: torch.dtype, device: torch.device, *, size: int = 1024) -> float:
+    """Measure matrix products, in GFLOP/s: the best of five, each of `size` cubed multiply-adds."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):  # the first also loads the kernels
+        began = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e9

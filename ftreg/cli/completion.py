@@ -1,0 +1,38 @@
+"""What a shell offers at the tab key; looks at names of folders only, so that it answers at once."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ftreg.workspace import Workspace
+
+_WORDS = ("baseline", "anchor", "latest")
+
+
+def checkpoints(incomplete: str) -> Iterator[str]:
+    """Names of the workspace's checkpoints."""
+    return _beginning(incomplete, _folders(Workspace.current().checkpoints))
+
+
+def evaluations(incomplete: str) -> Iterator[str]:
+    """Ids of the workspace's evaluations, and `latest`."""
+    return _beginning(incomplete, ["latest", *_folders(Workspace.current().evaluations)])
+
+
+def references(incomplete: str) -> Iterator[str]:
+    """What `REF` may be: a word, or an evaluation's id."""
+    return _beginning(incomplete, [*_WORDS, *_folders(Workspace.current().evaluations)])
+
+
+def datasets(incomplete: str) -> Iterator[str]:
+    """Dataset versions below the default folder, as name@N."""
+    found = sorted(Path("sample_datasets").glob("*/v*/dataset.yaml"))
+    names = (f"{path.parent.parent.name}@{path.parent.name[1:]}" for path in found)
+    return _beginning(incomplete, names)
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.glob("[!.]*/"))
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if name.startswith(incomplete))

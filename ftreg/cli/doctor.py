@@ -1,0 +1,30 @@
+"""`ftreg doctor`."""
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.errors import ExitCode
+from ftreg.workspace import Workspace
+
+
+@command
+def doctor(as_json: options.AsJson = False) -> None:
+    """Look at this machine: libraries, arithmetic, models, memory, folders, and how to mend them.
+
+    Ends with 2 where something would stop a run.
+
+    Example: ftreg doctor
+    """
+    from ftreg.doctor import examine
+    from ftreg.report.terminal import findings_view
+
+    def say(text: str) -> None:
+        typer.echo(f"looking at {text}", err=True)
+
+    found = examine(Workspace.current(), say=say)
+    well = all(finding.state != "problem" for finding in found)
+    value = {"ok": well, "findings": [finding.to_dict() for finding in found]}
+    options.show(as_json, value=value, text=findings_view(value["findings"]))
+    if not well:
+        raise typer.Exit(int(ExitCode.USAGE))

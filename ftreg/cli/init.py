@@ -1,0 +1,25 @@
+"""`ftreg init`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftreg.cli.command import command
+
+
+@command
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder to start in; it is made.", show_default=False)
+    ],
+) -> None:
+    """Write a folder to start from: configurations, a small dataset, and what to type.
+
+    Example: ftreg init my-specialist
+    """
+    from ftreg.starting import start
+
+    for path in start(folder):
+        typer.echo(f"{folder / path}")
+    typer.echo(f"\nnow: cd {folder}, and type what its README.md says")

@@ -1,0 +1,55 @@
+"""A folder to start from: configurations, a small dataset version, and what to type."""
+
+import shutil
+from pathlib import Path
+
+import ftreg
+from ftreg.errors import UsageError
+
+_PACKAGE = Path(ftreg.__file__).parent
+_OPTIMIZERS = ("adagrad", "adam", "adamw", "lion")
+_DATASET = "sample_datasets/ferry-desk/v1"
+
+
+def start(folder: Path) -> list[Path]:
+    """Write the starting folder, and return its files, relative to it.
+
+    Raises:
+        UsageError: a file of that name is there already (nothing is written), or the folder cannot
+            be written.
+    """
+    files = _files()
+    taken = sorted(name for name in files if (folder / name).exists())
+    if taken:
+        rest = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise UsageError(
+            f"{folder / taken[0]}{rest}: there already, and nothing is overwritten; name an empty "
+            "folder"
+        )
+    try:
+        for name, source in files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from error
+    return [Path(name) for name in sorted(files)]
+
+
+def _files() -> dict[str, Path]:
+    """Name in the new folder to where its text lies."""
+    own = _PACKAGE / "starter"
+    files = {
+        "README.md": own / "README.md",
+        ".gitignore": own / "gitignore",
+        "configs/base.yaml": own / "configs" / "base.yaml",
+    }
+    files |= {name: _shared(name) for name in (f"configs/{kind}.yaml" for kind in _OPTIMIZERS)}
+    dataset = _shared(_DATASET)
+    return files | {f"{_DATASET}/{path.name}": path for path in sorted(dataset.glob("[!.]*"))}
+
+
+def _shared(name: str) -> Path:
+    """What the repository has anyway: a built wheel holds a copy beside the starter's own files."""
+    copied = _PACKAGE / "starter" / name
+    return copied if copied.exists() else _PACKAGE.parent / name
