@@ -1,4 +1,4 @@
-"""What a shell offers at the tab key; looks at names of folders only, so that it answers at once."""
+"""What a shell offers at the tab key. It looks at names of folders only, to answer at once."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

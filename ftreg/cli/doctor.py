@@ -24,7 +24,7 @@ def doctor(as_json: options.AsJson = False) -> None:
 
     found = examine(Workspace.current(), say=say)
     well = all(finding.state != "problem" for finding in found)
-    value = {"ok": well, "findings": [finding.to_dict() for finding in found]}
-    options.show(as_json, value=value, text=findings_view(value["findings"]))
+    rows = [finding.to_dict() for finding in found]
+    options.show(as_json, value={"ok": well, "findings": rows}, text=findings_view(rows))
     if not well:
         raise typer.Exit(int(ExitCode.USAGE))
