@@ -90,6 +90,14 @@ def import_rows(
         str | None,
         typer.Option(help="input, where an output must be faithful to it.", show_default=False),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="otel: spans of production calls, exported as OTLP JSON; default: by the ending.",
+            show_default=False,
+        ),
+    ] = None,
     subset: Annotated[
         str | None, typer.Option(help="Subset of a hub set.", show_default=False)
     ] = None,
@@ -135,6 +143,7 @@ def import_rows(
             eval_share=eval_share,
             drop_duplicates=drop_duplicates,
             subset=subset,
+            form=form,
             advance=bars.progress,
         )
         for where, columns in made.ignored.items():

@@ -63,6 +63,7 @@ def import_version(
     eval_share: float | None = None,
     drop_duplicates: bool = False,
     subset: str | None = None,
+    form: str | None = None,
     advance: Advance = lambda what, done, total: None,
 ) -> Imported:
     """Write the next version of a dataset.
@@ -78,6 +79,7 @@ def import_version(
             go to the same side, and a row always to the same.
         drop_duplicates: leave out rows whose id stood before, instead of refusing them.
         subset: of a hub set.
+        form: of the files; see `open_source`.
         advance: is told of the progress.
 
     Raises:
@@ -89,7 +91,8 @@ def import_version(
             "no --eval"
         )
     opened = {
-        split: open_source(text, split=split, subset=subset) for split, text in sources.items()
+        split: open_source(text, split=split, subset=subset, form=form)
+        for split, text in sources.items()
     }
     mappers = {
         split: Mapper(mapping, source.columns, source=source.name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ftreg.data.spans import span_rows
 from ftreg.errors import UsageError
 from ftreg.store import file_digest, read_jsonl
 
@@ -39,21 +40,26 @@ class Source:
         return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}: row {number}"
 
 
-def open_source(text: str, *, split: str, subset: str | None = None) -> Source:
+def open_source(
+    text: str, *, split: str, subset: str | None = None, form: str | None = None
+) -> Source:
     """Open a file by its ending, or `hf:name@revision:split`.
 
     Args:
         text: what the user named.
         split: the split that is imported; where the hub's is not named, it is called the same.
         subset: the subset (configuration) of a hub set.
+        form: `otel`, where the file holds exported spans; None goes by the ending.
 
     Raises:
         UsageError: it is not there, of an unknown kind, or cannot be read.
     """
-    if text.startswith("hf:"):
+    if form is not None and form not in _FORMS:
+        raise UsageError(f"--from {form}: no such form of rows (known: {', '.join(_FORMS)})")
+    if form is None and text.startswith("hf:"):
         return _hub(text, split=split, subset=subset)
     path = Path(text)
-    opener = _KINDS.get(path.suffix.lower())
+    opener = _KINDS.get(path.suffix.lower()) if form is None else _FORMS[form]
     if opener is None:
         raise UsageError(
             f"{text}: the ending says no kind of rows that can be imported; it has to be one of "
@@ -82,6 +88,17 @@ def _jsonl(path: Path) -> Source:
         total=_lines(path),
         columns=None,
         rows=lambda: read_jsonl(path),
+    )
+
+
+def _otel(path: Path) -> Source:
+    return Source(
+        name=str(path),
+        origin=_origin(path),
+        unit="line",
+        total=_lines(path),
+        columns=None,
+        rows=lambda: span_rows(path),
     )
 
 
@@ -238,3 +255,4 @@ _KINDS: dict[str, Callable[[Path], Source]] = {
     ".tsv": _csv,
     ".parquet": _parquet,
 }
+_FORMS: dict[str, Callable[[Path], Source]] = {"otel": _otel}

@@ -1,0 +1,197 @@
+"""`ftreg data import --from otel`: production calls become a dataset version."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cli
+
+
+def attribute(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"key": name, "value": {"boolValue": value}}
+    if isinstance(value, int):
+        return {"key": name, "value": {"intValue": str(value)}}
+    if isinstance(value, list):
+        return {
+            "key": name,
+            "value": {"arrayValue": {"values": [{"stringValue": item} for item in value]}},
+        }
+    return {"key": name, "value": {"stringValue": value}}
+
+
+def span(name: str, trace: str = "t1", events: Any = (), **attributes: Any) -> dict[str, Any]:
+    return {
+        "traceId": trace,
+        "spanId": name,
+        "name": name,
+        "attributes": [attribute(key.replace("__", "."), item) for key, item in attributes.items()],
+        "events": list(events),
+    }
+
+
+def export(*spans: dict[str, Any]) -> dict[str, Any]:
+    resource = {"attributes": [attribute("service.name", "desk")]}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": list(spans)}]}]}
+
+
+# The same call in each convention.
+GEN_AI = span(
+    "a1",
+    gen_ai__operation__name="chat",
+    gen_ai__request__model="small-1",
+    gen_ai__system_instructions=json.dumps([{"type": "text", "content": "Be brief."}]),
+    gen_ai__input__messages=json.dumps(
+        [{"role": "user", "parts": [{"type": "text", "content": "When does it sail? ✓"}]}]
+    ),
+    gen_ai__output__messages=json.dumps(
+        [{"role": "assistant", "parts": [{"type": "text", "content": "At noon."}]}]
+    ),
+    app__difficulty="easy",
+    gen_ai__usage__input_tokens=12,
+)
+OPENINFERENCE = span(
+    "a2",
+    trace="t2",
+    openinference__span__kind="LLM",
+    llm__input_messages__0__message__role="system",
+    llm__input_messages__0__message__content="Be brief.",
+    llm__input_messages__1__message__role="user",
+    llm__input_messages__1__message__contents__0__message_content__text="When does it sail? ✓",
+    llm__output_messages__0__message__role="assistant",
+    llm__output_messages__0__message__content="At noon.",
+    metadata=json.dumps({"app.difficulty": "hard"}),
+    tag__tags=["beta"],
+)
+RETRIEVER = span(
+    "r2",
+    trace="t2",
+    openinference__span__kind="RETRIEVER",
+    retrieval__documents__1__document__content="No ferry on Sundays.",
+    retrieval__documents__0__document__content="The ferry sails at noon.",
+)
+TRACEAI = span(
+    "a3",
+    trace="t3",
+    fi__span__kind="LLM",
+    input__value="When does it sail? ✓",
+    output__value="At noon.",
+)
+EVENTS = span(
+    "a4",
+    trace="t4",
+    gen_ai__operation__name="chat",
+    events=[
+        {
+            "name": "gen_ai.client.inference.operation.details",
+            "attributes": [
+                attribute(
+                    "gen_ai.input.messages",
+                    json.dumps([{"role": "user", "content": "When does it sail? ✓"}]),
+                )
+            ],
+        }
+    ],
+)
+CHAIN = span("c1", openinference__span__kind="CHAIN", input__value="not a call of a model")
+
+
+def rows(folder: str, split: str = "eval") -> dict[str, dict[str, Any]]:
+    lines = Path("sample_datasets", folder, f"{split}.jsonl").read_text("utf-8").splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def imported(cli: Cli, path: Path, *more: str) -> Any:
+    return cli(
+        "data", "import", "desk", "--from", "otel", "--eval", path,
+        "--license", "LicenseRef-ours", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["lines", "indented"])
+def test_each_convention_gives_the_same_row(cli: Cli, workspace: Path, form: str) -> None:
+    path = workspace / "spans.json"
+    batches = [export(GEN_AI, CHAIN), export(OPENINFERENCE, RETRIEVER, TRACEAI), export(EVENTS)]
+    if form == "lines":
+        path.write_text("".join(json.dumps(batch) + "\n" for batch in batches), "utf-8")
+    else:
+        whole = {"resourceSpans": [group for batch in batches for group in batch["resourceSpans"]]}
+        path.write_text(json.dumps(whole, indent=2), "utf-8")
+    done = imported(cli, path, "--cohort", "app.difficulty", "--map", "reference=output")
+    assert done.code == 0, done
+    found = rows("desk/v1")
+    assert set(found) == {"a1", "a2", "a3", "a4"}
+    assert {row["input"] for row in found.values()} == {"When does it sail? ✓"}
+    assert [found[name].get("reference") for name in ("a1", "a2", "a3")] == ["At noon."] * 3
+    assert found["a2"]["context"] == "The ferry sails at noon.\n\nNo ferry on Sundays."
+    assert "context" not in found["a1"]
+    assert found["a1"]["tags"] == {
+        "service.name": "desk",
+        "gen_ai.request.model": "small-1",
+        "app.difficulty": "easy",
+    }
+    assert found["a2"]["tags"] == {
+        "service.name": "desk",
+        "app.difficulty": "hard",
+        "beta": "true",
+    }
+    shown = cli("data", "show", "desk@1", "--json").json
+    assert "app.difficulty=hard" in json.dumps(shown)
+
+
+def test_without_a_mapping_the_answers_of_production_are_no_references(
+    cli: Cli, workspace: Path
+) -> None:
+    path = workspace / "spans.json"
+    path.write_text(json.dumps(export(GEN_AI)))
+    done = imported(cli, path, "--json")
+    assert done.code == 0, done
+    assert "reference" not in rows("desk/v1")["a1"]
+    assert set(done.json["ignored_columns"]["eval"]) == {"output", "system"}
+
+
+def test_several_turns_become_one_input(cli: Cli, workspace: Path) -> None:
+    turns = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": [{"type": "text", "text": "When?"}]},
+    ]
+    path = workspace / "spans.json"
+    messages = json.dumps(turns)
+    path.write_text(
+        json.dumps(
+            export(span("a", gen_ai__operation__name="chat", gen_ai__input__messages=messages))
+        )
+    )
+    assert imported(cli, path).code == 0
+    assert rows("desk/v1")["a"]["input"] == "user: Hello\n\nassistant: Yes?\n\nuser: When?"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{}\n", "no resourceSpans"),
+        ("[]\n", "expected a JSON object"),
+        ("{\n", "broken JSON"),
+        (json.dumps(export(CHAIN)) + "\n", "1 spans, and none of them is a language-model call"),
+        ('{"resourceSpans": [{"scopeSpans": [{"spans": [3]}]}]}\n', "not OTLP JSON"),
+        ('{"resourceSpans": 3}\n', "not OTLP JSON"),
+    ],
+)
+def test_what_is_no_export_is_refused(cli: Cli, workspace: Path, text: str, says: str) -> None:
+    path = workspace / "spans.json"
+    path.write_text(text)
+    done = imported(cli, path)
+    assert done.code == 2
+    assert says in done.err and "spans.json" in done.err
+    assert not Path("sample_datasets/desk/v1").exists()
+
+
+def test_another_form_is_refused(cli: Cli, workspace: Path) -> None:
+    path = workspace / "spans.json"
+    path.write_text("{}")
+    done = cli("data", "import", "desk", "--from", "otlp", "--eval", path, "--license", "MIT")
+    assert done.code == 2
+    assert "otel" in done.err
