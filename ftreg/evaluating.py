@@ -19,7 +19,9 @@ from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
 from ftreg.records import Example, Output, Sample, Score
 from ftreg.scoring import get_scorer
+from ftreg.span_facts import eval_asked, eval_found, eval_results
 from ftreg.store import check_writable, digest
+from ftreg.telemetry import traced
 
 # How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
 _SCORING_BATCH = 64
@@ -63,6 +65,7 @@ class _Subject:
     split: str
 
 
+@traced("ftreg.eval", asked=eval_asked, found=eval_found, results=eval_results)
 def evaluate(
     checkpoint_folder: Path,
     *,

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "records", "registry", "store", "cache", "wheels"],
-    ["config", "data", "checkpoint", "evaluation", "baseline", "workspace"],
+    ["ftreg", "errors", "records", "registry", "store", "cache", "wheels", "telemetry"],
+    ["config", "data", "checkpoint", "evaluation", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report"],

@@ -12,7 +12,9 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.models.load import find_base
+from ftreg.span_facts import train_asked, train_found
 from ftreg.store import check_writable
+from ftreg.telemetry import traced
 from ftreg.training.attention import restore_attention
 from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
@@ -27,6 +29,7 @@ from ftreg.training.trackers import start_trackers
 from ftreg.training.write import resolved, write_checkpoint
 
 
+@traced("ftreg.train", asked=train_asked, found=train_found)
 def train(
     config: RunConfig,
     *,

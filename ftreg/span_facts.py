@@ -1,0 +1,81 @@
+"""What the spans `ftreg.train` and `ftreg.eval` say: names, numbers and digests, and no text."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ftreg.checkpoint import Checkpoint
+from ftreg.config.sections import RunConfig
+from ftreg.evaluation import Evaluation
+
+
+def train_asked(config: RunConfig, **_: Any) -> dict[str, Any]:
+    """What a run was asked to do."""
+    return {
+        "model.base": config.base.model,
+        "model.optimizer.name": config.optimizer.name,
+        "model.optimizer.lr": config.optimizer.lr,
+        "dataset.version": config.dataset.version,
+        "ftreg.seed": config.train.seed,
+    }
+
+
+def train_found(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What became of it."""
+    manifest = checkpoint.manifest
+    return {
+        "model.optimizer.lr": manifest.optimizer["arguments"]["lr"],
+        "dataset.name": manifest.dataset.version.partition("@")[0],
+        "dataset.digest": manifest.dataset.digest,
+        "ftreg.checkpoint.name": checkpoint.folder.name,
+        "ftreg.checkpoint.identity": manifest.identity,
+        "ftreg.steps": manifest.training.steps,
+        "ftreg.tokens": manifest.training.tokens,
+        "ftreg.loss.last": manifest.training.last_loss,
+    }
+
+
+def eval_asked(*_: Any, config: RunConfig, **__: Any) -> dict[str, Any]:
+    """What was to be evaluated on."""
+    return {"dataset.version": config.dataset.version, "dataset.split": config.dataset.eval_split}
+
+
+def eval_found(evaluation: Evaluation) -> dict[str, Any]:
+    """What was evaluated, and the mean of each scorer."""
+    checkpoint, dataset = evaluation.header["checkpoint"], evaluation.header["dataset"]
+    means = {
+        f"ftreg.score.{name}.{key}": summary[key]
+        for name, summary in evaluation.header["summary"].items()
+        for key in ("mean", "missing")
+    }
+    return {
+        "gen_ai.request.model": checkpoint["name"],
+        "model.base": checkpoint.get("base"),
+        "model.optimizer.name": checkpoint["optimizer"],
+        "model.optimizer.lr": checkpoint["lr"],
+        "ftreg.checkpoint.name": checkpoint["name"],
+        "ftreg.checkpoint.identity": checkpoint["identity"],
+        "ftreg.evaluation.id": evaluation.id,
+        "dataset.name": dataset["name"],
+        "dataset.digest": dataset["digest"],
+        "dataset.rows": dataset["rows"],
+        **means,
+    }
+
+
+def eval_results(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """Each score, as the GenAI conventions describe an evaluation result.
+
+    An example's id stands for the response's; a score that is missing has an `error.type`.
+    """
+    for scorer, column in evaluation.scores.items():
+        for name, value in column.items():
+            yield {
+                "gen_ai.evaluation.name": scorer,
+                "gen_ai.evaluation.score.value": value,
+                "gen_ai.response.id": name,
+                "error.type": "missing" if value is None else None,
+                **{
+                    f"ftreg.cohort.{tag}": text
+                    for tag, text in evaluation.cohorts.get(name, {}).items()
+                },
+            }
