@@ -132,8 +132,9 @@ def _span(name: str, attributes: Attributes) -> Iterator[_Span]:
             try:
                 yield _Span(span, logs)
             except BaseException as error:
-                said = isinstance(error, FtregError)
-                code = error.exit_code.name.lower() if said else type(error).__name__
+                code = type(error).__name__
+                if isinstance(error, FtregError):
+                    code = error.exit_code.name.lower()
                 span.set_status(Status(StatusCode.ERROR, code))
                 span.set_attribute("error.type", code)
                 raise
