@@ -12,7 +12,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow lint format bench bench-train clean
+.PHONY: FORCE help setup run gate test unit slow lint format docs bench bench-train clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -70,6 +70,10 @@ bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the g
 bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (leave the machine alone meanwhile)
 	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train
 	$(BIN)/python scripts/bench_train.py --scaling --output runs/bench-train
+
+docs: $(INSTALLED) ## the documentation as a site, in build/site
+	$(BIN)/python scripts/write_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 clean: ## remove .venv, results of runs and caches of tools
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
