@@ -217,6 +217,16 @@ def test_an_altered_fact_is_unfaithful_and_named(faithful, true, false, check):
     assert score.evidence[0]["claim"] == altered
 
 
+def test_a_number_of_the_context_in_the_wrong_place_is_unfaithful(faithful):
+    context = "Foot passengers check in 30 minutes before departure, drivers 45 minutes before it."
+    for true, false in (("30", "45"), ("45", "30")):
+        score = one(faithful, output=context.replace(true, false), context=context)
+        assert score.value < 0.4
+        assert score.evidence[0]["checks"] == ["number"]
+    one_of_them = one(faithful, output="Drivers check in 45 minutes before.", context=context)
+    assert "number" not in one_of_them.evidence[0]["checks"]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0, 1))
 def test_an_unsupported_claim_never_raises_faithfulness(supports, extra):
     combine = faithfulness_module.combine
@@ -373,6 +383,12 @@ def test_everything_equals_itself(value):
         ({"mode": "json"}, '{"a": true}', '{"a": 1}', 0.0),
         ({"mode": "json"}, "[2, 1]", "[1, 2]", 0.0),
         ({"mode": "json"}, "not json", "{}", 0.0),
+        ({"mode": "json"}, "[NaN]", "[1]", 0.0),
+        ({"mode": "json"}, "1" * 5_000, "1" * 5_000, 1.0),
+        ({"mode": "json"}, "1" * 5_000, "1" * 4_999, 0.0),
+        ({"mode": "json"}, "[" * 900 + "]" * 900, "[" * 900 + "]" * 900, 1.0),
+        ({"mode": "json"}, "[" * 99_999, "1", 0.0),
+        ({"mode": "regex"}, " a ", r"\ a\ ", 1.0),
     ],
 )
 def test_equals(options, output, reference, value):
@@ -381,7 +397,18 @@ def test_equals(options, output, reference, value):
 
 @pytest.mark.parametrize(
     ("mode", "reference"),
-    [("normalized", None), ("normalized", []), ("numeric", "none"), ("regex", "("), ("json", "{")],
+    [
+        ("normalized", None),
+        ("normalized", []),
+        ("numeric", "none"),
+        ("numeric", "1e999"),
+        ("regex", "("),
+        ("regex", "a{99999999999999}"),
+        ("regex", "(" * 5_000 + ")" * 5_000),
+        ("json", "{"),
+        ("json", "[NaN]"),
+        ("json", "[" * 99_999 + "]" * 99_999),
+    ],
 )
 def test_equals_is_null_where_the_reference_is_of_no_use(mode, reference):
     score = one(get_scorer("equals", mode=mode), output="1", reference=reference)

@@ -7,7 +7,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, NoReturn
 
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Sample, Score
@@ -91,6 +92,8 @@ def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
     wanted, number = parse_number(answer), parse_number(output)
     if wanted is None:
         raise _UnusableReferenceError(f"the reference {answer!r} holds no number")
+    if math.isinf(wanted):  # everything would lie within a share of it
+        raise _UnusableReferenceError("the number of the reference is too large")
     if number is None:
         return 0.0
     allowed = max(options.tolerance, options.relative_tolerance * abs(wanted))
@@ -100,33 +103,52 @@ def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
 def _regex(output: str, answer: str, options: EqualsOptions) -> float:
     try:
         pattern = re.compile(answer, re.IGNORECASE if options.ignore_case else 0)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise _UnusableReferenceError(f"the pattern {answer!r} is broken: {error}") from error
-    return float(pattern.fullmatch(output.strip()) is not None)
+    return float(any(map(pattern.fullmatch, (output, output.strip()))))
 
 
 def _json(output: str, answer: str, options: EqualsOptions) -> float:
     try:
-        wanted = json.loads(answer)
-    except json.JSONDecodeError as error:
+        wanted = _parse_json(answer)
+    except (ValueError, RecursionError) as error:
         raise _UnusableReferenceError(f"the reference is not valid JSON: {error}") from error
     try:
-        return float(_same_json(json.loads(output), wanted))
-    except (json.JSONDecodeError, RecursionError):
+        return float(_same_json(_parse_json(output), wanted))
+    except (ValueError, RecursionError):  # nested deeper than what it is held against
         return 0.0
 
 
+def _parse_json(text: str) -> Any:
+    """Decode strict JSON. Whole numbers may have any length, which Python's `int` refuses."""
+    return json.loads(text, parse_int=Decimal, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
 def _same_json(left: Any, right: Any) -> bool:
-    """Compare decoded JSON; unlike Python's `==`, true is not 1, while 1 and 1.0 are one number."""
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(
-            _same_json(left[key], right[key]) for key in left
-        )
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same_json, left, right))
-    return bool(left == right)
+    """Compare decoded JSON; unlike Python's `==`, true is not 1, while 1 and 1.0 are one number.
+
+    Without recursion, so that whatever can be decoded can be compared.
+    """
+    pending = [(left, right)]
+    while pending:
+        one, other = pending.pop()
+        if isinstance(one, bool) or isinstance(other, bool):
+            same = one is other
+        elif isinstance(one, dict) and isinstance(other, dict):
+            same = one.keys() == other.keys()
+            pending.extend((one[key], other[key]) for key in one if same)
+        elif isinstance(one, list) and isinstance(other, list):
+            same = len(one) == len(other)
+            pending.extend(zip(one, other, strict=False))
+        else:
+            same = one == other
+        if not same:
+            return False
+    return True
 
 
 _MODES: Mapping[str, Callable[[str, str, EqualsOptions], float]] = {
@@ -148,7 +170,8 @@ class Equals:
     Args:
         mode: `exact`; `normalized` (see `normalize`); `contains` (the answer's words stand in the
             output in a row, normalised); `overlap` (graded: F1 of the words); `numeric` (the last
-            number of the output); `regex` (the reference is a pattern for the whole output);
+            number of the output); `regex` (the reference is a pattern for the whole
+            output, with or without the space around it);
             `json` (equal as JSON values).
         tolerance: `numeric`: the absolute difference that still counts as equal.
         relative_tolerance: `numeric`: the same as a share of the accepted number.
@@ -161,7 +184,7 @@ class Equals:
     """
 
     name = "equals"
-    version = 1
+    version = 2
 
     def __init__(
         self,

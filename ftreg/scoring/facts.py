@@ -55,6 +55,26 @@ def numbers(text: str) -> frozenset[str]:
     return frozenset(word for word in words(plain) if word[0].isdigit() and word != "0")
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedNumber:
+    """A number of a text, and the words before and after it, other numbers written "#"."""
+
+    number: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def placed_numbers(text: str) -> tuple[PlacedNumber, ...]:
+    """Return the numbers of a text, each with all words before and after it."""
+    sequence = words(_VAGUE.sub(" ", text))
+    masked = tuple("#" if word[0].isdigit() else word for word in sequence)
+    return tuple(
+        PlacedNumber(word, masked[:place], masked[place + 1 :])
+        for place, word in enumerate(sequence)
+        if word[0].isdigit()
+    )
+
+
 def measures(text: str) -> frozenset[tuple[str, str]]:
     """Return (number, unit) for each number with a unit that is known."""
     found = set()
@@ -106,6 +126,11 @@ class Facts:
         return numbers(self.text)
 
     @cached_property
+    def placed_numbers(self) -> tuple[PlacedNumber, ...]:
+        """See `placed_numbers`."""
+        return placed_numbers(self.text)
+
+    @cached_property
     def measures(self) -> frozenset[tuple[str, str]]:
         """See `measures`."""
         return measures(self.text)
@@ -119,6 +144,33 @@ class Facts:
     def content(self) -> frozenset[str]:
         """The content words."""
         return frozenset(content_words(self.text))
+
+
+_SIDE, _FRAME, _LEAST_FRAME = 3, 6, 4
+"""Words of a number's frame: on a side where there are as many on the other, in all, at least."""
+
+
+def _misplaced_number(claim: Facts, passages: Sequence[Facts]) -> bool:
+    """Whether a number of the claim stands in words in which the passages have other numbers only.
+
+    "30 minutes before, drivers 45" and "45 minutes before, drivers 30" have the same numbers. Only
+    a frame of several words in a row tells: fewer stand around more than one number.
+    """
+    for mine in claim.placed_numbers:
+        left = min(len(mine.before), max(_SIDE, _FRAME - len(mine.after)))
+        before, after = mine.before[len(mine.before) - left :], mine.after[: _FRAME - left]
+        if len(before) + len(after) < _LEAST_FRAME:
+            continue
+        theirs = {
+            other.number
+            for passage in passages
+            for other in passage.placed_numbers
+            if other.before[max(0, len(other.before) - left) :] == before
+            and other.after[: len(after)] == after
+        }
+        if theirs and mine.number not in theirs:
+            return True
+    return False
 
 
 def _contradicts(claim: Facts, passages: Sequence[Facts]) -> bool:
@@ -151,13 +203,13 @@ def fired(
         source_words: the content words of the whole source.
 
     Returns:
-        Of `number`: the claim has a number that no near passage has; `unit`: its number stands
-        there with another unit; `name`: it has a name that the source does not have;
-        `negation`: one side denies what the other states.
+        Of `number`: the claim has a number that no near passage has, or none in its place; `unit`:
+        its number stands there with another unit; `name`: it has a name that the source does not
+        have; `negation`: one side denies what the other states.
     """
     checks = []
     near_numbers = frozenset().union(*(passage.numbers for passage in passages))
-    if claim.numbers - near_numbers:
+    if claim.numbers - near_numbers or _misplaced_number(claim, passages):
         checks.append("number")
     near_measures = {pair for passage in passages for pair in passage.measures}
     measured = {number for number, _ in near_measures}

@@ -44,7 +44,7 @@ class Faithfulness:
     """
 
     name = "faithfulness"
-    version = 1
+    version = 2
 
     def __init__(self, *, backend: Backend, source: str = "context") -> None:
         if source not in _SOURCES:
