@@ -1,6 +1,8 @@
 """A table of names that are imported only when they are used."""
 
 import importlib
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,7 +10,7 @@ from ftreg.errors import UsageError, did_you_mean
 
 
 def import_path(target: str) -> Any:
-    """Import `"package.module:attribute"`.
+    """Import `"package.module:attribute"`; a module may lie in the working folder.
 
     Raises:
         UsageError: the path has no colon, or module or attribute do not exist.
@@ -16,6 +18,10 @@ def import_path(target: str) -> Any:
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
         raise UsageError(f"{target!r} is not an import path; write it as package.module:name")
+    # `python -m` looks in the working folder by itself, an installed `ftreg` does not. Last, so
+    # that a file there hides no library.
+    if not module_name.startswith("ftreg.") and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported

@@ -14,7 +14,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Sample, Score
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
 _GROUPING = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # What SQuAD removes too, but what tells answers apart: "3.5" from "35", "-5" from "5", "C#" from
 # "C". Everything else of the Unicode class P, and these symbols, goes.
@@ -50,7 +50,7 @@ def parse_number(text: str) -> float | None:
     "1,250.5", "$12", "40 %" (40.0) and "The answer is 7." are read; the last number counts
     because worked answers end with their result.
     """
-    found = [match for match in _NUMBER.findall(text) if any(map(str.isdigit, match))]
+    found = _NUMBER.findall(text)
     return float(found[-1].replace(",", "")) if found else None
 
 
