@@ -64,6 +64,7 @@ $(BENCH_INSTALLED): $(INSTALLED)
 
 bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the gate, and training
 	$(BIN)/python scripts/bench_gate.py --quick
+	$(BIN)/python scripts/bench_meaning.py
 	$(if $(DATA),$(BIN)/python scripts/bench_scorers.py --data "$(DATA)")
 	$(MAKE) bench-train
 

@@ -273,6 +273,10 @@ def test_a_language_other_than_english(language, packaged):
         assert score(by["faithfulness"], output=affirmed, context=text).value > 0.9
     if language == "German":
         assert score(by["faithfulness"], output=first, context=CONTEXT).value < 0.1
+        assert score(by["completeness"], output=first, reference=sentences(CONTEXT)[0]).value < 0.5
+        asked = {"input": "Wann legt das Nachtschiff ab?"}
+        own, other = (score(by["answer_relevancy"], output=s, **asked).value for s in claims(text))
+        assert own > other
 
 
 @pytest.mark.slow
