@@ -1,7 +1,6 @@
 """The examples of docs/scorers, run as they stand there."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 
 from ftreg.scoring import Sample, get_scorer
 from tests.conftest import Cli
-from tests.documented import DOCS, blocks, commands, write_files
+from tests.documented import blocks, commands, write_files
 from tests.judge_server import Chat, completion, serving
 
 
@@ -87,21 +86,3 @@ def test_the_first_example_of_the_index_scores() -> None:
     names: dict[str, Any] = {}
     exec(block, names)  # what a reader would paste
     assert names["scores"][0].value == 1.0
-
-
-def headings(path: Path) -> set[str]:
-    found = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in found}
-
-
-PAGES = ["scorers.md", *sorted(f"scorers/{path.name}" for path in (DOCS / "scorers").glob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    path = DOCS / page
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text()):
-        file, _, anchor = target.partition("#")
-        linked = (path.parent / file).resolve() if file else path
-        assert linked.is_file(), target
-        assert not anchor or anchor in headings(linked), target
