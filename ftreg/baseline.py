@@ -6,12 +6,13 @@ scores, cohorts, and what was evaluated. It is moved by `promote` only, and keep
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+import ftreg
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, Scores, check_header
@@ -24,12 +25,13 @@ SCHEMA_VERSION = 1
 class Baseline:
     """One promoted evaluation, as the gate takes it; `header` as in `evaluation.json`.
 
-    `outputs` are the baseline's texts where its evaluation is at hand; a baseline file has none.
+    `folder` is its evaluation's, where that is at hand: outputs and evidence lie there, and a
+    baseline file has neither.
     """
 
     header: Mapping[str, Any]
     scores: Scores
-    outputs: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def baseline_path(root: Path, dataset: str) -> Path:
@@ -108,7 +110,7 @@ def promote(
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
-        record: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "anchor": None, "history": []}
+        record: dict[str, Any] = {"anchor": None, "history": []}
         if path.is_file():
             record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
             record["history"] = _history(record, path)
@@ -120,7 +122,7 @@ def promote(
                     anchor=None if pinned is None else _entry(pinned, path),
                 )
         entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
-        record["baseline"] = entry
+        record |= {"schema_version": SCHEMA_VERSION, "ftreg": ftreg.__version__, "baseline": entry}
         if anchor:
             record["anchor"] = entry
         record["history"] = [

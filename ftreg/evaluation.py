@@ -4,7 +4,7 @@
 `outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,6 @@ class Evaluation:
         """The evaluation's name, that of its folder."""
         return str(self.header["id"])
 
-    def outputs(self) -> dict[str, str]:
-        """Example id to what the checkpoint wrote."""
-        return {row["id"]: row["output"] for _, row in read_jsonl(self.folder / "outputs.jsonl")}
-
 
 def write_evaluation(
     folder: Path,
@@ -88,6 +84,8 @@ def write_evaluation(
             (
                 {
                     "id": example.id,
+                    "input": example.input,
+                    "reference": list(example.references),
                     "output": output.text,
                     "finish": output.finish,
                     "tokens": output.tokens,
@@ -172,6 +170,37 @@ def read_evaluation(folder: Path) -> Evaluation:
                 "examples; the file is incomplete"
             )
     return Evaluation(folder, header, scores, cohorts, clusters, frozenset(critical))
+
+
+def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the rows of an evaluation's `outputs.jsonl` for some examples, by id.
+
+    Older evaluations have no `input` and `reference` there.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    path, found = folder / "outputs.jsonl", {}
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="output"):
+            if row["id"] in ids:
+                row["output"].strip()
+                found[row["id"]] = row
+    return found
+
+
+def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of an evaluation's `scores.jsonl` for some examples, by scorer and id.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    path, found = folder / "scores.jsonl", {}
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="score"):
+            if row["id"] in ids:
+                found[row["scorer"], row["id"]] = row
+    return found
 
 
 def check_header(header: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ftreg
 from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
@@ -27,8 +28,12 @@ from ftreg.gate import Verdict, compare
 from ftreg.gate.power import examples_for_pass
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
+from ftreg.report.worst import worst_drops
 from ftreg.store import damaged, digest, read_json, write_json, write_text
 from ftreg.workspace import Workspace
+
+# Rows of one side that a message names.
+_MOST_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,7 @@ class GateResult:
 
 def baseline_of(evaluation: Evaluation) -> Baseline:
     """Take a stored evaluation as a baseline."""
-    return Baseline(
-        header=evaluation.header, scores=evaluation.scores, outputs=evaluation.outputs()
-    )
+    return Baseline(header=evaluation.header, scores=evaluation.scores, folder=evaluation.folder)
 
 
 def gate(
@@ -77,6 +80,7 @@ def gate(
         candidate.folder / GATE,
         {
             "schema_version": GATE_SCHEMA,
+            "ftreg": ftreg.__version__,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "baseline": baseline.header["id"],
             "anchor": anchor.header["id"] if anchor else None,
@@ -91,12 +95,27 @@ def gate(
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
     found = differences(side.header, candidate.header)
     if found:
+        found += _rows_of_one_side(side, candidate, name=name)
+    if found:
         lines = "\n  ".join(found)
         raise UndecidedError(
             f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
             f"were not evaluated alike:\n  {lines}\nEvaluate both in the same way, and promote a "
             "new baseline (and anchor) if the change is meant."
         )
+
+
+def _rows_of_one_side(side: Baseline, candidate: Evaluation, *, name: str) -> list[str]:
+    """Name the rows that only one of the two evaluations has."""
+    old, new = ({key for column in scores.values() for key in column}
+                for scores in (side.scores, candidate.scores))  # fmt: skip
+    lines = []
+    for only, place in ((old - new, f"the {name}"), (new - old, "the candidate")):
+        if only:
+            named = ", ".join(sorted(only)[:_MOST_ROWS])
+            more = f" and {len(only) - _MOST_ROWS} more" if len(only) > _MOST_ROWS else ""
+            lines.append(f"rows in {place} only: {named}{more}")
+    return lines
 
 
 def policy_of(evaluation: Evaluation) -> GatePolicy:
@@ -160,15 +179,23 @@ def find_baselines(
     if ref != "baseline":
         return baseline_of(read_evaluation(workspace.evaluation(ref))), None
     baseline = read_baseline(path)
-    return _with_outputs(baseline, workspace), read_anchor(path)
-
-
-def _with_outputs(baseline: Baseline, workspace: Workspace) -> Baseline:
-    """Add the baseline's outputs for the report, where its evaluation is still in the workspace."""
     folder = workspace.evaluations / str(baseline.header["id"])
-    if not (folder / HEADER).is_file():
-        return baseline
-    return dataclasses.replace(baseline, outputs=read_evaluation(folder).outputs())
+    if (folder / HEADER).is_file():
+        baseline = dataclasses.replace(baseline, folder=folder)
+    return baseline, read_anchor(path)
+
+
+def outcome_record(result: GateResult, *, report: Path) -> dict[str, Any]:
+    """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
+    return {
+        "schema_version": GATE_SCHEMA,
+        "ftreg": ftreg.__version__,
+        "baseline": result.baseline["id"],
+        "candidate": result.candidate["id"],
+        "report": str(report),
+        "exit_code": int(result.verdict.exit_code),
+        **result.verdict.to_dict(),
+    }
 
 
 def write_report(result: GateResult, *, evaluation: Evaluation, baseline: Baseline) -> Path:
@@ -178,8 +205,7 @@ def write_report(result: GateResult, *, evaluation: Evaluation, baseline: Baseli
         result.verdict,
         baseline=result.baseline,
         candidate=evaluation,
-        baseline_scores=baseline.scores,
-        baseline_outputs=baseline.outputs,
+        worst=worst_drops(evaluation, baseline),
     )
     write_text(path, text)
     return path

@@ -158,11 +158,24 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
     if not isinstance(version, int) or version < 1:
         raise UsageError(f"{path}: not a {kind}: it has no schema_version")
     if version > schema:
+        writer = _writer(value)
+        wanted = f"ftreg {writer}, which wrote it, or a newer one" if writer else "a newer ftreg"
         raise UsageError(
             f"{path}: this {kind} has schema version {version}, newer than the {schema} that this "
-            "ftreg reads; install a newer ftreg"
+            f"ftreg reads; install {wanted}"
         )
     return dict(value)
+
+
+def _writer(value: Any) -> str | None:
+    """The version of ftreg that wrote a record: on top, or among a manifest's library versions."""
+    for keys in (("ftreg",), ("environment", "versions", "ftreg")):
+        found = value
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, str):
+            return found
+    return None
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -51,7 +51,10 @@ class Workspace:
         if ref == "latest":
             found = list_evaluations(self.evaluations)
             if not found:
-                raise UsageError(f"{self.evaluations}: there is no evaluation yet")
+                raise UsageError(
+                    f"{self.evaluations}: there is no evaluation yet; "
+                    "`ftreg eval CHECKPOINT` makes one"
+                )
             return found[-1]
         for folder in (Path(ref), self.evaluations / ref):
             if (folder / HEADER).is_file():

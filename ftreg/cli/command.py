@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 from ftreg.errors import ExitCode, FtregError
+from ftreg.report.annotations import error_annotations, on_github
 
 _INTERRUPTED = "interrupted; what was written before is kept"
 
@@ -68,4 +69,7 @@ def _end(message: str, code: ExitCode) -> NoReturn:
     with contextlib.suppress(OSError):  # the exit code has to stand, whether or not anybody reads
         for line in message.splitlines():
             typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
+        if on_github():
+            for line in error_annotations(message, title=f"ftreg ended with {int(code)}"):
+                typer.echo(line, err=True)
     raise typer.Exit(int(code))

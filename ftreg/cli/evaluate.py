@@ -29,7 +29,9 @@ def evaluate(
     bootstrap: Annotated[
         bool, typer.Option("--bootstrap", help="End with 0 where there is no baseline yet.")
     ] = False,
+    policy: options.Policy = None,
     junit: options.JUnit = None,
+    markdown: options.Comment = None,
     overrides: options.Overrides = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -72,9 +74,10 @@ def evaluate(
     gate_and_show(
         evaluation,
         against,
-        policy=read_policy(None, evaluation),
+        policy=read_policy(policy, evaluation),
         workspace=workspace,
         bootstrap=bootstrap,
         junit=junit,
+        markdown=markdown,
         as_json=as_json,
     )

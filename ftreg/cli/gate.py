@@ -8,6 +8,7 @@ import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.report.annotations import on_github
 from ftreg.workspace import Workspace
 
 
@@ -20,11 +21,9 @@ def gate(
     candidate: Annotated[
         str, typer.Argument(help="The evaluation to judge, or latest.", show_default=False)
     ],
-    policy: Annotated[
-        Path | None,
-        typer.Option(help="YAML with the gate's settings; default: those it was evaluated with."),
-    ] = None,
+    policy: options.Policy = None,
     junit: options.JUnit = None,
+    markdown: options.Comment = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Decide whether a candidate may replace the baseline.
@@ -44,6 +43,7 @@ def gate(
         workspace=workspace,
         bootstrap=False,
         junit=junit,
+        markdown=markdown,
         as_json=as_json,
     )
 
@@ -68,6 +68,7 @@ def gate_and_show(
     workspace: Workspace,
     bootstrap: bool,
     junit: Path | None,
+    markdown: Path | None,
     as_json: bool,
 ) -> None:
     """Gate an evaluation, write its report, print the verdict and end with its exit code.
@@ -76,7 +77,7 @@ def gate_and_show(
     report is added to the job's summary.
     """
     from ftreg.baseline import baseline_path
-    from ftreg.gating import find_baselines, gate, write_report
+    from ftreg.gating import find_baselines, gate, outcome_record, write_report
     from ftreg.report.terminal import verdict_view
 
     first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
@@ -87,17 +88,21 @@ def gate_and_show(
     baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     report = write_report(result, evaluation=evaluation, baseline=baseline)
-    _tell_ci(result.verdict, report, candidate=evaluation.id, junit=junit)
+    if junit is not None or markdown is not None:
+        from ftreg.report.ci import write_comment, write_junit
+
+        if junit is not None:
+            write_junit(junit, result.verdict, candidate=evaluation.id)
+        if markdown is not None:
+            write_comment(markdown, report.read_text(encoding="utf-8"))
+    _tell_github(
+        result.verdict, report, baseline=first if against in ("baseline", "anchor") else None
+    )
     if not as_json:
         typer.echo()
     options.show(
         as_json,
-        value={
-            "baseline": result.baseline["id"],
-            "candidate": result.candidate["id"],
-            "report": str(report),
-            **result.verdict.to_dict(),
-        },
+        value=outcome_record(result, report=report),
         text=verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate),
     )
     if not as_json:
@@ -105,17 +110,14 @@ def gate_and_show(
     raise typer.Exit(int(result.verdict.exit_code))
 
 
-def _tell_ci(verdict: Any, report: Path, *, candidate: str, junit: Path | None) -> None:
+def _tell_github(verdict: Any, report: Path, *, baseline: Path | None) -> None:
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
-    if not (junit or summary or on_github):
+    if not (summary or on_github()):
         return
-    from ftreg.report.ci import annotations, append_summary, write_junit
+    from ftreg.report.ci import annotations, append_summary
 
-    if junit is not None:
-        write_junit(junit, verdict, candidate=candidate)
     if summary:
         append_summary(Path(summary), report.read_text(encoding="utf-8"))
-    if on_github:
-        for line in annotations(verdict):
+    if on_github():
+        for line in annotations(verdict, baseline=baseline):
             typer.echo(line, err=True)

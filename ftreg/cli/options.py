@@ -17,9 +17,24 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+Policy = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML with the gate's settings; default: those it was evaluated with.",
+        show_default=False,
+    ),
+]
 JUnit = Annotated[
     Path | None,
     typer.Option("--junit", help="Write the verdict as JUnit XML too.", show_default=False),
+]
+Comment = Annotated[
+    Path | None,
+    typer.Option(
+        "--markdown",
+        help="Write the report as the body of a pull request's comment too.",
+        show_default=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -2,15 +2,20 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
+from ftreg.report.annotations import annotation
 from ftreg.store import write_text
 
 # What XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_COMMENT_BYTES = 65_536
+_SUMMARY_BYTES = 1_000_000
 
 
 def write_junit(path: Path, verdict: Verdict, *, candidate: str) -> None:
@@ -54,25 +59,46 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("?", text)
 
 
-def annotations(verdict: Verdict) -> list[str]:
-    """Return a GitHub workflow command per reason: an error, or a warning where undecided."""
+def annotations(verdict: Verdict, *, baseline: Path | None) -> list[str]:
+    """Return a GitHub annotation per reason: an error where the job stops, else a warning.
+
+    Args:
+        verdict: nothing is said of a pass.
+        baseline: the baseline's file, which they point at; None where it was another evaluation.
+    """
     if verdict.outcome == "pass":
         return []
-    level = "error" if verdict.outcome == "regression" else "warning"
-    return [
-        f"::{level} title=ftreg gate: {verdict.outcome}::{_escaped(reason)}"
-        for reason in verdict.reasons
-    ]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    level: Literal["error", "warning"] = "error" if verdict.exit_code else "warning"
+    title = f"ftreg gate: {verdict.outcome}"
+    return [annotation(level, reason, title=title, file=baseline) for reason in verdict.reasons]
 
 
 def append_summary(path: Path, report: str) -> None:
     """Add a Markdown report to the file that GitHub shows as the job's summary.
 
-    Other steps write to the same file, so it is added to and not replaced.
+    Other steps write to the same file, so it is added to and not replaced. GitHub drops a summary
+    of more than 1 MiB, so a longer report is cut.
     """
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(report + "\n")
+        stream.write(shortened(report, most=_SUMMARY_BYTES) + "\n")
+
+
+def write_comment(path: Path, report: str) -> None:
+    """Write a Markdown report as the body of a pull request's comment, cut to what GitHub takes.
+
+    GitHub counts 65,536 characters; counted in bytes here, it fits whatever they are.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    write_text(path, shortened(report, most=_COMMENT_BYTES))
+
+
+def shortened(report: str, *, most: int) -> str:
+    """Return a report of at most `most` bytes of UTF-8, cut after a line and saying so."""
+    if len(report.encode()) <= most:
+        return report
+    note = "\n\n*The report is longer than GitHub takes and ends here; report.md has all of it.*"
+    room = most - len(note)
+    kept = report.encode()[:room].decode(errors="ignore")
+    return kept[: kept.rfind("\n")].rstrip() + note

@@ -1,5 +1,6 @@
 """The Markdown report of a gate: for a pull request, a job summary, or a reader."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,10 @@ from ftreg.checkpoint import recipe_differences
 from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
+from ftreg.report.worst import Drop, Side
 
-_MOST_EXAMPLES = 5
 _LONGEST_TEXT = 300
+_MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 
 def gate_report(
@@ -17,8 +19,7 @@ def gate_report(
     *,
     baseline: Mapping[str, Any],
     candidate: Evaluation,
-    baseline_scores: Mapping[str, Mapping[str, float | None]],
-    baseline_outputs: Mapping[str, str] | None = None,
+    worst: Sequence[Drop],
 ) -> str:
     """Write the report.
 
@@ -26,21 +27,19 @@ def gate_report(
         verdict: of the candidate.
         baseline: its evaluation's header.
         candidate: the evaluation that was gated.
-        baseline_scores: for the examples that dropped most.
-        baseline_outputs: the baseline's outputs where they are at hand; a baseline in git has
-            scores only.
+        worst: the examples that dropped most.
     """
     header = candidate.header
     parts = [
         f"# {words.OUTCOME_WORDS[verdict.outcome]}",
-        words.headline(verdict, baseline=baseline, candidate=header),
-        *([_bullets(verdict.reasons)] if verdict.reasons else []),
+        _plain(words.headline(verdict, baseline=baseline, candidate=header)),
+        *([_bullets(map(_plain, verdict.reasons))] if verdict.reasons else []),
         "## Deltas by scorer",
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
         *_cohort_section(verdict),
         *_recipe_section(baseline["checkpoint"], header["checkpoint"]),
-        *_worst_section(candidate, baseline_scores, baseline_outputs or {}),
+        *_worst_section(worst),
         "## Provenance",
         _bullets(
             [
@@ -70,11 +69,19 @@ def _grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot end its cell, nor be taken for HTML or markup."""
+    """Text that cannot end its cell, nor be taken for HTML or markup; a new line is a break."""
+    lines = (_plain(line) for line in text.splitlines())
+    return "<br>".join(line for line in lines if line)
+
+
+def _plain(text: str) -> str:
+    """One line of text that cannot be taken for HTML, markup, or a mention of somebody."""
     flat = " ".join(text.split())
-    for sign in "\\|`*_[]#":
+    for sign in "\\|`*_[]#~":
         flat = flat.replace(sign, f"\\{sign}")
-    return flat.replace("&", "&amp;").replace("<", "&lt;")
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;")
+    # An output may well have `@property` in it, which must not call the person of that name.
+    return _MENTION.sub("<code>@</code>", flat)
 
 
 def _scorer_table(verdict: Verdict) -> str:
@@ -141,33 +148,41 @@ def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _worst_section(
-    candidate: Evaluation,
-    baseline_scores: Mapping[str, Mapping[str, float | None]],
-    baseline_outputs: Mapping[str, str],
-) -> list[str]:
-    drops = []
-    for scorer, column in candidate.scores.items():
-        for name, value in column.items():
-            before = baseline_scores.get(scorer, {}).get(name)
-            if value is not None and before is not None and value < before:
-                drops.append((value - before, scorer, name))
-    if not drops:
+def _worst_section(worst: Sequence[Drop]) -> list[str]:
+    if not worst:
         return []
-    outputs = candidate.outputs()
-    rows = [
-        [
-            name,
-            f"{scorer} {words.signed(drop)}",
-            _short(baseline_outputs.get(name, "(not stored)")),
-            _short(outputs[name]),
-        ]
-        for drop, scorer, name in sorted(drops)[:_MOST_EXAMPLES]
-    ]
+    parts = ["## Examples that dropped most"]
+    if all(drop.before is None for drop in worst):
+        parts.append(
+            "The baseline's outputs are not at hand: a baseline in git has its scores alone."
+        )
+    return [*parts, *(part for drop in worst for part in _drop(drop))]
+
+
+def _drop(drop: Drop) -> list[str]:
+    """One example: what was asked, and what both sides wrote, with what the scorers found."""
+    asked = [f"**{title}:** {_plain(_short(text))}" for title, text in drop.asked.items()]
+    rows = [["output", _output(drop.before), _output(drop.after)]]
+    for scorer, before, after in drop.scores:
+        rows.append([f"{scorer} {words.signed(after - before)}", words.points(before),
+                     words.points(after)])  # fmt: skip
+        found = [_evidence(side, scorer) for side in (drop.before, drop.after)]
+        if any(found):
+            rows.append(["evidence", *found])
+    marks = ", critical" if drop.critical else ""
     return [
-        "## Examples that dropped most",
-        _grid(["example", "drop", "baseline's output", "candidate's output"], rows),
+        f"### {_plain(drop.id)}{marks}",
+        *asked,
+        _grid(["", "baseline", "candidate"], rows),
     ]
+
+
+def _output(side: Side | None) -> str:
+    return "(not at hand)" if side is None else _short(side.output)
+
+
+def _evidence(side: Side | None, scorer: str) -> str:
+    return "" if side is None else "\n".join(side.evidence.get(scorer, ()))
 
 
 def _short(text: str) -> str:

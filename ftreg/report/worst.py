@@ -1,0 +1,123 @@
+"""The examples that dropped most: what was asked, what both sides wrote, and what speaks for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftreg.baseline import Baseline
+from ftreg.evaluation import Evaluation, read_findings, read_outputs
+from ftreg.report import words
+from ftreg.store import canonical_json
+
+_MOST_EXAMPLES = 5
+_MOST_POINTS = 6
+_LONGEST_POINT = 160
+# Each kind of evidence has its text under its own key, and a word for what the backend found.
+_FOUND = {"claim": "supported", "statement": "relevant", "key_point": "covered"}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one of the two wrote, and scorer to its evidence, a line per point."""
+
+    output: str
+    evidence: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """One example that got worse.
+
+    `asked` is what the evaluation keeps of the example, title to text; `scores` are the scorers
+    that dropped with both scores, the largest drop first; `before` is None where the baseline's
+    evaluation is not at hand.
+    """
+
+    id: str
+    critical: bool
+    scores: Sequence[tuple[str, float, float]]
+    before: Side | None
+    after: Side
+    asked: Mapping[str, str] = field(default_factory=dict)
+
+
+def worst_drops(candidate: Evaluation, baseline: Baseline) -> list[Drop]:
+    """Find the examples that dropped most by any scorer, the largest drop first.
+
+    Raises:
+        UsageError: a row of an evaluation is damaged.
+    """
+    dropped: dict[str, list[tuple[float, str]]] = {}
+    for scorer, column in candidate.scores.items():
+        for name, value in column.items():
+            old = baseline.scores.get(scorer, {}).get(name)
+            if value is not None and old is not None and value < old:
+                dropped.setdefault(name, []).append((value - old, scorer))
+    worst = sorted(dropped, key=lambda name: (min(dropped[name]), name))[:_MOST_EXAMPLES]
+    if not worst:
+        return []
+    rows = read_outputs(candidate.folder, worst)
+    after = _sides(candidate.folder, worst)
+    before = _sides(baseline.folder, worst) if baseline.folder else {}
+    return [
+        Drop(
+            id=name,
+            critical=name in candidate.critical,
+            scores=[
+                (
+                    scorer,
+                    _number(baseline.scores, scorer, name),
+                    _number(candidate.scores, scorer, name),
+                )
+                for _, scorer in sorted(dropped[name])
+            ],
+            before=before.get(name),
+            after=after[name],
+            asked=_asked(rows[name]),
+        )
+        for name in worst
+    ]
+
+
+def _number(scores: Mapping[str, Mapping[str, float | None]], scorer: str, name: str) -> float:
+    return scores[scorer][name] or 0.0
+
+
+def _asked(row: Mapping[str, Any]) -> dict[str, str]:
+    texts = {"input": row.get("input"), "reference": " / ".join(row.get("reference") or ())}
+    return {title: text for title, text in texts.items() if text}
+
+
+def _sides(folder: Path, ids: Sequence[str]) -> dict[str, Side]:
+    outputs, findings = read_outputs(folder, ids), read_findings(folder, ids)
+    evidence: dict[str, dict[str, list[str]]] = {name: {} for name in ids}
+    for (scorer, name), row in findings.items():
+        points = row.get("evidence") or []
+        lines = [_point(point) for point in points[:_MOST_POINTS]]
+        if len(points) > _MOST_POINTS:
+            lines.append(f"and {len(points) - _MOST_POINTS} more")
+        evidence[name][scorer] = lines
+    return {name: Side(row["output"], evidence[name]) for name, row in outputs.items()}
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    """One piece of evidence as a line: `not supported (12.0): "It opened in 1932."`."""
+    kind = next((name for name in _FOUND if isinstance(point.get(name), str)), None)
+    support = point.get("support")
+    if kind is None or not isinstance(support, int | float):
+        return _short(canonical_json(point))
+    verb = _FOUND[kind] if support >= 0.5 else f"not {_FOUND[kind]}"
+    line = f'{verb} ({words.points(support)}): "{_short(point[kind])}"'
+    checks = ", ".join(map(str, point.get("checks") or ()))
+    best = point.get("best")
+    return (
+        line
+        + (f", against it: {checks}" if checks else "")
+        + (f'; nearest: "{_short(best)}"' if isinstance(best, str) else "")
+    )
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _LONGEST_POINT else flat[: _LONGEST_POINT - 3] + "..."

@@ -1,0 +1,214 @@
+"""What a gate tells: worst examples, annotations, and what is made of older and newer records."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cli, rows_of, write_dataset
+
+RECORDS = Path(__file__).parent / "records"
+
+
+@pytest.fixture
+def checkpoint(cli: Cli, config: Path) -> str:
+    assert cli("train", config, "-o", "checkpoints/a").code == 0
+    return "checkpoints/a"
+
+
+def _evaluated(cli: Cli, change: Any, *arguments: str) -> Path:
+    """An evaluation whose rows of outputs and scores are changed, as another checkpoint's."""
+    before = set(Path("evaluations").glob("*"))
+    assert cli("eval", "checkpoints/a", "--no-gate", *arguments).code == 0
+    (folder,) = set(Path("evaluations").glob("*")) - before
+    for name in ("outputs", "scores"):
+        path = folder / f"{name}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, **change(row)}) + "\n" for row in rows))
+    return folder
+
+
+def _side(output: str, score: float, **point: Any) -> Any:
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        worst = row["id"] == "e3"
+        if "scorer" not in row:
+            return {"output": output if worst else "as before"}
+        if row["scorer"] != "equals":
+            return {"score": 0.5, "reason": None}
+        value = {"score": score if worst else 0.9, "reason": None}
+        return {**value, "evidence": [point] if worst and point else []}
+
+    return change
+
+
+def _drop(cli: Cli) -> tuple[Path, Path]:
+    good = _side("It is white.", 0.9, claim="It is white.", support=0.97, best="Item 3 is white.")
+    bad = _side(
+        "<b>pink</b> | @property\nand so on", 0.1, claim="*Pink*.", support=0.12,
+        best="Item 3 is black.", checks=["name"],
+    )  # fmt: skip
+    return _evaluated(cli, good), _evaluated(cli, bad)
+
+
+def test_the_worst_examples_stand_side_by_side_with_their_evidence(
+    cli: Cli, checkpoint: str
+) -> None:
+    baseline, candidate = _drop(cli)
+    assert cli("promote", baseline).code == 0
+    assert cli("gate", "baseline", candidate).code != 0
+    report = (candidate / "report.md").read_text()
+    worst = report.partition("## Examples that dropped most")[2].partition("\n## ")[0]
+    assert worst.count("### ") == 1
+    for line in (
+        "### e3",
+        "**input:** Which colour has item 3?",
+        "**reference:** black / It is black.",
+        "| output | It is white. | &lt;b>pink&lt;/b> \\| <code>@</code>property<br>and so on |",
+        "| equals -80.0 | 90.0 | 10.0 |",
+        '| evidence | supported (97.0): "It is white."; nearest: "Item 3 is white." | '
+        'not supported (12.0): "\\*Pink\\*.", against it: name; nearest: "Item 3 is black." |',
+    ):
+        assert line in worst.splitlines(), worst
+
+
+def test_a_baseline_in_git_has_its_scores_alone(cli: Cli, checkpoint: str) -> None:
+    baseline, candidate = _drop(cli)
+    assert cli("promote", baseline).code == 0
+    shutil.rmtree(baseline)
+    assert cli("gate", "baseline", candidate).code != 0
+    report = (candidate / "report.md").read_text()
+    assert "a baseline in git has its scores alone" in report
+    assert "| output | (not at hand) | &lt;b>pink" in report
+    assert "| equals -80.0 | 90.0 | 10.0 |" in report
+
+
+def test_a_comment_is_cut_to_what_github_takes(
+    cli: Cli, checkpoint: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(200)
+    for index, row in enumerate(rows):
+        row["tags"]["parity"] = f"{index} {'löng ' * 100}"
+    write_dataset(workspace / "datasets", version=2, evaluation=rows)
+    evaluations = [
+        _evaluated(cli, lambda row: {"score": 0.5, "reason": None}, "--dataset", "colours@2")
+        for _ in "ab"
+    ]
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    done = cli("gate", *evaluations, "--markdown", "comment.md")
+    assert done.code == 0, done
+    report = (evaluations[1] / "report.md").read_text()
+    comment = Path("comment.md").read_text()
+    assert len(report.encode()) > 65_536 >= len(comment.encode()) > 60_000
+    *lines, _, last = comment.splitlines()
+    assert report.splitlines()[: len(lines)] == lines
+    assert "ends here" in last
+    assert Path("summary.md").read_text() == report.rstrip("\n") + "\n\n"
+
+
+@pytest.fixture
+def github(monkeypatch: pytest.MonkeyPatch, workspace: Path) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(workspace))
+
+
+@pytest.mark.usefixtures("github")
+def test_errors_become_annotations_that_point_at_the_line(
+    cli: Cli, config: Path, workspace: Path
+) -> None:
+    text = (
+        config.read_text().replace("batch_size: 4", "batch_sise: 4").replace("lr: 1e-3", "lr: -1")
+    )
+    folder = workspace / "a,b"
+    folder.mkdir()
+    (folder / "run.yaml").write_text(text)
+    done = cli("train", folder / "run.yaml")
+    assert done.code == 2
+    lines = [line for line in done.err.splitlines() if line.startswith("::")]
+    places = {line.rpartition(",title=")[0] for line in lines}
+    wanted = [
+        index
+        for index, line in enumerate(text.splitlines(), 1)
+        if "sise" in line or "lr: -1" in line
+    ]
+    assert places == {f"::error file=a%2Cb/run.yaml,line={number}" for number in wanted}
+    assert all(",title=ftreg ended with 2::" in line for line in lines)
+
+
+@pytest.mark.usefixtures("github")
+def test_an_undecided_verdict_is_an_error_only_where_it_stops_the_job(
+    cli: Cli, checkpoint: str
+) -> None:
+    assert (
+        "::error title=ftreg ended with 3::baselines/colours.json: there is no"
+        in cli("eval", checkpoint).err
+    )
+    first, second = (_evaluated(cli, _side("", 0.9)) for _ in range(2))
+    assert cli("promote", first).code == 0
+    place = "file=baselines/colours.json,title=ftreg gate%3A undecided::equals: "
+    for allowed, code, level in (("false", 3, "error"), ("true", 0, "warning")):
+        Path("policy.yaml").write_text(f"{{min_examples: 50, allow_undecided: {allowed}}}")
+        done = cli("gate", "baseline", second, "--policy", "policy.yaml")
+        assert done.code == code, done
+        assert f"::{level} {place}" in done.err
+
+
+def test_eval_takes_a_policy_too(cli: Cli, checkpoint: str) -> None:
+    assert cli("promote", _evaluated(cli, lambda row: {})).code == 0
+    Path("policy.yaml").write_text("{min_examples: 50, allow_undecided: true}")
+    done = cli("eval", checkpoint, "--policy", "policy.yaml", "--json")
+    assert done.json["policy"]["min_examples"] == 50
+    assert (done.code, done.json["outcome"]) == (0, "undecided")
+
+
+def test_rows_of_one_side_are_named(cli: Cli, checkpoint: str, workspace: Path) -> None:
+    write_dataset(workspace / "datasets", version=2, evaluation=[*rows_of(2), *rows_of(7, "new")])
+    assert cli("promote", _evaluated(cli, lambda row: {})).code == 0
+    done = cli("gate", "baseline", _evaluated(cli, lambda row: {}, "--dataset", "colours@2"))
+    assert done.code == 3
+    assert "rows in the baseline only: e2, e3, e4, e5, e6 and 1 more" in done.err
+    assert "rows in the candidate only: new0, new1, new2, new3, new4 and 2 more" in done.err
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in RECORDS.iterdir()))
+def test_records_of_older_versions_are_read(folder: str, cli: Cli, workspace: Path) -> None:
+    """Each folder holds what the ftreg of its schema version wrote, baseline and evaluation."""
+    shutil.copytree(RECORDS / folder, workspace, dirs_exist_ok=True)
+    Path("policy.yaml").write_text("{margin: 0.9, anchor_margin: 0.9, min_examples: 4}")
+    for command in (
+        ["baseline", "colours"],
+        ["checkpoints", "list"],
+        ["gate", "baseline", "latest", "--policy", "policy.yaml"],
+        ["gate", "anchor", "latest", "--policy", "policy.yaml"],
+        ["promote", "latest", "--force", "--why", "read it"],
+    ):
+        done = cli(*command)
+        assert done.code == 0, done
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("baselines/colours.json", ["gate", "baseline", "latest"]),
+        ("evaluations/*/evaluation.json", ["promote", "latest"]),
+        ("evaluations/*/gate.json", ["promote", "latest"]),
+        ("checkpoints/a/ftreg.json", ["checkpoints", "show", "a"]),
+    ],
+)
+def test_a_record_of_a_newer_ftreg_names_the_version_to_install(
+    file: str, command: list[str], cli: Cli, workspace: Path
+) -> None:
+    shutil.copytree(RECORDS / "schema-1", workspace, dirs_exist_ok=True)
+    assert cli("promote", "latest", "--force", "--why", "rewritten by this ftreg").code == 0
+    assert cli("gate", "baseline", "latest").code == 3  # 8 examples are too few, but it is gated
+    (path,) = Path().glob(file)
+    record = json.loads(path.read_text()) | {"schema_version": 99}
+    writer = record["environment"]["versions"] if "environment" in record else record
+    writer["ftreg"] = "7.3"
+    path.write_text(json.dumps(record))
+    done = cli(*command)
+    assert done.code == 2, done
+    assert f"{path}: this " in done.err
+    assert "schema version 99" in done.err
+    assert "install ftreg 7.3, which wrote it, or a newer one" in done.err
