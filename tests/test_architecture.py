@@ -18,7 +18,7 @@ FLOORS = [
     ["config", "data", "checkpoint", "evaluation", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
-    ["report"],
+    ["report", "schemas"],
     ["evaluating", "gating", "reproducing", "reproduction", "doctor", "starting"],
     ["cli", "__main__"],
 ]

@@ -14,6 +14,7 @@ from ftreg.cli.init import init
 from ftreg.cli.power import power
 from ftreg.cli.promote import baseline, promote
 from ftreg.cli.reproduce import reproduce
+from ftreg.cli.schema import schema
 from ftreg.cli.score import score
 from ftreg.cli.train import train
 
@@ -58,6 +59,7 @@ app.command("power")(power)
 app.command("diff")(diff)
 app.command("promote")(promote)
 app.command("baseline")(baseline)
+app.command("schema")(schema)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(models.app, name="models")

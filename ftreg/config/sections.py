@@ -121,7 +121,9 @@ def _scorer_by_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-AnyScorer = Annotated[ScorerConfig, BeforeValidator(_scorer_by_name)]
+AnyScorer = Annotated[
+    ScorerConfig, BeforeValidator(_scorer_by_name, json_schema_input_type=str | ScorerConfig)
+]
 
 
 def _default_scorers() -> list[ScorerConfig]:

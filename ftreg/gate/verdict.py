@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+
 from ftreg.errors import ExitCode
 from ftreg.gate.interval import Interval
 
@@ -16,6 +18,9 @@ PRIMARY = "all"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One scorer on one slice. Numbers are None where nothing could be compared."""
+
+    # The docstrings below the fields are the descriptions of `ftreg schema verdict`.
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     scorer: str
     cohort: str = PRIMARY

@@ -1,0 +1,28 @@
+"""`ftreg schema`."""
+
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+
+
+@command
+def schema(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="config, policy, verdict, ...; all names without.", show_default=False),
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a file that you write, or of a record that ftreg writes.
+
+    Example: ftreg schema config > config.schema.json
+    """
+    from ftreg.schemas import SCHEMAS
+    from ftreg.schemas import schema as find_schema
+
+    if name is None:
+        typer.echo("\n".join(SCHEMAS))
+    else:
+        options.show(True, value=find_schema(name), text="")

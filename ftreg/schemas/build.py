@@ -1,0 +1,105 @@
+"""Build the schemas from the classes that the code itself reads and writes with."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+
+from ftreg.baseline import SCHEMA_VERSION as BASELINE_VERSION
+from ftreg.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
+from ftreg.checkpoint import Manifest
+from ftreg.config.optimizer import OPTIMIZERS, schema_of
+from ftreg.config.policy import GatePolicy
+from ftreg.config.sections import RunConfig, ScorerConfig
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.evaluation import GATE_SCHEMA
+from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
+from ftreg.schemas import records
+
+_CONFIG_VERSION = 1
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+# Name to version, the class that says it, and whether people write it or ftreg does.
+_SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
+    "config": (_CONFIG_VERSION, RunConfig, "validation"),
+    "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
+    "verdict": (GATE_SCHEMA, records.PrintedVerdict, "serialization"),
+    "evaluation": (EVALUATION_VERSION, records.EvaluationHeader, "serialization"),
+    "output": (EVALUATION_VERSION, records.OutputRow, "serialization"),
+    "score": (EVALUATION_VERSION, records.ScoreRow, "serialization"),
+    "gate": (GATE_SCHEMA, records.GateRecord, "serialization"),
+    "baseline": (BASELINE_VERSION, records.BaselineFile, "serialization"),
+    "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
+}
+
+SCHEMAS = tuple(_SOURCES)
+"""The names of the schemas."""
+
+
+class _Plain(GenerateJsonSchema):
+    """Without the titles that only repeat a key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def schema(name: str) -> dict[str, Any]:
+    """Return a JSON Schema (draft 2020-12), JSON-ready.
+
+    Its `$id` is `urn:ftreg:schema:NAME:VERSION`, where the version is that of the records.
+
+    Raises:
+        UsageError: there is no schema of that name.
+    """
+    if name not in _SOURCES:
+        raise UsageError(
+            f"{name!r} is not a schema{did_you_mean(name, SCHEMAS)} (known: {', '.join(SCHEMAS)})"
+        )
+    version, source, mode = _SOURCES[name]
+    built: dict[str, Any] = TypeAdapter(source).json_schema(mode=mode, schema_generator=_Plain)
+    if name == "config":
+        built = _of_one_file(built)
+    if mode == "serialization":
+        built = _opened(built)
+    return {"$schema": _DRAFT, "$id": f"urn:ftreg:schema:{name}:{version}", **built}
+
+
+def _of_one_file(built: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as one file has it, which may extend another or be there to be extended.
+
+    So nothing is required of a section, and an optimizer is told by its name where there is one.
+    """
+    definitions = built["$defs"]
+    for name, section in definitions.items():
+        if name != ScorerConfig.__name__:  # scorers stand in a list, and lists do not merge
+            section.pop("required", None)
+    del built["required"]
+    optimizer = {
+        "description": built["properties"]["optimizer"]["description"],
+        "type": "object",
+        "properties": {"name": {"enum": list(OPTIMIZERS)}},
+        "allOf": [
+            {
+                "if": {"properties": {"name": {"const": name}}, "required": ["name"]},
+                "then": {"$ref": f"#/$defs/{schema_of(name).__name__}"},
+            }
+            for name in OPTIMIZERS
+        ],
+    }
+    extends = {
+        "description": "Another YAML file, relative to this one; what stands here wins.",
+        "type": "string",
+    }
+    properties = {"extends": extends, **built["properties"], "optimizer": optimizer}
+    return {**built, "properties": properties}
+
+
+def _opened(value: Any) -> Any:
+    """Allow unknown keys everywhere: records gain keys without a new version."""
+    if isinstance(value, dict):
+        return {
+            key: _opened(item)
+            for key, item in value.items()
+            if (key, item) != ("additionalProperties", False)
+        }
+    return [_opened(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,18 @@
+"""Write the JSON Schemas to docs/schemas/, where editors and other programs find them."""
+
+from pathlib import Path
+
+from ftreg.schemas import SCHEMAS, schema
+from ftreg.store import write_json
+
+FOLDER = Path(__file__).parent.parent / "docs" / "schemas"
+
+
+def main() -> None:
+    """Write each schema."""
+    for name in SCHEMAS:
+        write_json(FOLDER / f"{name}.json", schema(name))
+
+
+if __name__ == "__main__":
+    main()
