@@ -101,6 +101,18 @@ def _pull_request(runner: Runner, branch: str, old: str, new: str) -> Job:
     return there.run_workflow(clone / WORKFLOW)
 
 
+def _run_gitlab_job(runner: Runner, folder: Path, variables: dict[str, str]) -> int:
+    """Run the script of the GitLab template as its runner does, and return the exit code."""
+    job = yaml.safe_load((ROOT / "docs/gitlab/ftreg.gitlab-ci.yml").read_text())[".ftreg-gate"]
+    given = {key: value.replace("$CI_PROJECT_DIR", str(folder))
+             for key, value in {**job["variables"], **variables}.items()}  # fmt: skip
+    path = f"{runner.path}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", "\n".join([*job["before_script"], *job["script"]])],
+        cwd=folder, env={**os.environ, **given, "PATH": path}, capture_output=True,
+    ).returncode  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_pull_request_that_swaps_adamw_for_lion_at_the_wrong_lr_is_stopped(
     cli: Cli, tiny_model: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
@@ -146,6 +158,13 @@ def test_a_pull_request_that_swaps_adamw_for_lion_at_the_wrong_lr_is_stopped(
     assert place in stopped.log
     assert "gh api --paginate repos/owner/specialist/issues/7/comments" in _notes()
     assert f"pip install -- {ROOT}" in _notes()
+
+    # GitLab's job comes to the same, on the checkpoints that are there now.
+    for branch, code in (("calmer", 0), ("lion", 1)):
+        clone = runner.repository.parent / branch
+        assert _run_gitlab_job(runner, clone, {"FTREG_MODELS": ""}) == code
+        assert ElementTree.parse(clone / "verdict.xml").getroot().tag == "testsuites"
+        assert (clone / "report.md").is_file()
 
     # Advice by the papers stops the same before it costs a training.
     monkeypatch.chdir(runner.repository.parent / "lion")
