@@ -12,7 +12,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow lint format docs bench bench-train clean
+.PHONY: FORCE help setup run gate test unit slow lint format docs bench bench-generation bench-train clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -62,11 +62,15 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lora,bench]'
 	@touch $@
 
-bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the gate, and training
+bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the gate, generation and training
 	$(BIN)/python scripts/bench_gate.py --quick
 	$(BIN)/python scripts/bench_meaning.py
 	$(if $(DATA),$(BIN)/python scripts/bench_scorers.py --data "$(DATA)")
+	$(MAKE) bench-generation
 	$(MAKE) bench-train
+
+bench-generation: $(MATERIALS) $(BENCH_INSTALLED) ## measure generation beside generate() and lm-evaluation-harness
+	$(BIN)/python scripts/bench_generation.py --output runs/bench-generation
 
 bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (leave the machine alone meanwhile)
 	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train

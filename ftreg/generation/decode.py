@@ -48,11 +48,11 @@ def decode_greedily(
         decode_continuously(prompts, batch_size=batch_size, ended=ended, **settings)
         return
     for start in range(0, len(prompts), batch_size):
-        _decode_batch(
-            prompts[start : start + batch_size],
-            ended=lambda row, answer, first=start: ended(first + row, answer),
-            **settings,
-        )
+
+        def ended_here(row: int, answer: list[int], first: int = start) -> None:
+            ended(first + row, answer)
+
+        _decode_batch(prompts[start : start + batch_size], ended=ended_here, **settings)
 
 
 @torch.inference_mode()

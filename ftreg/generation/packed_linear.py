@@ -9,6 +9,7 @@ whatever other rows are multiplied with it.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
     The packed weights lie in memory beside the model's own, until the end of the block. Changes of
     the model's weights within the block are not seen. On an accelerator nothing happens.
     """
-    packed = [module for module in model.modules() if _packable(module)]
+    packed: list[Any] = [module for module in model.modules() if _packable(module)]
     try:
         for module in packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), _ROWS)
@@ -35,12 +36,13 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
-def _packable(module: nn.Module) -> bool:
+def _packable(module: Any) -> bool:
     # A subclass, or a forward of its own (a hook of accelerate), may compute something else.
     if type(module) is not nn.Linear or "forward" in module.__dict__:
         return False
-    operators = torch.ops.mkldnn
-    if not torch.backends.mkldnn.is_available() or not all(
+    operators: Any = torch.ops.mkldnn
+    available: Any = torch.backends.mkldnn.is_available
+    if not available() or not all(
         hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
     ):
         return False

@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 _BLOCK = 64
 
 
-class SlotCache(Cache):
+class SlotCache(Cache):  # type: ignore[misc]
     """Keys and values of up to `slots` rows; the first `live` of them are in use.
 
     Before each pass of one token per row, call `advance`, which says where the tokens go.
@@ -34,7 +34,7 @@ class SlotCache(Cache):
         self.slots = slots
         self.live = 0
         self.span = 0
-        self.target: torch.Tensor | None = None
+        self.target = torch.empty(0, dtype=torch.long)
         self.layers: list[SlotLayer] = [SlotLayer(self) for _ in range(layers)]
 
     def advance(self, lengths: torch.Tensor) -> torch.Tensor:
@@ -71,10 +71,12 @@ class SlotCache(Cache):
                 layer.move(self.live, slot)
 
 
-class SlotLayer(DynamicLayer):
+class SlotLayer(DynamicLayer):  # type: ignore[misc]
     """One layer of a `SlotCache`; keys and values are each (slots, columns, heads, width)."""
 
     is_croppable = False
+    keys: torch.Tensor | None
+    values: torch.Tensor | None
 
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
@@ -86,13 +88,14 @@ class SlotLayer(DynamicLayer):
         """Write a token's (live, heads, 1, width), and return what attention is to see."""
         return self._written(self.keys, key_states), self._written(self.values, value_states)
 
-    def _written(self, stored: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    def _written(self, stored: Any, states: torch.Tensor) -> torch.Tensor:
         stored.flatten(0, 1).index_copy_(0, self._cache.target, states[:, :, 0])
-        return stored[: self._cache.live, : self._cache.span].transpose(1, 2)
+        seen: torch.Tensor = stored[: self._cache.live, : self._cache.span].transpose(1, 2)
+        return seen
 
     def admit(self, filled: DynamicLayer, lengths: Sequence[int]) -> None:
         """See `SlotCache.admit`."""
-        if self.keys is None:
+        if self.keys is None or self.values is None:
             self.keys, self.values = self._empty(filled.keys), self._empty(filled.values)
             self.is_initialized = True
         for stored, states in ((self.keys, filled.keys), (self.values, filled.values)):
@@ -108,7 +111,8 @@ class SlotLayer(DynamicLayer):
     def move(self, source: int, target: int) -> None:
         """Copy a row into another slot."""
         for stored in (self.keys, self.values):
-            stored[target].copy_(stored[source])
+            if stored is not None:
+                stored[target, : self._cache.span].copy_(stored[source, : self._cache.span])
 
     def get_seq_length(self) -> int:
         """Return the columns before the token to come, of the longest row."""
