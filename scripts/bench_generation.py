@@ -208,8 +208,9 @@ def measure(key: Key, options: Options) -> Json:
     result: Json = json.loads(finished.out.splitlines()[-1])
     tokens = sum(count for count, _ in result["answers"])
     speed = tokens / result["seconds"]
-    console.print(f"{precision} {side} batch {batch_size}: {speed:.0f} new tokens/s")
     worked = tokens / result["cpu_seconds"]
+    figures = f"{speed:.0f} new tokens/s, {worked:.1f} per CPU second"
+    console.print(f"{precision} {side} batch {batch_size}: {figures}")
     return result | {"tokens": tokens, "speed": speed, "worked": worked, "peak_gib": finished.peak}
 
 

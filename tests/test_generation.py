@@ -17,6 +17,9 @@ from ftreg.models.load import load_tokenizer
 from ftreg.models.packaged import pull
 from ftreg.training.examples import chat_ids
 
+same_bits = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="a property of these kernels"
+)
 ROOT = Path(__file__).parent.parent
 SIZES = {"vocab_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
 LLAMA_LIKE = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_key_value_heads": 2}
@@ -133,6 +136,7 @@ def test_prompts_of_one_token_and_answers_of_one_token(model: Any) -> None:
     assert _decoded(model, [], [2], max_new_tokens=1, batch_size=2) == []
 
 
+@same_bits
 def test_packed_weights_give_a_row_the_same_bits_beside_any_others() -> None:
     torch.manual_seed(0)
     layers = [torch.nn.Linear(576, 192), torch.nn.Linear(1536, 64, bias=False)]
@@ -165,6 +169,16 @@ def test_packing_leaves_alone_what_computes_something_else() -> None:
         assert layers[1].forward is wrapped
         assert "forward" not in layers[2].__dict__
     assert hooked.forward is wrapped
+
+
+@same_bits
+def test_bf16_does_not_depend_on_the_batch(tiny_model: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+    loaded = _spread(loaded)
+    settings = {"max_new_tokens": 12}
+    alone = _decoded(loaded, prompts(), [2], batch_size=1, **settings)
+    for size in (3, 24):
+        assert _decoded(loaded, prompts(), [2], batch_size=size, **settings) == alone
 
 
 @pytest.mark.slow

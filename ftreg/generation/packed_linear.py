@@ -2,8 +2,8 @@
 
 A decoding step multiplies a few rows with every weight of the model. oneDNN has faster kernels for
 that than the ones behind `torch.nn.Linear`, if the weights come in its own layout; torch's compiler
-freezes models with the same two operators. With this layout a row's result is the same, to the bit,
-whatever other rows are multiplied with it.
+freezes models with the same two operators. On CPUs with AVX-512 a row's result then has the same
+bits whatever other rows are multiplied with it.
 """
 
 from collections.abc import Iterator

@@ -12,8 +12,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-# Columns are read in whole blocks: kernels then see few shapes, and a row's bits seldom depend on
-# how much longer its neighbours are.
+# Columns are read in whole blocks, so that kernels see few shapes.
 _BLOCK = 64
 
 
@@ -30,7 +29,7 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def __init__(self, layers: int, *, slots: int, columns: int) -> None:
         super().__init__(layers=[])
-        self.columns = -(-columns // _BLOCK) * _BLOCK
+        self.columns = _whole_blocks(columns + 1)
         self.slots = slots
         self.live = 0
         self.span = 0
@@ -46,8 +45,9 @@ class SlotCache(Cache):  # type: ignore[misc]
         Returns:
             The attention mask, (live, span): what each row has, and the token to come.
         """
-        longest = int(lengths.max())
-        self.span = -(-(longest + 1) // _BLOCK) * _BLOCK
+        # One column is always left over: attention takes another kernel where nothing is masked,
+        # and a row's bits should not depend on whether its neighbours are as long as it is.
+        self.span = _whole_blocks(int(lengths.max()) + 2)
         slots = torch.arange(self.live, device=lengths.device)
         self.target = slots * self.columns + lengths
         return torch.arange(self.span, device=lengths.device) <= lengths[:, None]
@@ -69,6 +69,10 @@ class SlotCache(Cache):  # type: ignore[misc]
         if slot != self.live:
             for layer in self.layers:
                 layer.move(self.live, slot)
+
+
+def _whole_blocks(columns: int) -> int:
+    return -(-columns // _BLOCK) * _BLOCK
 
 
 class SlotLayer(DynamicLayer):  # type: ignore[misc]
