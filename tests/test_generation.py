@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from ftreg.data.load import load_dataset
-from ftreg.generation.continuous import can_decode_continuously
+from ftreg.generation.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.decode import decode_greedily
 from ftreg.generation.packed_linear import packed_linears
 from ftreg.models.load import load_tokenizer
@@ -127,6 +127,23 @@ def test_tokens_are_those_of_generate_in_every_architecture(name: str) -> None:
     for size in (1, 5):
         settings = {"max_new_tokens": 12, "batch_size": size}
         assert _decoded(built, prompts(), stops, **settings) == expected
+
+
+@pytest.mark.parametrize("together", [2, 7, 64])
+def test_prompts_read_together(model: Any, together: int) -> None:
+    asked = [prompts()[0][:1], *prompts()[1:12]]
+    stops, expected = _references(model, asked)
+    written: dict[int, list[int]] = {}
+    decode_continuously(
+        asked,
+        model=model,
+        stops=frozenset(stops),
+        max_new_tokens=12,
+        batch_size=7,
+        ended=written.__setitem__,
+        together=together,
+    )
+    assert [written[index] for index in range(len(asked))] == expected
 
 
 def test_prompts_of_one_token_and_answers_of_one_token(model: Any) -> None:

@@ -45,6 +45,7 @@ def decode_continuously(
     max_new_tokens: int,
     batch_size: int,
     ended: Callable[[int, list[int]], None],
+    together: int | None = None,
 ) -> None:
     """Write the answer of each prompt; see `decode_greedily` for the arguments.
 
@@ -55,9 +56,15 @@ def decode_continuously(
         max_new_tokens: most tokens of an answer, at least 1.
         batch_size: most rows at a time.
         ended: is given a prompt's index and its new tokens, as soon as they are complete.
+        together: prompts to read at a time, once as many slots are free; None leaves it to the
+            device.
     """
+    slots = min(batch_size, len(prompts))
+    if together is None:
+        together = 1 if model.device.type == "cpu" else int(slots * _READ_TOGETHER)
+    together = min(max(together, 1), slots)
     with packed_linears(model):
-        _Decoding(prompts, model, stops, max_new_tokens, batch_size, ended).run()
+        _Decoding(prompts, model, stops, max_new_tokens, slots, ended, together).run()
 
 
 class _Decoding:
@@ -69,8 +76,9 @@ class _Decoding:
         model: PreTrainedModel,
         stops: frozenset[int],
         max_new_tokens: int,
-        batch_size: int,
+        slots: int,
         ended: Callable[[int, list[int]], None],
+        together: int,
     ) -> None:
         self._prompts = prompts
         self._model = model
@@ -81,9 +89,7 @@ class _Decoding:
         self._rows: list[int] = []
         self._tokens: list[int] = []
         self._written: dict[int, list[int]] = {}
-        slots = min(batch_size, len(prompts))
-        together = 1 if model.device.type == "cpu" else int(slots * _READ_TOGETHER)
-        self._together = max(together, 1)
+        self._together = together
         self._slots = slots
         longest = max(map(len, prompts), default=0)
         self._cache = SlotCache(
