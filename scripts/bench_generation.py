@@ -5,8 +5,8 @@ the same tokens of the prompts, the same limit and end token. Every configuratio
 process. The first round takes the other two at several batch sizes; the rounds after it take each
 of them at its best. CPUs only, and nothing else should be busy on them.
 
-    python scripts/bench_generation.py --output runs/bench-generation    # 8 minutes on two cores
-    python scripts/bench_generation.py --quick                           # 3 minutes
+    python scripts/bench_generation.py --output runs/bench-generation
+    python scripts/bench_generation.py --quick
     python scripts/bench_generation.py --one lm-eval --batch-size 32 --precision bf16
 
 Needs lm_eval (the extra `bench`). A target that is missed is printed, and the exit status stays 0.
