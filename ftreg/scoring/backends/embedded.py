@@ -23,6 +23,7 @@ import numpy as np
 from ftreg.scoring.backends import coverage, relevance, support
 from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder, FloatArray
 from ftreg.scoring.backends.evidence import Evidence, Passage, Source
+from ftreg.scoring.backends.vector_store import VectorStore
 from ftreg.scoring.claims import MAX_WORDS, is_code, passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import split_identifiers
@@ -83,12 +84,17 @@ class EmbeddedBackend:
     Args:
         embedder: what turns texts into vectors.
         weights: coefficients per relation; those of the package where None.
+        store: keeps the vectors on disk; None for none.
     """
 
     def __init__(
-        self, embedder: Embedder, *, weights: Mapping[Relation, Weights] | None = None
+        self,
+        embedder: Embedder,
+        *,
+        weights: Mapping[Relation, Weights] | None = None,
+        store: VectorStore | None = None,
     ) -> None:
-        self._embedder = CachedEmbedder(embedder)
+        self._embedder = CachedEmbedder(embedder, store)
         self._weights = load_weights() if weights is None else weights
 
     def describe(self) -> dict[str, Any]:

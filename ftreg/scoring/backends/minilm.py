@@ -1,27 +1,32 @@
-"""The packaged sentence encoder, all-MiniLM-L6-v2, from a folder."""
+"""The packaged sentence encoder, all-MiniLM-L6-v2, from a folder.
 
-import contextlib
+The model is loaded when the first text has to be encoded: where all vectors are kept on disk
+already, neither it nor torch is needed.
+"""
+
 import hashlib
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Sequence
 from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from sentence_transformers import SentenceTransformer
-from transformers.utils import logging as transformers_logging
-
+from ftreg.data.digests import remembered_digest
 from ftreg.errors import UsageError
 from ftreg.models.packaged import packaged_folder
 from ftreg.scoring.backends.embedded import EmbeddedBackend
 from ftreg.scoring.backends.encoder import FloatArray
-from ftreg.store import file_digest
+from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.store import digest
+
+if TYPE_CHECKING:
+    from ftreg.scoring.backends.sentence_model import SentenceModel
 
 PACKAGED = "all-minilm-l6-v2"
-WIDTH = 384
-_BATCH = 32
-_LEAST_TOKENS = 64
+ENCODING = 1
+"""Raise it when a bit of a vector may change: what is kept on disk is then made anew."""
+_LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
 
 
 class MiniLM:
@@ -40,8 +45,6 @@ class MiniLM:
         if not (folder / "modules.json").is_file():
             raise UsageError(f"{folder}: not a sentence-transformers model (no modules.json)")
         self.folder = folder
-        transformers_logging.disable_progress_bar()
-        self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
     @cached_property
     def digest(self) -> str:
@@ -49,55 +52,63 @@ class MiniLM:
         total = hashlib.sha256()
         for path in sorted(self.folder.rglob("*")):
             if path.suffix in {".safetensors", ".bin"} or path.name == "tokenizer.json":
-                total.update(f"{path.relative_to(self.folder)} {file_digest(path)}\n".encode())
+                total.update(
+                    f"{path.relative_to(self.folder)} {remembered_digest(path)}\n".encode()
+                )
         return total.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the model's name and digest."""
         return {"name": PACKAGED, "digest": self.digest}
 
+    def identity(self) -> str:
+        """Return the digest of all that decides the bits of a vector, but for the text.
+
+        The sums of other versions of the libraries, or of another processor's instructions, may
+        differ in their last bits.
+        """
+        return digest(
+            {
+                "model": self.describe(),
+                "configuration": {
+                    path.relative_to(self.folder).as_posix(): remembered_digest(path)
+                    for path in sorted(self.folder.rglob("*.json"))
+                },
+                "encoding": ENCODING,
+                "libraries": {name: version(name) for name in _LIBRARIES},
+                "processor": _processor(),
+            }
+        )
+
+    @cached_property
+    def _model(self) -> "SentenceModel":
+        from ftreg.scoring.backends.sentence_model import SentenceModel
+
+        return SentenceModel(self.folder)
+
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Return the embeddings, shape (len(texts), 384).
 
-        Only texts of one token count share a batch, so nothing is padded, and a batch of few tokens
-        is filled up with repeats, since small products are summed in another order. So a text's
-        embedding does not depend on its company, to the last bit.
+        A text's embedding does not depend on its company, to the last bit.
         """
-        vectors = np.empty((len(texts), WIDTH), dtype=np.float32)
-        groups: dict[int, list[int]] = {}
-        most = self._model.max_seq_length
-        tokenizer = self._model.tokenizer
-        read = tokenizer(list(texts), truncation=True, max_length=most) if texts else {}
-        for place, ids in enumerate(read.get("input_ids", ())):
-            groups.setdefault(len(ids), []).append(place)
-        with _some_threads():
-            for tokens, places in groups.items():
-                least = -(-_LEAST_TOKENS // tokens)
-                for start in range(0, len(places), _BATCH):
-                    batch = places[start : start + _BATCH]
-                    filled = [*batch, *batch[:1] * (least - len(batch))]
-                    found = self._model.encode(
-                        [texts[place] for place in filled],
-                        batch_size=len(filled),
-                        normalize_embeddings=True,
-                        show_progress_bar=False,
-                    )
-                    vectors[batch] = found[: len(batch)]
-        return vectors
+        return self._model.encode(texts)
 
 
-@contextlib.contextmanager
-def _some_threads() -> Iterator[None]:
-    """Use half of torch's threads: products this small lose more by waiting than all would gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // 2))
+def _processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
     try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return " ".join([platform.machine(), platform.processor(), *told])
 
 
 @cache
 def shared(folder: Path | None = None, /) -> EmbeddedBackend:
-    """Return this process's backend for a model folder (the packaged model where None)."""
-    return EmbeddedBackend(MiniLM(folder))
+    """Return this process's backend for a model folder (the packaged model where None).
+
+    All scorers share it, so each text is encoded once; its vectors are kept on disk.
+    """
+    model = MiniLM(folder)
+    return EmbeddedBackend(model, store=VectorStore(model.identity()))
