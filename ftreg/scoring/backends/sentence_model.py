@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,8 @@ class SentenceModel:
         """Return the L2-normalised embeddings, shape (len(texts), width).
 
         Only texts of one token count share a batch, so nothing is padded, and a batch of few tokens
-        is filled up with repeats, since small products are summed in another order. Each batch is
-        the work of one thread, for products this small lose by being divided.
+        is filled up with repeats, since small products are summed in another order. One thread
+        works: products this small lose by being divided, and would be summed otherwise.
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
@@ -52,8 +51,8 @@ class SentenceModel:
             filled = [*batch, *batch[:1] * (least - len(batch))]
             return self._forward([read[place] for place in filled])[: len(batch)]
 
-        with _one_thread_each() as workers, ThreadPool(workers) as pool:
-            found = np.concatenate(pool.map(run, batches))
+        with _one_thread():
+            found = np.concatenate([run(batch) for batch in batches])
         vectors = np.empty_like(found)
         vectors[[place for batch in batches for place in batch]] = found
         return vectors
@@ -67,11 +66,11 @@ class SentenceModel:
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[int]:
-    """Yield how many threads torch has, and let it use one for each product meanwhile."""
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield threads
+        yield
     finally:
         torch.set_num_threads(threads)
