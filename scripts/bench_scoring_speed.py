@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import AutoModelForCausalLM
 
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.generation.engine import generate
-from ftreg.models.load import load_checkpoint_model, load_tokenizer
+from ftreg.models.load import load_tokenizer
 from ftreg.models.packaged import packaged_folder
 from ftreg.records import Example
 from ftreg.store import write_jsonl
@@ -45,7 +46,7 @@ def generated(
     """Return an output of the base model for each row, and what it took; loading not counted."""
     folder = packaged_folder("smollm2-135m-instruct")
     tokenizer = load_tokenizer(folder)
-    model = load_checkpoint_model(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     prompts = [
         (row.id, chat_ids(tokenizer, dataset.card.prompt.messages(row), answer_next=True))
         for row in rows

@@ -73,7 +73,9 @@ class Server:
         self.plan: list[Any] = []
         self.chats: list[Chat] = []
         self.authorizations: set[str | None] = set()
-        self.models_status = 404
+        self.probes = 0
+        self.probe: Any = None  # a step as in `plan`, for the chat that only asks who is there
+        self.models: list[str] | None = None
         self.under_way = self.most_under_way = 0
         self.pause = 0.0
         self.lock = threading.Lock()
@@ -98,13 +100,19 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             server.authorizations.add(self.headers["Authorization"])
             # A server that repeats the key it was sent: what it says must not reach the user.
-            self.send(
-                server.models_status,
-                json.dumps({"error": f"bad: {self.headers['Authorization']}"}).encode(),
-            )
+            said: Any = {"error": f"bad: {self.headers['Authorization']}"}
+            if server.models is not None:
+                said = {"data": [{"id": name} for name in server.models]}
+            self.send(404 if server.models is None else 200, json.dumps(said).encode())
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if body["max_tokens"] == 1:
+                with server.lock:
+                    server.probes += 1
+                    server.authorizations.add(self.headers["Authorization"])
+                self.act(server.probe or completion("Yes", finish="length"), None)
+                return
             chat = Chat(body)
             with server.lock:
                 server.chats.append(chat)
@@ -119,8 +127,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 with server.lock:
                     server.under_way -= 1
 
-        def act(self, step: Any, chat: Chat) -> None:
-            answer = json.dumps(server.script(chat)).encode()
+        def act(self, step: Any, chat: Chat | None) -> None:
+            answer = json.dumps(server.script(chat) if chat else completion("Yes")).encode()
             match step:
                 case None:
                     self.send(200, answer)

@@ -1,10 +1,14 @@
 """The judge against a real HTTP server that misbehaves, and one that does what texts tell it."""
 
+import base64
+import html
 import json
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -275,6 +279,27 @@ def test_a_failure_leaves_the_others_alone_and_the_order_stays(server: Server) -
     assert 2 <= server.most_under_way <= 3
 
 
+@pytest.mark.parametrize(
+    ("answers", "prompts"),
+    [
+        (["no JSON", "none again"], 200),
+        ([completion("{", finish="length")], 100),
+        (["no JSON", (418, {}, "")], 100),
+        ([{"choices": [{"message": {"refusal": "No."}}], "usage": {"prompt_tokens": 7}}], 7),
+    ],
+)
+@pytest.mark.parametrize("name", ["faithfulness", "rubric"])
+def test_tokens_are_counted_where_no_score_comes_of_them(
+    answers: list[Any], prompts: int, name: str, server: Server
+) -> None:
+    server.plan = [*answers, (418, {}, "")]
+    options = {"criteria": "It is polite."} if name == "rubric" else {}
+    score = one(judge(server, name, **options), output="It is gold.", context=CONTEXT)
+    assert score.value is None
+    (evidence,) = score.evidence
+    assert evidence["judge"]["prompt_tokens"] == prompts
+
+
 # The cache
 
 
@@ -328,15 +353,86 @@ def test_a_refused_key_is_a_mistake_and_not_repeated(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", CANARY)
-    server.models_status = 401
+    server.probe = "echo"
     with pytest.raises(UsageError, match=r"answered 401.*api_key_env") as refused:
         judge(server, api_key_env="JUDGE_KEY")
     assert CANARY not in str(refused.value)
-    server.models_status = 404
-    server.plan = ["echo"]
-    with pytest.raises(UsageError, match="answered 401") as refused:
-        faithful(server, api_key_env="JUDGE_KEY")
-    assert CANARY not in str(refused.value)
+    assert not server.chats
+
+
+def _mixed(key: str) -> str:
+    forms = (str, "\\u{:04x}", "%{:02X}", "\\\\u{:04X}", "%25{:02x}", "&#{};", "&#x{:X};")
+    written = [forms[place % len(forms)] for place in range(len(key))]
+    return "".join(
+        letter if form is str else form.format(ord(letter))
+        for form, letter in zip(written, key, strict=True)
+    )
+
+
+CANARIES = [CANARY, 'sk/"canary\\0123=+']
+ECHOES = {
+    "plain": str,
+    "json": lambda key: json.dumps(key)[1:-1],
+    "json, each character": lambda key: "".join(f"\\u{ord(c):04x}" for c in key),
+    "json within json": lambda key: json.dumps(
+        json.dumps("".join(f"\\u{ord(c):04X}" for c in key))
+    )[1:-1],
+    "slashes": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "address": lambda key: quote(key, safe=""),
+    "address, each character": lambda key: "".join(f"%{ord(c):02x}" for c in key),
+    "html": lambda key: "".join(f"&#{ord(c)};" for c in key),
+    "mixed": _mixed,
+    **{
+        f"base64, {len(before)} before": lambda key, before=before: base64.b64encode(
+            f"{before}{key}:x".encode()
+        ).decode()
+        for before in ("", "a", "u:", "Bearer ")
+    },
+    "base64 for addresses": lambda key: base64.urlsafe_b64encode(f"??>{key}".encode()).decode(),
+}
+
+
+def _readings(text: str) -> list[str]:
+    """A text as those read it who undo each kind of writing, over and over."""
+    found = [text]
+    for _ in range(3):
+        last = html.unescape(unquote(found[-1]))
+        found.append(re.sub(r"\\+u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), last))
+    for letters in re.findall(r"[A-Za-z0-9+/_-]{12,}", text):
+        standard = letters.replace("-", "+").replace("_", "/")
+        for start in range(4):
+            whole = standard[start : len(standard) - ((len(standard) - start) % 4 == 1)]
+            found.append(base64.b64decode(whole + "=" * (-len(whole) % 4)).decode("latin-1"))
+    return [form for one in found for form in (one, re.sub(r"\\(.)", r"\1", one))]
+
+
+@pytest.mark.parametrize("form", ECHOES)
+@pytest.mark.parametrize("key", CANARIES)
+def test_a_key_that_comes_back_in_another_form_is_found_too(
+    form: str, key: str, cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("JUDGE_KEY", key)
+    echo = ECHOES[form](key)
+    body = '{"error": {"message": "seen: %s."}}' % echo  # noqa: UP031 - braces everywhere
+    assert any(key in reading for reading in _readings(body))  # or the test could not fail
+    write_outputs()
+    scorer = scorer_yaml(server.url, api_key_env="JUDGE_KEY")
+    server.probe = (400, {}, body)
+    done = cli("score", "outputs.jsonl", "--scorer", scorer)
+    assert done.code == 2
+    assert "seen: [api key]" in done.err or "[api key]" in done.err
+    server.probe = None
+    server.plan = [(418, {}, body)] * 2
+    failed = cli("score", "outputs.jsonl", "--scorer", scorer, "-o", "s.jsonl")
+    assert failed.code == 0
+    entry = {"point": 1, "explanation": "E", "quote": "", "verdict": True}
+    answer = json.dumps({"choices": [{"message": {"content": json.dumps({"verdicts": [entry]})}}]})
+    server.plan = [(200, {}, answer.replace("E", echo, 1))] * 2
+    cli("score", "outputs.jsonl", "--scorer", scorer, "-o", "t.jsonl")
+    files = [path.read_text() for path in Path().rglob("*") if path.is_file()]
+    for text in (done.out, done.err, failed.out, failed.err, caplog.text, *files):
+        assert not any(key in reading for reading in _readings(text))
 
 
 @pytest.mark.parametrize("value", [f"{CANARY}\nX-More: 1", f"{CANARY} b", "", f"{CANARY}\u00e9"])
@@ -390,10 +486,55 @@ def test_a_missing_option_is_named() -> None:
         get_scorer("faithfulness", backend="judge")
 
 
-def test_a_model_that_the_server_does_not_have_is_a_mistake(server: Server) -> None:
-    server.plan = [(404, {}, '{"error": {"message": "no model m"}}')]
-    with pytest.raises(UsageError, match=r"answered 404: no model m.*'m' a model of this server"):
-        faithful(server)
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        (
+            (404, {}, '{"error": {"message": "no model m"}}'),
+            r"404: no model m.*'m' a model of this",
+        ),
+        ((400, {}, '{"detail": "pinned"}'), r"400: .*pinned.*\(it has: gpt, llama\)"),
+        ((401, {}, '{"error": "no key"}'), "401: no key. Set the option api_key_env"),
+        ((403, {}, "not for you"), "403: not for you. Set the option api_key_env"),
+        ((503, {}, "busy"), "503: busy. Try again"),
+        ((429, {}, "no more"), "429: no more. Try again"),
+        ((308, {"Location": "/v2"}, ""), "308: nothing more. Set base_url"),
+        ((200, {}, "<html>Welcome</html>"), "is not a chat completion"),
+        ({"choices": []}, "is not a chat completion"),
+        ("drop", "no answer from base_url"),
+    ],
+)
+def test_a_judge_that_does_not_answer_is_found_out_first(
+    probe: Any, message: str, cli: Cli, server: Server, waits: list[float]
+) -> None:
+    write_outputs()
+    server.probe, server.models = probe, ["gpt", "llama"]
+    done = cli("score", "outputs.jsonl", "--scorer", scorer_yaml(server.url))
+    assert done.code == 2, done
+    assert re.search(message, done.err.replace("\n", " ")), done
+    assert "Traceback" not in done.err
+    assert not server.chats
+
+
+def test_nothing_is_generated_for_a_judge_that_does_not_answer(
+    cli: Cli, config: Path, server: Server
+) -> None:
+    assert cli("train", config, "-o", "checkpoints/a").code == 0
+    server.probe = (404, {}, '{"error": {"message": "no model m"}}')
+    change = f"eval.scorers=[{scorer_yaml(server.url)}]"
+    done = cli("eval", "checkpoints/a", "--no-gate", "-s", change)
+    assert done.code == 2, done
+    assert "no model m" in done.err
+    assert "generating" not in done.err
+    assert not list(Path("evaluations").glob("*"))
+
+
+def test_a_judge_that_fails_later_leaves_the_outputs(server: Server) -> None:
+    """After the probe nothing may end the evaluation: what was generated is worth too much."""
+    server.plan = [(404, {}, '{"error": "gone"}')]
+    score = faithful(server)
+    assert (score.value, server.probes) == (None, 1)
+    assert "answered 404: gone" in (score.reason or "")
 
 
 # Through the command line

@@ -37,7 +37,7 @@ def judged(
             continue
         found = next(findings)
         if isinstance(found, BackendError):
-            scores.append(Score(None, f"the backend failed: {found}"))
+            scores.append(found.score())
         else:
             scores.append(combine(plan, found))
     return scores

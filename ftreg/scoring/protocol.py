@@ -59,7 +59,21 @@ class Support:
 
 
 class BackendError(Exception):
-    """A backend could not judge one inquiry; the sample's score becomes null with this reason."""
+    """A backend could not judge one inquiry; the sample's score becomes null with this reason.
+
+    Args:
+        reason: why, in words.
+        details: what else there is to say, JSON-ready: the evidence of the null score.
+    """
+
+    def __init__(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.details = dict(details or {})
+
+    def score(self) -> Score:
+        """Return the null score that this makes."""
+        evidence = (self.details,) if self.details else ()
+        return Score(None, f"the backend failed: {self}", evidence)
 
 
 class Backend(Protocol):

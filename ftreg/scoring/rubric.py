@@ -163,7 +163,7 @@ class Rubric:
 
     def _score_of(self, finding: Any) -> Score:
         if isinstance(finding, BackendError):
-            return Score(None, f"the backend failed: {finding}")
+            return finding.score()
         grade = finding.answer.score
         evidence = {
             "explanation": finding.answer.explanation,

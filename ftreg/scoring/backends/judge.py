@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ftreg.scoring.backends.judge_cache import AnswerCache
-from ftreg.scoring.backends.judge_client import ChatClient, Usage
+from ftreg.scoring.backends.judge_client import ChatClient, UnusableError, Usage
 from ftreg.scoring.backends.judge_options import JudgeOptions
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
@@ -91,7 +91,7 @@ class JudgeBackend:
         options: endpoint, model and limits.
 
     Raises:
-        UsageError: nobody answers at the endpoint, or it refuses the key.
+        UsageError: nobody answers at the endpoint, or it refuses the key or the model.
     """
 
     averages = True
@@ -151,9 +151,6 @@ class JudgeBackend:
         Args:
             questions: what to ask.
             check: says what is wrong with a well-formed answer to a question, or None.
-
-        Raises:
-            UsageError: the very first request found nobody, or was refused.
         """
         if not questions:
             return []
@@ -178,17 +175,22 @@ class JudgeBackend:
             try:
                 reply = self._client.ask(question.messages(), question.answer.model_json_schema())
             except BackendError as error:
-                return error
-            spent = Usage(
-                prompt_tokens=spent.prompt_tokens + reply.usage.prompt_tokens,
-                completion_tokens=spent.completion_tokens + reply.usage.completion_tokens,
-            )
+                if isinstance(error, UnusableError):
+                    spent += error.usage
+                return _failed(str(error), spent)
+            spent += reply.usage
             answer = _read(question, reply.text, check)
             if isinstance(answer, Strict):
                 self._cache.put(identity, reply.text)
                 return Finding(answer, spent, cached=False)
             fault = answer
-        return BackendError(f"the judge's answer is of no use: {fault}")
+        return _failed(f"the judge's answer is of no use: {fault}", spent)
+
+
+def _failed(reason: str, spent: Usage) -> BackendError:
+    """Return a failure, with the tokens that it took nevertheless."""
+    took = spent.prompt_tokens or spent.completion_tokens
+    return BackendError(reason, {"judge": {**spent.model_dump(), "cached": False}} if took else {})
 
 
 def make(

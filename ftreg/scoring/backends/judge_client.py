@@ -5,8 +5,6 @@ whatever comes back is searched for it first.
 """
 
 import json
-import random
-import threading
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ from pydantic import BaseModel, SecretStr
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    InvalidHeader,
     MaxRetryError,
     NewConnectionError,
     ProxyError,
@@ -27,14 +24,12 @@ from urllib3.exceptions import (
 )
 
 from ftreg.errors import UsageError
+from ftreg.scoring.backends.judge_retries import RETRIED, patient
+from ftreg.scoring.backends.redaction import redactor
 from ftreg.scoring.protocol import BackendError
 
-_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-_FIRST_WAIT = 0.5
-_LONGEST_WAIT = 60
-_REDACTED = "[api key]"
-_SECRET = 8
-"""A key of fewer characters protects nothing."""
+_NAMED = 10
+"""Models of a server that a message names."""
 _SHOWN = 300
 """Characters of a server's message that are passed on."""
 
@@ -59,29 +54,27 @@ class Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the tokens of both."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+        )
+
+
+class UnusableError(BackendError):
+    """A chat was answered, with nothing that is of use; `usage` is what it took all the same."""
+
+    def __init__(self, reason: str, usage: Usage) -> None:
+        super().__init__(reason)
+        self.usage = usage
+
 
 class Answer(BaseModel):
     """What is used of a chat completion."""
 
     choices: list[Choice]
     usage: Usage | None = None
-
-
-class Patient(urllib3.Retry):
-    """Waits before the first retry too, and never longer than a minute."""
-
-    def get_backoff_time(self) -> float:
-        """Return the seconds to wait: doubled each time, and up to as much again by chance."""
-        wait = _FIRST_WAIT * 2 ** max(len(self.history) - 1, 0)
-        return float(min(wait * (1 + random.random()), _LONGEST_WAIT))
-
-    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        """Return the seconds that the server asks for, within reason; None for none or nonsense."""
-        try:
-            wait = super().get_retry_after(response)
-        except InvalidHeader:
-            return None
-        return None if wait is None else min(wait, _LONGEST_WAIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,8 @@ class ChatClient:
         max_tokens: most tokens of an answer.
 
     Raises:
-        UsageError: nothing answers at `base_url`, or the key is refused.
+        UsageError: nothing answers at `base_url`, the key or the model is refused, or what answers
+            is no chat endpoint.
     """
 
     def __init__(
@@ -126,26 +120,29 @@ class ChatClient:
         self._key = api_key
         self._timeout = timeout
         self._pool = _pool(base_url, concurrency)
-        self._retries = Patient(
-            total=max_retries,
-            allowed_methods=None,
-            status_forcelist=_RETRIED,
-            raise_on_status=False,
-        )
-        self._lock = threading.Lock()
+        self._retries = patient(max_retries)
+        self._redact = redactor(api_key)
         self._answered = False
         self._takes_schema = True
         self._look()
 
     def _look(self) -> None:
-        """Ask for the list of models, whatever the answer: is anybody there, and is the key good?
+        """Ask for one token: is anybody there, is the key good, and does the model answer?
 
         Done when a scorer is made, since a mistake here should not cost the outputs of an hour.
+        The list of models would not do: servers show it without a key, or leave names out.
         """
-        retries = self._retries.new(total=1, status=0, status_forcelist=())
-        status, text = self._send("GET", "/models", None, retries)
-        if status == 401:
+        body = self._body([{"role": "user", "content": "Answer with one word."}], max_tokens=1)
+        retries = self._retries.new(connect=1)  # an address where nobody is needs no patience
+        status, text = self._send("POST", "/chat/completions", body, retries)
+        if status != 200:
             raise UsageError(self._refused(status, text))
+        if not _is_completion(text):
+            raise UsageError(
+                f"judge: what base_url {self.base_url} sent is not a chat completion; set it to "
+                "where /chat/completions lies below (https://host/v1)"
+            )
+        self._answered = True
 
     def ask(self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any]) -> Reply:
         """Send one chat and return what the model wrote.
@@ -156,15 +153,8 @@ class ChatClient:
 
         Raises:
             BackendError: the server gave no usable answer; the message never holds the key.
-            UsageError: the first request of all was refused, or found nobody.
         """
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": list(messages),
-            "temperature": 0,
-            "max_tokens": self.max_tokens,
-            "stream": False,
-        }
+        body = self._body(messages, max_tokens=self.max_tokens)
         with_schema = self._takes_schema
         if with_schema:
             body["response_format"] = {
@@ -178,15 +168,17 @@ class ChatClient:
             if status == 200:
                 self._takes_schema = False
         if status != 200:
-            with self._lock:
-                first = not self._answered
-            # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
-            if first and status in (401, 403, 404):
-                raise UsageError(self._refused(status, text))
             raise BackendError(f"the judge answered {status}: {_message(text)}")
-        with self._lock:
-            self._answered = True
         return _reply(text)
+
+    def _body(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "messages": list(messages),
+            "temperature": 0,
+            "max_tokens": max_tokens,
+            "stream": False,
+        }
 
     def _send(
         self, method: Literal["GET", "POST"], path: str, body: Any, retries: urllib3.Retry
@@ -206,34 +198,45 @@ class ChatClient:
             )
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-            what = self._clean(_cause(cause, self._timeout))
-            absent = isinstance(cause, NewConnectionError | ConnectTimeoutError | ProxyError)
-            if method == "GET" or (absent and not self._answered):
+            what = self._redact(_cause(cause, self._timeout))
+            if not self._answered:
                 raise UsageError(
                     f"judge: no answer from base_url {self.base_url}: {what}. Start the server, or "
                     "set base_url to where /chat/completions lies below (https://host/v1)."
                 ) from None
             raise BackendError(f"the judge did not answer: {what}") from None
-        return response.status, self._clean(response.data.decode("utf-8", "replace"))
-
-    def _clean(self, text: str) -> str:
-        key = "" if self._key is None else self._key.get_secret_value()
-        # "none" or "EMPTY", which local servers are content with, are words and no secrets.
-        if len(key) < _SECRET:
-            return text
-        # Also as JSON may write it, for it is read back out of there.
-        for form in (key, key.replace("/", "\\/"), json.dumps(key)[1:-1]):
-            text = text.replace(form, _REDACTED)
-        return text
+        return response.status, self._redact(response.data.decode("utf-8", "replace"))
 
     def _refused(self, status: int, text: str) -> str:
-        way_out = (
-            f"Is {self.model!r} a model of this server, and does base_url end where "
-            "/chat/completions lies below (https://host/v1)?"
-            if status == 404
-            else "Set the option api_key_env to the name of the variable that holds a valid key."
-        )
+        """Say why a request was refused that holds nothing but the model's name and a word."""
+        match status:
+            case 401 | 403:
+                way_out = (
+                    "Set the option api_key_env to the name of the variable that holds a valid key."
+                )
+            case 400 | 404 | 422:
+                way_out = (
+                    f"Is {self.model!r} a model of this server{self._models()}, and does base_url "
+                    "end where /chat/completions lies below (https://host/v1)?"
+                )
+            case _ if status in RETRIED:
+                way_out = "Try again when it is in order, or raise the option max_retries."
+            case _:
+                way_out = (
+                    "Set base_url to where /chat/completions lies below (https://host/v1); "
+                    "redirections are not followed."
+                )
         return f"judge: {self.base_url} answered {status}: {_message(text)}. {way_out}"
+
+    def _models(self) -> str:
+        """Return the names of the server's models, in brackets; nothing where it names none."""
+        try:
+            _, text = self._send("GET", "/models", None, urllib3.Retry(total=0))
+            names = [model["id"] for model in json.loads(text)["data"]]
+            shown = ", ".join(map(str, names[:_NAMED]))
+        except (UsageError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
+        return f" (it has: {shown}{', ...' if len(names) > _NAMED else ''})" if names else ""
 
 
 def _pool(base_url: str, concurrency: int) -> urllib3.PoolManager:
@@ -276,14 +279,22 @@ def _message(text: str) -> str:
     return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."
 
 
+def _is_completion(text: str) -> bool:
+    try:
+        return bool(Answer.model_validate_json(text).choices)
+    except ValueError:
+        return False
+
+
 def _reply(text: str) -> Reply:
     try:
         answer = Answer.model_validate_json(text)
         choice = answer.choices[0]
     except (ValueError, IndexError):
         raise BackendError("what the judge sent is not a chat completion") from None
+    usage = answer.usage or Usage()
     if choice.message.refusal:
-        raise BackendError(f"the judge refused: {_message(choice.message.refusal)}")
+        raise UnusableError(f"the judge refused: {_message(choice.message.refusal)}", usage)
     if choice.finish_reason == "length":
-        raise BackendError("the judge's answer was cut off; raise the option max_tokens")
-    return Reply(choice.message.content or "", answer.usage or Usage())
+        raise UnusableError("the judge's answer was cut off; raise the option max_tokens", usage)
+    return Reply(choice.message.content or "", usage)
