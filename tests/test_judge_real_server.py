@@ -27,7 +27,13 @@ def test_the_judge_and_a_rubric_talk_to_a_real_server(
            "context": "The bridge has eight lanes."}  # fmt: skip
     Path("outputs.jsonl").write_text(json.dumps(row) + "\n")
     with serve(model) as url:
-        options = {"base_url": url, "model": str(model), "max_tokens": 48, "timeout": 200}
+        options = {
+            "base_url": url,
+            "model": str(model),
+            "max_tokens": 12,
+            "timeout": 600,
+            "max_retries": 0,
+        }
         judge = {"name": "faithfulness", "backend": "judge", "options": options}
         rubric = {"name": "rubric:tone", "options": {**options, "criteria": "It is polite."}}
         scorers = ["--scorer", json.dumps(judge), "--scorer", json.dumps(rubric)]
@@ -41,7 +47,7 @@ def test_the_judge_and_a_rubric_talk_to_a_real_server(
         # What the model wrote was read: a score, or the reason why it is none.
         cost = found["evidence"][0]["judge"]
         assert cost["prompt_tokens"] > 100
-        assert 0 < cost["completion_tokens"] <= 96
+        assert 0 < cost["completion_tokens"] <= 24
         if found["score"] is None:
             assert "of no use" in found["reason"] or "cut off" in found["reason"]
     assert "; the judge read " in done.out
