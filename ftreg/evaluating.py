@@ -4,21 +4,23 @@ Part of the thin layer that puts the rooms together: model work is imported wher
 """
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ftreg
 from ftreg.checkpoint import Checkpoint, read_checkpoint, recipe_of
-from ftreg.config.sections import EvalConfig, RunConfig
+from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
+from ftreg.generating import EvalEvents, Round, generate_rounds
 from ftreg.records import Example, Output, Sample, Score
 from ftreg.scoring import get_scorer
+from ftreg.scoring.noise import noise_floor
 from ftreg.span_facts import eval_asked, eval_found, eval_results
 from ftreg.store import check_writable, digest
 from ftreg.telemetry import traced
@@ -27,19 +29,6 @@ from ftreg.telemetry import traced
 _SCORING_BATCH = 64
 # The header goes into the baseline's file too, which is kept small for git.
 _RECORDED_LEAKS = 20
-
-
-class EvalEvents(Protocol):
-    """A listener; every method may do nothing."""
-
-    def phase(self, text: str) -> None:
-        """A preparation has begun, in a few words."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """So many outputs are generated, or scored by one scorer."""
-
-    def notice(self, text: str) -> None:
-        """What the user should know, though nothing is wrong with the command."""
 
 
 class Silent:
@@ -105,22 +94,15 @@ def evaluate(
 
     leakage = _leakage(subject, events)
 
-    outputs, generation = _generate(subject, config.eval, events)
-    samples = [
-        Sample(
-            id=example.id,
-            input=example.input,
-            output=output.text,
-            reference=example.references or None,
-            context=dataset.card.scoring_context(example),
-        )
-        for example, output in zip(rows, outputs, strict=True)
-    ]
+    rounds = generate_rounds(checkpoint, dataset, rows, config.eval, events)
+    outputs = rounds[0].outputs
+    samples = [_sample(subject, *pair) for pair in zip(rows, outputs, strict=True)]
     scores = {name: _score(name, scorer, samples, events) for name, scorer in scorers.items()}
+    noise = _noise(subject, rounds, samples, scorers, scores, events)
     return write_evaluation(
         folder,
-        header=_header(subject, config, generation=generation)
-        | {"leakage": leakage, "scorers": described},
+        header=_header(subject, config, generation=rounds[0].record)
+        | {"leakage": leakage, "noise": noise, "scorers": described},
         examples=list(rows),
         outputs=outputs,
         scores=scores,
@@ -167,61 +149,63 @@ def _scorer(item: Any) -> Any:
     return scorer
 
 
-def _generate(
-    subject: _Subject, config: EvalConfig, events: EvalEvents
-) -> tuple[list[Output], dict[str, Any]]:
-    events.phase("loading the checkpoint")
-    import torch
-
-    from ftreg.generation.engine import generate
-    from ftreg.models.load import load_checkpoint_model, load_tokenizer
-    from ftreg.training.examples import chat_ids
-
-    folder = subject.checkpoint.folder
-    subject.checkpoint.verify()
-    trusted = subject.checkpoint.manifest.base.trust_remote_code
-    tokenizer = load_tokenizer(folder, trust_remote_code=trusted)
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    model: Any = load_checkpoint_model(folder, dtype=dtype)
-    if torch.cuda.is_available():
-        model = model.to("cuda")
-    prompts = [
-        (example.id, chat_ids(tokenizer, _messages(subject, example), answer_next=True))
-        for example in subject.rows
-    ]
-    total = len(prompts)
-    events.progress("generating", 0, total)
-    outputs = generate(
-        prompts,
-        model=model,
-        tokenizer=tokenizer,
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
-        advance=lambda done: events.progress("generating", done, total),
+def _sample(subject: _Subject, example: Example, output: Output) -> Sample:
+    return Sample(
+        id=example.id,
+        input=example.input,
+        output=output.text,
+        reference=example.references or None,
+        context=subject.dataset.card.scoring_context(example),
     )
-    return outputs, {
-        "engine": "transformers",
-        "decoding": "greedy",
-        "max_new_tokens": config.max_new_tokens,
-        "precision": config.precision,
-        "batch_size": config.batch_size,
-        "device": model.device.type,
-        "new_tokens": sum(output.tokens for output in outputs),
-        "cut_off": sum(output.finish == "length" for output in outputs),
+
+
+def _noise(
+    subject: _Subject,
+    rounds: Sequence[Round],
+    samples: Sequence[Sample],
+    scorers: Mapping[str, Any],
+    scores: Mapping[str, Sequence[Score]],
+    events: EvalEvents,
+) -> dict[str, Any] | None:
+    """Score the outputs of each further round, and measure how far the scores move.
+
+    Returns:
+        The evaluation's record, or None where nothing was generated twice.
+    """
+    if len(rounds) == 1:
+        return None
+    repeats = [dict(scores)]
+    differing = []
+    for number, again in enumerate(rounds[1:], start=2):
+        # An output that is the same again has the same score; only the others are scored.
+        fresh = [
+            index
+            for index, output in enumerate(again.outputs)
+            if output.text != samples[index].output
+        ]
+        differing.append(len(fresh))
+        changed = [_sample(subject, subject.rows[index], again.outputs[index]) for index in fresh]
+        repeats.append({})
+        for name, scorer in scorers.items():
+            column = list(scores[name])
+            found = _score(name, scorer, changed, events, suffix=f", repeat {number}")
+            for index, score in zip(fresh, found, strict=True):
+                column[index] = score
+            repeats[-1][name] = column
+    return {
+        "repeats": len(rounds),
+        "batch_sizes": [item.record["batch_size"] for item in rounds],
+        "differing_outputs": differing,
+        "scorers": noise_floor(repeats),
     }
 
 
-def _messages(subject: _Subject, example: Example) -> list[dict[str, str]]:
-    try:
-        return subject.dataset.card.prompt.messages(example)
-    except ValueError as error:
-        raise UsageError(f"{subject.dataset.folder}: {error}") from error
-
-
-def _score(name: str, scorer: Any, samples: Sequence[Sample], events: EvalEvents) -> list[Score]:
+def _score(
+    name: str, scorer: Any, samples: Sequence[Sample], events: EvalEvents, *, suffix: str = ""
+) -> list[Score]:
     scores: list[Score] = []
     for start in range(0, len(samples), _SCORING_BATCH):
-        events.progress(f"scoring {name}", start, len(samples))
+        events.progress(f"scoring {name}{suffix}", start, len(samples))
         batch = samples[start : start + _SCORING_BATCH]
         try:
             scores.extend(scorer.score(batch))
@@ -229,7 +213,7 @@ def _score(name: str, scorer: Any, samples: Sequence[Sample], events: EvalEvents
             raise
         except Exception as error:  # the outputs are worth more than one scorer's fault
             scores.extend([Score(None, f"the scorer failed: {error!r}")] * len(batch))
-    events.progress(f"scoring {name}", len(samples), len(samples))
+    events.progress(f"scoring {name}{suffix}", len(samples), len(samples))
     if len(scores) != len(samples):
         raise UsageError(
             f"the scorer {name} gave {len(scores)} scores for {len(samples)} samples; "

@@ -27,13 +27,14 @@ class Output:
     """What a checkpoint wrote for one example.
 
     `finish` is `"stop"` when the model ended its answer and `"length"` when `max_new_tokens`
-    cut it; `tokens` counts the new tokens, the end token included.
+    cut it; `tokens` counts the new tokens, the end token included, and is None where a server does
+    not say.
     """
 
     id: str
     text: str
     finish: str
-    tokens: int
+    tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

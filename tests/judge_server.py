@@ -64,14 +64,17 @@ def gullible(chat: Chat) -> dict[str, Any]:
 class Server:
     """The endpoint. `script` makes the answer to a chat; `plan` goes first, an item a request.
 
+    `reads` makes of a request's body what `script` gets and `chats` collects.
+
     An item of the plan is a status with headers and a body, or the name of a misdeed: `cut` sends
     half an answer, `slow` sends it too late, `drop` resets the connection.
     """
 
     def __init__(self) -> None:
-        self.script: Callable[[Chat], dict[str, Any]] = gullible
+        self.reads: Callable[[dict[str, Any]], Any] = Chat
+        self.script: Callable[[Any], dict[str, Any]] = gullible
         self.plan: list[Any] = []
-        self.chats: list[Chat] = []
+        self.chats: list[Any] = []
         self.authorizations: set[str | None] = set()
         self.probes = 0
         self.probe: Any = None  # a step as in `plan`, for the chat that only asks who is there
@@ -113,7 +116,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                     server.authorizations.add(self.headers["Authorization"])
                 self.act(server.probe or completion("Yes", finish="length"), None)
                 return
-            chat = Chat(body)
+            chat = server.reads(body)
             with server.lock:
                 server.chats.append(chat)
                 server.authorizations.add(self.headers["Authorization"])
@@ -127,7 +130,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 with server.lock:
                     server.under_way -= 1
 
-        def act(self, step: Any, chat: Chat | None) -> None:
+        def act(self, step: Any, chat: Any) -> None:
             answer = json.dumps(server.script(chat) if chat else completion("Yes")).encode()
             match step:
                 case None:

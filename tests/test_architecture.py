@@ -14,12 +14,23 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "records", "registry", "store", "cache", "wheels", "telemetry"],
+    [
+        "ftreg",
+        "errors",
+        "records",
+        "registry",
+        "store",
+        "cache",
+        "wheels",
+        "telemetry",
+        "chat",
+        "journal",
+    ],
     ["config", "data", "checkpoint", "evaluation", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report", "schemas"],
-    ["evaluating", "gating", "reproducing", "reproduction", "doctor", "starting"],
+    ["evaluating", "generating", "gating", "reproducing", "reproduction", "doctor", "starting"],
     ["cli", "__main__"],
 ]
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

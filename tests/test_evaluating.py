@@ -73,11 +73,15 @@ def test_an_evaluation_has_every_output_and_score(cli: Cli, checkpoint: str) -> 
         assert summary["mean"] == (sum(present) / len(present) if present else None)
 
 
-def test_greedy_outputs_do_not_depend_on_the_batch_size(cli: Cli, checkpoint: str) -> None:
-    texts = {
-        size: (_evaluate(cli, "-s", f"eval.batch_size={size}") / "outputs.jsonl").read_text()
-        for size in (1, 3, 8)
-    }
+def test_greedy_outputs_do_not_depend_on_the_batch_size(
+    cli: Cli, checkpoint: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {}
+    for size in (1, 3, 8):
+        monkeypatch.setenv("FTREG_CACHE", str(workspace / f"cache{size}"))  # no output is there yet
+        folder = _evaluate(cli, "-s", f"eval.batch_size={size}")
+        assert json.loads((folder / "evaluation.json").read_text())["generation"]["taken"] == 0
+        texts[size] = (folder / "outputs.jsonl").read_text()
     assert texts[1] == texts[3] == texts[8]
 
 

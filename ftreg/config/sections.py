@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ftreg.config.base import Section
+from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
 
@@ -144,6 +145,17 @@ class EvalConfig(Section):
     """Prompts generated together. In fp32 it does not change the outputs."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
+    engine: AnyEngine = Field(default_factory=EngineConfig)
+    """What generates: `transformers` in process, or `openai`, a server that the mapping names."""
+    repeats: Annotated[int, Field(ge=1, le=8)] | None = None
+    """How often the outputs are generated, each time in batches of another size, to measure what
+    the batching alone does to the scores; null is 2 in bf16 and 1 otherwise."""
+
+    @property
+    def rounds(self) -> int:
+        """How often the outputs are generated."""
+        bf16 = self.engine.name == "transformers" and self.precision == "bf16"
+        return self.repeats or (2 if bf16 else 1)
 
     @field_validator("scorers")
     @classmethod

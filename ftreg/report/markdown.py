@@ -8,6 +8,7 @@ from ftreg.checkpoint import recipe_differences
 from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
+from ftreg.report.noise import noise_line
 from ftreg.report.worst import Drop, Side
 
 _LONGEST_TEXT = 300
@@ -37,6 +38,7 @@ def gate_report(
         "## Deltas by scorer",
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
+        *filter(None, [noise_line(baseline, header)]),
         *_cohort_section(verdict),
         *_recipe_section(baseline["checkpoint"], header["checkpoint"]),
         *_worst_section(worst),
@@ -46,7 +48,7 @@ def gate_report(
                 f"dataset {header['dataset']['version']}, split {header['dataset']['split']}, "
                 f"{header['dataset']['rows']} rows, digest `{header['dataset']['digest'][:12]}`",
                 f"baseline evaluation `{baseline['id']}`, candidate evaluation `{header['id']}`",
-                f"generation: {header['generation']['decoding']}, "
+                f"generation: {_engine(header['generation'])}, {header['generation']['decoding']}, "
                 f"{header['generation']['precision']}, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
@@ -57,6 +59,16 @@ def gate_report(
         ),
     ]
     return "\n\n".join(parts)
+
+
+def _engine(generation: Mapping[str, Any]) -> str:
+    server = generation.get("server")
+    if server is None:
+        return str(generation["engine"])
+    return (
+        f"{generation['engine']}, model {_cell(server['model'])} at {_cell(server['host'])} "
+        "(whether it has the checkpoint's weights was not checked)"
+    )
 
 
 def _bullets(items: Iterable[str]) -> str:

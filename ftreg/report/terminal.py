@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ftreg.gate import Verdict
 from ftreg.report import words
+from ftreg.report.noise import noise_line
 
 _STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
 _MOST_REASONS = 6
@@ -28,6 +29,9 @@ def verdict_view(
 ) -> RenderableType:
     """The whole verdict: deltas by scorer, by cohort, and what follows from them."""
     parts: list[RenderableType] = [_by_scorer(verdict)]
+    noise = noise_line(baseline, candidate)
+    if noise:
+        parts.append(Text(noise))
     if words.cohort_rows(verdict):
         parts += ["", _by_cohort(verdict)]
     outcome = words.OUTCOME_WORDS[verdict.outcome].upper()

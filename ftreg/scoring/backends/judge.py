@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ftreg.chat.client import ChatClient, ChatError, Usage
+from ftreg.chat.endpoint import Endpoint
 from ftreg.scoring.backends.judge_cache import AnswerCache
-from ftreg.scoring.backends.judge_client import ChatClient, UnusableError, Usage
-from ftreg.scoring.backends.judge_options import JudgeOptions
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 
@@ -96,17 +96,10 @@ class JudgeBackend:
 
     averages = True
 
-    def __init__(self, options: JudgeOptions) -> None:
+    def __init__(self, options: Endpoint) -> None:
         self._options = options
-        self._client = ChatClient(
-            base_url=options.base_url,
-            model=options.model,
-            api_key=options.api_key(),
-            timeout=options.timeout,
-            max_retries=options.max_retries,
-            concurrency=options.concurrency,
-            max_tokens=options.max_tokens,
-        )
+        self._client = ChatClient(options)
+        self._client.look()
         self._cache = AnswerCache(self.describe())
 
     def describe(self) -> dict[str, Any]:
@@ -174,11 +167,11 @@ class JudgeBackend:
         for _ in range(_ASKED):
             try:
                 reply = self._client.ask(question.messages(), question.answer.model_json_schema())
-            except BackendError as error:
-                if isinstance(error, UnusableError):
-                    spent += error.usage
-                return _failed(str(error), spent)
-            spent += reply.usage
+            except ChatError as error:
+                return _failed(str(error), spent + (error.usage or Usage()))
+            spent += reply.usage or Usage()
+            if reply.finish == "length":
+                return _failed("the judge's answer was cut off; raise the option max_tokens", spent)
             answer = _read(question, reply.text, check)
             if isinstance(answer, Strict):
                 self._cache.put(identity, reply.text)
@@ -218,7 +211,7 @@ def make(
         UsageError: an option does not fit, or nobody answers at the endpoint.
     """
     return JudgeBackend(
-        JudgeOptions(base_url, model, api_key_env, timeout, max_retries, concurrency, max_tokens)
+        Endpoint(base_url, model, api_key_env, timeout, max_retries, concurrency, max_tokens)
     )
 
 

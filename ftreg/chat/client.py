@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import urllib3
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -23,15 +23,26 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from ftreg.chat.endpoint import Endpoint
 from ftreg.errors import UsageError
-from ftreg.scoring.backends.judge_retries import RETRIED, patient
-from ftreg.scoring.backends.redaction import redactor
-from ftreg.scoring.protocol import BackendError
+from ftreg.chat.redaction import redactor
+from ftreg.chat.retries import RETRIED, patient
 
 _NAMED = 10
 """Models of a server that a message names."""
 _SHOWN = 300
 """Characters of a server's message that are passed on."""
+
+
+class ChatError(Exception):
+    """A chat got no usable answer; the message holds no secret.
+
+    `usage` is what it took all the same, as far as the server says.
+    """
+
+    def __init__(self, message: str, usage: "Usage | None" = None) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class Message(BaseModel):
@@ -62,101 +73,85 @@ class Usage(BaseModel):
         )
 
 
-class UnusableError(BackendError):
-    """A chat was answered, with nothing that is of use; `usage` is what it took all the same."""
-
-    def __init__(self, reason: str, usage: Usage) -> None:
-        super().__init__(reason)
-        self.usage = usage
-
-
 class Answer(BaseModel):
     """What is used of a chat completion."""
 
     choices: list[Choice]
     usage: Usage | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A text that the model wrote, and the tokens that it took."""
+    """A text that the model wrote, and what the server says of it: None where it does not.
+
+    `finish` is why it ended, `"stop"` or `"length"` as a rule; `model` who wrote it.
+    """
 
     text: str
-    usage: Usage
+    usage: Usage | None
+    finish: str | None
+    model: str | None
 
 
 class ChatClient:
     """A chat endpoint.
 
     Args:
-        base_url: where `/chat/completions` lies below, `https://host/v1`.
-        model: the name that the server knows the model by.
-        api_key: sent as a bearer token; None sends none.
-        timeout: seconds to connect, and seconds to wait for an answer.
-        max_retries: how often a request is sent again after 429, 5xx, a timeout or a cut
-            connection.
-        concurrency: connections kept open.
-        max_tokens: most tokens of an answer.
+        endpoint: where it is, and its limits.
 
     Raises:
-        UsageError: nothing answers at `base_url`, the key or the model is refused, or what answers
-            is no chat endpoint.
+        UsageError: the key is not there, or the proxy's address is none.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        model: str,
-        api_key: SecretStr | None,
-        timeout: float,
-        max_retries: int,
-        concurrency: int,
-        max_tokens: int,
-    ) -> None:
-        self.base_url = base_url
-        self.model = model
-        self.max_tokens = max_tokens
-        self._key = api_key
-        self._timeout = timeout
-        self._pool = _pool(base_url, concurrency)
-        self._retries = patient(max_retries)
-        self._redact = redactor(api_key)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._key = endpoint.api_key()
+        self._pool = self._connections()
+        self._retries = patient(endpoint.max_retries)
+        self._redact = redactor(self._key)
         self._answered = False
         self._takes_schema = True
-        self._look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Ask for one token: is anybody there, is the key good, and does the model answer?
 
-        Done when a scorer is made, since a mistake here should not cost the outputs of an hour.
-        The list of models would not do: servers show it without a key, or leave names out.
+        For whoever needs answers later only, when a mistake would cost the work of an hour. The
+        list of models would not do: servers show it without a key, or leave names out.
+
+        Raises:
+            UsageError: nothing answers at `base_url`, the key or the model is refused, or what
+                answers is no chat endpoint.
         """
         body = self._body([{"role": "user", "content": "Answer with one word."}], max_tokens=1)
         retries = self._retries.new(connect=1)  # an address where nobody is needs no patience
-        status, text = self._send("POST", "/chat/completions", body, retries)
+        status, text = self._send("POST", "/chat/completions", body, retries, looking=True)
         if status != 200:
             raise UsageError(self._refused(status, text))
         if not _is_completion(text):
             raise UsageError(
-                f"judge: what base_url {self.base_url} sent is not a chat completion; set it to "
-                "where /chat/completions lies below (https://host/v1)"
+                f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is not a "
+                "chat completion; set it to where /chat/completions lies below (https://host/v1)"
             )
         self._answered = True
 
-    def ask(self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any]) -> Reply:
-        """Send one chat and return what the model wrote.
+    def ask(
+        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any] | None = None
+    ) -> Reply:
+        """Send one chat and return what the model wrote, always the likeliest token.
 
         Args:
             messages: role and content of each.
-            schema: the JSON schema of the answer, asked for where the server takes one.
+            schema: the JSON schema of the answer, asked for where the server takes one; None lets
+                it write freely.
 
         Raises:
-            BackendError: the server gave no usable answer; the message never holds the key.
+            ChatError: the server gave no usable answer; the message never holds the key.
+            UsageError: the first request of all was refused, or found nobody.
         """
-        body = self._body(messages, max_tokens=self.max_tokens)
-        with_schema = self._takes_schema
-        if with_schema:
+        body = self._body(messages, max_tokens=self._endpoint.max_tokens)
+        with_schema = schema is not None and self._takes_schema
+        if schema is not None and with_schema:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
@@ -168,12 +163,16 @@ class ChatClient:
             if status == 200:
                 self._takes_schema = False
         if status != 200:
-            raise BackendError(f"the judge answered {status}: {_message(text)}")
-        return _reply(text)
+            # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
+            if not self._answered and status in (401, 403, 404):
+                raise UsageError(self._refused(status, text))
+            raise ChatError(f"the {self._speaker} answered {status}: {_message(text)}")
+        self._answered = True
+        return self._reply(text)
 
     def _body(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> dict[str, Any]:
         return {
-            "model": self.model,
+            "model": self._endpoint.model,
             "messages": list(messages),
             "temperature": 0,
             "max_tokens": max_tokens,
@@ -181,34 +180,43 @@ class ChatClient:
         }
 
     def _send(
-        self, method: Literal["GET", "POST"], path: str, body: Any, retries: urllib3.Retry
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        body: Any,
+        retries: urllib3.Retry,
+        *,
+        looking: bool = False,
     ) -> tuple[int, str]:
+        timeout = self._endpoint.timeout
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         try:
             response = self._pool.request(
                 method,
-                self.base_url + path,
+                self._endpoint.base_url + path,
                 body=None if body is None else json.dumps(body).encode(),
                 headers=headers,
-                timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout),
+                timeout=urllib3.Timeout(connect=timeout, read=timeout),
                 retries=retries,
                 redirect=False,  # the key goes nowhere that the user did not name
             )
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-            what = self._redact(_cause(cause, self._timeout))
-            if not self._answered:
+            what = self._redact(_cause(cause, timeout))
+            absent = isinstance(cause, NewConnectionError | ConnectTimeoutError | ProxyError)
+            if looking or (absent and not self._answered):
                 raise UsageError(
-                    f"judge: no answer from base_url {self.base_url}: {what}. Start the server, or "
-                    "set base_url to where /chat/completions lies below (https://host/v1)."
+                    f"{self._endpoint.place}: no answer from base_url {self._endpoint.base_url}: "
+                    f"{what}. Start the server, or set base_url to where /chat/completions lies "
+                    "below (https://host/v1)."
                 ) from None
-            raise BackendError(f"the judge did not answer: {what}") from None
+            raise ChatError(f"the {self._speaker} did not answer: {what}") from None
         return response.status, self._redact(response.data.decode("utf-8", "replace"))
 
     def _refused(self, status: int, text: str) -> str:
-        """Say why a request was refused that holds nothing but the model's name and a word."""
+        """Say why a request was refused, where the whole server is at fault or what names it."""
         match status:
             case 401 | 403:
                 way_out = (
@@ -216,8 +224,8 @@ class ChatClient:
                 )
             case 400 | 404 | 422:
                 way_out = (
-                    f"Is {self.model!r} a model of this server{self._models()}, and does base_url "
-                    "end where /chat/completions lies below (https://host/v1)?"
+                    f"Is {self._endpoint.model!r} a model of this server{self._models()}, and does "
+                    "base_url end where /chat/completions lies below (https://host/v1)?"
                 )
             case _ if status in RETRIED:
                 way_out = "Try again when it is in order, or raise the option max_retries."
@@ -226,7 +234,8 @@ class ChatClient:
                     "Set base_url to where /chat/completions lies below (https://host/v1); "
                     "redirections are not followed."
                 )
-        return f"judge: {self.base_url} answered {status}: {_message(text)}. {way_out}"
+        place, url = self._endpoint.place, self._endpoint.base_url
+        return f"{place}: {url} answered {status}: {_message(text)}. {way_out}"
 
     def _models(self) -> str:
         """Return the names of the server's models, in brackets; nothing where it names none."""
@@ -234,24 +243,40 @@ class ChatClient:
             _, text = self._send("GET", "/models", None, urllib3.Retry(total=0))
             names = [model["id"] for model in json.loads(text)["data"]]
             shown = ", ".join(map(str, names[:_NAMED]))
-        except (UsageError, ValueError, KeyError, TypeError, RecursionError):
+        except (ChatError, UsageError, ValueError, KeyError, TypeError, RecursionError):
             return ""
         return f" (it has: {shown}{', ...' if len(names) > _NAMED else ''})" if names else ""
 
+    def _connections(self) -> urllib3.PoolManager:
+        """Return a pool of connections, through the proxy that the environment names for them."""
+        parts = urlsplit(self._endpoint.base_url)
+        proxy = urllib.request.getproxies().get(parts.scheme)
+        if proxy and not urllib.request.proxy_bypass(parts.netloc):
+            address = proxy if "://" in proxy else f"http://{proxy}"
+            try:
+                return urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency)
+            except HTTPError as error:
+                raise UsageError(
+                    f"{self._endpoint.place}: the environment names a proxy for {parts.scheme} "
+                    "that is no address"
+                ) from error
+        return urllib3.PoolManager(maxsize=self._endpoint.concurrency)
 
-def _pool(base_url: str, concurrency: int) -> urllib3.PoolManager:
-    """Return a pool of connections, through the proxy that the environment names for this host."""
-    parts = urlsplit(base_url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.netloc):
-        address = proxy if "://" in proxy else f"http://{proxy}"
+    @property
+    def _speaker(self) -> str:
+        return self._endpoint.speaker
+
+    def _reply(self, text: str) -> Reply:
         try:
-            return urllib3.ProxyManager(address, maxsize=concurrency)
-        except HTTPError as error:
-            raise UsageError(
-                f"judge: the environment names a proxy for {parts.scheme} that is no address"
-            ) from error
-    return urllib3.PoolManager(maxsize=concurrency)
+            answer = Answer.model_validate_json(text)
+            choice = answer.choices[0]
+        except (ValueError, IndexError):
+            raise ChatError(f"what the {self._speaker} sent is not a chat completion") from None
+        if choice.message.refusal:
+            said = _message(choice.message.refusal)
+            raise ChatError(f"the {self._speaker} refused: {said}", answer.usage)
+        content = choice.message.content or ""
+        return Reply(content, answer.usage, choice.finish_reason, answer.model)
 
 
 def _cause(error: Exception, timeout: float) -> str:
@@ -284,17 +309,3 @@ def _is_completion(text: str) -> bool:
         return bool(Answer.model_validate_json(text).choices)
     except ValueError:
         return False
-
-
-def _reply(text: str) -> Reply:
-    try:
-        answer = Answer.model_validate_json(text)
-        choice = answer.choices[0]
-    except (ValueError, IndexError):
-        raise BackendError("what the judge sent is not a chat completion") from None
-    usage = answer.usage or Usage()
-    if choice.message.refusal:
-        raise UnusableError(f"the judge refused: {_message(choice.message.refusal)}", usage)
-    if choice.finish_reason == "length":
-        raise UnusableError("the judge's answer was cut off; raise the option max_tokens", usage)
-    return Reply(choice.message.content or "", usage)

@@ -1,4 +1,4 @@
-"""When a request to a judge is sent again, and after how long."""
+"""When a request is sent again, and after how long."""
 
 import random
 

@@ -1,0 +1,1 @@
+"""Chat endpoints as OpenAI's API defined them: what judges, and what serves a checkpoint."""

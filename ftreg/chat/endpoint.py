@@ -1,0 +1,111 @@
+"""Where a chat endpoint is, and its limits, checked before anything is sent."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from ftreg.errors import UsageError
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Address, model and limits; each option is checked, and a mistake names its key.
+
+    The key itself is never an option: `api_key_env` names the variable that holds it. In messages
+    `place` is where the options stand, and `speaker` what answers: "the judge answered 500".
+
+    Raises:
+        UsageError: an option's value does not fit.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    max_retries: int = 5
+    concurrency: int = 4
+    max_tokens: int = 2048
+    place: str = "judge"
+    speaker: str = "judge"
+
+    def __post_init__(self) -> None:
+        for key in ("base_url", "model"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not value.strip():
+                raise UsageError(f"{self.place}: {key} has to be a text, found {value!r}")
+        parts = _split(self.base_url)
+        if parts is None:
+            raise UsageError(
+                f"{self.place}: base_url has to be an address such as https://host/v1, without a "
+                f"user, a password or a query; found {_without_secrets(self.base_url)!r}"
+            )
+        object.__setattr__(self, "base_url", self.base_url.strip().rstrip("/"))
+        self._number("timeout", least=0.001, most=86_400, whole=False)
+        self._number("max_retries", least=0, most=100)
+        self._number("concurrency", least=1, most=256)
+        self._number("max_tokens", least=1, most=1_000_000)
+        name = self.api_key_env
+        if name is not None and not (isinstance(name, str) and _VARIABLE.fullmatch(name)):
+            # The value is not repeated: it may be the key, pasted in the wrong place.
+            raise UsageError(
+                f"{self.place}: api_key_env has to be the name of an environment variable, such as "
+                "JUDGE_API_KEY, not the key itself"
+            )
+
+    def api_key(self) -> SecretStr | None:
+        """Return the key from the environment, None where no variable is named.
+
+        Raises:
+            UsageError: the variable is not set, or holds no key; its value is not repeated.
+        """
+        name = self.api_key_env
+        if name is None:
+            return None
+        value = os.environ.get(name, "").strip()
+        shown = name if name.isupper() else "that api_key_env names"
+        if not value:
+            raise UsageError(
+                f"{self.place}: the environment variable {shown} is not set; it has to hold the "
+                "API key"
+            )
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise UsageError(
+                f"{self.place}: the environment variable {shown} holds no API key: one has neither "
+                "spaces nor line breaks, and ASCII characters only"
+            )
+        return SecretStr(value)
+
+    def host(self) -> str:
+        """Return the server's name and port, without the path: a name to show and to record."""
+        return urlsplit(self.base_url).netloc
+
+    def _number(self, key: str, *, least: float, most: float, whole: bool = True) -> None:
+        value = getattr(self, key)
+        kinds = int if whole else int | float
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+            kind = "a whole number" if whole else "a number"
+            raise UsageError(
+                f"{self.place}: {key} has to be {kind} from {least:g} to {most:g}, found {value!r}"
+            )
+
+
+def _split(url: str) -> object | None:
+    try:
+        parts = urlsplit(url.strip())
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        return None
+    sound = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    return parts if sound and not parts.query and not parts.fragment else None
+
+
+def _without_secrets(url: str) -> str:
+    """Return an address less what may be a secret: user, password, query."""
+    scheme, slashes, rest = url.partition("//")
+    place = re.split(r"[?#]", (rest if slashes else url).rpartition("@")[2], maxsplit=1)[0]
+    return f"{scheme}{slashes}{place}" if slashes else place

@@ -1,0 +1,64 @@
+"""What generates the outputs of an evaluation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ftreg.chat.endpoint import Endpoint
+from ftreg.config.base import Section
+
+
+class EngineConfig(Section):
+    """The engine: `transformers` in this process, or a server that speaks OpenAI's chat API."""
+
+    name: Literal["transformers", "openai"] = "transformers"
+    """transformers, or openai for vLLM, `transformers serve` and others; the keys below are its."""
+    base_url: str | None = None
+    """Where /chat/completions lies below, such as http://localhost:8000/v1."""
+    model: str | None = None
+    """The name that the server knows the checkpoint by."""
+    api_key_env: str | None = None
+    """The name of the environment variable that holds the key; null sends none."""
+    timeout: Annotated[float, Field(ge=0.001, le=86_400)] = 600.0
+    """Seconds that one request may take."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 5
+    """Attempts after the first, on 408, 429, 5xx, timeouts and cut connections."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    """Requests under way at once; the server does the batching."""
+
+    @model_validator(mode="after")
+    def _keys_of_its_own(self) -> Self:
+        if self.name == "openai":
+            for key in ("base_url", "model"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"the engine openai needs {key}")
+            self.endpoint(max_tokens=1)  # before a password in it is written anywhere
+        elif self.base_url is not None or self.model is not None or self.api_key_env is not None:
+            raise ValueError("base_url, model and api_key_env belong to the engine openai")
+        return self
+
+    def endpoint(self, *, max_tokens: int) -> Endpoint:
+        """Return the server of the engine openai, for answers of at most `max_tokens`.
+
+        Raises:
+            UsageError: the address holds a password, or the key stands where its variable's name
+                should; the message repeats neither.
+        """
+        return Endpoint(
+            base_url=self.base_url or "",
+            model=self.model or "",
+            api_key_env=self.api_key_env,
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+            concurrency=self.concurrency,
+            max_tokens=max_tokens,
+            place="eval.engine",
+            speaker="server",
+        )
+
+
+def _engine_by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+AnyEngine = Annotated[EngineConfig, BeforeValidator(_engine_by_name)]

@@ -1,0 +1,111 @@
+"""Get a checkpoint's outputs: what was written before from the store, the rest from an engine.
+
+Part of the thin layer that puts the rooms together: model work is imported where it is used.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ftreg.checkpoint import Checkpoint
+from ftreg.config.sections import EvalConfig
+from ftreg.data import DatasetVersion
+from ftreg.errors import UsageError
+from ftreg.generation.outputs import Chats, OutputStore
+from ftreg.records import Example, Output
+
+
+class EvalEvents(Protocol):
+    """A listener; every method may do nothing."""
+
+    def phase(self, text: str) -> None:
+        """A preparation has begun, in a few words."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """So many outputs are generated, or scored by one scorer."""
+
+    def notice(self, text: str) -> None:
+        """What the user should know, though nothing is wrong with the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The outputs of every example, in order, and what an evaluation records of their making."""
+
+    outputs: Sequence[Output]
+    record: dict[str, Any]
+
+
+def generate_rounds(
+    checkpoint: Checkpoint,
+    dataset: DatasetVersion,
+    rows: Iterable[Example],
+    config: EvalConfig,
+    events: EvalEvents,
+) -> list[Round]:
+    """Return the outputs for every example, `config.rounds` times, the one that counts first.
+
+    Args:
+        checkpoint: whose outputs they are; its files are verified.
+        dataset: writes the examples as chats.
+        rows: the examples.
+        config: engine, limit, precision and batch size.
+        events: is told of the progress.
+
+    Raises:
+        UsageError: checkpoint, engine or prompts are wrong; outputs that were written are kept.
+    """
+    checkpoint.verify()
+    try:
+        chats = [(example.id, dataset.card.prompt.messages(example)) for example in rows]
+    except ValueError as error:
+        raise UsageError(f"{dataset.folder}: {error}") from error
+    engine = _engine(checkpoint, config, events)
+    return [_round(engine, chats, number, config, events) for number in range(config.rounds)]
+
+
+def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: EvalEvents) -> Round:
+    what = "generating" if number == 0 else f"generating again, {number + 1} of {config.rounds}"
+    total = len(chats)
+    store = OutputStore(engine.settings(number), notice=events.notice)
+    plan = engine.plan(chats, number)
+    events.progress(what, 0, total)
+    written, found = store.fill(
+        plan, engine.write, advance=lambda done: events.progress(what, done, total)
+    )
+    if found:
+        events.notice(
+            f"{found} of {total} outputs taken from an earlier run ({store.path})"
+            if number == 0
+            else f"{found} of {total} outputs of repeat {number + 1} taken from an earlier run"
+        )
+    outputs = [
+        Output(id=name, text=item.text, finish=item.finish, tokens=item.tokens)
+        for (name, _), item in zip(chats, written, strict=True)
+    ]
+    counts = [item.tokens for item in written]
+    return Round(
+        outputs,
+        {
+            **engine.describe(written),
+            "new_tokens": None if None in counts else sum(filter(None, counts)),
+            "cut_off": sum(item.finish == "length" for item in written),
+            "taken": found,
+        },
+    )
+
+
+def _engine(checkpoint: Checkpoint, config: EvalConfig, events: EvalEvents) -> Any:
+    if config.engine.name == "openai":
+        from ftreg.generation.served import Served
+
+        engine = Served(checkpoint, config)
+        events.notice(
+            f"the outputs are those of the model {config.engine.model!r} at {engine.host}; whether "
+            f"it has the weights of {checkpoint.folder} cannot be checked"
+        )
+        return engine
+    events.phase("loading the tokenizer")
+    from ftreg.generation.in_process import InProcess
+
+    return InProcess(checkpoint, config, phase=events.phase)

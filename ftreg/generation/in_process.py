@@ -1,0 +1,153 @@
+"""The engine `transformers`: a checkpoint in this process, and all that decides its outputs."""
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ftreg.checkpoint import Checkpoint
+from ftreg.config.sections import EvalConfig
+from ftreg.generation.engine import generate
+from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
+from ftreg.models.load import load_checkpoint_model, load_tokenizer
+from ftreg.records import Output
+from ftreg.store import digest
+from ftreg.training.examples import chat_ids
+
+VERSION = 1
+"""Goes up when the outputs may change: what an older version wrote is then generated again."""
+_GROUP = 4
+"""Batches that are kept, or lost to a kill, together where an output depends on its batch."""
+
+
+class InProcess:
+    """Generates with transformers; the model is loaded when the first output is missing.
+
+    Args:
+        checkpoint: verified.
+        config: precision, batch size and limit.
+        phase: is told of preparations.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, config: EvalConfig, *, phase: Callable[[str], None]
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._config = config
+        self._phase = phase
+        trusted = checkpoint.manifest.base.trust_remote_code
+        self._tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trusted)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model: PreTrainedModel | None = None
+        self._prompts: list[tuple[str, list[int]]] = []
+        self._batch_size = config.batch_size
+
+    def settings(self, repeat: int) -> dict[str, Any]:
+        """Return all that decides an output but its prompt (and its batch, which is in the key)."""
+        manifest = self._checkpoint.manifest
+        libraries = ["torch", "transformers", *(["peft"] if manifest.lora else [])]
+        settings: dict[str, Any] = {
+            "engine": "transformers",
+            "version": VERSION,
+            "libraries": {name: importlib.metadata.version(name) for name in libraries},
+            "device": _device_name(self._device),
+            "weights": manifest.weights.digest,
+            "adapted": manifest.base.digest if manifest.lora else None,
+            "files": files_read(manifest.files),
+            "decoding": "greedy",
+            "max_new_tokens": self._config.max_new_tokens,
+            "precision": self._config.precision,
+        }
+        if self._depends_on_batch:
+            settings |= {"batch_size": self._config.batch_size, "threads": torch.get_num_threads()}
+        if repeat:
+            settings |= {"repeat": repeat, "batch_size": self.batch_size(repeat)}
+        return settings
+
+    def plan(self, chats: Chats, repeat: int) -> Plan:
+        """Tokenise the prompts and say what belongs together."""
+        self._batch_size = self.batch_size(repeat)
+        self._prompts = [
+            (name, chat_ids(self._tokenizer, messages, answer_next=True))
+            for name, messages in chats
+        ]
+        ids = [prompt for _, prompt in self._prompts]
+        if not self._depends_on_batch:
+            return Plan([digest(prompt) for prompt in ids], [range(len(ids))], together=False)
+        # The batches are those of `generate`, cut where no batch is cut.
+        order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
+        size = _GROUP * self._batch_size
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        keys = [""] * len(ids)
+        for group in groups:
+            batches = digest([ids[index] for index in group])
+            for place, index in enumerate(group):
+                keys[index] = digest({"batches": batches, "place": place})
+        return Plan(keys, groups, together=True)
+
+    def write(
+        self, positions: Sequence[int], *, keep: Keep, advance: Callable[[int], None]
+    ) -> None:
+        """Generate the outputs of some prompts of the plan.
+
+        Raises:
+            UsageError: the model cannot be loaded, or a prompt does not fit into its context.
+        """
+        chosen = [self._prompts[position] for position in positions]
+        place = {name: position for (name, _), position in zip(chosen, positions, strict=True)}
+
+        def hand_over(outputs: Sequence[Output]) -> None:
+            keep(
+                (place[output.id], Written(output.text, output.finish, output.tokens))
+                for output in outputs
+            )
+
+        generate(
+            chosen,
+            model=self._loaded(),
+            tokenizer=self._tokenizer,
+            max_new_tokens=self._config.max_new_tokens,
+            batch_size=self._batch_size,
+            advance=advance,
+            keep=hand_over,
+        )
+
+    def describe(self, written: Sequence[Written]) -> dict[str, Any]:
+        """Return what an evaluation records of the engine."""
+        return {
+            "engine": "transformers",
+            "decoding": "greedy",
+            "max_new_tokens": self._config.max_new_tokens,
+            "precision": self._config.precision,
+            "batch_size": self._batch_size,
+            "device": self._device,
+        }
+
+    def batch_size(self, repeat: int) -> int:
+        """Return the batch size of a repeat, another for each: halved to 1, then doubled."""
+        sizes = [self._config.batch_size]
+        while sizes[-1] > 1:
+            sizes.append(sizes[-1] // 2)
+        if repeat < len(sizes):
+            return sizes[repeat]
+        return sizes[0] << (repeat - len(sizes) + 1)
+
+    @property
+    def _depends_on_batch(self) -> bool:
+        return self._config.precision != "fp32"
+
+    def _loaded(self) -> PreTrainedModel:
+        if self._model is None:
+            self._phase("loading the checkpoint")
+            dtype = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
+            model: Any = load_checkpoint_model(self._checkpoint.folder, dtype=dtype)
+            self._model = model.to(self._device)
+        return self._model
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        return f"cuda {torch.cuda.get_device_name()}"
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"

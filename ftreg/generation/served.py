@@ -1,0 +1,132 @@
+"""The engine `openai`: a server that speaks OpenAI's chat API, such as vLLM, has the checkpoint.
+
+Whether the server has the checkpoint's weights cannot be seen from here. What it writes is kept
+under the weights of the checkpoint's folder, so that new weights never get old outputs.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+from ftreg.chat.client import ChatClient, ChatError, Reply
+from ftreg.checkpoint import Checkpoint
+from ftreg.config.sections import EvalConfig
+from ftreg.errors import FtregError, UsageError
+from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
+from ftreg.store import digest
+
+VERSION = 1
+"""Goes up when the outputs may change: what an older version wrote is then generated again."""
+
+
+class Served:
+    """Generates by asking a server; it is asked for nothing where no output is missing.
+
+    Args:
+        checkpoint: verified; the server is taken to have it.
+        config: engine and limit.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: EvalConfig) -> None:
+        self._checkpoint = checkpoint
+        self._config = config
+        self._endpoint = config.engine.endpoint(max_tokens=config.max_new_tokens)
+        self._chats: Chats = []
+
+    @property
+    def host(self) -> str:
+        """Name and port of the server."""
+        return self._endpoint.host()
+
+    def settings(self, repeat: int) -> dict[str, Any]:
+        """Return all that decides an output but its chat, as far as it is known."""
+        manifest = self._checkpoint.manifest
+        settings: dict[str, Any] = {
+            "engine": "openai",
+            "version": VERSION,
+            "base_url": self._endpoint.base_url,
+            "model": self._endpoint.model,
+            "weights": manifest.weights.digest,
+            "files": files_read(manifest.files),
+            "decoding": "greedy",
+            "max_new_tokens": self._config.max_new_tokens,
+        }
+        return settings | ({"repeat": repeat} if repeat else {})
+
+    def plan(self, chats: Chats, repeat: int) -> Plan:
+        """Return the keys of the chats; the server batches as it likes."""
+        self._chats = chats
+        return Plan([digest(messages) for _, messages in chats], [range(len(chats))], False)
+
+    def write(
+        self, positions: Sequence[int], *, keep: Keep, advance: Callable[[int], None]
+    ) -> None:
+        """Ask for the outputs of some chats, several at a time.
+
+        Raises:
+            UsageError: the server is not there, or gives no usable answer to a chat after all
+                attempts. What was under way then is waited for and kept.
+        """
+        client = ChatClient(self._endpoint)
+        failed = threading.Event()
+
+        def ask(position: int) -> tuple[int, Written | FtregError | None]:
+            if failed.is_set():
+                return position, None
+            name, messages = self._chats[position]
+            try:
+                return position, _written(client.ask(messages))
+            except ChatError as error:
+                failed.set()
+                return position, UsageError(f"eval.engine: example {name!r}: {error}")
+            except UsageError as error:
+                failed.set()
+                return position, error
+
+        first: FtregError | None = None
+        done = 0
+        with ThreadPool(min(self._endpoint.concurrency, len(positions))) as pool:
+            for position, found in pool.imap_unordered(ask, positions):
+                if isinstance(found, Written):
+                    keep([(position, found)])
+                    done += 1
+                    advance(done)
+                elif found is not None and first is None:
+                    first = found
+        if first is not None:
+            raise UsageError(
+                f"{first}\n{done} of {len(positions)} outputs were written and are kept; the same "
+                "command goes on from there."
+            ) from first
+
+    def describe(self, written: Sequence[Written]) -> dict[str, Any]:
+        """Return what an evaluation records of the engine; the address without its path."""
+        return {
+            "engine": "openai",
+            "decoding": "greedy",
+            "max_new_tokens": self._config.max_new_tokens,
+            "precision": "the server's",
+            "batch_size": None,
+            "server": {
+                "host": self.host,
+                "model": self._endpoint.model,
+                "reported_models": sorted({item.model for item in written if item.model}),
+                "weights_checked": False,
+            },
+        }
+
+
+def _written(reply: Reply) -> Written:
+    """Take a reply for an output, as an engine in process would have written it.
+
+    Raises:
+        ChatError: it did not end as outputs end.
+    """
+    if reply.finish not in ("stop", "length"):
+        raise ChatError(
+            f"the server ended the output for the reason {reply.finish!r}; an output ends with "
+            "'stop' or 'length'"
+        )
+    tokens = reply.usage.completion_tokens if reply.usage else None
+    return Written(reply.text.strip(), reply.finish, tokens or None, reply.model)

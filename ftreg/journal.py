@@ -1,0 +1,123 @@
+"""Files that grow line by line while work goes on, so that a kill costs nothing that was done.
+
+`ftreg.store` writes a file when all of it is known. A journal is for rows that take minutes to
+make: each is a JSON object on a line of its own, with a check of its bytes, appended in one write.
+What a killed writer left of its last line is no line, and a damaged line is told from a whole one.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ftreg.errors import UsageError
+from ftreg.store import canonical_json, digest, write_lines
+
+_CHECK = "check"
+_SECONDS_BETWEEN_SYNCS = 1.0
+"""A killed process loses nothing; this much may go if the whole machine does."""
+
+
+def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole rows of a journal, and how many lines are damaged; a missing file has none.
+
+    It may be read while another process appends.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return [], 0
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = data.split(b"\n")[:-1]  # behind the last line break stands nothing, or a torn line
+    rows = [row for line in lines if (row := _unsealed(line)) is not None]
+    return rows, len(lines) - len(rows)
+
+
+class Journal:
+    """A journal open for appending; the caller sees to it that there is one writer at a time.
+
+    Args:
+        path: the file; it is made with its folder if it is not there.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        rows, damaged = read_journal(path)
+        try:
+            if damaged:
+                write_lines(path, map(_sealed, rows))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._cut_torn_line()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._synced = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            os.fsync(self._file)
+        os.close(self._file)
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows, JSON-ready, whole; they outlive this process from here on.
+
+        Raises:
+            UsageError: the disk is full, or broken; the rows before stay.
+        """
+        data = "".join(f"{_sealed(row)}\n" for row in rows).encode()
+        before = os.fstat(self._file).st_size
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            if time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
+                os.fsync(self._file)
+                self._synced = time.monotonic()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, before)
+            raise self._unwritable(error) from error
+
+    def _cut_torn_line(self) -> None:
+        size = os.fstat(self._file).st_size
+        data = self._path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < size:
+            os.ftruncate(self._file, whole)
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"cannot write {self._path}: {error.strerror or error}; what was written before is kept"
+        )
+
+
+def _sealed(row: Mapping[str, Any]) -> str:
+    return canonical_json({**row, _CHECK: digest(row)[:16]})
+
+
+def _unsealed(line: bytes) -> dict[str, Any] | None:
+    """Return a line's row, or None if its bytes are not those that were written."""
+    try:
+        row = json.loads(line)
+        check = row.pop(_CHECK)
+        return row if digest(row)[:16] == check else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

@@ -1,0 +1,143 @@
+"""Kill `ftreg eval` with SIGKILL, run it again, and compare with an undisturbed run.
+
+Run by a test, in a workspace with `checkpoints/a`: `python eval_kill_trials.py TRIALS OPTION ...`.
+Everything is imported once, and each command is a fork of this process. The last line is JSON.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ftreg.evaluating
+import ftreg.generation.in_process  # noqa: F401
+from ftreg.cli.app import app
+from ftreg.journal import read_journal
+
+torch.set_num_threads(1)  # a fork must not inherit a pool of threads
+counts = {"trials": 0, "kills": 0, "kills_in_a_write": 0, "taken": 0, "different": 0}
+
+
+def start(
+    cache: Path, options: list[str], *, delay: float | None = None, write: int | None = None
+) -> int:
+    """Start `ftreg eval` in a fork, and return its process id.
+
+    It is killed after `delay` seconds, or when half of its n-th appended line is written.
+    """
+    child = os.fork()
+    if child:
+        return child
+    os.environ["FTREG_CACHE"] = str(cache)
+    if write is not None:
+        die_in_write(write)
+    if delay is not None:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    try:
+        app(["eval", "checkpoints/a", "--no-gate", "--quiet", *options])
+    except SystemExit as end:
+        os._exit(int(end.code or 0))
+    os._exit(1)
+
+
+def wait(child: int) -> int:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise SystemExit(f"the evaluation ended with {status}")
+    return status
+
+
+def die_in_write(number: int) -> None:
+    real, left = os.write, number
+
+    def dying(file: int, data: Any) -> int:
+        nonlocal left
+        if data[:1] != b"{":
+            return real(file, data)
+        left -= 1
+        if left == 0:
+            real(file, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(file, data)
+
+    os.write = dying  # type: ignore[assignment]
+
+
+def rows(cache: Path) -> list[str]:
+    """The keys of the outputs in the store, as they stand there."""
+    found = [row for path in cache.glob("outputs/*.jsonl") for row in read_journal(path)[0]]
+    return [row["key"] for row in found if "key" in row]
+
+
+def evaluation() -> tuple[str, dict[str, Any]]:
+    """The outputs and the record of generation of the only evaluation, which is then removed."""
+    (folder,) = (path.parent for path in Path("evaluations").glob("*/evaluation.json"))
+    outputs = (folder / "outputs.jsonl").read_text()
+    header = json.loads((folder / "evaluation.json").read_text())
+    shutil.rmtree("evaluations")
+    return outputs, header["generation"]
+
+
+def check(cache: Path, options: list[str], expected: str, total: int) -> None:
+    """Let an evaluation end, and hold it against the undisturbed one."""
+    before = rows(cache)
+    assert wait(start(cache, options)) == 0
+    outputs, record = evaluation()
+    after = rows(cache)
+    assert after[: len(before)] == before  # what was there stays as it is
+    assert len(after) == len(set(after)) == total
+    assert record["taken"] == len(before)
+    counts["trials"] += 1
+    counts["taken"] += len(before)
+    counts["different"] += outputs != expected
+    shutil.rmtree(cache)
+
+
+def main() -> None:
+    trials, options = int(sys.argv[1]), sys.argv[2:]
+    generator = random.Random(0)
+    began = time.monotonic()
+    assert wait(start(Path("cache-whole"), options)) == 0
+    seconds = time.monotonic() - began
+    expected, _ = evaluation()
+    total = len(rows(Path("cache-whole")))
+    for trial in range(trials):
+        cache = Path(f"cache-{trial}")
+        killed = wait(start(cache, options, delay=generator.uniform(0.2, 0.9) * seconds)) != 0
+        counts["kills"] += killed
+        shutil.rmtree("evaluations", ignore_errors=True)
+        check(cache, options, expected, total)
+        # In the midst of a line; every other trial twice.
+        for write in (2 + trial, 1)[: 1 + trial % 2]:
+            assert wait(start(cache, options, write=write)) == -signal.SIGKILL
+            counts["kills"] += 1
+            counts["kills_in_a_write"] += 1
+        check(cache, options, expected, total)
+    # Two at once; then two of which the one that generates is killed.
+    cache = Path("cache-two")
+    assert [wait(child) for child in [start(cache, options), start(cache, options)]] == [0, 0]
+    both = {path.read_text() for path in Path("evaluations").glob("*/outputs.jsonl")}
+    assert len(list(Path("evaluations").glob("*/evaluation.json"))) == 2
+    assert both == {expected}
+    shutil.rmtree("evaluations")
+    assert len(rows(cache)) == len(set(rows(cache))) == total
+    shutil.rmtree(cache)
+    first = start(cache, options, write=3)
+    second = start(cache, options)
+    assert wait(first) == -signal.SIGKILL
+    assert wait(second) == 0
+    outputs, _ = evaluation()
+    counts["different"] += outputs != expected
+    assert len(rows(cache)) == len(set(rows(cache))) == total
+    print(json.dumps(counts))
+
+
+main()
