@@ -121,7 +121,13 @@ def main() -> None:
             counts["kills"] += 1
             counts["kills_in_a_write"] += 1
         check(cache, options, expected, total)
-    # Two at once; then two of which the one that generates is killed.
+    if trials > 1:
+        two_at_once(options, expected, total)
+    print(json.dumps(counts))
+
+
+def two_at_once(options: list[str], expected: str, total: int) -> None:
+    """Two evaluations of the same outputs; then two of which the one that generates is killed."""
     cache = Path("cache-two")
     assert [wait(child) for child in [start(cache, options), start(cache, options)]] == [0, 0]
     both = {path.read_text() for path in Path("evaluations").glob("*/outputs.jsonl")}
@@ -137,7 +143,6 @@ def main() -> None:
     outputs, _ = evaluation()
     counts["different"] += outputs != expected
     assert len(rows(cache)) == len(set(rows(cache))) == total
-    print(json.dumps(counts))
 
 
 main()
