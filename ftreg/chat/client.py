@@ -12,7 +12,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import urllib3
-from pydantic import BaseModel
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -24,9 +23,10 @@ from urllib3.exceptions import (
 )
 
 from ftreg.chat.endpoint import Endpoint
-from ftreg.errors import UsageError
 from ftreg.chat.redaction import redactor
 from ftreg.chat.retries import RETRIED, patient
+from ftreg.chat.wire import Answer, Usage
+from ftreg.errors import UsageError
 
 _NAMED = 10
 """Models of a server that a message names."""
@@ -40,45 +40,9 @@ class ChatError(Exception):
     `usage` is what it took all the same, as far as the server says.
     """
 
-    def __init__(self, message: str, usage: "Usage | None" = None) -> None:
+    def __init__(self, message: str, usage: Usage | None = None) -> None:
         super().__init__(message)
         self.usage = usage
-
-
-class Message(BaseModel):
-    """What is used of a chat message."""
-
-    content: str | None = None
-    refusal: str | None = None
-
-
-class Choice(BaseModel):
-    """What is used of a choice."""
-
-    message: Message
-    finish_reason: str | None = None
-
-
-class Usage(BaseModel):
-    """Tokens, as the server counts them; 0 where it does not."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __add__(self, other: "Usage") -> "Usage":
-        """Return the tokens of both."""
-        return Usage(
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-        )
-
-
-class Answer(BaseModel):
-    """What is used of a chat completion."""
-
-    choices: list[Choice]
-    usage: Usage | None = None
-    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
