@@ -15,10 +15,11 @@ from filelock import FileLock
 import ftreg
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, Scores, check_header
+from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, check_header
+from ftreg.evaluation_rows import Scores
 from ftreg.store import damaged, digest, read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ def promote(
         record |= {"schema_version": SCHEMA_VERSION, "ftreg": ftreg.__version__, "baseline": entry}
         if anchor:
             record["anchor"] = entry
+        with damaged(path, kind="baseline"):
+            record["schema_version"] = _schema(record)
         record["history"] = [
             *record["history"],
             {
@@ -137,6 +140,13 @@ def promote(
             },
         ]
         write_json(path, record)
+
+
+def _schema(record: Mapping[str, Any]) -> int:
+    """A file without replicas stays one that older versions of ftreg read."""
+    entries = [entry for entry in (record["baseline"], record.get("anchor")) if entry]
+    by_seed = any("seeds" in entry["header"]["checkpoint"] for entry in entries)
+    return SCHEMA_VERSION if by_seed else 1
 
 
 def _refuse_unless_passed(

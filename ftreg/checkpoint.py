@@ -16,6 +16,8 @@ from ftreg.errors import UsageError
 from ftreg.store import digest, file_digest, read_json
 
 MANIFEST = "ftreg.json"
+REPLICAS = "ftreg-replicas.json"
+"""The record of a group of replicas, see `ftreg.replicas`."""
 SCHEMA_VERSION = 1
 
 
@@ -208,6 +210,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such checkpoint folder")
     path = folder / MANIFEST
+    if not path.is_file() and (folder / REPLICAS).is_file():
+        raise UsageError(
+            f"{folder} is a group of replicas; name one of them, such as "
+            f"{min(folder.glob(f'seed-*/{MANIFEST}'), default=path).parent}"
+        )
     if not path.is_file():
         raise UsageError(
             f"{folder}: a model folder without {MANIFEST}, so nobody knows which optimizer and "
@@ -224,9 +231,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints directly below `root`, by name."""
+    """Return the checkpoints below `root`, replicas too, by name."""
     return [
         read_checkpoint(path.parent)
-        for path in sorted(root.glob(f"*/{MANIFEST}"))
-        if not path.parent.name.startswith(".")
+        for path in sorted([*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/seed-*/{MANIFEST}")])
+        if not path.relative_to(root).parts[0].startswith(".")
     ]

@@ -4,29 +4,27 @@ Part of the thin layer that puts the rooms together: model work is imported wher
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ftreg
-from ftreg.checkpoint import Checkpoint, read_checkpoint, recipe_of
+from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
-from ftreg.errors import FtregError, UsageError
+from ftreg.errors import UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
-from ftreg.generating import EvalEvents, Round, generate_rounds
-from ftreg.records import Example, Output, Sample, Score
+from ftreg.evaluation_rows import Run
+from ftreg.generating import EvalEvents, generate_rounds
+from ftreg.replicas import Replicas, read_replicas
 from ftreg.scoring import get_scorer
-from ftreg.scoring.noise import noise_floor
+from ftreg.scoring_rounds import Scoring, generation_of, noise_of
 from ftreg.span_facts import eval_asked, eval_found, eval_results
 from ftreg.store import check_writable, digest
 from ftreg.telemetry import traced
 
-# How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
-_SCORING_BATCH = 64
 # The header goes into the baseline's file too, which is kept small for git.
 _RECORDED_LEAKS = 20
 
@@ -65,7 +63,8 @@ def evaluate(
     """Generate, score, and store the evaluation.
 
     Args:
-        checkpoint_folder: a checkpoint with its manifest.
+        checkpoint_folder: a checkpoint with its manifest, or a group of replicas: each of them is
+            evaluated, and all are one evaluation.
         config: its `dataset` and `eval` sections say what to evaluate on and how.
         folder: the evaluation folder to write; it must not exist.
         events: is told of the progress.
@@ -75,14 +74,14 @@ def evaluate(
     """
     events = events or Silent()
     check_writable(folder)
-    checkpoint = read_checkpoint(checkpoint_folder)
+    replicas = read_replicas(checkpoint_folder)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
     held_out = dataset.split(split)
     place = dataset.folder / dataset.card.splits[split].file
     check_tags(held_out, dataset.card, place=place)
     rows = held_out[: config.dataset.max_eval_examples]
-    subject = _Subject(checkpoint, dataset, rows, split)
+    subject = _Subject(replicas.first, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")
     scorers = {item.name: _scorer(item) for item in config.eval.scorers}
@@ -94,18 +93,24 @@ def evaluate(
 
     leakage = _leakage(subject, events)
 
-    rounds = generate_rounds(checkpoint, dataset, rows, config.eval, events)
-    outputs = rounds[0].outputs
-    samples = [_sample(subject, *pair) for pair in zip(rows, outputs, strict=True)]
-    scores = {name: _score(name, scorer, samples, events) for name, scorer in scorers.items()}
-    noise = _noise(subject, rounds, samples, scorers, scores, events)
+    scoring = Scoring(dataset, rows, scorers)
+    runs: dict[int | None, Run] = {}
+    records, noise = [], []
+    several = len(replicas.members) > 1
+    for member in replicas.members:
+        seed = member.manifest.training.seed
+        if several:
+            events.notice(f"evaluating the replica of seed {seed}")
+        rounds = generate_rounds(member, dataset, rows, config.eval, events)
+        records.append(rounds[0].record)
+        runs[seed if several else None], found = scoring.score(rounds, events)
+        noise.append(found)
     return write_evaluation(
         folder,
-        header=_header(subject, config, generation=rounds[0].record)
-        | {"leakage": leakage, "noise": noise, "scorers": described},
+        header=_header(subject, replicas, config, generation=generation_of(records))
+        | {"leakage": leakage, "noise": noise_of(noise), "scorers": described},
         examples=list(rows),
-        outputs=outputs,
-        scores=scores,
+        runs=runs,
         cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
         cluster=dataset.card.cluster,
     )
@@ -149,98 +154,27 @@ def _scorer(item: Any) -> Any:
     return scorer
 
 
-def _sample(subject: _Subject, example: Example, output: Output) -> Sample:
-    return Sample(
-        id=example.id,
-        input=example.input,
-        output=output.text,
-        reference=example.references or None,
-        context=subject.dataset.card.scoring_context(example),
-    )
-
-
-def _noise(
-    subject: _Subject,
-    rounds: Sequence[Round],
-    samples: Sequence[Sample],
-    scorers: Mapping[str, Any],
-    scores: Mapping[str, Sequence[Score]],
-    events: EvalEvents,
-) -> dict[str, Any] | None:
-    """Score the outputs of each further round, and measure how far the scores move.
-
-    Returns:
-        The evaluation's record, or None where nothing was generated twice.
-    """
-    if len(rounds) == 1:
-        return None
-    repeats = [dict(scores)]
-    differing = []
-    for number, again in enumerate(rounds[1:], start=2):
-        # An output that is the same again has the same score; only the others are scored.
-        fresh = [
-            index
-            for index, output in enumerate(again.outputs)
-            if output.text != samples[index].output
-        ]
-        differing.append(len(fresh))
-        changed = [_sample(subject, subject.rows[index], again.outputs[index]) for index in fresh]
-        repeats.append({})
-        for name, scorer in scorers.items():
-            column = list(scores[name])
-            found = _score(name, scorer, changed, events, suffix=f", repeat {number}")
-            for index, score in zip(fresh, found, strict=True):
-                column[index] = score
-            repeats[-1][name] = column
-    return {
-        "repeats": len(rounds),
-        "batch_sizes": [item.record["batch_size"] for item in rounds],
-        "differing_outputs": differing,
-        "scorers": noise_floor(repeats),
-    }
-
-
-def _score(
-    name: str, scorer: Any, samples: Sequence[Sample], events: EvalEvents, *, suffix: str = ""
-) -> list[Score]:
-    scores: list[Score] = []
-    for start in range(0, len(samples), _SCORING_BATCH):
-        events.progress(f"scoring {name}{suffix}", start, len(samples))
-        batch = samples[start : start + _SCORING_BATCH]
-        try:
-            scores.extend(scorer.score(batch))
-        except FtregError:
-            raise
-        except Exception as error:  # the outputs are worth more than one scorer's fault
-            scores.extend([Score(None, f"the scorer failed: {error!r}")] * len(batch))
-    events.progress(f"scoring {name}{suffix}", len(samples), len(samples))
-    if len(scores) != len(samples):
-        raise UsageError(
-            f"the scorer {name} gave {len(scores)} scores for {len(samples)} samples; "
-            "a scorer returns one score per sample, in order"
-        )
-    return scores
-
-
-def _header(subject: _Subject, config: RunConfig, *, generation: dict[str, Any]) -> dict[str, Any]:
-    manifest = subject.checkpoint.manifest
+def _header(
+    subject: _Subject, replicas: Replicas, config: RunConfig, *, generation: dict[str, Any]
+) -> dict[str, Any]:
+    manifest = replicas.first.manifest
     optimizer = manifest.optimizer
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "ftreg": ftreg.__version__,
         "checkpoint": {
-            "name": subject.checkpoint.folder.name,
-            "identity": manifest.identity,
+            "name": replicas.folder.name,
+            "identity": replicas.identity,
             "parent": manifest.parent,
-            "weights": manifest.weights.digest,
+            "weights": replicas.weights,
             "base": manifest.base.model,
             "optimizer": optimizer["name"],
             "lr": optimizer["arguments"]["lr"],
             "weight_decay": optimizer["arguments"]["weight_decay"],
             "steps": manifest.training.steps,
-            "seed": manifest.training.seed,
-            "last_loss": manifest.training.last_loss,
-            "recipe": recipe_of(manifest),
+            **_seeds(replicas),
+            "last_loss": replicas.last_loss,
+            "recipe": replicas.recipe(),
         },
         "dataset": {
             "name": subject.dataset.ref.name,
@@ -253,3 +187,10 @@ def _header(subject: _Subject, config: RunConfig, *, generation: dict[str, Any])
         "generation": generation,
         "policy": config.gate.model_dump(mode="json"),
     }
+
+
+def _seeds(replicas: Replicas) -> dict[str, Any]:
+    if len(replicas.members) == 1:
+        return {"seed": replicas.seeds[0]}
+    identities = [member.manifest.identity for member in replicas.members]
+    return {"seeds": replicas.seeds, "replicas": identities}

@@ -1,16 +1,28 @@
 """Evaluations on disk: one checkpoint's outputs and scores on one dataset version.
 
 `evaluations/<id>/` holds `evaluation.json` (what was evaluated, how, and a summary),
-`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer).
+`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer). Of replicas,
+both have a row per seed too, which `seed` names; such an evaluation has schema version 2.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.records import Example, Output, Score
+from ftreg.evaluation_rows import (
+    OUTPUTS,
+    SCORES,
+    Run,
+    Scores,
+    output_rows,
+    read_scores,
+    score_rows,
+    summarise,
+    together,
+)
+from ftreg.records import Example
 from ftreg.store import (
     damaged,
     read_json,
@@ -21,12 +33,9 @@ from ftreg.store import (
 )
 
 HEADER = "evaluation.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GATE = "gate.json"
-GATE_SCHEMA = 1
-
-Scores = dict[str, dict[str, float | None]]
-"""Scorer to example id to score; None where it could not be computed."""
+GATE_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +59,18 @@ class Evaluation:
         """The evaluation's name, that of its folder."""
         return str(self.header["id"])
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its replicas; empty for a lone checkpoint."""
+        return tuple(self.header["checkpoint"].get("seeds", ()))
+
 
 def write_evaluation(
     folder: Path,
     *,
     header: Mapping[str, Any],
     examples: Sequence[Example],
-    outputs: Sequence[Output],
-    scores: Mapping[str, Sequence[Score]],
+    runs: Mapping[int | None, Run],
     cohort_tags: Mapping[str, Mapping[str, str]],
     cluster: str | None,
 ) -> Evaluation:
@@ -65,68 +78,32 @@ def write_evaluation(
 
     Args:
         folder: to be made; its name becomes the evaluation's id.
-        header: what was evaluated and how.
+        header: what was evaluated and how; of replicas, its `checkpoint` has their `seeds`.
         examples: the rows, in order.
-        outputs: one per example, in the same order.
-        scores: scorer to one score per example, in the same order.
+        runs: seed to outputs and scores, each in the order of the examples; a lone checkpoint's
+            have the key None.
         cohort_tags: example id to its tags that form cohorts.
         cluster: the tag that marks dependent examples, if any.
 
     Raises:
         UsageError: the folder exists or cannot be written.
     """
+    first = next(iter(runs.values()))
     summary = {
-        name: summarise([score.value for score in column]) for name, column in scores.items()
+        name: summarise([run.scores[name] for run in runs.values()]) for name in first.scores
     }
     with staged_folder(folder) as staging:
         write_jsonl(
-            staging / "outputs.jsonl",
-            (
-                {
-                    "id": example.id,
-                    "input": example.input,
-                    "reference": list(example.references),
-                    "output": output.text,
-                    "finish": output.finish,
-                    "tokens": output.tokens,
-                    "cohorts": dict(cohort_tags[example.id]),
-                    "cluster": example.tags.get(cluster) if cluster else None,
-                    "critical": example.critical,
-                }
-                for example, output in zip(examples, outputs, strict=True)
-            ),
+            staging / OUTPUTS,
+            output_rows(examples, runs, cohort_tags=cohort_tags, cluster=cluster),
         )
-        write_jsonl(staging / "scores.jsonl", _score_rows(examples, scores))
+        write_jsonl(staging / SCORES, score_rows(examples, runs))
+        schema = 1 if None in runs else SCHEMA_VERSION
         write_json(
             staging / HEADER,
-            {"schema_version": SCHEMA_VERSION, "id": folder.name, **header, "summary": summary},
+            {"schema_version": schema, "id": folder.name, **header, "summary": summary},
         )
     return read_evaluation(folder)
-
-
-def _score_rows(
-    examples: Sequence[Example], scores: Mapping[str, Sequence[Score]]
-) -> Iterable[dict[str, Any]]:
-    for name, column in scores.items():
-        for example, score in zip(examples, column, strict=True):
-            yield {
-                "id": example.id,
-                "scorer": name,
-                "score": score.value,
-                "reason": score.reason,
-                "evidence": [dict(item) for item in score.evidence],
-            }
-
-
-def summarise(values: Iterable[float | None]) -> dict[str, Any]:
-    """Return number, mean and missing count of a column of scores; the mean of none is None."""
-    column = list(values)
-    present = [value for value in column if value is not None]
-    return {
-        "n": len(present),
-        "missing": len(column) - len(present),
-        "mean": sum(present) / len(present) if present else None,
-    }
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -143,7 +120,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
     critical = set()
-    path = folder / "outputs.jsonl"
+    path = folder / OUTPUTS
     for number, row in read_jsonl(path):
         with damaged(Path(f"{path}:{number}"), kind="output"):
             cohorts[row["id"]] = dict(row["cohorts"])
@@ -151,55 +128,49 @@ def read_evaluation(folder: Path) -> Evaluation:
                 clusters[row["id"]] = row["cluster"]
             if row["critical"]:
                 critical.add(row["id"])
-    scores: Scores = {name: {} for name in header["scorers"]}
-    path = folder / "scores.jsonl"
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="score"):
-            scorer, name, value = row["scorer"], row["id"], row["score"]
-            if scorer not in scores or name not in cohorts:
-                raise ValueError("it belongs to no example or scorer of the evaluation")
-            if name in scores[scorer]:
-                raise ValueError(f"{scorer} scores {name!r} for the second time")
-            if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
-                raise ValueError(f"a score is a number in [0, 1] or null, found {value!r}")
-            scores[scorer][name] = None if value is None else float(value)
-    for name, column in scores.items():
-        if len(column) != len(cohorts):
-            raise UsageError(
-                f"{folder / 'scores.jsonl'}: {name} has {len(column)} scores for {len(cohorts)} "
-                "examples; the file is incomplete"
-            )
+    scores = read_scores(
+        folder / SCORES,
+        scorers=header["scorers"],
+        ids=cohorts,
+        seeds=header["checkpoint"].get("seeds"),
+    )
     return Evaluation(folder, header, scores, cohorts, clusters, frozenset(critical))
 
 
 def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return the rows of an evaluation's `outputs.jsonl` for some examples, by id.
 
-    Older evaluations have no `input` and `reference` there.
+    Older evaluations have no `input` and `reference` there. Of replicas, `output` is what each wrote.
 
     Raises:
         UsageError: the file is missing or damaged.
     """
-    path, found = folder / "outputs.jsonl", {}
+    path, found = folder / OUTPUTS, {}
+    texts: dict[str, dict[int | None, str]] = {}
     for number, row in read_jsonl(path):
         with damaged(Path(f"{path}:{number}"), kind="output"):
             if row["id"] in ids:
                 row["output"].strip()
                 found[row["id"]] = row
-    return found
+                texts.setdefault(row["id"], {})[row.get("seed")] = row["output"]
+    return {name: {**row, "output": together(texts[name])} for name, row in found.items()}
 
 
 def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of an evaluation's `scores.jsonl` for some examples, by scorer and id.
 
+    Of replicas, the evidence of one seed follows that of the other.
+
     Raises:
         UsageError: the file is missing or damaged.
     """
-    path, found = folder / "scores.jsonl", {}
+    path = folder / SCORES
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for number, row in read_jsonl(path):
         with damaged(Path(f"{path}:{number}"), kind="score"):
             if row["id"] in ids:
-                found[row["scorer"], row["id"]] = row
+                before = found.get((row["scorer"], row["id"]), {}).get("evidence", [])
+                found[row["scorer"], row["id"]] = {**row, "evidence": [*before, *row["evidence"]]}
     return found
 
 

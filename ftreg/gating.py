@@ -145,7 +145,9 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
     for row in verdict.rows:
         if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:
             continue
-        spread = row.standard_error * math.sqrt(row.n)
+        # More examples leave the noise of seeds as it is.
+        error = row.standard_error if row.example_error is None else row.example_error
+        spread = error * math.sqrt(row.n)
         needed = examples_for_pass(
             min(spread, 1.0),
             margin=margin,

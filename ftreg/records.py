@@ -4,6 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+Cell = float | None | Sequence[float | None]
+"""What an evaluation holds for one scorer and example: a score in [0, 1], None where it could not
+be computed, or a sequence of these, one a training seed."""
+
+
+def over_seeds(cell: Cell) -> float | None:
+    """Return the mean of a cell over its seeds; None where any of them lacks its score."""
+    if not isinstance(cell, Sequence):
+        return cell
+    present = [score for score in cell if score is not None]
+    return sum(present) / len(present) if present and len(present) == len(cell) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:

@@ -29,9 +29,10 @@ def list_all(as_json: options.AsJson = False) -> None:
     from ftreg.report.terminal import rows_view
     from ftreg.report.words import rate
 
+    root = Workspace.current().checkpoints
     rows: list[dict[str, Any]] = [
         {
-            "name": checkpoint.folder.name,
+            "name": str(checkpoint.folder.relative_to(root)),
             "optimizer": checkpoint.manifest.optimizer["name"],
             "lr": rate(checkpoint.manifest.optimizer["arguments"]["lr"]),
             "dataset": checkpoint.manifest.dataset.version,
@@ -39,7 +40,7 @@ def list_all(as_json: options.AsJson = False) -> None:
             "loss": round(checkpoint.manifest.training.last_loss, 4),
             "identity": checkpoint.manifest.identity[:12],
         }
-        for checkpoint in list_checkpoints(Workspace.current().checkpoints)
+        for checkpoint in list_checkpoints(root)
     ]
     options.show(as_json, value={"checkpoints": rows}, text=rows_view("Checkpoints", rows))
 
@@ -51,13 +52,18 @@ def show(
 ) -> None:
     """Print a checkpoint's manifest as JSON, after checking its files against it.
 
+    Of a group of replicas, those of all.
+
     Example: ftreg checkpoints show lion
     """
-    from ftreg.checkpoint import read_checkpoint
+    from ftreg.replicas import read_replicas
 
-    found = read_checkpoint(Workspace.current().checkpoint(checkpoint))
-    found.verify()
-    options.show(True, value=found.manifest.model_dump(mode="json"), text="")
+    found = read_replicas(Workspace.current().checkpoint(checkpoint)).members
+    for member in found:
+        member.verify()
+    manifests = [member.manifest.model_dump(mode="json") for member in found]
+    value = manifests[0] if len(manifests) == 1 else {"replicas": manifests}
+    options.show(True, value=value, text="")
 
 
 @app.command()

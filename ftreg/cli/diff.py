@@ -14,7 +14,9 @@ def diff(
     first: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint.", show_default=False, autocompletion=completion.checkpoints
+            help="A checkpoint, or a group of replicas.",
+            show_default=False,
+            autocompletion=completion.checkpoints,
         ),
     ],
     second: Annotated[
@@ -27,14 +29,14 @@ def diff(
 
     Example: ftreg diff adamw lion
     """
-    from ftreg.checkpoint import read_checkpoint, recipe_differences, recipe_of
+    from ftreg.checkpoint import recipe_differences
+    from ftreg.replicas import read_replicas
     from ftreg.report.terminal import rows_view
 
     workspace = Workspace.current()
-    found = [read_checkpoint(workspace.checkpoint(name)) for name in (first, second)]
-    old, new = (recipe_of(checkpoint.manifest) for checkpoint in found)
-    differences = recipe_differences(old, new)
-    same_weights = found[0].manifest.weights.digest == found[1].manifest.weights.digest
+    found = [read_replicas(workspace.checkpoint(name)) for name in (first, second)]
+    differences = recipe_differences(found[0].recipe(), found[1].recipe())
+    same_weights = found[0].weights == found[1].weights
     title = "What differs" + (", though the weights are the same" if same_weights else "")
     options.show(
         as_json,

@@ -16,7 +16,10 @@ from ftreg.workspace import Workspace
 @command
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(help="Checkpoint folder, or its name.", show_default=False)
+        str,
+        typer.Argument(
+            help="Folder of a checkpoint or of replicas, or its name.", show_default=False
+        ),
     ],
     dataset: Annotated[
         str | None,
@@ -40,14 +43,14 @@ def evaluate(
 
     Example: ftreg eval checkpoints/lion --against baseline
     """
-    from ftreg.checkpoint import read_checkpoint
     from ftreg.config.load import override_config
     from ftreg.evaluating import evaluate as run_evaluation
+    from ftreg.replicas import read_replicas
     from ftreg.report.terminal import evaluation_view
 
     workspace = Workspace.current()
     folder = workspace.checkpoint(checkpoint)
-    manifest = read_checkpoint(folder).manifest
+    manifest = read_replicas(folder).first.manifest
     for change in overrides or []:
         if change.partition(".")[0].partition("=")[0] not in ("dataset", "eval", "gate"):
             raise UsageError(

@@ -4,11 +4,13 @@ import datetime
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ftreg.checkpoint import MANIFEST, REPLICAS, Checkpoint
 from ftreg.cli import options
 from ftreg.cli.checkpoints import plot_beside
 from ftreg.cli.command import command
@@ -16,6 +18,8 @@ from ftreg.cli.processes import start_missing_processes
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
 from ftreg.workspace import Workspace
+
+_RECORDS = (MANIFEST, REPLICAS)
 
 
 @command
@@ -56,6 +60,8 @@ def train(
     leads = int(os.environ.get("RANK", "0")) == 0
     if allow_change and not resume:
         raise UsageError("--allow-change belongs to --resume")
+    if allow_change and settings.train.seeds is not None:
+        raise UsageError("--allow-change: replicas share one recipe, from their first step on")
     if folder is None and resume:
         folder = _newest_unfinished(Workspace.current().checkpoints, config.stem)
     if folder is None and together:
@@ -67,42 +73,70 @@ def train(
 
     with Bars(quiet=quiet or not leads) as bars:
         bars.phase("starting")
-        from ftreg.training.run import train as run_training
+        if settings.train.seeds is None:
+            from ftreg.training.run import train as run_training
 
-        checkpoint = run_training(
-            settings,
-            output=folder,
-            strict=strict,
-            resume=resume,
-            allow_change=allow_change or [],
-            events=bars,
-        )
-        if leads:
+            checkpoints: Sequence[Checkpoint] = [
+                run_training(
+                    settings,
+                    output=folder,
+                    strict=strict,
+                    resume=resume,
+                    allow_change=allow_change or [],
+                    events=bars,
+                )
+            ]
+        else:
+            from ftreg.training.replicas import train_replicas
+
+            checkpoints = train_replicas(
+                settings, output=folder, strict=strict, resume=resume, events=bars
+            ).members
+        for checkpoint in checkpoints if leads else ():
             plot_beside(checkpoint, bars.notice)
     if not leads:
         return
+    values = [
+        {"checkpoint": str(item.folder), **item.manifest.model_dump(mode="json")}
+        for item in checkpoints
+    ]
+    text = "\n".join(map(_summary, checkpoints))
+    if settings.train.seeds is None:
+        options.show(as_json, value=values[0], text=text)
+    else:
+        options.show(
+            as_json,
+            value={"checkpoint": str(folder), "replicas": values},
+            text=f"{text}\n{folder}: {len(values)} replicas, which `ftreg eval` takes as one",
+        )
+
+
+def _summary(checkpoint: Checkpoint) -> str:
     record = checkpoint.manifest.training
-    options.show(
-        as_json,
-        value={"checkpoint": str(folder), **checkpoint.manifest.model_dump(mode="json")},
-        text=(
-            f"{folder}\n"
-            f"  {checkpoint.manifest.optimizer['name']}, {record.steps} steps, "
-            f"{record.tokens} tokens in {record.seconds:.0f} s "
-            f"({record.tokens / record.seconds:.0f} tokens/s), {record.precision}\n"
-            f"  loss per token {record.first_loss:.3f} at the first step, "
-            f"{record.last_loss:.3f} at the last (each sees other rows; see history.jsonl)"
-        ),
+    return (
+        f"{checkpoint.folder}\n"
+        f"  {checkpoint.manifest.optimizer['name']}, {record.steps} steps, "
+        f"{record.tokens} tokens in {record.seconds:.0f} s "
+        f"({record.tokens / record.seconds:.0f} tokens/s), {record.precision}\n"
+        f"  loss per token {record.first_loss:.3f} at the first step, "
+        f"{record.last_loss:.3f} at the last (each sees other rows; see history.jsonl)"
     )
 
 
 def _newest_unfinished(checkpoints: Path, stem: str) -> Path:
     """The run of this configuration that was interrupted last, among those named by ftreg."""
-    named = re.compile(re.escape(stem) + r"-\d{8}T\d{6}-[0-9a-f]{4}\.state")
-    states = [path for path in checkpoints.glob("*.state") if named.fullmatch(path.name)]
+    named = re.compile(re.escape(stem) + r"-\d{8}T\d{6}-[0-9a-f]{4}")
+    states = [path for path in checkpoints.glob("*.state") if named.fullmatch(path.stem)]
+    # Of replicas, the group's folder is there from the first one on, and its record in the end.
+    states += [
+        path
+        for path in checkpoints.glob("*")
+        if named.fullmatch(path.name) and not any((path / name).is_file() for name in _RECORDS)
+    ]
     found = sorted(states, key=lambda path: path.stat().st_mtime)
     if not found:
         raise UsageError(
             f"--resume: {checkpoints} has no interrupted run of {stem}; name it with --output"
         )
-    return found[-1].with_suffix("")
+    newest = found[-1]
+    return newest.with_suffix("") if newest.suffix == ".state" else newest

@@ -32,6 +32,8 @@ _KNOWN_AS = {
     "gradient_clipping": "max_grad_norm",
     "output_dir": "output",
 }
+# Two ways of saying the same: what stands above replaces both.
+_SEEDS = {"seed", "seeds"}
 
 
 def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
@@ -101,7 +103,8 @@ def _merge(below: Document, above: Document) -> Document:
     """Lay `above` over `below`: mappings merge key by key, everything else is replaced.
 
     An optimizer section that names another optimizer replaces the one below as a whole: AdamW's
-    lr and betas must not reach Lion because a file extended another.
+    lr and betas must not reach Lion because a file extended another. `train.seeds` replaces a
+    `train.seed` below, and the other way round.
     """
     marks = {**below.marks}
 
@@ -110,6 +113,8 @@ def _merge(below: Document, above: Document) -> Document:
             other_optimizer = path == ("optimizer",) and high.get(
                 "name", low.get("name")
             ) != low.get("name")
+            if path == ("train",) and _SEEDS & high.keys():
+                low = {key: value for key, value in low.items() if key not in _SEEDS}
             if not other_optimizer:
                 keys = [*low, *(key for key in high if key not in low)]
                 return {

@@ -11,6 +11,7 @@ from ftreg.config.policy import GatePolicy
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class BaseConfig(Section):
@@ -61,8 +62,11 @@ class TrainConfig(Section):
 
     output: str | None = None
     """The checkpoint folder to write; null makes a new one below `checkpoints/`."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed of data order, dropout and LoRA initialisation."""
+    seeds: Annotated[list[Seed], Field(min_length=2)] | None = None
+    """Train a replica with each of these seeds instead of one checkpoint with `seed`; the gate then
+    covers the noise of seeds."""
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Passes over the training rows."""
     max_steps: Count | None = None
@@ -91,6 +95,16 @@ class TrainConfig(Section):
         default_factory=list
     )
     """Experiment trackers that are told of every step, through accelerate."""
+
+    @model_validator(mode="after")
+    def _seed_or_seeds(self) -> Self:
+        if self.seeds is None:
+            return self
+        if "seed" in self.model_fields_set:
+            raise ValueError("seed and seeds exclude each other; keep one of them")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds names a seed twice, and the same seed trains the same replica")
+        return self
 
 
 class LoraConfig(Section):

@@ -27,7 +27,7 @@ def bca(
         generator: source of randomness.
     """
     estimate = units.mean
-    means = _resampled_means(units, resamples, generator)
+    means = resampled_means(units, resamples, generator)
     below = np.count_nonzero(means < estimate) + 0.5 * np.count_nonzero(means == estimate)
     # Half a resample from either end keeps the quantile finite.
     share = min(max(below, 0.5), resamples - 0.5) / resamples
@@ -63,7 +63,8 @@ def _acceleration(values: Floats) -> float:
     return float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
 
 
-def _resampled_means(units: Units, resamples: int, generator: np.random.Generator) -> Floats:
+def resampled_means(units: Units, resamples: int, generator: np.random.Generator) -> Floats:
+    """Return the mean delta of each resample, shape (resamples,); units are drawn whole."""
     count = units.count
     step = max(1, _CHUNK // count)
     means = np.empty(resamples)

@@ -16,6 +16,7 @@ from ftreg.gate.table import (
     Table,
     all_ids,
     cluster_numbers,
+    over_seeds,
     read_side,
     slices,
 )
@@ -38,7 +39,8 @@ def compare(
     The order of the mappings does not matter, and the same input gives the same verdict.
 
     Args:
-        baseline: scorer to example id to score in [0, 1], or None where it could not be computed.
+        baseline: scorer to example id to score in [0, 1], or None where it could not be computed;
+            where several seeds were trained, a list of these, one a seed.
         candidate: the same, of the candidate.
         policy: when a candidate passes; None takes every default.
         cohorts: example id to its tags.
@@ -48,8 +50,8 @@ def compare(
         leaked: share of the examples that the candidate was trained on; None if not known.
 
     Raises:
-        UsageError: a score is no number in [0, 1], an example lacks a cluster, or the policy names
-            a scorer or cohort that is not there.
+        UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
+            policy names a scorer or cohort that is not there.
     """
     policy = policy or GatePolicy()
     ids = all_ids(baseline, candidate)
@@ -171,8 +173,12 @@ def _anchor_rows(
 
 
 def _scale(scorer: str, old: Table, new: Table) -> Scale:
-    both = np.concatenate([old.columns[scorer], new.columns[scorer]])
-    return scale_of(both[~np.isnan(both)])
+    sides = old.columns[scorer], new.columns[scorer]
+    both = np.concatenate([side.ravel() for side in sides])
+    scale = scale_of(both[~np.isnan(both)])
+    if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
+        return Scale.COARSE  # a mean over seeds is neither 0 nor 1
+    return scale
 
 
 def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
@@ -180,7 +186,7 @@ def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
     examples = len(old.ids)
     present = old if scorer in old.columns else new
     absent = "candidate" if present is old else "baseline"
-    unscored = int(np.isnan(present.columns[scorer]).sum())
+    unscored = int(np.isnan(over_seeds(present.columns[scorer])).sum())
     return Row(
         scorer=scorer,
         cohort=PRIMARY,

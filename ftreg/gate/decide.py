@@ -27,7 +27,7 @@ def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
 
 
 def _p_value(row: Row) -> float:
-    return max(row.p_value or 0.0, row.p_guarded or 0.0)
+    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
 
 
 def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
@@ -100,6 +100,9 @@ def doubts(rows: Iterable[Row]) -> list[str]:
         # More of the same examples helps where the interval is too wide, and nowhere else.
         if row.interval is not None and row.n_needed is not None and row.n_needed > row.n:
             needed = f"; about {row.n_needed} examples would decide"
+        short = row.interval is not None and row.interval.low <= -row.margin
+        if row.seed_error and short and row.n_needed is None:
+            needed = "; no number of examples would decide with so few seeds, more seeds may"
         found.append(f"{row.name}: {row.note}{needed}")
     return found
 

@@ -11,7 +11,7 @@ from ftreg.gate.permutation import sign_flip
 from ftreg.gate.units import Floats, Units
 
 # Above this many units the bootstrap's closed form is as good and costs nothing.
-_RESAMPLED_UP_TO = 200
+RESAMPLED_UP_TO = 200
 
 
 class Interval(NamedTuple):
@@ -101,7 +101,7 @@ def estimate_interval(
     low, high = bounds(values, worst=worst, level=error / 2)
     method = "guarded bootstrap"
     if np.ptp(values) > 0:
-        if units.count > _RESAMPLED_UP_TO:
+        if units.count > RESAMPLED_UP_TO:
             ends = bca_large(units, level=error / 2)
             method = f"{method}, closed form"
         else:

@@ -2,15 +2,16 @@
 
 import hashlib
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gate import power
+from ftreg.gate import power, seeds
 from ftreg.gate.interval import Scale, estimate_interval, largest_change, p_values, worst_change
-from ftreg.gate.table import Positions
+from ftreg.gate.table import Positions, over_seeds
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 
@@ -30,7 +31,8 @@ def measure(
     """Measure one scorer on one slice; the outcome is left undecided.
 
     Args:
-        baseline: shape (examples of the slice,), NaN where there is no score.
+        baseline: shape (examples of the slice,), or (examples of the slice, seeds); NaN where there
+            is no score. An example counts if every seed of both sides has a score for it.
         candidate: the same examples.
         policy: confidence, margins, resamples and seed are read.
         scorer: its name.
@@ -40,7 +42,8 @@ def measure(
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
     """
-    both, units = _paired(baseline, candidate, clusters)
+    old, new = over_seeds(baseline), over_seeds(candidate)
+    both, units = _paired(old, new, clusters)
     primary, anchored = cohort == PRIMARY, against == "anchor"
     margin = policy.anchor_margin if anchored else policy.margin_for(scorer)
     row = Row(
@@ -51,8 +54,10 @@ def measure(
         examples=len(both),
         n=int(both.sum()),
         units=units.count,
-        missing_baseline=int(np.isnan(baseline).sum()),
-        missing_candidate=int(np.isnan(candidate).sum()),
+        missing_baseline=int(np.isnan(old).sum()),
+        missing_candidate=int(np.isnan(new).sum()),
+        baseline_seeds=_seeds(baseline),
+        candidate_seeds=_seeds(candidate),
         margin=margin,
         note="nothing to compare",
     )
@@ -60,8 +65,8 @@ def measure(
         return row
     row = replace(
         row,
-        baseline_mean=float(baseline[both].mean()),
-        candidate_mean=float(candidate[both].mean()),
+        baseline_mean=float(old[both].mean()),
+        candidate_mean=float(new[both].mean()),
         delta=units.mean,
         note=f"too small to gate: {row.n} examples, fewer than min_cohort {policy.min_cohort}",
     )
@@ -82,7 +87,7 @@ def measure(
         units, scale=scale, seen=seen, resamples=policy.resamples, generator=generator
     )
     error = units.standard_error()
-    return replace(
+    row = replace(
         row,
         interval=estimate.interval,
         method=estimate.method,
@@ -97,13 +102,66 @@ def measure(
         ),
         n_needed=_needed(units, worst, policy, margin),
     )
+    if units.count < 2:
+        return row
+    noise = seeds.seed_noise(
+        baseline[both], candidate[both], units, None if clusters is None else clusters[both]
+    )
+    return row if noise is None else _with_seeds(row, units, noise, policy, generator)
+
+
+def _seeds(column: Floats) -> int:
+    return column.shape[1] if column.ndim > 1 else 1
+
+
+def _with_seeds(
+    row: Row,
+    units: Units,
+    noise: seeds.SeedNoise,
+    policy: GatePolicy,
+    generator: np.random.Generator,
+) -> Row:
+    """Return the row with the seeds' noise in its interval, p value and what it can see."""
+    assert row.interval is not None
+    level = 1 - policy.confidence
+    normal = NormalDist()
+    test = noise.reach(-normal.inv_cdf(level) * noise.example_error, level=level)
+    passes = units.mean > -row.margin
+    needed = seeds.examples_needed(
+        noise,
+        examples=row.n,
+        room=row.margin + units.mean if passes else -units.mean,
+        level=level / 2 if passes else level,
+        power=power.POWER,
+    )
+    alone = row.n_needed
+    return replace(
+        row,
+        interval=seeds.widen(
+            row.interval,
+            units,
+            noise,
+            confidence=policy.confidence,
+            resamples=policy.resamples,
+            generator=generator,
+        ),
+        method=f"{row.method}; seeds by t",
+        standard_error=noise.standard_error,
+        example_error=noise.example_error,
+        seed_error=noise.seed_error,
+        baseline_seed_deviation=noise.baseline.deviation if noise.baseline else None,
+        candidate_seed_deviation=noise.candidate.deviation if noise.candidate else None,
+        p_seeds=seeds.drop_p_value(units.mean, noise),
+        detectable_drop=test + normal.inv_cdf(power.POWER) * noise.standard_error,
+        n_needed=None if needed is None or alone is None else max(needed, alone),
+    )
 
 
 def largest_change_of(
     baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
     """Return the largest change to reckon with for a scorer, from all of its examples."""
-    _, units = _paired(baseline, candidate, clusters)
+    _, units = _paired(over_seeds(baseline), over_seeds(candidate), clusters)
     return largest_change(units) if units.count else 0.0
 
 

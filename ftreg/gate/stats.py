@@ -1,4 +1,4 @@
-"""Exact statistics of paired binary scores; the only module of the gate that needs scipy."""
+"""Exact statistics of paired binary scores, and quantiles of t: what the gate needs scipy for."""
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -52,3 +52,8 @@ def paired_lower_bound(losses: int, gains: int, *, total: int, level: float) -> 
     # The bound lies above the one that leaves the gains out, and below the mean delta.
     floor = -float(special.betaincinv(losses + 1, total - losses, 1 - level))
     return float(optimize.brentq(excess, floor, (gains - losses) / total, xtol=1e-9))
+
+
+def t_quantile(level: float, freedom: int) -> float:
+    """Return the upper quantile of Student's t: it is exceeded with probability `level`."""
+    return -float(special.stdtrit(freedom, level))

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftreg.errors import UsageError
 from ftreg.gate.units import Floats
+from ftreg.records import Cell
 
-Scores = Mapping[str, Mapping[str, float | None]]
-"""Scorer to example id to score; None is a score that could not be computed."""
+Scores = Mapping[str, Mapping[str, Cell]]
+"""Scorer to example id to score, or to one a training seed; None could not be computed."""
 
 Positions = NDArray[np.int64]
 
@@ -19,7 +21,10 @@ _NUMBERS = (float, int, np.number, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One side of a comparison: scorer to scores, shape (examples,), NaN where there is none."""
+    """One side of a comparison: scorer to scores, NaN where there is none.
+
+    Their shape is (examples,), or (examples, seeds) where several seeds were trained.
+    """
 
     ids: Sequence[str]
     columns: Mapping[str, Floats]
@@ -39,7 +44,8 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
         side: "baseline", "candidate" or "anchor", for messages.
 
     Raises:
-        UsageError: a score is NaN, infinite, outside [0, 1] or no number; scorer and id are named.
+        UsageError: a score is NaN, infinite, outside [0, 1] or no number, or the examples have
+            unequally many seeds; scorer and id are named.
     """
     return Table(
         ids,
@@ -47,8 +53,41 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
     )
 
 
-def _column(scores: Mapping[str, float | None], ids: Sequence[str], where: str) -> Floats:
+def over_seeds(column: Floats) -> Floats:
+    """Return the mean over the seeds, shape (examples,); NaN where a seed lacks its score."""
+    return column if column.ndim == 1 else np.asarray(column.mean(axis=1))
+
+
+def _column(scores: Mapping[str, Cell], ids: Sequence[str], where: str) -> Floats:
     found = [scores.get(name) for name in ids]
+    if any(issubclass(kind, list | tuple) for kind in set(map(type, found))):
+        return _columns_by_seed(found, ids, where)
+    return _numbers(found, ids, where)
+
+
+def _columns_by_seed(found: Sequence[Any], ids: Sequence[str], where: str) -> Floats:
+    named, count = next(
+        (name, len(cell))
+        for name, cell in zip(ids, found, strict=True)
+        if isinstance(cell, list | tuple)
+    )
+    rows = [[None] * count if cell is None else cell for cell in found]
+    for name, cell in zip(ids, rows, strict=True):
+        if not isinstance(cell, list | tuple) or len(cell) != count:
+            raise UsageError(
+                f"{where}: example {named!r} has a list of scores, one for each of {count} seeds, "
+                f"and {name!r} has not; give every example as many, or null"
+            )
+    columns: list[Floats] = [
+        _numbers([cell[seed] for cell in rows], ids, f"{where}, seed {seed + 1} of {count}")
+        for seed in range(count)
+    ]
+    # In an order of their own, so that the order of the seeds changes no last bit.
+    columns.sort(key=lambda column: column.tobytes())
+    return np.stack(columns, axis=1)
+
+
+def _numbers(found: Sequence[Any], ids: Sequence[str], where: str) -> Floats:
     numbers = all(issubclass(kind, _NUMBERS) for kind in set(map(type, found)))
     # None becomes NaN; what else is no number is replaced, to be found by the next line.
     column = np.array(

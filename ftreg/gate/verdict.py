@@ -48,13 +48,28 @@ class Row:
     margin: float
     """The mean drop that is allowed."""
     standard_error: float | None = None
-    """Of `delta`; clustered where there are clusters."""
+    """Of `delta`; clustered where there are clusters, over seeds where there are several."""
+    baseline_seeds: int = 1
+    """Training seeds of the baseline (or anchor); with one its noise is not covered."""
+    candidate_seeds: int = 1
+    """Training seeds of the candidate."""
+    baseline_seed_deviation: float | None = None
+    """Standard deviation of the mean score from seed to seed; None with one seed."""
+    candidate_seed_deviation: float | None = None
+    """The same of the candidate."""
+    example_error: float | None = None
+    """The part of `standard_error` that examples make, as if there were no other seeds; None where
+    both sides have one. It overlaps with `seed_error` by what an example does from seed to seed."""
+    seed_error: float | None = None
+    """The part that seeds make, as if there were no other examples."""
     p_value: float | None = None
     """Of a drop, one-sided, for this row alone: McNemar's test, or sign flips."""
     p_guarded: float | None = None
     """The same by the interval's guard, which does not suppose that deltas are symmetric."""
+    p_seeds: float | None = None
+    """The same with the noise of the seeds; None where both sides have one seed."""
     p_adjusted: float | None = None
-    """The larger of both after Holm's correction over all rows that were tested."""
+    """The largest of them after Holm's correction over all rows that were tested."""
     detectable_drop: float | None = None
     """The smallest true drop that the test finds with a probability of 80 %."""
     n_needed: int | None = None

@@ -39,6 +39,7 @@ def gate_report(
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
         *filter(None, [noise_line(baseline, header)]),
+        *_seed_section(verdict),
         *_cohort_section(verdict),
         *_recipe_section(baseline["checkpoint"], header["checkpoint"]),
         *_worst_section(worst),
@@ -52,8 +53,7 @@ def gate_report(
                 f"{header['generation']['precision']}, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
-                "one training seed per checkpoint: the noise of another seed is not covered by the "
-                "intervals",
+                words.seed_noise(verdict),
                 f"ftreg {header['ftreg']}",
             ]
         ),
@@ -117,6 +117,18 @@ def _scorer_table(verdict: Verdict) -> str:
         for row in words.primary_rows(verdict)
     ]
     return _grid(headings, rows)
+
+
+def _seed_section(verdict: Verdict) -> list[str]:
+    found = words.seed_table(verdict)
+    if not found:
+        return []
+    sentence = f"In points of 100. {words.SEED_ERRORS}"
+    return [
+        "## Noise of seeds and examples",
+        sentence,
+        _grid(list(found[0]), (list(row.values()) for row in found)),
+    ]
 
 
 def _cohort_section(verdict: Verdict) -> list[str]:

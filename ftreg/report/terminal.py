@@ -32,6 +32,10 @@ def verdict_view(
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
+    seeds = words.seed_table(verdict)
+    if seeds:
+        title = f"Noise, in points ({words.seed_noise(verdict)})"
+        parts += ["", rows_view(title, seeds)]
     if words.cohort_rows(verdict):
         parts += ["", _by_cohort(verdict)]
     outcome = words.OUTCOME_WORDS[verdict.outcome].upper()

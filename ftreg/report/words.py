@@ -30,6 +30,56 @@ def interval(row: Row) -> str:
     return f"[{signed(low)}, {signed(high)}]"
 
 
+SEED_ERRORS = (
+    "From seed to seed is the standard deviation of the mean score; the errors are standard errors "
+    "of the delta, each as if the other level had no noise."
+)
+
+
+def seed_table(verdict: Verdict) -> list[dict[str, str]]:
+    """The variance of each level by scorer, in points; empty where both sides have one seed."""
+    return [
+        {
+            "scorer": row.scorer + (" (anchor)" if row.against == "anchor" else ""),
+            "seeds": f"{row.baseline_seeds}, {row.candidate_seeds}",
+            "base, from seed to seed": _noise(row.baseline_seed_deviation),
+            "cand, from seed to seed": _noise(row.candidate_seed_deviation),
+            "error of seeds": _noise(row.seed_error),
+            "of examples": _noise(row.example_error),
+        }
+        for row in primary_rows(verdict)
+        if row.baseline_seeds > 1 or row.candidate_seeds > 1
+    ]
+
+
+def _noise(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def seed_noise(verdict: Verdict) -> str:
+    """Say whose seed noise the intervals cover, and whose they do not."""
+    rows = [row for row in verdict.rows if row.against == "baseline"]
+    old = max((row.baseline_seeds for row in rows), default=1)
+    new = max((row.candidate_seeds for row in rows), default=1)
+    if old == new == 1:
+        return (
+            "one training seed per checkpoint: the noise of another seed is not covered by the "
+            "intervals"
+        )
+    if old > 1 and new > 1:
+        return (
+            f"{old} training seeds of the baseline and {new} of the candidate, whose noise the "
+            "intervals cover"
+        )
+    single, several, count = (
+        ("baseline", "candidate", new) if old == 1 else ("candidate", "baseline", old)
+    )
+    return (
+        f"one training seed of the {single}, and {count} of the {several}: the noise of another "
+        f"seed of the {single} is not covered by the intervals"
+    )
+
+
 def rate(value: float) -> str:
     """A learning rate as people write it: `1e-4`, `2.5e-5`."""
     digits, _, exponent = f"{value:.3e}".partition("e")

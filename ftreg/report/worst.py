@@ -7,6 +7,7 @@ from typing import Any
 
 from ftreg.baseline import Baseline
 from ftreg.evaluation import Evaluation, read_findings, read_outputs
+from ftreg.records import Cell, over_seeds
 from ftreg.report import words
 from ftreg.store import canonical_json
 
@@ -50,8 +51,9 @@ def worst_drops(candidate: Evaluation, baseline: Baseline) -> list[Drop]:
     """
     dropped: dict[str, list[tuple[float, str]]] = {}
     for scorer, column in candidate.scores.items():
-        for name, value in column.items():
-            old = baseline.scores.get(scorer, {}).get(name)
+        for name, cell in column.items():
+            value = over_seeds(cell)
+            old = over_seeds(baseline.scores.get(scorer, {}).get(name))
             if value is not None and old is not None and value < old:
                 dropped.setdefault(name, []).append((value - old, scorer))
     worst = sorted(dropped, key=lambda name: (min(dropped[name]), name))[:_MOST_EXAMPLES]
@@ -80,8 +82,8 @@ def worst_drops(candidate: Evaluation, baseline: Baseline) -> list[Drop]:
     ]
 
 
-def _number(scores: Mapping[str, Mapping[str, float | None]], scorer: str, name: str) -> float:
-    return scores[scorer][name] or 0.0
+def _number(scores: Mapping[str, Mapping[str, Cell]], scorer: str, name: str) -> float:
+    return over_seeds(scores[scorer][name]) or 0.0
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, str]:

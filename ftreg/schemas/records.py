@@ -14,7 +14,7 @@ from ftreg.gate.verdict import CriticalDrop, Outcome, Row
 
 _documented = with_config(ConfigDict(use_attribute_docstrings=True))
 
-ScoreColumns = dict[str, dict[str, float | None]]
+ScoreColumns = dict[str, dict[str, float | list[float | None] | None]]
 
 
 @_documented
@@ -36,6 +36,10 @@ class CheckpointSummary(TypedDict):
     weight_decay: NotRequired[float]
     steps: NotRequired[int]
     seed: NotRequired[int]
+    seeds: NotRequired[list[int]]
+    """Of replicas, instead of `seed`."""
+    replicas: NotRequired[list[str]]
+    """The identity of each."""
     last_loss: float
     """Loss per token at the last step."""
     recipe: dict[str, Any]
@@ -82,6 +86,8 @@ class ScorerSummary(TypedDict):
     """Examples without."""
     mean: float | None
     """In [0, 1]; null where no example has a score."""
+    seed_means: NotRequired[list[float | None]]
+    """Of replicas, the mean of each seed."""
 
 
 @_documented
@@ -113,6 +119,8 @@ class OutputRow(TypedDict):
     """A line of `outputs.jsonl`."""
 
     id: str
+    seed: NotRequired[int]
+    """Of replicas, which one wrote it."""
     input: NotRequired[str]
     reference: NotRequired[list[str]]
     """The accepted answers."""
@@ -132,6 +140,8 @@ class ScoreRow(TypedDict):
     """A line of `scores.jsonl`."""
 
     id: str
+    seed: NotRequired[int]
+    """Of replicas, whose output it is of."""
     scorer: str
     score: float | None
     """In [0, 1], 1 is good; null where it could not be computed."""
@@ -186,7 +196,7 @@ class Promoted(TypedDict):
 
     header: EvaluationHeader
     scores: ScoreColumns
-    """Scorer to example id to score in [0, 1], or null."""
+    """Scorer to example id to score in [0, 1] or null; of replicas, to one for each seed."""
 
 
 @_documented

@@ -58,6 +58,8 @@ def train(
         InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
     """
     events = events or Silent()
+    if config.train.seeds is not None:
+        raise UsageError("train.seeds asks for replicas; `train_replicas` makes them")
     if resume and (output / MANIFEST).is_file():
         return _complete(output, config, events)
     check_writable(output)

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,6 +39,25 @@ from ftreg.training.write import resolved
 
 _HISTORY = "history.jsonl"
 _LOCK = ".lock"
+
+
+def refuse_together(accelerator: Accelerator, check: Callable[[], None]) -> None:
+    """Let the main process check something, and all of them end with its refusal.
+
+    Raises:
+        UsageError: the check's.
+    """
+    refusal: list[str | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            check()
+        except UsageError as error:
+            refusal = [str(error)]
+    if accelerator.num_processes > 1:
+        # All of them end with the message, and none waits for one that has gone.
+        broadcast_object_list(refusal)
+    if refusal[0] is not None:
+        raise UsageError(refusal[0])
 
 
 def remove_leftovers(output: Path) -> None:
@@ -85,19 +104,13 @@ class Session:
         """
         root = state_folder(output)
         with contextlib.ExitStack() as stack:
-            refusal: list[str | None] = [None]
-            if accelerator.is_main_process:
-                try:
-                    stack.enter_context(_locked(root))
-                    stack.callback(_remove_if_empty, root)
-                    _take_over(root, output, resume=resume)
-                except UsageError as error:
-                    refusal = [str(error)]
-            if accelerator.num_processes > 1:
-                # All of them end with the message, and none waits for one that has gone.
-                broadcast_object_list(refusal)
-            if refusal[0] is not None:
-                raise UsageError(refusal[0])
+
+            def take() -> None:
+                stack.enter_context(_locked(root))
+                stack.callback(_remove_if_empty, root)
+                _take_over(root, output, resume=resume)
+
+            refuse_together(accelerator, take)
             state = newest_state(root, events) if resume else None
             accelerator.wait_for_everyone()
             if state is not None and accelerator.is_main_process:

@@ -1,0 +1,148 @@
+"""The rows of an evaluation: `outputs.jsonl` and `scores.jsonl`, as they are written and read.
+
+A lone checkpoint has a row per example, and per example and scorer. Of replicas there is one for
+each seed, which the row names as `seed`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftreg.errors import UsageError
+from ftreg.records import Cell, Example, Output, Score
+from ftreg.store import damaged, read_jsonl
+
+OUTPUTS = "outputs.jsonl"
+SCORES = "scores.jsonl"
+
+Scores = dict[str, dict[str, Cell]]
+"""Scorer to example id to score, None where it could not be computed; of replicas, to a list of
+these in the order of their seeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One checkpoint's outputs, one per example, and its scores, scorer to one per example."""
+
+    outputs: Sequence[Output]
+    scores: Mapping[str, Sequence[Score]]
+
+
+def output_rows(
+    examples: Sequence[Example],
+    runs: Mapping[int | None, Run],
+    *,
+    cohort_tags: Mapping[str, Mapping[str, str]],
+    cluster: str | None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `outputs.jsonl`; the arguments are those of `write_evaluation`."""
+    for seed, run in runs.items():
+        for example, output in zip(examples, run.outputs, strict=True):
+            yield {
+                "id": example.id,
+                **_named(seed),
+                "input": example.input,
+                "reference": list(example.references),
+                "output": output.text,
+                "finish": output.finish,
+                "tokens": output.tokens,
+                "cohorts": dict(cohort_tags[example.id]),
+                "cluster": example.tags.get(cluster) if cluster else None,
+                "critical": example.critical,
+            }
+
+
+def score_rows(
+    examples: Sequence[Example], runs: Mapping[int | None, Run]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `scores.jsonl`; the arguments are those of `write_evaluation`."""
+    for seed, run in runs.items():
+        for name, column in run.scores.items():
+            for example, score in zip(examples, column, strict=True):
+                yield {
+                    "id": example.id,
+                    **_named(seed),
+                    "scorer": name,
+                    "score": score.value,
+                    "reason": score.reason,
+                    "evidence": [dict(item) for item in score.evidence],
+                }
+
+
+def _named(seed: int | None) -> dict[str, int]:
+    return {} if seed is None else {"seed": seed}
+
+
+def summarise(columns: Sequence[Sequence[Score]]) -> dict[str, Any]:
+    """Return number, mean and missing count of one scorer's scores; the mean of none is None.
+
+    Args:
+        columns: the scores of each seed; of several, `seed_means` are their means.
+    """
+    found = _summary([score.value for column in columns for score in column])
+    if len(columns) > 1:
+        means = [_summary([score.value for score in column])["mean"] for column in columns]
+        found["seed_means"] = means
+    return found
+
+
+def _summary(column: Sequence[float | None]) -> dict[str, Any]:
+    present = [value for value in column if value is not None]
+    return {
+        "n": len(present),
+        "missing": len(column) - len(present),
+        "mean": sum(present) / len(present) if present else None,
+    }
+
+
+def together(by_seed: Mapping[int | None, str]) -> str:
+    """Return one text for what each seed wrote, by seed; that text where all wrote the same."""
+    texts = list(dict.fromkeys(by_seed.values()))
+    if len(texts) == 1:
+        return texts[0]
+    return "\n".join(f"[seed {seed}] {text}" for seed, text in by_seed.items())
+
+
+def read_scores(
+    path: Path, *, scorers: Collection[str], ids: Collection[str], seeds: Sequence[int] | None
+) -> Scores:
+    """Read the scores of an evaluation, and check that none is missing or doubled.
+
+    Args:
+        path: `scores.jsonl`.
+        scorers: those of the evaluation's header.
+        ids: its examples.
+        seeds: those of its replicas; None for a lone checkpoint.
+
+    Raises:
+        UsageError: a row is damaged or does not belong there, or rows are missing.
+    """
+    expected: Sequence[int | None] = [None] if seeds is None else seeds
+    cells: dict[str, dict[str, dict[int | None, float | None]]] = {name: {} for name in scorers}
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="score"):
+            scorer, name, value, seed = row["scorer"], row["id"], row["score"], row.get("seed")
+            if scorer not in cells or name not in ids or seed not in expected:
+                raise ValueError("it belongs to no example, scorer or seed of the evaluation")
+            cell = cells[scorer].setdefault(name, {})
+            if seed in cell:
+                raise ValueError(f"{scorer} scores {name!r} for the second time")
+            if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
+                raise ValueError(f"a score is a number in [0, 1] or null, found {value!r}")
+            cell[seed] = None if value is None else float(value)
+    for scorer, column in cells.items():
+        found = sum(map(len, column.values()))
+        if found != len(ids) * len(expected):
+            of_seeds = "" if seeds is None else f" and {len(seeds)} seeds"
+            raise UsageError(
+                f"{path}: {scorer} has {found} scores for {len(ids)} examples{of_seeds}; the file "
+                "is incomplete"
+            )
+    return {
+        scorer: {
+            name: cell[None] if seeds is None else [cell[seed] for seed in expected]
+            for name, cell in column.items()
+        }
+        for scorer, column in cells.items()
+    }

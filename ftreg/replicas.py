@@ -1,0 +1,133 @@
+"""Replicas: checkpoints of one recipe that differ in nothing but their seed, in one folder.
+
+`<group>/seed-<N>/` are ordinary checkpoints; `<group>/ftreg-replicas.json` names them when all of
+them are whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftreg.checkpoint import (
+    MANIFEST,
+    REPLICAS,
+    Checkpoint,
+    read_checkpoint,
+    recipe_of,
+)
+from ftreg.errors import UsageError
+from ftreg.store import damaged, digest, read_json, write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """What is evaluated as one: the replicas of a group in the order of their seeds, or one."""
+
+    folder: Path
+    members: tuple[Checkpoint, ...]
+
+    @property
+    def first(self) -> Checkpoint:
+        """The replica with the lowest seed; they share everything that their seed does not move."""
+        return self.members[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each member."""
+        return [member.manifest.training.seed for member in self.members]
+
+    @property
+    def identity(self) -> str:
+        """A lone checkpoint's identity, or one digest over those of the members."""
+        found = [member.manifest.identity for member in self.members]
+        return found[0] if len(found) == 1 else digest(found)
+
+    @property
+    def weights(self) -> str:
+        """A lone checkpoint's digest of its weights, or one digest over those of the members."""
+        found = [member.manifest.weights.digest for member in self.members]
+        return found[0] if len(found) == 1 else digest(found)
+
+    @property
+    def last_loss(self) -> float:
+        """Loss per token at the last step, the mean over the members."""
+        return sum(member.manifest.training.last_loss for member in self.members) / len(
+            self.members
+        )
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the members' recipe, see `recipe_of`; a list where they differ, as in the seed."""
+        recipes = [recipe_of(member.manifest) for member in self.members]
+        found = {}
+        for key in dict.fromkeys(key for recipe in recipes for key in recipe):
+            values = [recipe.get(key) for recipe in recipes]
+            found[key] = values[0] if all(value == values[0] for value in values) else values
+        return found
+
+
+def member_folder(group: Path, seed: int) -> Path:
+    """Where the replica of a seed lies."""
+    return group / f"seed-{seed}"
+
+
+def members_below(group: Path) -> list[Path]:
+    """The folders of the replicas that are whole, whether or not all of them are."""
+    return sorted(path.parent for path in group.glob(f"seed-*/{MANIFEST}"))
+
+
+def write_replicas(group: Path, members: Sequence[Checkpoint]) -> Replicas:
+    """Write the record of a group whose replicas are whole, and read it back.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    write_json(
+        group / REPLICAS,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "members": [
+                {
+                    "folder": member.folder.name,
+                    "seed": member.manifest.training.seed,
+                    "identity": member.manifest.identity,
+                }
+                for member in members
+            ],
+        },
+    )
+    return read_replicas(group)
+
+
+def read_replicas(folder: Path) -> Replicas:
+    """Read a group of replicas, or a lone checkpoint as a group of one.
+
+    Raises:
+        UsageError: there is no checkpoint, training has not ended, or a member is not the one that
+            the record names.
+    """
+    path = folder / REPLICAS
+    if not path.is_file():
+        if not (folder / MANIFEST).is_file() and members_below(folder):
+            raise UsageError(
+                f"{folder}: not all of its replicas are trained; go on with `ftreg train CONFIG "
+                f"--resume -o {folder}`, or name one of them, such as {members_below(folder)[0]}"
+            )
+        return Replicas(folder, (read_checkpoint(folder),))
+    record = read_json(path, kind="record of replicas", schema=SCHEMA_VERSION)
+    members = []
+    with damaged(path, kind="record of replicas"):
+        for item in record["members"]:
+            member = read_checkpoint(folder / Path(item["folder"]).name)
+            if member.manifest.identity != item["identity"]:
+                raise UsageError(
+                    f"{member.folder}: not the replica that {path} names (its identity differs); "
+                    "restore it, or train the group again"
+                )
+            members.append(member)
+        if not members:
+            raise ValueError("it names no replica")
+    by_seed = sorted(members, key=lambda member: member.manifest.training.seed)
+    return Replicas(folder, tuple(by_seed))

@@ -1,0 +1,143 @@
+"""Score the outputs of a checkpoint, those of further rounds too, where the noise is measured.
+
+Part of the thin layer that puts the rooms together.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftreg.data import DatasetVersion, Split
+from ftreg.errors import FtregError, UsageError
+from ftreg.evaluation_rows import Run
+from ftreg.generating import EvalEvents, Round
+from ftreg.records import Example, Output, Sample, Score
+from ftreg.scoring.noise import noise_floor
+
+# How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Examples of a dataset version, and the scorers for the outputs to them."""
+
+    dataset: DatasetVersion
+    rows: Split
+    scorers: Mapping[str, Any]
+
+    def score(
+        self, rounds: Sequence[Round], events: EvalEvents
+    ) -> tuple[Run, dict[str, Any] | None]:
+        """Return the first round with its scores, and how far scores move from round to round.
+
+        The second is the evaluation's record, or None where nothing was generated twice.
+
+        Raises:
+            UsageError: a scorer gave another number of scores than it got samples.
+        """
+        outputs = rounds[0].outputs
+        samples = [self._sample(*pair) for pair in zip(self.rows, outputs, strict=True)]
+        scores = {
+            name: _score(name, scorer, samples, events) for name, scorer in self.scorers.items()
+        }
+        run = Run(outputs, scores)
+        return run, self._noise(rounds, samples, scores, events) if len(rounds) > 1 else None
+
+    def _sample(self, example: Example, output: Output) -> Sample:
+        return Sample(
+            id=example.id,
+            input=example.input,
+            output=output.text,
+            reference=example.references or None,
+            context=self.dataset.card.scoring_context(example),
+        )
+
+    def _noise(
+        self,
+        rounds: Sequence[Round],
+        samples: Sequence[Sample],
+        scores: Mapping[str, Sequence[Score]],
+        events: EvalEvents,
+    ) -> dict[str, Any]:
+        repeats = [dict(scores)]
+        differing = []
+        for number, again in enumerate(rounds[1:], start=2):
+            # An output that is the same again has the same score; only the others are scored.
+            fresh = [
+                index
+                for index, output in enumerate(again.outputs)
+                if output.text != samples[index].output
+            ]
+            differing.append(len(fresh))
+            changed = [self._sample(self.rows[index], again.outputs[index]) for index in fresh]
+            repeats.append({})
+            for name, scorer in self.scorers.items():
+                column = list(scores[name])
+                found = _score(name, scorer, changed, events, suffix=f", repeat {number}")
+                for index, score in zip(fresh, found, strict=True):
+                    column[index] = score
+                repeats[-1][name] = column
+        return {
+            "repeats": len(rounds),
+            "batch_sizes": [item.record["batch_size"] for item in rounds],
+            "differing_outputs": differing,
+            "scorers": noise_floor(repeats),
+        }
+
+
+def _score(
+    name: str, scorer: Any, samples: Sequence[Sample], events: EvalEvents, *, suffix: str = ""
+) -> list[Score]:
+    scores: list[Score] = []
+    for start in range(0, len(samples), _BATCH):
+        events.progress(f"scoring {name}{suffix}", start, len(samples))
+        batch = samples[start : start + _BATCH]
+        try:
+            scores.extend(scorer.score(batch))
+        except FtregError:
+            raise
+        except Exception as error:  # the outputs are worth more than one scorer's fault
+            scores.extend([Score(None, f"the scorer failed: {error!r}")] * len(batch))
+    events.progress(f"scoring {name}{suffix}", len(samples), len(samples))
+    if len(scores) != len(samples):
+        raise UsageError(
+            f"the scorer {name} gave {len(scores)} scores for {len(samples)} samples; "
+            "a scorer returns one score per sample, in order"
+        )
+    return scores
+
+
+def generation_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up what replicas generated; how they did it is the same for all.
+
+    A count that one of them does not know (a server may not tell its tokens) is None.
+    """
+    found = dict(records[0])
+    for key in ("new_tokens", "cut_off", "taken"):
+        counts = [record[key] for record in records]
+        found[key] = None if None in counts else sum(counts)
+    return found
+
+
+def noise_of(records: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Put the noise of replicas together: that of their mean, since each has its own."""
+    first = records[0]
+    if first is None:
+        return None
+    if len(records) == 1:
+        return dict(first)
+    known = [record for record in records if record is not None]
+    scorers = {}
+    for name in first["scorers"]:
+        errors = [record["scorers"][name]["standard_error"] for record in known]
+        squares = [error**2 for error in errors if error is not None]
+        whole = len(squares) == len(records)
+        scorers[name] = {
+            "n": sum(record["scorers"][name]["n"] for record in known),
+            "means": None,
+            "standard_error": math.sqrt(sum(squares)) / len(records) if whole else None,
+        }
+    differing = zip(*(record["differing_outputs"] for record in known), strict=True)
+    return {**first, "differing_outputs": [sum(counts) for counts in differing], "scorers": scorers}

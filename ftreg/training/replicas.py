@@ -1,0 +1,106 @@
+"""Train one recipe with several seeds: a checkpoint each, and a record of them all."""
+
+import contextlib
+import gc
+from pathlib import Path
+
+from ftreg.checkpoint import Checkpoint
+from ftreg.config.sections import RunConfig
+from ftreg.errors import DivergedError, InterruptedRunError, UsageError
+from ftreg.replicas import Replicas, member_folder, members_below, read_replicas, write_replicas
+from ftreg.store import check_writable
+from ftreg.training.events import Silent, TrainEvents
+from ftreg.training.prepare import make_accelerator
+from ftreg.training.run import train
+from ftreg.training.session import refuse_together
+
+
+def train_replicas(
+    config: RunConfig,
+    *,
+    output: Path,
+    strict: bool = False,
+    resume: bool = False,
+    events: TrainEvents | None = None,
+) -> Replicas:
+    """Train a replica for each of `train.seeds`, one after the other.
+
+    Args:
+        config: the whole configuration, with `train.seeds`.
+        output: the folder to write; `seed-<N>` in it are the checkpoints. It must not exist.
+        strict: as for `train`.
+        resume: keep the replicas that are whole, go on with the one that was interrupted, and
+            train those that are missing; `train.seeds` may name more seeds than before.
+        events: is told of the progress.
+
+    Raises:
+        UsageError: as `train`; or the folder has replicas of other seeds.
+        DivergedError: a replica diverged; those before it are kept.
+        InterruptedRunError: SIGINT or SIGTERM came; what is trained so far is kept.
+    """
+    events = events or Silent()
+    seeds = config.train.seeds or []
+    if not seeds:
+        raise UsageError("train.seeds names no seeds; name two or more, or use `train`")
+    accelerator = make_accelerator(config)
+    refuse_together(accelerator, lambda: _refuse_occupied(output, seeds, resume=resume))
+    members = []
+    try:
+        for number, seed in enumerate(seeds, start=1):
+            events.notice(f"training the replica of seed {seed}, {number} of {len(seeds)}")
+            members.append(
+                _train_one(config, seed, output=output, strict=strict, resume=resume, events=events)
+            )
+            gc.collect()  # the last model is gone before the next one comes
+    finally:
+        with contextlib.suppress(OSError):
+            output.rmdir()  # if nothing came of it
+    if accelerator.is_main_process:
+        write_replicas(output, members)
+    accelerator.wait_for_everyone()
+    return read_replicas(output)
+
+
+def _refuse_occupied(output: Path, seeds: list[int], *, resume: bool) -> None:
+    if not resume:
+        if members_below(output) or any(output.glob("seed-*.state")):
+            raise UsageError(
+                f"{output} has replicas already; go on with them with --resume, or choose another "
+                "--output"
+            )
+        check_writable(output)
+        return
+    wanted = {member_folder(output, seed) for seed in seeds}
+    others = [folder.name for folder in members_below(output) if folder not in wanted]
+    if others:
+        raise UsageError(
+            f"{output} has a replica that train.seeds does not name ({', '.join(others)}); name "
+            "all of its seeds, or choose another --output"
+        )
+
+
+def _train_one(
+    config: RunConfig, seed: int, *, output: Path, strict: bool, resume: bool, events: TrainEvents
+) -> Checkpoint:
+    settings = config.train.model_copy(update={"seed": seed, "seeds": None})
+    try:
+        return train(
+            config.model_copy(update={"train": settings}),
+            output=member_folder(output, seed),
+            strict=strict,
+            resume=resume,
+            events=events,
+        )
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            f"training ended in the midst of the replica of seed {seed}; its state and the "
+            f"replicas before it are in {output}. Go on with the same command and --resume "
+            f"(--output {output})."
+        ) from error
+    except DivergedError as error:
+        raise DivergedError(
+            f"{error}\nThis was the replica of seed {seed}. Replicas share one recipe: with "
+            "another, train all of them again, with another --output.",
+            taken=error.taken,
+            details=error.details,
+        ) from error
