@@ -65,6 +65,7 @@ $(BENCH_INSTALLED): $(INSTALLED)
 bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the gate, generation and training
 	$(BIN)/python scripts/bench_gate.py --quick
 	$(BIN)/python scripts/bench_meaning.py
+	$(BIN)/python scripts/bench_seeds.py --quick
 	$(if $(DATA),$(BIN)/python scripts/bench_scorers.py --data "$(DATA)")
 	$(MAKE) bench-generation
 	$(MAKE) bench-train
