@@ -172,7 +172,7 @@ def _header(
             "lr": optimizer["arguments"]["lr"],
             "weight_decay": optimizer["arguments"]["weight_decay"],
             "steps": manifest.training.steps,
-            **_seeds(replicas),
+            **replicas.seed_facts(),
             "last_loss": replicas.last_loss,
             "recipe": replicas.recipe(),
         },
@@ -187,10 +187,3 @@ def _header(
         "generation": generation,
         "policy": config.gate.model_dump(mode="json"),
     }
-
-
-def _seeds(replicas: Replicas) -> dict[str, Any]:
-    if len(replicas.members) == 1:
-        return {"seed": replicas.seeds[0]}
-    identities = [member.manifest.identity for member in replicas.members]
-    return {"seeds": replicas.seeds, "replicas": identities}

@@ -58,6 +58,13 @@ class Replicas:
             self.members
         )
 
+    def seed_facts(self) -> dict[str, Any]:
+        """Return what a record of these says of seeds: the one, or all and whose they are."""
+        if len(self.members) == 1:
+            return {"seed": self.seeds[0]}
+        identities = [member.manifest.identity for member in self.members]
+        return {"seeds": self.seeds, "replicas": identities}
+
     def recipe(self) -> dict[str, Any]:
         """Return the members' recipe, see `recipe_of`; a list where they differ, as in the seed."""
         recipes = [recipe_of(member.manifest) for member in self.members]

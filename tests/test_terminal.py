@@ -10,6 +10,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from ftreg.evaluation import write_evaluation
+from ftreg.evaluation_rows import Run
 from ftreg.gate import GatePolicy
 from ftreg.records import Example, Output, Score
 from tests.conftest import Cli
@@ -86,10 +87,15 @@ def _evaluation(folder: Path, *, optimizer: str, lr: float, drop: float, missing
             "scorers": {name: {"name": name, "version": 1} for name in SCORERS},
         },
         examples=examples,
-        outputs=[
-            Output(id=example.id, text="Answer.", tokens=2, finish="stop") for example in examples
-        ],
-        scores=scores,
+        runs={
+            None: Run(
+                [
+                    Output(id=example.id, text="Answer.", tokens=2, finish="stop")
+                    for example in examples
+                ],
+                scores,
+            )
+        },
         cohort_tags={example.id: example.tags for example in examples},
         cluster=None,
     )
