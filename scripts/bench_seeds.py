@@ -8,7 +8,7 @@ others. Exits with 1 if a rate with several seeds is above its 5 % target by mor
 standard errors.
 
     python scripts/bench_seeds.py --quick    # a minute
-    python scripts/bench_seeds.py            # six minutes
+    python scripts/bench_seeds.py            # nine minutes
 """
 
 import argparse
