@@ -140,7 +140,8 @@ def read_evaluation(folder: Path) -> Evaluation:
 def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return the rows of an evaluation's `outputs.jsonl` for some examples, by id.
 
-    Older evaluations have no `input` and `reference` there. Of replicas, `output` is what each wrote.
+    Older evaluations have no `input` and `reference` there. Of replicas, `output` has what each of
+    them wrote.
 
     Raises:
         UsageError: the file is missing or damaged.
