@@ -14,44 +14,17 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    [
-        "ftreg",
-        "errors",
-        "records",
-        "registry",
-        "store",
-        "cache",
-        "wheels",
-        "telemetry",
-        "chat",
-        "journal",
-    ],
-    [
-        "config",
-        "data",
-        "checkpoint",
-        "replicas",
-        "evaluation",
-        "evaluation_rows",
-        "baseline",
-        "workspace",
-        "span_facts",
-    ],
+    ["ftreg", "errors", "records", "registry", "store", "cache", "wheels", "telemetry", "chat",
+     "journal"],
+    ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows", "baseline",
+     "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report", "schemas"],
-    [
-        "evaluating",
-        "generating",
-        "scoring_rounds",
-        "gating",
-        "reproducing",
-        "reproduction",
-        "doctor",
-        "starting",
-    ],
+    ["evaluating", "generating", "scoring_rounds", "gating", "reproducing", "reproduction",
+     "doctor", "starting"],
     ["cli", "__main__"],
-]
+]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",
          "sentence_transformers", "pytorch_optimizer", "pyarrow"}  # fmt: skip
 
