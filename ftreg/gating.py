@@ -187,7 +187,7 @@ def find_baselines(
     return baseline, read_anchor(path)
 
 
-def outcome_record(result: GateResult, *, report: Path) -> dict[str, Any]:
+def outcome_record(result: GateResult, *, report: Path, page: Path) -> dict[str, Any]:
     """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
     return {
         "schema_version": GATE_SCHEMA,
@@ -195,6 +195,7 @@ def outcome_record(result: GateResult, *, report: Path) -> dict[str, Any]:
         "baseline": result.baseline["id"],
         "candidate": result.candidate["id"],
         "report": str(report),
+        "html": str(page),
         "exit_code": int(result.verdict.exit_code),
         **result.verdict.to_dict(),
     }

@@ -21,8 +21,8 @@ FLOORS = [
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report", "schemas"],
-    ["evaluating", "generating", "scoring_rounds", "gating", "reproducing", "reproduction",
-     "doctor", "starting"],
+    ["evaluating", "generating", "scoring_rounds", "gating", "reporting", "reproducing",
+     "reproduction", "doctor", "starting"],
     ["cli", "__main__"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

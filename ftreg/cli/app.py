@@ -13,6 +13,7 @@ from ftreg.cli.gate import gate
 from ftreg.cli.init import init
 from ftreg.cli.power import power
 from ftreg.cli.promote import baseline, promote
+from ftreg.cli.report import report
 from ftreg.cli.reproduce import reproduce
 from ftreg.cli.schema import schema
 from ftreg.cli.score import score
@@ -55,6 +56,7 @@ app.command("reproduce")(reproduce)
 app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("gate")(gate)
+app.command("report")(report)
 app.command("power")(power)
 app.command("diff")(diff)
 app.command("promote")(promote)

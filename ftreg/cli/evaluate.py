@@ -47,6 +47,7 @@ def evaluate(
     from ftreg.evaluating import evaluate as run_evaluation
     from ftreg.replicas import read_replicas
     from ftreg.report.terminal import evaluation_view
+    from ftreg.reporting import write_html
 
     workspace = Workspace.current()
     folder = workspace.checkpoint(checkpoint)
@@ -67,9 +68,10 @@ def evaluate(
         evaluation = run_evaluation(
             folder, config=config, folder=workspace.evaluations / name, events=bars
         )
+    page = write_html(evaluation, workspace=workspace)
     if not as_json:
         options.show(False, value={}, text=evaluation_view(evaluation.header))
-        typer.echo(f"\n{evaluation.folder}")
+        typer.echo(f"\n{evaluation.folder}\nreport: {page}")
     if no_gate:
         if as_json:
             options.show(True, value=evaluation.header, text="")

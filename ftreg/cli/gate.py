@@ -79,6 +79,7 @@ def gate_and_show(
     from ftreg.baseline import baseline_path
     from ftreg.gating import find_baselines, gate, outcome_record, write_report
     from ftreg.report.terminal import verdict_view
+    from ftreg.reporting import write_html
 
     first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
     if bootstrap and against == "baseline" and not first.is_file():
@@ -88,6 +89,9 @@ def gate_and_show(
     baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     report = write_report(result, evaluation=evaluation, baseline=baseline)
+    page = write_html(
+        evaluation, workspace=workspace, result=result, baseline=baseline, anchor=anchor
+    )
     if junit is not None or markdown is not None:
         from ftreg.report.ci import write_comment, write_junit
 
@@ -102,11 +106,11 @@ def gate_and_show(
         typer.echo()
     options.show(
         as_json,
-        value=outcome_record(result, report=report),
+        value=outcome_record(result, report=report, page=page),
         text=verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate),
     )
     if not as_json:
-        typer.echo(f"\nreport: {report}")
+        typer.echo(f"\nreport: {report}\n        {page}")
     raise typer.Exit(int(result.verdict.exit_code))
 
 

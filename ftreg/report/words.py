@@ -1,5 +1,6 @@
 """Numbers and sentences that every report words alike. Scores are shown in points, 0 to 100."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,6 +8,14 @@ from ftreg.gate import Row, Verdict
 from ftreg.gate.verdict import PRIMARY
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
+# The sentence names so many of the rows that decided; the reasons below it have them all.
+_MOST_CHANGES = 3
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+# As their authors write them.
+_OPTIMIZERS = {
+    "adagrad": "AdaGrad", "adam": "Adam", "adamw": "AdamW", "lion": "Lion", "rmsprop": "RMSProp",
+    "sgd": "SGD",
+}  # fmt: skip
 
 
 def points(value: float | None) -> str:
@@ -88,25 +97,67 @@ def rate(value: float) -> str:
 
 def recipe(checkpoint: Mapping[str, Any]) -> str:
     """A checkpoint in a few words: its optimizer and learning rate."""
-    return f"{checkpoint['optimizer']} lr {rate(checkpoint['lr'])}"
+    name = str(checkpoint["optimizer"])
+    return f"{_OPTIMIZERS.get(name, name)} lr {rate(checkpoint['lr'])}"
+
+
+def scorer_title(name: str) -> str:
+    """A scorer as a sentence names it: `answer_relevancy` is `Answer relevancy`."""
+    return name if re.search("[^a-z_]", name) else name.replace("_", " ").capitalize()
+
+
+def typographic(text: str) -> str:
+    """Numbers with a minus sign, and an en dash where there is none, for a typeset page."""
+    return _MINUS.sub("\N{MINUS SIGN}", "\N{EN DASH}" if text == "-" else text)
 
 
 def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
     """The verdict in one sentence for whoever decides on the release."""
-    new, old = (_named(header["checkpoint"]) for header in (candidate, baseline))
+    new, old = (named(header["checkpoint"]) for header in (candidate, baseline))
     if verdict.outcome == "pass":
         return f"{new} may replace {old}: no scorer dropped by more than its margin."
-    deltas = "; ".join(
-        f"{row.scorer} {signed(row.delta)} {interval(row)}, margin {points(row.margin)}"
+    decided = [row for row in verdict.rows if row.outcome == verdict.outcome and row.gated]
+    decided = decided or [row for row in verdict.rows if row.outcome == verdict.outcome]
+    # The scorers over all examples say it best; a cohort or the anchor speaks where they do not.
+    decisive = [row for row in primary_rows(verdict) if row in decided] or decided
+    parts = [_change(row) for row in decisive[:_MOST_CHANGES] if row.delta is not None]
+    if verdict.outcome == "regression" and verdict.critical:
+        count = len({drop.id for drop in verdict.critical})
+        parts.append(
+            "1 critical example got worse" if count == 1 else f"{count} critical examples got worse"
+        )
+    parts += [
+        f"{scorer_title(row.scorer)} {signed(row.delta)}"
         for row in primary_rows(verdict)
-        if row.outcome == verdict.outcome and row.against == "baseline" and row.delta is not None
+        if row not in decisive and row.against == "baseline" and row.delta is not None
+    ]
+    may = f"{new} may not replace {old}"
+    if verdict.outcome == "undecided":
+        may = f"There is too little to tell whether {new} may replace {old}"
+    return f"{may}: {'; '.join(parts)}." if parts else f"{may}."
+
+
+def _change(row: Row) -> str:
+    """A row that decided: what changed by how much, and how much may."""
+    where = "" if row.cohort == PRIMARY else f" ({row.cohort})"
+    against = " against the anchor" if row.against == "anchor" else ""
+    return (
+        f"{scorer_title(row.scorer)}{where} {signed(row.delta)} points{against} {interval(row)}, "
+        f"margin {points(row.margin)}"
     )
-    if verdict.outcome == "regression":
-        return f"{new} may not replace {old}" + (f": {deltas}." if deltas else ".")
-    return f"There is too little to tell whether {new} may replace {old}."
 
 
-def _named(checkpoint: Mapping[str, Any]) -> str:
+def summary(header: Mapping[str, Any]) -> str:
+    """An evaluation in one sentence, where it is held against nothing."""
+    means = "; ".join(
+        f"{scorer_title(name)} {points(column['mean'])}"
+        for name, column in header["summary"].items()
+    )
+    scored = f" scores, in points of 100: {means}" if means else " has no scores"
+    return f"{named(header['checkpoint'])}{scored}."
+
+
+def named(checkpoint: Mapping[str, Any]) -> str:
     """The recipe, and the checkpoint's name where that says more than the optimizer's."""
     words = recipe(checkpoint)
     named_after = checkpoint["name"] == checkpoint["optimizer"]

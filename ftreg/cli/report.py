@@ -1,0 +1,39 @@
+"""`ftreg report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import options
+from ftreg.cli.command import command
+from ftreg.workspace import Workspace
+
+
+@command
+def report(
+    evaluation: Annotated[
+        str, typer.Argument(help="An evaluation, or latest.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file; default: report.html in the evaluation's folder.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write the HTML report of an evaluation, with the verdict of its last gate.
+
+    Example: ftreg report latest -o report.html
+    """
+    from ftreg.evaluation import read_evaluation
+    from ftreg.reporting import write_html
+
+    workspace = Workspace.current()
+    found = read_evaluation(workspace.evaluation(evaluation))
+    path = write_html(found, workspace=workspace, path=output)
+    options.show(as_json, value={"evaluation": found.id, "report": str(path)}, text=str(path))

@@ -1,0 +1,159 @@
+"""The data of the report's example browser: an index that filters, and chunks of texts.
+
+The index is read when the page opens; a chunk only when one of its examples is shown or searched.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftreg.records import Example
+from ftreg.report import words
+from ftreg.report.material import Material, Side
+from ftreg.store import damaged, read_jsonl
+
+CHUNK = 100
+"""Examples whose texts are read together."""
+
+# The key under which each kind of evidence has its point; what has none is shown as it is.
+_KINDS = ("claim", "statement", "key_point")
+_COLUMNS = ("support", "best", "checks")
+
+
+def index(material: Material) -> dict[str, Any]:
+    """Return what the browser filters and sorts by, JSON-ready, a column per property.
+
+    `of` has the positions of each example's cohorts in `cohorts`; scores lie in [0, 1] or are null.
+    """
+    evaluation = material.evaluation
+    ids = list(evaluation.cohorts)
+    cohorts = sorted(
+        {f"{tag}={value}" for tags in evaluation.cohorts.values() for tag, value in tags.items()}
+    )
+    place = {name: position for position, name in enumerate(cohorts)}
+    names = list(evaluation.scores)
+
+    def columns(side: Side | None) -> list[list[float | None]] | None:
+        if side is None:
+            return None
+        return [[side.scores.get(name, {}).get(key) for key in ids] for name in names]
+
+    card = material.dataset.card if material.dataset else None
+    return {
+        "ids": ids,
+        "critical": [key in evaluation.critical for key in ids],
+        "cohorts": cohorts,
+        "of": [
+            [place[f"{tag}={value}"] for tag, value in evaluation.cohorts[key].items()]
+            for key in ids
+        ],
+        "scorers": [{"name": name, "title": words.scorer_title(name)} for name in names],
+        "candidate": columns(material.candidate),
+        "baseline": columns(material.baseline),
+        "labels": {side: words.named(item.header["checkpoint"])
+                   for side, item in material.sides.items()},
+        "code": card is not None and card.context_from == "input",
+        "chunk": CHUNK,
+    }  # fmt: skip
+
+
+def chunks(material: Material) -> Iterator[dict[str, Any]]:
+    """Yield the texts of each hundred examples, JSON-ready.
+
+    `texts` are the distinct texts, which `examples` name by position. Inputs, contexts and
+    references are there where the dataset is; outputs and evidence where the evaluation is.
+
+    Raises:
+        UsageError: a row of an evaluation is damaged.
+    """
+    ids = list(material.evaluation.cohorts)
+    rows = {example.id: example for example in material.examples}
+    outputs = {side: _outputs(item.folder) for side, item in material.sides.items()}
+    findings = {side: _findings(item.folder) for side, item in material.sides.items()}
+    for start in range(0, len(ids), CHUNK):
+        texts: dict[str, int] = {}
+        examples = []
+        for key in ids[start : start + CHUNK]:
+            sides = {
+                side: {
+                    **_output(outputs[side].get(key), texts),
+                    "findings": findings[side].get(key, {}),
+                }
+                for side in material.sides
+            }
+            examples.append({**_asked(rows.get(key), texts), **sides})
+        yield {"texts": list(texts), "examples": examples}
+
+
+def _asked(example: Example | None, texts: dict[str, int]) -> dict[str, Any]:
+    if example is None:
+        return {}
+    return {
+        "input": _kept(example.input, texts),
+        "context": None if example.context is None else _kept(example.context, texts),
+        "references": [_kept(text, texts) for text in example.references],
+    }
+
+
+def _output(row: Mapping[str, Any] | None, texts: dict[str, int]) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {"output": _kept(row["output"], texts), "cut": row.get("finish") == "length"}
+
+
+def _kept(text: str, texts: dict[str, int]) -> int:
+    return texts.setdefault(text, len(texts))
+
+
+def _outputs(folder: Path | None) -> dict[str, Mapping[str, Any]]:
+    if folder is None:
+        return {}
+    return {row["id"]: row for _, row in read_jsonl(folder / "outputs.jsonl")}
+
+
+def _findings(folder: Path | None) -> dict[str, dict[str, Any]]:
+    """Example id to scorer to its reason and evidence, where there is one."""
+    found: dict[str, dict[str, Any]] = {}
+    if folder is None:
+        return found
+    path = folder / "scores.jsonl"
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="score"):
+            evidence = [_evidence(item) for item in row.get("evidence") or ()]
+            if evidence or row.get("reason"):
+                found.setdefault(row["id"], {})[row["scorer"]] = {
+                    "reason": row.get("reason"),
+                    "evidence": evidence,
+                }
+    return found
+
+
+def _evidence(item: Mapping[str, Any]) -> dict[str, Any]:
+    """One point with what speaks for it; `more` is whatever else the scorer says."""
+    kind = next((name for name in _KINDS if isinstance(item.get(name), str)), None)
+    if kind is None:
+        return {"more": _plain(dict(item))}
+    more = {key: value for key, value in item.items() if key not in (kind, *_COLUMNS)}
+    support, best = item.get("support"), item.get("best")
+    return {
+        "kind": kind,
+        "point": item[kind],
+        "support": support if isinstance(support, int | float) and _finite(support) else None,
+        "best": best if isinstance(best, str) else None,
+        "checks": [str(check) for check in item.get("checks") or ()],
+        **({"more": _plain(more)} if more else {}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: a number that is not finite becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not _finite(value) else value
+
+
+def _finite(value: float) -> bool:
+    return math.isfinite(value)

@@ -1,0 +1,80 @@
+"""A run's history as numbers to draw: gaps, thinning, a running median, the marks of an axis."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftreg.store import read_jsonl
+
+HISTORY = "history.jsonl"
+"""The file of a checkpoint's folder, a line per step."""
+
+# A panel is some 640 pixels wide: two points in each of so many buckets lose nothing to be seen.
+BUCKETS = 400
+# A range of values beyond this ratio is drawn on a logarithmic axis.
+WIDE = 30.0
+
+Step = Mapping[str, Any]
+
+
+def read_steps(folder: Path) -> list[Step]:
+    """Read the history of a checkpoint's folder.
+
+    Raises:
+        UsageError: the file is missing, or is not JSONL.
+    """
+    return [row for _, row in read_jsonl(folder / HISTORY)]
+
+
+def thin(values: Sequence[float | None]) -> list[int]:
+    """Indices of each bucket's lowest and highest value, and of one gap if it has any; in order."""
+    if len(values) <= 2 * BUCKETS:
+        return list(range(len(values)))
+    kept = {0, len(values) - 1}
+    for bucket in range(BUCKETS):
+        start = bucket * len(values) // BUCKETS
+        end = (bucket + 1) * len(values) // BUCKETS
+        finite = [(value, i) for i in range(start, end) if (value := values[i]) is not None]
+        if finite:
+            kept |= {min(finite)[1], max(finite)[1]}
+        if len(finite) < end - start:
+            kept.add(next(i for i in range(start, end) if values[i] is None))
+    return sorted(kept)
+
+
+def running_median(values: Sequence[float | None]) -> dict[int, float | None]:
+    """Index to the median of its neighbours, a thirtieth of the run in all (five at least).
+
+    In a long run it is taken at every so many steps only, and over 301 of the neighbours.
+    """
+    reach = max(2, len(values) // 60)
+    indices = {*range(0, len(values), max(1, len(values) // BUCKETS)), len(values) - 1}
+    result: dict[int, float | None] = {}
+    for index in sorted(indices):
+        near = values[max(0, index - reach) : index + reach + 1]
+        finite = [value for value in near[:: max(1, len(near) // 301)] if value is not None]
+        result[index] = statistics.median(finite) if finite else None
+    return result
+
+
+def number(value: object) -> float | None:
+    """A finite number; what a history holds for one that is not (`"nan"`, `"inf"`) is a gap."""
+    found = float(value) if isinstance(value, int | float | str) else math.nan
+    return found if math.isfinite(found) else None
+
+
+def ratio(value: object, by: object) -> float | None:
+    """One number over another; None where either is a gap or the lower one is 0."""
+    above, below = number(value), number(by)
+    return above / below if above is not None and below else None
+
+
+def log_marks(low: float, high: float) -> list[float]:
+    """Labels of a logarithmic axis: 1, 2 and 5 of each decade, or fewer where it has many."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    each = (1, 2, 5) if len(decades) <= 3 else (1, 3) if len(decades) <= 4 else (1,)
+    marks = [digit * 10.0**decade for decade in decades for digit in each]
+    marks = [float(f"{mark:.1g}") for mark in marks if low <= mark <= high]
+    return marks[:: max(1, math.ceil(len(marks) / 8))]

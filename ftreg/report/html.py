@@ -1,0 +1,175 @@
+"""The HTML report: one file that needs nothing else, and runs nothing but its own script.
+
+What models wrote is hostile until proven otherwise. In the page's text Jinja2 escapes it, and what
+would be invisible or turn the text around is spelt out; in the data no character can end the
+element that holds it. The page's policy admits its own script and style by their digest, and no
+address at all.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ftreg.checkpoint import recipe_differences
+from ftreg.data.cohorts import cohort_sizes
+from ftreg.gate import Verdict
+from ftreg.report import curves, deltas, distributions, examples, words
+from ftreg.report.axis import label
+from ftreg.report.material import Material
+from ftreg.store import digest
+
+_ENDS_A_SCRIPT = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+# Control characters but tab and newline; marks that turn a text around; widths of nothing; halves.
+_UNSEEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def html_report(material: Material) -> Iterator[str]:
+    """Yield the report's parts, in order; the same material gives the same bytes.
+
+    Raises:
+        UsageError: a row of an evaluation is damaged.
+    """
+    style, script = _asset("report.css"), _asset("report.js")
+    yield from (
+        _environment()
+        .get_template("report.html")
+        .generate(
+            style=Markup(style),
+            script=Markup(script),
+            policy=(
+                f"default-src 'none'; script-src '{_source(script)}'; "
+                f"style-src '{_source(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
+            ),
+            index=examples.index(material),
+            chunks=examples.chunks(material),
+            **_shown(material),
+        )
+    )
+
+
+def _shown(material: Material) -> dict[str, Any]:
+    verdict = material.verdict
+    runs = {side: item.history for side, item in material.sides.items() if item.history}
+    return {
+        "m": material,
+        "header": material.candidate.header,
+        "headline": _headline(material),
+        "forest": deltas.forest(verdict) if verdict and verdict.rows else None,
+        "heat": _heat(material, verdict),
+        "recipes": _recipes(material),
+        "runs": curves.panels(runs) if runs else [],
+        "frame": {
+            "left": curves.LEFT, "right": curves.RIGHT, "top": curves.TOP, "bottom": curves.BOTTOM
+        },
+        "spreads": distributions.distributions(
+            {side: item.scores for side, item in material.sides.items()}
+        ),
+        "sizes": _sizes(material),
+    }  # fmt: skip
+
+
+def _headline(material: Material) -> str:
+    if material.verdict is not None and material.baseline is not None:
+        return words.headline(
+            material.verdict,
+            baseline=material.baseline.header,
+            candidate=material.candidate.header,
+        )
+    return words.summary(material.candidate.header)
+
+
+def _heat(material: Material, verdict: Verdict | None) -> deltas.Heat:
+    if verdict is not None and verdict.rows:
+        return deltas.delta_heat(verdict)
+    return deltas.score_heat(material.evaluation.scores, material.evaluation.cohorts)
+
+
+def _recipes(material: Material) -> list[tuple[str, Any, Any]]:
+    """What differs between the recipes, or the whole of the only one."""
+    new = material.candidate.header["checkpoint"]["recipe"]
+    if material.baseline is None:
+        return [(key, None, value) for key, value in new.items()]
+    return recipe_differences(material.baseline.header["checkpoint"]["recipe"], new)
+
+
+def _sizes(material: Material) -> dict[str, dict[str, int]]:
+    """Split to cohort to rows, of the split that was evaluated."""
+    if material.dataset is None:
+        return {}
+    split = material.candidate.header["dataset"]["split"]
+    return {split: cohort_sizes(material.dataset, split)}
+
+
+def _source(text: str) -> str:
+    """A text as a source of a Content-Security-Policy: its SHA-256."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return files("ftreg.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ftreg.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=visible,
+    )
+    environment.filters |= _FILTERS
+    environment.globals["OUTCOMES"] = words.OUTCOME_WORDS
+    return environment
+
+
+def visible(value: Any) -> Any:
+    """Spell out the characters of a text that nobody would see, or that would turn it around."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNSEEN.sub(lambda found: f"\N{LEFT CEILING}U+{ord(found[0]):04X}\N{RIGHT FLOOR}", value)
+
+
+def embed(value: Any) -> Markup:
+    """JSON that can stand in a `script` element: nothing in it is markup, nor half a character."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(_ENDS_A_SCRIPT.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _setting(value: Any) -> str:
+    """A setting's value as people write it."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return label(value)
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "embed": embed,
+    "minus": words.typographic,
+    "points": lambda value: words.typographic(words.points(value)),
+    "signed": lambda value: words.typographic(words.signed(value)),
+    "interval": lambda row: words.typographic(words.interval(row)),
+    "setting": _setting,
+    "scorer": words.scorer_title,
+    "named": words.named,
+    "pretty": lambda value: json.dumps(value, ensure_ascii=False, indent=2),
+    "digest": digest,
+}

@@ -1,0 +1,50 @@
+"""What a report is made of: two evaluations and what is around them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftreg.data import DatasetVersion
+from ftreg.evaluation import Evaluation, Scores
+from ftreg.gate import Verdict
+from ftreg.records import Example
+from ftreg.report.history import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """The candidate, or what it is held against.
+
+    `folder` is the evaluation's where it is at hand: outputs and evidence lie there, and a baseline
+    in git has neither. `history` is the run's, where its checkpoint is at hand.
+    """
+
+    header: Mapping[str, Any]
+    scores: Scores
+    folder: Path | None = None
+    history: Sequence[Step] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """Everything that a report shows.
+
+    `notes` says what could not be found, by the part of the report that lacks it: `verdict`,
+    `training`, `examples`, `dataset`.
+    """
+
+    evaluation: Evaluation
+    candidate: Side
+    baseline: Side | None = None
+    anchor: Mapping[str, Any] | None = None
+    verdict: Verdict | None = None
+    dataset: DatasetVersion | None = None
+    examples: Sequence[Example] = ()
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """The sides that there are, the candidate last."""
+        before = {} if self.baseline is None else {"baseline": self.baseline}
+        return {**before, "candidate": self.candidate}

@@ -1,0 +1,199 @@
+"""Gather what the HTML report of an evaluation shows, and write it.
+
+Part of the thin layer that puts the rooms together. Whatever is no longer at hand is left out, and
+the report says so: an evaluation outlives its checkpoint, its dataset and its baseline.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint
+from ftreg.config.sections import DatasetConfig
+from ftreg.data import DatasetVersion, load_dataset
+from ftreg.errors import FtregError, UsageError
+from ftreg.evaluation import GATE, GATE_SCHEMA, HEADER, Evaluation, read_evaluation
+from ftreg.gate import Verdict
+from ftreg.gating import GateResult, baseline_of
+from ftreg.records import Example
+from ftreg.report.history import Step, read_steps
+from ftreg.report.html import html_report
+from ftreg.report.material import Material, Side
+from ftreg.store import damaged, digest, read_json, write_bytes
+from ftreg.workspace import Workspace
+
+REPORT = "report.html"
+
+
+def write_html(
+    evaluation: Evaluation,
+    *,
+    workspace: Workspace,
+    path: Path | None = None,
+    result: GateResult | None = None,
+    baseline: Baseline | None = None,
+    anchor: Baseline | None = None,
+) -> Path:
+    """Write an evaluation's HTML report and return its path.
+
+    Args:
+        evaluation: what the report is about.
+        workspace: where checkpoints and other evaluations are looked for.
+        path: the file; None for `report.html` in the evaluation's folder.
+        result: its verdict, with `baseline` and `anchor` that it was held against. Without one, the
+            last gate that the evaluation's folder keeps is shown, if there is one.
+        baseline: see `result`.
+        anchor: see `result`.
+
+    Raises:
+        UsageError: the evaluation is damaged, or the file cannot be written.
+    """
+    notes: dict[str, list[str]] = {}
+    verdict = result.verdict if result else None
+    if result is None:
+        verdict, baseline, anchor = _last_gate(evaluation, workspace, notes)
+    dataset, examples = _examples(evaluation, workspace, notes)
+    own = _side(evaluation.header, evaluation.scores, evaluation.folder, workspace, notes)
+    against = None
+    if baseline is not None:
+        folder = baseline.folder or _stored(baseline.header, workspace)
+        if folder is None:
+            _note(
+                notes,
+                "examples",
+                "The baseline is known by its scores alone: its evaluation "
+                f"{baseline.header['id']}, with outputs and evidence, is not in the workspace.",
+            )
+        against = _side(baseline.header, baseline.scores, folder, workspace, notes)
+    material = Material(
+        evaluation=evaluation,
+        candidate=own,
+        baseline=against,
+        anchor=anchor.header if anchor else None,
+        verdict=verdict,
+        dataset=dataset,
+        examples=examples,
+        notes=notes,
+    )
+    place = evaluation.folder / REPORT if path is None else path
+    write_bytes(place, (part.encode() for part in html_report(material)))
+    return place
+
+
+def _note(notes: dict[str, list[str]], part: str, text: str) -> None:
+    notes.setdefault(part, []).append(text)
+
+
+def _last_gate(
+    evaluation: Evaluation, workspace: Workspace, notes: dict[str, list[str]]
+) -> tuple[Verdict | None, Baseline | None, Baseline | None]:
+    """The verdict that the evaluation's folder keeps, as long as it still is about these scores."""
+    path = evaluation.folder / GATE
+    if not path.is_file():
+        _note(notes, "verdict", "This evaluation is not held against a baseline.")
+        return None, None, None
+    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    with damaged(path, kind="gate record"):
+        verdict = Verdict.from_dict(record["verdict"])
+        old, pinned, scores = record["baseline"], record["anchor"], record["scores"]
+    if scores != digest(evaluation.scores):
+        _note(notes, "verdict", "Its last gate judged other scores than these; gate it again.")
+        return None, None, None
+    baseline = _find(old, evaluation, workspace)
+    if baseline is None:
+        _note(
+            notes,
+            "verdict",
+            f"Its last gate ({verdict.outcome}) held it against {old}, which "
+            "is neither in the workspace nor a baseline any more; gate it again.",
+        )
+        return None, None, None
+    return verdict, baseline, None if pinned is None else _find(pinned, evaluation, workspace)
+
+
+def _find(name: str, evaluation: Evaluation, workspace: Workspace) -> Baseline | None:
+    """The evaluation of a name: in the workspace, or as the dataset's baseline or anchor."""
+    folder = workspace.evaluations / name
+    if (folder / HEADER).is_file():
+        return baseline_of(read_evaluation(folder))
+    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    if not path.is_file():
+        return None
+    kept = (read_baseline(path), read_anchor(path))
+    return next((item for item in kept if item and item.header["id"] == name), None)
+
+
+def _stored(header: Mapping[str, Any], workspace: Workspace) -> Path | None:
+    folder = workspace.evaluations / str(header["id"])
+    return folder if (folder / HEADER).is_file() else None
+
+
+def _side(
+    header: Mapping[str, Any],
+    scores: Any,
+    folder: Path | None,
+    workspace: Workspace,
+    notes: dict[str, list[str]],
+) -> Side:
+    side = Side(header=header, scores=scores, folder=folder)
+    checkpoint = _checkpoint(header, workspace)
+    name = header["checkpoint"]["name"]
+    if checkpoint is None:
+        _note(
+            notes,
+            "training",
+            f"The history of {name} is not at hand: its checkpoint is not in "
+            "the workspace, or is another one now.",
+        )
+        return side
+    try:
+        return dataclasses.replace(side, history=_history(checkpoint))
+    except UsageError as error:
+        _note(notes, "training", f"The history of {name} is not at hand: {error}")
+        return side
+
+
+def _history(checkpoint: Checkpoint) -> Sequence[Step]:
+    steps = read_steps(checkpoint.folder)
+    with damaged(checkpoint.folder, kind="history"):
+        for row in steps:
+            int(row["step"]), row["loss"], row["lr"], row["grad_norm"], row["step_size"]
+    return steps
+
+
+def _checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Checkpoint | None:
+    """The checkpoint that was evaluated, if it is still there under its name."""
+    folder = workspace.checkpoints / str(header["checkpoint"]["name"])
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        found = read_checkpoint(folder)
+    except UsageError:
+        return None
+    return found if found.manifest.identity == header["checkpoint"]["identity"] else None
+
+
+def _examples(
+    evaluation: Evaluation, workspace: Workspace, notes: dict[str, list[str]]
+) -> tuple[DatasetVersion | None, Sequence[Example]]:
+    """The dataset version and the rows that were evaluated, where they are the same still."""
+    wanted = evaluation.header["dataset"]
+    checkpoint = _checkpoint(evaluation.header, workspace)
+    config = checkpoint.manifest.config.dataset if checkpoint else None
+    root = config.root if config else DatasetConfig.model_fields["root"].default
+    lacks = "inputs, contexts and references are not shown"
+    try:
+        dataset = load_dataset(str(wanted["version"]), root=Path(root))
+        if dataset.card.digest != wanted["digest"]:
+            raise UsageError(f"{dataset.folder}: it has changed since it was evaluated on")
+        rows = dataset.split(wanted["split"])[: wanted["rows"]]
+        examples = list(rows)
+    except FtregError as error:
+        _note(notes, "dataset", f"The dataset version is not at hand, so {lacks}: {error}")
+        return None, ()
+    if digest([example.id for example in examples]) != wanted["rows_digest"]:
+        _note(notes, "dataset", f"The evaluated rows are not the dataset's first, so {lacks}.")
+        return dataset, ()
+    return dataset, examples
