@@ -61,12 +61,13 @@ def forest(verdict: Verdict) -> Forest:
 
     def place(row: Row) -> Place:
         margin = max(0.0, across(-row.margin))
-        if row.delta is None or row.interval is None:
-            return Place(row=row, margin=margin)
+        delta = None if row.delta is None else min(max(across(row.delta), 0.0), 100.0)
+        if row.interval is None:
+            return Place(row=row, margin=margin, delta=delta)
         return Place(
             row=row,
             margin=margin,
-            delta=min(max(across(row.delta), 0.0), 100.0),
+            delta=delta,
             low=max(across(row.interval.low), 0.0),
             high=min(across(row.interval.high), 100.0),
             cut_low=row.interval.low < low,

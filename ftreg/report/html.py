@@ -26,12 +26,13 @@ from ftreg.report.axis import label
 from ftreg.report.material import Material
 from ftreg.store import digest
 
-_ENDS_A_SCRIPT = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 # Control characters but tab and newline; marks that turn a text around; widths of nothing; halves.
 _UNSEEN = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff]"
 )
+# What could end a `script` element, and what is better not seen raw in the file either.
+_NOT_IN_DATA = re.compile(f"[<>&]|{_UNSEEN.pattern}")
 
 
 def html_report(material: Material) -> Iterator[str]:
@@ -65,6 +66,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "m": material,
         "header": material.candidate.header,
         "headline": _headline(material),
+        "reasons": _reasons(verdict),
         "forest": deltas.forest(verdict) if verdict and verdict.rows else None,
         "heat": _heat(material, verdict),
         "recipes": _recipes(material),
@@ -87,6 +89,14 @@ def _headline(material: Material) -> str:
             candidate=material.candidate.header,
         )
     return words.summary(material.candidate.header)
+
+
+def _reasons(verdict: Verdict | None) -> list[str]:
+    """Why it did not pass, but for the critical examples, which the page lists with links."""
+    if verdict is None or verdict.outcome == "pass":
+        return []
+    critical = {f"the critical example {drop.id!r}" for drop in verdict.critical}
+    return [text for text in verdict.reasons if not any(name in text for name in critical)]
 
 
 def _heat(material: Material, verdict: Verdict | None) -> deltas.Heat:
@@ -145,7 +155,7 @@ def visible(value: Any) -> Any:
 def embed(value: Any) -> Markup:
     """JSON that can stand in a `script` element: nothing in it is markup, nor half a character."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(_ENDS_A_SCRIPT.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    return Markup(_NOT_IN_DATA.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _setting(value: Any) -> str:

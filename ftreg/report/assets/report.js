@@ -4,6 +4,7 @@
 (() => {
   const PAGE = 20;            // examples on a page
   const CUT = 3000;           // characters of a text that are shown at first
+  const LONG = 1000;          // characters that may need scrolling, so that the keyboard has to reach them
   const WORDS = 4000;         // words of a text, after what both share, that are compared one by one
   const EDITS = 1500;         // differences beyond which two texts are simply different
 
@@ -69,7 +70,7 @@
 
   // marks: {start, end, tag, class, number}, in order and apart from each other.
   function block(text, marks, code) {
-    const element = make("div", { class: code ? "text code" : "text", dir: "auto", tabindex: "0" });
+    const element = make("div", { class: code ? "text code" : "text", dir: "auto", tabindex: text.length > LONG ? "0" : null });
     if (text === "") {
       element.classList.add("empty");
       element.append("(nothing)");
@@ -152,8 +153,11 @@
     const found = left.length <= WORDS && right.length <= WORDS ? edits(left, right) : null;
     const ranges = (list, chosen, tag) => {
       const marks = [];
+      // The space between two words that differ belongs to the difference.
+      const differs = (at) => !chosen || chosen.has(at)
+        || (/^\s/.test(list[at].text) && chosen.has(at - 1) && chosen.has(at + 1));
       list.forEach((token, at) => {
-        if (chosen && !chosen.has(at)) return;
+        if (!differs(at)) return;
         const last = marks[marks.length - 1], end = token.start + token.text.length;
         if (last && last.end === token.start) last.end = end;
         else marks.push({ start: token.start, end, tag });
@@ -349,8 +353,8 @@
       line.append(make("td", {}, any ? toggle(scorer.name, view, position, `evidence of ${scorer.title}`) : ""));
       body.append(line);
     });
-    return make("table", {}, make("caption", { class: "unseen" }, "Scores of this example, in points"),
-      make("thead", {}, head), body);
+    return make("div", { class: "wide" }, make("table", {},
+      make("caption", { class: "unseen" }, "Scores of this example, in points"), make("thead", {}, head), body));
   }
 
   function toggle(name, view, position, what) {
@@ -369,7 +373,7 @@
 
   // --- the list ----------------------------------------------------------------------------------
 
-  const state = { scorer: "", cohort: "", change: "", critical: false, text: "", order: both ? "worst" : "lowest", page: 0 };
+  const state = { scorer: "", cohort: "", change: "", critical: false, text: "", only: -1, order: both ? "worst" : "lowest", page: 0 };
   let shown = [];
 
   function matches(position, wanted, cohort) {
@@ -408,12 +412,18 @@
   };
   const lowest = (values) => values.reduce((least, value) => (value !== null && value < least ? value : least), Infinity);
 
+  function change(key, value) {
+    state[key] = value;
+    state.only = -1;
+    choose();
+  }
+
   function choose() {
     const wanted = state.text.trim().toLowerCase();
     const cohort = state.cohort ? index.cohorts.indexOf(state.cohort) : -1;
     const scorers = chosenScorers();
     const keys = index.ids.map((_, position) => ORDERS[state.order](position, scorers));
-    shown = [...index.ids.keys()].filter((position) => matches(position, wanted, cohort))
+    shown = [...index.ids.keys()].filter((position) => (state.only < 0 ? matches(position, wanted, cohort) : position === state.only))
       .sort((one, other) => keys[one] - keys[other] || one - other);
     state.page = 0;
     draw();
@@ -469,7 +479,7 @@
   // --- the controls ------------------------------------------------------------------------------
 
   function select(label, key, options) {
-    const element = make("select", { id: `by-${key}`, onchange: () => { state[key] = element.value; choose(); } });
+    const element = make("select", { id: `by-${key}`, onchange: () => change(key, element.value) });
     for (const [value, text, group] of options) {
       const option = make("option", { value });
       option.textContent = text;
@@ -488,9 +498,9 @@
   let waiting = 0;
   search.addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => { state.text = search.value; choose(); }, 200);
+    waiting = setTimeout(() => change("text", search.value), 200);
   });
-  const critical = make("input", { type: "checkbox", id: "by-critical", onchange: () => { state.critical = critical.checked; choose(); } });
+  const critical = make("input", { type: "checkbox", id: "by-critical", onchange: () => change("critical", critical.checked) });
   const count = make("p", { role: "status", "aria-live": "polite", id: "count" });
   const where = make("span", {});
   const previous = make("button", { type: "button", onclick: () => turn(-1) }, "Previous");
@@ -512,11 +522,14 @@
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-scorer]");
     if (!link) return;
-    Object.assign(state, { scorer: link.dataset.scorer, cohort: link.dataset.cohort || "", change: "", critical: false, text: link.dataset.find || "" });
+    const { scorer, cohort, example: position } = link.dataset;
+    Object.assign(state, { scorer, cohort: index.cohorts[cohort] || "", change: "", critical: false,
+      text: position ? index.ids[position] : "", only: position ? Number(position) : -1 });
     for (const key of ["scorer", "cohort", "change"]) document.getElementById(`by-${key}`).value = state[key];
     search.value = state.text;
     critical.checked = false;
     choose();
+    if (state.only >= 0) list.querySelector("button").click();
     document.getElementById("examples").focus({ preventScroll: true });
   });
   addEventListener("beforeprint", () => {
