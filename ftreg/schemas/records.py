@@ -179,6 +179,8 @@ class PrintedVerdict(TypedDict):
     """Id of the evaluation that was judged."""
     report: str
     """Path of the Markdown report."""
+    html: str
+    """Path of the HTML report."""
     exit_code: int
     """What the command ends with: 0, 1 or 3."""
     outcome: Outcome
