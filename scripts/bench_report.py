@@ -24,25 +24,8 @@ from ftreg.workspace import Workspace
 from tests.browser import browser
 from tests.report_fakes import make_dataset, make_evaluation
 
-WORDS = [
-    "the",
-    "ferry",
-    "leaves",
-    "at",
-    "noon",
-    "on",
-    "a",
-    "quiet",
-    "day",
-    "and",
-    "its",
-    "crew",
-    "checks",
-    "every",
-    "cabin",
-    "with",
-    "care",
-]
+_SENTENCE = "the ferry leaves at noon on a quiet day and its crew checks every cabin with care"
+WORDS = tuple(_SENTENCE.split())
 
 
 def text(source: random.Random, words: int) -> str:
