@@ -87,6 +87,7 @@ def make_evaluation(
                 "cut_off": 0,
             },
             "policy": {"margin": 0.01, "resamples": 999},
+            "leakage": {"trained_on": "colours@1, train", "share": 0.125},
             "scorers": {scorer: {"name": scorer, "version": 1} for scorer in columns},
         },
         examples=rows,

@@ -120,21 +120,25 @@ def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mappin
     decided = decided or [row for row in verdict.rows if row.outcome == verdict.outcome]
     # The scorers over all examples say it best; a cohort or the anchor speaks where they do not.
     decisive = [row for row in primary_rows(verdict) if row in decided] or decided
+    if verdict.outcome == "undecided":  # a missing score, say, is told by the reasons
+        decisive = [row for row in decisive if row.interval and row.interval.low <= -row.margin]
     parts = [_change(row) for row in decisive[:_MOST_CHANGES] if row.delta is not None]
     if verdict.outcome == "regression" and verdict.critical:
         count = len({drop.id for drop in verdict.critical})
         parts.append(
             "1 critical example got worse" if count == 1 else f"{count} critical examples got worse"
         )
+    may = f"{new} may not replace {old}"
+    if verdict.outcome == "undecided":
+        may = f"There is too little to tell whether {new} may replace {old}"
+    if not parts:
+        return f"{may}."
     parts += [
         f"{scorer_title(row.scorer)} {signed(row.delta)}"
         for row in primary_rows(verdict)
         if row not in decisive and row.against == "baseline" and row.delta is not None
     ]
-    may = f"{new} may not replace {old}"
-    if verdict.outcome == "undecided":
-        may = f"There is too little to tell whether {new} may replace {old}"
-    return f"{may}: {'; '.join(parts)}." if parts else f"{may}."
+    return f"{may}: {'; '.join(parts)}."
 
 
 def _change(row: Row) -> str:
