@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
-from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint
+from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import DatasetConfig
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
@@ -18,9 +18,10 @@ from ftreg.evaluation import GATE, GATE_SCHEMA, HEADER, Evaluation, read_evaluat
 from ftreg.gate import Verdict
 from ftreg.gating import GateResult, baseline_of
 from ftreg.records import Example
+from ftreg.replicas import read_replicas
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
-from ftreg.report.material import Material, Side
+from ftreg.report.material import Material, Side, mean_scores
 from ftreg.store import damaged, digest, read_json, write_bytes
 from ftreg.workspace import Workspace
 
@@ -137,7 +138,7 @@ def _side(
     workspace: Workspace,
     notes: dict[str, list[str]],
 ) -> Side:
-    side = Side(header=header, scores=scores, folder=folder)
+    side = Side(header=header, scores=mean_scores(scores), folder=folder)
     checkpoint = _checkpoint(header, workspace)
     name = header["checkpoint"]["name"]
     if checkpoint is None:
@@ -164,15 +165,16 @@ def _history(checkpoint: Checkpoint) -> Sequence[Step]:
 
 
 def _checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Checkpoint | None:
-    """The checkpoint that was evaluated, if it is still there under its name."""
+    """The checkpoint that was evaluated, if it is still there under its name.
+
+    Of replicas, the first: one run's curves are drawn.
+    """
     folder = workspace.checkpoints / str(header["checkpoint"]["name"])
-    if not (folder / MANIFEST).is_file():
-        return None
     try:
-        found = read_checkpoint(folder)
+        found = read_replicas(folder)
     except UsageError:
         return None
-    return found if found.manifest.identity == header["checkpoint"]["identity"] else None
+    return found.first if found.identity == header["checkpoint"]["identity"] else None
 
 
 def _examples(

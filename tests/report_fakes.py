@@ -7,6 +7,7 @@ from typing import Any
 
 from ftreg.data import load_dataset
 from ftreg.evaluation import Evaluation, write_evaluation
+from ftreg.evaluation_rows import Run
 from ftreg.records import Output, Score
 from ftreg.store import digest
 from tests.conftest import write_dataset
@@ -91,16 +92,20 @@ def make_evaluation(
             "scorers": {scorer: {"name": scorer, "version": 1} for scorer in columns},
         },
         examples=rows,
-        outputs=[
-            Output(id=row.id, text=text, finish="stop", tokens=4)
-            for row, text in zip(rows, texts, strict=True)
-        ],
-        scores={
-            scorer: [
-                score(scorer, value, text, row.context or "")
-                for value, text, row in zip(column, texts, rows, strict=True)
-            ]
-            for scorer, column in columns.items()
+        runs={
+            None: Run(
+                outputs=[
+                    Output(id=row.id, text=text, finish="stop", tokens=4)
+                    for row, text in zip(rows, texts, strict=True)
+                ],
+                scores={
+                    scorer: [
+                        score(scorer, value, text, row.context or "")
+                        for value, text, row in zip(column, texts, rows, strict=True)
+                    ]
+                    for scorer, column in columns.items()
+                },
+            )
         },
         cohort_tags={row.id: dataset.card.cohort_tags(row) for row in rows},
         cluster=None,

@@ -436,3 +436,15 @@ def test_a_critical_example_got_worse_if_its_mean_over_the_seeds_did() -> None:
     verdict = compare(side(old), side(worse), critical=["e00004"])
     assert verdict.outcome == "regression"
     assert "'e00004' got worse" in verdict.reasons[0]
+
+
+def test_the_html_report_of_replicas(cli: Cli, config: Path) -> None:
+    """One number per example, what each replica wrote, and one run's curves."""
+    trained = cli("train", config, "-s", "train.seeds=[1, 2]", "-o", "checkpoints/group")
+    assert trained.code == 0, trained
+    assert cli("eval", "checkpoints/group", "--no-gate").code == 0
+    done = cli("report", "latest", "-o", "report.html")
+    assert done.code == 0, done
+    page = Path("report.html").read_text("utf-8")
+    assert "The history of group is not at hand" not in page
+    assert "training seeds</th><td>1, 2</td>" in page

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ftreg.evaluation import Scores, summarise
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
 from ftreg.report.axis import linear_marks
+from ftreg.report.material import Scores
 
 LEVELS = 5
 """Steps of colour on each side of none."""
@@ -161,6 +161,6 @@ def score_heat(scores: Scores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat
 
 
 def _mean(column: Mapping[str, float | None], names: Sequence[str]) -> Cell:
-    found = summarise(column.get(name) for name in names)
-    mean = found["mean"]
-    return Cell(value=mean, level=0 if mean is None else round(2 * LEVELS * mean), n=found["n"])
+    found = [value for name in names if (value := column.get(name)) is not None]
+    mean = sum(found) / len(found) if found else None
+    return Cell(value=mean, level=0 if mean is None else round(2 * LEVELS * mean), n=len(found))

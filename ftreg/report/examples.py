@@ -4,14 +4,15 @@ The index is read when the page opens; a chunk only when one of its examples is 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ftreg.evaluation import read_findings, read_outputs
 from ftreg.records import Example
 from ftreg.report import words
 from ftreg.report.material import Material, Side
-from ftreg.store import damaged, read_jsonl
+from ftreg.store import damaged
 
 CHUNK = 100
 """Examples whose texts are read together."""
@@ -69,8 +70,12 @@ def chunks(material: Material) -> Iterator[dict[str, Any]]:
     """
     ids = list(material.evaluation.cohorts)
     rows = {example.id: example for example in material.examples}
-    outputs = {side: _outputs(item.folder) for side, item in material.sides.items()}
-    findings = {side: _findings(item.folder) for side, item in material.sides.items()}
+    folders = {side: item.folder for side, item in material.sides.items()}
+    known = set(ids)
+    outputs = {
+        side: read_outputs(folder, known) if folder else {} for side, folder in folders.items()
+    }
+    findings = {side: _findings(folder, known) for side, folder in folders.items()}
     for start in range(0, len(ids), CHUNK):
         texts: dict[str, int] = {}
         examples = []
@@ -106,23 +111,16 @@ def _kept(text: str, texts: dict[str, int]) -> int:
     return texts.setdefault(text, len(texts))
 
 
-def _outputs(folder: Path | None) -> dict[str, Mapping[str, Any]]:
-    if folder is None:
-        return {}
-    return {row["id"]: row for _, row in read_jsonl(folder / "outputs.jsonl")}
-
-
-def _findings(folder: Path | None) -> dict[str, dict[str, Any]]:
+def _findings(folder: Path | None, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Example id to scorer to its reason and evidence, where there is one."""
     found: dict[str, dict[str, Any]] = {}
     if folder is None:
         return found
-    path = folder / "scores.jsonl"
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="score"):
-            evidence = [_evidence(item) for item in row.get("evidence") or ()]
+    for (scorer, name), row in read_findings(folder, ids).items():
+        with damaged(folder, kind="evaluation"):
+            evidence = [_evidence(item) for item in row["evidence"]]
             if evidence or row.get("reason"):
-                found.setdefault(row["id"], {})[row["scorer"]] = {
+                found.setdefault(name, {})[scorer] = {
                     "reason": row.get("reason"),
                     "evidence": evidence,
                 }

@@ -24,6 +24,7 @@ from ftreg.gate import Verdict
 from ftreg.report import curves, deltas, distributions, examples, words
 from ftreg.report.axis import label
 from ftreg.report.material import Material
+from ftreg.report.noise import noise_line
 from ftreg.store import digest
 
 # Control characters but tab and newline; marks that turn a text around; widths of nothing; halves.
@@ -78,7 +79,17 @@ def _shown(material: Material) -> dict[str, Any]:
             {side: item.scores for side, item in material.sides.items()}
         ),
         "sizes": _sizes(material),
+        "noise": _noise(material),
     }  # fmt: skip
+
+
+def _noise(material: Material) -> list[str]:
+    """What noise was measured, and what is not covered."""
+    if material.verdict is None or material.baseline is None:
+        return []
+    floor = noise_line(material.baseline.header, material.candidate.header)
+    said = words.seed_noise(material.verdict)
+    return [f"{said[0].upper()}{said[1:]}.", *([f"{floor}."] if floor else [])]
 
 
 def _headline(material: Material) -> str:
@@ -102,7 +113,7 @@ def _reasons(verdict: Verdict | None) -> list[str]:
 def _heat(material: Material, verdict: Verdict | None) -> deltas.Heat:
     if verdict is not None and verdict.rows:
         return deltas.delta_heat(verdict)
-    return deltas.score_heat(material.evaluation.scores, material.evaluation.cohorts)
+    return deltas.score_heat(material.candidate.scores, material.evaluation.cohorts)
 
 
 def _recipes(material: Material) -> list[tuple[str, Any, Any]]:

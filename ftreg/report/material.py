@@ -6,10 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.data import DatasetVersion
-from ftreg.evaluation import Evaluation, Scores
+from ftreg.evaluation import Evaluation
 from ftreg.gate import Verdict
-from ftreg.records import Example
+from ftreg.records import Cell, Example, over_seeds
 from ftreg.report.history import Step
+
+Scores = Mapping[str, Mapping[str, float | None]]
+"""Scorer to example id to score; of replicas, the mean over their seeds."""
+
+
+def mean_scores(scores: Mapping[str, Mapping[str, Cell]]) -> Scores:
+    """Return scores of an evaluation with one number per example, whatever its seeds are."""
+    return {
+        scorer: {name: over_seeds(cell) for name, cell in column.items()}
+        for scorer, column in scores.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
