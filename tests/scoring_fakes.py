@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ftreg.scoring.words import content_words
+from ftreg.scoring.backends.encoder import WordVectors
+from ftreg.scoring.words import content_words, words
 
 WIDTH = 384
 
@@ -16,6 +17,7 @@ class HashedWords:
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        self.word_calls: list[list[str]] = []
 
     def describe(self) -> dict[str, Any]:
         return {"name": "hashed-words", "digest": "0"}
@@ -24,6 +26,14 @@ class HashedWords:
         self.calls.append(list(texts))
         rows = [self._row(text) for text in texts]
         return np.stack(rows) if rows else np.zeros((0, WIDTH), dtype=np.float32)
+
+    def words(self, texts: Sequence[str]) -> list[WordVectors]:
+        self.word_calls.append(list(texts))
+        found = [words(text) for text in texts]
+        return [
+            WordVectors(tuple(own), np.array([self._row(word) for word in own]).reshape(-1, WIDTH))
+            for own in found
+        ]
 
     def _row(self, text: str) -> np.ndarray:
         total = np.zeros(WIDTH)
@@ -38,6 +48,13 @@ class NotFinite(HashedWords):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.full((len(texts), WIDTH), np.nan, dtype=np.float32)
+
+
+class NotFiniteWords(HashedWords):
+    """An encoder whose words alone have gone wrong."""
+
+    def words(self, texts: Sequence[str]) -> list[WordVectors]:
+        return [WordVectors(one.words, one.vectors * np.nan) for one in super().words(texts)]
 
 
 def plain_factory(*, word: str = "ok") -> "PlainScorer":

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ from ftreg.scoring.backends.questions import Kind, kind_of
 from ftreg.scoring.claims import MAX_WORDS, claims, is_code, passages, sentences
 from ftreg.scoring.equals import normalize, parse_number
 from ftreg.scoring.facts import denied, measures, names, numbers
+from ftreg.scoring.protocol import BackendError, Inquiry, Relation
 from ftreg.scoring.words import content_words, words
-from tests.scoring_fakes import HashedWords, NotFinite, PlainScorer
+from tests.scoring_fakes import HashedWords, NotFinite, NotFiniteWords, PlainScorer
 
 NAMES = ("faithfulness", "answer_relevancy", "completeness", "equals")
 CONTEXT = (
@@ -177,7 +179,17 @@ def test_each_text_is_encoded_once():
         get_scorer(name, backend=shared_backend).score([sample, sample])
     encoded = [text for call in embedder.calls for text in call]
     assert len(encoded) == len(set(encoded))
-    assert set(sentences(CONTEXT)) < set(encoded)
+    assert set(sentences(CONTEXT)) == set(encoded)
+    before = len(embedder.word_calls)
+    assert get_scorer("completeness", backend=shared_backend).score([sample])[0].value == 1.0
+    assert len(embedder.word_calls) == before == 1
+
+
+def test_words_that_are_not_finite_give_null_too():
+    scorer = get_scorer("completeness", backend=EmbeddedBackend(NotFiniteWords()))
+    score = one(scorer, output="It is so.", reference="The bridge is red.")
+    assert score.value is None
+    assert "not finite" in score.reason
 
 
 # Faithfulness
@@ -277,6 +289,16 @@ def test_completeness_grows_with_what_is_covered(backend):
     ]
     assert values == sorted(values)
     assert values[0] < values[1] < values[2] == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(prose, text)
+def test_more_text_leaves_no_less_of_the_wording(backend, output, more):
+    ask = [Inquiry(sentences(CONTEXT), said) for said in (output, f"{output}\n\n{more}")]
+    less, grown = backend.evidence(Relation.COVERED, ask)
+    if not isinstance(less, BackendError):
+        for one_point, same_point in zip(less, grown, strict=True):
+            assert all(np.array(same_point.features) >= np.array(one_point.features))
 
 
 def test_the_best_reference_counts(backend):
@@ -582,6 +604,20 @@ def test_packaged_scores_tell_good_from_bad(packaged):
         > one(complete, output="Water boils at 100 degrees.", reference=first).value + 0.3
     )
     assert one(complete, output=CONTEXT, reference=CONTEXT).value == 1.0
+
+
+@pytest.mark.slow
+def test_packaged_words_are_whole_and_those_it_does_not_know_are_near_nothing(packaged):
+    model = packaged._embedder.embedder
+    known, unknown = model.words(["Unbelievably, it's 1932!", "\u1200\u1201\u1202"])
+    assert known.words == ("unbelievably", "it", "s", "1932")
+    np.testing.assert_allclose(np.linalg.norm(known.vectors, axis=1), 1, atol=1e-5)
+    assert not unknown.vectors.any()
+    complete = get_scorer("completeness")
+    ethiopic = "\u1230\u120b\u121d \u12d3\u1208\u121d", "\u1260\u122a \u12a8\u1270\u121b"
+    assert one(complete, output=ethiopic[0], reference=ethiopic[0]).value == 1.0
+    assert one(complete, output=ethiopic[0], reference=ethiopic[1]).value < 0.2
+    assert model.words([]) == []
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from ftreg.scoring.backends import coverage, relevance, support
 from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder, FloatArray
 from ftreg.scoring.backends.evidence import Evidence, Passage, Source
 from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.backends.wording import Pair, Wording
 from ftreg.scoring.claims import MAX_WORDS, is_code, passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import split_identifiers
@@ -31,7 +32,7 @@ from ftreg.store import digest
 
 __all__ = ["PENALTIES", "EmbeddedBackend", "Embedder", "Weights", "load_weights"]
 
-VERSION = 1
+VERSION = 2
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
     Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, "negation": 0.3},
     # A number or name that an output leaves out is missing from its words already.
@@ -95,6 +96,7 @@ class EmbeddedBackend:
         store: VectorStore | None = None,
     ) -> None:
         self._embedder = CachedEmbedder(embedder, store)
+        self._wording = Wording(embedder, store)
         self._weights = load_weights() if weights is None else weights
 
     def describe(self) -> dict[str, Any]:
@@ -132,11 +134,19 @@ class EmbeddedBackend:
             for text in (*inquiry.points, *own)
         }
         wanted = {split_identifiers(text) for text in texts}
-        if relation is Relation.COVERED:
-            wanted.update(word for text in texts for word in _passage(text).vocabulary)
         vectors = self._embedder.encode(sorted(wanted))
+        shares: Mapping[Pair, float | None] = {}
+        if relation is Relation.COVERED:
+            shares = self._wording.shares(
+                [
+                    _pair(point, own)
+                    for inquiry, own in zip(inquiries, units, strict=True)
+                    for point in inquiry.points
+                    if own
+                ]
+            )
         return [
-            self._evidence_of(relation, inquiry, own, vectors)
+            self._evidence_of(relation, inquiry, own, vectors, shares)
             for inquiry, own in zip(inquiries, units, strict=True)
         ]
 
@@ -146,6 +156,7 @@ class EmbeddedBackend:
         inquiry: Inquiry,
         units: Sequence[str],
         vectors: Mapping[str, FloatArray],
+        shares: Mapping[Pair, float | None],
     ) -> list[Evidence] | BackendError:
         if not units:
             return BackendError("the text to judge by is empty")
@@ -164,7 +175,10 @@ class EmbeddedBackend:
                 case Relation.SUPPORTED:
                     found.append(support.gather(_passage(point), held, row))
                 case Relation.COVERED:
-                    found.append(coverage.gather(_passage(point), held, row, vectors))
+                    share = shares[_pair(point, units)]
+                    if share is not None and not math.isfinite(share):
+                        return BackendError("the model returned a number that is not finite")
+                    found.append(coverage.gather(_passage(point), held, row, share))
                 case Relation.RELEVANT:
                     found.append(relevance.gather(point, inquiry.text, units, row))
         return found
@@ -181,6 +195,10 @@ class EmbeddedBackend:
 def _passage(text: str) -> Passage:
     """Return a passage, the same one for the same text, with all that it has worked out."""
     return Passage(text)
+
+
+def _pair(point: str, units: Sequence[str]) -> Pair:
+    return split_identifiers(point), tuple(map(split_identifiers, units))
 
 
 def _units(relation: Relation, text: str) -> tuple[str, ...]:

@@ -2,14 +2,26 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 
-__all__ = ["CachedEmbedder", "Embedder", "FloatArray"]
+__all__ = ["CachedEmbedder", "Embedder", "FloatArray", "WordVectors", "clean"]
 
 _CACHED = 50_000
 """Vectors kept in memory: 384 floats each, so about 75 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordVectors:
+    """The n words of a text that have a letter or digit, in order, with their unit vectors.
+
+    The vector of a word that the model does not know is 0.
+    """
+
+    words: tuple[str, ...]
+    vectors: FloatArray  # (n, width)
 
 
 class Embedder(Protocol):
@@ -19,9 +31,18 @@ class Embedder(Protocol):
         """Return the L2-normalised float32 embeddings, shape (len(texts), width)."""
         ...
 
+    def words(self, texts: Sequence[str]) -> list[WordVectors]:
+        """Return the words of each text, lower-case, with what they mean in it."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Return the model's name and digest, JSON-ready."""
         ...
+
+
+def clean(text: str) -> str:
+    """Replace lone surrogates, which are legal in a Python string and in no tokenizer."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class CachedEmbedder:
@@ -54,9 +75,8 @@ class CachedEmbedder:
         missing = sorted(texts - kept.keys(), key=lambda text: (len(text), text))
         if not missing:
             return kept
-        # A lone surrogate is legal in a Python string and in no tokenizer.
-        clean = [text.encode("utf-8", "replace").decode() for text in missing]
-        made = dict(zip(missing, self.embedder.encode(clean), strict=True))
+        readable = [clean(text) for text in missing]
+        made = dict(zip(missing, self.embedder.encode(readable), strict=True))
         if self._store is not None:
             self._store.put(made)
         return kept | made

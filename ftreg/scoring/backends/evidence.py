@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ftreg.scoring import facts
 from ftreg.scoring.facts import Facts
-from ftreg.scoring.words import FUNCTION_WORDS, content_words, stem, words
+from ftreg.scoring.words import content_words, stem, words
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -75,11 +75,6 @@ class Passage:
         return frozenset(self.content)
 
     @cached_property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The distinct content words, endings and all, in order of appearance."""
-        return tuple(dict.fromkeys(w for w in self.words if w not in FUNCTION_WORDS))
-
-    @cached_property
     def facts(self) -> Facts:
         """What the checks compare."""
         return Facts(self.text)
@@ -109,11 +104,6 @@ class Source:
             for word in {word for passage in self.passages for word in passage.words}
             for piece in trigrams(word)
         )
-
-    @cached_property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The distinct content words of all passages."""
-        return tuple(dict.fromkeys(w for passage in self.passages for w in passage.vocabulary))
 
     @cached_property
     def bigrams(self) -> frozenset[tuple[str, str]]:

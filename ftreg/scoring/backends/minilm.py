@@ -16,7 +16,7 @@ from ftreg.data.digests import remembered_digest
 from ftreg.errors import UsageError
 from ftreg.models.packaged import packaged_folder
 from ftreg.scoring.backends.embedded import EmbeddedBackend
-from ftreg.scoring.backends.encoder import FloatArray
+from ftreg.scoring.backends.encoder import FloatArray, WordVectors
 from ftreg.scoring.backends.vector_store import VectorStore
 from ftreg.store import digest
 
@@ -92,6 +92,10 @@ class MiniLM:
         A text's embedding does not depend on its company, to the last bit.
         """
         return self._model.encode(texts)
+
+    def words(self, texts: Sequence[str]) -> list[WordVectors]:
+        """Return the words of each text with what they mean in it; see `SentenceModel.words`."""
+        return self._model.words(texts)
 
 
 def _processor() -> str:

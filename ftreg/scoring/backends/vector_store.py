@@ -55,6 +55,11 @@ class VectorStore:
         self._limit = limit
         self._told: set[str] = set()
 
+    def part(self, name: str) -> "VectorStore":
+        """Return the same file for something else that the model makes of texts."""
+        identity = f"{self._identity.decode()}/{name}"
+        return VectorStore(identity, path=self._path, limit=self._limit)
+
     def get(self, texts: Iterable[str]) -> dict[str, FloatArray]:
         """Return the vectors of those texts that are kept, each of shape (width,)."""
         keys = {self._key(text): text for text in texts}

@@ -1,0 +1,119 @@
+"""How much of a point's wording stands in a source, each word compared in its sentence.
+
+After the recall of BERTScore (Zhang et al. 2020), by whole words and with exact matches counted
+in full. Only points and sources are held in vectors at once that are being compared: a vector a
+word is much; what is remembered, and kept on disk, is one number per point and source.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import chain
+
+import numpy as np
+
+from ftreg.scoring.backends.encoder import Embedder, WordVectors, clean
+from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.words import FUNCTION_WORDS, stem, words
+
+_FUNCTION_WEIGHT = 0.1
+_UNRELATED, _SAME = 0.5, 0.7
+"""The cosines of two words in their sentences below and above which they surely differ or agree."""
+_VERSION = 1
+"""Raise it when a share may change: what is kept on disk is then computed anew."""
+_AT_ONCE = 32
+_REMEMBERED = 200_000
+
+Pair = tuple[str, tuple[str, ...]]
+"""A point, and the passages of a source."""
+
+
+class Wording:
+    """Compares points with sources word by word.
+
+    Args:
+        embedder: what turns the words of a text into vectors.
+        store: keeps the shares on disk; None for none.
+    """
+
+    def __init__(self, embedder: Embedder, store: VectorStore | None = None) -> None:
+        self._embedder = embedder
+        self._store = None if store is None else store.part(f"wording {_VERSION}")
+        self._known: dict[str, float | None] = {}
+        self._lock = threading.Lock()
+
+    def shares(self, pairs: Sequence[Pair]) -> dict[Pair, float | None]:
+        """Return the share of each point's words that its source has, function words counting 0.1.
+
+        A word that stands in the source in any form has 1. Another one has the largest cosine with
+        a word of the source, each in its sentence: 0 up to 0.5, 1 from 0.7, a straight line
+        between. None where the point has no word; nan where it returned none.
+        """
+        with self._lock:
+            keys = {pair: _key(pair) for pair in pairs}
+            missing = {key: pair for pair, key in keys.items() if key not in self._known}
+            fresh = self._fetch(missing)
+            found = {
+                pair: fresh[key] if key in fresh else self._known[key] for pair, key in keys.items()
+            }
+            self._known |= fresh
+            while len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            return found
+
+    def _fetch(self, pairs: dict[str, Pair]) -> dict[str, float | None]:
+        """Read shares from disk, and compute and keep those that are not there."""
+        kept = self._store.get(pairs) if self._store is not None and pairs else {}
+        # A point without a word has a vector without a number.
+        found = {key: float(value[0]) if value.size else None for key, value in kept.items()}
+        keys = {pair: key for key, pair in pairs.items() if key not in found}
+        made = {keys[pair]: share for pair, share in self._compute(list(keys))}
+        if self._store is not None:
+            values = {
+                key: np.array([] if share is None else [share], dtype=np.float32)
+                for key, share in made.items()
+            }
+            self._store.put(values)
+        return found | made
+
+    def _compute(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, float | None]]:
+        for start in range(0, len(pairs), _AT_ONCE):
+            some = pairs[start : start + _AT_ONCE]
+            texts = sorted({text for point, source in some for text in (point, *source)})
+            read = self._embedder.words([clean(text) for text in texts])
+            vectors = dict(zip(texts, read, strict=True))
+            for point, source in some:
+                yield (point, source), _share(vectors[point], [vectors[text] for text in source])
+
+
+def _share(point: WordVectors, source: Sequence[WordVectors]) -> float | None:
+    if not point.words:
+        return None
+    there = frozenset(chain.from_iterable(map(_form, chain(*(text.words for text in source)))))
+    exact = np.array([there.issuperset(_form(word)) for word in point.words])
+    weights = np.where([word in FUNCTION_WORDS for word in point.words], _FUNCTION_WEIGHT, 1.0)
+    near = np.zeros(len(point.words))
+    if any(text.words for text in source):
+        cosines = point.vectors @ np.concatenate([text.vectors for text in source]).T
+        # Rounded, so that the last bits, which depend on the batch, do not show in a score.
+        near = np.round(cosines.max(axis=1), 5)
+    agreement = np.clip((near - _UNRELATED) / (_SAME - _UNRELATED), 0.0, 1.0)
+    agreement = np.where(exact & np.isfinite(near), 1.0, agreement)
+    # In the precision that is kept on disk, so that what is read back is the same.
+    return float(np.float32(min((agreement * weights).sum() / weights.sum(), 1.0)))
+
+
+@lru_cache(maxsize=1 << 15)
+def _form(word: str) -> tuple[str, ...]:
+    """Return what two forms of a word have in common; "twelve" and "12" are one number."""
+    return tuple(map(stem, words(word))) or (word,)
+
+
+def _key(pair: Pair) -> str:
+    point, source = pair
+    total = blake2b(digest_size=16)
+    for text in (point, *source):
+        data = text.encode("utf-8", "surrogatepass")
+        total.update(len(data).to_bytes(8, "little") + data)
+    return total.hexdigest()
