@@ -47,7 +47,8 @@ def score(file: Path, embedder: Any, identity: str = "a", **store: Any) -> list[
 
 
 def encoded(embedder: HashedWords) -> set[str]:
-    return {text for call in embedder.calls for text in call}
+    """Texts that were encoded, whole or by words."""
+    return {text for call in (*embedder.calls, *embedder.word_calls) for text in call}
 
 
 def test_a_second_scoring_encodes_nothing_and_finds_the_same(file: Path) -> None:

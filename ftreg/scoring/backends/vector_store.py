@@ -58,7 +58,9 @@ class VectorStore:
     def part(self, name: str) -> "VectorStore":
         """Return the same file for something else that the model makes of texts."""
         identity = f"{self._identity.decode()}/{name}"
-        return VectorStore(identity, path=self._path, limit=self._limit)
+        other = VectorStore(identity, path=self._path, limit=self._limit)
+        other._told = self._told
+        return other
 
     def get(self, texts: Iterable[str]) -> dict[str, FloatArray]:
         """Return the vectors of those texts that are kept, each of shape (width,)."""
