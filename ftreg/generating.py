@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ftreg import interrupts
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.data import DatasetVersion
@@ -55,6 +56,7 @@ def generate_rounds(
     Raises:
         UsageError: checkpoint, engine or prompts are wrong; outputs that were written are kept.
     """
+    interrupts.check()
     checkpoint.verify()
     try:
         chats = [(example.id, dataset.card.prompt.messages(example)) for example in rows]

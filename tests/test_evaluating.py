@@ -590,3 +590,24 @@ def test_mistakes_in_scorers_are_seen_before_anything_runs(cli: Cli, checkpoint:
     assert "cannot be changed after training" in done.err
     assert cli("eval", checkpoint, "--against", "nowhere").code == 2
     assert not _evaluations()
+
+
+def test_a_signal_that_a_library_swallows_ends_the_run_all_the_same(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is imported here swallows KeyboardInterrupt, as some libraries' callbacks do."""
+    Path("greedy.py").write_text(
+        "import os, signal\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+        "from torch.optim import SGD as Custom\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    custom = "optimizer={name: custom, path: greedy:Custom, lr: 1e-3}"
+    done = cli("train", config, "-o", "checkpoints/a", "-s", custom)
+    assert done.code == 130, done
+    assert "interrupted" in done.err
+    assert not Path("checkpoints/a").exists()

@@ -381,6 +381,7 @@ class Full:
         return call
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_every_write_loses_nothing(
     cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,7 @@ def manifest(folder: str) -> Any:
     "options",
     [
         pytest.param(["--config_file", CONFIGS / "cpu.yaml"], marks=pytest.mark.slow),
-        ["--cpu", "--num_processes", "2"],
+        pytest.param(["--cpu", "--num_processes", "2"], marks=pytest.mark.slow),
     ],
     ids=["config", "options"],
 )

@@ -72,6 +72,7 @@ class Interrupting(Silent):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_resume_keeps_what_is_whole_and_goes_on(cli: Cli, config: Path) -> None:
     settings = load_config(config, overrides=["train.seeds=[1, 2, 3]"])
     with pytest.raises(InterruptedRunError, match=r"seed 2; .*--resume \(--output g\)"):
@@ -104,6 +105,7 @@ def test_resume_keeps_what_is_whole_and_goes_on(cli: Cli, config: Path) -> None:
     assert len(read(Path("g/ftreg-replicas.json"))["members"]) == 4
 
 
+@pytest.mark.slow
 def test_an_unnamed_group_is_found_again(cli: Cli, config: Path) -> None:
     folder = Path("checkpoints/run-20260101T000000-0a0b")
     settings = load_config(config, overrides=["train.seeds=[1, 2]"])

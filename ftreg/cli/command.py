@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from ftreg import interrupts
 from ftreg.errors import ExitCode, FtregError
 from ftreg.report.annotations import error_annotations, on_github
 
@@ -27,11 +28,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        interrupted = False
+        interrupts.forget()
 
         def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-            nonlocal interrupted
-            interrupted = True
+            interrupts.remember()
             raise KeyboardInterrupt
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,9 +55,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except MemoryError:
             _end("out of memory; lower the batch size", ExitCode.USAGE)
         except Exception:
-            if (
-                interrupted
-            ):  # in the midst of an import, it becomes whatever the library makes of it
+            # In the midst of an import, it becomes whatever the library makes of it.
+            if interrupts.came():
                 _end(_INTERRUPTED, ExitCode.INTERRUPTED)
             traceback.print_exc()
             _end("this is a fault of ftreg, not of yours; please report it", ExitCode.INTERNAL)

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from ftreg import interrupts
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -34,6 +36,7 @@ def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    interrupts.check()
     before = {number: signal.signal(number, ask) for number in _SIGNALS}
     try:
         yield stop
