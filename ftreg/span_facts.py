@@ -1,11 +1,12 @@
 """What the spans `ftreg.train` and `ftreg.eval` say: names, numbers and digests, and no text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.evaluation import Evaluation
+from ftreg.records import Cell
 
 
 def train_asked(config: RunConfig, **_: Any) -> dict[str, Any]:
@@ -65,17 +66,28 @@ def eval_found(evaluation: Evaluation) -> dict[str, Any]:
 def eval_results(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Each score, as the GenAI conventions describe an evaluation result.
 
-    An example's id stands for the response's; a score that is missing has an `error.type`.
+    An example's id stands for the response's; a score that is missing has an `error.type`. Of
+    replicas, each seed has a result of its own.
     """
     for scorer, column in evaluation.scores.items():
-        for name, value in column.items():
-            yield {
-                "gen_ai.evaluation.name": scorer,
-                "gen_ai.evaluation.score.value": value,
-                "gen_ai.response.id": name,
-                "error.type": "missing" if value is None else None,
-                **{
-                    f"ftreg.cohort.{tag}": text
-                    for tag, text in evaluation.cohorts.get(name, {}).items()
-                },
+        for name, cell in column.items():
+            cohorts = {
+                f"ftreg.cohort.{tag}": text
+                for tag, text in evaluation.cohorts.get(name, {}).items()
             }
+            for seed, value in _by_seed(evaluation, cell):
+                yield {
+                    "gen_ai.evaluation.name": scorer,
+                    "gen_ai.evaluation.score.value": value,
+                    "gen_ai.response.id": name,
+                    "error.type": "missing" if value is None else None,
+                    "ftreg.seed": seed,
+                    **cohorts,
+                }
+
+
+def _by_seed(evaluation: Evaluation, cell: Cell) -> Iterable[tuple[int | None, float | None]]:
+    """The scores of a cell, each with its seed; a lone checkpoint's is not named."""
+    return (
+        zip(evaluation.seeds, cell, strict=True) if isinstance(cell, Sequence) else [(None, cell)]
+    )

@@ -103,6 +103,28 @@ def test_a_run_and_its_evaluation_are_told(
             assert facts["ftreg.cohort.parity"] in ("even", "odd")
 
 
+def test_replicas_have_a_result_for_each_seed(cli: Cli, config: Path, collector: Collector) -> None:
+    assert cli("train", config, "-s", "train.seeds=[1, 2]", "-o", "checkpoints/g").code == 0
+    assert cli("eval", "g", "--no-gate").code == 0
+    (folder,) = Path("evaluations").iterdir()
+    stored = read_evaluation(folder)
+    expected = {
+        (scorer, name, seed): value
+        for scorer, column in stored.scores.items()
+        for name, cell in column.items()
+        for seed, value in zip((1, 2), cell, strict=True)
+    }
+    told = [plain(log.attributes) for log in collector.logs]
+    results = {
+        (facts["gen_ai.evaluation.name"], facts["gen_ai.response.id"], facts["ftreg.seed"]): (
+            facts.get("gen_ai.evaluation.score.value")
+        )
+        for facts in told
+    }
+    assert len(told) == len(expected)
+    assert results == expected
+
+
 def test_an_error_is_told_without_its_text(cli: Cli, config: Path, collector: Collector) -> None:
     done = cli("train", config, "-o", "checkpoints/a", "-s", "base.model=/nowhere/secret")
     assert done.code == 2
