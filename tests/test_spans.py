@@ -1,11 +1,16 @@
 """`ftreg data import --from otel`: production calls become a dataset version."""
 
+import functools
 import json
+import operator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ftreg.data.spans import span_rows
+from ftreg.errors import UsageError
 from tests.conftest import Cli
 
 
@@ -187,6 +192,42 @@ def test_what_is_no_export_is_refused(cli: Cli, workspace: Path, text: str, says
     assert done.code == 2
     assert says in done.err and "spans.json" in done.err
     assert not Path("sample_datasets/desk/v1").exists()
+
+
+def _places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """Every place within a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        yield (*path, key)
+        if isinstance(item, dict | list):
+            yield from _places(item, *path, key)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_whatever_stands_anywhere_ends_with_rows_or_one_message(
+    indent: int | None, tmp_path: Path
+) -> None:
+    text = json.dumps(export(GEN_AI, OPENINFERENCE, RETRIEVER))
+    # Lists where a key is looked up, numbers that are none, half characters, JSON within JSON.
+    odd = [
+        None, 0, float("inf"), [], [1], {}, "9" * 5000, "\ud800",
+        json.dumps([{"content": "\ud800"}]), {"intValue": float("inf")},
+        {"arrayValue": {"values": 5}}, {"stringValue": [1]},
+    ]  # fmt: skip
+    path, refused = tmp_path / "spans.json", 0
+    for *above, last in _places(json.loads(text)):
+        for value in odd:
+            export_ = json.loads(text)
+            functools.reduce(operator.getitem, above, export_)[last] = value
+            path.write_text(json.dumps(export_, indent=indent) + "\n")
+            try:
+                for _, row in span_rows(path):
+                    json.dumps(row, ensure_ascii=False).encode()
+                    assert all(isinstance(row[key], str) for key in ("id", "input"))
+            except UsageError as error:
+                refused += 1
+                assert str(error).startswith(str(path))
+    assert refused > 100
 
 
 def test_another_form_is_refused(cli: Cli, workspace: Path) -> None:

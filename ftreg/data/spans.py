@@ -51,6 +51,7 @@ def span_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         row = _row(span, contexts.get(span.trace, []))
         if row is not None:
             calls += 1
+            _refuse_half_characters(row, place=f"{path}:{number}")
             yield number, row
     if not calls:
         raise UsageError(
@@ -84,8 +85,11 @@ def _spans(path: Path) -> Iterator[tuple[int, _Span]]:
                         for event in span.get("events") or []:
                             found |= _attributes(event)
                         found |= _attributes(span)
-                        yield number, _Span(span["traceId"], span["spanId"], found, resource)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+                        trace, name = _text(span["traceId"]), _text(span["spanId"])
+                        yield number, _Span(trace, name, found, resource)
+        except KeyError as error:
+            raise UsageError(f"{path}:{number}: not OTLP JSON: it lacks {error}") from error
+        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UsageError(f"{path}:{number}: not OTLP JSON: {error}") from error
 
 
@@ -105,8 +109,25 @@ def _documents_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from read_jsonl(path)
 
 
+def _refuse_half_characters(row: Mapping[str, Any], *, place: str) -> None:
+    """Refuse what no UTF-8 file can hold; content that is JSON within JSON may say it too."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+
+
 def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
-    return {item["key"]: _value(item.get("value") or {}) for item in holder.get("attributes") or []}
+    return {
+        _text(item["key"]): _value(item.get("value") or {})
+        for item in holder.get("attributes") or []
+    }
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {type(value).__name__}")
+    return value
 
 
 def _value(wrapped: Mapping[str, Any]) -> Any:
@@ -124,7 +145,7 @@ def _value(wrapped: Mapping[str, Any]) -> Any:
 
 def _is_call(attributes: Mapping[str, Any]) -> bool:
     kinds = [str(attributes[name]).upper() for name in _KINDS if name in attributes]
-    return "LLM" in kinds or attributes.get("gen_ai.operation.name") in _CALLS
+    return "LLM" in kinds or str(attributes.get("gen_ai.operation.name")) in _CALLS
 
 
 def _row(span: _Span, contexts: list[str]) -> dict[str, Any] | None:
@@ -204,7 +225,7 @@ def _flattened(
 ) -> list[tuple[str, str]]:
     """Messages that are spread over attributes: `prefix.0.message.content` and the like."""
     pattern = re.compile(
-        re.escape(prefix) + r"\.(\d+)\.(?:message\.)?(role|content|contents\.(\d+)\..*text)"
+        re.escape(prefix) + r"\.(\d{1,9})\.(?:message\.)?(role|content|contents\.(\d{1,9})\..*text)"
     )
     roles: dict[int, str] = {}
     texts: dict[int, list[tuple[int, str]]] = {}
@@ -232,7 +253,7 @@ def _documents(attributes: Mapping[str, Any]) -> list[str]:
     """What a retriever found, in its order."""
     found = {}
     for name, value in attributes.items():
-        match = re.fullmatch(r"retrieval\.documents\.(\d+)\.document\.content", name)
+        match = re.fullmatch(r"retrieval\.documents\.(\d{1,9})\.document\.content", name)
         if match and isinstance(value, str):
             found[int(match[1])] = value
     return [found[index] for index in sorted(found)]
