@@ -203,11 +203,8 @@ def _places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
             yield from _places(item, *path, key)
 
 
-@pytest.mark.parametrize("indent", [None, 1])
-def test_whatever_stands_anywhere_ends_with_rows_or_one_message(
-    indent: int | None, tmp_path: Path
-) -> None:
-    text = json.dumps(export(GEN_AI, OPENINFERENCE, RETRIEVER))
+def test_whatever_stands_anywhere_ends_with_rows_or_one_message(tmp_path: Path) -> None:
+    text = json.dumps(export(GEN_AI, RETRIEVER))
     # Lists where a key is looked up, numbers that are none, half characters, JSON within JSON.
     odd = [
         None, 0, float("inf"), [], [1], {}, "9" * 5000, "\ud800",
@@ -217,9 +214,10 @@ def test_whatever_stands_anywhere_ends_with_rows_or_one_message(
     path, refused = tmp_path / "spans.json", 0
     for *above, last in _places(json.loads(text)):
         for value in odd:
-            export_ = json.loads(text)
-            functools.reduce(operator.getitem, above, export_)[last] = value
-            path.write_text(json.dumps(export_, indent=indent) + "\n")
+            document = json.loads(text)
+            functools.reduce(operator.getitem, above, document)[last] = value
+            indented = 1 if value is None or isinstance(value, str) else None
+            path.write_text(json.dumps(document, indent=indented) + "\n")
             try:
                 for _, row in span_rows(path):
                     json.dumps(row, ensure_ascii=False).encode()
