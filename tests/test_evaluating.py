@@ -93,6 +93,15 @@ def test_without_a_baseline_the_gate_cannot_decide(cli: Cli, checkpoint: str) ->
     assert cli("eval", checkpoint, "--bootstrap").code == 0
 
 
+def test_the_page_is_named_once(cli: Cli, checkpoint: str) -> None:
+    for options in (["--no-gate"], ["--bootstrap"], ["--against", "latest"]):
+        done = cli("eval", checkpoint, *options)
+        assert done.code in (0, 3), done
+        pages = [line.split()[-1] for line in done.out.splitlines() if "report.html" in line]
+        assert len(pages) == 1, done.out
+        assert Path(pages[0]).is_file()
+
+
 def test_equal_scores_pass_and_can_be_promoted(cli: Cli, checkpoint: str) -> None:
     baseline, candidate = (_scored(cli, lambda scorer, index: 0.5 + 0.01 * index) for _ in "ab")
     assert cli("promote", baseline).code == 0

@@ -71,10 +71,9 @@ def evaluate(
     page = write_html(evaluation, workspace=workspace)
     if not as_json:
         options.show(False, value={}, text=evaluation_view(evaluation.header))
-        typer.echo(f"\n{evaluation.folder}\nreport: {page}")
+        typer.echo(f"\n{evaluation.folder}")
     if no_gate:
-        if as_json:
-            options.show(True, value=evaluation.header, text="")
+        options.show(as_json, value=evaluation.header, text=f"report: {page}")
         return
     gate_and_show(
         evaluation,

@@ -73,17 +73,22 @@ def gate_and_show(
 ) -> None:
     """Gate an evaluation, write its report, print the verdict and end with its exit code.
 
+    With `bootstrap`, the evaluation has its HTML report already.
+
     On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
     report is added to the job's summary.
     """
     from ftreg.baseline import baseline_path
     from ftreg.gating import find_baselines, gate, outcome_record, write_report
     from ftreg.report.terminal import verdict_view
-    from ftreg.reporting import write_html
+    from ftreg.reporting import REPORT, write_html
 
     first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
     if bootstrap and against == "baseline" and not first.is_file():
-        text = "there is no baseline yet; promote this evaluation to make it the first"
+        text = (
+            f"report: {evaluation.folder / REPORT}\n"
+            "there is no baseline yet; promote this evaluation to make it the first"
+        )
         options.show(as_json, value={**evaluation.header, "baseline": None}, text=text)
         return
     baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
