@@ -75,6 +75,7 @@ def evaluate(
     events = events or Silent()
     check_writable(folder)
     replicas = read_replicas(checkpoint_folder)
+    _refuse_one_server_for_all(replicas, config)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
     held_out = dataset.split(split)
@@ -114,6 +115,20 @@ def evaluate(
         cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
         cluster=dataset.card.cluster,
     )
+
+
+def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
+    """A server has one replica's weights: what it writes for each would show seeds without noise.
+
+    Raises:
+        UsageError: there are several replicas, and a server is to generate.
+    """
+    if len(replicas.members) > 1 and config.eval.engine.name == "openai":
+        raise UsageError(
+            f"eval.engine: {replicas.folder} has {len(replicas.members)} replicas, and a server "
+            "the weights of one; evaluate the group with the engine transformers, or a single "
+            f"replica by its folder, such as {replicas.first.folder}"
+        )
 
 
 def _leakage(subject: _Subject, events: EvalEvents) -> dict[str, Any]:

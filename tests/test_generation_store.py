@@ -286,6 +286,18 @@ def test_another_address_of_the_same_model_is_comparable(
     assert "openai, model candidate at 127.0.0.1:" in report
 
 
+def test_one_server_is_not_taken_for_several_replicas(
+    cli: Cli, config: Path, server: Server
+) -> None:
+    """It would write the same for each seed, and the gate would see seeds that never differ."""
+    assert cli("train", config, "-s", "train.seeds=[1, 2]", "-o", "checkpoints/g").code == 0
+    done = cli("eval", "checkpoints/g", "--no-gate", *by(server))
+    assert done.code == 2
+    assert "has 2 replicas, and a server the weights of one" in " ".join(done.err.split())
+    assert not server.chats
+    assert cli("eval", "checkpoints/g/seed-2", "--no-gate", *by(server)).code == 0
+
+
 @pytest.mark.parametrize(
     ("finish", "expected"),
     [("content_filter", "for the reason 'content_filter'"), (None, "for the reason None")],
