@@ -1,6 +1,8 @@
 """A tiny random model, a tiny dataset, and the command line run in process."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,26 @@ def make_model(folder: Path, **changes: Any) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def talking_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with weights far from uniform.
+
+    What it writes differs from prompt to prompt; the tiny model writes line breaks, which leave
+    nothing of an output.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("model") / "talking"
+    shutil.copytree(tiny_model, folder)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6)
+    model.save_pretrained(folder)
+    return folder
 
 
 def rows_of(count: int, prefix: str = "e") -> list[dict[str, Any]]:
@@ -188,3 +210,10 @@ gate:
         encoding="utf-8",
     )
     return path
+
+
+@pytest.fixture
+def talking_config(config: Path, talking_model: Path) -> Path:
+    """`config` with the model whose outputs differ."""
+    config.write_text(re.sub("model: .*", f"model: {talking_model}", config.read_text("utf-8")))
+    return config

@@ -109,6 +109,8 @@ def main() -> None:
     seconds = time.monotonic() - began
     expected, _ = evaluation()
     total = len(rows(Path("cache-whole")))
+    texts = {json.loads(line)["output"] for line in expected.splitlines()}
+    assert len(texts) == total, "outputs that are alike would not show one in another's place"
     for trial in range(trials):
         cache = Path(f"cache-{trial}")
         killed = wait(start(cache, options, delay=generator.uniform(0.2, 0.9) * seconds)) != 0

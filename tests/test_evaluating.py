@@ -17,8 +17,8 @@ from tests.conftest import Cli, Result, rows_of, write_dataset
 
 
 @pytest.fixture
-def checkpoint(cli: Cli, config: Path) -> str:
-    assert cli("train", config, "-o", "checkpoints/a").code == 0
+def checkpoint(cli: Cli, talking_config: Path) -> str:
+    assert cli("train", talking_config, "-o", "checkpoints/a").code == 0
     return "checkpoints/a"
 
 
@@ -83,6 +83,7 @@ def test_greedy_outputs_do_not_depend_on_the_batch_size(
         assert json.loads((folder / "evaluation.json").read_text())["generation"]["taken"] == 0
         texts[size] = (folder / "outputs.jsonl").read_text()
     assert texts[1] == texts[3] == texts[8]
+    assert len({json.loads(line)["output"] for line in texts[1].splitlines()}) == 8
 
 
 def test_without_a_baseline_the_gate_cannot_decide(cli: Cli, checkpoint: str) -> None:

@@ -25,8 +25,8 @@ CANARY = "sk-canary-0123456789abcdef"
 
 
 @pytest.fixture
-def checkpoint(cli: Cli, config: Path) -> str:
-    assert cli("train", config, "-o", "checkpoints/a").code == 0
+def checkpoint(cli: Cli, talking_config: Path) -> str:
+    assert cli("train", talking_config, "-o", "checkpoints/a").code == 0
     return "checkpoints/a"
 
 
@@ -54,6 +54,7 @@ def evaluate(cli: Cli, *options: str) -> tuple[dict[str, Any], list[dict[str, An
 
 def test_evaluating_again_generates_nothing(cli: Cli, checkpoint: str) -> None:
     first, rows, _ = evaluate(cli)
+    assert len({row["output"] for row in rows}) == len(rows)  # none stands for another
     (path,) = stored().values()
     before = path.read_bytes()
     # Another scorer, another batch size in fp32: the same outputs.
@@ -123,17 +124,19 @@ def test_adapters_are_told_apart_by_their_base(cli: Cli, checkpoint: str, config
 
 
 def test_equal_prompts_are_generated_once_and_answer_both(
-    cli: Cli, config: Path, workspace: Path
+    cli: Cli, talking_config: Path, workspace: Path
 ) -> None:
     rows = rows_of(4)
     rows += [{**row, "id": f"again-{row['id']}"} for row in rows[:2]]
     write_dataset(workspace / "datasets", version=2, evaluation=rows)
+    config = talking_config
     done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
     assert done.code == 0
     _, outputs, _ = evaluate(cli)
     (path,) = stored().values()
     assert len(keys(path)) == 4
     texts = {row["id"]: row["output"] for row in outputs}
+    assert len(set(texts.values())) == 4
     assert list(texts) == [row["id"] for row in rows]
     assert (texts["again-e0"], texts["again-e1"]) == (texts["e0"], texts["e1"])
 
