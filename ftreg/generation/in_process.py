@@ -76,7 +76,7 @@ class InProcess:
         ids = [prompt for _, prompt in self._prompts]
         if not self._depends_on_batch:
             return Plan([digest(prompt) for prompt in ids], [range(len(ids))], together=False)
-        # The batches are those of `generate`, cut where no batch is cut.
+        # In the order of `generate`; each group is decoded by itself.
         order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
         size = _GROUP * self._batch_size
         groups = [order[start : start + size] for start in range(0, len(order), size)]
