@@ -25,7 +25,8 @@ from ftreg.evaluation import (
     read_evaluation,
 )
 from ftreg.gate import Verdict, compare
-from ftreg.gate.power import examples_for_pass
+from ftreg.gate.power import POWER, examples_for_pass
+from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
@@ -127,7 +128,8 @@ def policy_of(evaluation: Evaluation) -> GatePolicy:
 def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, Any]]:
     """Return, per scorer, how many examples an equally good candidate needs to pass a margin.
 
-    The spread of the paired deltas is that of the evaluation's last gate.
+    The spread of the paired deltas is that of the evaluation's last gate, and so is the noise of
+    seeds; `need` is None where that alone is more than the margin.
 
     Raises:
         UndecidedError: the evaluation has not been gated, so no spread is known.
@@ -145,15 +147,22 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
     for row in verdict.rows:
         if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:
             continue
-        # More examples leave the noise of seeds as it is.
+        confidence = verdict.policy["confidence"]
+        left = margin_left(
+            margin,
+            (
+                (row.baseline_seeds, row.baseline_seed_deviation),
+                (row.candidate_seeds, row.candidate_seed_deviation),
+            ),
+            level=(1 - confidence) / 2,
+            power=POWER,
+        )
         error = row.standard_error if row.example_error is None else row.example_error
         spread = error * math.sqrt(row.n)
-        needed = examples_for_pass(
-            min(spread, 1.0),
-            margin=margin,
-            confidence=verdict.policy["confidence"],
-            # Scores of 0 and 1 are bounded exactly, with one unseen example reckoned at its worst.
-            worst=1.0 if row.method in ("exact", "rule of three") else 0.0,
+        # Scores of 0 and 1 are bounded exactly, with one unseen example reckoned at its worst.
+        bounded = row.method.partition(";")[0] in ("exact", "rule of three")
+        needed = left and examples_for_pass(
+            min(spread, 1.0), margin=left, confidence=confidence, worst=float(bounded)
         )
         rows.append(
             {"scorer": row.scorer, "have": row.n, "spread": round(spread, 4), "need": needed}

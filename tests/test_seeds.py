@@ -14,7 +14,7 @@ from ftreg.config.load import load_config
 from ftreg.errors import InterruptedRunError, UsageError
 from ftreg.gate import GatePolicy, Verdict, compare
 from ftreg.gate.interval import Interval
-from ftreg.gate.seeds import seed_noise, two_level_means, widen
+from ftreg.gate.seeds import margin_left, seed_noise, two_level_means, widen
 from ftreg.gate.units import units_of
 from ftreg.training.events import Silent, StepRecord
 from ftreg.training.replicas import train_replicas
@@ -206,7 +206,20 @@ def test_a_group_is_one_evaluation_baseline_and_candidate(cli: Cli, checkpoints:
     assert (row["baseline_seeds"], row["candidate_seeds"]) == (2, 2)
     assert row["baseline_seed_deviation"] == pytest.approx(0.004 / np.sqrt(2))
     assert cli("promote", better).code == 0
-    assert cli("power", better).code == 0
+    # Of two seeds a side the deviations alone take a margin of 3.8 points.
+    assert cli("power", better, "--margin", "0.038", "--json").json["scorers"][0]["need"] is None
+    assert "more seeds" in cli("power", better, "--margin", "0.038").out
+    assert cli("power", better, "--margin", "0.039", "--json").json["scorers"][0]["need"] == 1
+
+
+def test_examples_that_a_margin_needs_where_scores_are_0_or_1(cli: Cli, checkpoints: None) -> None:
+    lone, group = (evaluate(cli, f"checkpoints/{name}", 0.0) for name in ("alone", "g"))
+    for path in (lone / "scores.jsonl", group / "scores.jsonl"):
+        rows = [json.loads(line) | {"score": 1.0} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("gate", lone, group).code == 3
+    needed = cli("power", group, "--margin", "0.02", "--json").json["scorers"][0]["need"]
+    assert needed == np.ceil(np.log(0.05) / np.log(1 - 0.02))  # as many without a drop
 
 
 def test_a_group_and_a_lone_checkpoint_are_compared_and_the_gap_is_told(
@@ -303,6 +316,18 @@ def test_the_interval_agrees_with_an_independent_computation(seeds: tuple[int, i
     assert fallen.p_seeds is not None
     delta, _, half = reference(old, moved, fallen.p_seeds)
     assert half == pytest.approx(-delta, rel=1e-3)
+
+
+@pytest.mark.parametrize("seeds", [(2, 5), (1, 3)])
+def test_what_seeds_leave_of_a_margin(seeds: tuple[int, int]) -> None:
+    deviations = [0.001 if count > 1 else None for count in seeds]
+    found = margin_left(0.02, zip(seeds, deviations, strict=True), level=0.025, power=0.8)
+    taken = sum(
+        (stats.t.ppf(0.975, count - 1) + stats.norm.ppf(0.8)) ** 2 * 0.001**2 / count
+        for count in seeds
+        if count > 1
+    )
+    assert found == pytest.approx(np.sqrt(0.02**2 - taken))
 
 
 def test_without_seed_noise_the_interval_is_that_of_the_mean_scores() -> None:

@@ -35,8 +35,10 @@ def power(
 
     record = read_evaluation(Workspace.current().evaluation(evaluation))
     rows = examples_needed(record, margin=margin)
+    # What no number of examples shows is left to the seeds.
+    shown = [{**row, "need": row["need"] or "more seeds"} for row in rows]
     options.show(
         as_json,
         value={"evaluation": record.id, "margin": margin, "scorers": rows},
-        text=rows_view(f"Examples for a margin of {100 * margin:g} points", rows),
+        text=rows_view(f"Examples for a margin of {100 * margin:g} points", shown),
     )

@@ -18,6 +18,7 @@ learning benchmarks", MLSys 2021 (arXiv 2103.03098).
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -258,3 +259,27 @@ def examples_needed(
         lasting += reach * max(0.0, side.variance - side.interaction)
     left = room**2 - lasting
     return math.ceil(examples * shrinking / left) if left > 0 else None
+
+
+def margin_left(
+    margin: float, sides: Iterable[tuple[int, float | None]], *, level: float, power: float
+) -> float | None:
+    """Return the part of a margin that the noise of given seeds leaves to that of the examples.
+
+    No number of examples makes the noise of seeds smaller; None where it takes the whole margin.
+
+    Args:
+        margin: the allowed mean drop.
+        sides: of each, its number of seeds and the deviation of its mean score from seed to seed;
+            None where it is not known.
+        level: error probability of the end that decides.
+        power: wished-for probability of a decision.
+    """
+    from ftreg.gate.stats import t_quantile
+
+    left = margin**2
+    for count, deviation in sides:
+        if deviation is not None:
+            reach = t_quantile(level, count - 1) + _NORMAL.inv_cdf(power)
+            left -= reach**2 * deviation**2 / count
+    return math.sqrt(left) if left > 0 else None
