@@ -141,7 +141,7 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
     """Return the rows of an evaluation's `outputs.jsonl` for some examples, by id.
 
     Older evaluations have no `input` and `reference` there. Of replicas, `output` has what each of
-    them wrote.
+    them wrote, and `finish` is `length` where one of them was cut off.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -152,6 +152,8 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
         with damaged(Path(f"{path}:{number}"), kind="output"):
             if row["id"] in ids:
                 row["output"].strip()
+                if found.get(row["id"], {}).get("finish") == "length":
+                    row["finish"] = "length"
                 found[row["id"]] = row
                 texts.setdefault(row["id"], {})[row.get("seed")] = row["output"]
     return {name: {**row, "output": together(texts[name])} for name, row in found.items()}
@@ -160,7 +162,8 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
 def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of an evaluation's `scores.jsonl` for some examples, by scorer and id.
 
-    Of replicas, the evidence of one seed follows that of the other.
+    Of replicas, the evidence of one seed follows that of the other, and the reason is that of the
+    first seed that lacks its score.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -170,8 +173,12 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
     for number, row in read_jsonl(path):
         with damaged(Path(f"{path}:{number}"), kind="score"):
             if row["id"] in ids:
-                before = found.get((row["scorer"], row["id"]), {}).get("evidence", [])
-                found[row["scorer"], row["id"]] = {**row, "evidence": [*before, *row["evidence"]]}
+                before = found.get((row["scorer"], row["id"]), {})
+                found[row["scorer"], row["id"]] = {
+                    **row,
+                    "reason": before.get("reason") or row.get("reason"),
+                    "evidence": [*before.get("evidence", []), *row["evidence"]],
+                }
     return found
 
 

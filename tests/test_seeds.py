@@ -12,6 +12,7 @@ from scipy import stats
 
 from ftreg.config.load import load_config
 from ftreg.errors import InterruptedRunError, UsageError
+from ftreg.evaluation import read_findings, read_outputs
 from ftreg.gate import GatePolicy, Verdict, compare
 from ftreg.gate.interval import Interval
 from ftreg.gate.seeds import margin_left, seed_noise, two_level_means, widen
@@ -475,3 +476,22 @@ def test_the_html_report_of_replicas(cli: Cli, config: Path) -> None:
     page = Path("report.html").read_text("utf-8")
     assert "The history of group is not at hand" not in page
     assert "training seeds</th><td>1, 2</td>" in page
+
+
+def test_what_befell_one_replica_is_not_hidden_by_the_last(cli: Cli, checkpoints: None) -> None:
+    folder = evaluate(cli, "checkpoints/g", 0.0)
+    for name, changes in (
+        ("outputs", {"finish": "length"}),
+        ("scores", {"score": None, "reason": "no reference"}),
+    ):
+        path = folder / f"{name}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row |= {"finish": "stop"} if name == "outputs" else {}
+            row |= changes if row["seed"] == 1 and row["id"] == "e3" else {}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outputs = read_outputs(folder, ["e3", "e4"])
+    assert [outputs[name]["finish"] for name in ("e3", "e4")] == ["length", "stop"]
+    findings = read_findings(folder, ["e3", "e4"])
+    reasons = [findings["equals", name]["reason"] for name in ("e3", "e4")]
+    assert reasons == ["no reference", None]

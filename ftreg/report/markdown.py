@@ -50,7 +50,7 @@ def gate_report(
                 f"{header['dataset']['rows']} rows, digest `{header['dataset']['digest'][:12]}`",
                 f"baseline evaluation `{baseline['id']}`, candidate evaluation `{header['id']}`",
                 f"generation: {_engine(header['generation'])}, {header['generation']['decoding']}, "
-                f"{header['generation']['precision']}, at most "
+                f"{header['generation']['precision']} precision, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
                 words.seed_noise(verdict),
