@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from pydantic import SecretStr
 
+from ftreg.chat.redaction import redactor
 from ftreg.errors import UsageError
 from ftreg.scoring import Sample, Score, get_scorer
 from tests.conftest import Cli
@@ -433,6 +435,18 @@ def test_a_key_that_comes_back_in_another_form_is_found_too(
     files = [path.read_text() for path in Path().rglob("*") if path.is_file()]
     for text in (done.out, done.err, failed.out, failed.err, caplog.text, *files):
         assert not any(key in reading for reading in _readings(text))
+
+
+def test_a_long_row_of_backslashes_is_searched_in_no_time() -> None:
+    """With a search whose cost grows with the square, this test would take hours."""
+    row = "\\" * 2_000_000
+    for key in (CANARY, f'"/\\{CANARY}'):
+        redact = redactor(SecretStr(key))
+        assert redact(row) == row
+        nested = key
+        for _ in range(4):
+            nested = json.dumps(nested)[1:-1]
+        assert redact(f"{row}u{nested}").endswith("u[api key]")
 
 
 @pytest.mark.parametrize("value", [f"{CANARY}\nX-More: 1", f"{CANARY} b", "", f"{CANARY}\u00e9"])

@@ -9,6 +9,9 @@ from pydantic import SecretStr
 REDACTED = "[api key]"
 _SECRET = 8
 """A key of fewer characters protects nothing."""
+_NESTED = 32
+"""Backslashes before a character; JSON in JSON has twice as many and one more. Without a limit a
+text of backslashes would cost the square of their number."""
 
 
 def redactor(key: SecretStr | None) -> Callable[[str], str]:
@@ -31,9 +34,12 @@ def _written(character: str) -> str:
     """Return a pattern for one character, in any of its forms."""
     code = ord(character)
     # JSON writes these with a backslash before them, and once more for each time it is nested.
-    plain = rf"\\*{re.escape(character)}" if character in '"/\\' else re.escape(character)
+    plain = re.escape(character)
+    if character in '"/\\':
+        plain = rf"\\{{0,{_NESTED}}}{plain}"
     high, low = (f"[{digit}{digit.upper()}]" for digit in f"{code:02x}")
-    return rf"(?:{plain}|\\+u00{high}{low}|%(?:25)*{high}{low}|&#0*{code};|&#[xX]0*{high}{low};)"
+    escaped = rf"\\{{1,{_NESTED}}}u00{high}{low}"
+    return rf"(?:{plain}|{escaped}|%(?:25)*{high}{low}|&#0*{code};|&#[xX]0*{high}{low};)"
 
 
 def _base64_forms(secret: str) -> list[str]:
