@@ -19,7 +19,7 @@ from ftreg.training.examples import chat_ids
 VERSION = 1
 """Goes up when the outputs may change: what an older version wrote is then generated again."""
 _GROUP = 4
-"""Batches that are kept, or lost to a kill, together where an output depends on its batch."""
+"""Batches that are generated together where an output depends on its neighbours."""
 
 
 class InProcess:
