@@ -146,7 +146,8 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
     Raises:
         UsageError: the file is missing or damaged.
     """
-    path, found = folder / OUTPUTS, {}
+    path = folder / OUTPUTS
+    found: dict[str, dict[str, Any]] = {}
     texts: dict[str, dict[int | None, str]] = {}
     for number, row in read_jsonl(path):
         with damaged(Path(f"{path}:{number}"), kind="output"):
