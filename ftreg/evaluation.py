@@ -243,14 +243,21 @@ _COMPARABLE = (
 )
 
 
-def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+def differences(
+    baseline: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    *,
+    places: tuple[str, str] = ("the baseline", "the candidate"),
+) -> list[str]:
     """Say what makes two evaluations incomparable, a line per field with both values.
 
     Args:
         baseline: an evaluation's header.
         candidate: another's.
+        places: what the lines call them.
     """
     found = []
+    first, second = places
     paths = [*_COMPARABLE]
     if baseline["generation"]["precision"] != "fp32":
         # In bf16 an output depends on what it is batched with.
@@ -258,11 +265,11 @@ def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> li
     for path in paths:
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
-            found.append(f"{'.'.join(path)}: {old} in the baseline, {new} in the candidate")
+            found.append(f"{'.'.join(path)}: {old} in {first}, {new} in {second}")
     for name, old in baseline["scorers"].items():
         new = candidate["scorers"].get(name, old)  # a scorer on one side only is the gate's matter
         found.extend(
-            f"scorers.{name}.{key}: {old.get(key)} in the baseline, {new.get(key)} in the candidate"
+            f"scorers.{name}.{key}: {old.get(key)} in {first}, {new.get(key)} in {second}"
             for key in sorted({*old, *new})
             if old.get(key) != new.get(key)
         )

@@ -24,6 +24,7 @@ from ftreg.evaluation import (
     leaked_share,
     read_evaluation,
 )
+from ftreg.evaluation_rows import Scores
 from ftreg.gate import Verdict, compare
 from ftreg.gate.power import POWER, examples_for_pass
 from ftreg.gate.seeds import margin_left
@@ -96,7 +97,8 @@ def gate(
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
     found = differences(side.header, candidate.header)
     if found:
-        found += _rows_of_one_side(side, candidate, name=name)
+        places = (f"the {name}", "the candidate")
+        found += rows_of_one_side(side.scores, candidate.scores, places=places)
     if found:
         lines = "\n  ".join(found)
         raise UndecidedError(
@@ -106,12 +108,11 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
         )
 
 
-def _rows_of_one_side(side: Baseline, candidate: Evaluation, *, name: str) -> list[str]:
-    """Name the rows that only one of the two evaluations has."""
-    old, new = ({key for column in scores.values() for key in column}
-                for scores in (side.scores, candidate.scores))  # fmt: skip
+def rows_of_one_side(first: Scores, second: Scores, *, places: tuple[str, str]) -> list[str]:
+    """Name the rows that only one of two evaluations has, a line for either."""
+    old, new = ({key for column in scores.values() for key in column} for scores in (first, second))
     lines = []
-    for only, place in ((old - new, f"the {name}"), (new - old, "the candidate")):
+    for only, place in zip((old - new, new - old), places, strict=True):
         if only:
             named = ", ".join(sorted(only)[:_MOST_ROWS])
             more = f" and {len(only) - _MOST_ROWS} more" if len(only) > _MOST_ROWS else ""

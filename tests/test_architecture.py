@@ -22,7 +22,8 @@ FLOORS = [
     ["gate"],
     ["report", "schemas"],
     ["evaluating", "generating", "scoring_rounds", "gating", "reporting", "reproducing",
-     "reproduction", "doctor", "starting"],
+     "reproduction", "doctor", "starting", "comparing", "routing",
+     "runs"],
     ["cli", "__main__"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

@@ -6,6 +6,7 @@ import typer
 
 import ftreg
 from ftreg.cli import checkpoints, data, models, optim
+from ftreg.cli.compare import compare
 from ftreg.cli.diff import diff
 from ftreg.cli.doctor import doctor
 from ftreg.cli.evaluate import evaluate
@@ -56,6 +57,7 @@ app.command("reproduce")(reproduce)
 app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("gate")(gate)
+app.command("compare")(compare)
 app.command("report")(report)
 app.command("power")(power)
 app.command("diff")(diff)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.gate import gate_and_show, read_policy
 from ftreg.cli.progress import Bars
@@ -18,15 +18,24 @@ def evaluate(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="Folder of a checkpoint or of replicas, or its name.", show_default=False
+            help="Folder of a checkpoint or of replicas, or its name.",
+            show_default=False,
+            autocompletion=completion.checkpoints,
         ),
     ],
     dataset: Annotated[
         str | None,
-        typer.Option(help="Dataset version name@N; default: the one it was trained on."),
+        typer.Option(
+            help="Dataset version name@N; default: the one it was trained on.",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     against: Annotated[
-        str, typer.Option(help="What to hold it against: baseline, or an evaluation.")
+        str,
+        typer.Option(
+            help="What to hold it against: baseline, or an evaluation.",
+            autocompletion=completion.references,
+        ),
     ] = "baseline",
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Evaluate only.")] = False,
     bootstrap: Annotated[

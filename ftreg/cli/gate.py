@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ftreg.cli import options
+from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.report.annotations import on_github
 from ftreg.workspace import Workspace
@@ -16,10 +16,19 @@ from ftreg.workspace import Workspace
 def gate(
     baseline: Annotated[
         str,
-        typer.Argument(help="baseline, anchor, or an evaluation.", show_default=False),
+        typer.Argument(
+            help="baseline, anchor, or an evaluation.",
+            show_default=False,
+            autocompletion=completion.references,
+        ),
     ],
     candidate: Annotated[
-        str, typer.Argument(help="The evaluation to judge, or latest.", show_default=False)
+        str,
+        typer.Argument(
+            help="The evaluation to judge, or latest.",
+            show_default=False,
+            autocompletion=completion.evaluations,
+        ),
     ],
     policy: options.Policy = None,
     junit: options.JUnit = None,

@@ -1,34 +1,42 @@
 """`ftreg train`."""
 
-import datetime
 import os
-import re
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ftreg.checkpoint import MANIFEST, REPLICAS, Checkpoint
+from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.checkpoints import plot_beside
 from ftreg.cli.command import command
 from ftreg.cli.processes import start_missing_processes
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
+from ftreg.runs import new_run, newest_or_new, newest_unfinished
 from ftreg.workspace import Workspace
-
-_RECORDS = (MANIFEST, REPLICAS)
 
 
 @command
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's YAML.", show_default=False)],
+    configs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG ...",
+            help="The run's YAML; several are trained in turn.",
+            show_default=False,
+        ),
+    ],
     overrides: options.Overrides = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Checkpoint folder to write.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Checkpoint folder to write; of several, the folder to write theirs in.",
+            show_default=False,
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse settings that there is advice against.")
@@ -53,62 +61,89 @@ def train(
     """
     from ftreg.config.load import load_config
 
-    settings = load_config(config, overrides=overrides or [])
-    folder = output or (Path(settings.train.output) if settings.train.output else None)
+    settings = [load_config(config, overrides=overrides or []) for config in configs]
     start_missing_processes()
-    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     leads = int(os.environ.get("RANK", "0")) == 0
     if allow_change and not resume:
         raise UsageError("--allow-change belongs to --resume")
-    if allow_change and settings.train.seeds is not None:
-        raise UsageError("--allow-change: replicas share one recipe, from their first step on")
-    if folder is None and resume:
-        folder = _newest_unfinished(Workspace.current().checkpoints, config.stem)
-    if folder is None and together:
-        raise UsageError("several processes train together: name their one --output")
-    if folder is None:
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        name = f"{config.stem}-{stamp}-{uuid.uuid4().hex[:4]}"
-        folder = Workspace.current().checkpoints / name
-
+    if allow_change and len(configs) > 1:
+        raise UsageError("--allow-change belongs to one configuration; go on with it alone")
+    folders = [
+        _folder(config, item.train.output, output, resume=resume, several=len(configs) > 1)
+        for config, item in zip(configs, settings, strict=True)
+    ]
     with Bars(quiet=quiet or not leads) as bars:
         bars.phase("starting")
-        if settings.train.seeds is None:
-            from ftreg.training.run import train as run_training
+        from ftreg.training.series import Planned, failure_of, train_configured, train_series
 
-            checkpoints: Sequence[Checkpoint] = [
-                run_training(
-                    settings,
-                    output=folder,
-                    strict=strict,
-                    resume=resume,
-                    allow_change=allow_change or [],
-                    events=bars,
-                )
-            ]
+        if len(configs) == 1:
+            made = train_configured(
+                settings[0],
+                output=folders[0],
+                strict=strict,
+                resume=resume,
+                allow_change=allow_change or [],
+                events=bars,
+            )
         else:
-            from ftreg.training.replicas import train_replicas
-
-            checkpoints = train_replicas(
-                settings, output=folder, strict=strict, resume=resume, events=bars
-            ).members
-        for checkpoint in checkpoints if leads else ():
+            plans = list(map(Planned, configs, settings, folders))
+            trained = train_series(plans, strict=strict, resume=resume, events=bars)
+            made = tuple(item for one in trained for item in one.checkpoints)
+        for checkpoint in made if leads else ():
             plot_beside(checkpoint, bars.notice)
     if not leads:
         return
+    if len(configs) == 1:
+        value, text = _shown(folders[0], made, replicas=settings[0].train.seeds is not None)
+        options.show(as_json, value=value, text=text)
+        return
+    values, texts = [], []
+    for one in trained:
+        name = {"file": str(one.plan.file)}
+        if one.error is not None:
+            values.append({**name, "error": str(one.error), "exit_code": int(one.error.exit_code)})
+            continue
+        replicas = one.plan.config.train.seeds is not None
+        value, text = _shown(one.plan.folder, one.checkpoints, replicas=replicas)
+        values.append({**name, **value})
+        texts.append(text)
+    options.show(as_json, value={"runs": values}, text="\n".join(texts))
+    failure = failure_of(trained)
+    if failure is not None:
+        raise failure
+
+
+def _folder(
+    config: Path, named: str | None, output: Path | None, *, resume: bool, several: bool
+) -> Path:
+    """Where a configuration's checkpoint goes; `named` is its own `train.output`."""
+    if output is not None:
+        return output / config.stem if several else output
+    if named is not None:
+        return Path(named)
+    checkpoints = Workspace.current().checkpoints
+    if resume and not several:
+        return newest_unfinished(checkpoints, config.stem)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes train together: name their one --output")
+    return (newest_or_new if resume else new_run)(checkpoints, config.stem)
+
+
+def _shown(
+    folder: Path, checkpoints: Sequence[Checkpoint], *, replicas: bool
+) -> tuple[dict[str, Any], str]:
+    """What was trained, as JSON and as text."""
     values = [
         {"checkpoint": str(item.folder), **item.manifest.model_dump(mode="json")}
         for item in checkpoints
     ]
     text = "\n".join(map(_summary, checkpoints))
-    if settings.train.seeds is None:
-        options.show(as_json, value=values[0], text=text)
-    else:
-        options.show(
-            as_json,
-            value={"checkpoint": str(folder), "replicas": values},
-            text=f"{text}\n{folder}: {len(values)} replicas, which `ftreg eval` takes as one",
-        )
+    if not replicas:
+        return values[0], text
+    return (
+        {"checkpoint": str(folder), "replicas": values},
+        f"{text}\n{folder}: {len(values)} replicas, which `ftreg eval` takes as one",
+    )
 
 
 def _summary(checkpoint: Checkpoint) -> str:
@@ -121,22 +156,3 @@ def _summary(checkpoint: Checkpoint) -> str:
         f"  loss per token {record.first_loss:.3f} at the first step, "
         f"{record.last_loss:.3f} at the last (each sees other rows; see history.jsonl)"
     )
-
-
-def _newest_unfinished(checkpoints: Path, stem: str) -> Path:
-    """The run of this configuration that was interrupted last, among those named by ftreg."""
-    named = re.compile(re.escape(stem) + r"-\d{8}T\d{6}-[0-9a-f]{4}")
-    states = [path for path in checkpoints.glob("*.state") if named.fullmatch(path.stem)]
-    # Of replicas, the group's folder is there from the first one on, and its record in the end.
-    states += [
-        path
-        for path in checkpoints.glob("*")
-        if named.fullmatch(path.name) and not any((path / name).is_file() for name in _RECORDS)
-    ]
-    found = sorted(states, key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UsageError(
-            f"--resume: {checkpoints} has no interrupted run of {stem}; name it with --output"
-        )
-    newest = found[-1]
-    return newest.with_suffix("") if newest.suffix == ".state" else newest

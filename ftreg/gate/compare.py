@@ -8,8 +8,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate import decide
 from ftreg.gate.critical import critical_drops, unscored_critical
-from ftreg.gate.interval import Scale, scale_of
-from ftreg.gate.measure import largest_change_of, measure
+from ftreg.gate.measure import largest_change_of, measure, scale_between
 from ftreg.gate.table import (
     Positions,
     Scores,
@@ -129,7 +128,7 @@ def _rows(
     clusters: Positions | None,
 ) -> list[Row]:
     before, after = old.columns[scorer], new.columns[scorer]
-    scale = _scale(scorer, old, new)
+    scale = scale_between(before, after)
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     seen = largest_change_of(before, after, clusters)
     rows = [measure(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
@@ -163,22 +162,13 @@ def _anchor_rows(
             new.columns[scorer],
             policy,
             scorer=scorer,
-            scale=_scale(scorer, anchor, new),
+            scale=scale_between(anchor.columns[scorer], new.columns[scorer]),
             against="anchor",
             clusters=clusters,
         )
         for scorer in scorers
         if scorer in anchor.columns
     ]
-
-
-def _scale(scorer: str, old: Table, new: Table) -> Scale:
-    sides = old.columns[scorer], new.columns[scorer]
-    both = np.concatenate([side.ravel() for side in sides])
-    scale = scale_of(both[~np.isnan(both)])
-    if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
-        return Scale.COARSE  # a mean over seeds is neither 0 nor 1
-    return scale
 
 
 def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate import power, seeds
-from ftreg.gate.interval import Scale, estimate_interval, largest_change, p_values, worst_change
+from ftreg.gate.interval import (
+    Scale,
+    estimate_interval,
+    largest_change,
+    p_values,
+    scale_of,
+    worst_change,
+)
 from ftreg.gate.table import Positions, over_seeds
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
@@ -74,7 +81,7 @@ def measure(
         return row
     seen = max(seen, largest_change(units))
     worst = worst_change(scale, seen=seen, unseen_drop=policy.unseen_drop)
-    generator = _generator(policy.seed, against, scorer, cohort)
+    generator = generator_of(policy.seed, against, scorer, cohort)
     estimate = estimate_interval(
         units,
         scale=scale,
@@ -157,6 +164,15 @@ def _with_seeds(
     )
 
 
+def scale_between(*sides: Floats) -> Scale:
+    """Return how finely a scorer scores, from all of its scores on some sides."""
+    together = np.concatenate([side.ravel() for side in sides])
+    scale = scale_of(together[~np.isnan(together)])
+    if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
+        return Scale.COARSE  # a mean over seeds is neither 0 nor 1
+    return scale
+
+
 def largest_change_of(
     baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
@@ -191,7 +207,7 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
     return None if needed is None else int(np.ceil(needed * units.sizes.mean()))
 
 
-def _generator(seed: int, *names: str) -> np.random.Generator:
-    # Each row draws from a stream of its own, so that adding a scorer changes no other row.
+def generator_of(seed: int, *names: str) -> np.random.Generator:
+    """Return a stream of draws for one row alone, so that adding a scorer changes no other row."""
     digest = hashlib.sha256("\0".join((str(seed), *names)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))

@@ -33,8 +33,8 @@ def gate_report(
     header = candidate.header
     parts = [
         f"# {words.OUTCOME_WORDS[verdict.outcome]}",
-        _plain(words.headline(verdict, baseline=baseline, candidate=header)),
-        *([_bullets(map(_plain, verdict.reasons))] if verdict.reasons else []),
+        plain(words.headline(verdict, baseline=baseline, candidate=header)),
+        *([_bullets(map(plain, verdict.reasons))] if verdict.reasons else []),
         "## Deltas by scorer",
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
@@ -75,18 +75,19 @@ def _bullets(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def _grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; what stands in a cell cannot be taken for markup."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:
     """Text that cannot end its cell, nor be taken for HTML or markup; a new line is a break."""
-    lines = (_plain(line) for line in text.splitlines())
+    lines = (plain(line) for line in text.splitlines())
     return "<br>".join(line for line in lines if line)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line of text that cannot be taken for HTML, markup, or a mention of somebody."""
     flat = " ".join(text.split())
     for sign in "\\|`*_[]#~":
@@ -116,7 +117,7 @@ def _scorer_table(verdict: Verdict) -> str:
         ]
         for row in words.primary_rows(verdict)
     ]
-    return _grid(headings, rows)
+    return grid(headings, rows)
 
 
 def _seed_section(verdict: Verdict) -> list[str]:
@@ -127,7 +128,7 @@ def _seed_section(verdict: Verdict) -> list[str]:
     return [
         "## Noise of seeds and examples",
         sentence,
-        _grid(list(found[0]), (list(row.values()) for row in found)),
+        grid(list(found[0]), (list(row.values()) for row in found)),
     ]
 
 
@@ -151,7 +152,7 @@ def _cohort_section(verdict: Verdict) -> list[str]:
     return [
         "## Deltas by cohort",
         "`!` is a regression: significant after Holm's correction, and beyond the margin.",
-        _grid(["cohort", "n", *names], rows),
+        grid(["cohort", "n", *names], rows),
     ]
 
 
@@ -163,7 +164,7 @@ def _recipe_section(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         ["loss at the last step", _value(old["last_loss"]), _value(new["last_loss"])],
     ]
     text = "Everything that differs between the two." if found else "The two recipes are the same."
-    return ["## Recipes", text, _grid(["", "baseline", "candidate"], rows)]
+    return ["## Recipes", text, grid(["", "baseline", "candidate"], rows)]
 
 
 def _value(value: object) -> str:
@@ -185,7 +186,7 @@ def _worst_section(worst: Sequence[Drop]) -> list[str]:
 
 def _drop(drop: Drop) -> list[str]:
     """One example: what was asked, and what both sides wrote, with what the scorers found."""
-    asked = [f"**{title}:** {_plain(_short(text))}" for title, text in drop.asked.items()]
+    asked = [f"**{title}:** {plain(_short(text))}" for title, text in drop.asked.items()]
     rows = [["output", _output(drop.before), _output(drop.after)]]
     for scorer, before, after in drop.scores:
         rows.append([f"{scorer} {words.signed(after - before)}", words.points(before),
@@ -195,9 +196,9 @@ def _drop(drop: Drop) -> list[str]:
             rows.append(["evidence", *found])
     marks = ", critical" if drop.critical else ""
     return [
-        f"### {_plain(drop.id)}{marks}",
+        f"### {plain(drop.id)}{marks}",
         *asked,
-        _grid(["", "baseline", "candidate"], rows),
+        grid(["", "baseline", "candidate"], rows),
     ]
 
 

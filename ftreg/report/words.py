@@ -101,6 +101,11 @@ def recipe(checkpoint: Mapping[str, Any]) -> str:
     return f"{_OPTIMIZERS.get(name, name)} lr {rate(checkpoint['lr'])}"
 
 
+def short_recipe(checkpoint: Mapping[str, Any]) -> str:
+    """The same as the heading of a column: `AdamW 5e-5`."""
+    return recipe(checkpoint).replace(" lr ", " ")
+
+
 def scorer_title(name: str) -> str:
     """A scorer as a sentence names it: `answer_relevancy` is `Answer relevancy`."""
     return name if re.search("[^a-z_]", name) else name.replace("_", " ").capitalize()

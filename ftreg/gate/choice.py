@@ -1,0 +1,109 @@
+"""What follows from a tournament: who is not dominated, and who serves which cohort."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate.tournament import Contest
+from ftreg.gate.verdict import PRIMARY
+
+ROUTES_SCHEMA = 1
+"""Version of routes.yaml."""
+
+# A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which evaluation's checkpoint serves a cohort.
+
+    `better_by` names the scorers by which it is told apart from the default, and better; it is
+    empty for the default itself. `n` is the smallest number of examples of any scorer.
+    """
+
+    evaluation: str
+    n: int
+    better_by: tuple[str, ...] = ()
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    default_scores: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def pareto_front(contests: Iterable[Contest]) -> dict[str, Any]:
+    """Return which evaluations no other dominates, by their means over all examples.
+
+    One dominates another if none of its means is lower and one is higher. Only scorers count by
+    which every evaluation has a mean.
+
+    Returns:
+        JSON-ready: `scorers` that count, `front`, and `dominated`: an entry per evaluation and
+        another that dominates it, with the scorers by which the two are told apart.
+    """
+    primary = [item for item in contests if item.cohort == PRIMARY]
+    names = sorted({mean.evaluation for contest in primary for mean in contest.means})
+    counted = [
+        contest for contest in primary if all(contest.mean(name) is not None for name in names)
+    ]
+    dominated = []
+    for name in names:
+        for other in names:
+            pairs = [(contest.mean(name), contest.mean(other)) for contest in counted]
+            known = [(own, its) for own, its in pairs if own is not None and its is not None]
+            # The last bit of a mean depends on the order of its sum.
+            gaps = [round(its - own, 12) for own, its in known]
+            if not gaps or min(gaps) < 0 or max(gaps) <= 0:
+                continue
+            apart = [
+                contest.scorer
+                for contest in counted
+                if (pair := contest.pair(name, other)) is not None and pair.told_apart
+            ]
+            dominated.append({"evaluation": name, "by": other, "told_apart": apart})
+    beaten = {item["evaluation"] for item in dominated}
+    return {
+        "scorers": [contest.scorer for contest in counted],
+        "front": [name for name in names if counted and name not in beaten],
+        "dominated": dominated,
+    }
+
+
+def choose(contests: Sequence[Contest], cohort: str, *, default: str, policy: GatePolicy) -> Choice:
+    """Return whose checkpoint should serve a cohort: the default's, unless another is better.
+
+    Better means: by at least one scorer it is told apart from the default and higher; by none it is
+    told apart and lower, or lower by more than the scorer's margin; and every scorer could be
+    compared. Of several, the one with the highest mean over the scorers is taken.
+
+    Args:
+        contests: of the tournament.
+        cohort: as `tag=value`.
+        default: id of the evaluation whose checkpoint serves what nothing else is better at.
+        policy: its margins are read.
+    """
+    held = [contest for contest in contests if contest.cohort == cohort]
+    found = []
+    for name in sorted({mean.evaluation for contest in held for mean in contest.means}):
+        pairs = {contest.scorer: contest.pair(default, name) for contest in held}
+        known = {scorer: pair for scorer, pair in pairs.items() if pair is not None}
+        if name == default or len(known) < len(pairs):
+            continue
+        lost = [
+            scorer
+            for scorer, pair in known.items()
+            if (pair.told_apart and pair.delta < 0)
+            or -pair.delta > policy.margin_for(scorer) + _ROUNDING
+        ]
+        better = tuple(
+            scorer for scorer, pair in known.items() if pair.told_apart and pair.delta > 0
+        )
+        if better and not lost:
+            found.append((-sum(pair.delta for pair in known.values()), name, better))
+    _, chosen, better = min(found, default=(0.0, default, ()))
+    return Choice(
+        chosen,
+        min((contest.n for contest in held), default=0),
+        better,
+        {contest.scorer: contest.mean(chosen) for contest in held},
+        {contest.scorer: contest.mean(default) for contest in held},
+    )

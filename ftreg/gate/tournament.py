@@ -1,0 +1,323 @@
+"""Compare several evaluations with each other, pair by pair, and rank them.
+
+Two evaluations are told apart by a scorer where the interval of their delta leaves out 0 and the
+two-sided p value after Holm's correction is at most 1 - confidence. The rows over all examples are
+one family of tests, those of the cohorts another. The ranks that an evaluation may have follow from
+the pairs that are told apart, and hold for all at once: Mogstad, Romano, Shaikh and Wilhelm,
+"Inference for ranks", Review of Economic Studies 91 (2024).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate.interval import Interval, Scale
+from ftreg.gate.mean import mean_interval
+from ftreg.gate.measure import generator_of, largest_change_of, measure, scale_between
+from ftreg.gate.permutation import holm
+from ftreg.gate.table import (
+    Positions,
+    Scores,
+    Table,
+    all_ids,
+    cluster_numbers,
+    over_seeds,
+    read_side,
+    slices,
+)
+from ftreg.gate.units import Floats
+from ftreg.gate.verdict import PRIMARY, Row
+
+COMPARISON_SCHEMA = 1
+"""Version of what `ftreg compare --json` prints."""
+
+# A share of exactly max_missing does not exceed it.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """One evaluation's mean score on a slice."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    evaluation: str
+    """Its id."""
+    missing: int
+    """Examples of the slice that it has no score for."""
+    seeds: int
+    """Training seeds; with one, the noise of another seed is not covered."""
+    mean: float | None = None
+    """Over the examples that every evaluation has a score for; null where there is none."""
+    interval: Interval | None = None
+    """Two-sided confidence interval of the mean."""
+    ranks: tuple[int, int] | None = None
+    """The best and the worst rank that it may have, 1 is the best: more than one where it is not
+    told apart from its neighbours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two evaluations, by one scorer on one slice."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    first: str
+    second: str
+    n: int
+    """Examples that both have a score for, which are compared."""
+    delta: float
+    """Second minus first, the mean over these examples."""
+    interval: Interval
+    """Two-sided confidence interval of `delta`."""
+    p_value: float
+    """Two-sided, for this pair alone."""
+    p_adjusted: float = 1.0
+    """After Holm's correction over the family."""
+    told_apart: bool = False
+
+    def turned(self) -> "Pair":
+        """The same pair the other way round."""
+        low, high = self.interval
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            delta=-self.delta,
+            interval=Interval(-high, -low),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """All evaluations by one scorer on one slice."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    scorer: str
+    cohort: str
+    """`all`, or the cohort as `tag=value`."""
+    examples: int
+    """Examples of the slice."""
+    n: int
+    """Those of them that every evaluation has a score for; the means are over these."""
+    means: tuple[Mean, ...]
+    """One per evaluation that has the scorer."""
+    pairs: tuple[Pair, ...] = ()
+    """Every pair once, but those of which too little can be compared."""
+    winner: str | None = None
+    """The evaluation that is told apart from every other, and better; null where none is."""
+    note: str = ""
+    """Which pairs are not compared, and why."""
+
+    def pair(self, first: str, second: str) -> Pair | None:
+        """The pair of two evaluations, with its delta as `second` minus `first`."""
+        for pair in self.pairs:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.first, pair.second) == (second, first):
+                return pair.turned()
+        return None
+
+    def mean(self, evaluation: str) -> float | None:
+        """The mean of one evaluation; None where there is none."""
+        return next((item.mean for item in self.means if item.evaluation == evaluation), None)
+
+
+def hold_tournament(
+    sides: Mapping[str, Scores],
+    policy: GatePolicy | None = None,
+    *,
+    cohorts: Mapping[str, Mapping[str, str]] | None = None,
+    clusters: Mapping[str, str] | None = None,
+) -> list[Contest]:
+    """Compare evaluations by every scorer, over all examples and in each cohort.
+
+    The order of the mappings does not matter.
+
+    Args:
+        sides: evaluation's id to its scores, as `ftreg.gate.compare` takes them.
+        policy: confidence, resamples, seed, max_missing, min_cohort and unseen_drop are read.
+        cohorts: example id to its tags.
+        clusters: example id to the cluster it belongs to, where examples are not independent.
+
+    Returns:
+        The contests over all examples by scorer, then those of each cohort.
+
+    Raises:
+        UsageError: a score is no number in [0, 1], or an example lacks a cluster or a seed.
+    """
+    policy = policy or GatePolicy()
+    ids = all_ids(*sides.values())
+    tables = {name: read_side(sides[name], ids, side=name) for name in sorted(sides)}
+    numbers = cluster_numbers(ids, clusters)
+    scorers = sorted(set().union(*(table.columns for table in tables.values())))
+    everything = np.arange(len(ids), dtype=np.int64)
+    contests = []
+    for family in ({PRIMARY: everything}, slices(ids, cohorts)):
+        measured = [
+            _contest(scorer, cohort, positions, tables, policy, numbers)
+            for cohort, positions in family.items()
+            for scorer in scorers
+        ]
+        contests += _settle(measured, policy)
+    return contests
+
+
+def _contest(
+    scorer: str,
+    cohort: str,
+    positions: Positions,
+    tables: Mapping[str, Table],
+    policy: GatePolicy,
+    clusters: Positions | None,
+) -> Contest:
+    whole = {
+        name: table.columns[scorer] for name, table in tables.items() if scorer in table.columns
+    }
+    scored = {name: ~np.isnan(over_seeds(column)) for name, column in whole.items()}
+    everywhere = np.logical_and.reduce(list(scored.values()))
+    rows = positions[everywhere[positions]]
+    slice_ = _Slice(scorer, cohort, positions, policy, clusters, scale_between(*whole.values()))
+    means = tuple(
+        Mean(
+            evaluation=name,
+            missing=int((~scored[name][positions]).sum()),
+            seeds=column.shape[1] if column.ndim > 1 else 1,
+            mean=float(over_seeds(column[rows]).mean()) if len(rows) else None,
+            interval=slice_.interval(column, rows),
+        )
+        for name, column in whole.items()
+    )
+    met = [
+        slice_.pair((one, other), whole[one], whole[other], scored[one] & scored[other])
+        for one, other in combinations(whole, 2)
+    ]
+    pairs = tuple(pair for pair in met if pair is not None)
+    note = ""
+    if slice_.small(len(positions)):
+        note = f"too small: {len(positions)} examples, fewer than min_cohort {policy.min_cohort}"
+    elif len(pairs) < len(met):
+        note = (
+            f"{len(met) - len(pairs)} of {len(met)} pairs are not compared: more examples lack a "
+            f"score than max_missing {policy.max_missing:g} allows, or too few are left"
+        )
+    return Contest(
+        scorer=scorer,
+        cohort=cohort,
+        examples=len(positions),
+        n=len(rows),
+        means=means,
+        pairs=pairs,
+        note=note,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What all means and pairs of one contest have in common."""
+
+    scorer: str
+    cohort: str
+    positions: Positions
+    policy: GatePolicy
+    clusters: Positions | None
+    scale: Scale
+
+    def small(self, count: int) -> bool:
+        """Whether so few examples are too few to say anything."""
+        return count == 0 or (self.cohort != PRIMARY and count < self.policy.min_cohort)
+
+    def interval(self, column: Floats, rows: Positions) -> Interval | None:
+        """The interval of the mean over some rows, all of them scored."""
+        if self.small(len(rows)):
+            return None
+        return mean_interval(
+            column[rows],
+            confidence=self.policy.confidence,
+            resamples=self.policy.resamples,
+            generator=generator_of(self.policy.seed, "mean", self.scorer, self.cohort),
+            clusters=self._clusters(rows),
+        )
+
+    def pair(
+        self, names: tuple[str, str], before: Floats, after: Floats, both: NDArray[np.bool_]
+    ) -> Pair | None:
+        """Measure a pair, a drop in either direction; `names` are in the order of the alphabet.
+
+        Nothing where too many scores are missing, `both` tells which examples have both.
+        """
+        rows = self.positions[both[self.positions]]
+        missing, examples = len(self.positions) - len(rows), len(self.positions)
+        if self.small(len(rows)) or missing > self.policy.max_missing * examples + _ROUNDING:
+            return None
+        seen = largest_change_of(before, after, self.clusters)
+        drop = self._measured(before, after, rows, seen)
+        rise = self._measured(after, before, rows, seen)
+        assert drop.delta is not None and drop.interval is not None
+        return Pair(
+            first=names[0],
+            second=names[1],
+            n=len(rows),
+            delta=drop.delta,
+            interval=drop.interval,
+            # The smaller of two one-sided p values, doubled.
+            p_value=min(1.0, 2 * min(_p_value(drop), _p_value(rise))),
+        )
+
+    def _measured(self, before: Floats, after: Floats, rows: Positions, seen: float) -> Row:
+        return measure(
+            before[rows],
+            after[rows],
+            self.policy,
+            scorer=self.scorer,
+            scale=self.scale,
+            cohort=self.cohort,
+            clusters=self._clusters(rows),
+            seen=seen,
+        )
+
+    def _clusters(self, rows: Positions) -> Positions | None:
+        return None if self.clusters is None else self.clusters[rows]
+
+
+def _p_value(row: Row) -> float:
+    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
+
+
+def _settle(contests: Sequence[Contest], policy: GatePolicy) -> list[Contest]:
+    """Correct the p values over a family of contests; then ranks and winners follow."""
+    adjusted = iter(holm([pair.p_value for contest in contests for pair in contest.pairs]))
+    settled = []
+    for contest in contests:
+        pairs = []
+        for pair in contest.pairs:
+            p_adjusted = next(adjusted)
+            clear = pair.interval.low > 0 or pair.interval.high < 0
+            apart = clear and p_adjusted <= 1 - policy.confidence
+            pairs.append(replace(pair, p_adjusted=p_adjusted, told_apart=apart))
+        settled.append(_ranked(replace(contest, pairs=tuple(pairs))))
+    return settled
+
+
+def _ranked(contest: Contest) -> Contest:
+    if not contest.pairs:
+        return contest
+    count = len(contest.means)
+    means, winner = [], None
+    for mean in contest.means:
+        deltas = [
+            pair.delta if pair.second == mean.evaluation else -pair.delta
+            for pair in contest.pairs
+            if pair.told_apart and mean.evaluation in (pair.first, pair.second)
+        ]
+        better, worse = sum(delta > 0 for delta in deltas), sum(delta < 0 for delta in deltas)
+        means.append(replace(mean, ranks=(1 + worse, count - better)))
+        if better == count - 1:
+            winner = mean.evaluation
+    return replace(contest, means=tuple(means), winner=winner)

@@ -1,0 +1,232 @@
+"""A comparison of several evaluations, for the terminal and as Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ftreg.gate.choice import pareto_front
+from ftreg.gate.tournament import Contest, Mean
+from ftreg.gate.verdict import PRIMARY
+from ftreg.report import words
+from ftreg.report.markdown import grid, plain
+
+# Columns of two lines each that fit beside a scorer's name at 80 characters.
+_COLUMNS = 4
+_NARROW = 12
+_NONE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, a table of text (cells may have several lines), and sentences below it."""
+
+    title: str
+    headings: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    sentences: Sequence[str] = ()
+
+
+def comparison_sections(
+    contests: Sequence[Contest],
+    *,
+    labels: Mapping[str, str],
+    headers: Mapping[str, Mapping[str, Any]],
+    against: str,
+    confidence: float,
+    notes: Sequence[str],
+) -> list[Section]:
+    """Return everything that a comparison shows, in order.
+
+    Args:
+        contests: of the tournament.
+        labels: id to heading, in the order of the columns.
+        headers: id to the evaluation's header.
+        against: id of the evaluation that the others are held against.
+        confidence: of the intervals.
+        notes: sentences on what the intervals do not cover.
+    """
+    primary = [contest for contest in contests if contest.cohort == PRIMARY]
+    cohorts = [contest for contest in contests if contest.cohort != PRIMARY]
+    percent = f"{100 * confidence:g} %"
+    others = [name for name in labels if name != against]
+    sections = [
+        Section(
+            "Evaluations",
+            ("", "evaluation", "seeds"),
+            [
+                [label, name, str(len(headers[name]["checkpoint"].get("seeds", "1")))]
+                for name, label in labels.items()
+            ],
+        ),
+        Section(
+            f"Mean scores in points with {percent} intervals; in brackets the ranks possible",
+            ("scorer", *labels.values()),
+            [
+                [f"{item.scorer}\nn {item.n}", *(_mean(item, name) for name in labels)]
+                for item in primary
+            ],
+            [_winner(item, labels) for item in primary],
+        ),
+        Section(
+            f"Deltas from {labels[against]}, in points (* told apart)",
+            ("scorer", *(labels[name] for name in others)),
+            [[item.scorer, *(_delta(item, against, name) for name in others)] for item in primary],
+        ),
+    ]
+    if cohorts:
+        sections.append(_by_cohort(cohorts, labels))
+    sections.append(Section("Not dominated", sentences=_front(contests, labels)))
+    level = f"{1 - confidence:.2g}"
+    sentences = [
+        "told apart: the interval leaves out 0, and the two-sided p value is at most "
+        f"{level} after Holm's correction over all pairs and scorers (of the cohorts: over all "
+        "of theirs)",
+        *notes,
+        *_missing(primary, labels),
+    ]
+    return [*sections, Section("Notes", sentences=sentences)]
+
+
+def _find(contest: Contest, name: str) -> Mean | None:
+    return next((mean for mean in contest.means if mean.evaluation == name), None)
+
+
+def _mean(contest: Contest, name: str) -> str:
+    mean = _find(contest, name)
+    if mean is None or mean.mean is None:
+        return _NONE
+    ranks = ""
+    if mean.ranks is not None:
+        best, worst = mean.ranks
+        ranks = f" ({best})" if best == worst else f" ({best}-{worst})"
+    text = f"{words.points(mean.mean)}{ranks}"
+    if mean.interval is None:
+        return text
+    low, high = mean.interval
+    return f"{text}\n[{words.points(low)}, {words.points(high)}]"
+
+
+def _delta(contest: Contest, against: str, name: str) -> str:
+    pair = contest.pair(against, name)
+    if pair is None:
+        return _NONE
+    low, high = pair.interval
+    mark = " *" if pair.told_apart else ""
+    return f"{words.signed(pair.delta)}{mark}\n[{words.signed(low)}, {words.signed(high)}]"
+
+
+def _winner(contest: Contest, labels: Mapping[str, str]) -> str:
+    if contest.winner is not None:
+        return f"{contest.scorer}: {labels[contest.winner]} wins"
+    return f"{contest.scorer}: no winner"
+
+
+def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> Section:
+    scorers = list(dict.fromkeys(contest.scorer for contest in cohorts))
+    table: dict[str, dict[str, Contest]] = {}
+    for contest in cohorts:
+        table.setdefault(contest.cohort, {})[contest.scorer] = contest
+    rows = []
+    for cohort, row in table.items():
+        cells = [_champion(row[scorer], labels) for scorer in scorers]
+        rows.append([f"{cohort}\nn {max(item.examples for item in row.values())}", *cells])
+    title = "Winners by cohort (told apart from every other; else no winner)"
+    return Section(title, ("cohort", *(name.replace("_", " ") for name in scorers)), rows)
+
+
+def _champion(contest: Contest, labels: Mapping[str, str]) -> str:
+    if contest.winner is not None:
+        return labels[contest.winner]
+    return "no winner" if contest.pairs else "not compared"
+
+
+def _front(contests: Sequence[Contest], labels: Mapping[str, str]) -> list[str]:
+    found = pareto_front(contests)
+    if not found["scorers"]:
+        return ["no scorer has a mean of every evaluation"]
+    names = ", ".join(labels[name] for name in labels if name in found["front"])
+    sentences = [f"by the means of {', '.join(found['scorers'])}: {names}"]
+    for name, label in labels.items():
+        by = [
+            f"{labels[item['by']]} ({_how(item['told_apart'])})"
+            for item in found["dominated"]
+            if item["evaluation"] == name
+        ]
+        if by:
+            sentences.append(f"{label} is dominated by {', '.join(by)}")
+    return sentences
+
+
+def _how(scorers: Sequence[str]) -> str:
+    return f"told apart by {', '.join(scorers)}" if scorers else "by its means only"
+
+
+def _missing(contests: Iterable[Contest], labels: Mapping[str, str]) -> list[str]:
+    found = []
+    for contest in contests:
+        lacking = [
+            f"{labels[mean.evaluation]} lacks {mean.missing}"
+            for mean in contest.means
+            if mean.missing
+        ]
+        absent = [label for name, label in labels.items() if _find(contest, name) is None]
+        if absent:
+            found.append(f"{contest.scorer}: no such scorer in {', '.join(absent)}")
+        if lacking:
+            found.append(
+                f"{contest.scorer}: of {contest.examples} scores {', '.join(lacking)}; the means "
+                f"are over the {contest.n} examples that all have"
+            )
+        if contest.note:
+            found.append(f"{contest.scorer}: {contest.note}")
+    return found
+
+
+def comparison_view(sections: Sequence[Section]) -> RenderableType:
+    """The sections for the terminal; tables wider than it go on below."""
+    parts: list[RenderableType] = []
+    for section in sections:
+        parts += ["", Text(section.title, "bold")]
+        if section.rows:
+            parts += _tables(section)
+        parts += [_sentence(sentence) for sentence in section.sentences]
+    return Group(*parts[1:])
+
+
+def _tables(section: Section) -> list[RenderableType]:
+    first, rest = section.headings[0], section.headings[1:]
+    made: list[RenderableType] = []
+    for start in range(0, len(rest), _COLUMNS):
+        stop = start + _COLUMNS
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(first, overflow="fold", max_width=20)
+        for heading in rest[start:stop]:
+            table.add_column(heading, overflow="fold", min_width=min(_NARROW, len(heading)))
+        for row in section.rows:
+            table.add_row(*(Text(cell) for cell in (row[0], *row[1:][start:stop])))
+        made.append(table)
+    return made
+
+
+def _sentence(text: str) -> Table:
+    row = Table.grid(padding=(0, 1, 0, 0))
+    row.add_column(no_wrap=True)
+    row.add_column(overflow="fold")
+    row.add_row(Text("-"), Text(text))
+    return row
+
+
+def comparison_markdown(title: str, sections: Sequence[Section]) -> str:
+    """The sections as a Markdown page."""
+    parts = [f"# {plain(title)}"]
+    for section in sections:
+        parts.append(f"## {plain(section.title)}")
+        if section.rows:
+            parts.append(grid(section.headings, section.rows))
+        if section.sentences:
+            parts.append("\n".join(f"- {plain(sentence)}" for sentence in section.sentences))
+    return "\n\n".join(parts) + "\n"
