@@ -163,3 +163,7 @@ def test_the_shell_is_offered_commands_and_what_the_workspace_holds(
 
     assert offered("ftreg prom") == ["promote"]
     assert offered("ftreg promote ad") == ["adamw-2"]
+    assert offered("ftreg gate ba") == ["baseline"]
+    assert offered("ftreg compare latest ad") == ["adamw-2"]
+    (workspace / "checkpoints" / "lion").mkdir(parents=True)
+    assert offered("ftreg eval li") == ["lion"]

@@ -55,7 +55,7 @@ def compare(
 
     Ends with 3 if they were not evaluated alike.
 
-    Example: ftreg compare adagrad adam adamw lion
+    Example: ftreg compare baseline latest --routes routes.yaml
     """
     from ftreg.cli.gate import read_policy
     from ftreg.comparing import compare_evaluations
