@@ -16,7 +16,7 @@ def compare(
     evaluations: Annotated[
         list[str],
         typer.Argument(
-            metavar="REF REF ...",
+            metavar="REF",
             help="Evaluations, latest, baseline or anchor.",
             show_default=False,
             autocompletion=completion.references,

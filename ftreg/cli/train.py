@@ -23,7 +23,7 @@ def train(
     configs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CONFIG ...",
+            metavar="CONFIG",
             help="The run's YAML; several are trained in turn.",
             show_default=False,
         ),
