@@ -14,7 +14,8 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import Evaluation, differences, leaked_share, read_evaluation
 from ftreg.gate.choice import pareto_front
-from ftreg.gate.tournament import COMPARISON_SCHEMA, Contest, hold_tournament
+from ftreg.gate.contest import COMPARISON_SCHEMA, Contest
+from ftreg.gate.tournament import hold_tournament
 from ftreg.gating import baseline_of, find_baselines, policy_of, rows_of_one_side
 from ftreg.report.words import short_recipe
 from ftreg.workspace import Workspace

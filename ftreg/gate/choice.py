@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gate.tournament import Contest
+from ftreg.gate.contest import Contest
 from ftreg.gate.verdict import PRIMARY
 
 ROUTES_SCHEMA = 1

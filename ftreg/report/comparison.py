@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate.choice import pareto_front
-from ftreg.gate.tournament import Contest, Mean
+from ftreg.gate.contest import Contest, Mean
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report import words
 from ftreg.report.markdown import grid, plain

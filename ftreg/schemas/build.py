@@ -15,8 +15,8 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.evaluation import GATE_SCHEMA
 from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
 from ftreg.gate.choice import ROUTES_SCHEMA
-from ftreg.gate.tournament import COMPARISON_SCHEMA
-from ftreg.schemas import records
+from ftreg.gate.contest import COMPARISON_SCHEMA
+from ftreg.schemas import comparison, records
 
 _CONFIG_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -30,8 +30,8 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "output": (EVALUATION_VERSION, records.OutputRow, "serialization"),
     "score": (EVALUATION_VERSION, records.ScoreRow, "serialization"),
     "gate": (GATE_SCHEMA, records.GateRecord, "serialization"),
-    "comparison": (COMPARISON_SCHEMA, records.PrintedComparison, "serialization"),
-    "routes": (ROUTES_SCHEMA, records.RoutesFile, "serialization"),
+    "comparison": (COMPARISON_SCHEMA, comparison.PrintedComparison, "serialization"),
+    "routes": (ROUTES_SCHEMA, comparison.RoutesFile, "serialization"),
     "baseline": (BASELINE_VERSION, records.BaselineFile, "serialization"),
     "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
 }

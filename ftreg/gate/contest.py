@@ -1,0 +1,99 @@
+"""What a tournament finds: contests of one scorer on one slice, with their means and pairs."""
+
+from dataclasses import dataclass, replace
+
+from pydantic import ConfigDict
+
+from ftreg.gate.interval import Interval
+
+COMPARISON_SCHEMA = 1
+"""Version of what `ftreg compare --json` prints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """One evaluation's mean score on a slice."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    evaluation: str
+    """Its id."""
+    missing: int
+    """Examples of the slice that it has no score for."""
+    seeds: int
+    """Training seeds; with one, the noise of another seed is not covered."""
+    mean: float | None = None
+    """Over the examples that every evaluation has a score for; null where there is none."""
+    interval: Interval | None = None
+    """Two-sided confidence interval of the mean."""
+    ranks: tuple[int, int] | None = None
+    """The best and the worst rank that it may have, 1 is the best: more than one where it is not
+    told apart from its neighbours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two evaluations, by one scorer on one slice."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    first: str
+    second: str
+    n: int
+    """Examples that both have a score for, which are compared."""
+    delta: float
+    """Second minus first, the mean over these examples."""
+    interval: Interval
+    """Two-sided confidence interval of `delta`."""
+    p_value: float
+    """Two-sided, for this pair alone."""
+    p_adjusted: float = 1.0
+    """After Holm's correction over the family."""
+    told_apart: bool = False
+
+    def turned(self) -> "Pair":
+        """The same pair the other way round."""
+        low, high = self.interval
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            delta=-self.delta,
+            interval=Interval(-high, -low),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """All evaluations by one scorer on one slice."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    scorer: str
+    cohort: str
+    """`all`, or the cohort as `tag=value`."""
+    examples: int
+    """Examples of the slice."""
+    n: int
+    """Those of them that every evaluation has a score for; the means are over these."""
+    means: tuple[Mean, ...]
+    """One per evaluation that has the scorer."""
+    pairs: tuple[Pair, ...] = ()
+    """Every pair once, but those of which too little can be compared."""
+    winner: str | None = None
+    """The evaluation that is told apart from every other, and better; null where none is."""
+    note: str = ""
+    """Which pairs are not compared, and why."""
+
+    def pair(self, first: str, second: str) -> Pair | None:
+        """The pair of two evaluations, with its delta as `second` minus `first`."""
+        for pair in self.pairs:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.first, pair.second) == (second, first):
+                return pair.turned()
+        return None
+
+    def mean(self, evaluation: str) -> float | None:
+        """The mean of one evaluation; None where there is none."""
+        return next((item.mean for item in self.means if item.evaluation == evaluation), None)
