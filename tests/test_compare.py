@@ -509,6 +509,7 @@ def test_several_configurations_are_trained_in_turn(cli: Cli, config: Path) -> N
     assert "would write to checkpoints/two/adamw too" in twice.err
 
 
+@pytest.mark.slow
 def test_folders_that_nobody_named_are_found_again(cli: Cli, config: Path) -> None:
     Path("other.yaml").write_text(f"extends: {config.name}\ntrain: {{seeds: [1, 2]}}\n")
     both = (config.name, "other.yaml", "-s", "train.max_steps=1")

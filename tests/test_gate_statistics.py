@@ -99,6 +99,7 @@ def test_the_binary_bound_is_the_guard_for_deltas_of_one():
     assert -paired_lower_bound(5, 12, total=100, level=0.025) == pytest.approx(high, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "margin"), [(50, 0.02), (50, 0.1), (60, 0.05)])
 def test_binary_scores_never_pass_wrongly_by_enumeration(n, margin):
     """The chance of a pass at a true drop of the margin, exactly, for every discordance."""

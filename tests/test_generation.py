@@ -116,6 +116,7 @@ def test_tokens_are_those_of_generate_at_every_batch_size(model: Any, attention:
     model.set_attn_implementation("sdpa")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_tokens_are_those_of_generate_in_every_architecture(name: str) -> None:
     config, changes, continuous = ARCHITECTURES[name]

@@ -109,6 +109,7 @@ def test_other_files_beside_the_same_weights_get_no_old_outputs(cli: Cli, checkp
     assert {row["tokens"] for row in ended} == {1}
 
 
+@pytest.mark.slow
 def test_adapters_are_told_apart_by_their_base(cli: Cli, checkpoint: str, config: Path) -> None:
     for base in ("a", "b"):
         if base == "b":
@@ -196,6 +197,7 @@ def _trials(workspace: Path, number: int, *options: str) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 def test_killed_evaluations_end_with_the_outputs_of_an_undisturbed_one(
     cli: Cli, checkpoint: str, workspace: Path
 ) -> None:

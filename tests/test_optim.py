@@ -348,6 +348,7 @@ def test_advice_names_the_key_and_a_source(
     assert "arXiv" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -75,6 +75,7 @@ def test_the_same_history_gives_the_same_bytes() -> None:
     assert draw_history(history, title="a") == draw_history(history, title="a")
 
 
+@pytest.mark.slow
 def test_a_spike_of_one_step_is_not_thinned_away() -> None:
     def top(rows: Sequence[dict[str, Any]]) -> float:
         (loss, *_) = lines(draw_history(rows, title="a"))
@@ -85,6 +86,7 @@ def test_a_spike_of_one_step_is_not_thinned_away() -> None:
     assert top(steps_of(50_000, loss={31_234: 40.0})) > 80
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_are_gaps_and_marked() -> None:
     for bad in ("nan", "inf", None, float("nan")):
         svg = draw_history(steps_of(5000, loss={2500: bad}, grad_norm={2500: "inf"}), title="a")

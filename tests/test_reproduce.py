@@ -96,6 +96,7 @@ def test_json_has_every_comparison(cli: Cli, config: Path) -> None:
     assert kept.manifest.weights.digest == weights
 
 
+@pytest.mark.slow
 def test_what_is_not_deterministic_ends_with_1(cli: Cli, config: Path) -> None:
     assert cli("train", config, "-s", UNREPEATABLE, "-o", "a").code == 0
     done = cli("reproduce", "a", "-o", "again", "--json")
@@ -130,6 +131,7 @@ def test_other_weights_in_another_environment_end_with_3(cli: Cli, config: Path)
     assert "not the recorded environment" in done.err  # said before the time is spent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["hardware__cpu", "hardware__cores", "git"])
 def test_hardware_and_commit_are_environment(key: str, cli: Cli, config: Path) -> None:
     assert cli("train", config, "-s", UNREPEATABLE, "-o", "a").code == 0
@@ -256,6 +258,7 @@ def test_settings_that_were_changed_on_the_way_are_refused(cli: Cli, config: Pat
     assert "optimizer.lr was changed after step 1" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recorded", "code"), [(None, 1), ("2.0.0", 3)])
 def test_a_reproduction_that_diverges(
     recorded: str | None, code: int, cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch

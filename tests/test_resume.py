@@ -65,7 +65,17 @@ def manifest(folder: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "lora"), [*((name, False) for name in OPTIMIZERS), ("adamw", True)]
+    ("optimizer", "lora"),
+    [
+        ("adamw", False),
+        ("lion", False),
+        *(
+            pytest.param(name, False, marks=pytest.mark.slow)
+            for name in OPTIMIZERS
+            if name not in ("adamw", "lion")
+        ),
+        pytest.param("adamw", True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_ends_with_the_same_bits(
     optimizer: str, lora: bool, cli: Cli, config: Path, tmp_path: Path
@@ -108,7 +118,9 @@ def test_dropout_is_on_in_that_comparison(cli: Cli, config: Path, tmp_path: Path
     assert len(digests) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_saves_the_state_and_ends_with_130(
     number: int, config: Path, workspace: Path
 ) -> None:
@@ -178,6 +190,7 @@ def test_an_allowed_change_takes_effect_and_is_noted(cli: Cli, config: Path) -> 
     assert "training.optimizer.lr after step 2" in {item["setting"] for item in differing}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "key"),
     [
@@ -232,9 +245,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     ("name", "how"),
     [
         ("model.safetensors", "a flipped bit"),
-        ("optimizer.safetensors", "cut short"),
         ("history.jsonl", "missing"),
-        *(("state.json", how) for how in DAMAGES),
+        pytest.param("optimizer.safetensors", "cut short", marks=pytest.mark.slow),
+        *(pytest.param("state.json", how, marks=pytest.mark.slow) for how in DAMAGES),
     ],
 )
 def test_a_damaged_state_falls_back_to_the_one_before(
@@ -290,6 +303,7 @@ def test_resume_from_another_working_folder(
     assert "complete already" in done.err
 
 
+@pytest.mark.slow
 def test_a_reader_of_stderr_that_goes_away_does_not_end_the_run(config: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ftreg", "train", str(config), "-o", "a"],
@@ -416,6 +430,7 @@ app(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_is_the_users_message(config: Path) -> None:
     """Here the libraries in Rust fail, which have errors of their own."""
     done = subprocess.run(

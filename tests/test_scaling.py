@@ -118,7 +118,7 @@ def test_missing_processes_that_cannot_be_counted_end_with_2(cli: Cli, config: P
 @pytest.mark.parametrize(
     "changes",
     [
-        [],
+        pytest.param([], marks=pytest.mark.slow),
         # Processes with unlike numbers of micro-batches, and at times without any example.
         pytest.param(
             ["-s", "train.micro_batch_tokens=64", "-s", "train.batch_size=5"],

@@ -117,6 +117,7 @@ def test_an_unnamed_group_is_found_again(cli: Cli, config: Path) -> None:
     assert (folder / "ftreg-replicas.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_member_that_was_replaced_is_noticed(cli: Cli, config: Path) -> None:
     assert cli("train", config, *SEEDS, "-o", "g").code == 0
     path = Path("g/seed-1/ftreg.json")
@@ -389,6 +390,7 @@ def error_rates(
     return {name: count / trials for name, count in hits.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [(3, 3), (2, 5)])
 def test_error_rates_hold_with_seeds_and_not_without(seeds: tuple[int, int]) -> None:
     """At 5 % the standard error of 200 trials is 1.5 points; 9.5 % is three of them away."""
@@ -478,6 +480,7 @@ def test_the_html_report_of_replicas(cli: Cli, config: Path) -> None:
     assert "training seeds</th><td>1, 2</td>" in page
 
 
+@pytest.mark.slow
 def test_what_befell_one_replica_is_not_hidden_by_the_last(cli: Cli, checkpoints: None) -> None:
     folder = evaluate(cli, "checkpoints/g", 0.0)
     for name, changes in (

@@ -174,6 +174,7 @@ def test_a_template_with_the_date_in_it_is_another_one_tomorrow(
     assert len(_entries(workspace)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "no digest", "garbage"])
 def test_a_damaged_file_is_made_again(
     damage: str, prepare: Prepare, tokenizer: CountingTokenizer, workspace: Path

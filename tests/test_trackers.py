@@ -93,6 +93,7 @@ def curve(client: MlflowClient, run: Run, key: str) -> dict[int, float]:
     return {point.step: point.value for point in points}
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_whole_run(cli: Cli, config: Path, server: str, workspace: Path) -> None:
     done = cli("train", config, *MLFLOW, "-o", "checkpoints/good", "--json")
     assert done.code == 0, done

@@ -48,6 +48,7 @@ def test_a_checkpoint_has_weights_and_all_that_made_them(cli: Cli, config: Path)
     assert AutoTokenizer.from_pretrained(folder).chat_template
 
 
+@pytest.mark.slow
 def test_the_written_config_trains_the_same_weights(cli: Cli, config: Path) -> None:
     assert cli("train", config, "-o", "first").code == 0
     assert cli("train", "first/config.yaml", "-o", "second").code == 0
@@ -158,6 +159,7 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_chunks_of_the_head_do_not_change_a_run(
@@ -452,6 +454,7 @@ def test_sound_settings_are_not_warned_of(cli: Cli, config: Path) -> None:
         assert done.code == 0, done
 
 
+@pytest.mark.slow
 def test_a_run_says_when_adagrad_has_stopped_moving(cli: Cli, config: Path) -> None:
     arguments = ["-s", "train.epochs=60", "-s", "schedule={name: constant, warmup: 0}"]
     done = cli("train", config, "-s", "optimizer={name: adagrad, lr: 1e-3}", *arguments, "-o", "a")
@@ -470,6 +473,7 @@ def test_two_decays_of_the_learning_rate_are_refused(cli: Cli, config: Path) -> 
     assert cli("train", config, "-s", decayed, "-s", "schedule.name=constant", "-o", "a").code == 0
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(cli: Cli, config: Path) -> None:
     assert cli("train", config, "-o", "one").code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

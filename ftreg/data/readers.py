@@ -80,26 +80,20 @@ def _lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
 
-def _jsonl(path: Path) -> Source:
-    return Source(
-        name=str(path),
-        origin=_origin(path),
-        unit="line",
-        total=_lines(path),
-        columns=None,
-        rows=lambda: read_jsonl(path),
-    )
+def _by_line(rows: Callable[[Path], Iterator[Numbered]]) -> Callable[[Path], Source]:
+    """Open a file whose reader knows the line of each row, and whose rows may differ."""
 
+    def opened(path: Path) -> Source:
+        return Source(
+            name=str(path),
+            origin=_origin(path),
+            unit="line",
+            total=_lines(path),
+            columns=None,
+            rows=lambda: rows(path),
+        )
 
-def _otel(path: Path) -> Source:
-    return Source(
-        name=str(path),
-        origin=_origin(path),
-        unit="line",
-        total=_lines(path),
-        columns=None,
-        rows=lambda: span_rows(path),
-    )
+    return opened
 
 
 def _csv(path: Path) -> Source:
@@ -249,10 +243,10 @@ def _first_line(error: Exception) -> str:
 
 
 _KINDS: dict[str, Callable[[Path], Source]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
+    ".jsonl": _by_line(read_jsonl),
+    ".ndjson": _by_line(read_jsonl),
     ".csv": _csv,
     ".tsv": _csv,
     ".parquet": _parquet,
 }
-_FORMS: dict[str, Callable[[Path], Source]] = {"otel": _otel}
+_FORMS: dict[str, Callable[[Path], Source]] = {"otel": _by_line(span_rows)}
