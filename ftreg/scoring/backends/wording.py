@@ -6,7 +6,7 @@ word is much; what is remembered, and kept on disk, is one number per point and 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
@@ -78,30 +78,60 @@ class Wording:
         return found | made
 
     def _compute(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, float | None]]:
-        for start in range(0, len(pairs), _AT_ONCE):
-            some = pairs[start : start + _AT_ONCE]
-            texts = sorted({text for point, source in some for text in (point, *source)})
+        """Yield the share of each pair; a source is read once for all of its points."""
+        points: dict[tuple[str, ...], list[str]] = {}
+        for point, source in pairs:
+            points.setdefault(source, []).append(point)
+        for some in _batches(points):
+            texts = sorted({text for source in some for text in (*points[source], *source)})
             read = self._embedder.words([clean(text) for text in texts])
             vectors = dict(zip(texts, read, strict=True))
-            for point, source in some:
-                yield (point, source), _share(vectors[point], [vectors[text] for text in source])
+            for source in some:
+                held = _Source([vectors[text] for text in source])
+                for point in points[source]:
+                    yield (point, source), held.share(vectors[point])
 
 
-def _share(point: WordVectors, source: Sequence[WordVectors]) -> float | None:
-    if not point.words:
-        return None
-    there = frozenset(chain.from_iterable(map(_form, chain(*(text.words for text in source)))))
-    exact = np.array([there.issuperset(_form(word)) for word in point.words])
-    weights = np.where([word in FUNCTION_WORDS for word in point.words], _FUNCTION_WEIGHT, 1.0)
-    near = np.zeros(len(point.words))
-    if any(text.words for text in source):
-        cosines = point.vectors @ np.concatenate([text.vectors for text in source]).T
-        # Rounded, so that the last bits, which depend on the batch, do not show in a score.
-        near = np.round(cosines.max(axis=1), 5)
-    agreement = np.clip((near - _UNRELATED) / (_SAME - _UNRELATED), 0.0, 1.0)
-    agreement = np.where(exact & np.isfinite(near), 1.0, agreement)
-    # In the precision that is kept on disk, so that what is read back is the same.
-    return float(np.float32(min((agreement * weights).sum() / weights.sum(), 1.0)))
+def _batches(
+    points: Mapping[tuple[str, ...], Sequence[str]],
+) -> Iterator[list[tuple[str, ...]]]:
+    """Yield sources together until they have enough points."""
+    some: list[tuple[str, ...]] = []
+    count = 0
+    for source, own in points.items():
+        some.append(source)
+        count += len(own)
+        if count >= _AT_ONCE:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
+
+
+class _Source:
+    """The words of a source, and what they mean there."""
+
+    def __init__(self, texts: Sequence[WordVectors]) -> None:
+        words = chain(*(text.words for text in texts))
+        self._forms = frozenset(chain.from_iterable(map(_form, words)))
+        with_words = [text.vectors for text in texts if text.words]
+        self._vectors = np.concatenate(with_words) if with_words else None
+
+    def share(self, point: WordVectors) -> float | None:
+        """See `Wording.shares`."""
+        if not point.words:
+            return None
+        exact = np.array([self._forms.issuperset(_form(word)) for word in point.words])
+        weights = np.where([word in FUNCTION_WORDS for word in point.words], _FUNCTION_WEIGHT, 1.0)
+        near = np.zeros(len(point.words))
+        if self._vectors is not None:
+            cosines = point.vectors @ self._vectors.T
+            # Rounded, so that the last bits, which depend on the batch, do not show in a score.
+            near = np.round(cosines.max(axis=1), 5)
+        agreement = np.clip((near - _UNRELATED) / (_SAME - _UNRELATED), 0.0, 1.0)
+        agreement = np.where(exact & np.isfinite(near), 1.0, agreement)
+        # In the precision that is kept on disk, so that what is read back is the same.
+        return float(np.float32(min((agreement * weights).sum() / weights.sum(), 1.0)))
 
 
 @lru_cache(maxsize=1 << 15)
