@@ -36,6 +36,11 @@ def can_decode_continuously(model: PreTrainedModel) -> bool:
     return plain and "position_ids" in taken and "attention_mask" in taken
 
 
+def cache_argument(part: Any) -> str:
+    """Return what a model calls the argument for its cache: transformers renamed it in 5.24."""
+    return "cache" if "cache" in inspect.signature(part.forward).parameters else "past_key_values"
+
+
 @torch.inference_mode()
 def decode_continuously(
     prompts: Sequence[Sequence[int]],
@@ -163,6 +168,4 @@ class _Decoding:
         self._ended(row, self._written.pop(row))
 
     def _forward(self, part: Any, cache: Any, **inputs: torch.Tensor) -> Any:
-        # transformers renamed the argument in 5.24.
-        renamed = "cache" in inspect.signature(part.forward).parameters
-        return part(**inputs, **{"cache" if renamed else "past_key_values": cache}, use_cache=True)
+        return part(**inputs, **{cache_argument(part): cache}, use_cache=True)

@@ -9,14 +9,17 @@ windows or recurrent states, keep the cache that transformers makes for them, an
 batch, dropping the rows which have ended.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from ftreg.generation.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.continuous import (
+    cache_argument,
+    can_decode_continuously,
+    decode_continuously,
+)
 
 # Dropping rows copies the cache, so it waits until a quarter of them has ended.
 _LIVE_SHARE = 0.75
@@ -68,9 +71,7 @@ def _decode_batch(
     tokens, mask = _left_padded(prompts, device=model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    # transformers renamed the argument in 5.24.
-    renamed = "cache" in inspect.signature(model.forward).parameters
-    with_cache = {"cache" if renamed else "past_key_values": cache}
+    with_cache = {cache_argument(model): cache}
     written: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))
     while True:
