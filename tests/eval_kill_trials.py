@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,27 @@ counts = {"trials": 0, "kills": 0, "kills_in_a_write": 0, "taken": 0, "different
 
 
 def start(
-    cache: Path, options: list[str], *, delay: float | None = None, write: int | None = None
+    cache: Path,
+    options: list[str],
+    *,
+    delay: float | None = None,
+    write: int | None = None,
+    once: Path | None = None,
+    said: Path | None = None,
 ) -> int:
     """Start `ftreg eval` in a fork, and return its process id.
 
-    It is killed after `delay` seconds, or when half of its n-th appended line is written.
+    It is killed after `delay` seconds, or when half of its n-th appended line is written, then
+    not before the file `once` exists. What it says goes to the file `said`.
     """
     child = os.fork()
     if child:
         return child
     os.environ["FTREG_CACHE"] = str(cache)
+    if said is not None:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o600), 2)
     if write is not None:
-        die_in_write(write)
+        die_in_write(write, once)
     if delay is not None:
         threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
     try:
@@ -55,7 +65,7 @@ def wait(child: int) -> int:
     return status
 
 
-def die_in_write(number: int) -> None:
+def die_in_write(number: int, once: Path | None) -> None:
     real, left = os.write, number
 
     def dying(file: int, data: Any) -> int:
@@ -65,10 +75,20 @@ def die_in_write(number: int) -> None:
         left -= 1
         if left == 0:
             real(file, data[: len(data) // 2])
+            if once is not None:
+                until(once.exists)
             os.kill(os.getpid(), signal.SIGKILL)
         return real(file, data)
 
     os.write = dying  # type: ignore[assignment]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not holds():
+        if time.monotonic() > end:
+            raise RuntimeError("what was waited for did not happen within two minutes")
+        time.sleep(0.02)
 
 
 def rows(cache: Path) -> list[str]:
@@ -138,8 +158,12 @@ def two_at_once(options: list[str], expected: str, total: int) -> None:
     shutil.rmtree("evaluations")
     assert len(rows(cache)) == len(set(rows(cache))) == total
     shutil.rmtree(cache)
-    first = start(cache, options, write=3)
-    second = start(cache, options)
+    go, said = Path("go"), Path("said")
+    first = start(cache, options, write=3, once=go)
+    until(lambda: len(rows(cache)) > 0)  # from here on the first holds the lock
+    second = start(cache, options, said=said)
+    until(lambda: said.exists() and "waiting for it" in " ".join(said.read_text().split()))
+    go.touch()
     assert wait(first) == -signal.SIGKILL
     assert wait(second) == 0
     outputs, _ = evaluation()

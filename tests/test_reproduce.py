@@ -54,7 +54,7 @@ def test_the_same_weights_come_out(
     assert done.code == 0, done
     assert done.out.startswith("reproduced: the weights are equal, bit for bit\n")
     assert "the losses of all steps are equal" in done.out
-    assert done.err == ""
+    assert all(line.startswith("note: ") for line in done.err.splitlines())  # no progress
     assert _folders() == before  # nothing is left behind
 
 

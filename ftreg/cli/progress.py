@@ -37,11 +37,16 @@ class Bars:
 
     It listens to training (`phase`, `preparing`, `start`, `step`) and to evaluation (`phase`,
     `progress`).
+
+    Args:
+        quiet: no progress; what the user should know is still said.
+        silent: nothing at all, for a process of several that another one speaks for.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._console = _Console(stderr=True, highlight=False, quiet=quiet)
-        self._live = self._console.is_terminal and not quiet
+    def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
+        self._console = _Console(stderr=True, highlight=False, quiet=silent)
+        self._quiet = quiet or silent
+        self._live = self._console.is_terminal and not self._quiet
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -105,7 +110,7 @@ class Bars:
             self._task = self._progress.add_task(
                 what, total=total, completed=done, count="", detail=""
             )
-        else:
+        elif not self._quiet:
             self._line(what)
 
     def _advance(self, done: int, detail: str, *, extra: str = "") -> None:
@@ -113,7 +118,7 @@ class Bars:
             count = f"{done}/{self._total}"
             self._progress.update(self._task, completed=done, count=count, detail=detail)
         now = time.monotonic()
-        if self._live or done == 0:
+        if self._live or self._quiet or done == 0:
             return
         if done == self._total or now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now

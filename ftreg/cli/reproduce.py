@@ -49,7 +49,7 @@ def reproduce(
     leads = int(os.environ.get("RANK", "0")) == 0
     if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes train together: name their one --output")
-    with Bars(quiet=quiet or not leads) as bars:
+    with Bars(quiet=quiet, silent=not leads) as bars:
         result = run_reproduction(folder, output=output, events=bars)
     if not leads:
         return

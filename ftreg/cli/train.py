@@ -72,7 +72,7 @@ def train(
         _folder(config, item.train.output, output, resume=resume, several=len(configs) > 1)
         for config, item in zip(configs, settings, strict=True)
     ]
-    with Bars(quiet=quiet or not leads) as bars:
+    with Bars(quiet=quiet, silent=not leads) as bars:
         bars.phase("starting")
         from ftreg.training.series import Planned, failure_of, train_configured, train_series
 
