@@ -209,6 +209,7 @@ def test_killed_evaluations_end_with_the_outputs_of_an_undisturbed_one(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # some hundred commands, on a machine that may be busy
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_killed_again_and_again(precision: str, cli: Cli, checkpoint: str, workspace: Path) -> None:
     options = ["-s", f"eval.precision={precision}", "-s", "eval.repeats=1"]
