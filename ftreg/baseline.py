@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 import ftreg
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, check_header
 from ftreg.evaluation_rows import Scores
+from ftreg.locks import locked
 from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 2
@@ -110,7 +109,7 @@ def promote(
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         record: dict[str, Any] = {"anchor": None, "history": []}
         if path.is_file():
             record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)

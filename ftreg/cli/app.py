@@ -6,6 +6,7 @@ import typer
 
 import ftreg
 from ftreg.cli import checkpoints, data, models, optim
+from ftreg.cli.clean import clean
 from ftreg.cli.compare import compare
 from ftreg.cli.diff import diff
 from ftreg.cli.doctor import doctor
@@ -63,6 +64,7 @@ app.command("power")(power)
 app.command("diff")(diff)
 app.command("promote")(promote)
 app.command("baseline")(baseline)
+app.command("clean")(clean)
 app.command("schema")(schema)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoints.app, name="checkpoints")

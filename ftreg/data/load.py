@@ -10,7 +10,8 @@ from typing import Literal, overload
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.cache import cache_folder
+from ftreg.cache import cache_folder, limit_of, touch
+from ftreg.cache_entries import trim
 from ftreg.data.card import Card, read_card
 from ftreg.data.digests import remembered_digest
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
@@ -120,14 +121,19 @@ class DatasetVersion:
         self.verify(name)
         # The number of rows is checked as they are read, so it is part of the name.
         arrow = cache_folder("arrow", f"{entry.sha256}-{entry.rows}-{_CACHE_FORMAT}.arrow")
+        limit_of("arrow")  # a wrong limit is told of before anything is made
+        made = False
+        # Opened under the lock as well: `ftreg clean` takes it to remove a copy.
         with FileLock(f"{_made(arrow)}.lock"):
-            if not arrow.exists():
-                _convert(path, arrow, expected=entry.rows)
             try:
-                return _open(arrow)
-            except pa.ArrowInvalid:  # a damaged copy in the cache is made again
+                found = _open(arrow)
+                touch(arrow)
+            except (FileNotFoundError, pa.ArrowInvalid):  # a damaged copy is made again
                 _convert(path, arrow, expected=entry.rows)
-        return _open(arrow)
+                found, made = _open(arrow), True
+        if made:
+            trim("arrow")
+        return found
 
     def verify(self, name: str, *, reread: bool = False) -> None:
         """Check that a split's bytes are those that the card promises.
@@ -180,6 +186,14 @@ def _made(path: Path) -> Path:
 def _convert(path: Path, arrow: Path, *, expected: int) -> None:
     """Check every row of a JSONL file and write the Arrow file, whole or not at all."""
     temporary = arrow.with_suffix(".part")
+    try:
+        _write_arrow(path, temporary, expected=expected)
+        temporary.replace(arrow)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:
     count = 0
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows: list[dict[str, object]] = []
@@ -205,7 +219,6 @@ def _convert(path: Path, arrow: Path, *, expected: int) -> None:
         flush()
     if count != expected:
         raise UsageError(f"{path}: has {count} rows, and its card says {expected}")
-    temporary.replace(arrow)
 
 
 def load_dataset(ref: str | DatasetRef, *, root: Path = Path("sample_datasets")) -> DatasetVersion:

@@ -135,6 +135,7 @@ def _finish(run: PreparedRun, session: Session, output: Path, events: TrainEvent
         seconds=session.seconds,
         loss_spikes=session.loss_spikes,
         resumed=session.resumed,
+        environment=session.environment,
     )
     if run.own_attention:
         restore_attention(run.base_network)

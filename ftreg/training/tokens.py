@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.cache import cache_folder
+from ftreg.cache import cache_folder, limit_of, touch
+from ftreg.cache_entries import trim
 from ftreg.data import DatasetVersion, Split
 from ftreg.store import digest, file_digest, write_text
 from ftreg.training.examples import (
@@ -63,8 +64,11 @@ def prepare_examples(
     }
     path = cache_folder("prepared", f"{digest(key)}.arrow")
     path.parent.mkdir(parents=True, exist_ok=True)
+    limit_of("prepared")  # a wrong limit is told of before anything is tokenised
+    # Opened under the lock as well: `ftreg clean` takes it to remove a file.
     with FileLock(f"{path}.lock"):
-        if not _is_whole(path):
+        made = not _is_whole(path)
+        if made:
             pairs = token_pairs(
                 rows,
                 tokenizer=tokenizer,
@@ -73,7 +77,11 @@ def prepare_examples(
                 advance=advance,
             )
             write_prepared(path, pairs)
-    return open_prepared(path)
+        touch(path)
+        found = open_prepared(path)
+    if made:
+        trim("prepared")
+    return found
 
 
 def write_prepared(path: Path, pairs: Iterable[tuple[list[int], list[int]]]) -> None:
