@@ -34,6 +34,10 @@ class UsageError(FtregError):
     exit_code = ExitCode.USAGE
 
 
+class NewerRecordError(UsageError):
+    """A file was written by a newer ftreg: it is not damaged, and nothing else stands for it."""
+
+
 class DivergedError(FtregError):
     """Training produced a loss, gradient or weight that is not finite.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg.errors import UsageError
+from ftreg.errors import NewerRecordError, UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK = 1 << 20
@@ -140,7 +140,8 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
         schema: the newest schema version that this ftreg reads.
 
     Raises:
-        UsageError: the file is missing, broken, or written by a newer ftreg.
+        UsageError: the file is missing or broken.
+        NewerRecordError: it was written by a newer ftreg.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -160,7 +161,7 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
     if version > schema:
         writer = _writer(value)
         wanted = f"ftreg {writer}, which wrote it, or a newer one" if writer else "a newer ftreg"
-        raise UsageError(
+        raise NewerRecordError(
             f"{path}: this {kind} has schema version {version}, newer than the {schema} that this "
             f"ftreg reads; install {wanted}"
         )
@@ -168,8 +169,9 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
 
 
 def _writer(value: Any) -> str | None:
-    """The version of ftreg that wrote a record: on top, or among a manifest's library versions."""
-    for keys in (("ftreg",), ("environment", "versions", "ftreg")):
+    """The version of ftreg that wrote a record: on top, or among the versions of libraries."""
+    in_manifest = ("environment", "versions", "ftreg")
+    for keys in (("ftreg",), in_manifest, ("facts", *in_manifest)):
         found = value
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
