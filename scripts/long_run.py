@@ -49,6 +49,9 @@ eval: {{max_new_tokens: 4, scorers: [{scorers}]}}
 gate: {{margin: 0.03, min_examples: 4, resamples: 999}}
 """
 
+OBJECTS = 40_000
+"""Blocks of Python's that a short run may grow by in all: caches of libraries fill."""
+
 
 @dataclass
 class Samples:
@@ -143,7 +146,11 @@ def train(config: Path, *, steps: int) -> list[Finding]:
             "step",
             # A step's record stays in memory until the checkpoint's history is written, and stands
             # in the history of each state that is kept and in that of the run.
-            {"memory": max(1024.0, NOISE / steps), "objects": 12.0, "disk": 512.0 * (KEEP + 1)},
+            {
+                "memory": max(1024.0, NOISE / steps),
+                "objects": max(12.0, OBJECTS / steps),
+                "disk": 512.0 * (KEEP + 1),
+            },
         )
     )
     left = [path for path in Path("checkpoints").iterdir() if path != output]
@@ -176,20 +183,26 @@ def rounds(config: Path, *, count: int) -> list[Finding]:
         run("eval", "long", "-q")
         run("gate", "baseline", "latest")
         run("report", "latest")
+        if sys.stderr.isatty():
+            print(f"\rround {number + 1} of {count}", end="", file=sys.stderr)
         run("score", "rows.jsonl", "-o", f"scored-{number}.jsonl", "--scorer", "equals")
         samples.take(
             number,
             cache=sum(measure([cache_folder(kind)])[0] for kind in ("outputs", "arrow", "judge")),
             records=measure([Path("evaluations")])[0],
         )
+    # An evaluation is a record: it stays, and each has outputs, scores and two pages of a report.
+    bounds = {
+        "memory": max(16 * 1024.0, NOISE / count),
+        "objects": max(200.0, OBJECTS / count),
+        "records": 1024 * 1024,
+    }
     part = f"{count:,} rounds of eval, eval, gate, report and score"
     stray = [path for path in Path().rglob(".tmp-*") if "cache" not in path.parts]
     kept = sum(item.size for item in cache_entries("outputs"))
     vectors = cache_folder("vectors-1.sqlite")
     return [
-        *growth(
-            part, samples, "round", {"memory": 16 * 1024.0, "objects": 20.0, "records": 512 * 1024}
-        ),
+        *growth(part, samples, "round", bounds),
         Finding(part, "cache of outputs, bytes", kept, LIMITS["outputs"]),
         Finding(
             part,
