@@ -12,6 +12,7 @@ import inspect
 import json
 import re
 import textwrap
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def _described(module: str, name: str) -> Iterator[str]:
         yield f"{module}.{name}{_signature(_node(item))}"
     elif isinstance(item, str):
         yield f"{module}.{name}: str"
+    elif choices := typing.get_args(item):
+        yield f"{module}.{name}: one of {', '.join(map(repr, choices))}"
     else:
         yield f"{module}.{name}: {', '.join(map(str, item))}"
 
