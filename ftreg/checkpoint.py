@@ -25,21 +25,31 @@ class BaseRecord(Section):
     """The base model that training started from."""
 
     model: str
+    """As the configuration names it; an absolute path is made relative to the working folder."""
     source: str
+    """Where it came from: packaged, a folder, or the hub."""
     revision: str | None
+    """The commit of a hub's model."""
     digest: str
+    """Hex SHA-256 of the weights."""
     trust_remote_code: bool
+    """Whether code that came with the weights was allowed to run."""
 
 
 class DatasetRecord(Section):
     """The rows that training saw, and their order."""
 
     version: str
+    """`name@N`."""
     digest: str
+    """Of the dataset version's card."""
     split: str
     split_sha256: str
+    """Hex SHA-256 of the split's file."""
     rows: int
+    """Rows taken of it."""
     order_digest: str
+    """Of the rows' order in every epoch."""
 
 
 class ResumeRecord(Section):
@@ -47,7 +57,9 @@ class ResumeRecord(Section):
 
     after_step: int
     changed: list[dict[str, Any]]
+    """Settings that `--allow-change` let differ: key, old and new value."""
     environment: list[str]
+    """What differs from the environment before, in words."""
 
 
 class TrainingRecord(Section):
@@ -55,23 +67,38 @@ class TrainingRecord(Section):
 
     seed: int
     steps: int
+    """Optimizer steps."""
     epochs: float
+    """Passes over the rows, a part of one included."""
     batch_size: int
+    """Examples in a step, over all processes."""
     micro_batch_tokens: int
+    """Most tokens in one pass through the model."""
     packing: bool
     compile: bool = False
     max_grad_norm: float | None
+    """Where the gradient's L2 norm was clipped; null: nowhere."""
     precision: str
+    """`bf16` or `fp32`."""
     processes: int
     threads: int
+    """CPU threads of a process."""
     examples: int
+    """Examples seen, repetitions included."""
     tokens: int
+    """Tokens of these; padding does not exist."""
     loss_tokens: int
+    """Those of them that carried loss."""
     seconds: float
+    """How long training took."""
     first_loss: float
+    """Mean negative log-likelihood per loss token in nats, at the first step."""
     last_loss: float
+    """The same at the last step."""
     best_loss: float
+    """The lowest of any step."""
     healthy: bool
+    """Whether it ended without a loss, gradient or weight that is not finite."""
     loss_spikes: list[int] = Field(default_factory=list)
     """Steps whose loss stood far above those before."""
     resumed: list[ResumeRecord] = Field(default_factory=list)
@@ -82,7 +109,9 @@ class WeightsRecord(Section):
     """The weights' files: name to hex SHA-256, and one digest over them."""
 
     digest: str
+    """Over the files."""
     files: dict[str, str]
+    """Name to hex SHA-256."""
 
 
 # People may write a model card later; nobody who loads the weights reads it.
@@ -99,18 +128,27 @@ class Manifest(Section):
 
     schema_version: Literal[1] = 1
     identity: str
+    """Hex digest of the recipe, environment and weights."""
     created: str
+    """When, ISO 8601 in UTC."""
     parent: str | None
+    """Identity of the checkpoint that training started from; null for a base model."""
     weights: WeightsRecord
     files: dict[str, str]
+    """The folder's other files: name to hex SHA-256."""
     base: BaseRecord
     dataset: DatasetRecord
     optimizer: dict[str, Any]
+    """Name, class, its library and version, every argument in force, decay coupling, groups."""
     schedule: dict[str, Any]
+    """The section of the configuration, with the steps that it came to."""
     lora: LoraConfig | None
+    """Of adapters, their shape; null where every weight was trained."""
     training: TrainingRecord
     environment: dict[str, Any]
+    """Versions, hardware, and the commit of the working folder's git repository."""
     config: RunConfig
+    """The whole configuration in force."""
 
 
 @dataclass(frozen=True, slots=True)
