@@ -48,13 +48,17 @@ def shares(
     return {outcome: count / trials for outcome, count in counts.items()}
 
 
+def _short(size: int) -> str:
+    return f"{size / 1000:g}k" if size >= 1000 else str(size)
+
+
 def draw_verdicts(trials: int) -> Path:
     """Draw how often each verdict comes, by the number of examples and the truth."""
     generator = np.random.default_rng(0)
     panels = []
     for title, drop in TRUTHS.items():
         rows = [
-            {"n": f"{size:,}", "order": place, "outcome": outcome, "share": share}
+            {"n": _short(size), "order": place, "outcome": outcome, "share": share}
             for size in SIZES
             for place, (outcome, share) in enumerate(
                 shares(drop, size, trials=trials, generator=generator).items()
@@ -70,7 +74,7 @@ def draw_verdicts(trials: int) -> Path:
                 alt.X(
                     "n:N",
                     title="examples",
-                    sort=[f"{size:,}" for size in SIZES],
+                    sort=[_short(size) for size in SIZES],
                     axis=alt.Axis(labelAngle=0, labelFontSize=10.5, ticks=False),
                     scale=alt.Scale(paddingInner=0.15),
                 ),
@@ -86,7 +90,7 @@ def draw_verdicts(trials: int) -> Path:
                 ),
                 order="order:Q",
             )
-            .properties(width=250, height=170, title=title)
+            .properties(width=205, height=170, title=title)
         )
     return save(alt.hconcat(*panels, spacing=22), "verdicts")
 
@@ -125,7 +129,11 @@ def draw_paired(trials: int, size: int = 200) -> Path:
     chart = lines(
         rows,
         title=f"half-width of the 95 % interval, in points, at {size} examples",
-        x=alt.X("x:Q", title="correlation of the two checkpoints' scores"),
+        x=alt.X(
+            "x:Q",
+            title="correlation of the two checkpoints' scores",
+            axis=alt.Axis(grid=False),
+        ),
         y=alt.Y("y:Q", title=None, scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5)),
         colours={"two separate means": VERMILLION, "by example (the gate)": BLUE},
         width=420,

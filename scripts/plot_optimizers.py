@@ -1,10 +1,10 @@
 """Draw what AdaGrad, Adam, AdamW and Lion do: docs/figures/optimizer-rules.svg, optimizer-runs.svg.
 
-The rules: one weight is fed gradients that are known. The runs: the packaged model is fine-tuned
-on `ferry-desk@1` with the configurations that `ftreg init` writes, once with each optimizer, and
-what the plot shows is read from the checkpoints' histories.
+The rules: one weight is fed gradients that are known. The runs: a small model with random weights
+is trained by `ftreg train` on `ferry-desk@1`, once with each optimizer and long enough to see what
+becomes of its steps; what the plot shows is read from the checkpoints' histories.
 
-    python scripts/plot_optimizers.py                    # trains what is not there yet
+    python scripts/plot_optimizers.py                    # minutes
     python scripts/plot_optimizers.py --only rules       # seconds
 """
 
@@ -19,16 +19,23 @@ import altair as alt
 import torch
 from figures import BLUE, GREEN, PURPLE, VERMILLION, lines, save
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from ftreg.checkpoint import read_checkpoint
 from ftreg.config.optimizer import OptimizerConfig
 from ftreg.optim import build_optimizer
 from ftreg.report.history import number, read_steps, running_median
+from tests.conftest import make_model
 
 COLOURS = {"AdaGrad": VERMILLION, "Adam": GREEN, "AdamW": BLUE, "Lion": PURPLE}
 # Without decay AdamW is Adam.
 RULES = {"AdaGrad": VERMILLION, "Lion": PURPLE, "Adam and AdamW": BLUE}
 LR = 1e-4
 STEPS = 200
+
+# Of the runs. A model that knows nothing yet takes other rates than one that is fine-tuned.
+RATES = {"AdaGrad": 1e-2, "Adam": 2e-3, "AdamW": 2e-3, "Lion": 4e-4}
+SETTINGS = ("base.model=model", "train.epochs=60", "train.precision=fp32")
 CHANGE = 100
 """The step from which one of the gradients is a hundredth of what it was."""
 
@@ -86,15 +93,20 @@ def draw_rules() -> Path:
 def train(workspace: Path) -> None:
     """Train with each optimizer what is not trained yet."""
     if not (workspace / "configs").is_dir():
+        workspace.parent.mkdir(parents=True, exist_ok=True)
         _ftreg(workspace.parent, "init", workspace.name)
-    for name in COLOURS:
-        if not (workspace / "checkpoints" / name.lower()).is_dir():
-            config = f"configs/{name.lower()}.yaml"
-            _ftreg(workspace, "train", config, "-o", f"checkpoints/{name.lower()}", "--resume")
+        make_model(
+            workspace / "model", hidden_size=64, intermediate_size=192, max_position_embeddings=2048
+        )
+    for name, lr in RATES.items():
+        key = name.lower()
+        if not (workspace / "checkpoints" / key).is_dir():
+            given = [f"optimizer.lr={lr}", *SETTINGS]
+            _ftreg(workspace, "train", f"configs/{key}.yaml", "-o", f"checkpoints/{key}",
+                   *(part for item in given for part in ("-s", item)))  # fmt: skip
 
 
 def _ftreg(folder: Path, *arguments: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "ftreg", *arguments], cwd=folder, check=True)
 
 
@@ -119,7 +131,7 @@ def draw_runs(workspace: Path) -> Path:
         print(f"{name}: lr {arguments['lr']:g}, {training.steps} steps of {training.batch_size}, "
               f"{training.precision}, loss {losses[-1]['y']:.3f}, step / lr "
               f"{shares[0]['y']:.3f} at the first and {shares[-1]['y']:.3f} at the last step, on "
-              f"{checkpoint.manifest.environment.get('cpu', 'this machine')}")  # fmt: skip
+              f"{checkpoint.manifest.environment['hardware']['cpu_model']}")  # fmt: skip
     x = alt.X("x:Q", title="optimizer step", axis=alt.Axis(grid=False, tickCount=6))
 
     def logarithmic(rows: list[dict[str, Any]], title: str | None = None) -> alt.Y:
