@@ -91,7 +91,7 @@ bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (lea
 
 docs: $(INSTALLED) ## the documentation as a site, in build/site
 	$(BIN)/python scripts/write_reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 clean: ## remove .venv, results of runs and caches of tools
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -4,6 +4,7 @@ A server imports everything once. A program called `ftreg` hands it its argument
 environment and open files; the server forks, and the fork is that command, with its own exit code.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -68,7 +69,7 @@ def _serve(address: str) -> None:
     import ftreg.evaluating
     import ftreg.training.run  # noqa: F401
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, _reap)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
@@ -80,6 +81,13 @@ def _serve(address: str) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _answer(link)
         link.close()
+
+
+def _reap(*_: object) -> None:
+    """Take note of every fork that has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _answer(link: socket.socket) -> None:
