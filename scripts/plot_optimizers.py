@@ -35,7 +35,13 @@ STEPS = 200
 
 # Of the runs. A model that knows nothing yet takes other rates than one that is fine-tuned.
 RATES = {"AdaGrad": 1e-2, "Adam": 2e-3, "AdamW": 2e-3, "Lion": 4e-4}
-SETTINGS = ("base.model=model", "train.epochs=60", "train.precision=fp32")
+SETTINGS = (
+    "base.model=model",
+    "train.epochs=12",
+    "train.batch_size=2",
+    "train.precision=fp32",
+    "train.threads=1",
+)
 CHANGE = 100
 """The step from which one of the gradients is a hundredth of what it was."""
 

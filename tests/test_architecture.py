@@ -23,7 +23,7 @@ FLOORS = [
     ["report", "schemas"],
     ["evaluating", "generating", "scoring_rounds", "gating", "reporting", "reproducing",
      "reproduction", "doctor", "starting", "comparing", "routing",
-     "runs"],
+     "runs", "gating_files"],
     ["cli", "__main__"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

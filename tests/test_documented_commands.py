@@ -87,16 +87,12 @@ def _release_gate(folder: Path) -> None:
 
 
 def _to_import(folder: Path) -> None:
-    def table(count: int, first: int) -> str:
+    for name, count, added in (("train.csv", 600, 1), ("dev.csv", 200, 2)):
         rows = (
-            f"How much is {i} and 1?,{i + 1},{'easy' if i % 2 else 'hard'}" for i in range(count)
+            f"How much is {i} + {added}?,{i + added},{'easy' if i < 10 else 'hard'}\n"
+            for i in range(count)
         )
-        return "question,answer,difficulty\n" + "".join(
-            f"{row}\n".replace("How", f"{first}: how") for row in rows
-        )
-
-    (folder / "train.csv").write_text(table(600, 1))
-    (folder / "dev.csv").write_text(table(200, 2))
+        (folder / name).write_text("question,answer,difficulty\n" + "".join(rows))
     (folder / "spans.jsonl").write_text(json.dumps(export(GEN_AI, OPENINFERENCE)) + "\n")
     editor = folder / "editor"
     editor.write_text('#!/bin/sh\nsed -i "s/Passengers/Travellers/" "$1"\n')
@@ -251,7 +247,9 @@ def test_the_commands_of_a_page_run_and_print_what_it_shows(
     assert len(printed) == len(wanted)
     for command, out in zip(wanted, printed, strict=True):
         if command.shown:
-            assert out == command.shown, f"{page}:{command.line}: {command.text}"
+            # A table is padded to its width, and pages have no blanks at the end of a line.
+            lines = [line.rstrip() for line in out.splitlines()]
+            assert lines == command.shown.splitlines(), f"{page}:{command.line}: {command.text}"
 
 
 def _script(wanted: list[Command], plan: Plan, replaced: Mapping[str, str]) -> str:

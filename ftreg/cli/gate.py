@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,7 +17,7 @@ def gate(
     baseline: Annotated[
         str,
         typer.Argument(
-            help="baseline, anchor, or an evaluation.",
+            help="baseline, anchor, an evaluation, or a file of scores.",
             show_default=False,
             autocompletion=completion.references,
         ),
@@ -25,7 +25,7 @@ def gate(
     candidate: Annotated[
         str,
         typer.Argument(
-            help="The evaluation to judge, or latest.",
+            help="The evaluation to judge, latest, or another file of scores.",
             show_default=False,
             autocompletion=completion.evaluations,
         ),
@@ -37,10 +37,20 @@ def gate(
 ) -> None:
     """Decide whether a candidate may replace the baseline.
 
-    Ends with 0 for pass, 1 for a regression, 3 where there is too little to decide.
+    Ends with 0 for pass, 1 for a regression, 3 where there is too little to decide. Of outputs
+    that were made elsewhere, both sides are files that `ftreg score` wrote.
 
     Example: ftreg gate baseline latest
     """
+    if Path(baseline).is_file() or Path(candidate).is_file():
+        _gate_files(
+            Path(baseline),
+            Path(candidate),
+            policy=policy,
+            junit=junit,
+            markdown=markdown,
+            as_json=as_json,
+        )
     from ftreg.evaluation import read_evaluation
 
     workspace = Workspace.current()
@@ -57,15 +67,43 @@ def gate(
     )
 
 
+def _gate_files(
+    baseline: Path,
+    candidate: Path,
+    *,
+    policy: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+) -> NoReturn:
+    """Gate two files of scores, print the verdict and end with its exit code."""
+    from ftreg.errors import UsageError
+    from ftreg.gating_files import gate_files, record
+    from ftreg.report.ci import write_junit
+    from ftreg.report.terminal import verdict_view
+
+    if markdown is not None:
+        raise UsageError("--markdown: a report is made of evaluations, and these are bare scores")
+    result = gate_files(baseline, candidate, policy=read_policy(policy, None))
+    if junit is not None:
+        write_junit(junit, result.verdict, candidate=str(candidate))
+    text = verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate)
+    options.show(as_json, value=record(result), text=text)
+    raise typer.Exit(int(result.verdict.exit_code))
+
+
 def read_policy(path: Path | None, evaluation: Any) -> Any:
-    """Read a policy file, or take the policy that the evaluation carries."""
+    """Read a policy file, or take the policy that the evaluation carries.
+
+    Where there is neither (`evaluation` is None), every setting has its default.
+    """
     from ftreg.config import yaml_marks
     from ftreg.config.load import validate
     from ftreg.config.policy import GatePolicy
     from ftreg.gating import policy_of
 
     if path is None:
-        return policy_of(evaluation)
+        return GatePolicy() if evaluation is None else policy_of(evaluation)
     return validate(GatePolicy, yaml_marks.read(path), where=str(path))
 
 

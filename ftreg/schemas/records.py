@@ -177,10 +177,10 @@ class PrintedVerdict(TypedDict):
     """Id of the evaluation that it was held against."""
     candidate: str
     """Id of the evaluation that was judged."""
-    report: str
-    """Path of the Markdown report."""
-    html: str
-    """Path of the HTML report."""
+    report: str | None
+    """Path of the Markdown report; null where two files of scores were gated."""
+    html: str | None
+    """Path of the HTML report; null likewise."""
     exit_code: int
     """What the command ends with: 0, 1 or 3."""
     outcome: Outcome
