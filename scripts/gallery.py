@@ -13,7 +13,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,12 @@ def ftreg(folder: Path, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
     return done.stdout
 
 
-def evaluations(workspace: Path) -> dict[str, str]:
+def evaluations(workspace: Path, names: Sequence[str]) -> dict[str, str]:
     """Checkpoint's name to the id of its newest evaluation; what is missing is made."""
     if not (workspace / "configs").is_dir():
         workspace.parent.mkdir(parents=True, exist_ok=True)
         ftreg(workspace.parent, "init", workspace.name)
-    for name in NAMES:
+    for name in names:
         if name in _evaluated(workspace):
             continue
         if not (workspace / "checkpoints" / name).is_dir():
@@ -184,14 +184,22 @@ def main() -> None:
         default=Path("runs/gallery"),
         help="where the runs are, or are made",
     )
-    workspace = parser.parse_args().workspace
-    ids = evaluations(workspace)
+    parser.add_argument(
+        "--compare", nargs="+", default=NAMES, help="which checkpoints, adamw and lion among them"
+    )
+    given = parser.parse_args()
+    workspace, names = given.workspace, given.compare
+    ids = evaluations(workspace, names)
     verdict = ftreg(workspace, "gate", ids["adamw"], ids["lion"], accept=(0, 1, 3))
-    compared = ftreg(workspace, "compare", *(ids[name] for name in NAMES))
+    compared = ftreg(workspace, "compare", *(ids[name] for name in names))
     with browser() as chromium:
         of_the_report(chromium, workspace / "evaluations" / ids["lion"] / "report.html")
-        of_the_terminal(chromium, verdict, "ftreg gate adamw lion", "verdict")
-        of_the_terminal(chromium, compared, "ftreg compare adagrad adam adamw lion", "comparison")
+        of_the_terminal(
+            chromium, verdict, "ftreg gate evaluations/adamw-* evaluations/lion-*", "verdict"
+        )
+        of_the_terminal(
+            chromium, compared, f"ftreg compare evaluations/{{{','.join(names)}}}-*", "comparison"
+        )
 
 
 if __name__ == "__main__":

@@ -73,9 +73,14 @@ def _serve(address: str) -> None:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
+    listening.settimeout(5)
+    parent = os.getppid()
     print("ready", flush=True)
-    while True:
-        link, _ = listening.accept()
+    while os.getppid() == parent:  # which may have been killed
+        try:
+            link, _ = listening.accept()
+        except TimeoutError:
+            continue
         if os.fork() == 0:
             listening.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
