@@ -5,6 +5,7 @@ environment and open files; the server forks, and the fork is that command, with
 """
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -59,6 +60,7 @@ def ftreg_program(folder: Path) -> Iterator[Path]:
 def _serve(address: str) -> None:
     # What the commands import, so that a fork has it. Nothing here starts a thread.
     import accelerate  # noqa: F401
+    import scipy.stats  # noqa: F401
     import torch.distributed.checkpoint  # noqa: F401
     from transformers import (  # noqa: F401
         AutoModel,
@@ -67,7 +69,13 @@ def _serve(address: str) -> None:
     )
 
     import ftreg.evaluating
+    import ftreg.report.history_plot
+    import ftreg.report.html
     import ftreg.training.run  # noqa: F401
+
+    # Reads the metadata of every package, which are the same for all commands.
+    found = importlib.metadata.packages_distributions()
+    importlib.metadata.packages_distributions = lambda: found
 
     signal.signal(signal.SIGCHLD, _reap)
     listening = socket.socket(socket.AF_UNIX)

@@ -117,7 +117,15 @@ PLANS = {
     ),
     "datasets.md": Plan(files=_to_import),
     "gate.md": Plan("baseline"),
-    "index.md": Plan("empty"),
+    "index.md": Plan(
+        "empty",
+        # Its training takes minutes, even of a tiny model.
+        before={
+            2: "sed -i 's/epochs: 3/epochs: 1/; s/@1.*/@1\\n  max_train_examples: 8/;"
+            " s/precision: auto/precision: fp32/; s/max_new_tokens: 32/max_new_tokens: 4/'"
+            " configs/base.yaml\n"
+        },
+    ),
     "reference/cli.md": Plan("candidate", files=lambda at: (_outputs(at), _to_import(at))),
     "report.md": Plan("candidate"),
     "reproduce.md": Plan("candidate"),
@@ -198,7 +206,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path],
             "EDITOR": "./editor",
             "no_proxy": "*",
             "GIT_CONFIG_GLOBAL": os.devnull,
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",
         }
         yield lambda folder: Shell(folder, environment)
 
@@ -216,8 +224,9 @@ def states(
     for name in ("configs", "sample_datasets"):
         shutil.copytree(ROOT / name, begun / name)
     base = yaml.safe_load((begun / "configs/base.yaml").read_text())
-    base["dataset"] |= {"max_train_examples": 16, "max_eval_examples": EXAMPLES}
+    base["dataset"] |= {"max_train_examples": 8, "max_eval_examples": EXAMPLES}
     base["eval"] |= {"scorers": ["equals"], "max_new_tokens": 4, "repeats": 1}
+    base["train"] |= {"precision": "fp32", "threads": 1}
     base["gate"] |= {"margins": {"equals": 0.5}, "resamples": 999}
     (begun / "configs/base.yaml").write_text(yaml.safe_dump(base))
     shutil.copytree(begun, baseline)
@@ -258,7 +267,7 @@ def _script(wanted: list[Command], plan: Plan, replaced: Mapping[str, str]) -> s
         while block < command.block:
             block += 1
             # Of no interest, so its output is not announced.
-            script += plan.before.get(block, "").replace("\n", " >&2\n")
+            script += plan.before.get(block, "").replace("\n", " >&2 || exit 1\n")
         text = command.text
         for placeholder, value in replaced.items():
             text = text.replace(placeholder, value)
