@@ -165,7 +165,7 @@ MARK = "\x1e"
 def said(command: str) -> str:
     """A command, announced, and the end of the script where it fails."""
     stop = "code=$?; [ $code = 0 ] || exit $code"
-    return f"printf '%s%s\\n' {MARK} {shlex.quote(command)}\n{command}\n{stop}\n"
+    return f"printf '%s%s\\n' {MARK} {shlex.quote(command.splitlines()[0])}\n{command}\n{stop}\n"
 
 
 def _small_model(cache: Path) -> None:
