@@ -126,7 +126,11 @@ PLANS = {
             " configs/base.yaml\n"
         },
     ),
-    "reference/cli.md": Plan("candidate", files=lambda at: (_outputs(at), _to_import(at))),
+    "reference/cli.md": Plan(
+        "candidate",
+        files=lambda at: (_outputs(at), _to_import(at)),
+        before={20: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
+    ),
     "report.md": Plan("candidate"),
     "reproduce.md": Plan("candidate"),
     "scaling.md": Plan(replaced={"CONFIG": "configs/lion.yaml"}),

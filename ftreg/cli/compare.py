@@ -55,7 +55,7 @@ def compare(
 
     Ends with 3 if they were not evaluated alike.
 
-    Example: ftreg compare baseline latest --routes routes.yaml
+    Example: ftreg compare baseline latest --tag length --routes routes.yaml
     """
     from ftreg.cli.gate import read_policy
     from ftreg.comparing import compare_evaluations
