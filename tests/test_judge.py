@@ -109,6 +109,8 @@ def test_the_request_is_deterministic_and_structured(server: Server) -> None:
     schema = body["response_format"]["json_schema"]
     assert schema["strict"] is True
     assert schema["schema"]["additionalProperties"] is False
+    array = schema["schema"]["properties"]["verdicts"]
+    assert (array["minItems"], array["maxItems"]) == (1, 1)
     assert server.chats[0].parts == {"SOURCE": CONTEXT, "POINT 1": "It has eight lanes."}
 
 
@@ -217,7 +219,7 @@ def test_what_does_not_pass_is_null_with_the_reason(
         ([{"nothing": True}], "not a chat completion"),
         ([completion("{", finish="length")], "raise the option max_tokens"),
         ([{"choices": [{"message": {"content": None, "refusal": "No."}}]}], "refused: No."),
-        ([(400, {}, '{"error": "too long"}')] * 2, "answered 400: too long"),
+        ([(400, {}, '{"error": "too long"}')] * 3, "answered 400: too long"),
         ([(302, {"Location": "http://127.0.0.1:9/"}, "")], "answered 302"),
     ],
 )
@@ -259,11 +261,21 @@ def test_an_answer_within_other_words_is_not_dug_out(server: Server) -> None:
 
 
 def test_a_server_without_response_format_is_asked_plainly(server: Server) -> None:
-    server.plan = [(400, {}, "unknown field response_format")]
+    server.plan = [(400, {}, "unknown field response_format")] * 2
     scorer = judge(server)
     assert one(scorer, output="It has eight lanes.", context=CONTEXT).value == 1.0
     assert one(scorer, output="It is gold.", context=CONTEXT).value == 0.0
-    assert ["response_format" in chat.body for chat in server.chats] == [True, False, False]
+    asked = ["response_format" in chat.body for chat in server.chats]
+    assert asked == [True, True, False, False]
+
+
+def test_a_server_that_knows_no_bounds_is_asked_for_the_schema_without(server: Server) -> None:
+    server.plan = [(400, {}, "'minItems' is not permitted")]
+    scorer = judge(server)
+    for output in ("It has eight lanes.", "It is gold."):
+        assert one(scorer, output=output, context=CONTEXT).value is not None
+    asked = [json.dumps(chat.body["response_format"]) for chat in server.chats]
+    assert ["minItems" in text for text in asked] == [True, False, False]
 
 
 def test_a_failure_leaves_the_others_alone_and_the_order_stays(server: Server) -> None:

@@ -75,7 +75,7 @@ class ChatClient:
         self._retries = patient(endpoint.max_retries)
         self._redact = redactor(self._key)
         self._answered = False
-        self._takes_schema = True
+        self._form = 0  # which form of asking the server takes, once it has refused others
 
     def look(self) -> None:
         """Ask for one token: is anybody there, is the key good, and does the model answer?
@@ -100,33 +100,29 @@ class ChatClient:
         self._answered = True
 
     def ask(
-        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any] | None = None
+        self, messages: Sequence[Mapping[str, str]], schemas: Sequence[Mapping[str, Any]] = ()
     ) -> Reply:
         """Send one chat and return what the model wrote, always the likeliest token.
 
         Args:
             messages: role and content of each.
-            schema: the JSON schema of the answer, asked for where the server takes one; None lets
-                it write freely.
+            schemas: JSON schemas of the answer, the one that says most first: the first that the
+                server takes is asked for. Where it takes none, or there is none, it writes freely.
 
         Raises:
             ChatError: the server gave no usable answer; the message never holds the key.
             UsageError: the first request of all was refused, or found nobody.
         """
         body = self._body(messages, max_tokens=self._endpoint.max_tokens)
-        with_schema = schema is not None and self._takes_schema
-        if schema is not None and with_schema:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
-            }
-        status, text = self._send("POST", "/chat/completions", body, self._retries)
-        if status in (400, 422) and with_schema:
-            del body["response_format"]
-            status, text = self._send("POST", "/chat/completions", body, self._retries)
-            if status == 200:
-                self._takes_schema = False
-        if status != 200:
+        forms = [*map(_response_format, schemas), {}]
+        for form in range(min(self._form, len(forms) - 1), len(forms)):
+            asked = {**body, **forms[form]}
+            status, text = self._send("POST", "/chat/completions", asked, self._retries)
+            if status not in (400, 422):
+                break
+        if status == 200:
+            self._form = max(self._form, form)
+        else:
             # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
             if not self._answered and status in (401, 403, 404):
                 raise UsageError(self._refused(status, text))
@@ -241,6 +237,11 @@ class ChatClient:
             raise ChatError(f"the {self._speaker} refused: {said}", answer.usage)
         content = choice.message.content or ""
         return Reply(content, answer.usage, choice.finish_reason, answer.model)
+
+
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    answer = {"name": "answer", "strict": True, "schema": dict(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": answer}}
 
 
 def _cause(error: Exception, timeout: float) -> str:
