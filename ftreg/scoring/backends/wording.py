@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ftreg.scoring.backends.encoder import Embedder, WordVectors, clean
 from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.facts import numbers
 from ftreg.scoring.words import FUNCTION_WORDS, stem, words
 
 _FUNCTION_WEIGHT = 0.1
@@ -28,7 +29,7 @@ _AROUND = 3
 """Words to the left and to the right of a word that make its phrase."""
 _MISSED, _CONVEYED = 0.4, 0.9
 """The shares of a phrase up to which it is not conveyed, and from which it is."""
-_VERSION = 2
+_VERSION = 3
 """Raise it when a share may change: what is kept on disk is then computed anew."""
 _AT_ONCE = 32
 _REMEMBERED = 200_000
@@ -56,10 +57,10 @@ class Wording:
 
         A word that stands in the source in any form has 1. Another one has the largest cosine with
         a word of the source, each in its sentence: 0 up to 0.5, 1 from 0.7, a straight line
-        between. The mean of a word and its three neighbours on either side, function words
-        counting 0.1, is how much of its phrase is there; 0 up to 0.4, 1 from 0.9, is how far the
-        phrase is conveyed; and the mean of that over the words is the share. None where the point
-        has no word; nan where the model returned none.
+        between; a number has 0, for another one is near and wrong. The mean of a word and its three
+        neighbours on either side, function words counting 0.1, is how much of its phrase is there;
+        0 up to 0.4, 1 from 0.9, is how far the phrase is conveyed; and the mean of that over the
+        words is the share. None where the point has no word; nan where the model returned none.
         """
         with self._lock:
             keys = {pair: _key(pair) for pair in pairs}
@@ -140,6 +141,8 @@ class _Source:
             # Rounded, so that the last bits, which depend on the batch, do not show in a score.
             near = np.round(cosines.max(axis=1), 5)
         agreement = np.clip((near - _UNRELATED) / (_SAME - _UNRELATED), 0.0, 1.0)
+        counts = np.array([_is_number(word) for word in point.words])
+        agreement = np.where(counts & np.isfinite(near), 0.0, agreement)
         agreement = np.where(exact & np.isfinite(near), 1.0, agreement)
         phrases = _around(agreement * weights) / _around(weights)
         conveyed = np.clip((phrases - _MISSED) / (_CONVEYED - _MISSED), 0.0, 1.0)
@@ -157,6 +160,11 @@ def _around(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _form(word: str) -> tuple[str, ...]:
     """Return what two forms of a word have in common; "twelve" and "12" are one number."""
     return tuple(map(stem, words(word))) or (word,)
+
+
+@lru_cache(maxsize=1 << 15)
+def _is_number(word: str) -> bool:
+    return bool(numbers(word))
 
 
 def _key(pair: Pair) -> str:
