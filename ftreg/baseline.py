@@ -17,6 +17,7 @@ from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, check_header
 from ftreg.evaluation_rows import Scores
+from ftreg.names import check_name
 from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 2
@@ -36,8 +37,12 @@ class Baseline:
 
 
 def baseline_path(root: Path, dataset: str) -> Path:
-    """Where the baseline of a dataset (`code-summary`, any version) lies."""
-    return root / f"{dataset}.json"
+    """Where the baseline of a dataset (`code-summary`, any version) lies.
+
+    Raises:
+        UsageError: the name could leave the folder.
+    """
+    return root / f"{check_name(dataset, what='dataset')}.json"
 
 
 def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:

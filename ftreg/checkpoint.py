@@ -6,19 +6,24 @@ Light on purpose: listing and comparing checkpoints loads no framework.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from ftreg.config.base import Section
 from ftreg.config.sections import LoraConfig, RunConfig
 from ftreg.errors import UsageError
+from ftreg.names import files_below
 from ftreg.store import digest, file_digest, read_json
 
 MANIFEST = "ftreg.json"
 REPLICAS = "ftreg-replicas.json"
 """The record of a group of replicas, see `ftreg.replicas`."""
 SCHEMA_VERSION = 1
+
+
+Files = Annotated[dict[str, str], AfterValidator(files_below)]
+"""Name to hex SHA-256 of files in the checkpoint's own folder."""
 
 
 class BaseRecord(Section):
@@ -82,7 +87,7 @@ class WeightsRecord(Section):
     """The weights' files: name to hex SHA-256, and one digest over them."""
 
     digest: str
-    files: dict[str, str]
+    files: Files
 
 
 # People may write a model card later; nobody who loads the weights reads it.
@@ -102,7 +107,7 @@ class Manifest(Section):
     created: str
     parent: str | None
     weights: WeightsRecord
-    files: dict[str, str]
+    files: Files
     base: BaseRecord
     dataset: DatasetRecord
     optimizer: dict[str, Any]

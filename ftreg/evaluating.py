@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import ftreg
-from ftreg.checkpoint import Checkpoint
+from ftreg import custom_code
+from ftreg.checkpoint import MANIFEST, Checkpoint
+from ftreg.config.custom_code import TRUST, place_in_manifest
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags
@@ -70,11 +72,14 @@ def evaluate(
         events: is told of the progress.
 
     Raises:
-        UsageError: checkpoint, dataset or scorers are wrong; nothing was written.
+        UsageError: checkpoint, dataset or scorers are wrong, or custom code is forbidden and named;
+            nothing was written.
     """
     events = events or Silent()
     check_writable(folder)
     replicas = read_replicas(checkpoint_folder)
+    for member in replicas.members:
+        _refuse_forbidden_code(member)
     _refuse_one_server_for_all(replicas, config)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
@@ -115,6 +120,14 @@ def evaluate(
         cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
         cluster=dataset.card.cluster,
     )
+
+
+def _refuse_forbidden_code(checkpoint: Checkpoint) -> None:
+    """The configuration is looked at where it is read; this is the record of the base model."""
+    base = checkpoint.manifest.base
+    if base.trust_remote_code and custom_code.forbidden():
+        place = place_in_manifest(checkpoint.folder / MANIFEST, TRUST)
+        custom_code.refuse(f"what comes with the model {base.model}", place=place)
 
 
 def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:

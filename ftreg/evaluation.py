@@ -22,6 +22,7 @@ from ftreg.evaluation_rows import (
     summarise,
     together,
 )
+from ftreg.names import plain
 from ftreg.records import Example
 from ftreg.store import (
     damaged,
@@ -189,11 +190,14 @@ def check_header(header: Mapping[str, Any]) -> None:
     Raises:
         KeyError: a part is missing.
         TypeError: a part has another type.
+        ValueError: the id or the dataset's name, which become those of files, could leave their
+            folder.
     """
-    header["id"], header["created"], dict(header["policy"])
+    plain(header["id"]), header["created"], dict(header["policy"])
     for part, keys in _HEADER_PARTS.items():
         for key in keys:
             header[part][key]
+    plain(header["dataset"]["name"])
     for description in header["scorers"].values():
         dict(description)
 

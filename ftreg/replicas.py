@@ -17,6 +17,7 @@ from ftreg.checkpoint import (
     recipe_of,
 )
 from ftreg.errors import UsageError
+from ftreg.names import plain
 from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -127,7 +128,7 @@ def read_replicas(folder: Path) -> Replicas:
     members = []
     with damaged(path, kind="record of replicas"):
         for item in record["members"]:
-            member = read_checkpoint(folder / Path(item["folder"]).name)
+            member = read_checkpoint(folder / plain(item["folder"]))
             if member.manifest.identity != item["identity"]:
                 raise UsageError(
                     f"{member.folder}: not the replica that {path} names (its identity differs); "

@@ -17,6 +17,7 @@ from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import GATE, GATE_SCHEMA, HEADER, Evaluation, read_evaluation
 from ftreg.gate import Verdict
 from ftreg.gating import GateResult, baseline_of
+from ftreg.names import plain
 from ftreg.records import Example
 from ftreg.replicas import read_replicas
 from ftreg.report.history import Step, read_steps
@@ -98,7 +99,8 @@ def _last_gate(
     record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
     with damaged(path, kind="gate record"):
         verdict = Verdict.from_dict(record["verdict"])
-        old, pinned, scores = record["baseline"], record["anchor"], record["scores"]
+        old, scores = plain(record["baseline"]), record["scores"]
+        pinned = None if record["anchor"] is None else plain(record["anchor"])
     if scores != digest(evaluation.scores):
         _note(notes, "verdict", "Its last gate judged other scores than these; gate it again.")
         return None, None, None

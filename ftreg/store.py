@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
+from ftreg.names import check_name
 
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK = 1 << 20
@@ -225,10 +226,12 @@ def check_writable(path: Path) -> None:
     """Check that `path` is free and could be made, before hours are spent on what goes there.
 
     Raises:
-        UsageError: it exists, or its folder cannot be made or written.
+        UsageError: it exists, its folder cannot be made or written, or not every system takes its
+            name.
     """
     if path.exists():
         raise UsageError(f"{path} exists already; choose another name, or move it away")
+    check_name(path.name, what="output")
     probe = _temporary_neighbour(path)
     try:
         probe.mkdir(parents=True)
@@ -242,10 +245,12 @@ def staged_folder(final: Path) -> Iterator[Path]:
     """Yield a hidden folder that becomes `final` when the block ends well, and vanishes otherwise.
 
     Raises:
-        UsageError: `final` exists (nothing is ever overwritten), or it cannot be written.
+        UsageError: `final` exists (nothing is ever overwritten), it cannot be written, or not every
+            system takes its name.
     """
     if final.exists():
         raise UsageError(f"{final} exists already; choose another name, or move it away")
+    check_name(final.name, what="output")
     staging = _temporary_neighbour(final)
     try:
         staging.mkdir(parents=True)

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "records", "registry", "store", "cache", "wheels",
-     "telemetry", "chat", "journal"],
+    ["ftreg", "errors", "interrupts", "names", "custom_code", "records", "registry", "store",
+     "cache", "wheels", "telemetry", "chat", "journal"],
     ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows", "baseline",
      "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from ftreg import interrupts
+from ftreg import custom_code, interrupts
 from ftreg.errors import ExitCode, FtregError
 from ftreg.report.annotations import error_annotations, on_github
 
@@ -24,6 +24,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     A mistake of the user's is one message without a traceback; anything unforeseen is our fault
     and ends with 70, so that it can never look like a verdict of the gate.
+
+    A command that has the option --no-custom-code runs without custom code where it is given.
     """
 
     @functools.wraps(function)
@@ -37,7 +39,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
         try:
-            function(*args, **kwargs)
+            refusing = kwargs.get("no_custom_code", False)
+            with custom_code.forbid() if refusing else contextlib.nullcontext():
+                function(*args, **kwargs)
         except typer.Exit:
             raise
         except FtregError as error:

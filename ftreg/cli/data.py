@@ -118,6 +118,7 @@ def verify(
 def build(
     versions: Annotated[list[str], typer.Argument(help="Versions, name@N.", show_default=False)],
     root: Root = _ROOT,
+    no_custom_code: options.NoCustomCode = False,
 ) -> None:
     """Make the files of dataset versions from their recipes, and verify them byte by byte.
 

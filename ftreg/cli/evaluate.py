@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ftreg.checkpoint import MANIFEST
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.gate import gate_and_show, read_policy
@@ -45,6 +46,7 @@ def evaluate(
     junit: options.JUnit = None,
     markdown: options.Comment = None,
     overrides: options.Overrides = None,
+    no_custom_code: options.NoCustomCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -60,7 +62,8 @@ def evaluate(
 
     workspace = Workspace.current()
     folder = workspace.checkpoint(checkpoint)
-    manifest = read_replicas(folder).first.manifest
+    replicas = read_replicas(folder)
+    manifest, first = replicas.first.manifest, replicas.first.folder
     for change in overrides or []:
         if change.partition(".")[0].partition("=")[0] not in ("dataset", "eval", "gate"):
             raise UsageError(
@@ -68,11 +71,13 @@ def evaluate(
                 "made the checkpoint, and cannot be changed after training"
             )
     changes = [*([f"dataset.version={dataset}"] if dataset else []), *(overrides or [])]
-    config = override_config(manifest.config, overrides=changes)
+    config = override_config(manifest.config, overrides=changes, manifest=first / MANIFEST)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     if against not in ("baseline", "anchor"):
         workspace.evaluation(against)  # a name that is not there costs no minutes
     name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    bases = (member.manifest.base for member in replicas.members)
+    options.tell_of_trust(base.model for base in bases if base.trust_remote_code)
     with Bars(quiet=quiet) as bars:
         evaluation = run_evaluation(
             folder, config=config, folder=workspace.evaluations / name, events=bars

@@ -33,6 +33,7 @@ def score(
             "--output", "-o", help="JSONL of scores; default: stdout.", show_default=False
         ),
     ] = None,
+    no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Score outputs that were made elsewhere.

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ftreg.config import yaml_marks
+from ftreg.config.custom_code import refuse_code_named
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.sections import RunConfig
 from ftreg.config.yaml_marks import Document, KeyPath, Marks
@@ -44,16 +45,26 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
         overrides: `"section.key=value"` texts, the value in YAML; they win over the files.
 
     Raises:
-        UsageError: every mistake found, a line each, with file, line, key and the nearest key.
+        UsageError: every mistake found, a line each, with file, line, key and the nearest key; or
+            code that is forbidden (`ftreg.custom_code`).
     """
     document = _read_with_parents(path, ())
     for override in overrides:
         document = _merge(document, _parse_override(override))
-    return validate(RunConfig, document, where=str(path))
+    config = validate(RunConfig, document, where=str(path))
+    refuse_code_named(config, marks=document.marks, where=path)
+    return config
 
 
-def override_config(config: RunConfig, *, overrides: Iterable[str]) -> RunConfig:
-    """Return a configuration with `"section.key=value"` overrides laid over it.
+def override_config(
+    config: RunConfig, *, overrides: Iterable[str], manifest: Path | None = None
+) -> RunConfig:
+    """Return a configuration with `"section.key=value"` overrides laid over it, to evaluate by.
+
+    Args:
+        config: the configuration.
+        overrides: as in `load_config`.
+        manifest: the file that recorded it, for messages.
 
     Raises:
         UsageError: as `load_config`.
@@ -61,7 +72,15 @@ def override_config(config: RunConfig, *, overrides: Iterable[str]) -> RunConfig
     document = Document(config.model_dump(mode="json"), {})
     for override in overrides:
         document = _merge(document, _parse_override(override))
-    return validate(RunConfig, document, where="configuration")
+    changed = validate(RunConfig, document, where="configuration")
+    refuse_code_named(
+        changed,
+        marks=document.marks,
+        where=manifest or Path("configuration"),
+        recorded=manifest is not None,
+        sections=("base", "eval"),
+    )
+    return changed
 
 
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:

@@ -2,22 +2,24 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ftreg.config.base import Section
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
+from ftreg.names import path_text
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+PathText = Annotated[str, AfterValidator(path_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class BaseConfig(Section):
     """The model that training starts from."""
 
-    model: str = "smollm2-135m-instruct"
+    model: PathText = "smollm2-135m-instruct"
     """A packaged model (`ftreg models list`), a folder, or a Hugging Face hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -30,7 +32,7 @@ class DatasetConfig(Section):
 
     version: str
     """The dataset version, `name@N`."""
-    root: str = "sample_datasets"
+    root: PathText = "sample_datasets"
     """The folder that holds `<name>/v<N>/`."""
     train_split: str = "train"
     """The split to train on."""
@@ -60,7 +62,7 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     """The training run."""
 
-    output: str | None = None
+    output: PathText | None = None
     """The checkpoint folder to write; null makes a new one below `checkpoints/`."""
     seed: Seed = 0
     """Seed of data order, dropout and LoRA initialisation."""

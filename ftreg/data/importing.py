@@ -15,6 +15,7 @@ from ftreg.data.reference import DatasetRef
 from ftreg.data.rows import UniqueIds, check_row, row_of
 from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
 from ftreg.errors import UsageError
+from ftreg.names import check_name
 from ftreg.store import canonical_json, staged_folder
 
 # What a card takes over from the version before, unless it is said anew.
@@ -90,6 +91,8 @@ def import_version(
             "--eval-share holds out a share of --train as the split eval; it needs --train and "
             "no --eval"
         )
+    for split in sources:
+        check_name(split, what="split")
     opened = {
         split: open_source(text, split=split, subset=subset, form=form)
         for split, text in sources.items()

@@ -1,5 +1,6 @@
 """Low-rank adapters, by peft (the extra `lora`)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import LoraConfig
 from ftreg.errors import UsageError
+from ftreg.store import damaged
 
 
 def _peft() -> Any:
@@ -48,7 +50,25 @@ def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Load the adapters of a folder and return the model with them merged into its weights.
 
     Raises:
-        UsageError: peft is not installed.
+        UsageError: peft is not installed, or the folder holds something else than LoRA weights in
+            safetensors.
     """
+    _check_adapters(folder)
     merged: PreTrainedModel = _peft().PeftModel.from_pretrained(model, folder).merge_and_unload()
     return merged
+
+
+def _check_adapters(folder: Path) -> None:
+    """Refuse what peft would load and ftreg never wrote.
+
+    Without safetensors it takes a pickle, and where there is none it asks the hub; other kinds of
+    adapters have models and tokenizers fetched, and Megatron's settings name a module to import.
+    """
+    path = folder / "adapter_config.json"
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise UsageError(f"{weights}: the adapters' weights are missing")
+    with damaged(path, kind="adapter configuration"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config["peft_type"] != "LORA" or config.get("megatron_config") is not None:
+            raise ValueError("these are not the adapters that `lora` trains")

