@@ -229,9 +229,10 @@ def check_writable(path: Path) -> None:
         UsageError: it exists, its folder cannot be made or written, or not every system takes its
             name.
     """
+    if path.name:  # `.` has none
+        check_name(path.name, what="output")
     if path.exists():
         raise UsageError(f"{path} exists already; choose another name, or move it away")
-    check_name(path.name, what="output")
     probe = _temporary_neighbour(path)
     try:
         probe.mkdir(parents=True)
@@ -248,9 +249,10 @@ def staged_folder(final: Path) -> Iterator[Path]:
         UsageError: `final` exists (nothing is ever overwritten), it cannot be written, or not every
             system takes its name.
     """
+    if final.name:  # `.` has none
+        check_name(final.name, what="output")
     if final.exists():
         raise UsageError(f"{final} exists already; choose another name, or move it away")
-    check_name(final.name, what="output")
     staging = _temporary_neighbour(final)
     try:
         staging.mkdir(parents=True)
