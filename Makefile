@@ -13,7 +13,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train dist audit licences clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -92,6 +92,15 @@ bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (lea
 docs: $(INSTALLED) ## the documentation as a site, in build/site
 	$(BIN)/python scripts/write_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+dist: $(INSTALLED) ## wheel, sdist, SBOM and their SHA-256 of the last commit, in dist/
+	$(BIN)/python scripts/release.py
+
+audit: $(INSTALLED) ## known vulnerabilities of the pinned packages (SERVICE=pypi or osv; needs its network)
+	$(BIN)/python scripts/audit.py --service $(or $(SERVICE),pypi)
+
+licences: $(INSTALLED) ## the licences of what ftreg is installed with, in docs/licences.md
+	$(BIN)/python scripts/write_licences.py
 
 clean: ## remove .venv, results of runs and caches of tools
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

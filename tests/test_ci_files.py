@@ -14,6 +14,7 @@ ACTION = ROOT / "action.yml"
 GITLAB = ROOT / "docs" / "gitlab" / "ftreg.gitlab-ci.yml"
 WORKFLOWS = [
     ROOT / ".github" / "workflows" / "ci.yml",
+    ROOT / ".github" / "workflows" / "release.yml",
     ROOT / "docs" / "examples" / "release-gate" / ".github" / "workflows" / "gate.yml",
 ]
 ACTIONLINT = ROOT / "tests" / "actionlint"

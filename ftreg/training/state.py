@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ftreg.errors import UsageError
 from ftreg.names import files_below
@@ -42,6 +41,7 @@ from ftreg.training.events import StepRecord
 from ftreg.training.tensors import (
     holds_tensors,
     join_tensors,
+    load_tensors,
     save_tensors,
     sharded_like,
     split_tensors,
@@ -78,7 +78,7 @@ class TrainingState:
         """
         self._restore_model(model)
         with damaged(self.folder / _OPTIMIZER, kind="training state"):
-            tensors = load_file(self.folder / _OPTIMIZER)
+            tensors = load_tensors(self.folder / _OPTIMIZER)
             saved = {
                 name: join_tensors(values, tensors)
                 for name, values in self.optimizer["state"].items()
@@ -108,7 +108,7 @@ class TrainingState:
     def _restore_model(self, model: torch.nn.Module) -> None:
         path = self.folder / _MODEL
         with damaged(path, kind="training state"):
-            tensors = load_file(path)
+            tensors = load_tensors(path)
         own = _saved_tensors(model)
         if set(own) != set(tensors):
             name = sorted(set(own) ^ set(tensors))[0]
