@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from ftreg.chat.endpoint import refuse_secrets
 from ftreg.config.base import Section
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
@@ -132,6 +133,15 @@ class ScorerConfig(Section):
     """What it thinks with: embedded, nli, judge, or an import path; null is its default."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The options of the scorer and of its backend."""
+
+    @model_validator(mode="after")
+    def _no_secrets_in_options(self) -> Self:
+        """Checked here too, since a run records its scorers before it makes them."""
+        url = self.options.get("base_url", "http://host/v1")
+        # A backend of somebody's own may call its options alike.
+        if self.backend in ("judge", None) and isinstance(url, str):
+            refuse_secrets(url, self.options.get("api_key_env"), place=f"judge: {self.name}")
+        return self
 
 
 def _scorer_by_name(value: object) -> object:
