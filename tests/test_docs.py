@@ -56,3 +56,12 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
     for target in targets:
         if "://" not in target and not target.startswith("mailto:"):
             assert (path.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", page))
+    assert len(named) > 30
+    texts = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    written = set(re.findall(r"^def (test_\w+)", "\n".join(texts.values()), re.MULTILINE))
+    assert named - written - set(texts) == set()
