@@ -238,10 +238,14 @@ def test_inputs_are_words_and_never_code(value: str, workspace: Path, runner: Ru
 
 @pytest.mark.parametrize(
     ("fork", "given", "runs"),
-    [(True, {}, False), (False, {}, True), (True, {"no-custom-code": "false"}, True),
-     (False, {"no-custom-code": "true"}, False)],
-    ids=["fork", "own", "fork, allowed", "own, refused"],
-)  # fmt: skip
+    [
+        (True, {}, False),
+        (False, {"no-custom-code": "true"}, False),
+        pytest.param(False, {}, True, marks=pytest.mark.slow),
+        pytest.param(True, {"no-custom-code": "false"}, True, marks=pytest.mark.slow),
+    ],
+    ids=["fork", "own, refused", "own", "fork, allowed"],
+)
 def test_a_pull_request_from_a_fork_runs_no_code_of_its_own(
     fork: bool, given: dict[str, str], runs: bool, config: Path, workspace: Path, runner: Runner
 ) -> None:
@@ -266,5 +270,5 @@ def test_a_pull_request_from_a_fork_runs_no_code_of_its_own(
     assert canary.exists() is runs, job.log
     if not runs:
         assert (job.codes["Train"], job.code) == (2, 2)
-        assert "run.yaml:9: optimizer.path: their_optimizer:Mine is code" in job.log
+        assert "run.yaml:8: optimizer.path: their_optimizer:Mine is code" in job.log
     assert not shadow.exists()
