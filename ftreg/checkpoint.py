@@ -83,6 +83,11 @@ class TrainingRecord(Section):
     """One for each time that the run was continued from a saved state."""
 
 
+def digest_over(files: Mapping[str, str]) -> str:
+    """Return one digest over the weights' files: the only one's own, or that of all by name."""
+    return next(iter(files.values())) if len(files) == 1 else digest(dict(files))
+
+
 class WeightsRecord(Section):
     """The weights' files: name to hex SHA-256, and one digest over them."""
 
@@ -129,8 +134,14 @@ class Checkpoint:
         """Check the bytes of weights, configuration and tokenizer against the manifest.
 
         Raises:
-            UsageError: a file is missing or has other bytes.
+            UsageError: a file is missing or has other bytes, or the manifest contradicts itself.
         """
+        weights = self.manifest.weights
+        if weights.digest != digest_over(weights.files):
+            raise UsageError(
+                f"{self.folder / MANIFEST}: damaged manifest: weights.digest is not that of "
+                "weights.files; restore it, or train again"
+            )
         for name, expected in {**self.manifest.weights.files, **self.manifest.files}.items():
             path = self.folder / name
             if not path.is_file():

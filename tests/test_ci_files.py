@@ -15,6 +15,7 @@ GITLAB = ROOT / "docs" / "gitlab" / "ftreg.gitlab-ci.yml"
 WORKFLOWS = [
     ROOT / ".github" / "workflows" / "ci.yml",
     ROOT / ".github" / "workflows" / "release.yml",
+    ROOT / ".github" / "workflows" / "audit.yml",
     ROOT / "docs" / "examples" / "release-gate" / ".github" / "workflows" / "gate.yml",
 ]
 ACTIONLINT = ROOT / "tests" / "actionlint"

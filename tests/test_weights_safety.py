@@ -150,6 +150,27 @@ def test_a_state_names_files_of_its_own_folder_only(
         read_state(state)
 
 
+@pytest.mark.parametrize("command", [("eval", "a", "--no-gate"), ("reproduce", "a")], ids=" ".join)
+def test_a_pickle_as_a_checkpoints_weights_is_refused(
+    command: tuple[str, ...], cli: Cli, config: Path, canary: Path
+) -> None:
+    """Its author can give it the digest that fits."""
+    assert cli("train", config, "-s", "train.max_steps=1", "-o", "a", "-q").code == 0
+    Path("a/model.safetensors").write_bytes(pickle_that_touches(canary))
+    path = Path("a/ftreg.json")
+    manifest = json.loads(path.read_text())
+    manifest["weights"]["files"]["model.safetensors"] = file_digest(Path("a/model.safetensors"))
+    path.write_text(json.dumps(manifest))
+    done = cli(*command, "-q")
+    assert (done.code, "weights.digest is not that of weights.files" in done.err) == (2, True)
+    manifest["weights"]["digest"] = manifest["weights"]["files"]["model.safetensors"]
+    path.write_text(json.dumps(manifest))
+    done = cli(*command, "-q")
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
+    assert not canary.exists()
+
+
 @pytest.fixture
 def adapters(cli: Cli, config: Path) -> Path:
     done = cli("train", config, "-s", "lora.r=2", "-s", "train.max_steps=1", "-o", "a", "-q")

@@ -126,7 +126,9 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """
     _refuse_forbidden_code(folder, trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the tokenizer: {_first_line(error)}") from error
     if not tokenizer.chat_template:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
+from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, digest_over, read_checkpoint, seal
 from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
-from ftreg.store import digest, file_digest, staged_folder, write_json, write_jsonl, write_text
+from ftreg.store import file_digest, staged_folder, write_json, write_jsonl, write_text
 from ftreg.training.events import StepRecord
 
 
@@ -121,8 +121,7 @@ def _forget_places(model: Any) -> None:
 
 
 def _weights(files: dict[str, str]) -> dict[str, Any]:
-    only = next(iter(files.values()))
-    return {"files": files, "digest": only if len(files) == 1 else digest(files)}
+    return {"files": files, "digest": digest_over(files)}
 
 
 def _is_weights(name: str) -> bool:
