@@ -15,7 +15,8 @@ from filelock import FileLock
 import ftreg
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, check_header
+from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation
+from ftreg.evaluation_header import check_header
 from ftreg.evaluation_rows import Scores
 from ftreg.store import damaged, digest, read_json, write_json
 

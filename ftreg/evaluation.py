@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
+from ftreg.evaluation_header import check_header
 from ftreg.evaluation_rows import (
     OUTPUTS,
     SCORES,
@@ -183,21 +184,6 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
     return found
 
 
-def check_header(header: Mapping[str, Any]) -> None:
-    """Look at every part of a header that is relied on later.
-
-    Raises:
-        KeyError: a part is missing.
-        TypeError: a part has another type.
-    """
-    header["id"], header["created"], dict(header["policy"])
-    for part, keys in _HEADER_PARTS.items():
-        for key in keys:
-            header[part][key]
-    for description in header["scorers"].values():
-        dict(description)
-
-
 def leaked_share(evaluation: Evaluation) -> float | None:
     """The share of the rows that the checkpoint was trained on, in [0, 1].
 
@@ -209,15 +195,6 @@ def leaked_share(evaluation: Evaluation) -> float | None:
     with damaged(evaluation.folder / HEADER, kind="evaluation"):
         record = evaluation.header.get("leakage") or {}
         return float(record["share"]) if "share" in record else None
-
-
-_HEADER_PARTS = {
-    "checkpoint": ("name", "identity", "optimizer", "lr", "last_loss", "recipe"),
-    "dataset": ("name", "version", "digest", "split", "rows", "rows_digest"),
-    "generation": ("decoding", "engine", "precision", "max_new_tokens", "batch_size", "cut_off"),
-    "summary": (),
-    "scorers": (),
-}
 
 
 def list_evaluations(root: Path) -> list[Path]:

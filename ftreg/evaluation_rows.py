@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, shown
 from ftreg.records import Cell, Example, Output, Score
 from ftreg.store import damaged, read_jsonl
 
@@ -127,9 +127,9 @@ def read_scores(
                 raise ValueError("it belongs to no example, scorer or seed of the evaluation")
             cell = cells[scorer].setdefault(name, {})
             if seed in cell:
-                raise ValueError(f"{scorer} scores {name!r} for the second time")
+                raise ValueError(f"{scorer} scores {shown(name)} for the second time")
             if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
-                raise ValueError(f"a score is a number in [0, 1] or null, found {value!r}")
+                raise ValueError(f"a score is a number in [0, 1] or null, found {shown(value)}")
             cell[seed] = None if value is None else float(value)
     for scorer, column in cells.items():
         found = sum(map(len, column.values()))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftreg import reading
 from ftreg.errors import UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -142,18 +143,8 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
     Raises:
         UsageError: the file is missing, broken, or written by a newer ftreg.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no such {kind}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot read this {kind}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path}:{error.lineno}: this {kind} is not valid JSON: {error}"
-        ) from error
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond all bounds
-        raise UsageError(f"{path}: cannot read this {kind}: {error}") from error
+    text = reading.read_text(path, most=reading.LARGEST_RECORD, kind=kind)
+    value = reading.parse_json(text, place=str(path), first_line=1)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(version, int) or version < 1:
         raise UsageError(f"{path}: not a {kind}: it has no schema_version")
@@ -182,43 +173,16 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line of a JSONL file, one at a time.
 
     Raises:
-        UsageError: missing file, invalid UTF-8, a line that is not a JSON object; names the line.
+        UsageError: no such file, or a line that is too long, not UTF-8, or no JSON object; names
+            the line.
     """
-    number = 0
-    try:
-        with path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                text = raw.decode("utf-8")
-                if not text.strip():
-                    continue
-                value = json.loads(text)
-                _refuse_lone_surrogates(text, value, place=f"{path}:{number}")
-                if not isinstance(value, dict):
-                    raise UsageError(
-                        f"{path}:{number}: expected a JSON object, found {type(value).__name__}"
-                    )
-                yield number, value
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}:{number}: invalid UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path}:{number}: broken JSON: {error.msg} (column {error.colno})"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}:{number}: broken JSON: {error}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _refuse_lone_surrogates(text: str, value: Any, *, place: str) -> None:
-    r"""Refuse half of a character (`"\ud800"`): JSON can say it, and no UTF-8 file can hold it."""
-    if "\\ud" in text.lower():
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+    for number, text in reading.lines_of(path):
+        if text.strip():
+            place = f"{path}:{number}"
+            value = reading.parse_json(text, place=place)
+            if not isinstance(value, dict):
+                raise UsageError(f"{place}: expected a JSON object, found {type(value).__name__}")
+            yield number, value
 
 
 def check_writable(path: Path) -> None:

@@ -14,9 +14,10 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "records", "registry", "store", "cache", "wheels",
+    ["ftreg", "errors", "interrupts", "records", "registry", "store", "reading", "cache", "wheels",
      "telemetry", "chat", "journal"],
-    ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows", "baseline",
+    ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_header",
+     "evaluation_rows", "baseline",
      "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],

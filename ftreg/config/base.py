@@ -1,6 +1,12 @@
 """What every section of the configuration shares."""
 
-from pydantic import BaseModel, ConfigDict
+import math
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+"""A number of things: rows, steps, tokens."""
 
 
 class Section(BaseModel):
@@ -17,3 +23,16 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         validate_default=False,
     )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number has to be finite")
+    inner = value.values() if isinstance(value, dict) else value
+    for item in inner if isinstance(value, dict | list) else ():
+        _finite(item)
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+"""Options that are passed on as they are; they stand in records, which hold no NaN."""

@@ -11,7 +11,7 @@ from ftreg.config import yaml_marks
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.sections import RunConfig
 from ftreg.config.yaml_marks import Document, KeyPath, Marks
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,6 +32,11 @@ _KNOWN_AS = {
     "gradient_clipping": "max_grad_norm",
     "output_dir": "output",
 }
+_MOST_FINDINGS = 20
+_LONGEST_CHAIN = 16
+"""Files that extend each other."""
+_DEEPEST = 32
+"""Parts of an override's key."""
 # Two ways of saying the same: what stands above replaces both.
 _SEEDS = {"seed", "seeds"}
 
@@ -66,6 +71,8 @@ def override_config(config: RunConfig, *, overrides: Iterable[str]) -> RunConfig
 
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
     absolute = Path(os.path.abspath(path))
+    if len(seen) == _LONGEST_CHAIN:
+        raise UsageError(f"{path}: extends goes on over more than {_LONGEST_CHAIN} files")
     if absolute in seen:
         chain = " -> ".join(item.name for item in (*seen, absolute))
         raise UsageError(f"{path}: extends goes in a circle: {chain}")
@@ -75,23 +82,23 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
         return document
     place = document.marks.pop(("extends",))
     if not isinstance(parent, str):
-        raise UsageError(f"{place}: extends names one file, found {parent!r}")
+        raise UsageError(f"{place}: extends names one file, found {shown(parent)}")
     parent_path = path.parent / parent
-    if not parent_path.is_file():
-        raise UsageError(f"{place}: extends names {parent}, but {parent_path} does not exist")
+    if not os.path.isfile(parent_path):
+        raise UsageError(f"{place}: extends names {shown(parent)}, and there is no such file")
     return _merge(_read_with_parents(parent_path, (*seen, absolute)), document)
 
 
 def _parse_override(text: str) -> Document:
     key, equals, value = text.partition("=")
     parts = tuple(key.strip().split("."))
-    if not equals or not all(parts) or "\n" in value:
-        raise UsageError(f"-s {text}: write an override as section.key=value")
+    if not equals or not all(parts) or "\n" in value or len(parts) > _DEEPEST:
+        raise UsageError(f"-s {shown(text)}: write an override as section.key=value")
     place = f"-s {key.strip()}"
     try:
-        data: Any = yaml_marks.parse(f"value: {value}", Path(place)).data["value"]
-    except UsageError as error:
-        raise UsageError(f"{place}: the value is not valid YAML: {value!r}") from error
+        (data,) = yaml_marks.parse(f"value: {value}", Path(place)).data.values()
+    except (UsageError, ValueError) as error:
+        raise UsageError(f"{place}: the value is not valid YAML: {shown(value)}") from error
     marks: Marks = {}
     for depth in range(len(parts), 0, -1):
         marks[parts[:depth]] = place
@@ -140,11 +147,18 @@ def validate(model: type[Model], document: Document, *, where: str) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        findings = [
+        found = [
             _explain(model, dict(detail), document=document, where=where)
             for detail in error.errors(include_url=False)
         ]
-        raise UsageError("\n".join(dict.fromkeys(findings))) from error
+        lines = list(dict.fromkeys(found))
+        rest = len(lines) - _MOST_FINDINGS
+        more = [f"{where}: and {rest} more"] if rest > 0 else []
+        raise UsageError("\n".join([*lines[:_MOST_FINDINGS], *more])) from error
+    except UsageError as error:  # of a section that says itself where it stands: "eval.engine: ..."
+        path = tuple(str(error).partition(":")[0].split("."))
+        place = document.marks.get(path)
+        raise UsageError(f"{place}: {error}" if place else str(error)) from None
 
 
 def _explain(
@@ -181,12 +195,7 @@ def _explain(
     message = message[:1].lower() + message[1:]
     if not path:
         return f"{place}: {message}"
-    return f"{place}: {key}: {message}, found {_shown(detail['input'])}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{place}: {key}: {message}, found {shown(detail['input'])}"
 
 
 def _nearest(name: str, known: list[str]) -> str | None:

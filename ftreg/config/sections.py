@@ -1,15 +1,14 @@
 """The other sections of the configuration, and the whole of it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ftreg.config.base import Section
+from ftreg.config.base import Count, Options, Section
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -128,7 +127,7 @@ class ScorerConfig(Section):
     evaluate:METRIC, or an import path."""
     backend: str | None = None
     """What it thinks with: embedded, nli, judge, or an import path; null is its default."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """The options of the scorer and of its backend."""
 
 

@@ -15,6 +15,7 @@ from ftreg.data.reference import DatasetRef
 from ftreg.data.rows import UniqueIds, check_row, row_of
 from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
 from ftreg.errors import UsageError
+from ftreg.reading import LONGEST_LINE, megabytes
 from ftreg.store import canonical_json, staged_folder
 
 # What a card takes over from the version before, unless it is said anew.
@@ -46,8 +47,10 @@ class _SplitFile:
     rows: int = 0
     ids: UniqueIds = field(default_factory=UniqueIds)
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, Any], *, place: str) -> None:
         line = canonical_json(row).encode() + b"\n"
+        if len(line) > LONGEST_LINE:
+            raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")
         self.stream.write(line)
         self.sha256.update(line)
         self.rows += 1
@@ -210,7 +213,7 @@ def _import_split(
         held_out = eval_share is not None and _position(example.input) < eval_share
         target = _HELD_OUT if held_out else split
         checks.check(example, split=target, place=place)
-        files[target].write(row_of(example))
+        files[target].write(row_of(example), place=place)
     return dropped
 
 

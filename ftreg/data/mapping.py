@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.config import yaml_marks
+from ftreg.data.rows import check_row
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.store import digest
 
@@ -112,7 +113,7 @@ class Mapper:
         if tags:
             row["tags"] = {**row.get("tags", {}), **tags}
         if "id" not in row and "id" not in self._explicit:
-            row["id"] = digest(row)[:16]
+            row["id"] = _content_id(row, place=place)
         return row
 
     def finish(self) -> list[str]:
@@ -136,6 +137,14 @@ class Mapper:
         else:
             problem = f"there is no column 'input'; name the one it is with --map {field}=COLUMN"
         return UsageError(f"{place}: {problem} (columns: {', '.join(known)})")
+
+
+def _content_id(row: dict[str, Any], *, place: str) -> str:
+    try:
+        return digest(row)[:16]
+    except (TypeError, ValueError, RecursionError):
+        check_row({**row, "id": "-"}, place=place)  # says which field is no text
+        raise
 
 
 def _lookup(row: Mapping[str, Any], column: str) -> Any:

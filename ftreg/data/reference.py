@@ -8,7 +8,7 @@ from ftreg.errors import UsageError, did_you_mean
 
 # Letters, digits, dot, dash and underscore, beginning with a letter or digit: a name that can
 # never leave its folder.
-_PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([1-9][0-9]*)")
+_PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ftreg.config.sections import RunConfig, ScorerConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.evaluation import GATE_SCHEMA
 from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
+from ftreg.evaluation_header import EvaluationHeader
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.schemas import comparison, records
@@ -26,7 +27,7 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
     "verdict": (GATE_SCHEMA, records.PrintedVerdict, "serialization"),
-    "evaluation": (EVALUATION_VERSION, records.EvaluationHeader, "serialization"),
+    "evaluation": (EVALUATION_VERSION, EvaluationHeader, "serialization"),
     "output": (EVALUATION_VERSION, records.OutputRow, "serialization"),
     "score": (EVALUATION_VERSION, records.ScoreRow, "serialization"),
     "gate": (GATE_SCHEMA, records.GateRecord, "serialization"),

@@ -7,7 +7,7 @@ from typing import Any
 from ftreg.config import yaml_marks
 from ftreg.config.load import validate
 from ftreg.config.sections import ScorerConfig
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, shown
 from ftreg.records import Sample
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import Scorer
@@ -83,10 +83,10 @@ def _samples(path: Path) -> list[Sample]:
         place = f"{path}:{number}"
         for key in ("id", "output"):
             if not isinstance(row.get(key), str):
-                raise UsageError(f"{place}: {key!r} has to be a text; found {row.get(key)!r}")
+                raise UsageError(f"{place}: {key!r} has to be a text; found {shown(row.get(key))}")
         if row["id"] in seen:
             raise UsageError(
-                f"{place}: the id {row['id']!r} stands here for the second time "
+                f"{place}: the id {shown(row['id'])} stands here for the second time "
                 f"(first on line {seen[row['id']]})"
             )
         seen[row["id"]] = number
