@@ -1,6 +1,8 @@
 """`python -m ftreg`, which is what `accelerate launch -m ftreg` starts."""
 
+import io
 import os
+import sys
 
 # Threads that wait by spinning cost nothing on an idle machine and stall one that is shared: with
 # one busy neighbour on two cores training ran at a third of the speed. OpenMP reads this when
@@ -12,6 +14,9 @@ from ftreg.cli.app import app
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that a stream cannot hold is no fault
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="ftreg")
 
 

@@ -74,11 +74,13 @@ class GenerationSummary(TypedDict):
     decoding: str
     max_new_tokens: int
     precision: str
-    batch_size: int
+    batch_size: int | None
+    """Null where a server batches."""
     cut_off: int
     """Outputs that `max_new_tokens` ended."""
-    device: NotRequired[str]
-    new_tokens: NotRequired[int]
+    device: NotRequired[str | None]
+    new_tokens: NotRequired[int | None]
+    """Null where a server does not count them."""
     server: NotRequired[ServerSummary]
 
 

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "records", "registry", "store", "reading", "cache", "wheels",
+    ["ftreg", "errors", "interrupts", "records", "registry", "store", "reading",
+     "characters", "cache", "wheels",
      "telemetry", "chat", "journal"],
     ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "baseline",

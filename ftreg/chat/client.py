@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
+    DecodeError,
     HTTPError,
     MaxRetryError,
     NewConnectionError,
@@ -22,11 +23,13 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from ftreg.chat.bounded import LARGEST_ANSWER, TooLongError, bound, text_of
 from ftreg.chat.endpoint import Endpoint
 from ftreg.chat.redaction import redactor
 from ftreg.chat.retries import RETRIED, patient
 from ftreg.chat.wire import Answer, Usage
 from ftreg.errors import UsageError
+from ftreg.reading import megabytes
 
 _NAMED = 10
 """Models of a server that a message names."""
@@ -165,7 +168,17 @@ class ChatClient:
                 timeout=urllib3.Timeout(connect=timeout, read=timeout),
                 retries=retries,
                 redirect=False,  # the key goes nowhere that the user did not name
+                decode_content=False,
             )
+            text = text_of(response)
+        except TooLongError:
+            what = f"its answer has more than {megabytes(LARGEST_ANSWER)}"
+            if looking:
+                raise UsageError(
+                    f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is no "
+                    f"chat completion: {what}"
+                ) from None
+            raise ChatError(f"the {self._speaker} did not answer: {what}") from None
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
             what = self._redact(_cause(cause, timeout))
@@ -177,7 +190,7 @@ class ChatClient:
                     "below (https://host/v1)."
                 ) from None
             raise ChatError(f"the {self._speaker} did not answer: {what}") from None
-        return response.status, self._redact(response.data.decode("utf-8", "replace"))
+        return response.status, self._redact(text)
 
     def _refused(self, status: int, text: str) -> str:
         """Say why a request was refused, where the whole server is at fault or what names it."""
@@ -218,13 +231,13 @@ class ChatClient:
         if proxy and not urllib.request.proxy_bypass(parts.netloc):
             address = proxy if "://" in proxy else f"http://{proxy}"
             try:
-                return urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency)
+                return bound(urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency))
             except HTTPError as error:
                 raise UsageError(
                     f"{self._endpoint.place}: the environment names a proxy for {parts.scheme} "
                     "that is no address"
                 ) from error
-        return urllib3.PoolManager(maxsize=self._endpoint.concurrency)
+        return bound(urllib3.PoolManager(maxsize=self._endpoint.concurrency))
 
     @property
     def _speaker(self) -> str:
@@ -251,6 +264,8 @@ def _cause(error: Exception, timeout: float) -> str:
             return f"nothing within {timeout:g} s"
         case SSLError():
             return f"TLS failed ({error})"
+        case DecodeError():
+            return str(error)
         case ProxyError():
             return "the proxy that the environment names does not answer"
         case _:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 from ftreg import interrupts
+from ftreg.characters import visible
 from ftreg.errors import ExitCode, FtregError
 from ftreg.report.annotations import error_annotations, on_github
 
@@ -66,7 +67,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _end(message: str, code: ExitCode) -> NoReturn:
     with contextlib.suppress(OSError):  # the exit code has to stand, whether or not anybody reads
-        for line in message.splitlines():
+        message = visible(message)
+        for line in message.split("\n"):
             typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
         if on_github():
             for line in error_annotations(message, title=f"ftreg ended with {int(code)}"):

@@ -102,4 +102,4 @@ def compare(
     options.show(as_json, value=value, text=comparison_view(sections))
     if not as_json:
         for path in written:
-            typer.echo(f"\nwritten: {path}")
+            options.say(f"\nwritten: {path}")

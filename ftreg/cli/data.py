@@ -108,7 +108,7 @@ def verify(
     else:
         for check in found:
             if check.problem is None:
-                typer.echo(f"{check.version} {check.split}: {check.rows} rows, as the card says")
+                options.say(f"{check.version} {check.split}: {check.rows} rows, as the card says")
     if wrong:
         raise UsageError("\n".join(str(check.problem) for check in wrong))
 
@@ -127,7 +127,7 @@ def build(
 
     for version in versions:
         made = build_version(version, root=root)
-        typer.echo(f"{version}: {'built and verified' if made else 'here already, verified'}")
+        options.say(f"{version}: {'built and verified' if made else 'here already, verified'}")
 
 
 app.command("import")(import_rows)

@@ -80,7 +80,7 @@ def evaluate(
     page = write_html(evaluation, workspace=workspace)
     if not as_json:
         options.show(False, value={}, text=evaluation_view(evaluation.header))
-        typer.echo(f"\n{evaluation.folder}")
+        options.say(f"\n{evaluation.folder}")
     if no_gate:
         options.show(as_json, value=evaluation.header, text=f"report: {page}")
         return

@@ -124,7 +124,7 @@ def gate_and_show(
         text=verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate),
     )
     if not as_json:
-        typer.echo(f"\nreport: {report}\n        {page}")
+        options.say(f"\nreport: {report}\n        {page}")
     raise typer.Exit(int(result.verdict.exit_code))
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ftreg.characters import inert_json, visible
+
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,12 +42,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
+def say(text: str) -> None:
+    """Print lines of text; what data would do to the terminal is spelt out."""
+    typer.echo(visible(text))
+
+
 def show(as_json: bool, *, value: Mapping[str, Any], text: Any) -> None:
     """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
     if as_json:
-        typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+        typer.echo(inert_json(json.dumps(value, ensure_ascii=False, indent=2)))
     elif isinstance(text, str):
-        typer.echo(text)
+        say(text)
     else:
         from ftreg.report.terminal import console
 

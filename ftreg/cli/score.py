@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ftreg.characters import inert_json
 from ftreg.cli import options
 from ftreg.cli.command import command
 
@@ -47,7 +48,7 @@ def score(
     rows = score_file(file, scorers=scorer, backend=backend)
     if output is None:
         for row in rows:
-            typer.echo(canonical_json(row))
+            typer.echo(inert_json(canonical_json(row)))
         return
     write_jsonl(output, rows)
     missing = sum(row["score"] is None for row in rows)

@@ -28,8 +28,8 @@ class OutputRow(TypedDict):
     output: str
     finish: str
     """`stop`, or `length` where `max_new_tokens` cut it."""
-    tokens: int
-    """New tokens."""
+    tokens: int | None
+    """New tokens; null where a server does not count them."""
     cohorts: dict[str, str]
     """Tag to value."""
     cluster: str | None
