@@ -8,19 +8,44 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock
+from pydantic import ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict
 
 import ftreg
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation
-from ftreg.evaluation_header import check_header
+from ftreg.evaluation_header import CheckpointSummary, check_header, check_record, documented
 from ftreg.evaluation_rows import Scores
 from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 2
+
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+ScoreColumns = dict[str, dict[str, Unit | list[Unit | None] | None]]
+
+
+@documented
+class Promotion(TypedDict):
+    """One entry of a baseline's history."""
+
+    evaluation: str
+    checkpoint: CheckpointSummary
+    promoted: str
+    """When, ISO 8601 in UTC."""
+    forced: bool
+    """Whether the gate had not passed."""
+    anchor: bool
+    """Whether it was pinned as the anchor."""
+    why: str | None
+
+
+_HISTORY = TypeAdapter(list[Promotion])
+_COLUMNS = TypeAdapter(ScoreColumns, config=ConfigDict(strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +105,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 def _history(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     with damaged(path, kind="baseline"):
+        check_record(_HISTORY, record["history"])
         return [dict(item) for item in record["history"]]
 
 
@@ -87,8 +113,7 @@ def _entry(entry: Any, path: Path) -> Baseline:
     with damaged(path, kind="baseline"):
         header, scores = dict(entry["header"]), dict(entry["scores"])
         check_header(header)
-        for column in scores.values():
-            column.items()
+        check_record(_COLUMNS, scores)
         return Baseline(header=header, scores=scores)
 
 

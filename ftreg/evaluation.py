@@ -17,6 +17,8 @@ from ftreg.evaluation_rows import (
     SCORES,
     Run,
     Scores,
+    each_output,
+    each_score,
     output_rows,
     read_scores,
     score_rows,
@@ -27,7 +29,6 @@ from ftreg.records import Example
 from ftreg.store import (
     damaged,
     read_json,
-    read_jsonl,
     staged_folder,
     write_json,
     write_jsonl,
@@ -122,13 +123,12 @@ def read_evaluation(folder: Path) -> Evaluation:
     clusters: dict[str, str] = {}
     critical = set()
     path = folder / OUTPUTS
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="output"):
-            cohorts[row["id"]] = dict(row["cohorts"])
-            if row["cluster"] is not None:
-                clusters[row["id"]] = row["cluster"]
-            if row["critical"]:
-                critical.add(row["id"])
+    for row in each_output(path):
+        cohorts[row["id"]] = dict(row["cohorts"])
+        if row["cluster"] is not None:
+            clusters[row["id"]] = row["cluster"]
+        if row["critical"]:
+            critical.add(row["id"])
     scores = read_scores(
         folder / SCORES,
         scorers=header["scorers"],
@@ -150,14 +150,12 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
     path = folder / OUTPUTS
     found: dict[str, dict[str, Any]] = {}
     texts: dict[str, dict[int | None, str]] = {}
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="output"):
-            if row["id"] in ids:
-                row["output"].strip()
-                if found.get(row["id"], {}).get("finish") == "length":
-                    row["finish"] = "length"
-                found[row["id"]] = row
-                texts.setdefault(row["id"], {})[row.get("seed")] = row["output"]
+    for row in each_output(path):
+        if row["id"] in ids:
+            if found.get(row["id"], {}).get("finish") == "length":
+                row["finish"] = "length"
+            found[row["id"]] = row
+            texts.setdefault(row["id"], {})[row.get("seed")] = row["output"]
     return {name: {**row, "output": together(texts[name])} for name, row in found.items()}
 
 
@@ -172,15 +170,14 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
     """
     path = folder / SCORES
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="score"):
-            if row["id"] in ids:
-                before = found.get((row["scorer"], row["id"]), {})
-                found[row["scorer"], row["id"]] = {
-                    **row,
-                    "reason": before.get("reason") or row.get("reason"),
-                    "evidence": [*before.get("evidence", []), *row["evidence"]],
-                }
+    for _, row in each_score(path):
+        if row["id"] in ids:
+            before = found.get((row["scorer"], row["id"]), {})
+            found[row["scorer"], row["id"]] = {
+                **row,
+                "reason": before.get("reason") or row.get("reason"),
+                "evidence": [*before.get("evidence", []), *row["evidence"]],
+            }
     return found
 
 

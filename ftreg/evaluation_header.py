@@ -142,14 +142,24 @@ class EvaluationHeader(TypedDict):
 _HEADER = TypeAdapter(EvaluationHeader)
 
 
+def check_record(record: TypeAdapter[Any], value: object) -> None:
+    """Look at every key of a record and its type; the value itself stays as it is.
+
+    Raises:
+        ValueError: a key is missing, or of another type; names the first.
+    """
+    try:
+        record.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{key}: {first['msg']}" if key else first["msg"]) from error
+
+
 def check_header(header: Mapping[str, Any]) -> None:
     """Look at every part of a header that is relied on later.
 
     Raises:
         ValueError: a part is missing, or of another type; names it.
     """
-    try:
-        _HEADER.validate_python(header)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    check_record(_HEADER, header)

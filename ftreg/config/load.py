@@ -92,7 +92,8 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
 def _parse_override(text: str) -> Document:
     key, equals, value = text.partition("=")
     parts = tuple(key.strip().split("."))
-    if not equals or not all(parts) or "\n" in value or len(parts) > _DEEPEST:
+    sound = key.isprintable() and "\n" not in value and len(parts) <= _DEEPEST
+    if not (equals and all(parts) and sound):
         raise UsageError(f"-s {shown(text)}: write an override as section.key=value")
     place = f"-s {key.strip()}"
     try:

@@ -15,6 +15,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.evaluation import GATE_SCHEMA
 from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
 from ftreg.evaluation_header import EvaluationHeader
+from ftreg.evaluation_rows import OutputRow, ScoreRow
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.schemas import comparison, records
@@ -28,8 +29,8 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
     "verdict": (GATE_SCHEMA, records.PrintedVerdict, "serialization"),
     "evaluation": (EVALUATION_VERSION, EvaluationHeader, "serialization"),
-    "output": (EVALUATION_VERSION, records.OutputRow, "serialization"),
-    "score": (EVALUATION_VERSION, records.ScoreRow, "serialization"),
+    "output": (EVALUATION_VERSION, OutputRow, "serialization"),
+    "score": (EVALUATION_VERSION, ScoreRow, "serialization"),
     "gate": (GATE_SCHEMA, records.GateRecord, "serialization"),
     "comparison": (COMPARISON_SCHEMA, comparison.PrintedComparison, "serialization"),
     "routes": (ROUTES_SCHEMA, comparison.RoutesFile, "serialization"),

@@ -3,53 +3,15 @@
 Keys may be added within a schema version, so that none of these is closed.
 """
 
-from typing import Any, NotRequired
+from typing import NotRequired
 
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
+from ftreg.baseline import Promotion, ScoreColumns
 from ftreg.config.policy import GatePolicy
 from ftreg.evaluation_header import EvaluationHeader, documented
 from ftreg.gate import Verdict
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row
-
-ScoreColumns = dict[str, dict[str, float | list[float | None] | None]]
-
-
-@documented
-class OutputRow(TypedDict):
-    """A line of `outputs.jsonl`."""
-
-    id: str
-    seed: NotRequired[int]
-    """Of replicas, which one wrote it."""
-    input: NotRequired[str]
-    reference: NotRequired[list[str]]
-    """The accepted answers."""
-    output: str
-    finish: str
-    """`stop`, or `length` where `max_new_tokens` cut it."""
-    tokens: int | None
-    """New tokens; null where a server does not count them."""
-    cohorts: dict[str, str]
-    """Tag to value."""
-    cluster: str | None
-    critical: bool
-
-
-@documented
-class ScoreRow(TypedDict):
-    """A line of `scores.jsonl`."""
-
-    id: str
-    seed: NotRequired[int]
-    """Of replicas, whose output it is of."""
-    scorer: str
-    score: float | None
-    """In [0, 1], 1 is good; null where it could not be computed."""
-    reason: str | None
-    """Why there is no score."""
-    evidence: list[dict[str, Any]]
-    """A mapping per claim, statement or key point."""
 
 
 @documented
@@ -100,21 +62,6 @@ class Promoted(TypedDict):
     header: EvaluationHeader
     scores: ScoreColumns
     """Scorer to example id to score in [0, 1] or null; of replicas, to one for each seed."""
-
-
-@documented
-class Promotion(TypedDict):
-    """One entry of a baseline's history."""
-
-    evaluation: str
-    checkpoint: dict[str, Any]
-    promoted: str
-    """When, ISO 8601 in UTC."""
-    forced: bool
-    """Whether the gate had not passed."""
-    anchor: bool
-    """Whether it was pinned as the anchor."""
-    why: str | None
 
 
 @documented
