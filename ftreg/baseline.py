@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from filelock import FileLock
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 import ftreg
+from ftreg.config.base import check_record
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation
-from ftreg.evaluation_header import CheckpointSummary, check_header, check_record, documented
+from ftreg.evaluation import GATE, Evaluation, read_gate
+from ftreg.evaluation_header import CheckpointSummary, check_header, documented
 from ftreg.evaluation_rows import Scores
 from ftreg.store import damaged, digest, read_json, write_json
 
@@ -45,7 +46,7 @@ class Promotion(TypedDict):
 
 
 _HISTORY = TypeAdapter(list[Promotion])
-_COLUMNS = TypeAdapter(ScoreColumns, config=ConfigDict(strict=True))
+_COLUMNS = TypeAdapter(ScoreColumns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ def _refuse_unless_passed(
     way_out = "gate it with `ftreg gate baseline EVALUATION`, or use --force --why TEXT"
     if not path.is_file():
         raise UsageError(f"{evaluation.id} has not been gated against the baseline; {way_out}")
-    gate = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    gate = read_gate(evaluation.folder)
     with damaged(path, kind="gate record"):
         outcome = gate["verdict"]["outcome"]
         sides = (gate["baseline"], gate["anchor"])

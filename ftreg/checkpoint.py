@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from typing_extensions import TypedDict
 
-from ftreg.config.base import Section
+from ftreg.config.base import Section, check_record, first_problem
 from ftreg.config.sections import LoraConfig, RunConfig
 from ftreg.errors import UsageError
 from ftreg.store import digest, file_digest, read_json
@@ -89,6 +96,26 @@ class WeightsRecord(Section):
 UNHASHED = (MANIFEST, "README.md")
 
 
+class _Arguments(TypedDict):
+    lr: float
+    weight_decay: float
+
+
+class _Optimizer(TypedDict):
+    name: str
+    implementation: str
+    decay_coupling: str
+    arguments: _Arguments
+
+
+class _Environment(TypedDict):
+    versions: dict[str, Any]
+
+
+_OPTIMIZER = TypeAdapter(_Optimizer)
+_ENVIRONMENT = TypeAdapter(_Environment)
+
+
 class Manifest(Section):
     """The manifest of a checkpoint, `ftreg.json`.
 
@@ -111,6 +138,12 @@ class Manifest(Section):
     training: TrainingRecord
     environment: dict[str, Any]
     config: RunConfig
+
+    @field_validator("optimizer", "environment")
+    @classmethod
+    def _has_what_is_relied_on(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        check_record(_OPTIMIZER if info.field_name == "optimizer" else _ENVIRONMENT, value)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +258,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
         return Checkpoint(folder, Manifest.model_validate(data, strict=False))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: damaged manifest: {key}: {first['msg']}") from error
+        raise UsageError(f"{path}: damaged manifest: {first_problem(error)}") from error
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:

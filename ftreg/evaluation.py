@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from ftreg.config.base import check_record
 from ftreg.errors import UsageError
 from ftreg.evaluation_header import check_header
 from ftreg.evaluation_rows import (
@@ -179,6 +183,29 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
                 "evidence": [*before.get("evidence", []), *row["evidence"]],
             }
     return found
+
+
+class _GateSides(TypedDict):
+    baseline: str
+    anchor: str | None
+    scores: str
+    verdict: dict[str, Any]
+
+
+_GATE_RECORD = TypeAdapter(_GateSides)
+
+
+def read_gate(folder: Path) -> dict[str, Any]:
+    """Read the record of an evaluation's last gate; what its verdict says is not looked at.
+
+    Raises:
+        UsageError: there is none, or it is broken or of a newer schema.
+    """
+    path = folder / GATE
+    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    with damaged(path, kind="gate record"):
+        check_record(_GATE_RECORD, record)
+    return record
 
 
 def leaked_share(evaluation: Evaluation) -> float | None:

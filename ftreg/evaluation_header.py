@@ -6,10 +6,12 @@ Keys may be added within a schema version, so that none of these is closed.
 from collections.abc import Mapping
 from typing import Any, NotRequired
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-documented = with_config(ConfigDict(use_attribute_docstrings=True, strict=True))
+from ftreg.config.base import check_record
+
+documented = with_config(ConfigDict(use_attribute_docstrings=True))
 """A record whose docstrings below its keys are their documentation."""
 
 
@@ -140,20 +142,6 @@ class EvaluationHeader(TypedDict):
 
 
 _HEADER = TypeAdapter(EvaluationHeader)
-
-
-def check_record(record: TypeAdapter[Any], value: object) -> None:
-    """Look at every key of a record and its type; the value itself stays as it is.
-
-    Raises:
-        ValueError: a key is missing, or of another type; names the first.
-    """
-    try:
-        record.validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{key}: {first['msg']}" if key else first["msg"]) from error
 
 
 def check_header(header: Mapping[str, Any]) -> None:

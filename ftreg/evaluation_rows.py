@@ -12,8 +12,9 @@ from typing import Any, NotRequired
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from ftreg.config.base import check_record
 from ftreg.errors import UsageError, shown
-from ftreg.evaluation_header import check_record, documented
+from ftreg.evaluation_header import documented
 from ftreg.records import Cell, Example, Output, Score
 from ftreg.store import damaged, read_jsonl
 

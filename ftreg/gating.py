@@ -23,6 +23,7 @@ from ftreg.evaluation import (
     differences,
     leaked_share,
     read_evaluation,
+    read_gate,
 )
 from ftreg.evaluation_rows import Scores
 from ftreg.gate import Verdict, compare
@@ -31,7 +32,7 @@ from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
-from ftreg.store import damaged, digest, read_json, write_json, write_text
+from ftreg.store import damaged, digest, write_json, write_text
 from ftreg.workspace import Workspace
 
 # Rows of one side that a message names.
@@ -141,7 +142,7 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
             f"gate; `ftreg gate baseline {evaluation.id}` makes one"
         )
-    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    record = read_gate(evaluation.folder)
     with damaged(path, kind="gate record"):
         verdict = Verdict.from_dict(record["verdict"])
     rows = []

@@ -14,7 +14,7 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import DatasetConfig
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
-from ftreg.evaluation import GATE, GATE_SCHEMA, HEADER, Evaluation, read_evaluation
+from ftreg.evaluation import GATE, HEADER, Evaluation, read_evaluation, read_gate
 from ftreg.gate import Verdict
 from ftreg.gating import GateResult, baseline_of
 from ftreg.records import Example
@@ -22,7 +22,7 @@ from ftreg.replicas import read_replicas
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.store import damaged, digest, read_json, write_bytes
+from ftreg.store import damaged, digest, write_bytes
 from ftreg.workspace import Workspace
 
 REPORT = "report.html"
@@ -95,7 +95,7 @@ def _last_gate(
     if not path.is_file():
         _note(notes, "verdict", "This evaluation is not held against a baseline.")
         return None, None, None
-    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    record = read_gate(evaluation.folder)
     with damaged(path, kind="gate record"):
         verdict = Verdict.from_dict(record["verdict"])
         old, pinned, scores = record["baseline"], record["anchor"], record["scores"]

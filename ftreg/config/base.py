@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 """A number of things: rows, steps, tokens."""
@@ -23,6 +23,25 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         validate_default=False,
     )
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first of a record's problems: its key and what is wrong with it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    return f"{key}: {first['msg']}" if key else first["msg"]
+
+
+def check_record(record: TypeAdapter[Any], value: object) -> None:
+    """Look at every key of a record and its type; the value itself stays as it is.
+
+    Raises:
+        ValueError: a key is missing, or of another type; names the first.
+    """
+    try:
+        record.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
 
 
 def _finite(value: Any) -> Any:

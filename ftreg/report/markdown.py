@@ -56,7 +56,7 @@ def gate_report(
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
                 words.seed_noise(verdict),
-                f"ftreg {header['ftreg']}",
+                f"ftreg {plain(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),
     ]
