@@ -1,9 +1,11 @@
 """The judge against a real HTTP server that misbehaves, and one that does what texts tell it."""
 
 import base64
+import gzip
 import html
 import json
 import re
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -624,3 +626,72 @@ def test_eval_and_gate_know_the_judge(cli: Cli, config: Path, server: Server) ->
     done = cli("eval", "checkpoints/b")
     assert done.code == 3, done
     assert "scorers.faithfulness.backend" in done.out + done.err
+
+
+# Answers that do not end
+
+
+def endlessly(*head: bytes, piece: bytes = b"x" * 65_536, pause: float = 0) -> Any:
+    def write(stream: Any) -> None:
+        stream.write(b"HTTP/1.1 " + b"\r\n".join(head) + b"\r\n")
+        while True:
+            stream.write(piece)
+            stream.flush()
+            if pause:
+                threading.Event().wait(pause)
+
+    return write
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        endlessly(b"200 OK", b""),
+        endlessly(b"200 OK", b"Content-Length: 10000000000000", b""),
+        endlessly(b"200 OK", CHUNKED, b"", piece=b"10000\r\n" + b"x" * 65_536 + b"\r\n"),
+        endlessly(b"200 OK", CHUNKED, b"", b"fffffffffff"),
+        endlessly(b"200 OK", CHUNKED, b"", b"0", piece=b"A: " + b"b" * 60_000 + b"\r\n"),
+        endlessly(b"503 Busy", b""),
+        endlessly(b"429 Slower", b"Retry-After: 0", b""),
+    ],
+    ids=["until closed", "length", "chunks", "chunk", "trailer", "503", "429"],
+)
+def test_an_answer_without_an_end_is_cut_off(server: Server, step: Any) -> None:
+    server.plan = [step]
+    score = faithful(server)
+    assert score.value is None
+    assert "its answer has more than 16 MiB" in (score.reason or "")
+    assert len(server.chats) == 1  # nobody asks for that again
+    assert faithful(server, "It opened in 1932.").value is not None
+
+
+def test_a_drop_of_an_answer_now_and_then_is_late(server: Server, waits: list[float]) -> None:
+    drops = endlessly(b"200 OK", b"Content-Length: 1000", b"", piece=b" ", pause=0.05)
+    server.plan = [drops, drops]
+    score = faithful(server, timeout=0.4, max_retries=1)
+    assert "nothing within 0.4 s" in (score.reason or "")
+    assert len(server.chats) == 2
+
+
+def _compressed(body: bytes, encoding: str) -> Any:
+    def write(stream: Any) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}"
+        stream.write(head.encode() + b"\r\n\r\n" + body)
+
+    return write
+
+
+def test_compressed_answers_are_undone_in_bounds(server: Server) -> None:
+    chat = {"verdicts": [{"point": 1, "explanation": "e", "quote": "", "verdict": True}]}
+    body = json.dumps(completion(json.dumps(chat))).encode()
+    server.plan = [_compressed(gzip.compress(body), "gzip")]
+    assert faithful(server).value == 1.0
+    server.plan = [_compressed(gzip.compress(b" " * (17 << 20), 9), "gzip")]
+    assert "more than 16 MiB" in (faithful(server, "It is tall.").reason or "")
+    server.plan = [_compressed(body, "br")]
+    assert "compressed with br, which was not" in (faithful(server, "It is.").reason or "")
+    server.plan = [_compressed(b"not gzip", "gzip")]
+    assert "its gzip is damaged" in (faithful(server, "It is old.").reason or "")
