@@ -189,8 +189,12 @@ def check_writable(path: Path) -> None:
     """Check that `path` is free and could be made, before hours are spent on what goes there.
 
     Raises:
-        UsageError: it exists, or its folder cannot be made or written.
+        UsageError: it exists, its name is no text, or its folder cannot be made or written.
     """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path}: records name what lies there; choose a name in UTF-8") from error
     if path.exists():
         raise UsageError(f"{path} exists already; choose another name, or move it away")
     probe = _temporary_neighbour(path)

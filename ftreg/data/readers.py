@@ -1,6 +1,7 @@
 """Read rows that were made elsewhere, one at a time: JSONL, CSV, Parquet, and sets of the hub."""
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,7 +72,10 @@ def open_source(
 
 
 def _origin(path: Path) -> str:
-    return f"{path.name} (sha256 {file_digest(path)})"
+    name = os.fsencode(path.name).decode(
+        "utf-8", "replace"
+    )  # a card holds text, whatever names are
+    return f"{name} (sha256 {file_digest(path)})"
 
 
 def _lines(path: Path) -> int:
