@@ -118,3 +118,36 @@ def test_good_input_is_read(name: str, place: Path) -> None:
         assert "did not pass its gate" in str(refusals[0])
     else:
         assert refusals == [None] * len(refusals)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "expected"),
+    [
+        ("baseline", ("history", 0, "why"), "damaged baseline: 0.why: Field required"),
+        ("baseline", ("baseline", "scores"), "damaged baseline: 'scores' is missing"),
+        ("gate-record", ("scores",), "damaged gate record: scores: Field required"),
+        ("gate-record", ("verdict", "outcome"), "damaged gate record: outcome: Field required"),
+        (
+            "manifest",
+            ("environment", "versions"),
+            "damaged manifest: environment: versions: ",
+        ),
+        (
+            "manifest",
+            ("optimizer", "arguments", "lr"),
+            "optimizer: arguments.lr: Field",
+        ),
+        ("evaluation", ("checkpoint", "lr"), "damaged evaluation: checkpoint.lr: Field required"),
+        ("evaluation", ("ftreg",), None),  # older ones do not say who wrote them
+    ],
+)
+def test_a_record_that_lacks_a_key(
+    name: str, keys: tuple[str | int, ...], expected: str | None, place: Path
+) -> None:
+    record = json.loads(READERS[name].seeds[0])
+    holder: Any = record
+    for key in keys[:-1]:
+        holder = holder[key]
+    del holder[keys[-1]]
+    message = attempt(READERS[name], json.dumps(record).encode(), place)
+    assert message is None if expected is None else expected in str(message)

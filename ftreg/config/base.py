@@ -29,7 +29,8 @@ def first_problem(error: ValidationError) -> str:
     """Return the first of a record's problems: its key and what is wrong with it."""
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"]))
-    return f"{key}: {first['msg']}" if key else first["msg"]
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {said}" if key else said
 
 
 def check_record(record: TypeAdapter[Any], value: object) -> None:
