@@ -9,12 +9,12 @@ OpenInference and traceAI (`llm.*`, `input.value`, `retrieval.documents.*`).
 import contextlib
 import json
 import re
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftreg.data.trace_documents import TraceDocuments
 from ftreg.errors import UsageError
 from ftreg.reading import MIB, lines_of, parse_json, read_text
 from ftreg.store import read_jsonl
@@ -45,7 +45,7 @@ def span_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         UsageError: the file is no OTLP JSON, or has no such span with an input; says what it has.
     """
     seen, calls = 0, 0
-    with contextlib.closing(_Contexts()) as contexts:
+    with contextlib.closing(TraceDocuments()) as contexts:
         for number, span in _spans(path):
             contexts.add(span.trace, _documents(span.attributes), place=f"{path}:{number}")
         for number, span in _spans(path):
@@ -63,46 +63,6 @@ def span_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             "content is often not recorded unless asked for "
             "(OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT)"
         )
-
-
-class _Contexts:
-    """What retrievers found, by trace, on disk: all of a long export would not fit into memory."""
-
-    def __init__(self) -> None:
-        # A database without a name is a file of SQLite's own, which goes when it is closed.
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA cache_size = -16384")  # KiB that stay in memory
-        self._database.execute("CREATE TABLE found (trace TEXT, document TEXT)")
-        self._database.execute("CREATE INDEX by_trace ON found (trace)")
-        self._database.execute("BEGIN")
-
-    def add(self, trace: str, documents: Sequence[str], *, place: str) -> None:
-        """Keep what was found.
-
-        Raises:
-            UsageError: the disk for temporary files is full.
-        """
-        try:
-            self._database.executemany(
-                "INSERT INTO found VALUES (?, ?)", ((trace, document) for document in documents)
-            )
-        except sqlite3.Error as error:
-            raise UsageError(
-                f"{place}: cannot keep the retrieved documents in a temporary file: {error}; "
-                "SQLITE_TMPDIR names another folder"
-            ) from error
-
-    def of(self, trace: str) -> list[str]:
-        """Return a trace's documents in their order, each once."""
-        rows = self._database.execute(
-            "SELECT document FROM found WHERE trace = ? ORDER BY rowid", (trace,)
-        )
-        return list(dict.fromkeys(document for (document,) in rows))
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._database.close()
 
 
 @dataclass(frozen=True, slots=True)
