@@ -85,6 +85,14 @@ class WeightsRecord(Section):
     files: dict[str, str]
 
 
+class TrackerRecord(Section):
+    """A run of an experiment tracker, by the id that the tracker gave it; never an address."""
+
+    run: str
+    experiment: str
+    """The tracker's experiment, or project."""
+
+
 # People may write a model card later; nobody who loads the weights reads it.
 UNHASHED = (MANIFEST, "README.md")
 
@@ -92,9 +100,9 @@ UNHASHED = (MANIFEST, "README.md")
 class Manifest(Section):
     """The manifest of a checkpoint, `ftreg.json`.
 
-    `identity` is the digest of everything else in it but `created` and the seconds it took: two
-    checkpoints with equal identity were made by the same recipe in the same environment and have
-    the same weights. `files` are the other files of the folder: name to hex SHA-256.
+    `identity` is the digest of everything else in it but `created`, `trackers` and the seconds it
+    took: two checkpoints with equal identity were made by the same recipe in the same environment
+    and have the same weights. `files` are the other files of the folder: name to hex SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -111,6 +119,8 @@ class Manifest(Section):
     training: TrainingRecord
     environment: dict[str, Any]
     config: RunConfig
+    trackers: dict[str, TrackerRecord] = Field(default_factory=dict)
+    """Tracker to the run that was told of this training: `mlflow`, `wandb`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +198,7 @@ def recipe_differences(
 def seal(values: dict[str, Any], *, created: str) -> Manifest:
     """Make a manifest of its other fields, computing the identity."""
     draft = Manifest.model_validate({**values, "identity": "", "created": created})
-    content = draft.model_dump(mode="json", exclude={"identity", "created"})
+    content = draft.model_dump(mode="json", exclude={"identity", "created", "trackers"})
     return draft.model_copy(update={"identity": digest(_without_timing(content))})
 
 

@@ -22,7 +22,7 @@ from ftreg.replicas import Replicas, read_replicas
 from ftreg.scoring import get_scorer
 from ftreg.scoring_rounds import Scoring, generation_of, noise_of
 from ftreg.span_facts import eval_asked, eval_found, eval_results
-from ftreg.store import check_writable, digest
+from ftreg.store import check_writable, digest, portable_path
 from ftreg.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
@@ -92,7 +92,7 @@ def evaluate(
     except (TypeError, ValueError) as error:
         raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
 
-    leakage = _leakage(subject, events)
+    leakage = _leakage(subject, Path(config.dataset.root), events)
 
     scoring = Scoring(dataset, rows, scorers)
     runs: dict[int | None, Run] = {}
@@ -131,18 +131,27 @@ def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
         )
 
 
-def _leakage(subject: _Subject, events: EvalEvents) -> dict[str, Any]:
+def _leakage(subject: _Subject, root: Path, events: EvalEvents) -> dict[str, Any]:
     """Look for evaluated rows among the rows that the checkpoint was trained on.
+
+    Args:
+        subject: what is evaluated.
+        root: the folder of datasets of the evaluation; the training rows are looked for in it where
+            they are not in that of the training.
+        events: is told what was found.
 
     Returns:
         The evaluation's record: `trained_on`, and the counts, or why they are not known.
     """
     events.phase("looking for leaked rows")
     recorded = subject.checkpoint.manifest.dataset
-    root = subject.checkpoint.manifest.config.dataset.root
+    trained_in = Path(subject.checkpoint.manifest.config.dataset.root)
     record: dict[str, Any] = {"trained_on": f"{recorded.version}, {recorded.split}"}
     try:
-        trained = load_dataset(recorded.version, root=Path(root))
+        try:
+            trained = load_dataset(recorded.version, root=trained_in)
+        except UsageError:
+            trained = load_dataset(recorded.version, root=root)
         if trained.card.splits[recorded.split].sha256 != recorded.split_sha256:
             raise UsageError(f"{trained.folder}: these are not the rows that it was trained on")
         train = trained.split(recorded.split)[: recorded.rows]
@@ -188,12 +197,14 @@ def _header(
             "weight_decay": optimizer["arguments"]["weight_decay"],
             "steps": manifest.training.steps,
             **replicas.seed_facts(),
+            **replicas.tracker_facts(),
             "last_loss": replicas.last_loss,
             "recipe": replicas.recipe(),
         },
         "dataset": {
             "name": subject.dataset.ref.name,
             "version": str(subject.dataset.ref),
+            "root": portable_path(config.dataset.root),
             "digest": subject.dataset.card.digest,
             "split": subject.split,
             "rows": len(subject.rows),

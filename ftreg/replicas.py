@@ -65,6 +65,13 @@ class Replicas:
         identities = [member.manifest.identity for member in self.members]
         return {"seeds": self.seeds, "replicas": identities}
 
+    def tracker_facts(self) -> dict[str, Any]:
+        """Return what a record of these says of a lone checkpoint's runs in experiment trackers."""
+        found = self.first.manifest.trackers
+        if len(self.members) > 1 or not found:
+            return {}
+        return {"trackers": {name: run.model_dump() for name, run in found.items()}}
+
     def recipe(self) -> dict[str, Any]:
         """Return the members' recipe, see `recipe_of`; a list where they differ, as in the seed."""
         recipes = [recipe_of(member.manifest) for member in self.members]

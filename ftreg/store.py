@@ -44,6 +44,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def portable_path(path: str) -> str:
+    """Return an absolute path as one relative to the working folder; others as they are."""
+    return os.path.relpath(path) if os.path.isabs(path) else path
+
+
 def _fsync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable; some file systems cannot, and then it is left at that."""
     with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,15 @@ def talking_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
             parameter.mul_(6)
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an MLflow server of this test run answers."""
+    from tests.mlflow_server import mlflow_server
+
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
 
 
 def rows_of(count: int, prefix: str = "e") -> list[dict[str, Any]]:

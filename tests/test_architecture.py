@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ftreg"
 # prefix that matches.
 FLOORS = [
     ["ftreg", "errors", "interrupts", "records", "registry", "store", "cache", "wheels",
-     "telemetry", "chat", "journal"],
+     "telemetry", "chat", "journal", "trackers"],
     ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows", "baseline",
      "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
@@ -23,7 +23,7 @@ FLOORS = [
     ["report", "schemas"],
     ["evaluating", "generating", "scoring_rounds", "gating", "reporting", "reproducing",
      "reproduction", "doctor", "starting", "comparing", "routing",
-     "runs"],
+     "runs", "tracking"],
     ["cli", "__main__"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

@@ -90,8 +90,39 @@ def test_without_a_baseline_the_gate_cannot_decide(cli: Cli, checkpoint: str) ->
     done = cli("eval", checkpoint)
     assert done.code == 3
     assert "there is no baseline yet" in done.err
-    assert len(_evaluations()) == 1  # the evaluation itself is kept
+    (folder,) = _evaluations()  # the evaluation itself is kept
+    assert f"report: {folder / 'report.html'}" in done.out
+    assert (folder / "report.html").is_file()
     assert cli("eval", checkpoint, "--bootstrap").code == 0
+
+
+def test_without_a_report_there_is_no_page(cli: Cli, checkpoint: str) -> None:
+    for options in (["--no-gate"], ["--bootstrap"], [], ["--against", "latest"]):
+        done = cli("eval", checkpoint, "--no-report", *options)
+        assert done.code in (0, 3), done
+        assert "report.html" not in done.out
+    done = cli("eval", checkpoint, "--no-report", "--against", "latest", "--json")
+    assert done.json["html"] is None
+    assert Path(done.json["report"]).is_file()
+    assert not list(Path("evaluations").glob("*/report.html"))
+    assert cli("report", "latest").code == 0
+    assert len(list(Path("evaluations").glob("*/report.html"))) == 1
+
+
+def test_datasets_that_have_moved_are_found_and_their_place_is_recorded(
+    cli: Cli, checkpoint: str, workspace: Path
+) -> None:
+    Path("datasets").rename("elsewhere")
+    done = cli("eval", checkpoint, "--no-gate")
+    assert done.code == 2, done
+    moved = workspace / "elsewhere"
+    done = cli("eval", checkpoint, "--no-gate", "-s", f"dataset.root={moved}")
+    assert done.code == 0, done
+    (folder,) = _evaluations()
+    header = json.loads((folder / "evaluation.json").read_text())
+    assert header["dataset"]["root"] == "elsewhere"
+    assert "unknown" not in header["leakage"]
+    assert "The dataset version is not at hand" not in (folder / "report.html").read_text()
 
 
 def test_the_page_is_named_once(cli: Cli, checkpoint: str) -> None:

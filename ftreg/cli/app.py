@@ -18,6 +18,7 @@ from ftreg.cli.report import report
 from ftreg.cli.reproduce import reproduce
 from ftreg.cli.schema import schema
 from ftreg.cli.score import score
+from ftreg.cli.track import track
 from ftreg.cli.train import train
 
 _EPILOG = (
@@ -59,6 +60,7 @@ app.command("score")(score)
 app.command("gate")(gate)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("track")(track)
 app.command("power")(power)
 app.command("diff")(diff)
 app.command("promote")(promote)

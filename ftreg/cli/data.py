@@ -9,6 +9,7 @@ from ftreg.cli import completion, data_versions, options
 from ftreg.cli.command import command
 from ftreg.cli.data_import import import_rows
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
 
 app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
 
@@ -103,7 +104,11 @@ def verify(
     found = [check for version in chosen for check in verify_version(version, root=root)]
     wrong = [check for check in found if check.problem is not None]
     if as_json:
-        value = {"ok": not wrong, "splits": [check.to_dict() for check in found]}
+        value = {
+            "schema_version": PRINTED_SCHEMA,
+            "ok": not wrong,
+            "splits": [check.to_dict() for check in found],
+        }
         options.show(True, value=value, text="")
     else:
         for check in found:

@@ -42,6 +42,7 @@ def gate(
     Example: ftreg gate baseline latest
     """
     from ftreg.evaluation import read_evaluation
+    from ftreg.reporting import REPORT
 
     workspace = Workspace.current()
     evaluation = read_evaluation(workspace.evaluation(candidate))
@@ -50,7 +51,7 @@ def gate(
         baseline,
         policy=read_policy(policy, evaluation),
         workspace=workspace,
-        bootstrap=False,
+        page=evaluation.folder / REPORT,
         junit=junit,
         markdown=markdown,
         as_json=as_json,
@@ -75,14 +76,16 @@ def gate_and_show(
     *,
     policy: Any,
     workspace: Workspace,
-    bootstrap: bool,
+    bootstrap: bool = False,
+    page: Path | None,
     junit: Path | None,
     markdown: Path | None,
     as_json: bool,
 ) -> None:
     """Gate an evaluation, write its report, print the verdict and end with its exit code.
 
-    With `bootstrap`, the evaluation has its HTML report already.
+    With `bootstrap`, a first evaluation ends with 0 and without a verdict. `page` is the HTML
+    report to write, None for none; of an evaluation that is not judged, it is there already.
 
     On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
     report is added to the job's summary.
@@ -90,22 +93,26 @@ def gate_and_show(
     from ftreg.baseline import baseline_path
     from ftreg.gating import find_baselines, gate, outcome_record, write_report
     from ftreg.report.terminal import verdict_view
-    from ftreg.reporting import REPORT, write_html
+    from ftreg.reporting import write_html
 
     first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
     if bootstrap and against == "baseline" and not first.is_file():
-        text = (
-            f"report: {evaluation.folder / REPORT}\n"
-            "there is no baseline yet; promote this evaluation to make it the first"
-        )
+        show_page(page, as_json=as_json)
+        text = "there is no baseline yet; promote this evaluation to make it the first"
         options.show(as_json, value={**evaluation.header, "baseline": None}, text=text)
         return
     baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     report = write_report(result, evaluation=evaluation, baseline=baseline)
-    page = write_html(
-        evaluation, workspace=workspace, result=result, baseline=baseline, anchor=anchor
-    )
+    if page is not None:
+        write_html(
+            evaluation,
+            workspace=workspace,
+            path=page,
+            result=result,
+            baseline=baseline,
+            anchor=anchor,
+        )
     if junit is not None or markdown is not None:
         from ftreg.report.ci import write_comment, write_junit
 
@@ -124,8 +131,14 @@ def gate_and_show(
         text=verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate),
     )
     if not as_json:
-        typer.echo(f"\nreport: {report}\n        {page}")
+        typer.echo(f"\nreport: {report}" + (f"\n        {page}" if page else ""))
     raise typer.Exit(int(result.verdict.exit_code))
+
+
+def show_page(page: Path | None, *, as_json: bool) -> None:
+    """Say where the HTML report is, if there is one."""
+    if page is not None and not as_json:
+        typer.echo(f"report: {page}")
 
 
 def _tell_github(verdict: Any, report: Path, *, baseline: Path | None) -> None:

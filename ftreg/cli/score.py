@@ -7,6 +7,7 @@ import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
 
 
 @command
@@ -45,21 +46,24 @@ def score(
     if output is not None:
         check_writable(output)
     rows = score_file(file, scorers=scorer, backend=backend)
-    if output is None:
+    if output is not None:
+        write_jsonl(output, rows)
+    elif not as_json:
         for row in rows:
             typer.echo(canonical_json(row))
         return
-    write_jsonl(output, rows)
     missing = sum(row["score"] is None for row in rows)
     read, written = judge_tokens(rows)
     cost = f"; the judge read {read} tokens and wrote {written}" if read or written else ""
     options.show(
         as_json,
         value={
-            "file": str(output),
+            "schema_version": PRINTED_SCHEMA,
+            "file": None if output is None else str(output),
             "scores": len(rows),
             "missing": missing,
             "judge_tokens": {"read": read, "written": written},
+            **({"rows": rows} if output is None else {}),
         },
         text=f"{output}: {len(rows)} scores, {missing} of them missing{cost}",
     )

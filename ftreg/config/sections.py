@@ -164,6 +164,8 @@ class EvalConfig(Section):
     repeats: Annotated[int, Field(ge=1, le=8)] | None = None
     """How often the outputs are generated, each time in batches of another size, to measure what
     the batching alone does to the scores; null is 2 in bf16 and 1 otherwise."""
+    report_to: list[Literal["mlflow"]] = Field(default_factory=list)
+    """Experiment trackers that get the evaluation, in the run that trained the checkpoint."""
 
     @property
     def rounds(self) -> int:

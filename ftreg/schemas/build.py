@@ -16,7 +16,8 @@ from ftreg.evaluation import GATE_SCHEMA
 from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
-from ftreg.schemas import comparison, records
+from ftreg.records import PRINTED_SCHEMA
+from ftreg.schemas import comparison, printed, records
 
 _CONFIG_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -34,6 +35,10 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "routes": (ROUTES_SCHEMA, comparison.RoutesFile, "serialization"),
     "baseline": (BASELINE_VERSION, records.BaselineFile, "serialization"),
     "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
+    "promotion": (PRINTED_SCHEMA, printed.PrintedPromotion, "serialization"),
+    "scoring": (PRINTED_SCHEMA, printed.PrintedScoring, "serialization"),
+    "verification": (PRINTED_SCHEMA, printed.PrintedVerification, "serialization"),
+    "tracking": (PRINTED_SCHEMA, printed.PrintedTracking, "serialization"),
 }
 
 SCHEMAS = tuple(_SOURCES)

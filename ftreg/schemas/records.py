@@ -8,6 +8,7 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
+from ftreg.checkpoint import TrackerRecord
 from ftreg.config.policy import GatePolicy
 from ftreg.gate import Verdict
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row
@@ -40,6 +41,8 @@ class CheckpointSummary(TypedDict):
     """Of replicas, instead of `seed`."""
     replicas: NotRequired[list[str]]
     """The identity of each."""
+    trackers: NotRequired[dict[str, TrackerRecord]]
+    """Experiment tracker to its run of the training, of a lone checkpoint."""
     last_loss: float
     """Loss per token at the last step."""
     recipe: dict[str, Any]
@@ -53,6 +56,8 @@ class DatasetSummary(TypedDict):
     name: str
     version: str
     """`name@N`."""
+    root: NotRequired[str]
+    """The folder of datasets that it was read from."""
     digest: str
     """Of the dataset version."""
     split: str
@@ -179,8 +184,8 @@ class PrintedVerdict(TypedDict):
     """Id of the evaluation that was judged."""
     report: str
     """Path of the Markdown report."""
-    html: str
-    """Path of the HTML report."""
+    html: str | None
+    """Path of the HTML report; null with --no-report."""
     exit_code: int
     """What the command ends with: 0, 1 or 3."""
     outcome: Outcome

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from ftreg.optim.schedule import warmup_steps
+from ftreg.store import portable_path
 from ftreg.training.batches import batch_order, order_digest
 from ftreg.training.environment import describe_environment
 from ftreg.training.events import StepRecord
 from ftreg.training.prepare import PreparedRun
-from ftreg.training.write import portable_path, resolved
+from ftreg.training.write import resolved
 
 
 def order_of(run: PreparedRun) -> Iterator[list[int]]:

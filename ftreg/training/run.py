@@ -2,12 +2,18 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
+from ftreg.checkpoint import (
+    MANIFEST,
+    Checkpoint,
+    TrackerRecord,
+    read_checkpoint,
+    recipe_differences,
+)
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
@@ -106,7 +112,7 @@ def train(
                 refuse_broken(run.trained, run.optimizer)
             except DivergedError as error:
                 raise keep_failure(error, run=run, session=session, output=output) from error
-            checkpoint = _finish(run, session, output, events)
+            checkpoint = _finish(run, session, output, events, trackers.runs)
             trackers.finish(checkpoint.manifest)
             return checkpoint
 
@@ -127,7 +133,13 @@ def _between_steps(
         session.save()
 
 
-def _finish(run: PreparedRun, session: Session, output: Path, events: TrainEvents) -> Checkpoint:
+def _finish(
+    run: PreparedRun,
+    session: Session,
+    output: Path,
+    events: TrainEvents,
+    tracked: Mapping[str, TrackerRecord],
+) -> Checkpoint:
     accelerator = run.accelerator
     records = manifest_records(
         run,
@@ -145,7 +157,7 @@ def _finish(run: PreparedRun, session: Session, output: Path, events: TrainEvent
         model=accelerator.unwrap_model(run.model),
         tokenizer=run.tokenizer,
         config=run.config,
-        records=records,
+        records=records | {"trackers": tracked},
         history=session.history,
         accelerator=accelerator,
     )

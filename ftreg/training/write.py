@@ -1,7 +1,6 @@
 """Write a trained model as a checkpoint folder: whole, with its manifest, or not at all."""
 
 import datetime
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,15 @@ from accelerate import Accelerator
 from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
 from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
-from ftreg.store import digest, file_digest, staged_folder, write_json, write_jsonl, write_text
+from ftreg.store import (
+    digest,
+    file_digest,
+    portable_path,
+    staged_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from ftreg.training.events import StepRecord
 
 
@@ -104,11 +111,6 @@ def _portable(config: RunConfig) -> RunConfig:
             ),
         }
     )
-
-
-def portable_path(path: str) -> str:
-    """Return an absolute path as one relative to the working folder; others as they are."""
-    return os.path.relpath(path) if os.path.isabs(path) else path
 
 
 def _forget_places(model: Any) -> None:
