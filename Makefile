@@ -13,7 +13,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-gate bench-scorers bench-generation bench-train clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,9 +74,15 @@ bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the g
 	$(BIN)/python scripts/bench_gate.py --quick
 	$(BIN)/python scripts/bench_meaning.py
 	$(BIN)/python scripts/bench_seeds.py --quick
+	$(BIN)/python scripts/bench_compare.py --quick
 	$(if $(DATA),$(MAKE) bench-scorers)
 	$(MAKE) bench-generation
 	$(MAKE) bench-train
+
+bench-gate: $(INSTALLED) ## simulate the gate and the comparison where the truth is known (an hour)
+	$(BIN)/python scripts/bench_gate.py
+	$(BIN)/python scripts/bench_seeds.py
+	$(BIN)/python scripts/bench_compare.py
 
 bench-scorers: $(MATERIALS) ## hold the scorers against people (DATA=folder of labelled sets)
 	@test -n "$(DATA)" || { echo "name the folder of the labelled sets: make bench-scorers DATA=..." >&2; exit 2; }
