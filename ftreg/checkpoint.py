@@ -59,6 +59,8 @@ class TrainingRecord(Section):
     batch_size: int
     micro_batch_tokens: int
     packing: bool
+    shared_prefix: bool = False
+    """Tokens that all examples of a micro-batch begin with were computed once for all of them."""
     compile: bool = False
     max_grad_norm: float | None
     precision: str

@@ -21,7 +21,7 @@ from ftreg.training.batches import batch_order, micro_batches
 from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.head import find_head
 from ftreg.training.loop import completion_loss
-from ftreg.training.packing import prepare_packing
+from ftreg.training.packing import Packing, prepare_packing
 from tests.conftest import Cli, make_model, write_dataset
 
 
@@ -113,10 +113,13 @@ def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None
     assert "Item 0 is red.\nWhich colour has item 0?" in prompt
 
 
-@pytest.mark.parametrize("own_attention", [True, False])
+@pytest.mark.parametrize(
+    ("own_attention", "share_prefix"), [(True, True), (True, False), (False, False)]
+)
 @pytest.mark.parametrize("chunk", [None, 4])
 def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
     own_attention: bool,
+    share_prefix: bool,
     chunk: int | None,
     tiny_model: Path,
     workspace: Path,
@@ -132,8 +135,12 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
             monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", chunk)
     if own_attention:
         assert use_packed_attention(packed)
-    batches = micro_batches(rows, examples, max_tokens=250, packing=True)
+    batches = micro_batches(
+        rows, examples, max_tokens=200, packing=True, share_prefix=share_prefix
+    )
     assert 1 < len(batches) < 6
+    computed = sum(batch.input_ids.numel() for batch in batches)
+    assert (computed < sum(map(examples.length, rows))) == share_prefix
     device = torch.device("cpu")
     assert chunk is None or all(len(batch.targets) > chunk for batch in batches)
     loss = sum(
@@ -219,7 +226,7 @@ def test_a_model_that_leaks_between_packed_examples_is_refused(
         return forward(**{**inputs, "position_ids": torch.arange(tokens)[None]})
 
     monkeypatch.setattr("ftreg.training.packing.use_packed_attention", lambda model: False)
-    assert not prepare_packing(model, examples)
+    assert prepare_packing(model, examples) == Packing()
     monkeypatch.setattr(model, "forward", leaky)
     with pytest.raises(UsageError, match="does not keep packed examples apart"):
         prepare_packing(model, examples)

@@ -76,7 +76,8 @@ class TrainConfig(Section):
     micro_batch_tokens: Count = 2048
     """Most tokens in one forward pass: bounds memory, and does not change the result."""
     packing: bool = True
-    """Lay the examples of a micro-batch end to end, without padding, each attending to itself."""
+    """Lay the examples of a micro-batch end to end, without padding, each attending to itself; what
+    all of them begin with is computed once, where the result stays the same."""
     max_length: Count | None = None
     """Most tokens of one example; null takes the model's own context length."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0

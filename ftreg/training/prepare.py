@@ -23,7 +23,7 @@ from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
 from ftreg.training.examples import TokenisedExamples
 from ftreg.training.head import Head, find_head
-from ftreg.training.packing import prepare_packing
+from ftreg.training.packing import Packing, prepare_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.state import group_values
 from ftreg.training.tokens import prepare_examples
@@ -52,6 +52,7 @@ class PreparedRun:
     trained: nn.Module
     model: nn.Module
     own_attention: bool
+    share_prefix: bool
     head: Head | None
     parameter_names: list[str]
     optimizer: Any
@@ -118,17 +119,17 @@ def prepare_run(
     examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
     # Sharded, its weights are whole in the model's own pass only.
     head = None if accelerator.is_fsdp2 else find_head(network)
-    own_attention = False
+    packing = Packing()
     if config.train.packing:
         events.phase("checking that packed examples are kept apart")
-        own_attention = prepare_packing(network, examples)
+        packing = prepare_packing(network, examples)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     groups = parameter_groups(trained, config.optimizer)
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
     if config.train.compile:
         events.phase("compiling the layers")
-        compile_layers(network, examples, own_attention=own_attention)
+        compile_layers(network, examples, own_attention=packing.own_attention)
     record = describe_optimizer(optimizer, config.optimizer, groups)
     built = group_values(optimizer)
     names = [name for group in groups for name in group.names]
@@ -146,7 +147,9 @@ def prepare_run(
         base_network=network,
         trained=trained,
         model=model,
-        own_attention=own_attention,
+        own_attention=packing.own_attention,
+        # Dropout is another in each example, also where they begin alike.
+        share_prefix=packing.share_prefix and not (config.lora and config.lora.dropout),
         head=head,
         parameter_names=names,
         optimizer=prepared_optimizer,

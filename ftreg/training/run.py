@@ -80,6 +80,7 @@ def train(
             micro_batch_tokens=config.train.micro_batch_tokens,
             packing=config.train.packing,
             own_attention=run.own_attention,
+            share_prefix=run.share_prefix,
             head=run.head,
             max_grad_norm=config.train.max_grad_norm,
             seed=config.train.seed,
