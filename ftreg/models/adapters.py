@@ -1,5 +1,6 @@
 """Low-rank adapters, by peft (the extra `lora`)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,48 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     except ValueError as error:
         raise UsageError(f"lora: {error}") from error
     return wrapped
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A linear layer's adapter: y = layer(x) + scaling * up(down(x)).
+
+    `module` is peft's, around `layer`; `down` is (rank, in) and `up` (out, rank).
+    """
+
+    module: nn.Module
+    layer: nn.Linear
+    down: nn.Parameter
+    up: nn.Parameter
+    scaling: float
+
+
+def plain_adapters(model: nn.Module) -> list[Adapter]:
+    """Return those adapters of `with_adapters` that are nothing but what `Adapter` says.
+
+    Dropout, and layers that are not quite `nn.Linear`, are more. So is the output layer: its weight
+    is often that of the embedding too.
+    """
+    wrapped: Any = model
+    head = wrapped.get_base_model().get_output_embeddings()
+    found = []
+    for module in model.modules():
+        if not isinstance(module, _peft().tuners.lora.Linear):
+            continue
+        (name,) = module.active_adapters
+        layer = module.base_layer
+        plain = isinstance(module.lora_dropout[name], nn.Identity) and type(layer) is nn.Linear
+        if plain and module is not head:
+            found.append(
+                Adapter(
+                    module=module,
+                    layer=layer,
+                    down=module.lora_A[name].weight,
+                    up=module.lora_B[name].weight,
+                    scaling=module.scaling[name],
+                )
+            )
+    return found
 
 
 def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

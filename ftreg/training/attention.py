@@ -46,19 +46,11 @@ def packed_attention(
     """
     first, *others = example_lengths
     lengths = [first, *(length - shared_prefix for length in others)]
-    queries, keys, values = (torch.split(part, lengths, dim=2) for part in (query, key, value))
-    if shared_prefix:
-        keys, values = (
-            [
-                pieces[0],
-                *(torch.cat([pieces[0][:, :, :shared_prefix], rest], 2) for rest in pieces[1:]),
-            ]
-            for pieces in (keys, values)
-        )
-    outputs = [
-        _causal_attention(module, *parts, **settings)
-        for parts in zip(queries, keys, values, strict=True)
-    ]
+    pieces = [list(torch.split(part, lengths, dim=2)) for part in (query, key, value)]
+    for of_kind in pieces[1:] if shared_prefix else ():  # every query sees the shared keys, values
+        prefix = of_kind[0][:, :, :shared_prefix]
+        of_kind[1:] = [torch.cat([prefix, rest], dim=2) for rest in of_kind[1:]]
+    outputs = [_causal_attention(module, *parts, **settings) for parts in zip(*pieces, strict=True)]
     # Where FSDP has made the weights bf16, what follows takes nothing else.
     return torch.cat(outputs, dim=1).to(query.dtype), None
 
@@ -79,9 +71,9 @@ def _causal_attention(
     missing = key.shape[2] - query.shape[2]
     with torch.autocast(kind, enabled=False):
         if low and not dropout and key.shape[2] <= _SHORT:
-            return _short_attention(*(part.bfloat16() for part in (query, key, value)), scaling)
+            return _short_attention(query.bfloat16(), key.bfloat16(), value.bfloat16(), scaling)
         # The kernel's causal mask begins at the first token; what it computes for it is dropped.
-        output = sdpa_attention_forward(
+        output: torch.Tensor = sdpa_attention_forward(
             module,
             functional.pad(query.float(), (0, 0, missing, 0)),
             key.float(),

@@ -18,6 +18,7 @@ from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import advise
 from ftreg.optim.schedule import build_schedule
+from ftreg.training.adapted import fuse_adapters
 from ftreg.training.batches import steps_of_run
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
@@ -134,6 +135,10 @@ def prepare_run(
     built = group_values(optimizer)
     names = [name for group in groups for name in group.names]
     del groups
+    plain = accelerator.device.type == "cpu" and not accelerator.is_fsdp2
+    if config.lora is not None and plain and not config.train.compile:
+        low = accelerator.mixed_precision == "bf16"
+        fuse_adapters(trained, torch.bfloat16 if low else torch.float32)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
