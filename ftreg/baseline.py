@@ -17,7 +17,7 @@ from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, check_header
 from ftreg.evaluation_rows import Scores
-from ftreg.store import damaged, digest, read_json, write_json
+from ftreg.store import damaged, digest, read_json, write_record
 
 SCHEMA_VERSION = 2
 
@@ -139,7 +139,7 @@ def promote(
                 "why": why,
             },
         ]
-        write_json(path, record)
+        write_record(path, record)
 
 
 def _schema(record: Mapping[str, Any]) -> int:

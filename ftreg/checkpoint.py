@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from ftreg.config.base import Section
 from ftreg.config.sections import LoraConfig, RunConfig
 from ftreg.errors import UsageError
-from ftreg.store import digest, file_digest, read_json
+from ftreg.store import damaged, digest, file_digest, read_json
 
 MANIFEST = "ftreg.json"
 REPLICAS = "ftreg-replicas.json"
@@ -221,13 +221,21 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "data made it. `ftreg train` writes the manifest with the weights; for outputs of "
             "models made elsewhere use `ftreg score`."
         )
+    data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
     try:
-        data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
-        return Checkpoint(folder, Manifest.model_validate(data, strict=False))
+        manifest = Manifest.model_validate(data, strict=False)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise UsageError(f"{path}: damaged manifest: {key}: {first['msg']}") from error
+    with damaged(path, kind="manifest"):
+        content = {key: data[key] for key in data if key not in ("identity", "created")}
+        if digest(_without_timing(content)) != manifest.identity:
+            raise UsageError(
+                f"{path}: this manifest has changed since it was written (its identity differs); "
+                "bring it back from a copy, or train again"
+            )
+    return Checkpoint(folder, manifest)
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:

@@ -18,6 +18,7 @@ from ftreg.evaluation_rows import (
     Scores,
     output_rows,
     read_scores,
+    refuse_changed,
     score_rows,
     summarise,
     together,
@@ -25,11 +26,12 @@ from ftreg.evaluation_rows import (
 from ftreg.records import Example
 from ftreg.store import (
     damaged,
+    file_digest,
     read_json,
     read_jsonl,
     staged_folder,
-    write_json,
     write_jsonl,
+    write_record,
 )
 
 HEADER = "evaluation.json"
@@ -99,9 +101,16 @@ def write_evaluation(
         )
         write_jsonl(staging / SCORES, score_rows(examples, runs))
         schema = 1 if None in runs else SCHEMA_VERSION
-        write_json(
+        files = {name: file_digest(staging / name) for name in (OUTPUTS, SCORES)}
+        write_record(
             staging / HEADER,
-            {"schema_version": schema, "id": folder.name, **header, "summary": summary},
+            {
+                "schema_version": schema,
+                "id": folder.name,
+                **header,
+                "summary": summary,
+                "files": files,
+            },
         )
     return read_evaluation(folder)
 
@@ -117,6 +126,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
     with damaged(folder / HEADER, kind="evaluation"):
         check_header(header)
+        files = dict(header.get("files", {}))  # older evaluations do not name them
+    refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
     critical = set()

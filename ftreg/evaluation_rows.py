@@ -11,7 +11,7 @@ from typing import Any
 
 from ftreg.errors import UsageError
 from ftreg.records import Cell, Example, Output, Score
-from ftreg.store import damaged, read_jsonl
+from ftreg.store import damaged, file_digest, read_jsonl
 
 OUTPUTS = "outputs.jsonl"
 SCORES = "scores.jsonl"
@@ -102,6 +102,25 @@ def together(by_seed: Mapping[int | None, str]) -> str:
     if len(texts) == 1:
         return texts[0]
     return "\n".join(f"[seed {seed}] {text}" for seed, text in by_seed.items())
+
+
+def refuse_changed(folder: Path, files: Mapping[str, str], *, told_by: str) -> None:
+    """Check the files of an evaluation against their digests, name to hex SHA-256.
+
+    Raises:
+        UsageError: one cannot be read, or is not what was written.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        try:
+            found = file_digest(path)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        if found != expected:
+            raise UsageError(
+                f"{path}: the file has changed since it was written (sha256 differs from that in "
+                f"{told_by}); bring it back from a copy, or evaluate again"
+            )
 
 
 def read_scores(

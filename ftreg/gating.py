@@ -31,7 +31,7 @@ from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
-from ftreg.store import damaged, digest, read_json, write_json, write_text
+from ftreg.store import damaged, digest, read_json, write_record, write_text
 from ftreg.workspace import Workspace
 
 # Rows of one side that a message names.
@@ -78,7 +78,7 @@ def gate(
         leaked=leaked_share(candidate),
     )
     result = GateResult(baseline.header, candidate.header, verdict)
-    write_json(
+    write_record(
         candidate.folder / GATE,
         {
             "schema_version": GATE_SCHEMA,

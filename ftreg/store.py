@@ -2,7 +2,8 @@
 
 A file goes to a temporary neighbour, is flushed, fsynced and renamed; a folder is filled under a
 hidden name beside its final place and renamed when whole. What a crash leaves behind begins with
-`.tmp-` and is never read.
+`.tmp-` and is never read. A record can carry the digest of what it says, and is then refused where
+a disk or a hand has changed it.
 """
 
 import contextlib
@@ -16,10 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftreg.durable import fsync_folder, make_folder
 from ftreg.errors import UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
-_CHUNK = 1 << 20
+_SEAL = "digest"
 
 
 def canonical_json(value: Any) -> str:
@@ -42,16 +44,6 @@ def file_digest(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable; some file systems cannot, and then it is left at that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _temporary_neighbour(path: Path) -> Path:
@@ -88,7 +80,7 @@ def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
     """
     temporary = _temporary_neighbour(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with temporary.open("wb") as stream:
             stream.writelines(parts)
             stream.flush()
@@ -99,7 +91,22 @@ def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
+    _settle(path)
+
+
+def _settle(path: Path) -> None:
+    """Make what has just been renamed to `path` outlast a power cut.
+
+    Raises:
+        UsageError: the disk does not say that it will.
+    """
+    try:
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{path} is written, but the disk does not promise to keep it: "
+            f"{error.strerror or error}; look after the disk, and do this again"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,6 +117,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically, indented for reading and for diffs in git."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, sealed: with the digest of all that it says."""
+    content = json.loads(canonical_json(value))
+    write_json(path, {**value, _SEAL: digest(content)})
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -131,16 +144,17 @@ def damaged(path: Path, *, kind: str) -> Iterator[None]:
         raise UsageError(f"{path}: damaged {kind}: {what.splitlines()[0]}") from error
 
 
-def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
-    """Read a JSON object that carries `schema_version`.
+def read_json(path: Path, *, kind: str, schema: int, sealed: bool = False) -> dict[str, Any]:
+    """Read a JSON object that carries `schema_version`, without its seal.
 
     Args:
         path: the file.
         kind: what the file is, for messages ("manifest").
         schema: the newest schema version that this ftreg reads.
+        sealed: refuse one without a seal; older records have none.
 
     Raises:
-        UsageError: the file is missing, broken, or written by a newer ftreg.
+        UsageError: the file is missing, broken, written by a newer ftreg, or not what was written.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -164,7 +178,14 @@ def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
             f"{path}: this {kind} has schema version {version}, newer than the {schema} that this "
             f"ftreg reads; install {wanted}"
         )
-    return dict(value)
+    content = dict(value)
+    seal = content.pop(_SEAL, None)
+    if (sealed or seal is not None) and seal != digest(content):
+        raise UsageError(
+            f"{path}: this {kind} has changed since it was written (its digest differs); bring it "
+            "back from a copy, or make it again"
+        )
+    return content
 
 
 def _writer(value: Any) -> str | None:
@@ -248,12 +269,15 @@ def staged_folder(final: Path) -> Iterator[Path]:
         raise UsageError(f"{final} exists already; choose another name, or move it away")
     staging = _temporary_neighbour(final)
     try:
-        staging.mkdir(parents=True)
+        make_folder(staging)
         yield staging
-        for path in sorted(staging.rglob("*")):
+        for path in sorted(staging.rglob("*"), reverse=True):
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
+            elif path.is_dir():
+                fsync_folder(path)
+        fsync_folder(staging)
         os.rename(staging, final)
     except OSError as error:
         if final.exists():
@@ -261,4 +285,4 @@ def staged_folder(final: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write {final}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    _fsync_folder(final.parent)
+    _settle(final)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ftreg.store import file_digest
+from ftreg.store import file_digest, write_record
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -133,6 +133,25 @@ def write_card(folder: Path, **changes: Any) -> None:
         **changes,
     }
     (folder / "dataset.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+
+
+def rewrite_rows(
+    path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+) -> None:
+    """Change the rows of an evaluation as if they had been written so."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    text = "".join(json.dumps(row) + "\n" for row in change(rows))
+    path.write_text(text, encoding="utf-8")
+    reseal(path.parent)
+
+
+def reseal(evaluation: Path) -> None:
+    """Give an evaluation the digests of its files as they are now."""
+    path = evaluation / "evaluation.json"
+    header = json.loads(path.read_text(encoding="utf-8"))
+    header.pop("digest")
+    files = {name: file_digest(evaluation / name) for name in header["files"]}
+    write_record(path, {**header, "files": files})
 
 
 class Result:

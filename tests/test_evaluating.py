@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ftreg.store import read_json, write_json
-from tests.conftest import Cli, Result, rows_of, write_dataset
+from tests.conftest import Cli, Result, reseal, rewrite_rows, rows_of, write_dataset
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def _evaluations() -> list[Path]:
 
 def _rewrite_scores(folder: Path, change: Any) -> None:
     """Give the scores of an evaluation other values, as another checkpoint would."""
-    path = folder / "scores.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+    rewrite_rows(folder / "scores.jsonl", lambda rows: [change(row) for row in rows])
 
 
 def _evaluate(cli: Cli, *arguments: str) -> Path:
@@ -505,6 +503,8 @@ def test_a_record_of_the_wrong_shape_is_named(
     _, candidate = _gated(cli)
     assert cli("gate", "baseline", candidate).code == 0
     (candidate / file).write_text(json.dumps(content) + "\n")
+    if file.endswith(".jsonl"):
+        reseal(candidate)
     done = cli("promote", candidate)
     assert done.code == 2, done
     assert file in done.err

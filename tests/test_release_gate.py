@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.conftest import Cli
+from tests.conftest import Cli, rewrite_rows
 from tests.github_runner import Job, Runner
 
 ROOT = Path(__file__).parent.parent
@@ -180,9 +180,7 @@ def _gated_without_weights(cli: Cli, config: Path) -> str:
         assert cli("eval", "checkpoints/a", "--no-gate").code == 0
     first, second = sorted(path.name for path in Path("evaluations").iterdir())
     for scores in Path("evaluations").glob("*/scores.jsonl"):
-        rows = [json.loads(line) for line in scores.read_text().splitlines()]
-        changed = ({**row, "score": 0.5, "reason": None} for row in rows)
-        scores.write_text("".join(json.dumps(row) + "\n" for row in changed))
+        rewrite_rows(scores, lambda rows: [{**row, "score": 0.5, "reason": None} for row in rows])
     assert cli("promote", first).code == 0
     shutil.rmtree("checkpoints")
     return second

@@ -17,7 +17,7 @@ from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
 from ftreg.errors import UsageError
 from ftreg.records import Example
-from ftreg.store import file_digest
+from ftreg.store import file_digest, write_text
 
 _SCHEMA = pa.schema(
     [
@@ -121,11 +121,7 @@ class DatasetVersion:
         # The number of rows is checked as they are read, so it is part of the name.
         arrow = cache_folder("arrow", f"{entry.sha256}-{entry.rows}-{_CACHE_FORMAT}.arrow")
         with FileLock(f"{_made(arrow)}.lock"):
-            if not arrow.exists():
-                _convert(path, arrow, expected=entry.rows)
-            try:
-                return _open(arrow)
-            except pa.ArrowInvalid:  # a damaged copy in the cache is made again
+            if not _is_whole(arrow):
                 _convert(path, arrow, expected=entry.rows)
         return _open(arrow)
 
@@ -148,7 +144,9 @@ class DatasetVersion:
                 else "bring the file back from version control"
             )
             raise UsageError(f"{path}: this file of {self.ref} is missing; {way_out}")
-        found = file_digest(path) if reread else remembered_digest(path)
+        if not reread and remembered_digest(path) == entry.sha256:
+            return
+        found = file_digest(path)  # the memory may be damaged itself
         if found != entry.sha256:
             raise UsageError(
                 f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "
@@ -160,6 +158,14 @@ class DatasetVersion:
 
 def _open(arrow: Path) -> Split:
     return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
+
+
+def _is_whole(arrow: Path) -> bool:
+    """Whether a copy in the cache has the bytes that were written; a wrong text scores silently."""
+    recorded = arrow.with_suffix(".sha256")
+    if not (arrow.is_file() and recorded.is_file()):
+        return False
+    return recorded.read_bytes().strip() == remembered_digest(arrow).encode()
 
 
 def _broken_row(path: Path) -> str:
@@ -205,7 +211,9 @@ def _convert(path: Path, arrow: Path, *, expected: int) -> None:
         flush()
     if count != expected:
         raise UsageError(f"{path}: has {count} rows, and its card says {expected}")
+    found = file_digest(temporary)
     temporary.replace(arrow)
+    write_text(arrow.with_suffix(".sha256"), found)  # last: without it, the copy is not there
 
 
 def load_dataset(ref: str | DatasetRef, *, root: Path = Path("sample_datasets")) -> DatasetVersion:

@@ -57,6 +57,8 @@ def find_base(config: BaseConfig) -> BaseModel:
         return _found(config, "packaged", packaged_folder(name), packaged_digest(name))
     folder = Path(name)
     if folder.is_dir():
+        if (folder / MANIFEST).is_file():
+            read_checkpoint(folder).verify()  # what is trained on it names it as its parent
         return _found(config, "folder", folder, weights_digest(folder))
     if len(folder.parts) > 1 and Path(folder.parts[0]).exists():
         raise UsageError(f"base.model: there is no folder {name}")

@@ -112,6 +112,10 @@ class EvaluationHeader(TypedDict):
     """Scorer to its name, version, options and backend."""
     summary: dict[str, ScorerSummary]
     """Scorer to the summary of its column."""
+    files: NotRequired[dict[str, str]]
+    """The files of outputs and scores, to the hex SHA-256 of each."""
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
 @_documented
@@ -165,6 +169,8 @@ class GateRecord(TypedDict):
     scores: str
     """Digest of the scores that were gated."""
     verdict: Verdict
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
 @_documented
@@ -227,3 +233,5 @@ class BaselineFile(TypedDict):
     anchor: Promoted | None
     history: list[Promotion]
     """What was promoted, oldest first."""
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from ftreg.config import yaml_marks
+from ftreg.durable import make_folder
 from ftreg.errors import UsageError
 from ftreg.optim.schedule import continue_schedule
 from ftreg.store import canonical_json, sweep_temporaries, write_jsonl
@@ -261,7 +262,7 @@ def _take_over(root: Path, output: Path, *, resume: bool) -> None:
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)  # a state in it outlasts a power cut only if the folder does
         with FileLock(root / _LOCK, timeout=0):
             yield
     except Timeout as error:

@@ -28,13 +28,12 @@ from ftreg.errors import UsageError
 from ftreg.store import (
     TEMPORARY_PREFIX,
     damaged,
-    digest,
     file_digest,
     read_json,
     read_jsonl,
     staged_folder,
-    write_json,
     write_jsonl,
+    write_record,
     write_text,
 )
 from ftreg.training.events import StepRecord
@@ -193,7 +192,7 @@ def save_state(
             },
             "files": {path.name: file_digest(path) for path in sorted(staging.iterdir())},
         }
-        write_json(staging / STATE, content | {"digest": digest(content)})
+        write_record(staging / STATE, content)
     for old in list_states(root)[:-keep]:
         remove_state(old)
     return folder
@@ -270,10 +269,8 @@ def read_state(folder: Path) -> TrainingState:
         UsageError: something is missing or has changed; names it.
     """
     path = folder / STATE
-    content = read_json(path, kind="training state", schema=SCHEMA_VERSION)
+    content = read_json(path, kind="training state", schema=SCHEMA_VERSION, sealed=True)
     with damaged(path, kind="training state"):
-        if content.pop("digest") != digest(content):
-            raise UsageError(f"{path}: the file has changed since it was written")
         for name, expected in content["files"].items():
             if not (folder / name).is_file():
                 raise UsageError(f"{folder / name}: this file of a training state is missing")

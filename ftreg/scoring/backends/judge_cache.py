@@ -7,7 +7,7 @@ from typing import Any
 
 from ftreg.cache import cache_folder
 from ftreg.errors import UsageError
-from ftreg.store import digest, read_json, write_json
+from ftreg.store import digest, read_json, write_record
 
 _SCHEMA = 1
 _KIND = "judge's answer"
@@ -34,7 +34,7 @@ class AnswerCache:
     def put(self, question: Mapping[str, Any], answer: str) -> None:
         """Keep an answer; a disk that takes none costs money, and should not cost the scores."""
         with contextlib.suppress(UsageError):
-            write_json(self._path(question), {"schema_version": _SCHEMA, "answer": answer})
+            write_record(self._path(question), {"schema_version": _SCHEMA, "answer": answer})
 
     def _path(self, question: Mapping[str, Any]) -> Path:
         key = digest({**self._identity, "question": dict(question)})
