@@ -7,6 +7,13 @@ import os
 # torch is loaded; who sets it keeps their own choice.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from ftreg.limits import address_limit
+
+# OpenBLAS reserves memory for a thread per core as it is loaded, and ends the process with 1 where
+# it gets none. Nothing here leans on its threads.
+if address_limit() is not None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from ftreg.cli.app import app
 
 

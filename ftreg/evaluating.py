@@ -3,7 +3,6 @@
 Part of the thin layer that puts the rooms together: model work is imported where it is used.
 """
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
+from ftreg.evaluation_order import next_moment
 from ftreg.evaluation_rows import Run
 from ftreg.generating import EvalEvents, generate_rounds
 from ftreg.replicas import Replicas, read_replicas
@@ -106,9 +106,11 @@ def evaluate(
         records.append(rounds[0].record)
         runs[seed if several else None], found = scoring.score(rounds, events)
         noise.append(found)
+    created = next_moment(folder.parent, notice=events.notice)
     return write_evaluation(
         folder,
-        header=_header(subject, replicas, config, generation=generation_of(records))
+        header={"created": created}
+        | _header(subject, replicas, config, generation=generation_of(records))
         | {"leakage": leakage, "noise": noise_of(noise), "scorers": described},
         examples=list(rows),
         runs=runs,
@@ -175,7 +177,6 @@ def _header(
     manifest = replicas.first.manifest
     optimizer = manifest.optimizer
     return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "ftreg": ftreg.__version__,
         "checkpoint": {
             "name": replicas.folder.name,

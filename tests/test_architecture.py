@@ -14,10 +14,10 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "records", "registry", "store", "cache", "wheels",
-     "telemetry", "chat", "journal"],
-    ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows", "baseline",
-     "workspace", "span_facts"],
+    ["ftreg", "errors", "interrupts", "records", "registry", "store", "durable", "limits",
+     "cache", "wheels", "telemetry", "chat", "journal"],
+    ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows",
+     "evaluation_order", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report", "schemas"],

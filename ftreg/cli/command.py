@@ -14,8 +14,13 @@ import typer
 
 from ftreg import interrupts
 from ftreg.errors import ExitCode, FtregError
+from ftreg.limits import LEAST, address_limit, is_out_of_memory
 from ftreg.report.annotations import error_annotations, on_github
 
+_NO_MEMORY = (
+    "out of memory; lower the batch size (eval.batch_size, train.micro_batch_tokens), or give "
+    "the process more"
+)
 _INTERRUPTED = "interrupted; what was written before is kept"
 
 
@@ -36,6 +41,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
+        limit = address_limit()
+        if limit is not None and limit < LEAST:
+            _end(
+                f"this process may have {limit >> 20} MiB of addresses (ulimit -v), and needs "
+                f"{LEAST >> 20} at the least",
+                ExitCode.USAGE,
+            )
         try:
             function(*args, **kwargs)
         except typer.Exit:
@@ -52,9 +64,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
-        except MemoryError:
-            _end("out of memory; lower the batch size", ExitCode.USAGE)
-        except Exception:
+        except Exception as error:
+            if is_out_of_memory(error):
+                _end(_NO_MEMORY, ExitCode.USAGE)
             # In the midst of an import, it becomes whatever the library makes of it.
             if interrupts.came():
                 _end(_INTERRUPTED, ExitCode.INTERRUPTED)

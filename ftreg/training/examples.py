@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from ftreg.data.card import Prompt
 from ftreg.errors import UsageError
@@ -193,9 +194,21 @@ def _pair(example: Example, *, tokenizer: Any, prompt: Prompt) -> tuple[list[int
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, answer_next: bool) -> list[int]:
-    """Token ids of a chat, with the opening of the assistant's turn if `answer_next`."""
-    return list(
-        tokenizer.apply_chat_template(
-            messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
+    """Token ids of a chat, with the opening of the assistant's turn if `answer_next`.
+
+    Raises:
+        UsageError: the tokenizer's chat template is broken, or refuses the chat.
+    """
+    try:
+        return list(
+            tokenizer.apply_chat_template(
+                messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
+            )
         )
-    )
+    except (TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
+        place = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
+        line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+        raise UsageError(
+            f"{place}: the chat template (chat_template.jinja{line}) cannot write this chat: "
+            f"{error}"
+        ) from error

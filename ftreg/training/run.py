@@ -5,12 +5,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
+from ftreg.limits import is_out_of_memory
 from ftreg.models.load import find_base
 from ftreg.span_facts import train_asked, train_found
 from ftreg.store import check_writable
@@ -185,11 +184,7 @@ def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch has a class for accelerators only; its CPU allocator raises a plain RuntimeError.
-        words = ("can't allocate memory", "not enough memory", "out of memory")
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
-            word in str(error).lower() for word in words
-        ):
+        if not is_out_of_memory(error):
             raise
         raise UsageError(
             "out of memory. Lower train.micro_batch_tokens (now "

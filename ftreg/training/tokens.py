@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from ftreg.cache import cache_folder
 from ftreg.data import DatasetVersion, Split
+from ftreg.models.save import save_pretrained
 from ftreg.store import digest, file_digest, write_text
 from ftreg.training.examples import (
     SCHEMA,
@@ -119,7 +120,7 @@ def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
     cls = type(tokenizer)
     with tempfile.TemporaryDirectory() as name:
         # What it would save is what it is: vocabulary, merges, special tokens, chat template.
-        tokenizer.save_pretrained(name)
+        save_pretrained(tokenizer, name)
         folder = Path(name)
         files = {
             path.relative_to(folder).as_posix(): file_digest(path)

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
 from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
+from ftreg.models.save import save_pretrained
 from ftreg.store import digest, file_digest, staged_folder, write_json, write_jsonl, write_text
 from ftreg.training.events import StepRecord
 
@@ -35,10 +36,10 @@ def write_checkpoint(
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
             _forget_places(model)
-            _save_pretrained(model, folder, **gathered)
+            save_pretrained(model, folder, **gathered)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
-            _save_pretrained(tokenizer, folder)
+            save_pretrained(tokenizer, folder)
             write_text(folder / "config.yaml", yaml_marks.dump(resolved(config)))
             write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
             digests = {
@@ -67,22 +68,6 @@ def _gathered(model: Any, accelerator: Accelerator) -> dict[str, torch.Tensor]:
     return {
         name: tensor for name, tensor in accelerator.get_state_dict(model).items() if name in own
     }
-
-
-def _save_pretrained(item: Any, folder: Path, **options: Any) -> None:
-    """Save a model or tokenizer; the Rust libraries below have errors of their own for a full disk.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    try:
-        item.save_pretrained(folder, **options)
-    except OSError:
-        raise
-    except Exception as error:
-        if "os error" not in str(error):
-            raise
-        raise OSError(str(error)) from error
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
