@@ -13,7 +13,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow torture browser lint format docs bench bench-scorers bench-generation bench-train clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ unit: $(INSTALLED) ## the tests that need no model
 slow: $(MATERIALS) ## the tests on the real model, and in a browser
 	-@$(MAKE) --no-print-directory browser # without npm those in a browser are skipped
 	$(BIN)/python -m pytest -m slow
+
+torture: $(INSTALLED) ## kills, full disks, damaged files: 20 minutes, and their figures in docs/torture.md
+	$(BIN)/python -m tests.torture --page
 
 browser: $(BROWSER) ## a headless Chromium and axe-core from npm, for the tests of the report
 

@@ -162,10 +162,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Run the endpoint on a free port until the block ends."""
+def serving(port: int = 0) -> Iterator[Server]:
+    """Run the endpoint until the block ends; on a free port, if none is given."""
     server = Server()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    http = ThreadingHTTPServer(("127.0.0.1", port), _handler(server))
     http.daemon_threads = True
     server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
