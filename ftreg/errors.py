@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
+_LONGEST_NAME = 100
+
 
 class ExitCode(IntEnum):
     """What a process ends with; documented in README and never renumbered."""
@@ -32,6 +34,10 @@ class UsageError(FtregError):
     """The configuration, the arguments or the data are wrong."""
 
     exit_code = ExitCode.USAGE
+
+
+class NewerRecordError(UsageError):
+    """A file was written by a newer ftreg: it is not damaged, and nothing else stands for it."""
 
 
 class DivergedError(FtregError):
@@ -63,7 +69,18 @@ class UndecidedError(FtregError):
     exit_code = ExitCode.UNDECIDED
 
 
+def shown(value: object, *, most: int = 60) -> str:
+    """Return a value as messages show it: its `repr`, cut to `most` characters.
+
+    A text of megabytes is cut before it is made into one.
+    """
+    text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean X?"` for the nearest of `known`, or an empty string."""
+    if len(name) > _LONGEST_NAME:
+        return ""  # looking for a neighbour takes the square of the length
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -3,26 +3,28 @@
 Part of the thin layer that puts the rooms together: model work is imported where it is used.
 """
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ftreg
-from ftreg.checkpoint import Checkpoint
+from ftreg import custom_code
+from ftreg.checkpoint import MANIFEST, Checkpoint
+from ftreg.config.custom_code import TRUST, place_in_manifest
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
+from ftreg.evaluation_order import next_moment
 from ftreg.evaluation_rows import Run
 from ftreg.generating import EvalEvents, generate_rounds
 from ftreg.replicas import Replicas, read_replicas
 from ftreg.scoring import get_scorer
 from ftreg.scoring_rounds import Scoring, generation_of, noise_of
 from ftreg.span_facts import eval_asked, eval_found, eval_results
-from ftreg.store import check_writable, digest
+from ftreg.store import check_writable, digest, portable_path
 from ftreg.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
@@ -70,11 +72,14 @@ def evaluate(
         events: is told of the progress.
 
     Raises:
-        UsageError: checkpoint, dataset or scorers are wrong; nothing was written.
+        UsageError: checkpoint, dataset or scorers are wrong, or custom code is forbidden and named;
+            nothing was written.
     """
     events = events or Silent()
     check_writable(folder)
     replicas = read_replicas(checkpoint_folder)
+    for member in replicas.members:
+        _refuse_forbidden_code(member)
     _refuse_one_server_for_all(replicas, config)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
@@ -92,7 +97,7 @@ def evaluate(
     except (TypeError, ValueError) as error:
         raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
 
-    leakage = _leakage(subject, events)
+    leakage = _leakage(subject, Path(config.dataset.root), events)
 
     scoring = Scoring(dataset, rows, scorers)
     runs: dict[int | None, Run] = {}
@@ -106,15 +111,25 @@ def evaluate(
         records.append(rounds[0].record)
         runs[seed if several else None], found = scoring.score(rounds, events)
         noise.append(found)
+    created = next_moment(folder.parent, notice=events.notice)
     return write_evaluation(
         folder,
-        header=_header(subject, replicas, config, generation=generation_of(records))
+        header={"created": created}
+        | _header(subject, replicas, config, generation=generation_of(records))
         | {"leakage": leakage, "noise": noise_of(noise), "scorers": described},
         examples=list(rows),
         runs=runs,
         cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
         cluster=dataset.card.cluster,
     )
+
+
+def _refuse_forbidden_code(checkpoint: Checkpoint) -> None:
+    """The configuration is looked at where it is read; this is the record of the base model."""
+    base = checkpoint.manifest.base
+    if base.trust_remote_code and custom_code.forbidden():
+        place = place_in_manifest(checkpoint.folder / MANIFEST, TRUST)
+        custom_code.refuse(f"what comes with the model {base.model}", place=place)
 
 
 def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
@@ -131,18 +146,27 @@ def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
         )
 
 
-def _leakage(subject: _Subject, events: EvalEvents) -> dict[str, Any]:
+def _leakage(subject: _Subject, root: Path, events: EvalEvents) -> dict[str, Any]:
     """Look for evaluated rows among the rows that the checkpoint was trained on.
+
+    Args:
+        subject: what is evaluated.
+        root: the folder of datasets of the evaluation; the training rows are looked for in it where
+            they are not in that of the training.
+        events: is told what was found.
 
     Returns:
         The evaluation's record: `trained_on`, and the counts, or why they are not known.
     """
     events.phase("looking for leaked rows")
     recorded = subject.checkpoint.manifest.dataset
-    root = subject.checkpoint.manifest.config.dataset.root
+    trained_in = Path(subject.checkpoint.manifest.config.dataset.root)
     record: dict[str, Any] = {"trained_on": f"{recorded.version}, {recorded.split}"}
     try:
-        trained = load_dataset(recorded.version, root=Path(root))
+        try:
+            trained = load_dataset(recorded.version, root=trained_in)
+        except UsageError:
+            trained = load_dataset(recorded.version, root=root)
         if trained.card.splits[recorded.split].sha256 != recorded.split_sha256:
             raise UsageError(f"{trained.folder}: these are not the rows that it was trained on")
         train = trained.split(recorded.split)[: recorded.rows]
@@ -175,7 +199,6 @@ def _header(
     manifest = replicas.first.manifest
     optimizer = manifest.optimizer
     return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "ftreg": ftreg.__version__,
         "checkpoint": {
             "name": replicas.folder.name,
@@ -188,12 +211,14 @@ def _header(
             "weight_decay": optimizer["arguments"]["weight_decay"],
             "steps": manifest.training.steps,
             **replicas.seed_facts(),
+            **replicas.tracker_facts(),
             "last_loss": replicas.last_loss,
             "recipe": replicas.recipe(),
         },
         "dataset": {
             "name": subject.dataset.ref.name,
             "version": str(subject.dataset.ref),
+            "root": portable_path(config.dataset.root),
             "digest": subject.dataset.card.digest,
             "split": subject.split,
             "rows": len(subject.rows),

@@ -10,14 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from ftreg.config.base import check_record
 from ftreg.errors import UsageError
+from ftreg.evaluation_header import check_header
 from ftreg.evaluation_rows import (
     OUTPUTS,
     SCORES,
     Run,
     Scores,
+    each_output,
+    each_score,
     output_rows,
     read_scores,
+    refuse_changed,
     score_rows,
     summarise,
     together,
@@ -25,11 +33,11 @@ from ftreg.evaluation_rows import (
 from ftreg.records import Example
 from ftreg.store import (
     damaged,
+    file_digest,
     read_json,
-    read_jsonl,
     staged_folder,
-    write_json,
     write_jsonl,
+    write_record,
 )
 
 HEADER = "evaluation.json"
@@ -99,9 +107,16 @@ def write_evaluation(
         )
         write_jsonl(staging / SCORES, score_rows(examples, runs))
         schema = 1 if None in runs else SCHEMA_VERSION
-        write_json(
+        files = {name: file_digest(staging / name) for name in (OUTPUTS, SCORES)}
+        write_record(
             staging / HEADER,
-            {"schema_version": schema, "id": folder.name, **header, "summary": summary},
+            {
+                "schema_version": schema,
+                "id": folder.name,
+                **header,
+                "summary": summary,
+                "files": files,
+            },
         )
     return read_evaluation(folder)
 
@@ -117,17 +132,18 @@ def read_evaluation(folder: Path) -> Evaluation:
     header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
     with damaged(folder / HEADER, kind="evaluation"):
         check_header(header)
+        files = dict(header.get("files", {}))  # older evaluations do not name them
+    refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
     critical = set()
     path = folder / OUTPUTS
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="output"):
-            cohorts[row["id"]] = dict(row["cohorts"])
-            if row["cluster"] is not None:
-                clusters[row["id"]] = row["cluster"]
-            if row["critical"]:
-                critical.add(row["id"])
+    for row in each_output(path):
+        cohorts[row["id"]] = dict(row["cohorts"])
+        if row["cluster"] is not None:
+            clusters[row["id"]] = row["cluster"]
+        if row["critical"]:
+            critical.add(row["id"])
     scores = read_scores(
         folder / SCORES,
         scorers=header["scorers"],
@@ -149,14 +165,12 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
     path = folder / OUTPUTS
     found: dict[str, dict[str, Any]] = {}
     texts: dict[str, dict[int | None, str]] = {}
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="output"):
-            if row["id"] in ids:
-                row["output"].strip()
-                if found.get(row["id"], {}).get("finish") == "length":
-                    row["finish"] = "length"
-                found[row["id"]] = row
-                texts.setdefault(row["id"], {})[row.get("seed")] = row["output"]
+    for row in each_output(path):
+        if row["id"] in ids:
+            if found.get(row["id"], {}).get("finish") == "length":
+                row["finish"] = "length"
+            found[row["id"]] = row
+            texts.setdefault(row["id"], {})[row.get("seed")] = row["output"]
     return {name: {**row, "output": together(texts[name])} for name, row in found.items()}
 
 
@@ -171,31 +185,38 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
     """
     path = folder / SCORES
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="score"):
-            if row["id"] in ids:
-                before = found.get((row["scorer"], row["id"]), {})
-                found[row["scorer"], row["id"]] = {
-                    **row,
-                    "reason": before.get("reason") or row.get("reason"),
-                    "evidence": [*before.get("evidence", []), *row["evidence"]],
-                }
+    for _, row in each_score(path):
+        if row["id"] in ids:
+            before = found.get((row["scorer"], row["id"]), {})
+            found[row["scorer"], row["id"]] = {
+                **row,
+                "reason": before.get("reason") or row.get("reason"),
+                "evidence": [*before.get("evidence", []), *row["evidence"]],
+            }
     return found
 
 
-def check_header(header: Mapping[str, Any]) -> None:
-    """Look at every part of a header that is relied on later.
+class _GateSides(TypedDict):
+    baseline: str
+    anchor: str | None
+    scores: str
+    verdict: dict[str, Any]
+
+
+_GATE_RECORD = TypeAdapter(_GateSides)
+
+
+def read_gate(folder: Path) -> dict[str, Any]:
+    """Read the record of an evaluation's last gate; what its verdict says is not looked at.
 
     Raises:
-        KeyError: a part is missing.
-        TypeError: a part has another type.
+        UsageError: there is none, or it is broken or of a newer schema.
     """
-    header["id"], header["created"], dict(header["policy"])
-    for part, keys in _HEADER_PARTS.items():
-        for key in keys:
-            header[part][key]
-    for description in header["scorers"].values():
-        dict(description)
+    path = folder / GATE
+    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
+    with damaged(path, kind="gate record"):
+        check_record(_GATE_RECORD, record)
+    return record
 
 
 def leaked_share(evaluation: Evaluation) -> float | None:
@@ -209,15 +230,6 @@ def leaked_share(evaluation: Evaluation) -> float | None:
     with damaged(evaluation.folder / HEADER, kind="evaluation"):
         record = evaluation.header.get("leakage") or {}
         return float(record["share"]) if "share" in record else None
-
-
-_HEADER_PARTS = {
-    "checkpoint": ("name", "identity", "optimizer", "lr", "last_loss", "recipe"),
-    "dataset": ("name", "version", "digest", "split", "rows", "rows_digest"),
-    "generation": ("decoding", "engine", "precision", "max_new_tokens", "batch_size", "cut_off"),
-    "summary": (),
-    "scorers": (),
-}
 
 
 def list_evaluations(root: Path) -> list[Path]:

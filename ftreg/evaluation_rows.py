@@ -7,11 +7,16 @@ each seed, which the row names as `seed`.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from ftreg.errors import UsageError
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from ftreg.config.base import check_record
+from ftreg.errors import UsageError, shown
+from ftreg.evaluation_header import documented
 from ftreg.records import Cell, Example, Output, Score
-from ftreg.store import damaged, read_jsonl
+from ftreg.store import damaged, file_digest, read_jsonl
 
 OUTPUTS = "outputs.jsonl"
 SCORES = "scores.jsonl"
@@ -21,12 +26,77 @@ Scores = dict[str, dict[str, Cell]]
 these in the order of their seeds."""
 
 
+@documented
+class OutputRow(TypedDict):
+    """A line of `outputs.jsonl`."""
+
+    id: str
+    seed: NotRequired[int]
+    """Of replicas, which one wrote it."""
+    input: NotRequired[str]
+    reference: NotRequired[list[str]]
+    """The accepted answers."""
+    output: str
+    finish: str
+    """`stop`, or `length` where `max_new_tokens` cut it."""
+    tokens: int | None
+    """New tokens; null where a server does not count them."""
+    cohorts: dict[str, str]
+    """Tag to value."""
+    cluster: str | None
+    critical: bool
+
+
+@documented
+class ScoreRow(TypedDict):
+    """A line of `scores.jsonl`."""
+
+    id: str
+    seed: NotRequired[int]
+    """Of replicas, whose output it is of."""
+    scorer: str
+    score: float | None
+    """In [0, 1], 1 is good; null where it could not be computed."""
+    reason: str | None
+    """Why there is no score."""
+    evidence: list[dict[str, Any]]
+    """A mapping per claim, statement or key point."""
+
+
+_OUTPUT_ROW = TypeAdapter(OutputRow)
+_SCORE_ROW = TypeAdapter(ScoreRow)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One checkpoint's outputs, one per example, and its scores, scorer to one per example."""
 
     outputs: Sequence[Output]
     scores: Mapping[str, Sequence[Score]]
+
+
+def each_output(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `outputs.jsonl`.
+
+    Raises:
+        UsageError: the file is missing, or a row is damaged.
+    """
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="output"):
+            check_record(_OUTPUT_ROW, row)
+        yield row
+
+
+def each_score(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield file and line, and the row, of `scores.jsonl`.
+
+    Raises:
+        UsageError: the file is missing, or a row is damaged.
+    """
+    for number, row in read_jsonl(path):
+        with damaged(Path(f"{path}:{number}"), kind="score"):
+            check_record(_SCORE_ROW, row)
+        yield f"{path}:{number}", row
 
 
 def output_rows(
@@ -104,6 +174,25 @@ def together(by_seed: Mapping[int | None, str]) -> str:
     return "\n".join(f"[seed {seed}] {text}" for seed, text in by_seed.items())
 
 
+def refuse_changed(folder: Path, files: Mapping[str, str], *, told_by: str) -> None:
+    """Check the files of an evaluation against their digests, name to hex SHA-256.
+
+    Raises:
+        UsageError: one cannot be read, or is not what was written.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        try:
+            found = file_digest(path)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        if found != expected:
+            raise UsageError(
+                f"{path}: the file has changed since it was written (sha256 differs from that in "
+                f"{told_by}); bring it back from a copy, or evaluate again"
+            )
+
+
 def read_scores(
     path: Path, *, scorers: Collection[str], ids: Collection[str], seeds: Sequence[int] | None
 ) -> Scores:
@@ -120,16 +209,16 @@ def read_scores(
     """
     expected: Sequence[int | None] = [None] if seeds is None else seeds
     cells: dict[str, dict[str, dict[int | None, float | None]]] = {name: {} for name in scorers}
-    for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="score"):
+    for place, row in each_score(path):
+        with damaged(Path(place), kind="score"):
             scorer, name, value, seed = row["scorer"], row["id"], row["score"], row.get("seed")
             if scorer not in cells or name not in ids or seed not in expected:
                 raise ValueError("it belongs to no example, scorer or seed of the evaluation")
             cell = cells[scorer].setdefault(name, {})
             if seed in cell:
-                raise ValueError(f"{scorer} scores {name!r} for the second time")
-            if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
-                raise ValueError(f"a score is a number in [0, 1] or null, found {value!r}")
+                raise ValueError(f"{scorer} scores {shown(name)} for the second time")
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"a score is a number in [0, 1] or null, found {shown(value)}")
             cell[seed] = None if value is None else float(value)
     for scorer, column in cells.items():
         found = sum(map(len, column.values()))

@@ -23,15 +23,17 @@ from ftreg.evaluation import (
     differences,
     leaked_share,
     read_evaluation,
+    read_gate,
 )
 from ftreg.evaluation_rows import Scores
 from ftreg.gate import Verdict, compare
 from ftreg.gate.power import POWER, examples_for_pass
 from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
+from ftreg.names import plain
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
-from ftreg.store import damaged, digest, read_json, write_json, write_text
+from ftreg.store import damaged, digest, write_record, write_text
 from ftreg.workspace import Workspace
 
 # Rows of one side that a message names.
@@ -45,6 +47,39 @@ class GateResult:
     baseline: Mapping[str, Any]
     candidate: Mapping[str, Any]
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class LastGate:
+    """What `gate.json` keeps of an evaluation's last gate.
+
+    `baseline` and `anchor` are the ids of what it was held against; `of_these_scores` is false
+    where the evaluation has been scored again since.
+    """
+
+    verdict: Verdict
+    baseline: str
+    anchor: str | None
+    of_these_scores: bool
+
+
+def last_gate(evaluation: Evaluation) -> LastGate | None:
+    """Read the verdict that an evaluation's folder keeps; None where it has not been gated.
+
+    Raises:
+        UsageError: the record is damaged, or of a newer schema.
+    """
+    path = evaluation.folder / GATE
+    if not path.is_file():
+        return None
+    record = read_gate(evaluation.folder)
+    with damaged(path, kind="gate record"):
+        return LastGate(
+            verdict=Verdict.from_dict(record["verdict"]),
+            baseline=plain(record["baseline"]),
+            anchor=None if record["anchor"] is None else plain(record["anchor"]),
+            of_these_scores=record["scores"] == digest(evaluation.scores),
+        )
 
 
 def baseline_of(evaluation: Evaluation) -> Baseline:
@@ -78,7 +113,7 @@ def gate(
         leaked=leaked_share(candidate),
     )
     result = GateResult(baseline.header, candidate.header, verdict)
-    write_json(
+    write_record(
         candidate.folder / GATE,
         {
             "schema_version": GATE_SCHEMA,
@@ -135,16 +170,13 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
     Raises:
         UndecidedError: the evaluation has not been gated, so no spread is known.
     """
-    path = evaluation.folder / GATE
-    if not path.is_file():
+    gate = last_gate(evaluation)
+    if gate is None:
         raise UndecidedError(
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
             f"gate; `ftreg gate baseline {evaluation.id}` makes one"
         )
-    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
-    with damaged(path, kind="gate record"):
-        verdict = Verdict.from_dict(record["verdict"])
-    rows = []
+    verdict, rows = gate.verdict, []
     for row in verdict.rows:
         if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:
             continue
@@ -197,7 +229,7 @@ def find_baselines(
     return baseline, read_anchor(path)
 
 
-def outcome_record(result: GateResult, *, report: Path, page: Path) -> dict[str, Any]:
+def outcome_record(result: GateResult, *, report: Path, page: Path | None) -> dict[str, Any]:
     """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
     return {
         "schema_version": GATE_SCHEMA,
@@ -205,7 +237,7 @@ def outcome_record(result: GateResult, *, report: Path, page: Path) -> dict[str,
         "baseline": result.baseline["id"],
         "candidate": result.candidate["id"],
         "report": str(report),
-        "html": str(page),
+        "html": None if page is None else str(page),
         "exit_code": int(result.verdict.exit_code),
         **result.verdict.to_dict(),
     }

@@ -9,15 +9,17 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from ftreg.errors import UsageError
+from ftreg.reading import LONGEST_LINE, open_input
 from ftreg.store import canonical_json, digest, write_lines
 
 _CHECK = "check"
+_CHUNK = 1 << 20
 _SECONDS_BETWEEN_SYNCS = 1.0
 """A killed process loses nothing; this much may go if the whole machine does."""
 
@@ -30,15 +32,28 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     Raises:
         UsageError: it cannot be read.
     """
+    rows: list[dict[str, Any]] = []
+    damaged = 0
     try:
-        data = path.read_bytes()
+        with open_input(path) as stream:
+            for line in _whole_lines(stream):
+                row = _unsealed(line)
+                if row is None:
+                    damaged += 1
+                else:
+                    rows.append(row)
     except (FileNotFoundError, NotADirectoryError):
         return [], 0
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    lines = data.split(b"\n")[:-1]  # behind the last line break stands nothing, or a torn line
-    rows = [row for line in lines if (row := _unsealed(line)) is not None]
-    return rows, len(lines) - len(rows)
+    return rows, damaged
+
+
+def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield each line that ends, one at a time; of one beyond every limit there is its end only."""
+    while part := stream.readline(LONGEST_LINE):
+        if part.endswith(b"\n"):
+            yield part
 
 
 class Journal:
@@ -97,9 +112,14 @@ class Journal:
             raise self._unwritable(error) from error
 
     def _cut_torn_line(self) -> None:
-        size = os.fstat(self._file).st_size
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
+        size = whole = os.fstat(self._file).st_size
+        while whole:
+            start = max(0, whole - _CHUNK)
+            found = os.pread(self._file, whole - start, start).rfind(b"\n")
+            if found >= 0:
+                whole = start + found + 1
+                break
+            whole = start
         if whole < size:
             os.ftruncate(self._file, whole)
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PRINTED_SCHEMA = 1
+"""Version of what commands print as JSON and that is in no file."""
+
 Cell = float | None | Sequence[float | None]
 """What an evaluation holds for one scorer and example: a score in [0, 1], None where it could not
 be computed, or a sequence of these, one a training seed."""

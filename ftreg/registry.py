@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ftreg import custom_code
 from ftreg.errors import UsageError, did_you_mean
 
 
@@ -52,9 +53,11 @@ class Registry:
         """Import what `name` stands for; a name with a colon is an import path of the user's.
 
         Raises:
-            UsageError: the name is unknown (the message names the nearest), or the import fails.
+            UsageError: the name is unknown (the message names the nearest), the import fails, or
+                code of the user's is forbidden.
         """
         if ":" in name:
+            custom_code.refuse(name, place=self.kind)
             return import_path(name)
         if name not in self._targets:
             raise UsageError(

@@ -9,14 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftreg.checkpoint import (
-    MANIFEST,
-    REPLICAS,
-    Checkpoint,
-    read_checkpoint,
-    recipe_of,
-)
+from ftreg.checkpoint import MANIFEST, REPLICAS, Checkpoint, read_checkpoint, recipe_of
 from ftreg.errors import UsageError
+from ftreg.names import plain
 from ftreg.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -64,6 +59,13 @@ class Replicas:
             return {"seed": self.seeds[0]}
         identities = [member.manifest.identity for member in self.members]
         return {"seeds": self.seeds, "replicas": identities}
+
+    def tracker_facts(self) -> dict[str, Any]:
+        """Return what a record of these says of a lone checkpoint's runs in experiment trackers."""
+        found = self.first.manifest.trackers
+        if len(self.members) > 1 or not found:
+            return {}
+        return {"trackers": {name: run.model_dump() for name, run in found.items()}}
 
     def recipe(self) -> dict[str, Any]:
         """Return the members' recipe, see `recipe_of`; a list where they differ, as in the seed."""
@@ -127,7 +129,7 @@ def read_replicas(folder: Path) -> Replicas:
     members = []
     with damaged(path, kind="record of replicas"):
         for item in record["members"]:
-            member = read_checkpoint(folder / Path(item["folder"]).name)
+            member = read_checkpoint(folder / plain(item["folder"]))
             if member.manifest.identity != item["identity"]:
                 raise UsageError(
                     f"{member.folder}: not the replica that {path} names (its identity differs); "

@@ -14,15 +14,15 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import DatasetConfig
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
-from ftreg.evaluation import GATE, GATE_SCHEMA, HEADER, Evaluation, read_evaluation
+from ftreg.evaluation import HEADER, Evaluation, read_evaluation
 from ftreg.gate import Verdict
-from ftreg.gating import GateResult, baseline_of
+from ftreg.gating import GateResult, baseline_of, last_gate
 from ftreg.records import Example
 from ftreg.replicas import read_replicas
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.store import damaged, digest, read_json, write_bytes
+from ftreg.store import damaged, digest, write_bytes
 from ftreg.workspace import Workspace
 
 REPORT = "report.html"
@@ -91,27 +91,24 @@ def _last_gate(
     evaluation: Evaluation, workspace: Workspace, notes: dict[str, list[str]]
 ) -> tuple[Verdict | None, Baseline | None, Baseline | None]:
     """The verdict that the evaluation's folder keeps, as long as it still is about these scores."""
-    path = evaluation.folder / GATE
-    if not path.is_file():
+    gate = last_gate(evaluation)
+    if gate is None:
         _note(notes, "verdict", "This evaluation is not held against a baseline.")
         return None, None, None
-    record = read_json(path, kind="gate record", schema=GATE_SCHEMA)
-    with damaged(path, kind="gate record"):
-        verdict = Verdict.from_dict(record["verdict"])
-        old, pinned, scores = record["baseline"], record["anchor"], record["scores"]
-    if scores != digest(evaluation.scores):
+    if not gate.of_these_scores:
         _note(notes, "verdict", "Its last gate judged other scores than these; gate it again.")
         return None, None, None
-    baseline = _find(old, evaluation, workspace)
+    baseline = _find(gate.baseline, evaluation, workspace)
     if baseline is None:
         _note(
             notes,
             "verdict",
-            f"Its last gate ({verdict.outcome}) held it against {old}, which "
+            f"Its last gate ({gate.verdict.outcome}) held it against {gate.baseline}, which "
             "is neither in the workspace nor a baseline any more; gate it again.",
         )
         return None, None, None
-    return verdict, baseline, None if pinned is None else _find(pinned, evaluation, workspace)
+    anchor = None if gate.anchor is None else _find(gate.anchor, evaluation, workspace)
+    return gate.verdict, baseline, anchor
 
 
 def _find(name: str, evaluation: Evaluation, workspace: Workspace) -> Baseline | None:
@@ -184,7 +181,8 @@ def _examples(
     wanted = evaluation.header["dataset"]
     checkpoint = _checkpoint(evaluation.header, workspace)
     config = checkpoint.manifest.config.dataset if checkpoint else None
-    root = config.root if config else DatasetConfig.model_fields["root"].default
+    trained_in = config.root if config else DatasetConfig.model_fields["root"].default
+    root = wanted.get("root", trained_in)  # older evaluations do not say
     lacks = "inputs, contexts and references are not shown"
     try:
         dataset = load_dataset(str(wanted["version"]), root=Path(root))

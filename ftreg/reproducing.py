@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftreg.checkpoint import Checkpoint, Manifest, read_checkpoint, recipe_differences
+from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
+from ftreg.config.custom_code import refuse_code_named
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
+from ftreg.manifest import Manifest
 from ftreg.reproduction import Reproduction, compare, environment, recorded_environment
 from ftreg.store import check_writable
 
@@ -33,7 +35,8 @@ def reproduce(
 
     Raises:
         UsageError: the checkpoint's files, its base model or its dataset are not those of the
-            manifest, or its settings were changed on the way; nothing was trained.
+            manifest, its settings were changed on the way, or it names code that is forbidden;
+            nothing was trained.
         DivergedError: training diverged, in the recorded environment.
         UndecidedError: it diverged in another one.
     """
@@ -44,6 +47,13 @@ def reproduce(
         check_writable(output)
     checkpoint = read_checkpoint(checkpoint_folder)
     manifest = checkpoint.manifest
+    refuse_code_named(
+        manifest.config,
+        marks={},
+        where=checkpoint_folder / MANIFEST,
+        recorded=True,
+        sections=("base", "optimizer"),
+    )
     events.phase("checking the checkpoint, its dataset and its base model")
     checkpoint.verify()
     _check_one_recipe(checkpoint)

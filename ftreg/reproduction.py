@@ -6,8 +6,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ftreg.checkpoint import Checkpoint, Manifest, recipe_differences, recipe_of
-from ftreg.errors import ExitCode
+from ftreg.checkpoint import Checkpoint, recipe_differences, recipe_of
+from ftreg.errors import ExitCode, UsageError
+from ftreg.manifest import Manifest
 from ftreg.store import read_jsonl
 
 # Elements of a tensor that are compared at a time, in float64.
@@ -181,13 +182,17 @@ def _first_difference(old: Path, new: Path) -> LossDifference | None:
 
 def _distance(old: Checkpoint, new: Checkpoint) -> Distance:
     """Compare tensor by tensor, so that neither checkpoint is ever in memory as a whole."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     def places(checkpoint: Checkpoint) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for name in checkpoint.manifest.weights.files:
-            with safe_open(checkpoint.folder / name, framework="pt") as tensors:
-                found |= dict.fromkeys(tensors.keys(), checkpoint.folder / name)
+            path = checkpoint.folder / name
+            try:
+                with safe_open(path, framework="pt") as tensors:
+                    found |= dict.fromkeys(tensors.keys(), path)
+            except SafetensorError as error:
+                raise UsageError(f"{path}: these weights are not safetensors: {error}") from error
         return found
 
     first, second = places(old), places(new)

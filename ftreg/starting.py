@@ -1,5 +1,6 @@
 """A folder to start from: configurations, a small dataset version, and what to type."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def start(folder: Path) -> list[Path]:
             be written.
     """
     files = _files()
-    taken = sorted(name for name in files if (folder / name).exists())
+    taken = sorted(name for name in files if os.path.lexists(folder / name))
     if taken:
         rest = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise UsageError(

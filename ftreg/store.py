@@ -2,7 +2,8 @@
 
 A file goes to a temporary neighbour, is flushed, fsynced and renamed; a folder is filled under a
 hidden name beside its final place and renamed when whole. What a crash leaves behind begins with
-`.tmp-` and is never read.
+`.tmp-` and is never read. A record can carry the digest of what it says, and is then refused where
+a disk or a hand has changed it.
 """
 
 import contextlib
@@ -16,10 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg.errors import UsageError
+from ftreg import reading
+from ftreg.durable import fsync_folder, make_folder
+from ftreg.errors import NewerRecordError, UsageError
+from ftreg.names import check_name
 
 TEMPORARY_PREFIX = ".tmp-"
-_CHUNK = 1 << 20
+_SEAL = "digest"
 
 
 def canonical_json(value: Any) -> str:
@@ -44,14 +48,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable; some file systems cannot, and then it is left at that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def portable_path(path: str) -> str:
+    """Return an absolute path as one relative to the working folder; others as they are."""
+    return os.path.relpath(path) if os.path.isabs(path) else path
 
 
 def _temporary_neighbour(path: Path) -> Path:
@@ -88,7 +87,7 @@ def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
     """
     temporary = _temporary_neighbour(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with temporary.open("wb") as stream:
             stream.writelines(parts)
             stream.flush()
@@ -99,7 +98,22 @@ def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
+    _settle(path)
+
+
+def _settle(path: Path) -> None:
+    """Make what has just been renamed to `path` outlast a power cut.
+
+    Raises:
+        UsageError: the disk does not say that it will.
+    """
+    try:
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{path} is written, but the disk does not promise to keep it: "
+            f"{error.strerror or error}; look after the disk, and do this again"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,6 +124,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically, indented for reading and for diffs in git."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, sealed: with the digest of all that it says."""
+    content = json.loads(canonical_json(value))
+    write_json(path, {**value, _SEAL: digest(content)})
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -126,50 +146,50 @@ def damaged(path: Path, *, kind: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{path}: damaged {kind}: {what.splitlines()[0]}") from error
 
 
-def read_json(path: Path, *, kind: str, schema: int) -> dict[str, Any]:
-    """Read a JSON object that carries `schema_version`.
+def read_json(path: Path, *, kind: str, schema: int, sealed: bool = False) -> dict[str, Any]:
+    """Read a JSON object that carries `schema_version`, without its seal.
 
     Args:
         path: the file.
         kind: what the file is, for messages ("manifest").
         schema: the newest schema version that this ftreg reads.
+        sealed: refuse one without a seal; older records have none.
 
     Raises:
-        UsageError: the file is missing, broken, or written by a newer ftreg.
+        UsageError: the file is missing, broken, or not what was written.
+        NewerRecordError: it was written by a newer ftreg.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no such {kind}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot read this {kind}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path}:{error.lineno}: this {kind} is not valid JSON: {error}"
-        ) from error
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond all bounds
-        raise UsageError(f"{path}: cannot read this {kind}: {error}") from error
+    text = reading.read_text(path, most=reading.LARGEST_RECORD, kind=kind)
+    value = reading.parse_json(text, place=str(path), first_line=1)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(version, int) or version < 1:
         raise UsageError(f"{path}: not a {kind}: it has no schema_version")
     if version > schema:
         writer = _writer(value)
         wanted = f"ftreg {writer}, which wrote it, or a newer one" if writer else "a newer ftreg"
-        raise UsageError(
+        raise NewerRecordError(
             f"{path}: this {kind} has schema version {version}, newer than the {schema} that this "
             f"ftreg reads; install {wanted}"
         )
-    return dict(value)
+    content = dict(value)
+    seal = content.pop(_SEAL, None)
+    if (sealed or seal is not None) and seal != digest(content):
+        raise UsageError(
+            f"{path}: this {kind} has changed since it was written (its digest differs); bring it "
+            "back from a copy, or make it again"
+        )
+    return content
 
 
 def _writer(value: Any) -> str | None:
-    """The version of ftreg that wrote a record: on top, or among a manifest's library versions."""
-    for keys in (("ftreg",), ("environment", "versions", "ftreg")):
+    """The version of ftreg that wrote a record: on top, or among the versions of libraries."""
+    in_manifest = ("environment", "versions", "ftreg")
+    for keys in (("ftreg",), in_manifest, ("facts", *in_manifest)):
         found = value
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -182,51 +202,27 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line of a JSONL file, one at a time.
 
     Raises:
-        UsageError: missing file, invalid UTF-8, a line that is not a JSON object; names the line.
+        UsageError: no such file, or a line that is too long, not UTF-8, or no JSON object; names
+            the line.
     """
-    number = 0
-    try:
-        with path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                text = raw.decode("utf-8")
-                if not text.strip():
-                    continue
-                value = json.loads(text)
-                _refuse_lone_surrogates(text, value, place=f"{path}:{number}")
-                if not isinstance(value, dict):
-                    raise UsageError(
-                        f"{path}:{number}: expected a JSON object, found {type(value).__name__}"
-                    )
-                yield number, value
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}:{number}: invalid UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path}:{number}: broken JSON: {error.msg} (column {error.colno})"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}:{number}: broken JSON: {error}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _refuse_lone_surrogates(text: str, value: Any, *, place: str) -> None:
-    r"""Refuse half of a character (`"\ud800"`): JSON can say it, and no UTF-8 file can hold it."""
-    if "\\ud" in text.lower():
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+    for number, text in reading.lines_of(path):
+        if text.strip():
+            place = f"{path}:{number}"
+            value = reading.parse_json(text, place=place)
+            if not isinstance(value, dict):
+                raise UsageError(f"{place}: expected a JSON object, found {type(value).__name__}")
+            yield number, value
 
 
 def check_writable(path: Path) -> None:
     """Check that `path` is free and could be made, before hours are spent on what goes there.
 
     Raises:
-        UsageError: it exists, or its folder cannot be made or written.
+        UsageError: it exists, its folder cannot be made or written, or not every system takes its
+            name.
     """
+    if path.name:  # `.` has none
+        check_name(path.name, what="output")
     if path.exists():
         raise UsageError(f"{path} exists already; choose another name, or move it away")
     probe = _temporary_neighbour(path)
@@ -242,18 +238,24 @@ def staged_folder(final: Path) -> Iterator[Path]:
     """Yield a hidden folder that becomes `final` when the block ends well, and vanishes otherwise.
 
     Raises:
-        UsageError: `final` exists (nothing is ever overwritten), or it cannot be written.
+        UsageError: `final` exists (nothing is ever overwritten), it cannot be written, or not every
+            system takes its name.
     """
+    if final.name:  # `.` has none
+        check_name(final.name, what="output")
     if final.exists():
         raise UsageError(f"{final} exists already; choose another name, or move it away")
     staging = _temporary_neighbour(final)
     try:
-        staging.mkdir(parents=True)
+        make_folder(staging)
         yield staging
-        for path in sorted(staging.rglob("*")):
+        for path in sorted(staging.rglob("*"), reverse=True):
             if path.is_file():
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
+            elif path.is_dir():
+                fsync_folder(path)
+        fsync_folder(staging)
         os.rename(staging, final)
     except OSError as error:
         if final.exists():
@@ -261,4 +263,4 @@ def staged_folder(final: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write {final}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    _fsync_folder(final.parent)
+    _settle(final)

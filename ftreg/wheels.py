@@ -45,6 +45,7 @@ def _download(requirement: str, sha256: str, folder: Path) -> None:
         pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
         command = [
             sys.executable,
+            "-P",  # a pip.py in the working folder is not pip
             "-m",
             "pip",
             "download",

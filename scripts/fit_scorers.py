@@ -3,7 +3,8 @@
     python scripts/fit_scorers.py --data DIR [--model FOLDER] [--write]
 
 Prints cross-validated figures (groups are documents or questions, so that no text is on both
-sides), then fits on all rows; `--write` puts the coefficients into the package.
+sides), then fits on all rows; `--write` puts the coefficients into the package. Completeness has
+none: `bench_scorers.py` measures it.
 """
 
 import argparse
@@ -16,31 +17,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, nnls
+from scipy.optimize import minimize
 from scipy.stats import rankdata, spearmanr
 
 from ftreg.scoring import faithfulness
-from ftreg.scoring.backends.coverage import COVERAGE_FEATURES
 from ftreg.scoring.backends.embedded import PENALTIES, EmbeddedBackend, Weights
 from ftreg.scoring.backends.minilm import MiniLM
 from ftreg.scoring.backends.relevance import RELEVANCE_FEATURES
 from ftreg.scoring.backends.support import SUPPORT_FEATURES
 from ftreg.scoring.claims import claims
-from ftreg.scoring.completeness import key_points
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation
 from ftreg.store import write_json
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "ftreg/scoring/backends/embedded_weights.json"
 FOLDS, REPEATS = 5, 3
-RIDGE, RIDGE_LINEAR = 0.0005, 0.1
+RIDGE = 0.0005
 SETS = {
     Relation.SUPPORTED: ("qags_cnndm", "q2_wow"),
-    Relation.COVERED: ("realsumm", "sfres"),
     Relation.RELEVANT: ("wikiqa",),
 }
 NAMES = {
     Relation.SUPPORTED: SUPPORT_FEATURES,
-    Relation.COVERED: COVERAGE_FEATURES,
     Relation.RELEVANT: RELEVANCE_FEATURES,
 }
 
@@ -65,13 +62,8 @@ def cluster(name: str, row: dict[str, Any]) -> str:
 
 def inquiry(relation: Relation, row: dict[str, Any]) -> Inquiry:
     """Return what the scorer of a relation would ask about a row."""
-    match relation:
-        case Relation.SUPPORTED:
-            return Inquiry(claims(row["output"]), row["context"])
-        case Relation.COVERED:
-            return Inquiry(key_points(row["reference"]), row["output"])
-        case Relation.RELEVANT:
-            return Inquiry(claims(row["output"]), row["input"])
+    text = row["context"] if relation is Relation.SUPPORTED else row["input"]
+    return Inquiry(claims(row["output"]), text)
 
 
 @dataclass(frozen=True)
@@ -148,36 +140,12 @@ def agreement(relation: Relation, scores: np.ndarray, labels: np.ndarray) -> flo
     return float(wins / (good.sum() * (~good).sum()))
 
 
-def fit(relation: Relation, sets: Sequence[LabelledSet]) -> Weights:
-    """Fit one relation. Checks take no part: they are set by hand."""
-    return _fit_linear(sets) if relation is Relation.COVERED else _fit_logistic(sets)
-
-
-def _fit_linear(sets: Sequence[LabelledSet]) -> Weights:
-    """Fit a weighted mean of the features by least squares, weights ≥ 0 and of sum 1.
-
-    Labels and features are centred, and labels scaled, within each set, so that a difference in
-    how strict its people were does not pass for evidence; every set counts the same.
-    """
-    left, right = [], []
-    for one in sets:
-        means = np.add.reduceat(one.features, one.starts) / one.counts[:, None]
-        size = np.sqrt(len(means))
-        left.append((means - means.mean(0)) / size)
-        right.append((one.labels - one.labels.mean()) / one.labels.std() / size)
-    width = left[0].shape[1]
-    found, _ = nnls(
-        np.concatenate([*left, RIDGE_LINEAR * np.eye(width)]),
-        np.concatenate([*right, np.zeros(width)]),
-    )
-    return Weights(None, tuple((found / found.sum()).tolist()))
-
-
-def _fit_logistic(sets: Sequence[LabelledSet]) -> Weights:
+def fit(sets: Sequence[LabelledSet]) -> Weights:
     """Fit by cross-entropy of the mean support, good and bad examples counting the same.
 
-    Each set has an intercept of its own, for the reason given in `_fit_linear`; their mean is
-    kept. Weights are bounded by 0.
+    Each set has an intercept of its own, so that a difference in how strict its people were does
+    not pass for evidence; their mean is kept. Weights are bounded by 0. Checks take no part: they
+    are set by hand.
     """
     balances = []
     for one in sets:
@@ -218,10 +186,7 @@ def cross_validate(relation: Relation, sets: Sequence[LabelledSet]) -> dict[str,
             folds.append(generator.permutation(np.arange(len(distinct)) % FOLDS)[places])
         scores = [np.zeros(len(one.labels)) for one in sets]
         for fold in range(FOLDS):
-            weights = fit(
-                relation,
-                [one.subset(own != fold) for one, own in zip(sets, folds, strict=True)],
-            )
+            weights = fit([one.subset(own != fold) for one, own in zip(sets, folds, strict=True)])
             for one, own, mine in zip(sets, folds, scores, strict=True):
                 mine[own == fold] = one.subset(own == fold).predict(relation, weights)
         for one, mine in zip(sets, scores, strict=True):
@@ -243,14 +208,14 @@ def main() -> None:
     for relation, names in SETS.items():
         sets = [gather(relation, name, arguments.data, backend) for name in names]
         validated = cross_validate(relation, sets)
-        fitted = fit(relation, sets)
+        fitted = fit(sets)
         for one in sets:
             inside = agreement(relation, one.predict(relation, fitted), one.labels)
             print(
                 f"  {one.name}: cross-validated {validated[one.name]:.3f}, in-sample {inside:.3f}"
             )
         relations[str(relation)] = {
-            "intercept": None if fitted.intercept is None else round(fitted.intercept, 3),
+            "intercept": round(fitted.intercept, 3),
             "weights": {
                 name: round(weight, 3)
                 for name, weight in zip(NAMES[relation], fitted.weights, strict=True)

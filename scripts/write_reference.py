@@ -1,11 +1,14 @@
-"""Write docs/reference/ from the code: every command with its options, every key of the YAML.
+"""Write docs/reference/ from the code: each command's options, each key of the YAML, each record.
 
 python scripts/write_reference.py            write the pages
 python scripts/write_reference.py --check    end with 1 if they are not what the code says
 """
 
 import argparse
+import dataclasses
+import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +20,17 @@ from ftreg.cli.app import app
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data.card import Card
+from ftreg.schemas import SCHEMAS
+from ftreg.schemas import schema as schema_of
+from ftreg.training.events import StepRecord
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 MADE = "<!-- Made by scripts/write_reference.py; edit the code. -->"
+
+NOT_RUN = {
+    "ftreg data build": "fetches wheels; `make setup` runs it",
+}
+"""Examples of `--help` that the tests of the documentation do not run, and why."""
 
 
 def _cell(text: str) -> str:
@@ -115,13 +126,184 @@ def configuration() -> str:
             _keys(f"{section}.", defs[name], defs),
         ]
         if section == "eval":
-            scorer = defs["ScorerConfig"]
-            parts += ["### One of eval.scorers", _keys("", scorer, defs)]
+            parts += [
+                "### eval.engine",
+                "A name alone means `{name: ...}`.",
+                _keys("eval.engine.", defs["EngineConfig"], defs),
+                "### One of eval.scorers",
+                "A name alone means `{name: ...}`. The options of each scorer stand on "
+                "[its page](../scorers.md).",
+                _keys("", defs["ScorerConfig"], defs),
+            ]
     assert set(GatePolicy.model_fields) == set(defs["GatePolicy"]["properties"])
+    card = Card.model_json_schema()
     parts += [
         "A file for `ftreg gate --policy` has the keys of `gate` at its top.",
         "## The card of a dataset version, dataset.yaml",
-        _keys("", Card.model_json_schema(), Card.model_json_schema().get("$defs", {})),
+        _keys("", card, card["$defs"]),
+        "### prompt",
+        card["$defs"]["Prompt"]["description"],
+        _keys("prompt.", card["$defs"]["Prompt"], card["$defs"]),
+        "### One of splits",
+        _keys("", card["$defs"]["SplitCard"], card["$defs"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+# -- file formats ------------------------------------------------------------------------------
+
+# In the order in which a run writes them. What people write has a page of its own.
+_WRITTEN_ELSEWHERE = {"config": "a run's YAML", "policy": "the YAML of `ftreg gate --policy`"}
+_FILES = {
+    "checkpoint": "`checkpoints/NAME/ftreg.json`",
+    "evaluation": "`evaluations/ID/evaluation.json`",
+    "output": "`evaluations/ID/outputs.jsonl`, a line per example (and seed)",
+    "score": "`evaluations/ID/scores.jsonl`, a line per example and scorer (and seed)",
+    "gate": "`evaluations/ID/gate.json`",
+    "baseline": "`baselines/DATASET.json`",
+    "verdict": "printed by `ftreg gate --json` and by `ftreg eval --json` where it gates",
+    "comparison": "printed by `ftreg compare --json`",
+    "routes": "the file of `ftreg compare --routes`, YAML",
+    "promotion": "printed by `ftreg promote --json`",
+    "scoring": "printed by `ftreg score --json`",
+    "verification": "printed by `ftreg data verify --json`",
+    "tracking": "printed by `ftreg track --json`",
+}
+# Sections of the configuration, as a manifest repeats them: the other page has their keys.
+_CONFIGURATION = re.compile(r".*Config|GatePolicy")
+
+
+def _record_keys(model: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    required = model.get("required", [])
+    rows = [
+        [
+            f"`{name}`",
+            _linked(schema, defs),
+            "" if name in required else "may be missing",
+            schema.get("description", ""),
+        ]
+        for name, schema in model["properties"].items()
+    ]
+    return _table(["key", "type", "", "meaning"], rows)
+
+
+def _linked(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    """The type of a key; what the page describes further down is called by its name there."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        if _CONFIGURATION.fullmatch(name):
+            return "[configuration](configuration.md)"
+        return (
+            f"[{name}](#{name.lower()})" if "properties" in defs[name] else _kind(defs[name], defs)
+        )
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_linked(item, defs) for item in schema["anyOf"]))
+    if schema.get("type") == "array" and "items" in schema:
+        return f"list of {_linked(schema['items'], defs)}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"mapping to {_linked(schema['additionalProperties'], defs)}"
+    return _kind(schema, defs)
+
+
+def file_formats() -> str:
+    """The page of the records: those that have a schema, and the two kinds of rows beside them."""
+    assert set(SCHEMAS) == {*_FILES, *_WRITTEN_ELSEWHERE}
+    parts = [
+        MADE,
+        "# File formats",
+        "Every record is JSON, JSONL (a JSON object a line) or YAML in UTF-8, and appears whole or "
+        "not at all. `schema_version` goes up when the meaning of a key does; keys may be added "
+        "within one, so a reader should pass over what it does not know. Records of older versions "
+        "are read. Scores lie in [0, 1], or are null with a reason; numbers that are not finite do "
+        'not occur, but in a history, which has them by name (`"nan"`).',
+        "`ftreg schema NAME` prints the JSON Schema (draft 2020-12) that a table below is made "
+        "from; `docs/schemas/` has them all. Weights and tokenizer are Hugging Face's files: "
+        "safetensors, or a PEFT adapter's folder.",
+        _table(
+            ["schema", "describes"],
+            [
+                *([f"[`{name}`](#schema-{name})", place] for name, place in _FILES.items()),
+                *(
+                    [f"`{name}`", f"{place}: [Configuration](configuration.md)"]
+                    for name, place in _WRITTEN_ELSEWHERE.items()
+                ),
+            ],
+        ),
+        "Two more are rows of data:",
+        _table(
+            ["file", "a line"],
+            [
+                ["`sample_datasets/NAME/vN/SPLIT.jsonl`", "[an example](#rows-of-a-dataset)"],
+                ["`checkpoints/NAME/history.jsonl`", "[an optimizer step](#history)"],
+            ],
+        ),
+    ]
+    inner: dict[str, Mapping[str, Any]] = {}
+    for name, place in _FILES.items():
+        built = schema_of(name)
+        defs = built.get("$defs", {})
+        parts += [
+            f"## Schema {name}",
+            f"{place[0].upper()}{place[1:]}. Version {built['$id'].rpartition(':')[2]}.",
+            _record_keys(built, defs),
+        ]
+        inner |= {
+            key: model
+            for key, model in defs.items()
+            if "properties" in model and not _CONFIGURATION.fullmatch(key)
+        }
+        known = defs
+        for key in defs:
+            if key in inner and f"### {key}" not in parts:
+                about = inner[key].get("description", "")
+                parts += [
+                    f"### {key}",
+                    *([about] if about else []),
+                    _record_keys(inner[key], known),
+                ]
+    parts += [
+        "## Rows of a dataset",
+        "A line of a split. The card beside it, `dataset.yaml`, is described in "
+        "[Configuration](configuration.md#the-card-of-a-dataset-version-datasetyaml).",
+        _table(
+            ["key", "type", "", "meaning"],
+            [
+                ["`id`", "text", "", "Told apart by it; no two rows of a split share one."],
+                ["`input`", "text", "", "What is asked."],
+                [
+                    "`reference`",
+                    "text or list of text",
+                    "may be missing",
+                    "The accepted answer, or several; the first is trained on.",
+                ],
+                ["`context`", "text", "may be missing", "What an answer has to agree with."],
+                [
+                    "`tags`",
+                    "mapping to text",
+                    "may be missing",
+                    "Name to value; the card names cohorts.",
+                ],
+                [
+                    "`critical`",
+                    "true or false",
+                    "may be missing",
+                    "No candidate may do worse on it.",
+                ],
+            ],
+        ),
+        "## History",
+        "A line per optimizer step. "
+        + " ".join((inspect.getdoc(StepRecord) or "").split("\n\n")[1].split()),
+        _table(
+            ["key", "type"],
+            [
+                [
+                    f"`{field.name}`",
+                    {"int": "integer", "float": "number"}[getattr(field.type, "__name__", "")],
+                ]
+                for field in dataclasses.fields(StepRecord)
+            ],
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -164,19 +346,20 @@ def command_line() -> str:
         if name == "ftreg" or getattr(command, "commands", {}):
             continue
         rows = [_parameter(item) for item in command.params if item.name != "help"]
-        parts += [f"## {name}", _prose(command.help or "")]
+        parts += [f"## {name}", _prose(command.help or "", NOT_RUN.get(name))]
         if rows:
             parts.append(_table(["argument or option", "default", ""], rows))
     return "\n\n".join(parts) + "\n"
 
 
-def _prose(text: str) -> str:
+def _prose(text: str, not_run: str | None) -> str:
     """Help as Markdown: its example becomes a block of code."""
+    title = f' title="Not run by the tests: {not_run}"' if not_run else ""
     paragraphs = []
     for paragraph in "\n".join(line.strip() for line in text.splitlines()).split("\n\n"):
         example = " ".join(paragraph.split())
         if example.startswith("Example: "):
-            paragraphs.append(f"```console\n$ {example.removeprefix('Example: ')}\n```")
+            paragraphs.append(f"```console{title}\n$ {example.removeprefix('Example: ')}\n```")
         else:
             paragraphs.append(example)
     return "\n\n".join(paragraphs)
@@ -188,7 +371,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
     stale = []
-    for name, text in {"configuration.md": configuration(), "cli.md": command_line()}.items():
+    pages = {
+        "configuration.md": configuration(),
+        "cli.md": command_line(),
+        "files.md": file_formats(),
+    }
+    for name, text in pages.items():
         path = FOLDER / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue

@@ -3,14 +3,14 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ftreg.store import file_digest
+from ftreg.store import file_digest, write_record
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -84,6 +84,15 @@ def talking_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.fixture(scope="session")
+def mlflow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where an MLflow server of this test run answers."""
+    from tests.mlflow_server import mlflow_server
+
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
+        yield address
+
+
 def rows_of(count: int, prefix: str = "e") -> list[dict[str, Any]]:
     words = ["red", "green", "blue", "black", "white"]
     return [
@@ -133,6 +142,25 @@ def write_card(folder: Path, **changes: Any) -> None:
         **changes,
     }
     (folder / "dataset.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+
+
+def rewrite_rows(
+    path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+) -> None:
+    """Change the rows of an evaluation as if they had been written so."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    text = "".join(json.dumps(row) + "\n" for row in change(rows))
+    path.write_text(text, encoding="utf-8")
+    reseal(path.parent)
+
+
+def reseal(evaluation: Path) -> None:
+    """Give an evaluation the digests of its files as they are now."""
+    path = evaluation / "evaluation.json"
+    header = json.loads(path.read_text(encoding="utf-8"))
+    header.pop("digest")
+    files = {name: file_digest(evaluation / name) for name in header["files"]}
+    write_record(path, {**header, "files": files})
 
 
 class Result:

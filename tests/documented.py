@@ -6,31 +6,68 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES = ("../README.md", *sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")))
+SHELLS = ("console", "bash", "sh", "shell")
+"""What a block of commands may be called; the docs write `console`."""
+
+_FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# (\S+\.\w+)\n")
+_NOT_RUN = re.compile(r'title="Not run by the tests: ([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block, the line of the page that it begins at, and what stands behind its name."""
+
+    language: str
+    more: str
+    body: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command of a `console` block, and the lines that the page shows under it."""
 
-    arguments: tuple[str, ...]
+    text: str
     shown: str
+    block: int
+    """Which of the page's `console` blocks it stands in, from 0."""
+    line: int
+    not_run: str | None
+    """Why the tests do not run it, as the block's title says."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Its words, without a comment."""
+        return tuple(shlex.split(self.text.replace("\\\n", " "), comments=True))
+
+
+def fenced(page: str) -> list[Block]:
+    """Return every fenced block of a page (`scorers/custom.md`), in order."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [
+        Block(found[1], found[2].strip(), found[3], text.count("\n", 0, found.start()) + 1)
+        for found in _FENCE.finditer(text)
+    ]
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Return the fenced blocks of a page (`scorers/custom.md`) in one language, in order."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    return [body for found, body in _FENCE.findall(text) if found == language]
+    """Return the bodies of the fenced blocks of a page in one language, in order."""
+    return [block.body for block in fenced(page) if block.language == language]
 
 
 def commands(page: str) -> list[Command]:
     """Return the commands of the `console` blocks, in order."""
     found = []
-    for block in blocks(page, "console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            line, _, shown = part.partition("\n")
-            found.append(Command(tuple(shlex.split(line)), shown))
+    shells = [block for block in fenced(page) if block.language in SHELLS]
+    for number, block in enumerate(shells):
+        reason = _NOT_RUN.search(block.more)
+        for part in re.finditer(
+            r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.body, re.MULTILINE
+        ):
+            line = block.line + 1 + block.body.count("\n", 0, part.start())
+            found.append(Command(part[1], part[2], number, line, reason and reason[1]))
     return found
 
 

@@ -55,7 +55,9 @@ class Runner:
                 result.used.append(step["uses"])
         return result
 
-    def run_action(self, given: dict[str, str], result: Job, *, event: str = "push") -> Job:
+    def run_action(
+        self, given: dict[str, str], result: Job, *, event: str = "push", fork: bool = False
+    ) -> Job:
         """Run the steps of the action in order, as GitHub does: after a failure only those that
         ask for it."""
         self.temp.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,7 @@ class Runner:
             "runner.os": "Linux",
             "github.event_name": event,
             "github.event.pull_request.number": "7",
+            "github.event.pull_request.head.repo.fork": "true" if fork else "",
             "github.token": "not-a-token",
         }
         for step in yaml.safe_load((self.action / "action.yml").read_text())["runs"]["steps"]:

@@ -1,5 +1,6 @@
 """A chat endpoint on loopback that does what a script says, well or badly."""
 
+import contextlib
 import json
 import re
 import socket
@@ -67,7 +68,8 @@ class Server:
     `reads` makes of a request's body what `script` gets and `chats` collects.
 
     An item of the plan is a status with headers and a body, or the name of a misdeed: `cut` sends
-    half an answer, `slow` sends it too late, `drop` resets the connection.
+    half an answer, `slow` sends it too late, `drop` resets the connection. A function writes bytes
+    of its own to what it is given, for as long as they are taken.
     """
 
     def __init__(self) -> None:
@@ -151,6 +153,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 case "echo":
                     said = f"no good key: {self.headers['Authorization']}"
                     self.send(401, json.dumps({"error": {"message": said}}).encode())
+                case _ if callable(step):
+                    self.close_connection = True
+                    with contextlib.suppress(OSError):
+                        step(self.wfile)
                 case (int() as status, dict() as headers, str() as text):
                     self.send(status, text.encode(), headers)
                 case str() as content:
@@ -162,10 +168,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Run the endpoint on a free port until the block ends."""
+def serving(port: int = 0) -> Iterator[Server]:
+    """Run the endpoint until the block ends; on a free port, if none is given."""
     server = Server()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    http = ThreadingHTTPServer(("127.0.0.1", port), _handler(server))
     http.daemon_threads = True
     server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server on loopback: `transformers serve`, with one model."""
+"""Real OpenAI-compatible servers on loopback, each with one model."""
 
 import os
 import socket
@@ -19,17 +19,40 @@ _PATIENCE = 300
 
 @contextmanager
 def serve(model_folder: Path) -> Iterator[str]:
-    """Serve a model folder until the block ends; yields `base_url`, below which `/models` lies.
+    """Serve a model folder by `transformers serve` until the block ends; yields `base_url`.
 
-    The server knows the model by its folder, `str(model_folder)`, and by no other name.
+    The server knows the model by its folder, `str(model_folder)`, and by no other name. It takes a
+    schema of the answer, and does not hold the model to it.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [
         str(Path(sys.executable).with_name("transformers")), "serve", str(model_folder),
         "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32",
     ]  # fmt: skip
+    with _running(command, port) as url:
+        yield url
+
+
+@contextmanager
+def serve_gguf(file: Path) -> Iterator[str]:
+    """Serve a GGUF file by llama.cpp until the block ends; yields `base_url`.
+
+    Only what the schema of the answer allows is ever written. Any name will do for the model.
+    """
+    port = _free_port()
+    script = Path(__file__).with_name("llama_server.py")
+    with _running([sys.executable, str(script), str(file), str(port)], port) as url:
+        yield url
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _running(command: list[str], port: int) -> Iterator[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -14,16 +14,17 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "records", "registry", "store", "cache", "wheels",
-     "telemetry", "chat", "journal"],
-    ["config", "data", "checkpoint", "replicas", "evaluation", "evaluation_rows", "baseline",
-     "workspace", "span_facts"],
+    ["ftreg", "errors", "interrupts", "names", "custom_code", "records", "registry", "store",
+     "reading", "characters", "cache", "wheels", "telemetry", "chat", "journal", "locks",
+     "cache_entries", "trackers", "durable", "limits"],
+    ["config", "data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
+     "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],
     ["report", "schemas"],
     ["evaluating", "generating", "scoring_rounds", "gating", "reporting", "reproducing",
      "reproduction", "doctor", "starting", "comparing", "routing",
-     "runs"],
+     "runs", "cleaning", "leftovers", "tracking", "gating_files"],
     ["cli", "__main__"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

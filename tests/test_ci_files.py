@@ -4,16 +4,23 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 ACTION = ROOT / "action.yml"
 GITLAB = ROOT / "docs" / "gitlab" / "ftreg.gitlab-ci.yml"
 WORKFLOWS = [
     ROOT / ".github" / "workflows" / "ci.yml",
+    ROOT / ".github" / "workflows" / "release.yml",
+    ROOT / ".github" / "workflows" / "audit.yml",
     ROOT / "docs" / "examples" / "release-gate" / ".github" / "workflows" / "gate.yml",
 ]
 ACTIONLINT = ROOT / "tests" / "actionlint"
@@ -102,3 +109,45 @@ def test_every_action_is_pinned_to_a_commit() -> None:
                 name, _, commit = line.partition("uses:")[2].split("#")[0].strip().partition("@")
                 assert name
                 assert len(commit) == 40, line
+
+
+def _pins(name: str) -> dict[str, Version]:
+    lines = [line for line in (ROOT / name).read_text("utf-8").splitlines() if "==" in line]
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(library): Version(version) for library, version in pairs}
+
+
+def test_the_lowest_versions_are_those_of_the_ranges() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    # Not in `dev`, and so in no job: trackers that want an account, what bench compares, a fuzzer.
+    tested = [name for name in extras if name not in {"bench", "dev", "fuzz", "trackio", "wandb"}]
+    texts = [*project["dependencies"], *(text for name in tested for text in extras[name])]
+    lowest, pinned = _pins("constraints-min.txt"), _pins("constraints.txt")
+    for requirement in map(Requirement, texts):
+        name = canonicalize_name(requirement.name)
+        (floor,) = [item.version for item in requirement.specifier if item.operator == ">="]
+        assert lowest[name] == Version(floor), name
+        assert name in pinned or name == "pip", name  # pip comes with the environment
+        assert requirement.specifier.contains(pinned.get(name, floor)), name
+
+
+def test_ci_runs_every_python_and_the_lowest_versions() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    prefix = "Programming Language :: Python :: 3."
+    claimed = {text.rpartition(" ")[2] for text in project["classifiers"] if prefix in text}
+    assert len(claimed) >= 3
+    job = yaml.safe_load(WORKFLOWS[0].read_text("utf-8"))["jobs"]["versions"]
+    matrix = job["strategy"]["matrix"]
+    assert set(matrix["python"]) == claimed
+    assert project["requires-python"] == f">={min(claimed, key=Version)}"
+    lowest = {"python": min(claimed, key=Version), "constraints": "constraints-min.txt"}
+    assert lowest in matrix["include"]
+    # What the job names reaches pip: make takes it from the environment.
+    assert job["env"] == {"CONSTRAINTS": "${{ matrix.constraints }}"}
+    asked = subprocess.run(
+        ["make", "--dry-run", "--always-make", "unit"],
+        cwd=ROOT, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin",
+                                                       "CONSTRAINTS": "constraints-min.txt"},
+    )  # fmt: skip
+    assert "-c constraints-min.txt -e" in asked.stdout

@@ -1,7 +1,9 @@
 """`ftreg compare` over stored evaluations, and `ftreg train` with several configurations."""
 
+import importlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from jsonschema import Draft202012Validator
 from scipy import stats
 from syrupy.assertion import SnapshotAssertion
 
+from ftreg.config.policy import GatePolicy
 from ftreg.evaluation import write_evaluation
 from ftreg.evaluation_rows import Run
 from ftreg.gate.mean import mean_interval
@@ -523,3 +526,44 @@ def test_folders_that_nobody_named_are_found_again(cli: Cli, config: Path) -> No
     assert again.code == 0, again
     assert [Path(run["checkpoint"]) for run in again.json["runs"]] == folders
     assert (folders[1] / "ftreg-replicas.json").is_file()
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of `make bench` that simulates comparisons of known truth."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("bench_compare")
+
+
+def test_equal_evaluations_are_told_apart_in_at_most_one_family_of_twenty(bench: Any) -> None:
+    generator, policy, trials = np.random.default_rng(7), GatePolicy(resamples=999), 60
+    most = stats.binom.isf(1e-3, trials, 0.05)
+    plan = bench.Plan(4, 60, cohorts=2)
+    found: Counter[str] = Counter()
+    for _ in range(trials):
+        contests = bench.compare(
+            bench.WORLDS[0], plan, gain=0.0, policy=policy, generator=generator
+        )
+        found.update(bench.judge(contests, gain=0.0))
+        pairs = [pair for contest in contests for pair in contest.pairs]
+        found["uncorrected"] += any(pair.p_value <= 0.05 for pair in pairs)
+    assert all(found[name] <= most for name in bench.ERRORS)
+    # Without the correction over the family the same comparisons would not hold the bound.
+    assert found["uncorrected"] > most
+
+
+def test_the_better_one_is_found_and_the_rest_are_not_told_apart(bench: Any) -> None:
+    generator, policy, trials = np.random.default_rng(8), GatePolicy(resamples=999), 40
+    most = stats.binom.isf(1e-3, trials, 0.05)
+    plan = bench.Plan(4, 400)
+    found: Counter[str] = Counter()
+    for _ in range(trials):
+        contests = bench.compare(
+            bench.WORLDS[0], plan, gain=bench.GAIN, policy=policy, generator=generator
+        )
+        found.update(bench.judge(contests, gain=bench.GAIN))
+    assert all(found[name] <= most for name in bench.ERRORS)
+    # The normal curve supposes no more than that the spread is known.
+    expected = bench.power(0.4 / 12**0.5, plan)
+    assert found["told"] >= stats.binom.isf(1 - 1e-3, trials, 0.8 * expected)
+    assert found["won"] <= found["told"]

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ftreg.store import read_json, write_json
-from tests.conftest import Cli, Result, rows_of, write_dataset
+from tests.conftest import Cli, Result, reseal, rewrite_rows, rows_of, write_dataset
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def _evaluations() -> list[Path]:
 
 def _rewrite_scores(folder: Path, change: Any) -> None:
     """Give the scores of an evaluation other values, as another checkpoint would."""
-    path = folder / "scores.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+    rewrite_rows(folder / "scores.jsonl", lambda rows: [change(row) for row in rows])
 
 
 def _evaluate(cli: Cli, *arguments: str) -> Path:
@@ -90,8 +88,39 @@ def test_without_a_baseline_the_gate_cannot_decide(cli: Cli, checkpoint: str) ->
     done = cli("eval", checkpoint)
     assert done.code == 3
     assert "there is no baseline yet" in done.err
-    assert len(_evaluations()) == 1  # the evaluation itself is kept
+    (folder,) = _evaluations()  # the evaluation itself is kept
+    assert f"report: {folder / 'report.html'}" in done.out
+    assert (folder / "report.html").is_file()
     assert cli("eval", checkpoint, "--bootstrap").code == 0
+
+
+def test_without_a_report_there_is_no_page(cli: Cli, checkpoint: str) -> None:
+    for options in (["--no-gate"], ["--bootstrap"], [], ["--against", "latest"]):
+        done = cli("eval", checkpoint, "--no-report", *options)
+        assert done.code in (0, 3), done
+        assert "report.html" not in done.out
+    done = cli("eval", checkpoint, "--no-report", "--against", "latest", "--json")
+    assert done.json["html"] is None
+    assert Path(done.json["report"]).is_file()
+    assert not list(Path("evaluations").glob("*/report.html"))
+    assert cli("report", "latest").code == 0
+    assert len(list(Path("evaluations").glob("*/report.html"))) == 1
+
+
+def test_datasets_that_have_moved_are_found_and_their_place_is_recorded(
+    cli: Cli, checkpoint: str, workspace: Path
+) -> None:
+    Path("datasets").rename("elsewhere")
+    done = cli("eval", checkpoint, "--no-gate")
+    assert done.code == 2, done
+    moved = workspace / "elsewhere"
+    done = cli("eval", checkpoint, "--no-gate", "-s", f"dataset.root={moved}")
+    assert done.code == 0, done
+    (folder,) = _evaluations()
+    header = json.loads((folder / "evaluation.json").read_text())
+    assert header["dataset"]["root"] == "elsewhere"
+    assert "unknown" not in header["leakage"]
+    assert "The dataset version is not at hand" not in (folder / "report.html").read_text()
 
 
 def test_the_page_is_named_once(cli: Cli, checkpoint: str) -> None:
@@ -458,7 +487,7 @@ def test_junit_survives_names_that_xml_cannot_hold(cli: Cli, config: Path, works
     _, candidate = _gated(cli)
     assert cli("gate", "baseline", candidate, "--junit", "verdict.xml").code == 0
     (suite,) = ElementTree.parse("verdict.xml").getroot()
-    assert "parity=<a&??>" in {case.get("name") for case in suite}
+    assert "parity=<a&⌈U+0000⌋⌈U+FFFE⌋>" in {case.get("name") for case in suite}
 
 
 def test_promote_wants_the_baselines_own_policy(cli: Cli, checkpoint: str) -> None:
@@ -505,6 +534,8 @@ def test_a_record_of_the_wrong_shape_is_named(
     _, candidate = _gated(cli)
     assert cli("gate", "baseline", candidate).code == 0
     (candidate / file).write_text(json.dumps(content) + "\n")
+    if file.endswith(".jsonl"):
+        reseal(candidate)
     done = cli("promote", candidate)
     assert done.code == 2, done
     assert file in done.err

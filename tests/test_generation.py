@@ -1,5 +1,6 @@
 """Greedy decoding, against `generate()` of transformers."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from ftreg.data.load import load_dataset
+from ftreg.generation import continuous, slot_attention
 from ftreg.generation.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.decode import decode_greedily
 from ftreg.generation.packed_linear import packed_linears
@@ -197,6 +199,35 @@ def test_bf16_does_not_depend_on_the_batch(tiny_model: Path) -> None:
     alone = _decoded(loaded, prompts(), [2], batch_size=1, **settings)
     for size in (3, 24):
         assert _decoded(loaded, prompts(), [2], batch_size=size, **settings) == alone
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_of_like_length_are_attended_to_in_parts(
+    tiny_model: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = _spread(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype))
+    generator = torch.Generator().manual_seed(1)
+    lengths = [200] * 9 + [70] * 7 + [20] * 8
+    asked = [torch.randint(3, 200, (n,), generator=generator).tolist() for n in lengths]
+    settings = {"max_new_tokens": 6, "batch_size": 24}
+    widths: list[int] = []
+    attend = slot_attention.sdpa_attention_forward
+
+    def watched(module: Any, query: Any, key: Any, *others: Any, **settings: Any) -> Any:
+        if query.shape[2] == 1:
+            widths.append(key.shape[2])
+        return attend(module, query, key, *others, **settings)
+
+    monkeypatch.setattr(slot_attention, "sdpa_attention_forward", watched)
+    found = _decoded(loaded, asked, [2], **settings)
+    # Rows go by eights, and the ninth is as long as those before it.
+    assert widths[:2] == [256, 64]
+    assert loaded.config._attn_implementation == "sdpa"
+    with monkeypatch.context() as patch:
+        patch.setattr(continuous, "slot_attentions", contextlib.nullcontext)
+        assert _decoded(loaded, asked, [2], **settings) == found
+    if dtype is torch.float32:
+        assert found == [_reference(loaded, prompt, stops=[2], most=6) for prompt in asked]
 
 
 @pytest.mark.slow

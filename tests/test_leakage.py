@@ -9,7 +9,7 @@ import pytest
 
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.store import read_json, write_json
-from tests.conftest import Cli, write_dataset
+from tests.conftest import Cli, rewrite_rows, write_dataset
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -129,9 +129,7 @@ def test_an_evaluation_records_leaks_and_a_policy_refuses_them(cli: Cli, evaluat
     assert header["leakage"]["share"] == 1.0
     assert header["leakage"]["exact"] == 8
 
-    path = evaluation / "scores.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps({**row, "score": 1.0}) + "\n" for row in rows))
+    rewrite_rows(evaluation / "scores.jsonl", lambda rows: [{**row, "score": 1.0} for row in rows])
 
     def gate(policy: str) -> Any:
         Path("policy.yaml").write_text(f"mode: threshold\n{policy}\n")

@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.conftest import Cli
+from tests.conftest import Cli, rewrite_rows
 from tests.github_runner import Job, Runner
+from tests.hostile import module_that_touches
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "docs" / "examples" / "release-gate"
@@ -37,7 +38,7 @@ def runner(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
     _program(
         path,
         "python",
-        f'if [ "$1 $2" = "-m pip" ]; then {note}; else exec "{sys.executable}" "$@"; fi',
+        f'if [ "$1 $2 $3" = "-P -m pip" ]; then {note}; else exec "{sys.executable}" "$@"; fi',
     )
     return Runner(workspace, action=ROOT, path=path, temp=workspace.parent / "temp")
 
@@ -180,9 +181,7 @@ def _gated_without_weights(cli: Cli, config: Path) -> str:
         assert cli("eval", "checkpoints/a", "--no-gate").code == 0
     first, second = sorted(path.name for path in Path("evaluations").iterdir())
     for scores in Path("evaluations").glob("*/scores.jsonl"):
-        rows = [json.loads(line) for line in scores.read_text().splitlines()]
-        changed = ({**row, "score": 0.5, "reason": None} for row in rows)
-        scores.write_text("".join(json.dumps(row) + "\n" for row in changed))
+        rewrite_rows(scores, lambda rows: [{**row, "score": 0.5, "reason": None} for row in rows])
     assert cli("promote", first).code == 0
     shutil.rmtree("checkpoints")
     return second
@@ -233,3 +232,41 @@ def test_inputs_are_words_and_never_code(value: str, workspace: Path, runner: Ru
     assert job.code == 2, job.log
     assert not Path("hacked").exists()
     assert f"pip install -- {value}\n" in _notes()
+
+
+@pytest.mark.parametrize(
+    ("fork", "given", "runs"),
+    [
+        (True, {}, False),
+        (False, {"no-custom-code": "true"}, False),
+        pytest.param(False, {}, True, marks=pytest.mark.slow),
+        pytest.param(True, {"no-custom-code": "false"}, True, marks=pytest.mark.slow),
+    ],
+    ids=["fork", "own, refused", "own", "fork, allowed"],
+)
+def test_a_pull_request_from_a_fork_runs_no_code_of_its_own(
+    fork: bool, given: dict[str, str], runs: bool, config: Path, workspace: Path, runner: Runner
+) -> None:
+    """Neither what its configuration names nor what lies in its checkout under a library's name."""
+    canary, shadow = workspace / "canary", workspace / "shadow"
+    rest = "import torch\nclass Mine(torch.optim.SGD):\n    pass\n"
+    module_that_touches(workspace, "their_optimizer", canary, rest)
+    for name in ("json", "pathlib", "pip", "yaml"):
+        module_that_touches(workspace, name, shadow)
+    # `ftreg` as pip installs it does not look in the working folder; `python -m` would.
+    _program(
+        runner.path,
+        "ftreg",
+        f'exec "{sys.executable}" -P -c "from ftreg.__main__ import main; main()" "$@"',
+    )
+    text = config.read_text("utf-8").replace("name: adamw", "name: custom").replace(
+        "  lr: 1e-3", "  path: their_optimizer:Mine\n  lr: 1e-3"
+    )  # fmt: skip
+    config.write_text(text, encoding="utf-8")
+    given = {"config": str(config), "bootstrap": "true", **given}
+    job = runner.run_action(given, Job(runner.temp), event="pull_request", fork=fork)
+    assert canary.exists() is runs, job.log
+    if not runs:
+        assert (job.codes["Train"], job.code) == (2, 2)
+        assert "run.yaml:8: optimizer.path: their_optimizer:Mine is code" in job.log
+    assert not shadow.exists()

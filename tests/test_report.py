@@ -13,7 +13,7 @@ import pytest
 from ftreg.report.curves import panels
 from ftreg.report.distributions import distributions
 from ftreg.report.html import embed, visible
-from tests.conftest import Cli
+from tests.conftest import Cli, reseal
 from tests.report_fakes import make_dataset, make_evaluation
 
 HOSTILE = (
@@ -223,6 +223,7 @@ def test_what_is_no_longer_at_hand_is_said(cli: Cli, gated: Page) -> None:
     assert "input" not in page.json("chunk-0")["examples"][0]
     scores = Path("evaluations/002/scores.jsonl")
     scores.write_text(scores.read_text().replace('"score":0.818', '"score":0.1'))
+    reseal(scores.parent)
     assert cli("report", "002").code == 0
     assert "judged other scores than these" in Page(Path("evaluations/002/report.html")).text
 

@@ -13,7 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from ftreg.checkpoint import read_checkpoint, seal
+from ftreg.checkpoint import read_checkpoint
+from ftreg.manifest import seal
 from ftreg.store import file_digest, write_json
 from tests.conftest import Cli, make_model, write_card, write_dataset
 

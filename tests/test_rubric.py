@@ -49,6 +49,9 @@ def test_the_grade_is_mapped_from_the_scale(
     (evidence,) = found.evidence
     assert evidence["explanation"] == "It is curt."
     assert (evidence["grade"], evidence["scale"]) == (score, scale)
+    schema = server.chats[0].body["response_format"]["json_schema"]["schema"]
+    bounds = schema["properties"]["score"]
+    assert (bounds["minimum"], bounds["maximum"]) == tuple(scale)
     assert evidence["judge"]["prompt_tokens"] == 100
 
 

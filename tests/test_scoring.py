@@ -291,6 +291,26 @@ def test_completeness_grows_with_what_is_covered(backend):
     assert values[0] < values[1] < values[2] == 1.0
 
 
+def test_words_of_one_phrase_cover_more_than_as_many_that_stand_about(backend):
+    scorer = get_scorer("completeness", backend=backend)
+    reference = "ferry island harbour captain storm lighthouse anchor whale compass sail"
+    words = reference.split()
+    phrase = one(scorer, output=" ".join(words[:5]), reference=reference).value
+    scattered = one(scorer, output=" ".join(words[::2]), reference=reference).value
+    assert 0 < scattered < phrase < 0.5
+
+
+def test_a_key_point_without_its_small_words_is_covered(backend):
+    scorer = get_scorer("completeness", backend=backend)
+    assert one(scorer, output="Bridge: 8 lanes.", reference="The bridge has 8 lanes.").value == 1.0
+
+
+def test_another_number_covers_markedly_less(backend):
+    scorer = get_scorer("completeness", backend=backend)
+    for output in ("The bridge has 9 lanes.", "The bridge has nine lanes."):
+        assert one(scorer, output=output, reference="The bridge has eight lanes.").value < 0.7
+
+
 @settings(max_examples=30, deadline=None)
 @given(prose, text)
 def test_more_text_leaves_no_less_of_the_wording(backend, output, more):

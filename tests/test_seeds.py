@@ -19,7 +19,7 @@ from ftreg.gate.seeds import margin_left, seed_noise, two_level_means, widen
 from ftreg.gate.units import units_of
 from ftreg.training.events import Silent, StepRecord
 from ftreg.training.replicas import train_replicas
-from tests.conftest import Cli
+from tests.conftest import Cli, reseal, rewrite_rows
 
 SEEDS = ("-s", "train.seeds=[2, 1]")
 
@@ -160,12 +160,14 @@ def evaluate(cli: Cli, checkpoint: str, shift: float) -> Path:
     done = cli("eval", checkpoint, "--no-gate")
     assert done.code == 0, done
     (folder,) = set(Path("evaluations").glob("*")) - before
-    path = folder / "scores.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in rows:
-        value = 0.5 + 0.01 * int(row["id"][1:]) + 0.004 * row.get("seed", 1) + shift
-        row |= {"score": value, "reason": None}
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def value(row: dict[str, Any]) -> float:
+        return 0.5 + 0.01 * int(row["id"][1:]) + 0.004 * row.get("seed", 1) + shift
+
+    rewrite_rows(
+        folder / "scores.jsonl",
+        lambda rows: [{**row, "score": value(row), "reason": None} for row in rows],
+    )
     return folder
 
 
@@ -217,8 +219,7 @@ def test_a_group_is_one_evaluation_baseline_and_candidate(cli: Cli, checkpoints:
 def test_examples_that_a_margin_needs_where_scores_are_0_or_1(cli: Cli, checkpoints: None) -> None:
     lone, group = (evaluate(cli, f"checkpoints/{name}", 0.0) for name in ("alone", "g"))
     for path in (lone / "scores.jsonl", group / "scores.jsonl"):
-        rows = [json.loads(line) | {"score": 1.0} for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rewrite_rows(path, lambda rows: [{**row, "score": 1.0} for row in rows])
     assert cli("gate", lone, group).code == 3
     needed = cli("power", group, "--margin", "0.02", "--json").json["scorers"][0]["need"]
     assert needed == np.ceil(np.log(0.05) / np.log(1 - 0.02))  # as many without a drop
@@ -246,6 +247,7 @@ def test_a_group_and_a_lone_checkpoint_are_compared_and_the_gap_is_told(
     strange = [*rows[:3], {**rows[3], "seed": 7}, *rows[4:]]
     for broken in ([*rows[:3], *rows[4:]], [*rows[:3], rows[2], *rows[4:]], strange):
         path.write_text("".join(json.dumps(row) + "\n" for row in broken))
+        reseal(group)
         refused = cli("gate", group, group)
         assert refused.code == 2
         assert "scores.jsonl" in refused.err

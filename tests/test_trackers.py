@@ -1,15 +1,10 @@
 """Experiment trackers: a real MLflow server, TensorBoard's files, and their failures."""
 
-import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,64 +18,16 @@ from ftreg.config.load import load_config
 from ftreg.training.events import StepRecord
 from ftreg.training.trackers import start_trackers, tracker_settings
 from tests.conftest import Cli
+from tests.mlflow_server import NOBODY, only_run, use_mlflow
 
 METRICS = ("loss", "lr", "grad_norm", "step_size", "tokens", "tokens_per_second")
-NOBODY = "http://127.0.0.1:9"
 MLFLOW = ("-s", "train.report_to=[mlflow]")
 TENSORBOARD = ("-s", "train.report_to=[tensorboard]")
 
 
-@contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """A server on a free port of this machine, with a database of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = f"sqlite:///{folder / 'mlflow.db'}"
-    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *command, "--backend-store-uri", store],
-        cwd=folder,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
-                break
-            assert server.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        yield address
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
-        yield address
-
-
 @pytest.fixture
-def server(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return address
-
-
-def only_run(client: MlflowClient, name: str) -> Run:
-    experiment = client.get_experiment_by_name("ftreg")
-    assert experiment is not None
-    (run,) = client.search_runs(
-        [experiment.experiment_id], filter_string=f"attributes.run_name = '{name}'"
-    )
-    return run
+def server(mlflow_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    return use_mlflow(mlflow_address, monkeypatch)
 
 
 def history(folder: str) -> list[dict[str, Any]]:

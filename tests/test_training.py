@@ -14,14 +14,17 @@ from accelerate import Accelerator
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ftreg.config.sections import LoraConfig
 from ftreg.data import load_dataset
 from ftreg.errors import UsageError
-from ftreg.training.attention import use_packed_attention
+from ftreg.models.adapters import with_adapters
+from ftreg.training.adapted import fuse_adapters
+from ftreg.training.attention import packed_attention, use_packed_attention
 from ftreg.training.batches import batch_order, micro_batches
 from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.head import find_head
 from ftreg.training.loop import completion_loss
-from ftreg.training.packing import prepare_packing
+from ftreg.training.packing import Packing, prepare_packing
 from tests.conftest import Cli, make_model, write_dataset
 
 
@@ -113,10 +116,13 @@ def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None
     assert "Item 0 is red.\nWhich colour has item 0?" in prompt
 
 
-@pytest.mark.parametrize("own_attention", [True, False])
+@pytest.mark.parametrize(
+    ("own_attention", "share_prefix"), [(True, True), (True, False), (False, False)]
+)
 @pytest.mark.parametrize("chunk", [None, 4])
 def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
     own_attention: bool,
+    share_prefix: bool,
     chunk: int | None,
     tiny_model: Path,
     workspace: Path,
@@ -132,8 +138,10 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
             monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", chunk)
     if own_attention:
         assert use_packed_attention(packed)
-    batches = micro_batches(rows, examples, max_tokens=250, packing=True)
+    batches = micro_batches(rows, examples, max_tokens=200, packing=True, share_prefix=share_prefix)
     assert 1 < len(batches) < 6
+    computed = sum(batch.input_ids.numel() for batch in batches)
+    assert (computed < sum(map(examples.length, rows))) == share_prefix
     device = torch.device("cpu")
     assert chunk is None or all(len(batch.targets) > chunk for batch in batches)
     loss = sum(
@@ -157,6 +165,89 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
         packed.named_parameters(), plain.named_parameters(), strict=True
     ):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shared"),
+    [
+        (("lora.r=2",), True),
+        (("lora={r: 2, dropout: 0.1}",), False),  # another mask in each example
+        (("train.packing=false",), False),
+    ],
+)
+def test_the_manifest_says_whether_a_prefix_was_shared(
+    settings: tuple[str, ...], shared: bool, cli: Cli, config: Path
+) -> None:
+    given = [part for setting in settings for part in ("-s", setting)]
+    done = cli("train", config, *given, "-s", "train.max_steps=2", "-o", "a", "--json")
+    assert done.code == 0, done
+    assert done.json["training"]["shared_prefix"] is shared
+    # Each example counts with all of its tokens, whether or not they were computed for it alone.
+    history = [json.loads(line) for line in Path("a/history.jsonl").read_text().splitlines()]
+    assert done.json["training"]["tokens"] == history[-1]["tokens"] > 20 * history[-1]["examples"]
+
+
+def test_a_model_with_dropout_shares_no_prefix(tiny_model: Path, workspace: Path) -> None:
+    examples = _examples(tiny_model, workspace)
+    for dropout, share in ((0.0, True), (0.1, False)):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model, attention_dropout=dropout).eval()
+        assert prepare_packing(model, examples) == Packing(own_attention=True, share_prefix=share)
+        assert not model.training
+
+
+def test_short_attention_in_bf16_is_that_of_torch() -> None:
+    """Autocast takes plain products; both are held against torch's kernel in fp32."""
+    torch.manual_seed(0)
+    module = torch.nn.Module()
+    module.num_key_value_groups = 3
+    module.is_causal = True
+    lengths, shared = [40, 31, 12], 8
+    tokens = sum(lengths) - 2 * shared
+    parts = [torch.randn(1, heads, tokens, 16, requires_grad=True) for heads in (6, 2, 2)]
+    weight = torch.randn(1, tokens, 6, 16)
+    found = []
+    for precise in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise):
+            output, _ = packed_attention(
+                module, *parts, None, example_lengths=lengths, shared_prefix=shared, scaling=0.3
+            )
+        found.append([output, *torch.autograd.grad((output * weight).sum(), parts)])
+    for expected, low in zip(*found, strict=True):
+        assert torch.linalg.norm(low - expected) < 0.02 * torch.linalg.norm(expected)
+        assert not torch.equal(low, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adapters_fused_with_their_layers_compute_the_same(
+    dtype: torch.dtype, tiny_model: Path
+) -> None:
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj", "lm_head"])
+    ids = torch.arange(3, 40)[None]
+    found = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        network = AutoModelForCausalLM.from_pretrained(tiny_model)
+        model = with_adapters(network, config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_()  # nothing, at the start
+        if fused:
+            fuse_adapters(model, dtype)
+            assert network.get_input_embeddings().weight.dtype is torch.float32  # and the head's
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+        assert all(gradient.dtype is torch.float32 for gradient in gradients.values())
+        found.append((loss, gradients))
+    (loss, plain), (fused_loss, ours) = found
+    close = 1e-5 if dtype is torch.float32 else 0.1
+    assert fused_loss.item() == pytest.approx(loss.item(), rel=close)
+    for name, gradient in plain.items():
+        error = torch.linalg.norm(ours[name] - gradient)
+        assert error <= close * torch.linalg.norm(gradient), name
 
 
 @pytest.mark.slow
@@ -219,7 +310,7 @@ def test_a_model_that_leaks_between_packed_examples_is_refused(
         return forward(**{**inputs, "position_ids": torch.arange(tokens)[None]})
 
     monkeypatch.setattr("ftreg.training.packing.use_packed_attention", lambda model: False)
-    assert not prepare_packing(model, examples)
+    assert prepare_packing(model, examples) == Packing()
     monkeypatch.setattr(model, "forward", leaky)
     with pytest.raises(UsageError, match="does not keep packed examples apart"):
         prepare_packing(model, examples)

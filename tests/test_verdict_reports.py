@@ -1,15 +1,12 @@
 """What a gate tells: worst examples, annotations, and what is made of older and newer records."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Cli, rows_of, write_dataset
-
-RECORDS = Path(__file__).parent / "records"
+from tests.conftest import Cli, rewrite_rows, rows_of, write_dataset
 
 
 @pytest.fixture
@@ -24,9 +21,9 @@ def _evaluated(cli: Cli, change: Any, *arguments: str) -> Path:
     assert cli("eval", "checkpoints/a", "--no-gate", *arguments).code == 0
     (folder,) = set(Path("evaluations").glob("*")) - before
     for name in ("outputs", "scores"):
-        path = folder / f"{name}.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps({**row, **change(row)}) + "\n" for row in rows))
+        rewrite_rows(
+            folder / f"{name}.jsonl", lambda rows: [{**row, **change(row)} for row in rows]
+        )
     return folder
 
 
@@ -169,46 +166,3 @@ def test_rows_of_one_side_are_named(cli: Cli, checkpoint: str, workspace: Path) 
     assert done.code == 3
     assert "rows in the baseline only: e2, e3, e4, e5, e6 and 1 more" in done.err
     assert "rows in the candidate only: new0, new1, new2, new3, new4 and 2 more" in done.err
-
-
-@pytest.mark.parametrize("folder", sorted(path.name for path in RECORDS.iterdir()))
-def test_records_of_older_versions_are_read(folder: str, cli: Cli, workspace: Path) -> None:
-    """Each folder holds what the ftreg of its schema version wrote, baseline and evaluation."""
-    shutil.copytree(RECORDS / folder, workspace, dirs_exist_ok=True)
-    Path("policy.yaml").write_text("{margin: 0.9, anchor_margin: 0.9, min_examples: 4}")
-    for command in (
-        ["baseline", "colours"],
-        ["checkpoints", "list"],
-        ["gate", "baseline", "latest", "--policy", "policy.yaml"],
-        ["gate", "anchor", "latest", "--policy", "policy.yaml"],
-        ["promote", "latest", "--force", "--why", "read it"],
-    ):
-        done = cli(*command)
-        assert done.code == 0, done
-
-
-@pytest.mark.parametrize(
-    ("file", "command"),
-    [
-        ("baselines/colours.json", ["gate", "baseline", "latest"]),
-        ("evaluations/*/evaluation.json", ["promote", "latest"]),
-        ("evaluations/*/gate.json", ["promote", "latest"]),
-        ("checkpoints/a/ftreg.json", ["checkpoints", "show", "a"]),
-    ],
-)
-def test_a_record_of_a_newer_ftreg_names_the_version_to_install(
-    file: str, command: list[str], cli: Cli, workspace: Path
-) -> None:
-    shutil.copytree(RECORDS / "schema-1", workspace, dirs_exist_ok=True)
-    assert cli("promote", "latest", "--force", "--why", "rewritten by this ftreg").code == 0
-    assert cli("gate", "baseline", "latest").code == 3  # 8 examples are too few, but it is gated
-    (path,) = Path().glob(file)
-    record = json.loads(path.read_text()) | {"schema_version": 99}
-    writer = record["environment"]["versions"] if "environment" in record else record
-    writer["ftreg"] = "7.3"
-    path.write_text(json.dumps(record))
-    done = cli(*command)
-    assert done.code == 2, done
-    assert f"{path}: this " in done.err
-    assert "schema version 99" in done.err
-    assert "install ftreg 7.3, which wrote it, or a newer one" in done.err

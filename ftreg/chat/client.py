@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
+    DecodeError,
     HTTPError,
     MaxRetryError,
     NewConnectionError,
@@ -22,11 +23,13 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from ftreg.chat.bounded import LARGEST_ANSWER, TooLongError, bound, text_of
 from ftreg.chat.endpoint import Endpoint
 from ftreg.chat.redaction import redactor
 from ftreg.chat.retries import RETRIED, patient
 from ftreg.chat.wire import Answer, Usage
 from ftreg.errors import UsageError
+from ftreg.reading import megabytes
 
 _NAMED = 10
 """Models of a server that a message names."""
@@ -75,7 +78,7 @@ class ChatClient:
         self._retries = patient(endpoint.max_retries)
         self._redact = redactor(self._key)
         self._answered = False
-        self._takes_schema = True
+        self._form = 0  # which form of asking the server takes, once it has refused others
 
     def look(self) -> None:
         """Ask for one token: is anybody there, is the key good, and does the model answer?
@@ -100,33 +103,29 @@ class ChatClient:
         self._answered = True
 
     def ask(
-        self, messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any] | None = None
+        self, messages: Sequence[Mapping[str, str]], schemas: Sequence[Mapping[str, Any]] = ()
     ) -> Reply:
         """Send one chat and return what the model wrote, always the likeliest token.
 
         Args:
             messages: role and content of each.
-            schema: the JSON schema of the answer, asked for where the server takes one; None lets
-                it write freely.
+            schemas: JSON schemas of the answer, the one that says most first: the first that the
+                server takes is asked for. Where it takes none, or there is none, it writes freely.
 
         Raises:
             ChatError: the server gave no usable answer; the message never holds the key.
             UsageError: the first request of all was refused, or found nobody.
         """
         body = self._body(messages, max_tokens=self._endpoint.max_tokens)
-        with_schema = schema is not None and self._takes_schema
-        if schema is not None and with_schema:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
-            }
-        status, text = self._send("POST", "/chat/completions", body, self._retries)
-        if status in (400, 422) and with_schema:
-            del body["response_format"]
-            status, text = self._send("POST", "/chat/completions", body, self._retries)
-            if status == 200:
-                self._takes_schema = False
-        if status != 200:
+        forms = [*map(_response_format, schemas), {}]
+        for form in range(min(self._form, len(forms) - 1), len(forms)):
+            asked = {**body, **forms[form]}
+            status, text = self._send("POST", "/chat/completions", asked, self._retries)
+            if status not in (400, 422):
+                break
+        if status == 200:
+            self._form = max(self._form, form)
+        else:
             # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
             if not self._answered and status in (401, 403, 404):
                 raise UsageError(self._refused(status, text))
@@ -165,7 +164,17 @@ class ChatClient:
                 timeout=urllib3.Timeout(connect=timeout, read=timeout),
                 retries=retries,
                 redirect=False,  # the key goes nowhere that the user did not name
+                decode_content=False,
             )
+            text = text_of(response)
+        except TooLongError:
+            what = f"its answer has more than {megabytes(LARGEST_ANSWER)}"
+            if looking:
+                raise UsageError(
+                    f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is no "
+                    f"chat completion: {what}"
+                ) from None
+            raise ChatError(f"the {self._speaker} did not answer: {what}") from None
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
             what = self._redact(_cause(cause, timeout))
@@ -177,7 +186,7 @@ class ChatClient:
                     "below (https://host/v1)."
                 ) from None
             raise ChatError(f"the {self._speaker} did not answer: {what}") from None
-        return response.status, self._redact(response.data.decode("utf-8", "replace"))
+        return response.status, self._redact(text)
 
     def _refused(self, status: int, text: str) -> str:
         """Say why a request was refused, where the whole server is at fault or what names it."""
@@ -218,13 +227,13 @@ class ChatClient:
         if proxy and not urllib.request.proxy_bypass(parts.netloc):
             address = proxy if "://" in proxy else f"http://{proxy}"
             try:
-                return urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency)
+                return bound(urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency))
             except HTTPError as error:
                 raise UsageError(
                     f"{self._endpoint.place}: the environment names a proxy for {parts.scheme} "
                     "that is no address"
                 ) from error
-        return urllib3.PoolManager(maxsize=self._endpoint.concurrency)
+        return bound(urllib3.PoolManager(maxsize=self._endpoint.concurrency))
 
     @property
     def _speaker(self) -> str:
@@ -243,6 +252,11 @@ class ChatClient:
         return Reply(content, answer.usage, choice.finish_reason, answer.model)
 
 
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    answer = {"name": "answer", "strict": True, "schema": dict(schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": answer}}
+
+
 def _cause(error: Exception, timeout: float) -> str:
     match error:
         case NewConnectionError():
@@ -251,6 +265,8 @@ def _cause(error: Exception, timeout: float) -> str:
             return f"nothing within {timeout:g} s"
         case SSLError():
             return f"TLS failed ({error})"
+        case DecodeError():
+            return str(error)
         case ProxyError():
             return "the proxy that the environment names does not answer"
         case _:

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -38,24 +39,12 @@ class Endpoint:
             value = getattr(self, key)
             if not isinstance(value, str) or not value.strip():
                 raise UsageError(f"{self.place}: {key} has to be a text, found {value!r}")
-        parts = _split(self.base_url)
-        if parts is None:
-            raise UsageError(
-                f"{self.place}: base_url has to be an address such as https://host/v1, without a "
-                f"user, a password or a query; found {_without_secrets(self.base_url)!r}"
-            )
+        refuse_secrets(self.base_url, self.api_key_env, place=self.place)
         object.__setattr__(self, "base_url", self.base_url.strip().rstrip("/"))
         self._number("timeout", least=0.001, most=86_400, whole=False)
         self._number("max_retries", least=0, most=100)
         self._number("concurrency", least=1, most=256)
         self._number("max_tokens", least=1, most=1_000_000)
-        name = self.api_key_env
-        if name is not None and not (isinstance(name, str) and _VARIABLE.fullmatch(name)):
-            # The value is not repeated: it may be the key, pasted in the wrong place.
-            raise UsageError(
-                f"{self.place}: api_key_env has to be the name of an environment variable, such as "
-                "JUDGE_API_KEY, not the key itself"
-            )
 
     def api_key(self) -> SecretStr | None:
         """Return the key from the environment, None where no variable is named.
@@ -92,6 +81,27 @@ class Endpoint:
             raise UsageError(
                 f"{self.place}: {key} has to be {kind} from {least:g} to {most:g}, found {value!r}"
             )
+
+
+def refuse_secrets(base_url: str, api_key_env: Any, *, place: str) -> None:
+    """Refuse options that hold a secret, before they are written into any record.
+
+    Raises:
+        UsageError: the address has a password or is none, or what should name the key's variable
+            does not; the message repeats no secret.
+    """
+    if _split(base_url) is None:
+        raise UsageError(
+            f"{place}: base_url has to be an address such as https://host/v1, without a user, a "
+            f"password or a query; found {_without_secrets(base_url)!r}"
+        )
+    named = isinstance(api_key_env, str) and _VARIABLE.fullmatch(api_key_env)
+    if api_key_env is not None and not named:
+        # The value is not repeated: it may be the key, pasted in the wrong place.
+        raise UsageError(
+            f"{place}: api_key_env has to be the name of an environment variable, such as "
+            "JUDGE_API_KEY, not the key itself"
+        )
 
 
 def _split(url: str) -> object | None:

@@ -6,6 +6,7 @@ import typer
 
 import ftreg
 from ftreg.cli import checkpoints, data, models, optim
+from ftreg.cli.clean import clean
 from ftreg.cli.compare import compare
 from ftreg.cli.diff import diff
 from ftreg.cli.doctor import doctor
@@ -18,6 +19,7 @@ from ftreg.cli.report import report
 from ftreg.cli.reproduce import reproduce
 from ftreg.cli.schema import schema
 from ftreg.cli.score import score
+from ftreg.cli.track import track
 from ftreg.cli.train import train
 
 _EPILOG = (
@@ -59,10 +61,12 @@ app.command("score")(score)
 app.command("gate")(gate)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("track")(track)
 app.command("power")(power)
 app.command("diff")(diff)
 app.command("promote")(promote)
 app.command("baseline")(baseline)
+app.command("clean")(clean)
 app.command("schema")(schema)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoints.app, name="checkpoints")

@@ -9,7 +9,7 @@ import typer
 from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.command import command
-from ftreg.errors import UsageError
+from ftreg.errors import FtregError, UsageError
 from ftreg.store import write_bytes, write_text
 from ftreg.workspace import Workspace
 
@@ -108,4 +108,5 @@ def plot_beside(checkpoint: Checkpoint, notice: Callable[[str], None]) -> None:
 
         write_text(checkpoint.folder / PLOT, draw_checkpoint(checkpoint))
     except Exception as error:  # the checkpoint is whole, with or without a picture of its making
-        notice(f"{PLOT} could not be drawn: {type(error).__name__}: {error}")
+        kind = "" if isinstance(error, FtregError) else f"{type(error).__name__}: "
+        notice(f"{PLOT} could not be drawn: {kind}{error}")

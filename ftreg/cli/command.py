@@ -12,10 +12,16 @@ from typing import Any, NoReturn
 
 import typer
 
-from ftreg import interrupts
+from ftreg import custom_code, interrupts
+from ftreg.characters import visible
 from ftreg.errors import ExitCode, FtregError
+from ftreg.limits import LEAST, address_limit, is_out_of_memory
 from ftreg.report.annotations import error_annotations, on_github
 
+_NO_MEMORY = (
+    "out of memory; lower the batch size (eval.batch_size, train.micro_batch_tokens), or give "
+    "the process more"
+)
 _INTERRUPTED = "interrupted; what was written before is kept"
 
 
@@ -24,6 +30,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     A mistake of the user's is one message without a traceback; anything unforeseen is our fault
     and ends with 70, so that it can never look like a verdict of the gate.
+
+    A command that has the option --no-custom-code runs without custom code where it is given.
     """
 
     @functools.wraps(function)
@@ -36,8 +44,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
+        limit = address_limit()
+        if limit is not None and limit < LEAST:
+            _end(
+                f"this process may have {limit >> 20} MiB of addresses (ulimit -v), and needs "
+                f"{LEAST >> 20} at the least",
+                ExitCode.USAGE,
+            )
         try:
-            function(*args, **kwargs)
+            refusing = kwargs.get("no_custom_code", False)
+            with custom_code.forbid() if refusing else contextlib.nullcontext():
+                function(*args, **kwargs)
         except typer.Exit:
             raise
         except FtregError as error:
@@ -52,9 +69,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
-        except MemoryError:
-            _end("out of memory; lower the batch size", ExitCode.USAGE)
-        except Exception:
+        except Exception as error:
+            if is_out_of_memory(error):
+                _end(_NO_MEMORY, ExitCode.USAGE)
             # In the midst of an import, it becomes whatever the library makes of it.
             if interrupts.came():
                 _end(_INTERRUPTED, ExitCode.INTERRUPTED)
@@ -66,7 +83,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _end(message: str, code: ExitCode) -> NoReturn:
     with contextlib.suppress(OSError):  # the exit code has to stand, whether or not anybody reads
-        for line in message.splitlines():
+        message = visible(message)
+        for line in message.split("\n"):
             typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
         if on_github():
             for line in error_annotations(message, title=f"ftreg ended with {int(code)}"):

@@ -55,7 +55,7 @@ def compare(
 
     Ends with 3 if they were not evaluated alike.
 
-    Example: ftreg compare baseline latest --routes routes.yaml
+    Example: ftreg compare baseline latest --tag length --routes routes.yaml
     """
     from ftreg.cli.gate import read_policy
     from ftreg.comparing import compare_evaluations
@@ -102,4 +102,4 @@ def compare(
     options.show(as_json, value=value, text=comparison_view(sections))
     if not as_json:
         for path in written:
-            typer.echo(f"\nwritten: {path}")
+            options.say(f"\nwritten: {path}")

@@ -30,6 +30,13 @@ def datasets(incomplete: str) -> Iterator[str]:
     return _beginning(incomplete, names)
 
 
+def cache_kinds(incomplete: str) -> Iterator[str]:
+    """What `ftreg clean` tells apart."""
+    from ftreg.cleaning import KINDS
+
+    return _beginning(incomplete, KINDS)
+
+
 def _folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.glob("[!.]*/"))
 

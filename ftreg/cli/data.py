@@ -9,6 +9,7 @@ from ftreg.cli import completion, data_versions, options
 from ftreg.cli.command import command
 from ftreg.cli.data_import import import_rows
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
 
 app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
 
@@ -103,12 +104,16 @@ def verify(
     found = [check for version in chosen for check in verify_version(version, root=root)]
     wrong = [check for check in found if check.problem is not None]
     if as_json:
-        value = {"ok": not wrong, "splits": [check.to_dict() for check in found]}
+        value = {
+            "schema_version": PRINTED_SCHEMA,
+            "ok": not wrong,
+            "splits": [check.to_dict() for check in found],
+        }
         options.show(True, value=value, text="")
     else:
         for check in found:
             if check.problem is None:
-                typer.echo(f"{check.version} {check.split}: {check.rows} rows, as the card says")
+                options.say(f"{check.version} {check.split}: {check.rows} rows, as the card says")
     if wrong:
         raise UsageError("\n".join(str(check.problem) for check in wrong))
 
@@ -118,6 +123,7 @@ def verify(
 def build(
     versions: Annotated[list[str], typer.Argument(help="Versions, name@N.", show_default=False)],
     root: Root = _ROOT,
+    no_custom_code: options.NoCustomCode = False,
 ) -> None:
     """Make the files of dataset versions from their recipes, and verify them byte by byte.
 
@@ -127,7 +133,7 @@ def build(
 
     for version in versions:
         made = build_version(version, root=root)
-        typer.echo(f"{version}: {'built and verified' if made else 'here already, verified'}")
+        options.say(f"{version}: {'built and verified' if made else 'here already, verified'}")
 
 
 app.command("import")(import_rows)

@@ -117,7 +117,7 @@ def import_rows(
     --map reference=answer --map tags.level=difficulty --cohort level --license CC-BY-4.0
     """
     from ftreg.data.importing import import_version
-    from ftreg.data.mapping import parse_mapping
+    from ftreg.data.mapping import listed, parse_mapping
 
     sources = _sources(train, evaluation, split or [])
     facts: dict[str, Any] = {
@@ -148,7 +148,7 @@ def import_rows(
         )
         for where, columns in made.ignored.items():
             if columns:
-                bars.notice(f"{where}: columns that were not taken: {', '.join(columns)}")
+                bars.notice(f"{where}: columns that were not taken: {listed(columns)}")
     counts = ", ".join(f"{where} {rows} rows" for where, rows in made.rows.items())
     dropped = f" ({made.dropped} that stood twice were dropped)" if made.dropped else ""
     options.show(

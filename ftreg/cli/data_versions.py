@@ -36,7 +36,7 @@ def draft(
     from ftreg.data.freezing import draft as make_draft
 
     folder = make_draft(version, output, root=root)
-    typer.echo(f"{folder}: edit the rows, then `ftreg data freeze {folder}`")
+    options.say(f"{folder}: edit the rows, then `ftreg data freeze {folder}`")
 
 
 @command

@@ -1,16 +1,21 @@
 """`ftreg eval`."""
 
+import contextlib
 import datetime
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
+from ftreg.checkpoint import MANIFEST
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
-from ftreg.cli.gate import gate_and_show, read_policy
+from ftreg.cli.gate import gate_and_show, read_policy, show_page
 from ftreg.cli.progress import Bars
-from ftreg.errors import UsageError
+from ftreg.errors import UndecidedError, UsageError
 from ftreg.workspace import Workspace
+
+_REPORT_TO = "eval.report_to"
 
 
 @command
@@ -38,6 +43,9 @@ def evaluate(
         ),
     ] = "baseline",
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Evaluate only.")] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Write no HTML report; `ftreg report` makes it.")
+    ] = False,
     bootstrap: Annotated[
         bool, typer.Option("--bootstrap", help="End with 0 where there is no baseline yet.")
     ] = False,
@@ -45,6 +53,7 @@ def evaluate(
     junit: options.JUnit = None,
     markdown: options.Comment = None,
     overrides: options.Overrides = None,
+    no_custom_code: options.NoCustomCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -60,7 +69,8 @@ def evaluate(
 
     workspace = Workspace.current()
     folder = workspace.checkpoint(checkpoint)
-    manifest = read_replicas(folder).first.manifest
+    replicas = read_replicas(folder)
+    manifest, first = replicas.first.manifest, replicas.first.folder
     for change in overrides or []:
         if change.partition(".")[0].partition("=")[0] not in ("dataset", "eval", "gate"):
             raise UsageError(
@@ -68,29 +78,65 @@ def evaluate(
                 "made the checkpoint, and cannot be changed after training"
             )
     changes = [*([f"dataset.version={dataset}"] if dataset else []), *(overrides or [])]
-    config = override_config(manifest.config, overrides=changes)
+    config = override_config(manifest.config, overrides=changes, manifest=first / MANIFEST)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     if against not in ("baseline", "anchor"):
         workspace.evaluation(against)  # a name that is not there costs no minutes
     name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    bases = (member.manifest.base for member in replicas.members)
+    options.tell_of_trust(base.model for base in bases if base.trust_remote_code)
+    if config.eval.report_to:
+        from ftreg.tracking import check_mlflow
+
+        check_mlflow(_REPORT_TO)
     with Bars(quiet=quiet) as bars:
         evaluation = run_evaluation(
             folder, config=config, folder=workspace.evaluations / name, events=bars
         )
-    page = write_html(evaluation, workspace=workspace)
+    page = None if no_report else write_html(evaluation, workspace=workspace)
     if not as_json:
         options.show(False, value={}, text=evaluation_view(evaluation.header))
-        typer.echo(f"\n{evaluation.folder}")
-    if no_gate:
-        options.show(as_json, value=evaluation.header, text=f"report: {page}")
-        return
-    gate_and_show(
-        evaluation,
-        against,
-        policy=read_policy(policy, evaluation),
-        workspace=workspace,
-        bootstrap=bootstrap,
-        junit=junit,
-        markdown=markdown,
-        as_json=as_json,
-    )
+        options.say(f"\n{evaluation.folder}")
+    with _tracked(evaluation, wanted=bool(config.eval.report_to)):
+        if no_gate:
+            show_page(page, as_json=as_json)
+            if as_json:
+                options.show(True, value=evaluation.header, text="")
+            return
+        try:
+            gate_and_show(
+                evaluation,
+                against,
+                policy=read_policy(policy, evaluation),
+                workspace=workspace,
+                bootstrap=bootstrap,
+                page=page,
+                junit=junit,
+                markdown=markdown,
+                as_json=as_json,
+            )
+        except UndecidedError:  # no baseline, or not comparable: the report is one without verdict
+            show_page(page, as_json=as_json)
+            raise
+
+
+@contextlib.contextmanager
+def _tracked(evaluation: Any, *, wanted: bool) -> Iterator[None]:
+    """Log the evaluation when the gate has ended, however it did; its exit code stands."""
+    ended = None
+    try:
+        yield
+    except (typer.Exit, UndecidedError) as end:
+        ended = end
+    if wanted:
+        from ftreg.tracking import log_evaluation
+
+        try:
+            typer.echo(str(log_evaluation(evaluation, asked_by=_REPORT_TO)), err=True)
+        except UsageError as error:
+            typer.echo(
+                f"note: {error}\n  The evaluation is kept; `ftreg track {evaluation.id}` logs it.",
+                err=True,
+            )
+    if ended is not None:
+        raise ended

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,7 +17,7 @@ def gate(
     baseline: Annotated[
         str,
         typer.Argument(
-            help="baseline, anchor, or an evaluation.",
+            help="baseline, anchor, an evaluation, or a file of scores.",
             show_default=False,
             autocompletion=completion.references,
         ),
@@ -25,7 +25,7 @@ def gate(
     candidate: Annotated[
         str,
         typer.Argument(
-            help="The evaluation to judge, or latest.",
+            help="The evaluation to judge, latest, or another file of scores.",
             show_default=False,
             autocompletion=completion.evaluations,
         ),
@@ -37,11 +37,22 @@ def gate(
 ) -> None:
     """Decide whether a candidate may replace the baseline.
 
-    Ends with 0 for pass, 1 for a regression, 3 where there is too little to decide.
+    Ends with 0 for pass, 1 for a regression, 3 where there is too little to decide. Of outputs
+    that were made elsewhere, both sides are files that `ftreg score` wrote.
 
     Example: ftreg gate baseline latest
     """
+    if Path(baseline).is_file() or Path(candidate).is_file():
+        _gate_files(
+            Path(baseline),
+            Path(candidate),
+            policy=policy,
+            junit=junit,
+            markdown=markdown,
+            as_json=as_json,
+        )
     from ftreg.evaluation import read_evaluation
+    from ftreg.reporting import REPORT
 
     workspace = Workspace.current()
     evaluation = read_evaluation(workspace.evaluation(candidate))
@@ -50,22 +61,50 @@ def gate(
         baseline,
         policy=read_policy(policy, evaluation),
         workspace=workspace,
-        bootstrap=False,
+        page=evaluation.folder / REPORT,
         junit=junit,
         markdown=markdown,
         as_json=as_json,
     )
 
 
+def _gate_files(
+    baseline: Path,
+    candidate: Path,
+    *,
+    policy: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+) -> NoReturn:
+    """Gate two files of scores, print the verdict and end with its exit code."""
+    from ftreg.errors import UsageError
+    from ftreg.gating_files import gate_files, record
+    from ftreg.report.ci import write_junit
+    from ftreg.report.terminal import verdict_view
+
+    if markdown is not None:
+        raise UsageError("--markdown: a report is made of evaluations, and these are bare scores")
+    result = gate_files(baseline, candidate, policy=read_policy(policy, None))
+    if junit is not None:
+        write_junit(junit, result.verdict, candidate=str(candidate))
+    text = verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate)
+    options.show(as_json, value=record(result), text=text)
+    raise typer.Exit(int(result.verdict.exit_code))
+
+
 def read_policy(path: Path | None, evaluation: Any) -> Any:
-    """Read a policy file, or take the policy that the evaluation carries."""
+    """Read a policy file, or take the policy that the evaluation carries.
+
+    Where there is neither (`evaluation` is None), every setting has its default.
+    """
     from ftreg.config import yaml_marks
     from ftreg.config.load import validate
     from ftreg.config.policy import GatePolicy
     from ftreg.gating import policy_of
 
     if path is None:
-        return policy_of(evaluation)
+        return GatePolicy() if evaluation is None else policy_of(evaluation)
     return validate(GatePolicy, yaml_marks.read(path), where=str(path))
 
 
@@ -75,14 +114,16 @@ def gate_and_show(
     *,
     policy: Any,
     workspace: Workspace,
-    bootstrap: bool,
+    bootstrap: bool = False,
+    page: Path | None,
     junit: Path | None,
     markdown: Path | None,
     as_json: bool,
 ) -> None:
     """Gate an evaluation, write its report, print the verdict and end with its exit code.
 
-    With `bootstrap`, the evaluation has its HTML report already.
+    With `bootstrap`, a first evaluation ends with 0 and without a verdict. `page` is the HTML
+    report to write, None for none; of an evaluation that is not judged, it is there already.
 
     On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
     report is added to the job's summary.
@@ -90,22 +131,26 @@ def gate_and_show(
     from ftreg.baseline import baseline_path
     from ftreg.gating import find_baselines, gate, outcome_record, write_report
     from ftreg.report.terminal import verdict_view
-    from ftreg.reporting import REPORT, write_html
+    from ftreg.reporting import write_html
 
     first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
     if bootstrap and against == "baseline" and not first.is_file():
-        text = (
-            f"report: {evaluation.folder / REPORT}\n"
-            "there is no baseline yet; promote this evaluation to make it the first"
-        )
+        show_page(page, as_json=as_json)
+        text = "there is no baseline yet; promote this evaluation to make it the first"
         options.show(as_json, value={**evaluation.header, "baseline": None}, text=text)
         return
     baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     report = write_report(result, evaluation=evaluation, baseline=baseline)
-    page = write_html(
-        evaluation, workspace=workspace, result=result, baseline=baseline, anchor=anchor
-    )
+    if page is not None:
+        write_html(
+            evaluation,
+            workspace=workspace,
+            path=page,
+            result=result,
+            baseline=baseline,
+            anchor=anchor,
+        )
     if junit is not None or markdown is not None:
         from ftreg.report.ci import write_comment, write_junit
 
@@ -124,8 +169,14 @@ def gate_and_show(
         text=verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate),
     )
     if not as_json:
-        typer.echo(f"\nreport: {report}\n        {page}")
+        options.say(f"\nreport: {report}" + (f"\n        {page}" if page else ""))
     raise typer.Exit(int(result.verdict.exit_code))
+
+
+def show_page(page: Path | None, *, as_json: bool) -> None:
+    """Say where the HTML report is, if there is one."""
+    if page is not None and not as_json:
+        typer.echo(f"report: {page}")
 
 
 def _tell_github(verdict: Any, report: Path, *, baseline: Path | None) -> None:

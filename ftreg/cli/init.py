@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ftreg.cli import options
 from ftreg.cli.command import command
 
 
@@ -21,5 +22,5 @@ def init(
     from ftreg.starting import start
 
     for path in start(folder):
-        typer.echo(f"{folder / path}")
-    typer.echo(f"\nnow: cd {folder}, and type what its README.md says")
+        options.say(f"{folder / path}")
+    options.say(f"\nnow: cd {folder}, and type what its README.md says")

@@ -47,4 +47,4 @@ def pull(
 
     for name in names:
         folder = pull_model(name, say=lambda text: typer.echo(text, err=True))
-        typer.echo(f"{name}: {folder}")
+        options.say(f"{name}: {folder}")

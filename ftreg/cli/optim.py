@@ -17,6 +17,7 @@ app = typer.Typer(help="Optimizers.", no_args_is_help=True)
 def show(
     config: Annotated[Path, typer.Argument(help="The run's YAML.", show_default=False)],
     overrides: options.Overrides = None,
+    no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show the optimizer that a configuration gives, without training.
@@ -28,6 +29,7 @@ def show(
 
     settings = load_config(config, overrides=overrides or [])
 
+    options.tell_of_trust([settings.base.model] if settings.base.trust_remote_code else [])
     from ftreg.training.plan import plan_optimizer
 
     record = plan_optimizer(settings)

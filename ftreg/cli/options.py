@@ -1,11 +1,14 @@
 """Options that several commands share, and how a result is printed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from ftreg.characters import inert_json, visible
+from ftreg.custom_code import VARIABLE
 
 Overrides = Annotated[
     list[str] | None,
@@ -36,16 +39,38 @@ Comment = Annotated[
         show_default=False,
     ),
 ]
+NoCustomCode = Annotated[
+    bool,
+    typer.Option(
+        "--no-custom-code",
+        envvar=VARIABLE,
+        help="Refuse scorers, optimizers, metrics and model code that ftreg does not bring.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes are still shown.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def tell_of_trust(models: Iterable[str]) -> None:
+    """Say that code which comes with a model will run, progress or not."""
+    for model in dict.fromkeys(models):
+        typer.echo(
+            f"note: base.trust_remote_code is true: the code that comes with {model} is run",
+            err=True,
+        )
+
+
+def say(text: str) -> None:
+    """Print lines of text; what data would do to the terminal is spelt out."""
+    typer.echo(visible(text))
 
 
 def show(as_json: bool, *, value: Mapping[str, Any], text: Any) -> None:
     """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
     if as_json:
-        typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+        typer.echo(inert_json(json.dumps(value, ensure_ascii=False, indent=2)))
     elif isinstance(text, str):
-        typer.echo(text)
+        say(text)
     else:
         from ftreg.report.terminal import console
 

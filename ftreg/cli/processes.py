@@ -42,9 +42,14 @@ def start_missing_processes() -> None:
         err=True,
     )
     environment = {key: value for key, value in os.environ.items() if key not in _ADDRESS}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, *_safe(), "-m", "torch.distributed.run", "--standalone"]
     ours = ["--nproc_per_node", number[1], "-m", "ftreg", *sys.argv[1:]]
     os.execve(sys.executable, [*torchrun, *ours], environment)
+
+
+def _safe() -> list[str]:
+    """What keeps Python from importing out of the working folder, where this process does not."""
+    return ["-P"] if sys.flags.safe_path else []
 
 
 def _launcher() -> str:

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import psutil
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,13 +15,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ftreg.report.console import InertConsole
+
 if TYPE_CHECKING:
     from ftreg.training.events import StepRecord
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class _Console(Console):
+class _Console(InertConsole):
     """Progress that nobody reads is no reason to end; rich would end the process with 1."""
 
     def on_broken_pipe(self) -> None:

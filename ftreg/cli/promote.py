@@ -6,6 +6,7 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
 
 
@@ -43,7 +44,14 @@ def promote(
     promote(record, path, why=why, force=force, anchor=anchor)
     options.show(
         as_json,
-        value={"baseline": record.id, "anchor": anchor, "forced": force, "file": str(path)},
+        value={
+            "schema_version": PRINTED_SCHEMA,
+            "baseline": record.id,
+            "anchor": anchor,
+            "forced": force,
+            "why": why,
+            "file": str(path),
+        },
         text=f"{record.id} is now the baseline: {path}",
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ftreg.checkpoint import read_checkpoint
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
@@ -33,6 +34,7 @@ def reproduce(
             "--output", "-o", help="Keep the new checkpoint in this folder.", show_default=False
         ),
     ] = None,
+    no_custom_code: options.NoCustomCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -49,6 +51,9 @@ def reproduce(
     leads = int(os.environ.get("RANK", "0")) == 0
     if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes train together: name their one --output")
+    if leads:
+        base = read_checkpoint(folder).manifest.config.base
+        options.tell_of_trust([base.model] if base.trust_remote_code else [])
     with Bars(quiet=quiet, silent=not leads) as bars:
         result = run_reproduction(folder, output=output, events=bars)
     if not leads:

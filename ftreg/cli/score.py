@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from ftreg.characters import inert_json
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
 
 
 @command
@@ -33,6 +35,7 @@ def score(
             "--output", "-o", help="JSONL of scores; default: stdout.", show_default=False
         ),
     ] = None,
+    no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Score outputs that were made elsewhere.
@@ -45,21 +48,24 @@ def score(
     if output is not None:
         check_writable(output)
     rows = score_file(file, scorers=scorer, backend=backend)
-    if output is None:
+    if output is not None:
+        write_jsonl(output, rows)
+    elif not as_json:
         for row in rows:
-            typer.echo(canonical_json(row))
+            typer.echo(inert_json(canonical_json(row)))
         return
-    write_jsonl(output, rows)
     missing = sum(row["score"] is None for row in rows)
     read, written = judge_tokens(rows)
     cost = f"; the judge read {read} tokens and wrote {written}" if read or written else ""
     options.show(
         as_json,
         value={
-            "file": str(output),
+            "schema_version": PRINTED_SCHEMA,
+            "file": None if output is None else str(output),
             "scores": len(rows),
             "missing": missing,
             "judge_tokens": {"read": read, "written": written},
+            **({"rows": rows} if output is None else {}),
         },
         text=f"{output}: {len(rows)} scores, {missing} of them missing{cost}",
     )

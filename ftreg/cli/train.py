@@ -52,6 +52,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    no_custom_code: options.NoCustomCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -72,6 +73,8 @@ def train(
         _folder(config, item.train.output, output, resume=resume, several=len(configs) > 1)
         for config, item in zip(configs, settings, strict=True)
     ]
+    if leads:
+        options.tell_of_trust(item.base.model for item in settings if item.base.trust_remote_code)
     with Bars(quiet=quiet, silent=not leads) as bars:
         bars.phase("starting")
         from ftreg.training.series import Planned, failure_of, train_configured, train_series

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ftreg.config import yaml_marks
+from ftreg.config.custom_code import refuse_code_named
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.sections import RunConfig
 from ftreg.config.yaml_marks import Document, KeyPath, Marks
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,6 +33,11 @@ _KNOWN_AS = {
     "gradient_clipping": "max_grad_norm",
     "output_dir": "output",
 }
+_MOST_FINDINGS = 20
+_LONGEST_CHAIN = 16
+"""Files that extend each other."""
+_DEEPEST = 32
+"""Parts of an override's key."""
 # Two ways of saying the same: what stands above replaces both.
 _SEEDS = {"seed", "seeds"}
 
@@ -44,16 +50,26 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
         overrides: `"section.key=value"` texts, the value in YAML; they win over the files.
 
     Raises:
-        UsageError: every mistake found, a line each, with file, line, key and the nearest key.
+        UsageError: every mistake found, a line each, with file, line, key and the nearest key; or
+            code that is forbidden (`ftreg.custom_code`).
     """
     document = _read_with_parents(path, ())
     for override in overrides:
         document = _merge(document, _parse_override(override))
-    return validate(RunConfig, document, where=str(path))
+    config = validate(RunConfig, document, where=str(path))
+    refuse_code_named(config, marks=document.marks, where=path)
+    return config
 
 
-def override_config(config: RunConfig, *, overrides: Iterable[str]) -> RunConfig:
-    """Return a configuration with `"section.key=value"` overrides laid over it.
+def override_config(
+    config: RunConfig, *, overrides: Iterable[str], manifest: Path | None = None
+) -> RunConfig:
+    """Return a configuration with `"section.key=value"` overrides laid over it, to evaluate by.
+
+    Args:
+        config: the configuration.
+        overrides: as in `load_config`.
+        manifest: the file that recorded it, for messages.
 
     Raises:
         UsageError: as `load_config`.
@@ -61,11 +77,21 @@ def override_config(config: RunConfig, *, overrides: Iterable[str]) -> RunConfig
     document = Document(config.model_dump(mode="json"), {})
     for override in overrides:
         document = _merge(document, _parse_override(override))
-    return validate(RunConfig, document, where="configuration")
+    changed = validate(RunConfig, document, where="configuration")
+    refuse_code_named(
+        changed,
+        marks=document.marks,
+        where=manifest or Path("configuration"),
+        recorded=manifest is not None,
+        sections=("base", "eval"),
+    )
+    return changed
 
 
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
     absolute = Path(os.path.abspath(path))
+    if len(seen) == _LONGEST_CHAIN:
+        raise UsageError(f"{path}: extends goes on over more than {_LONGEST_CHAIN} files")
     if absolute in seen:
         chain = " -> ".join(item.name for item in (*seen, absolute))
         raise UsageError(f"{path}: extends goes in a circle: {chain}")
@@ -75,23 +101,27 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
         return document
     place = document.marks.pop(("extends",))
     if not isinstance(parent, str):
-        raise UsageError(f"{place}: extends names one file, found {parent!r}")
+        raise UsageError(f"{place}: extends names one file, found {shown(parent)}")
     parent_path = path.parent / parent
-    if not parent_path.is_file():
-        raise UsageError(f"{place}: extends names {parent}, but {parent_path} does not exist")
+    if not os.path.isfile(parent_path):
+        raise UsageError(f"{place}: extends names {shown(parent)}, and there is no such file")
     return _merge(_read_with_parents(parent_path, (*seen, absolute)), document)
 
 
 def _parse_override(text: str) -> Document:
     key, equals, value = text.partition("=")
     parts = tuple(key.strip().split("."))
-    if not equals or not all(parts) or "\n" in value:
-        raise UsageError(f"-s {text}: write an override as section.key=value")
+    sound = key.isprintable() and "\n" not in value and len(parts) <= _DEEPEST
+    if not (equals and all(parts) and sound):
+        raise UsageError(f"-s {shown(text)}: write an override as section.key=value")
     place = f"-s {key.strip()}"
     try:
-        data: Any = yaml_marks.parse(f"value: {value}", Path(place)).data["value"]
-    except UsageError as error:
-        raise UsageError(f"{place}: the value is not valid YAML: {value!r}") from error
+        (data,) = yaml_marks.parse(f"value: {value}", Path(place)).data.values()
+    except (UsageError, ValueError) as error:
+        reason = str(error).removeprefix(f"{place}:1: ").removeprefix("not valid YAML: ")
+        raise UsageError(
+            f"{place}: the value is not valid YAML: {shown(value)} ({reason})"
+        ) from error
     marks: Marks = {}
     for depth in range(len(parts), 0, -1):
         marks[parts[:depth]] = place
@@ -140,11 +170,18 @@ def validate(model: type[Model], document: Document, *, where: str) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        findings = [
+        found = [
             _explain(model, dict(detail), document=document, where=where)
             for detail in error.errors(include_url=False)
         ]
-        raise UsageError("\n".join(dict.fromkeys(findings))) from error
+        lines = list(dict.fromkeys(found))
+        rest = len(lines) - _MOST_FINDINGS
+        more = [f"{where}: and {rest} more"] if rest > 0 else []
+        raise UsageError("\n".join([*lines[:_MOST_FINDINGS], *more])) from error
+    except UsageError as error:  # of a section that says itself where it stands: "eval.engine: ..."
+        path = tuple(str(error).partition(":")[0].split("."))
+        place = document.marks.get(path)
+        raise UsageError(f"{place}: {error}" if place else str(error)) from None
 
 
 def _explain(
@@ -181,12 +218,7 @@ def _explain(
     message = message[:1].lower() + message[1:]
     if not path:
         return f"{place}: {message}"
-    return f"{place}: {key}: {message}, found {_shown(detail['input'])}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{place}: {key}: {message}, found {shown(detail['input'])}"
 
 
 def _nearest(name: str, known: list[str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, field_validator
 
-from ftreg.config.base import Section
+from ftreg.config.base import Options, Section
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -172,7 +172,7 @@ class CustomConfig(OptimizerConfig):
     name: Literal["custom"] = "custom"
     path: str
     """Import path of the class: `my_package.optimizers:Sophia`."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Its other arguments, passed on as they are."""
 
     @field_validator("options")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from ftreg.config.base import Section
+from ftreg.config.base import Count, Section
 
 _ZERO_MARGIN = (
     "a margin of 0 can never be passed: however many examples there are, the interval around the "
@@ -20,7 +20,6 @@ def _refuse_zero(value: object) -> object:
 
 
 Margin = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -59,7 +58,7 @@ class GatePolicy(Section):
     """Let an undecided verdict exit with 0. The verdict itself still says undecided."""
     resamples: Annotated[int, Field(ge=999, le=1_000_000)] = 9999
     """Resamples of the bootstrap and of the permutation test."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the resampling: the same scores and policy always give the same verdict."""
 
     @field_validator("margin", "anchor_margin", mode="before")

@@ -1,23 +1,25 @@
 """The other sections of the configuration, and the whole of it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from ftreg.config.base import Section
+from ftreg.chat.endpoint import refuse_secrets
+from ftreg.config.base import Count, Options, Section
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
+from ftreg.names import path_text
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+PathText = Annotated[str, AfterValidator(path_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class BaseConfig(Section):
     """The model that training starts from."""
 
-    model: str = "smollm2-135m-instruct"
+    model: PathText = "smollm2-135m-instruct"
     """A packaged model (`ftreg models list`), a folder, or a Hugging Face hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
@@ -30,7 +32,7 @@ class DatasetConfig(Section):
 
     version: str
     """The dataset version, `name@N`."""
-    root: str = "sample_datasets"
+    root: PathText = "sample_datasets"
     """The folder that holds `<name>/v<N>/`."""
     train_split: str = "train"
     """The split to train on."""
@@ -60,7 +62,7 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     """The training run."""
 
-    output: str | None = None
+    output: PathText | None = None
     """The checkpoint folder to write; null makes a new one below `checkpoints/`."""
     seed: Seed = 0
     """Seed of data order, dropout and LoRA initialisation."""
@@ -76,7 +78,8 @@ class TrainConfig(Section):
     micro_batch_tokens: Count = 2048
     """Most tokens in one forward pass: bounds memory, and does not change the result."""
     packing: bool = True
-    """Lay the examples of a micro-batch end to end, without padding, each attending to itself."""
+    """Lay the examples of a micro-batch end to end, without padding, each attending to itself; what
+    all of them begin with is computed once, where the result stays the same."""
     max_length: Count | None = None
     """Most tokens of one example; null takes the model's own context length."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -128,8 +131,17 @@ class ScorerConfig(Section):
     evaluate:METRIC, or an import path."""
     backend: str | None = None
     """What it thinks with: embedded, nli, judge, or an import path; null is its default."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """The options of the scorer and of its backend."""
+
+    @model_validator(mode="after")
+    def _no_secrets_in_options(self) -> Self:
+        """Checked here too, since a run records its scorers before it makes them."""
+        url = self.options.get("base_url", "http://host/v1")
+        # A backend of somebody's own may call its options alike.
+        if self.backend in ("judge", None) and isinstance(url, str):
+            refuse_secrets(url, self.options.get("api_key_env"), place=f"judge: {self.name}")
+        return self
 
 
 def _scorer_by_name(value: object) -> object:
@@ -164,6 +176,8 @@ class EvalConfig(Section):
     repeats: Annotated[int, Field(ge=1, le=8)] | None = None
     """How often the outputs are generated, each time in batches of another size, to measure what
     the batching alone does to the scores; null is 2 in bf16 and 1 otherwise."""
+    report_to: list[Literal["mlflow"]] = Field(default_factory=list)
+    """Experiment trackers that get the evaluation, in the run that trained the checkpoint."""
 
     @property
     def rounds(self) -> int:

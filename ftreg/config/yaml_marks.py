@@ -1,5 +1,6 @@
 """Read YAML together with the line on which each key stands, so that an error can name it."""
 
+import bisect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +9,23 @@ from typing import Any
 
 import yaml
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, shown
+from ftreg.reading import MIB, read_text
 
 KeyPath = tuple[str | int, ...]
 Marks = dict[KeyPath, str]
 """Key path to place: `"configs/lion.yaml:12"`, or `"-s optimizer.lr"`."""
+
+
+LARGEST = MIB
+"""Bytes of a YAML file."""
+_MOST_VALUES = 50_000
+"""Values of a YAML file, those counted again that an alias repeats."""
+_TOO_MANY = f"more than {_MOST_VALUES:,} values, those counted that aliases (*name) repeat"
+_MOST_DIGITS = 400
+_LONGEST_NAME = 100
+_LONGEST_PROBLEM = 300
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,32 @@ class Document:
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain scalars: `1e-5` is a number (1.1 makes it text), `no` is text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._ends = [found.start() for found in re.finditer("\n", text)]
+        self._composed = 0
+
+    def line_at(self, index: int) -> int:
+        """The line of a character, from 1, as editors count: for PyYAML U+2028 begins one too."""
+        return bisect.bisect_left(self._ends, index) + 1
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Count what is composed, so that a file of a million commas ends early."""
+        self._composed += 1
+        if self._composed > _MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=self.get_mark())
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Name the line of what has another form than its tag says."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f"{shown(node.value)} is no {kind}", problem_mark=node.start_mark
+            ) from error
 
 
 # PyYAML keeps its rules per first character; ours replace 1.1's for booleans, ints and floats.
@@ -54,35 +93,97 @@ def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))  # 010 is ten, not eight
+    digits = loader.construct_scalar(node)
+    if len(digits) > _MOST_DIGITS:
+        raise yaml.MarkedYAMLError(
+            problem=f"a whole number of more than {_MOST_DIGITS} digits",
+            problem_mark=node.start_mark,
+        )
+    return int(digits)  # 010 is ten, not eight
 
 
+# Of the tags, those of JSON: dates, bytes and sets are no values of any setting.
+_Loader.yaml_constructors = {
+    tag: made
+    for tag, made in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("null", "bool", "str", "seq", "map")
+}
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
-def _walk(node: yaml.Node, path: KeyPath, *, file: Path, marks: Marks) -> None:
-    """Record the line of every key below `node`.
+class _Walk:
+    """Goes through a document before it is made: notes lines, and refuses what would not end well.
 
-    Raises:
-        UsageError: a key is given twice (YAML readers silently keep the last).
+    An alias is gone through each time that it stands somewhere, as whoever reads the data will.
     """
-    if isinstance(node, yaml.MappingNode):
+
+    def __init__(self, loader: _Loader, file: Path) -> None:
+        self._loader, self._file = loader, file
+        self._seen = 0
+        self._within: set[int] = set()
+        self.marks: Marks = {}
+
+    def place(self, node: yaml.Node) -> str:
+        return f"{self._file}:{self._loader.line_at(node.start_mark.index)}"
+
+    def walk(self, node: yaml.Node, path: KeyPath = ()) -> None:
+        """Record the line of every key below `node`.
+
+        Raises:
+            UsageError: a key is given twice (YAML readers silently keep the last) or is no text,
+                a text is none, or aliases make too much of the file.
+        """
+        self._seen += 1
+        if self._seen > _MOST_VALUES:
+            raise UsageError(f"{self.place(node)}: not valid YAML: {_TOO_MANY}")
+        if isinstance(node, yaml.ScalarNode):
+            self._text(node)
+            return
+        if id(node) in self._within:
+            raise UsageError(f"{self.place(node)}: not valid YAML: it contains itself, as *alias")
+        self._within.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            self._mapping(node, path)
+        else:
+            for index, item in enumerate(node.value):
+                self.marks[(*path, index)] = self.place(item)
+                self.walk(item, (*path, index))
+        self._within.remove(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> None:
         seen: dict[str, int] = {}
         for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise UsageError(f"{self.place(key)}: a key has to be a text")
+            if key.value == "<<":
+                raise UsageError(
+                    f"{self.place(key)}: merge keys (<<) are not of YAML 1.2; write the settings "
+                    "out, or share them between files with extends"
+                )
+            self._text(key)
+            key.tag = "tag:yaml.org,2002:str"  # 1: and true: are the texts that they are written as
+            name, line = key.value, self._loader.line_at(key.start_mark.index)
             if name in seen:
                 raise UsageError(
-                    f"{file}:{line}: the key {name} stands here for the second time "
+                    f"{self._file}:{line}: the key {_named(name)} stands here for the second time "
                     f"(first on line {seen[name]})"
                 )
             seen[name] = line
-            marks[(*path, name)] = f"{file}:{line}"
-            _walk(value, (*path, name), file=file, marks=marks)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            marks[(*path, index)] = f"{file}:{item.start_mark.line + 1}"
-            _walk(item, (*path, index), file=file, marks=marks)
+            self.marks[(*path, name)] = f"{self._file}:{line}"
+            self.walk(value, (*path, name))
+
+    def _text(self, node: yaml.Node) -> None:
+        """Refuse what YAML's escapes can say and neither a file nor its name can hold."""
+        if _NO_TEXT.search(node.value):
+            raise UsageError(
+                f"{self.place(node)}: a text cannot hold the character NUL, nor half of a UTF-16 "
+                "pair"
+            )
+
+
+def _named(name: str) -> str:
+    return name if name.isprintable() and len(name) < _LONGEST_NAME else shown(name)
 
 
 def parse(text: str, file: Path) -> Document:
@@ -91,39 +192,47 @@ def parse(text: str, file: Path) -> Document:
     Raises:
         UsageError: not YAML, not a mapping, or a key that stands twice; names the line.
     """
-    marks: Marks = {}
+    loader: _Loader | None = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+        walk = _Walk(loader, file)
         if node is not None:
-            _walk(node, (), file=file, marks=marks)
+            walk.walk(node)
         data = loader.construct_document(node) if node is not None else {}
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        code = ord(error.character) if isinstance(error.character, str) else error.character
+        raise UsageError(
+            f"{file}:{line}: not valid YAML: the character U+{code:04X} cannot stand in it"
+        ) from error
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"{file}:{line}: not valid YAML: {error.problem}") from error
+        mark = error.problem_mark or error.context_mark
+        line = loader.line_at(mark.index) if loader is not None and mark is not None else 1
+        problem = (error.problem or error.context or "").partition("\n")[0]
+        raise UsageError(f"{file}:{line}: not valid YAML: {_cut(problem)}") from error
     except RecursionError as error:
-        raise UsageError(f"{file}: not valid YAML: nested too deeply, or in a circle") from error
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
+        line = 1 if loader is None else loader.line_at(loader.index)
+        raise UsageError(f"{file}:{line}: not valid YAML: nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: not valid YAML: {_cut(str(error))}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{file}:1: expected keys and values, found a {type(data).__name__}")
-    return Document(data, marks)
+    return Document(data, walk.marks)
 
 
-def read(file: Path) -> Document:
-    """Parse a YAML file.
+def _cut(problem: str) -> str:
+    line = problem.partition("\n")[0]
+    return line if len(line) <= _LONGEST_PROBLEM else f"{line[: _LONGEST_PROBLEM - 3]}..."
+
+
+def read(file: Path, *, kind: str = "configuration") -> Document:
+    """Parse a YAML file of at most 1 MiB; `kind` is what it should be, for messages.
 
     Raises:
-        UsageError: missing, unreadable or not UTF-8; or as `parse`.
+        UsageError: missing, unreadable, too large or not UTF-8; or as `parse`.
     """
-    try:
-        return parse(file.read_text(encoding="utf-8"), file)
-    except FileNotFoundError as error:
-        raise UsageError(f"{file}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: invalid UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    return parse(read_text(file, most=LARGEST, kind=kind), file)
 
 
 def dump(data: Mapping[str, Any]) -> str:

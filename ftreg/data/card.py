@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from ftreg.config import yaml_marks
 from ftreg.config.base import Section
 from ftreg.config.load import validate
+from ftreg.names import plain
 from ftreg.records import Example
 from ftreg.store import digest
 
@@ -53,7 +54,9 @@ class Prompt(Section):
 class SplitCard(Section):
     """One file of rows."""
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.jsonl$")]
+    file: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.jsonl$"), AfterValidator(plain)
+    ]
     """Name of a JSONL file beside the card."""
     rows: Annotated[int, Field(ge=1)]
     """Number of rows."""
@@ -86,7 +89,7 @@ class Card(Section):
     """A tag whose values mark examples that depend on each other (a shared file or document)."""
     splits: Annotated[dict[str, SplitCard], Field(min_length=1)]
     """The files of rows, by split."""
-    recipe: str | None = None
+    recipe: Annotated[str, AfterValidator(plain)] | None = None
     """A recipe file beside the card, where `ftreg data build` makes the rows."""
 
     def scoring_context(self, example: Example) -> str | None:

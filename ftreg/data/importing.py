@@ -15,6 +15,8 @@ from ftreg.data.reference import DatasetRef
 from ftreg.data.rows import UniqueIds, check_row, row_of
 from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
 from ftreg.errors import UsageError
+from ftreg.names import check_name
+from ftreg.reading import LONGEST_LINE, megabytes
 from ftreg.store import canonical_json, staged_folder
 
 # What a card takes over from the version before, unless it is said anew.
@@ -46,8 +48,10 @@ class _SplitFile:
     rows: int = 0
     ids: UniqueIds = field(default_factory=UniqueIds)
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, Any], *, place: str) -> None:
         line = canonical_json(row).encode() + b"\n"
+        if len(line) > LONGEST_LINE:
+            raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")
         self.stream.write(line)
         self.sha256.update(line)
         self.rows += 1
@@ -90,6 +94,8 @@ def import_version(
             "--eval-share holds out a share of --train as the split eval; it needs --train and "
             "no --eval"
         )
+    for split in sources:
+        check_name(split, what="split")
     opened = {
         split: open_source(text, split=split, subset=subset, form=form)
         for split, text in sources.items()
@@ -210,7 +216,7 @@ def _import_split(
         held_out = eval_share is not None and _position(example.input) < eval_share
         target = _HELD_OUT if held_out else split
         checks.check(example, split=target, place=place)
-        files[target].write(row_of(example))
+        files[target].write(row_of(example), place=place)
     return dropped
 
 

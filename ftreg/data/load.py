@@ -10,14 +10,15 @@ from typing import Literal, overload
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.cache import cache_folder
+from ftreg.cache import cache_folder, limit_of, touch
+from ftreg.cache_entries import trim
 from ftreg.data.card import Card, read_card
 from ftreg.data.digests import remembered_digest
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
 from ftreg.errors import UsageError
 from ftreg.records import Example
-from ftreg.store import file_digest
+from ftreg.store import file_digest, write_text
 
 _SCHEMA = pa.schema(
     [
@@ -120,14 +121,18 @@ class DatasetVersion:
         self.verify(name)
         # The number of rows is checked as they are read, so it is part of the name.
         arrow = cache_folder("arrow", f"{entry.sha256}-{entry.rows}-{_CACHE_FORMAT}.arrow")
+        limit_of("arrow")  # a wrong limit is told of before anything is made
+        # Opened under the lock as well: `ftreg clean` takes it to remove a copy.
         with FileLock(f"{_made(arrow)}.lock"):
-            if not arrow.exists():
+            made = not _is_whole(arrow)
+            if made:
                 _convert(path, arrow, expected=entry.rows)
-            try:
-                return _open(arrow)
-            except pa.ArrowInvalid:  # a damaged copy in the cache is made again
-                _convert(path, arrow, expected=entry.rows)
-        return _open(arrow)
+            else:
+                touch(_seal_of(arrow))  # its own time is part of what is remembered of its digest
+            found = _open(arrow)
+        if made:
+            trim("arrow")
+        return found
 
     def verify(self, name: str, *, reread: bool = False) -> None:
         """Check that a split's bytes are those that the card promises.
@@ -148,7 +153,9 @@ class DatasetVersion:
                 else "bring the file back from version control"
             )
             raise UsageError(f"{path}: this file of {self.ref} is missing; {way_out}")
-        found = file_digest(path) if reread else remembered_digest(path)
+        if not reread and remembered_digest(path) == entry.sha256:
+            return
+        found = file_digest(path)  # the memory may be damaged itself
         if found != entry.sha256:
             raise UsageError(
                 f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "
@@ -160,6 +167,18 @@ class DatasetVersion:
 
 def _open(arrow: Path) -> Split:
     return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
+
+
+def _is_whole(arrow: Path) -> bool:
+    """Whether a copy in the cache has the bytes that were written; a wrong text scores silently."""
+    recorded = _seal_of(arrow)
+    if not (arrow.is_file() and recorded.is_file()):
+        return False
+    return recorded.read_bytes().strip() == remembered_digest(arrow).encode()
+
+
+def _seal_of(arrow: Path) -> Path:
+    return arrow.with_suffix(".sha256")
 
 
 def _broken_row(path: Path) -> str:
@@ -180,6 +199,16 @@ def _made(path: Path) -> Path:
 def _convert(path: Path, arrow: Path, *, expected: int) -> None:
     """Check every row of a JSONL file and write the Arrow file, whole or not at all."""
     temporary = arrow.with_suffix(".part")
+    try:
+        _write_arrow(path, temporary, expected=expected)
+        found = file_digest(temporary)
+        temporary.replace(arrow)
+        write_text(_seal_of(arrow), found)  # last: without it, the copy is not there
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:
     count = 0
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows: list[dict[str, object]] = []
@@ -205,7 +234,6 @@ def _convert(path: Path, arrow: Path, *, expected: int) -> None:
         flush()
     if count != expected:
         raise UsageError(f"{path}: has {count} rows, and its card says {expected}")
-    temporary.replace(arrow)
 
 
 def load_dataset(ref: str | DatasetRef, *, root: Path = Path("sample_datasets")) -> DatasetVersion:

@@ -3,16 +3,19 @@
 import datetime
 import decimal
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftreg.config import yaml_marks
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.data.rows import check_row
+from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.store import digest
 
 FIELDS = ("id", "input", "reference", "context", "critical")
 _ABSENT = object()
+_LONGEST_NAME = 60
+_MOST_NAMES = 30
 
 
 def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, str]:
@@ -45,7 +48,7 @@ def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, s
 def _field(name: str, place: str) -> str:
     if name not in (*FIELDS, "tags") and not (name.startswith("tags.") and name != "tags."):
         raise UsageError(
-            f"{place}: {name!r} is not a field of a row{did_you_mean(name, FIELDS)} "
+            f"{place}: {shown(name)} is not a field of a row{did_you_mean(name, FIELDS)} "
             f"(fields: {', '.join(FIELDS)}, tags, tags.NAME)"
         )
     return name
@@ -53,7 +56,7 @@ def _field(name: str, place: str) -> str:
 
 def _column(name: object, place: str) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"{place}: expected the name of a column, found {name!r}")
+        raise UsageError(f"{place}: expected the name of a column, found {shown(name)}")
     return name.strip()
 
 
@@ -112,7 +115,7 @@ class Mapper:
         if tags:
             row["tags"] = {**row.get("tags", {}), **tags}
         if "id" not in row and "id" not in self._explicit:
-            row["id"] = digest(row)[:16]
+            row["id"] = _content_id(row, place=place)
         return row
 
     def finish(self) -> list[str]:
@@ -132,10 +135,25 @@ class Mapper:
         known = list(self.seen)
         hint = did_you_mean(column, known)
         if field in self._explicit:
-            problem = f"{field} is mapped to the column {column!r}, which is not there{hint}"
+            problem = f"{field} is mapped to the column {shown(column)}, which is not there{hint}"
         else:
             problem = f"there is no column 'input'; name the one it is with --map {field}=COLUMN"
-        return UsageError(f"{place}: {problem} (columns: {', '.join(known)})")
+        return UsageError(f"{place}: {problem} (columns: {listed(known)})")
+
+
+def _content_id(row: dict[str, Any], *, place: str) -> str:
+    try:
+        return digest(row)[:16]
+    except (TypeError, ValueError, RecursionError):
+        check_row({**row, "id": "-"}, place=place)  # says which field is no text
+        raise
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of columns as messages show them: the first of many, each cut where it is long."""
+    short = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names]
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(short[:_MOST_NAMES]) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _lookup(row: Mapping[str, Any], column: str) -> Any:

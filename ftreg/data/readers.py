@@ -1,8 +1,8 @@
 """Read rows that were made elsewhere, one at a time: JSONL, CSV, Parquet, and sets of the hub."""
 
 import csv
+import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ftreg.data.spans import span_rows
 from ftreg.errors import UsageError
+from ftreg.reading import LONGEST_LINE, lines_of, megabytes
 from ftreg.store import file_digest, read_jsonl
 
 Numbered = tuple[int, dict[str, Any]]
@@ -71,7 +72,10 @@ def open_source(
 
 
 def _origin(path: Path) -> str:
-    return f"{path.name} (sha256 {file_digest(path)})"
+    name = os.fsencode(path.name).decode(
+        "utf-8", "replace"
+    )  # a card holds text, whatever names are
+    return f"{name} (sha256 {file_digest(path)})"
 
 
 def _lines(path: Path) -> int:
@@ -128,28 +132,46 @@ def _csv(path: Path) -> Source:
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line of each record of a CSV or TSV file, and its cells."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open("rb") as stream:
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        reader = csv.reader(_decoded(stream, path), delimiter=delimiter, strict=True)
-        while True:
-            first = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise UsageError(f"{path}:{first}: broken CSV: {error}") from error
-            if cells:
-                yield first, cells
-
-
-def _decoded(lines: Iterator[bytes], path: Path) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
+    csv.field_size_limit(LONGEST_LINE)  # bounds what is kept, and a record is bounded below
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    lines = _Lines(path)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        first = reader.line_num + 1
+        lines.begin_record()
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}:{number}: invalid UTF-8 at byte {error.start}") from error
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UsageError(f"{path}:{first}: broken CSV: {error}") from error
+        if cells:
+            yield first, cells
+
+
+class _Lines:
+    """The lines of a CSV file, of which no record may take too many: a quote may be left open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lines = path, lines_of(path)
+        self._first, self._next, self._length = 1, 1, 0
+
+    def begin_record(self) -> None:
+        self._first, self._length = self._next, 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        number, text = next(self._lines)
+        self._next = number + 1
+        self._length += len(text)
+        if self._length > LONGEST_LINE:
+            raise UsageError(
+                f"{self._path}:{self._first}: a record of more than {megabytes(LONGEST_LINE)}; is "
+                "a double quote left open in it?"
+            )
+        return text
 
 
 def _parquet(path: Path) -> Source:
@@ -158,18 +180,21 @@ def _parquet(path: Path) -> Source:
 
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path}: cannot read this as Parquet: {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot read this as Parquet: {_first_line(error)}") from error
 
     def rows() -> Iterator[Numbered]:
         number = 0
         try:
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=_rows_at_once(file.metadata)):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-        except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{path}: cannot read on after row {number}: {error}") from error
+        # What Python has no value for (a date of the year 300000) is one of the latter.
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise UsageError(
+                f"{path}: cannot read on after row {number}: {_first_line(error)}"
+            ) from error
 
     return Source(
         name=str(path),
@@ -179,6 +204,15 @@ def _parquet(path: Path) -> Source:
         columns=tuple(file.schema_arrow.names),
         rows=rows,
     )
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """So many rows that they take about as much memory as one long line may."""
+    largest = 1
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        largest = max(largest, group.total_byte_size // max(1, group.num_rows))
+    return int(max(1, min(_BATCH, LONGEST_LINE // largest)))
 
 
 def _hub(text: str, *, split: str, subset: str | None) -> Source:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.names import check_name
 
-# Letters, digits, dot, dash and underscore, beginning with a letter or digit: a name that can
-# never leave its folder.
-_PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([1-9][0-9]*)")
+# Letters, digits, dot, dash and underscore, beginning with a letter or digit. What of these no
+# system takes is refused by `check_name`.
+_PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,14 @@ def parse_ref(text: str) -> DatasetRef:
     """Parse `name@N`.
 
     Raises:
-        UsageError: the text has another form.
+        UsageError: the text has another form, or a file system would not take the name.
     """
     match = _PATTERN.fullmatch(text)
     if not match:
         raise UsageError(
             f"{text!r} does not name a dataset version; write name@N, as in code-summary@2"
         )
-    return DatasetRef(match[1], int(match[2]))
+    return DatasetRef(check_name(match[1], what="dataset"), int(match[2]))
 
 
 def list_refs(root: Path) -> list[DatasetRef]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.records import Example
 from ftreg.store import read_jsonl
 
@@ -43,7 +43,7 @@ def read_examples(path: Path) -> Iterator[Example]:
         if not ids.add(example.id):
             first = next(line for line, row in read_jsonl(path) if row.get("id") == example.id)
             raise UsageError(
-                f"{path}:{number}: the id {example.id!r} stands here for the second time "
+                f"{path}:{number}: the id {shown(example.id)} stands here for the second time "
                 f"(first on line {first})"
             )
         yield example
@@ -77,7 +77,7 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
     for key in row:
         if key not in KEYS:
             raise UsageError(
-                f"{place}: {key!r} is not a field of a row{did_you_mean(key, KEYS)} "
+                f"{place}: {shown(key)} is not a field of a row{did_you_mean(key, KEYS)} "
                 f"(fields: {', '.join(KEYS)})"
             )
 
@@ -86,7 +86,7 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
         if value is None and not required:
             return None
         if not isinstance(value, str) or (required and not value.strip()):
-            found = "it is missing" if value is None else f"found {value!r}"
+            found = "it is missing" if value is None else f"found {shown(value)}"
             raise UsageError(f"{place}: {key!r} has to be a text that is not empty; {found}")
         return value
 
@@ -105,7 +105,7 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
         raise UsageError(f"{place}: 'tags' has to map tag names to texts")
     critical = row.get("critical", False)
     if not isinstance(critical, bool):
-        raise UsageError(f"{place}: 'critical' has to be true or false, found {critical!r}")
+        raise UsageError(f"{place}: 'critical' has to be true or false, found {shown(critical)}")
     return Example(
         id=str(text("id", required=True)),
         input=str(text("input", required=True)),

@@ -6,6 +6,7 @@ form cohorts). Attribute names are those of OpenTelemetry's GenAI conventions (`
 OpenInference and traceAI (`llm.*`, `input.value`, `retrieval.documents.*`).
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftreg.data.trace_documents import TraceDocuments
 from ftreg.errors import UsageError
+from ftreg.reading import MIB, lines_of, parse_json, read_text
 from ftreg.store import read_jsonl
 
 _CALLS = frozenset({"chat", "text_completion", "generate_content"})
@@ -27,6 +30,8 @@ _NO_TAGS = re.compile(
 _TAGS = ("gen_ai.request.model", "gen_ai.provider.name", "gen_ai.agent.name", "llm.model_name")
 _RESOURCE_TAGS = ("service.name", "service.version", "deployment.environment.name")
 _LONGEST_TAG = 100
+_LARGEST = 256 * MIB
+"""Bytes of a file that is one document, which is read whole."""
 
 
 def span_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -39,20 +44,19 @@ def span_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         UsageError: the file is no OTLP JSON, or has no such span with an input; says what it has.
     """
-    contexts: dict[str, list[str]] = {}
-    for _, span in _spans(path):
-        if found := _documents(span.attributes):
-            contexts.setdefault(span.trace, []).extend(found)
     seen, calls = 0, 0
-    for number, span in _spans(path):
-        seen += 1
-        if not _is_call(span.attributes):
-            continue
-        row = _row(span, contexts.get(span.trace, []))
-        if row is not None:
-            calls += 1
-            _refuse_half_characters(row, place=f"{path}:{number}")
-            yield number, row
+    with contextlib.closing(TraceDocuments()) as contexts:
+        for number, span in _spans(path):
+            contexts.add(span.trace, _documents(span.attributes), place=f"{path}:{number}")
+        for number, span in _spans(path):
+            seen += 1
+            if not _is_call(span.attributes):
+                continue
+            row = _row(span, contexts.of(span.trace))
+            if row is not None:
+                calls += 1
+                _refuse_half_characters(row, place=f"{path}:{number}")
+                yield number, row
     if not calls:
         raise UsageError(
             f"{path}: {seen} spans, and none of them is a language-model call with its input; "
@@ -94,19 +98,16 @@ def _spans(path: Path) -> Iterator[tuple[int, _Span]]:
 
 
 def _documents_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as stream:
-        first = stream.readline()
-    if first.strip() == b"{" or first.strip() == b"":
-        # Indented for reading: one document, and there is no line to go by.
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: broken JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise UsageError(f"{path}: expected a JSON object")
-        yield 1, value
+    first = next((text for _, text in lines_of(path)), "").strip()
+    if first not in ("", "{"):
+        yield from read_jsonl(path)
         return
-    yield from read_jsonl(path)
+    # Indented for reading: one document, and there is no line to go by.
+    text = read_text(path, most=_LARGEST, kind="single document; write one a line")
+    value = parse_json(text, place=str(path), first_line=1)
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}:1: expected a JSON object, found {type(value).__name__}")
+    yield 1, value
 
 
 def _refuse_half_characters(row: Mapping[str, Any], *, place: str) -> None:
@@ -164,7 +165,7 @@ def _row(span: _Span, contexts: list[str]) -> dict[str, Any] | None:
         "input": asked,
         "output": "\n".join(text for _, text in _messages(span.attributes, "output")) or None,
         "system": "\n".join([*system, *instructions]) or None,
-        "context": "\n\n".join(dict.fromkeys(contexts)) or None,
+        "context": "\n\n".join(contexts) or None,
         "tags": _tags(span.attributes, span.resource),
     }
     return {key: value for key, value in row.items() if value is not None}

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ftreg.config import yaml_marks
 from ftreg.config.load import validate
 from ftreg.config.yaml_marks import Document
 from ftreg.data.card import Card, Prompt
 from ftreg.data.reference import DatasetRef, list_refs, parse_ref
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.locks import locked
 from ftreg.records import Example
 from ftreg.store import sweep_temporaries, write_text
 
@@ -36,7 +35,7 @@ def next_version(name: str, root: Path) -> Iterator[DatasetRef]:
             "with a letter or digit, and no version (the next one is taken)"
         ) from None
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{name}.lock"):
+    with locked(root / f".{name}.lock"):
         taken = [
             int(path.name[1:]) for path in (root / name).glob("v*") if path.name[1:].isdecimal()
         ]

@@ -1,11 +1,14 @@
 """What the gate found: a verdict, a row per scorer and slice, and the reasons in words."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from ftreg.config.base import first_problem
+from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
 from ftreg.gate.interval import Interval
 
@@ -134,15 +137,19 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Verdict":
-        """Return the verdict that `to_dict` made `value` of."""
-        rows = (
-            Row(**{**row, "interval": Interval(*row["interval"]) if row["interval"] else None})
-            for row in value["rows"]
-        )
-        return cls(
-            outcome=value["outcome"],
-            rows=tuple(rows),
-            reasons=tuple(value["reasons"]),
-            critical=tuple(CriticalDrop(**drop) for drop in value["critical"]),
-            policy=dict(value["policy"]),
-        )
+        """Return the verdict that `to_dict` made `value` of.
+
+        Raises:
+            ValueError: it is none; names the key.
+        """
+        try:
+            policy = GatePolicy.model_validate(value.get("policy"), strict=False)
+            found: Verdict = _adapter().validate_python({**value, "policy": {}})
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from error
+        return replace(found, policy=policy.model_dump(mode="json"))
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Verdict]:
+    return TypeAdapter(Verdict)

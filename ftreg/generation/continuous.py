@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ftreg.generation.packed_linear import packed_linears
+from ftreg.generation.slot_attention import slot_attentions
 from ftreg.generation.slots import SlotCache
 
 # On an accelerator prompts are read together, once so large a share of the slots is free.
@@ -68,7 +69,7 @@ def decode_continuously(
     if together is None:
         together = 1 if model.device.type == "cpu" else int(slots * _READ_TOGETHER)
     together = min(max(together, 1), slots)
-    with packed_linears(model):
+    with packed_linears(model), slot_attentions(model):
         _Decoding(prompts, model, stops, max_new_tokens, slots, ended, together).run()
 
 
@@ -151,7 +152,8 @@ class _Decoding:
             attention_mask=self._cache.advance(lengths).long(),
             position_ids=lengths[:, None],
         ).logits
-        self._tokens = logits[:, -1].argmax(-1).tolist()
+        # In bf16 the kernel goes number by number; as fp32 the same numbers take a fifth of it.
+        self._tokens = logits[:, -1].float().argmax(-1).tolist()
         # From the last slot on: the row that moves into a freed slot has been looked at.
         for slot in reversed(range(len(self._rows))):
             answer = self._written[self._rows[slot]]

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from ftreg.cache import cache_folder
+from ftreg.cache import cache_folder, limit_of, touch
+from ftreg.cache_entries import trim
 from ftreg.journal import Journal, read_journal
 from ftreg.store import digest
 
@@ -79,6 +80,7 @@ class OutputStore:
         self._settings = {"schema_version": _SCHEMA, **settings}
         self.path = cache_folder("outputs", f"{digest(self._settings)}.jsonl")
         self._notice = notice
+        limit_of("outputs")  # a wrong limit is told of before anything is generated
 
     def fill(
         self, plan: Plan, write: Writer, *, advance: Callable[[int], None]
@@ -103,8 +105,10 @@ class OutputStore:
                 known = self._read()  # another process may have written since
                 found = sum(key in known for key in plan.keys)
                 self._generate(plan, write, known, journal, advance)
+            trim("outputs")
         else:
             found = len(plan.keys)
+            touch(self.path)
         return [known[key] for key in plan.keys], found
 
     def _generate(

@@ -29,7 +29,7 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def __init__(self, layers: int, *, slots: int, columns: int) -> None:
         super().__init__(layers=[])
-        self.columns = _whole_blocks(columns + 1)
+        self.columns = whole_blocks(columns + 1)
         self.slots = slots
         self.live = 0
         self.span = 0
@@ -47,7 +47,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         """
         # One column is always left over: attention takes another kernel where nothing is masked,
         # and a row's bits should not depend on whether its neighbours are as long as it is.
-        self.span = _whole_blocks(int(lengths.max()) + 2)
+        self.span = whole_blocks(int(lengths.max()) + 2)
         slots = torch.arange(self.live, device=lengths.device)
         self.target = slots * self.columns + lengths
         return torch.arange(self.span, device=lengths.device) <= lengths[:, None]
@@ -71,7 +71,8 @@ class SlotCache(Cache):  # type: ignore[misc]
                 layer.move(self.live, slot)
 
 
-def _whole_blocks(columns: int) -> int:
+def whole_blocks(columns: int) -> int:
+    """Return the columns of whole blocks that hold so many."""
     return -(-columns // _BLOCK) * _BLOCK
 
 

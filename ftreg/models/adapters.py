@@ -1,5 +1,7 @@
 """Low-rank adapters, by peft (the extra `lora`)."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import LoraConfig
 from ftreg.errors import UsageError
+from ftreg.store import damaged
 
 
 def _peft() -> Any:
@@ -44,11 +47,71 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     return wrapped
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A linear layer's adapter: y = layer(x) + scaling * up(down(x)).
+
+    `module` is peft's, around `layer`; `down` is (rank, in) and `up` (out, rank).
+    """
+
+    module: nn.Module
+    layer: nn.Linear
+    down: nn.Parameter
+    up: nn.Parameter
+    scaling: float
+
+
+def plain_adapters(model: nn.Module) -> list[Adapter]:
+    """Return those adapters of `with_adapters` that are nothing but what `Adapter` says.
+
+    Dropout, and layers that are not quite `nn.Linear`, are more. So is the output layer: its weight
+    is often that of the embedding too.
+    """
+    wrapped: Any = model
+    head = wrapped.get_base_model().get_output_embeddings()
+    found = []
+    for module in model.modules():
+        if not isinstance(module, _peft().tuners.lora.Linear):
+            continue
+        (name,) = module.active_adapters
+        layer = module.base_layer
+        plain = isinstance(module.lora_dropout[name], nn.Identity) and type(layer) is nn.Linear
+        if plain and module is not head:
+            found.append(
+                Adapter(
+                    module=module,
+                    layer=layer,
+                    down=module.lora_A[name].weight,
+                    up=module.lora_B[name].weight,
+                    scaling=module.scaling[name],
+                )
+            )
+    return found
+
+
 def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Load the adapters of a folder and return the model with them merged into its weights.
 
     Raises:
-        UsageError: peft is not installed.
+        UsageError: peft is not installed, or the folder holds something else than LoRA weights in
+            safetensors.
     """
+    _check_adapters(folder)
     merged: PreTrainedModel = _peft().PeftModel.from_pretrained(model, folder).merge_and_unload()
     return merged
+
+
+def _check_adapters(folder: Path) -> None:
+    """Refuse what peft would load and ftreg never wrote.
+
+    Without safetensors it takes a pickle, and where there is none it asks the hub; other kinds of
+    adapters have models and tokenizers fetched, and Megatron's settings name a module to import.
+    """
+    path = folder / "adapter_config.json"
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise UsageError(f"{weights}: the adapters' weights are missing")
+    with damaged(path, kind="adapter configuration"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config["peft_type"] != "LORA" or config.get("megatron_config") is not None:
+            raise ValueError("these are not the adapters that `lora` trains")

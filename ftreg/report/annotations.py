@@ -41,7 +41,7 @@ def annotation(
 def error_annotations(message: str, *, title: str) -> list[str]:
     """Return the annotations of an error's message: one for each place that it names."""
     parts: list[list[str]] = []
-    for line in message.splitlines():
+    for line in message.split("\n"):
         if parts and not _PLACE.match(line):
             parts[-1].append(line)
         else:

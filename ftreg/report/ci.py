@@ -6,6 +6,7 @@ from typing import Literal
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from ftreg.characters import spelt
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
 from ftreg.report.annotations import annotation
@@ -32,7 +33,7 @@ def write_junit(path: Path, verdict: Verdict, *, candidate: str) -> None:
     for row in verdict.rows:
         suite.add_testcase(_case(row))
     for drop in verdict.critical:
-        case = TestCase(_xml(f"critical example {drop.id}"), drop.scorer)
+        case = TestCase(_xml(f"critical example {drop.id}"), _xml(drop.scorer))
         before, after = words.points(drop.baseline), words.points(drop.candidate)
         case.result = [Failure(f"got worse: {before} to {after}", "regression")]
         suite.add_testcase(case)
@@ -56,7 +57,7 @@ def _case(row: Row) -> TestCase:
 
 
 def _xml(text: str) -> str:
-    return _NOT_XML.sub("?", text)
+    return _NOT_XML.sub(lambda found: spelt(found[0]), text)
 
 
 def annotations(verdict: Verdict, *, baseline: Path | None) -> list[str]:

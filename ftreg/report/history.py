@@ -61,7 +61,10 @@ def running_median(values: Sequence[float | None]) -> dict[int, float | None]:
 
 def number(value: object) -> float | None:
     """A finite number; what a history holds for one that is not (`"nan"`, `"inf"`) is a gap."""
-    found = float(value) if isinstance(value, int | float | str) else math.nan
+    try:
+        found = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
     return found if math.isfinite(found) else None
 
 

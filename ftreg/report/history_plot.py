@@ -11,6 +11,8 @@ import altair as alt
 import vl_convert
 
 from ftreg.checkpoint import Checkpoint
+from ftreg.errors import UsageError
+from ftreg.limits import address_limit
 from ftreg.report import words
 from ftreg.report.history import (
     BUCKETS,
@@ -27,6 +29,9 @@ from ftreg.report.history import (
 from ftreg.store import damaged
 
 _WIDTH, _HEIGHT = 640, 120
+# vl-convert's JavaScript engine reserves addresses (not memory) in a block, and ends the process
+# where it gets none: 64 GiB were too few, 72 are enough.
+_ADDRESSES = 72 << 30
 # Below this many steps each one is a dot of its own.
 _FEW = 60
 # 0.0005 as 5e-4, 20000 as 20k, everything between as it is.
@@ -51,6 +56,7 @@ def draw_history(history: Sequence[Step], *, title: str) -> str:
 
     Raises:
         ValueError: there is no step to draw.
+        UsageError: the process may not reserve the addresses that drawing takes.
     """
     if not history:
         raise ValueError("the history has no steps to draw")
@@ -93,14 +99,25 @@ def draw_history(history: Sequence[Step], *, title: str) -> str:
         )
     )
     spec = chart.configure(font="sans-serif").configure_view(stroke=None).to_dict()
+    _check_addresses()
     return str(vl_convert.vegalite_to_svg(spec))
+
+
+def _check_addresses() -> None:
+    limit = address_limit()
+    if limit is not None and limit < _ADDRESSES:
+        raise UsageError(
+            f"drawing reserves {_ADDRESSES >> 30} GiB of addresses, and this process may have "
+            f"{limit / (1 << 30):.1f} GiB (ulimit -v); draw it without that limit: "
+            "`ftreg checkpoints plot CHECKPOINT`"
+        )
 
 
 def draw_checkpoint(checkpoint: Checkpoint) -> str:
     """Draw a checkpoint's own `history.jsonl`.
 
     Raises:
-        UsageError: the file is missing, or is not a history.
+        UsageError: the file is missing, or is not a history; or as `draw_history`.
     """
     manifest = checkpoint.manifest
     recipe = {"optimizer": manifest.optimizer["name"], "lr": manifest.optimizer["arguments"]["lr"]}
@@ -115,7 +132,12 @@ def draw_checkpoint(checkpoint: Checkpoint) -> str:
 
 
 def svg_to_png(svg: str) -> bytes:
-    """Return the picture as PNG, at twice the size for screens and documents."""
+    """Return the picture as PNG, at twice the size for screens and documents.
+
+    Raises:
+        UsageError: as `draw_history`.
+    """
+    _check_addresses()
     return bytes(vl_convert.svg_to_png(svg, scale=2))
 
 

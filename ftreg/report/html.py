@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ftreg.characters import UNSEEN, visible
 from ftreg.checkpoint import recipe_differences
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.gate import Verdict
@@ -27,13 +28,8 @@ from ftreg.report.material import Material
 from ftreg.report.noise import noise_line
 from ftreg.store import digest
 
-# Control characters but tab and newline; marks that turn a text around; widths of nothing; halves.
-_UNSEEN = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff]"
-)
 # What could end a `script` element, and what is better not seen raw in the file either.
-_NOT_IN_DATA = re.compile(f"[<>&]|{_UNSEEN.pattern}")
+_NOT_IN_DATA = re.compile(f"[<>&]|{UNSEEN.pattern}")
 
 
 def html_report(material: Material) -> Iterator[str]:
@@ -149,18 +145,15 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=visible,
+        finalize=_shown_text,
     )
     environment.filters |= _FILTERS
     environment.globals["OUTCOMES"] = words.OUTCOME_WORDS
     return environment
 
 
-def visible(value: Any) -> Any:
-    """Spell out the characters of a text that nobody would see, or that would turn it around."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return _UNSEEN.sub(lambda found: f"\N{LEFT CEILING}U+{ord(found[0]):04X}\N{RIGHT FLOOR}", value)
+def _shown_text(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def embed(value: Any) -> Markup:

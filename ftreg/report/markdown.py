@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ftreg.characters import one_line, visible
 from ftreg.checkpoint import recipe_differences
 from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
@@ -12,6 +13,7 @@ from ftreg.report.noise import noise_line
 from ftreg.report.worst import Drop, Side
 
 _LONGEST_TEXT = 300
+_BREAK = re.compile(r"\r\n|\r|\n")
 _MENTION = re.compile(r"(?<!\w)@(?=\w)")
 
 
@@ -54,7 +56,7 @@ def gate_report(
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
                 words.seed_noise(verdict),
-                f"ftreg {header['ftreg']}",
+                f"ftreg {plain(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),
     ]
@@ -83,14 +85,14 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Text that cannot end its cell, nor be taken for HTML or markup; a new line is a break."""
-    lines = (plain(line) for line in text.splitlines())
+    lines = (plain(line) for line in _BREAK.split(text))
     return "<br>".join(line for line in lines if line)
 
 
 def plain(text: str) -> str:
     """One line of text that cannot be taken for HTML, markup, or a mention of somebody."""
-    flat = " ".join(text.split())
-    for sign in "\\|`*_[]#~":
+    flat = visible(one_line(text))
+    for sign in "\\|`*_[]#~$":
         flat = flat.replace(sign, f"\\{sign}")
     flat = flat.replace("&", "&amp;").replace("<", "&lt;")
     # An output may well have `@property` in it, which must not call the person of that name.

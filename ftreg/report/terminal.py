@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
 from ftreg.report import words
+from ftreg.report.console import InertConsole
 from ftreg.report.noise import noise_line
 
 _STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
@@ -180,12 +181,12 @@ def findings_view(findings: Sequence[Mapping[str, Any]]) -> RenderableType:
     return grid
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> InertConsole:
     """A console that leaves numbers unstyled and takes brackets for what they are."""
     return _Console(stderr=stderr, highlight=False, markup=False)
 
 
-class _Console(Console):
+class _Console(InertConsole):
     """rich ends the process with 1 when the reader goes away, which would be a regression here."""
 
     def on_broken_pipe(self) -> None:

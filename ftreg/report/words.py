@@ -167,7 +167,12 @@ def summary(header: Mapping[str, Any]) -> str:
 
 
 def named(checkpoint: Mapping[str, Any]) -> str:
-    """The recipe, and the checkpoint's name where that says more than the optimizer's."""
+    """The recipe, and the checkpoint's name where that says more than the optimizer's.
+
+    Of a file of scores there is only its name.
+    """
+    if "optimizer" not in checkpoint:
+        return str(checkpoint["name"])
     words = recipe(checkpoint)
     named_after = checkpoint["name"] == checkpoint["optimizer"]
     return words if named_after else f"{checkpoint['name']} ({words})"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.baseline import Baseline
+from ftreg.characters import one_line
 from ftreg.evaluation import Evaluation, read_findings, read_outputs
 from ftreg.records import Cell, over_seeds
 from ftreg.report import words
@@ -121,5 +122,5 @@ def _point(point: Mapping[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = one_line(text)
     return flat if len(flat) <= _LONGEST_POINT else flat[: _LONGEST_POINT - 3] + "..."

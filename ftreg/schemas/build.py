@@ -7,16 +7,19 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from ftreg.baseline import SCHEMA_VERSION as BASELINE_VERSION
 from ftreg.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
-from ftreg.checkpoint import Manifest
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig, ScorerConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.evaluation import GATE_SCHEMA
 from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
+from ftreg.evaluation_header import EvaluationHeader
+from ftreg.evaluation_rows import OutputRow, ScoreRow
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
-from ftreg.schemas import comparison, records
+from ftreg.manifest import Manifest
+from ftreg.records import PRINTED_SCHEMA
+from ftreg.schemas import comparison, printed, records
 
 _CONFIG_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,14 +29,18 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
     "verdict": (GATE_SCHEMA, records.PrintedVerdict, "serialization"),
-    "evaluation": (EVALUATION_VERSION, records.EvaluationHeader, "serialization"),
-    "output": (EVALUATION_VERSION, records.OutputRow, "serialization"),
-    "score": (EVALUATION_VERSION, records.ScoreRow, "serialization"),
+    "evaluation": (EVALUATION_VERSION, EvaluationHeader, "serialization"),
+    "output": (EVALUATION_VERSION, OutputRow, "serialization"),
+    "score": (EVALUATION_VERSION, ScoreRow, "serialization"),
     "gate": (GATE_SCHEMA, records.GateRecord, "serialization"),
     "comparison": (COMPARISON_SCHEMA, comparison.PrintedComparison, "serialization"),
     "routes": (ROUTES_SCHEMA, comparison.RoutesFile, "serialization"),
     "baseline": (BASELINE_VERSION, records.BaselineFile, "serialization"),
     "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
+    "promotion": (PRINTED_SCHEMA, printed.PrintedPromotion, "serialization"),
+    "scoring": (PRINTED_SCHEMA, printed.PrintedScoring, "serialization"),
+    "verification": (PRINTED_SCHEMA, printed.PrintedVerification, "serialization"),
+    "tracking": (PRINTED_SCHEMA, printed.PrintedTracking, "serialization"),
 }
 
 SCHEMAS = tuple(_SOURCES)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ftreg import custom_code
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records import Sample, Score
 from ftreg.store import file_digest
@@ -29,8 +30,8 @@ class EvaluateMetric:
         **arguments: for the metric's `compute`.
 
     Raises:
-        UsageError: there is no such metric, it does not compare outputs with references, or it
-            does not take the options.
+        UsageError: there is no such metric, it does not compare outputs with references, it does
+            not take the options, or custom code is forbidden.
     """
 
     version = 1
@@ -50,6 +51,7 @@ class EvaluateMetric:
                 "evaluate needs a metric; write evaluate:exact_match, or evaluate:path/to/metric"
             )
         self.name = f"evaluate:{metric}"
+        custom_code.refuse(self.name, place="scorer")
         if (
             isinstance(scale, bool)
             or not isinstance(scale, int | float)

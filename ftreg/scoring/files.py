@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftreg import custom_code
 from ftreg.config import yaml_marks
 from ftreg.config.load import validate
 from ftreg.config.sections import ScorerConfig
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, shown
 from ftreg.records import Sample
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import Scorer
@@ -29,13 +30,17 @@ def score_file(
 
     Raises:
         UsageError: a broken line, a missing key, an id or a scorer that stands twice, an unknown
-            scorer or option.
+            scorer or option, or custom code where it is forbidden.
     """
     configs = [_config(text) for text in scorers]
     names = [config.name for config in configs]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--scorer: {name} stands twice; scores are told apart by its name")
+    for config in configs:
+        for option, named in (("scorer", config.name), ("backend", config.backend or backend)):
+            if named is not None and custom_code.names_code(named):
+                custom_code.refuse(named, place=f"--{option}")
     samples = _samples(path)
     made = {config.name: _scorer(config, backend) for config in configs}
     rows = []
@@ -83,10 +88,10 @@ def _samples(path: Path) -> list[Sample]:
         place = f"{path}:{number}"
         for key in ("id", "output"):
             if not isinstance(row.get(key), str):
-                raise UsageError(f"{place}: {key!r} has to be a text; found {row.get(key)!r}")
+                raise UsageError(f"{place}: {key!r} has to be a text; found {shown(row.get(key))}")
         if row["id"] in seen:
             raise UsageError(
-                f"{place}: the id {row['id']!r} stands here for the second time "
+                f"{place}: the id {shown(row['id'])} stands here for the second time "
                 f"(first on line {seen[row['id']]})"
             )
         seen[row["id"]] = number

@@ -140,6 +140,7 @@ class Rubric:
             form='{"explanation": "one or two sentences", "score": a number}',
             parts=parts,
             answer=Grade,
+            bounds={"score": {"minimum": self._low, "maximum": self._high}},
         )
 
     def _task(self) -> str:

@@ -1,6 +1,7 @@
 """Which examples go into which step, and how a step's examples are laid out for the model."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ class MicroBatch:
     `input_ids` and `position_ids` are (1, tokens); positions start again at 0 with each example,
     by which the model keeps the examples apart. `predict` are the positions, (n,), whose next
     token carries loss, and `targets` (n,) those next tokens. `lengths` are the examples' tokens.
+    `shared_prefix` of them, which are the same in all examples, are in the row once: those of the
+    other examples follow from that position on.
     """
 
     input_ids: torch.Tensor
@@ -25,6 +28,7 @@ class MicroBatch:
     predict: torch.Tensor
     targets: torch.Tensor
     lengths: tuple[int, ...]
+    shared_prefix: int = 0
 
 
 def steps_of_run(rows: int, *, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -61,7 +65,12 @@ def order_digest(order: Iterable[Sequence[int]]) -> str:
 
 
 def micro_batches(
-    rows: Sequence[int], examples: TokenisedExamples, *, max_tokens: int, packing: bool
+    rows: Sequence[int],
+    examples: TokenisedExamples,
+    *,
+    max_tokens: int,
+    packing: bool,
+    share_prefix: bool = False,
 ) -> list[MicroBatch]:
     """Lay a step's rows out in as few micro-batches as fit (first fit, longest first).
 
@@ -73,31 +82,42 @@ def micro_batches(
         examples: their tokens.
         max_tokens: most tokens of a micro-batch; a longer example stands alone.
         packing: whether examples may share a row.
+        share_prefix: with packing, put the tokens that all examples begin with into a row once.
     """
+    shared = _common_prefix(rows, examples) if packing and share_prefix else 0
     bins: list[list[int]] = []
     room: list[int] = []
     for row in sorted(rows, key=lambda row: (-examples.length(row), row)):
         length = examples.length(row)
-        fit = next((i for i, free in enumerate(room) if packing and length <= free), None)
+        fit = next((i for i, free in enumerate(room) if packing and length - shared <= free), None)
         if fit is None:
             bins.append([row])
             room.append(max_tokens - length)
         else:
             bins[fit].append(row)
-            room[fit] -= length
-    return [_lay_out(members, examples) for members in bins]
+            room[fit] -= length - shared
+    return [_lay_out(members, examples, shared) for members in bins]
 
 
-def _lay_out(rows: Sequence[int], examples: TokenisedExamples) -> MicroBatch:
+def _common_prefix(rows: Sequence[int], examples: TokenisedExamples) -> int:
+    """Number of tokens that all examples begin with, short of the first that carries loss."""
+    # The last token of a prompt predicts the answer, another one in each example.
+    limit = max(0, min(examples.prompt_length(row) for row in rows) - 1)
+    columns = zip(*(examples.ids(row)[:limit] for row in rows), strict=True)
+    return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+
+
+def _lay_out(rows: Sequence[int], examples: TokenisedExamples, shared: int) -> MicroBatch:
     ids: list[int] = []
     positions: list[int] = []
     predict: list[int] = []
     targets: list[int] = []
     for row in rows:
         tokens = examples.ids(row)
-        start, prompt = len(ids), examples.prompt_length(row)
-        ids.extend(tokens)
-        positions.extend(range(len(tokens)))
+        skipped = shared if ids else 0
+        start, prompt = len(ids) - skipped, examples.prompt_length(row)
+        ids.extend(tokens[skipped:])
+        positions.extend(range(skipped, len(tokens)))
         # The last prompt token predicts the first token of the answer.
         predict.extend(range(start + prompt - 1, start + len(tokens) - 1))
         targets.extend(tokens[prompt:])
@@ -107,4 +127,5 @@ def _lay_out(rows: Sequence[int], examples: TokenisedExamples) -> MicroBatch:
         predict=torch.tensor(predict),
         targets=torch.tensor(targets),
         lengths=tuple(examples.length(row) for row in rows),
+        shared_prefix=shared,
     )

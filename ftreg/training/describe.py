@@ -1,17 +1,17 @@
 """What the manifest and the training state say about a run."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from ftreg.optim.schedule import warmup_steps
+from ftreg.store import portable_path
 from ftreg.training.batches import batch_order, order_digest
-from ftreg.training.environment import describe_environment
 from ftreg.training.events import StepRecord
 from ftreg.training.prepare import PreparedRun
-from ftreg.training.write import portable_path, resolved
+from ftreg.training.write import resolved
 
 
 def order_of(run: PreparedRun) -> Iterator[list[int]]:
@@ -44,9 +44,8 @@ def tracker_facts(run: PreparedRun) -> dict[str, Any]:
     }
 
 
-def environment_facts(run: PreparedRun) -> dict[str, Any]:
-    """What else the last bits depend on."""
-    environment = describe_environment()
+def environment_facts(run: PreparedRun, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What else the last bits depend on; `environment` is `describe_environment`'s."""
     return {
         "versions": environment["versions"],
         "cpu": environment["hardware"]["cpu"],
@@ -65,6 +64,7 @@ def manifest_records(
     seconds: float,
     loss_spikes: list[int],
     resumed: list[dict[str, Any]],
+    environment: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the manifest's records about the run.
 
@@ -74,6 +74,7 @@ def manifest_records(
         seconds: that training took, over all sessions.
         loss_spikes: the steps whose loss was a spike.
         resumed: for each resumption its step, what had been changed, and the environment's changes.
+        environment: `describe_environment`'s, of when the steps began.
     """
     config = run.config
     return {
@@ -93,7 +94,7 @@ def manifest_records(
             "loss_spikes": loss_spikes,
             "resumed": resumed,
         },
-        "environment": describe_environment(),
+        "environment": environment,
     }
 
 
@@ -125,6 +126,7 @@ def _training_record(run: PreparedRun, history: list[StepRecord]) -> dict[str, A
         "batch_size": settings.batch_size,
         "micro_batch_tokens": settings.micro_batch_tokens,
         "packing": settings.packing,
+        "shared_prefix": run.share_prefix,
         "compile": settings.compile,
         "max_grad_norm": settings.max_grad_norm,
         "precision": _precision(run),

@@ -13,6 +13,8 @@ import torch
 
 import ftreg
 
+# A repository's own configuration can name programs for git to run; this one a mere status runs.
+_QUIET_GIT = ("-c", "core.fsmonitor=false")
 _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "pytorch-optimizer", "safetensors")
 
 
@@ -65,7 +67,7 @@ def _git() -> dict[str, Any] | None:
 def _ask_git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", *_QUIET_GIT, *arguments], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jinja2
 import pyarrow as pa
 
 from ftreg.data.card import Prompt
@@ -193,9 +194,23 @@ def _pair(example: Example, *, tokenizer: Any, prompt: Prompt) -> tuple[list[int
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, answer_next: bool) -> list[int]:
-    """Token ids of a chat, with the opening of the assistant's turn if `answer_next`."""
-    return list(
-        tokenizer.apply_chat_template(
-            messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
+    """Token ids of a chat, with the opening of the assistant's turn if `answer_next`.
+
+    Raises:
+        UsageError: the model's chat template is broken, does not take the chat, or reaches for what
+            transformers' sandbox keeps from it.
+    """
+    try:
+        return list(
+            tokenizer.apply_chat_template(
+                messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
+            )
         )
-    )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
+        place = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
+        line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        roles = ", ".join(message["role"] for message in messages)
+        raise UsageError(
+            f"{place}: the model's chat template (chat_template.jinja{line}) does not take a chat "
+            f"of {roles}: {error}"
+        ) from error

@@ -42,7 +42,8 @@ class Loop:
 
     `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
     each step that is left, over all processes; `own_attention` says whether the model has been
-    switched to `packed_attention`; `head` applies the output layer in chunks; `done` is what an
+    switched to `packed_attention`, and `share_prefix` whether it may compute what all examples of a
+    row begin with once; `head` applies the output layer in chunks; `done` is what an
     earlier session has done.
     """
 
@@ -55,6 +56,7 @@ class Loop:
     micro_batch_tokens: int
     packing: bool
     own_attention: bool
+    share_prefix: bool
     head: Head | None
     max_grad_norm: float | None
     seed: int
@@ -127,12 +129,7 @@ class Loop:
         own = rows[self.accelerator.process_index :: workers]
         # A process without an example still has to take part in the gradients' exchange.
         weight = 1.0 if own else 0.0
-        batches = micro_batches(
-            own or rows[:1],
-            self.examples,
-            max_tokens=self.micro_batch_tokens,
-            packing=self.packing,
-        )
+        batches = self._micro_batches(own or rows[:1])
         total = torch.zeros((), device=self.accelerator.device)
         passes = [(batch, weight) for batch in batches]
         # Where parameters are sharded every pass gathers them from all processes.
@@ -162,15 +159,16 @@ class Loop:
         if not self.accelerator.is_fsdp2:
             return 0
         return max(
-            len(
-                micro_batches(
-                    rows[index::workers] or rows[:1],
-                    self.examples,
-                    max_tokens=self.micro_batch_tokens,
-                    packing=self.packing,
-                )
-            )
-            for index in range(workers)
+            len(self._micro_batches(rows[index::workers] or rows[:1])) for index in range(workers)
+        )
+
+    def _micro_batches(self, rows: Sequence[int]) -> list[MicroBatch]:
+        return micro_batches(
+            rows,
+            self.examples,
+            max_tokens=self.micro_batch_tokens,
+            packing=self.packing,
+            share_prefix=self.share_prefix,
         )
 
     @staticmethod
@@ -263,7 +261,9 @@ def completion_loss(
     mask: either `packed_attention` is told the examples' lengths, or positions that start again at
     0 tell transformers where an example begins, and its causal mask becomes block-diagonal.
     """
-    lengths = {"example_lengths": batch.lengths} if own_attention else {}
+    layout: dict[str, Any] = {}
+    if own_attention:
+        layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
     targets = batch.targets.to(device)
     chunked = head is not None and len(targets) > CHUNK
     with head.left_out() if head is not None and chunked else nullcontext():
@@ -272,7 +272,7 @@ def completion_loss(
             position_ids=batch.position_ids.to(device),
             logits_to_keep=batch.predict.to(device),
             use_cache=False,
-            **lengths,
+            **layout,
         ).logits[0]
     if head is not None and chunked:
         return head.loss(output, targets)

@@ -18,12 +18,13 @@ from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import advise
 from ftreg.optim.schedule import build_schedule
+from ftreg.training.adapted import fuse_adapters
 from ftreg.training.batches import steps_of_run
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
 from ftreg.training.examples import TokenisedExamples
 from ftreg.training.head import Head, find_head
-from ftreg.training.packing import prepare_packing
+from ftreg.training.packing import Packing, prepare_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.state import group_values
 from ftreg.training.tokens import prepare_examples
@@ -52,6 +53,7 @@ class PreparedRun:
     trained: nn.Module
     model: nn.Module
     own_attention: bool
+    share_prefix: bool
     head: Head | None
     parameter_names: list[str]
     optimizer: Any
@@ -118,21 +120,25 @@ def prepare_run(
     examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
     # Sharded, its weights are whole in the model's own pass only.
     head = None if accelerator.is_fsdp2 else find_head(network)
-    own_attention = False
+    packing = Packing()
     if config.train.packing:
         events.phase("checking that packed examples are kept apart")
-        own_attention = prepare_packing(network, examples)
+        packing = prepare_packing(network, examples)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     groups = parameter_groups(trained, config.optimizer)
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
     if config.train.compile:
         events.phase("compiling the layers")
-        compile_layers(network, examples, own_attention=own_attention)
+        compile_layers(network, examples, own_attention=packing.own_attention)
     record = describe_optimizer(optimizer, config.optimizer, groups)
     built = group_values(optimizer)
     names = [name for group in groups for name in group.names]
     del groups
+    plain = accelerator.device.type == "cpu" and not accelerator.is_fsdp2
+    if config.lora is not None and plain and not config.train.compile:
+        low = accelerator.mixed_precision == "bf16"
+        fuse_adapters(trained, torch.bfloat16 if low else torch.float32)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
@@ -146,7 +152,9 @@ def prepare_run(
         base_network=network,
         trained=trained,
         model=model,
-        own_attention=own_attention,
+        own_attention=packing.own_attention,
+        # Dropout is another in each example, also where they begin alike.
+        share_prefix=packing.share_prefix and not (config.lora and config.lora.dropout),
         head=head,
         parameter_names=names,
         optimizer=prepared_optimizer,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.checkpoint import recipe_differences
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.training.events import TrainEvents
 from ftreg.training.state import TrainingState, list_states, read_state
 
@@ -52,11 +52,14 @@ def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
 
     Raises:
         UsageError: there are states, and every one is damaged.
+        NewerRecordError: a newer ftreg wrote the newest.
     """
     folders = list_states(root)
     for folder in reversed(folders):
         try:
             return read_state(folder)
+        except NewerRecordError:
+            raise  # whole, and more recent than anything that is older
         except (UsageError, OSError) as error:
             events.notice(f"{error}; falling back to the state before")
     if folders:

@@ -2,15 +2,15 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import torch
 
 from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
+from ftreg.limits import is_out_of_memory
+from ftreg.manifest import TrackerRecord
 from ftreg.models.load import find_base
 from ftreg.span_facts import train_asked, train_found
 from ftreg.store import check_writable
@@ -80,6 +80,7 @@ def train(
             micro_batch_tokens=config.train.micro_batch_tokens,
             packing=config.train.packing,
             own_attention=run.own_attention,
+            share_prefix=run.share_prefix,
             head=run.head,
             max_grad_norm=config.train.max_grad_norm,
             seed=config.train.seed,
@@ -106,7 +107,7 @@ def train(
                 refuse_broken(run.trained, run.optimizer)
             except DivergedError as error:
                 raise keep_failure(error, run=run, session=session, output=output) from error
-            checkpoint = _finish(run, session, output, events)
+            checkpoint = _finish(run, session, output, events, trackers.runs)
             trackers.finish(checkpoint.manifest)
             return checkpoint
 
@@ -127,7 +128,13 @@ def _between_steps(
         session.save()
 
 
-def _finish(run: PreparedRun, session: Session, output: Path, events: TrainEvents) -> Checkpoint:
+def _finish(
+    run: PreparedRun,
+    session: Session,
+    output: Path,
+    events: TrainEvents,
+    tracked: Mapping[str, TrackerRecord],
+) -> Checkpoint:
     accelerator = run.accelerator
     records = manifest_records(
         run,
@@ -135,6 +142,7 @@ def _finish(run: PreparedRun, session: Session, output: Path, events: TrainEvent
         seconds=session.seconds,
         loss_spikes=session.loss_spikes,
         resumed=session.resumed,
+        environment=session.environment,
     )
     if run.own_attention:
         restore_attention(run.base_network)
@@ -145,7 +153,7 @@ def _finish(run: PreparedRun, session: Session, output: Path, events: TrainEvent
         model=accelerator.unwrap_model(run.model),
         tokenizer=run.tokenizer,
         config=run.config,
-        records=records,
+        records=records | {"trackers": tracked},
         history=session.history,
         accelerator=accelerator,
     )
@@ -185,11 +193,7 @@ def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch has a class for accelerators only; its CPU allocator raises a plain RuntimeError.
-        words = ("can't allocate memory", "not enough memory", "out of memory")
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
-            word in str(error).lower() for word in words
-        ):
+        if not is_out_of_memory(error):
             raise
         raise UsageError(
             "out of memory. Lower train.micro_batch_tokens (now "

@@ -13,10 +13,12 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from ftreg.config import yaml_marks
+from ftreg.durable import make_folder
 from ftreg.errors import UsageError
 from ftreg.optim.schedule import continue_schedule
 from ftreg.store import canonical_json, sweep_temporaries, write_jsonl
 from ftreg.training.describe import environment_facts, recipe_facts
+from ftreg.training.environment import describe_environment
 from ftreg.training.events import StepRecord, TrainEvents
 from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
@@ -84,6 +86,7 @@ class Session:
         self._state = state
         self._events = events
         self._run: PreparedRun | None = None
+        self.environment: dict[str, Any] = {}
         self._watch: Watch | None = None
         self._live: TextIO | None = None
         self._seconds_before: float = state.facts["seconds"] if state else 0.0
@@ -128,6 +131,9 @@ class Session:
             UsageError: the state is not of this recipe, and the change is not allowed.
         """
         self._run = run
+        # Once: it starts git, and the code that trains is the code of now, whatever is committed
+        # in the hours to come.
+        self.environment = describe_environment()
         self._watch = Watch(run.config.optimizer)
         self._began = time.monotonic()
         done = Progress()
@@ -148,7 +154,7 @@ class Session:
                 f"{state.folder}: the run has taken {state.step} steps, and this configuration "
                 f"wants {run.total_steps} in all"
             )
-        environment = environment_changes(state, environment_facts(run))
+        environment = environment_changes(state, environment_facts(run, self.environment))
         self._events.notice(f"resuming after step {state.step} of {run.total_steps}")
         for change in changes:
             self._events.notice(f"from here on {change['key']} is {change['new']!r}")
@@ -211,7 +217,7 @@ class Session:
                 history=self.history,
                 facts={
                     "recipe": recipe_facts(run),
-                    "environment": environment_facts(run),
+                    "environment": environment_facts(run, self.environment),
                     "seconds": self.seconds,
                     "resumed": self.resumed,
                 },
@@ -261,7 +267,7 @@ def _take_over(root: Path, output: Path, *, resume: bool) -> None:
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)  # a state in it outlasts a power cut only if the folder does
         with FileLock(root / _LOCK, timeout=0):
             yield
     except Timeout as error:

@@ -22,25 +22,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ftreg.errors import UsageError
+from ftreg.names import files_below
 from ftreg.store import (
     TEMPORARY_PREFIX,
     damaged,
-    digest,
     file_digest,
     read_json,
     read_jsonl,
     staged_folder,
-    write_json,
     write_jsonl,
+    write_record,
     write_text,
 )
 from ftreg.training.events import StepRecord
 from ftreg.training.tensors import (
     holds_tensors,
     join_tensors,
+    load_tensors,
     save_tensors,
     sharded_like,
     split_tensors,
@@ -77,7 +77,7 @@ class TrainingState:
         """
         self._restore_model(model)
         with damaged(self.folder / _OPTIMIZER, kind="training state"):
-            tensors = load_file(self.folder / _OPTIMIZER)
+            tensors = load_tensors(self.folder / _OPTIMIZER)
             saved = {
                 name: join_tensors(values, tensors)
                 for name, values in self.optimizer["state"].items()
@@ -107,7 +107,7 @@ class TrainingState:
     def _restore_model(self, model: torch.nn.Module) -> None:
         path = self.folder / _MODEL
         with damaged(path, kind="training state"):
-            tensors = load_file(path)
+            tensors = load_tensors(path)
         own = _saved_tensors(model)
         if set(own) != set(tensors):
             name = sorted(set(own) ^ set(tensors))[0]
@@ -193,7 +193,7 @@ def save_state(
             },
             "files": {path.name: file_digest(path) for path in sorted(staging.iterdir())},
         }
-        write_json(staging / STATE, content | {"digest": digest(content)})
+        write_record(staging / STATE, content)
     for old in list_states(root)[:-keep]:
         remove_state(old)
     return folder
@@ -270,11 +270,9 @@ def read_state(folder: Path) -> TrainingState:
         UsageError: something is missing or has changed; names it.
     """
     path = folder / STATE
-    content = read_json(path, kind="training state", schema=SCHEMA_VERSION)
+    content = read_json(path, kind="training state", schema=SCHEMA_VERSION, sealed=True)
     with damaged(path, kind="training state"):
-        if content.pop("digest") != digest(content):
-            raise UsageError(f"{path}: the file has changed since it was written")
-        for name, expected in content["files"].items():
+        for name, expected in files_below(content["files"]).items():
             if not (folder / name).is_file():
                 raise UsageError(f"{folder / name}: this file of a training state is missing")
             if file_digest(folder / name) != expected:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 _TENSOR = "tensor"
@@ -108,3 +108,15 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         save_file(kept, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of `save_tensors`.
+
+    Raises:
+        ValueError: it is not safetensors.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"not safetensors: {error}") from error

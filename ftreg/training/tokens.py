@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.cache import cache_folder
+from ftreg.cache import cache_folder, limit_of, touch
+from ftreg.cache_entries import trim
 from ftreg.data import DatasetVersion, Split
+from ftreg.models.save import save_pretrained
 from ftreg.store import digest, file_digest, write_text
 from ftreg.training.examples import (
     SCHEMA,
@@ -63,8 +65,11 @@ def prepare_examples(
     }
     path = cache_folder("prepared", f"{digest(key)}.arrow")
     path.parent.mkdir(parents=True, exist_ok=True)
+    limit_of("prepared")  # a wrong limit is told of before anything is tokenised
+    # Opened under the lock as well: `ftreg clean` takes it to remove a file.
     with FileLock(f"{path}.lock"):
-        if not _is_whole(path):
+        made = not _is_whole(path)
+        if made:
             pairs = token_pairs(
                 rows,
                 tokenizer=tokenizer,
@@ -73,7 +78,11 @@ def prepare_examples(
                 advance=advance,
             )
             write_prepared(path, pairs)
-    return open_prepared(path)
+        touch(path)
+        found = open_prepared(path)
+    if made:
+        trim("prepared")
+    return found
 
 
 def write_prepared(path: Path, pairs: Iterable[tuple[list[int], list[int]]]) -> None:
@@ -119,7 +128,7 @@ def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
     cls = type(tokenizer)
     with tempfile.TemporaryDirectory() as name:
         # What it would save is what it is: vocabulary, merges, special tokens, chat template.
-        tokenizer.save_pretrained(name)
+        save_pretrained(tokenizer, name)
         folder = Path(name)
         files = {
             path.relative_to(folder).as_posix(): file_digest(path)

@@ -7,10 +7,7 @@ does not take the others, or the run, with it.
 import contextlib
 import json
 import os
-import re
-import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,17 +21,24 @@ from accelerate.utils import (
     is_wandb_available,
 )
 
-from ftreg.checkpoint import Manifest
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError
+from ftreg.manifest import Manifest, TrackerRecord
 from ftreg.store import canonical_json, write_json
+from ftreg.trackers import (
+    MLFLOW_WAY_OUT,
+    PROJECT,
+    bound_patience,
+    first_line,
+    own_output,
+    reason,
+)
 from ftreg.training.events import StepRecord
 from ftreg.training.resume import flatten
 from ftreg.training.state import state_folder
 from ftreg.training.write import resolved
 from ftreg.workspace import Workspace
 
-PROJECT = "ftreg"
 _METRICS = ("loss", "lr", "grad_norm", "step_size", "tokens", "tokens_per_second")
 _AVAILABLE: dict[str, Callable[[], bool]] = {
     "mlflow": is_mlflow_available,
@@ -43,14 +47,11 @@ _AVAILABLE: dict[str, Callable[[], bool]] = {
     "wandb": is_wandb_available,
 }
 _WAY_OUT = {
-    "mlflow": "set MLFLOW_TRACKING_URI to a server that answers (a database of your own instead "
-    "of a server needs `pip install mlflow`)",
+    "mlflow": MLFLOW_WAY_OUT,
     "tensorboard": "see that the folder can be written",
     "trackio": "see the TRACKIO_ variables of your environment",
     "wandb": "log in with `wandb login`, or set WANDB_MODE=offline",
 }
-# mlflow's own defaults let a server that went away hold a run for minutes, at every step.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 def tracker_settings(config: RunConfig) -> dict[str, Any]:
@@ -97,8 +98,7 @@ def start_trackers(
     trackers = Trackers(accelerator.trackers, notice=notice)
     if not names or not accelerator.is_main_process:
         return trackers
-    for key, value in _PATIENCE.items():
-        os.environ.setdefault(key, value)
+    bound_patience()
     # trackio reads its folder when it is first imported.
     os.environ.setdefault("TRACKIO_DIR", str((_local_folder() / "trackio").absolute()))
     runs = _Runs(output, continued=done > 0)
@@ -110,7 +110,7 @@ def start_trackers(
     }
     for name in names:
         try:
-            with _own_output():
+            with own_output():
                 tracker = _make(name, accelerator, config, output, run=runs.id_of(name), done=done)
                 tracker.start()
                 accelerator.trackers.append(tracker)
@@ -120,10 +120,11 @@ def start_trackers(
                 if name != "trackio":  # it shows the configuration itself
                     _describe(tracker, _identifying(config, facts), step=done)
                 runs.keep(tracker)
+                trackers.runs |= _run_of(tracker)
         except Exception as error:  # each tracker has a family of errors of its own
             trackers.fail("another tracker could not be started")
             raise UsageError(
-                f"train.report_to: {name} cannot be started: {_reason(error)}\n"
+                f"train.report_to: {name} cannot be started: {reason(error)}\n"
                 f"{_WAY_OUT[name][0].upper()}{_WAY_OUT[name][1:]}, or take {name} out of "
                 "train.report_to."
             ) from error
@@ -134,10 +135,12 @@ class Trackers:
     """The trackers of one run; as a context manager, an exception marks the run as failed.
 
     A tracker that raises is dropped with one notice, and its run is marked as failed where that
-    still succeeds: what it shows is not the whole of the run.
+    still succeeds: what it shows is not the whole of the run. `runs` are the trackers' own, of
+    those that give them an id.
     """
 
     def __init__(self, trackers: list[GeneralTracker], *, notice: Callable[[str], None]) -> None:
+        self.runs: dict[str, TrackerRecord] = {}
         self._trackers = trackers
         self._notice = notice
         self._step = 0
@@ -152,7 +155,7 @@ class Trackers:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            self.fail(_first_line(str(error)) or type(error).__name__)
+            self.fail(first_line(str(error)) or type(error).__name__)
 
     def step(self, record: StepRecord) -> None:
         """Tell of an optimizer step."""
@@ -183,15 +186,15 @@ class Trackers:
     def _each(self, tell: Callable[[GeneralTracker], None]) -> None:
         for tracker in list(self._trackers):
             try:
-                with _own_output():
+                with own_output():
                     tell(tracker)
             except Exception as error:  # whatever it is, training is worth more than its curve
                 self._trackers.remove(tracker)
                 self._notice(
                     f"train.report_to: {tracker.name} failed at step {self._step} and is told "
-                    f"nothing more of this run: {_reason(error)}"
+                    f"nothing more of this run: {reason(error)}"
                 )
-                with contextlib.suppress(Exception), _own_output():
+                with contextlib.suppress(Exception), own_output():
                     _close(tracker, failed=True)
 
 
@@ -209,13 +212,21 @@ class _Runs:
         return self._ids.get(name)
 
     def keep(self, tracker: GeneralTracker) -> None:
-        if tracker.name == "mlflow":
-            self._ids["mlflow"] = tracker.tracker.info.run_id
-        elif tracker.name == "wandb":
-            self._ids["wandb"] = tracker.tracker.id
-        else:
-            return
-        write_json(self._path, self._ids)
+        found = _run_of(tracker)
+        if found:
+            self._ids |= {name: record.run for name, record in found.items()}
+            write_json(self._path, self._ids)
+
+
+def _run_of(tracker: GeneralTracker) -> dict[str, TrackerRecord]:
+    """The tracker's own run, by its name; nothing for those that give it no id."""
+    if tracker.name == "mlflow":
+        record = TrackerRecord(run=tracker.tracker.info.run_id, experiment=tracker.experiment_name)
+    elif tracker.name == "wandb":
+        record = TrackerRecord(run=tracker.tracker.id, experiment=tracker.tracker.project)
+    else:
+        return {}
+    return {tracker.name: record}
 
 
 def _make(
@@ -278,21 +289,3 @@ def _identifying(config: RunConfig, facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _local_folder() -> Path:
     return Workspace.current().root / "trackers"
-
-
-@contextlib.contextmanager
-def _own_output() -> Iterator[None]:
-    """Keep standard output for the command's own result; trackers print there too."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _reason(error: Exception) -> str:
-    text = f"{type(error).__name__}: {_first_line(str(error))}"
-    # An address may carry a password.
-    text = re.sub(r"//[^/@\s]+@", "//...@", text)
-    return textwrap.shorten(text, 300, placeholder="...")
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]

@@ -1,17 +1,25 @@
 """Write a trained model as a checkpoint folder: whole, with its manifest, or not at all."""
 
 import datetime
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint, seal
+from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint
 from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
-from ftreg.store import digest, file_digest, staged_folder, write_json, write_jsonl, write_text
+from ftreg.manifest import digest_over, seal
+from ftreg.models.save import save_pretrained
+from ftreg.store import (
+    file_digest,
+    portable_path,
+    staged_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from ftreg.training.events import StepRecord
 
 
@@ -35,10 +43,10 @@ def write_checkpoint(
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
             _forget_places(model)
-            _save_pretrained(model, folder, **gathered)
+            save_pretrained(model, folder, **gathered)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
-            _save_pretrained(tokenizer, folder)
+            save_pretrained(tokenizer, folder)
             write_text(folder / "config.yaml", yaml_marks.dump(resolved(config)))
             write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
             digests = {
@@ -69,22 +77,6 @@ def _gathered(model: Any, accelerator: Accelerator) -> dict[str, torch.Tensor]:
     }
 
 
-def _save_pretrained(item: Any, folder: Path, **options: Any) -> None:
-    """Save a model or tokenizer; the Rust libraries below have errors of their own for a full disk.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    try:
-        item.save_pretrained(folder, **options)
-    except OSError:
-        raise
-    except Exception as error:
-        if "os error" not in str(error):
-            raise
-        raise OSError(str(error)) from error
-
-
 def resolved(config: RunConfig) -> dict[str, Any]:
     """Return the configuration with every default in it; `ftreg train` accepts it.
 
@@ -106,11 +98,6 @@ def _portable(config: RunConfig) -> RunConfig:
     )
 
 
-def portable_path(path: str) -> str:
-    """Return an absolute path as one relative to the working folder; others as they are."""
-    return os.path.relpath(path) if os.path.isabs(path) else path
-
-
 def _forget_places(model: Any) -> None:
     """Leave out of the adapters' file what is of this machine or process: paths, a set's order."""
     for adapters in getattr(model, "peft_config", {}).values():
@@ -121,8 +108,7 @@ def _forget_places(model: Any) -> None:
 
 
 def _weights(files: dict[str, str]) -> dict[str, Any]:
-    only = next(iter(files.values()))
-    return {"files": files, "digest": only if len(files) == 1 else digest(files)}
+    return {"files": files, "digest": digest_over(files)}
 
 
 def _is_weights(name: str) -> bool:

@@ -7,6 +7,7 @@ deterministic, so that the card's digests hold for whoever builds the version, w
 from collections.abc import Mapping
 from pathlib import Path
 
+from ftreg import custom_code
 from ftreg.config import yaml_marks
 from ftreg.errors import UsageError
 from ftreg.registry import Registry
@@ -26,10 +27,14 @@ def build_splits(recipe: Path, folder: Path) -> Mapping[str, Path]:
         The file of each split.
 
     Raises:
-        UsageError: the recipe is wrong, or its sources cannot be had.
+        UsageError: the recipe is wrong, its sources cannot be had, or its builder is code that is
+            forbidden.
     """
-    name = yaml_marks.read(recipe).data.get("builder")
+    document = yaml_marks.read(recipe)
+    name = document.data.get("builder")
     if not isinstance(name, str):
         raise UsageError(f"{recipe}: `builder` has to name one of {', '.join(BUILDERS)}")
+    if custom_code.names_code(name):
+        custom_code.refuse(name, place=f"{document.marks[('builder',)]}: builder")
     written: Mapping[str, Path] = BUILDERS.load(name)(recipe, folder)
     return written

@@ -2,12 +2,12 @@
 
 Support is made of a handful of features in [0, 1], scaled so that a verbatim point has exactly 1:
 
-    logistic: sigmoid(b + w · features) / sigmoid(b + sum(w)) · product of the fired penalties
-    linear:   w · features / sum(w)                           · product of the fired penalties
+    sigmoid(b + w · features) / sigmoid(b + sum(w)) · product of the fired penalties
 
 All weights are at least 0, so more evidence never gives less support. They are fitted by
 `scripts/fit_scorers.py` on sets labelled by people and kept in `embedded_weights.json`; the
 penalties are set by hand, for such sets hold too few altered numbers and names to fit them.
+Coverage has one feature, so no weights: it is the support.
 """
 
 import json
@@ -32,7 +32,7 @@ from ftreg.store import digest
 
 __all__ = ["PENALTIES", "EmbeddedBackend", "Embedder", "Weights", "load_weights"]
 
-VERSION = 2
+VERSION = 3
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
     Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, "negation": 0.3},
     # A number or name that an output leaves out is missing from its words already.
@@ -44,12 +44,9 @@ PENALTIES: Mapping[Relation, Mapping[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How the features of one relation make support; `weights` go with them in order.
+    """How the features of one relation make support; `weights` go with them in order."""
 
-    `intercept` is None for the linear form.
-    """
-
-    intercept: float | None
+    intercept: float
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -58,13 +55,10 @@ class Weights:
 
     def support(self, features: Sequence[float]) -> float:
         """Return the support that features in [0, 1] give, in [0, 1]; 1 where all are 1."""
-        total = math.fsum(self.weights)
-        score = math.fsum(
+        most = self.intercept + math.fsum(self.weights)
+        mine = self.intercept + math.fsum(
             weight * value for weight, value in zip(self.weights, features, strict=True)
         )
-        if self.intercept is None:
-            return min(score / total, 1.0)
-        most, mine = self.intercept + total, self.intercept + score
         return min((1 + math.exp(-most)) / (1 + math.exp(-mine)), 1.0)
 
 
@@ -184,7 +178,10 @@ class EmbeddedBackend:
         return found
 
     def _support(self, relation: Relation, evidence: Evidence) -> Support:
-        value = self._weights[relation].support(evidence.features)
+        if relation is Relation.COVERED:
+            (value,) = evidence.features
+        else:
+            value = self._weights[relation].support(evidence.features)
         penalties = PENALTIES.get(relation, {})
         for check in evidence.checks:
             value *= penalties.get(check, 1.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -39,13 +39,6 @@ def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
         matched = row & places.get(word, 0)
         row = ((row + matched) | (row - matched)) & full
     return len(left) - row.bit_count()
-
-
-@lru_cache(maxsize=1 << 15)
-def trigrams(word: str) -> tuple[str, ...]:
-    """Return the letter trigrams of a word with its edges marked, as many as it has letters."""
-    marked = f"_{word}_"
-    return tuple(marked[place : place + 3] for place in range(len(word)))
 
 
 @dataclass(frozen=True)
@@ -95,15 +88,6 @@ class Source:
     def stems(self) -> frozenset[str]:
         """The stems of all words of all passages."""
         return frozenset().union(*(passage.stems for passage in self.passages))
-
-    @cached_property
-    def trigrams(self) -> frozenset[str]:
-        """The letter trigrams of all words."""
-        return frozenset(
-            piece
-            for word in {word for passage in self.passages for word in passage.words}
-            for piece in trigrams(word)
-        )
 
     @cached_property
     def bigrams(self) -> frozenset[tuple[str, str]]:

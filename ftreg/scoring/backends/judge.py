@@ -20,7 +20,7 @@ from ftreg.scoring.backends.judge_cache import AnswerCache
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 
-VERSION = 1
+VERSION = 2
 _ASKED = 2
 """How often a question is asked whose answer is not of the form that was asked for."""
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
@@ -129,6 +129,7 @@ class JudgeBackend:
                     *(Part(f"POINT {n}", text) for n, text in enumerate(inquiry.points, 1)),
                 ],
                 Verdicts,
+                {"verdicts": dict.fromkeys(("minItems", "maxItems"), len(inquiry.points))},
             )
             for inquiry in inquiries
         ]
@@ -167,7 +168,7 @@ class JudgeBackend:
         fault = ""
         for _ in range(_ASKED):
             try:
-                reply = self._client.ask(question.messages(), question.answer.model_json_schema())
+                reply = self._client.ask(question.messages(), question.schemas())
             except ChatError as error:
                 return _failed(str(error), spent + (error.usage or Usage()))
             spent += reply.usage or Usage()

@@ -7,8 +7,8 @@ that Hines et al. (2024), arXiv 2403.14720, measure under the name of spotlighti
 """
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -47,13 +47,26 @@ class Question:
     """One request to a judge.
 
     `task` is the instruction, and `form` shows the answer in words; both are the package's or the
-    configuration's own. `parts` is everything that is not to be trusted.
+    configuration's own. `parts` is everything that is not to be trusted. `bounds` is what the
+    schema of the answer says besides of some of its keys, in words of JSON Schema.
     """
 
     task: str
     form: str
     parts: Sequence[Part]
     answer: type[Strict]
+    bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the schema of the answer with the bounds, and without: not each server knows them.
+
+        A server that constrains what is written holds a small model to as many verdicts as there
+        are points only where the schema says how many.
+        """
+        bounded, plain = self.answer.model_json_schema(), self.answer.model_json_schema()
+        for key, words in self.bounds.items():
+            bounded["properties"][key].update(words)
+        return bounded, plain
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answer, without the nonce: JSON-ready."""
@@ -62,7 +75,7 @@ class Question:
             "task": self.task,
             "form": self.form,
             "parts": [[part.label, _clean(part.text)] for part in self.parts],
-            "schema": self.answer.model_json_schema(),
+            "schema": self.schemas()[0],
         }
 
     def messages(self) -> list[dict[str, str]]:

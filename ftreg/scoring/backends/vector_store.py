@@ -8,6 +8,7 @@ anew. Whatever else fails, a full disk, a folder that takes no files, costs time
 import contextlib
 import logging
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -17,12 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from ftreg.cache import cache_folder
+from ftreg.cache import cache_folder, limit_of
 
 FloatArray = npt.NDArray[np.float32]
 
-LIMIT = 256 * 1024 * 1024
-"""Bytes that the file may grow to; the oldest vectors go first."""
 _AFTER = 0.9
 """The share of the limit that is kept when it was reached."""
 _PATIENCE = 10.0
@@ -46,13 +45,17 @@ class VectorStore:
         identity: everything that decides a text's vector, but for the text: the model's digest,
             the versions of the libraries, the processor.
         path: the file; `vectors-1.sqlite` in the cache where None.
-        limit: bytes that the file may grow to.
+        limit: bytes that the file may grow to, the oldest vectors going first; that of the cache's
+            kind `vectors` where None.
     """
 
-    def __init__(self, identity: str, *, path: Path | None = None, limit: int = LIMIT) -> None:
+    def __init__(
+        self, identity: str, *, path: Path | None = None, limit: int | None = None
+    ) -> None:
         self._identity = identity.encode()
         self._path = path or cache_folder("vectors-1.sqlite")
-        self._limit = limit
+        chosen = limit_of("vectors") if limit is None else limit
+        self._limit = sys.maxsize if chosen is None else chosen
         self._told: set[str] = set()
 
     def part(self, name: str) -> "VectorStore":

@@ -1,8 +1,11 @@
-"""How much of a point's wording stands in a source, each word compared in its sentence.
+"""How much of a point's wording stands in a source: words compared in their sentences, in phrases.
 
 After the recall of BERTScore (Zhang et al. 2020), by whole words and with exact matches counted
-in full. Only points and sources are held in vectors at once that are being compared: a vector a
-word is much; what is remembered, and kept on disk, is one number per point and source.
+in full. The content units that people look for (Nenkova and Passonneau 2004) are phrases: one of
+which half the words stand somewhere in a long output is not half conveyed.
+
+Only points and sources are held in vectors at once that are being compared: a vector a word is
+much; what is remembered, and kept on disk, is one number per point and source.
 """
 
 import threading
@@ -12,15 +15,21 @@ from hashlib import blake2b
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 
 from ftreg.scoring.backends.encoder import Embedder, WordVectors, clean
 from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.facts import numbers
 from ftreg.scoring.words import FUNCTION_WORDS, stem, words
 
 _FUNCTION_WEIGHT = 0.1
 _UNRELATED, _SAME = 0.5, 0.7
 """The cosines of two words in their sentences below and above which they surely differ or agree."""
-_VERSION = 1
+_AROUND = 3
+"""Words to the left and to the right of a word that make its phrase."""
+_MISSED, _CONVEYED = 0.4, 0.9
+"""The shares of a phrase up to which it is not conveyed, and from which it is."""
+_VERSION = 3
 """Raise it when a share may change: what is kept on disk is then computed anew."""
 _AT_ONCE = 32
 _REMEMBERED = 200_000
@@ -44,11 +53,14 @@ class Wording:
         self._lock = threading.Lock()
 
     def shares(self, pairs: Sequence[Pair]) -> dict[Pair, float | None]:
-        """Return the share of each point's words that its source has, function words counting 0.1.
+        """Return the share of each point's phrases that its source conveys.
 
         A word that stands in the source in any form has 1. Another one has the largest cosine with
         a word of the source, each in its sentence: 0 up to 0.5, 1 from 0.7, a straight line
-        between. None where the point has no word; nan where it returned none.
+        between; a number has 0, for another one is near and wrong. The mean of a word and its three
+        neighbours on either side, function words counting 0.1, is how much of its phrase is there;
+        0 up to 0.4, 1 from 0.9, is how far the phrase is conveyed; and the mean of that over the
+        words is the share. None where the point has no word; nan where the model returned none.
         """
         with self._lock:
             keys = {pair: _key(pair) for pair in pairs}
@@ -129,15 +141,30 @@ class _Source:
             # Rounded, so that the last bits, which depend on the batch, do not show in a score.
             near = np.round(cosines.max(axis=1), 5)
         agreement = np.clip((near - _UNRELATED) / (_SAME - _UNRELATED), 0.0, 1.0)
+        counts = np.array([_is_number(word) for word in point.words])
+        agreement = np.where(counts & np.isfinite(near), 0.0, agreement)
         agreement = np.where(exact & np.isfinite(near), 1.0, agreement)
+        phrases = _around(agreement * weights) / _around(weights)
+        conveyed = np.clip((phrases - _MISSED) / (_CONVEYED - _MISSED), 0.0, 1.0)
         # In the precision that is kept on disk, so that what is read back is the same.
-        return float(np.float32(min((agreement * weights).sum() / weights.sum(), 1.0)))
+        return float(np.float32(min((conveyed * weights).sum() / weights.sum(), 1.0)))
+
+
+def _around(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return, for each of n values, the sum of it and its neighbours, shape (n,)."""
+    sums = np.convolve(values, np.ones(2 * _AROUND + 1))
+    return sums[_AROUND : _AROUND + len(values)]
 
 
 @lru_cache(maxsize=1 << 15)
 def _form(word: str) -> tuple[str, ...]:
     """Return what two forms of a word have in common; "twelve" and "12" are one number."""
     return tuple(map(stem, words(word))) or (word,)
+
+
+@lru_cache(maxsize=1 << 15)
+def _is_number(word: str) -> bool:
+    return bool(numbers(word))
 
 
 def _key(pair: Pair) -> str:

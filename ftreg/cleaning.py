@@ -1,0 +1,196 @@
+"""What `ftreg clean` shows and removes. Part of the thin layer that puts the rooms together."""
+
+import contextlib
+import dataclasses
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from ftreg import cache_entries
+from ftreg.cache import DEFAULT_LIMITS, cache_folder, limit_of
+from ftreg.cache_entries import FILE_KINDS, FOLDER_KINDS, Entry
+from ftreg.cache_entries import cache_entries as entries_of
+from ftreg.config.sections import DatasetConfig
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.leftovers import leftovers, states
+from ftreg.locks import locked
+from ftreg.workspace import Workspace
+
+KINDS: Mapping[str, str] = {
+    "arrow": "dataset rows",
+    "prepared": "tokenised rows",
+    "outputs": "what models wrote",
+    "judge": "judges' answers",
+    "vectors": "vectors of texts",
+    "digests": "digests of files",
+    "leftovers": "left by killed runs",
+    "wheels": "fetched packages",
+    "models": "packaged models",
+    "states": "runs to resume",
+}
+"""Kind to what it is; those of `ON_REQUEST` are removed only when they are named."""
+ON_REQUEST = ("wheels", "models", "states")
+_TABLES = {"vectors": "vectors-1.sqlite", "digests": "digests.sqlite"}
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_PATIENCE = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaned:
+    """One kind: what was there, and what was, or would be, removed of it.
+
+    Sizes are in bytes on disk. `kept` are the entries that should go and were left, since a process
+    uses them or they could not be removed.
+    """
+
+    kind: str
+    entries: int
+    size: int
+    limit: int | None
+    removed: tuple[Path, ...] = ()
+    freed: int = 0
+    kept: tuple[Path, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        paths = {"removed": [str(path) for path in self.removed], "kept": [*map(str, self.kept)]}
+        return dataclasses.asdict(self) | paths
+
+
+def parse_age(text: str) -> float:
+    """Return the seconds of `90m`, `12h`, `30d` or `2w`.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d{1,6})\s*([mhdw])\s*", text.lower())
+    if found is None:
+        raise UsageError(f"--older-than: {text!r} is not an age; write one such as 12h, 30d or 2w")
+    return float(int(found[1]) * _SECONDS[found[2]])
+
+
+def clean(
+    workspace: Workspace,
+    *,
+    kinds: Collection[str],
+    older_than: float | None = None,
+    max_size: int | None = None,
+    everything: bool = False,
+    dry_run: bool = False,
+) -> list[Cleaned]:
+    """List what ftreg can make again, and remove what is asked for.
+
+    An entry goes if it was not used for `older_than` seconds, or belongs to those used longest ago
+    that have to go so that the chosen kinds take `max_size` bytes together, or `everything` is set.
+    Half-written leftovers need no such reason. What another process writes, or has used since it
+    was listed, stays.
+
+    Args:
+        workspace: looked through for leftovers and training states.
+        kinds: of `KINDS`; none stands for all but those of `ON_REQUEST`.
+        older_than: seconds.
+        max_size: bytes on disk.
+        everything: whatever the age and size.
+        dry_run: remove nothing.
+
+    Returns:
+        One for each of `KINDS`, in their order.
+
+    Raises:
+        UsageError: an unknown kind.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(
+                f"{kind!r} is not a kind{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})"
+            )
+    chosen = set(kinds) or set(KINDS) - set(ON_REQUEST)
+    there = {kind: _entries(kind, workspace) for kind in KINDS}
+    wanted = _wanted(
+        [item for kind in chosen for item in there[kind]],
+        older_than=older_than,
+        max_size=max_size,
+        everything=everything,
+    )
+    return [
+        _cleaned(kind, found, [item for item in wanted if item.kind == kind], dry_run=dry_run)
+        for kind, found in there.items()
+    ]
+
+
+def _entries(kind: str, workspace: Workspace) -> list[Entry]:
+    if kind in FILE_KINDS or kind in FOLDER_KINDS:
+        return entries_of(kind)
+    if kind in _TABLES:
+        path = cache_folder(_TABLES[kind])
+        return [cache_entries.entry(kind, path)] if path.is_file() else []
+    if kind == "states":
+        return states(workspace)
+    return leftovers(workspace, Path(DatasetConfig.model_fields["root"].default))
+
+
+def _wanted(
+    found: list[Entry], *, older_than: float | None, max_size: int | None, everything: bool
+) -> list[Entry]:
+    if everything:
+        return found
+    now = time.time()
+    wanted = [
+        item
+        for item in found
+        if item.kind == "leftovers" or (older_than is not None and now - item.used > older_than)
+    ]
+    if max_size is not None:
+        rest = [item for item in found if item not in wanted]
+        wanted += cache_entries.oldest_beyond(rest, max_size)
+    return wanted
+
+
+def _cleaned(kind: str, there: list[Entry], wanted: list[Entry], *, dry_run: bool) -> Cleaned:
+    found = Cleaned(
+        kind=kind,
+        entries=len(there),
+        size=sum(item.size for item in there),
+        limit=limit_of(kind) if kind in DEFAULT_LIMITS else None,
+    )
+    gone = [(item, _freed(item, dry_run=dry_run)) for item in wanted]
+    return dataclasses.replace(
+        found,
+        removed=tuple(item.path for item, freed in gone if freed is not None),
+        freed=sum(freed or 0 for _, freed in gone),
+        kept=tuple(item.path for item, freed in gone if freed is None),
+    )
+
+
+def _freed(item: Entry, *, dry_run: bool) -> int | None:
+    """Remove an entry and return the bytes that it took; None if it stays."""
+    if dry_run:
+        return item.size
+    remove: Callable[[Entry], bool] = _empty if item.kind in _TABLES else cache_entries.remove
+    if not remove(item):
+        return None
+    return max(0, item.size - cache_entries.measure(item.paths)[0])
+
+
+def _empty(item: Entry) -> bool:
+    """Empty a database through its own locks: a file that is open must not be exchanged."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(item.path, timeout=_PATIENCE, isolation_level=None)
+        ) as connection:
+            connection.execute(f"DELETE FROM {item.kind}")
+            connection.execute("VACUUM")
+        return True
+    except sqlite3.OperationalError:  # in use, or not to be written
+        return False
+    except sqlite3.DatabaseError:  # no database any more
+        with contextlib.suppress(Timeout, OSError), locked(Path(f"{item.path}.lock"), timeout=0):
+            item.path.unlink(missing_ok=True)
+            return True
+        return False

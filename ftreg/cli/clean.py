@@ -1,0 +1,92 @@
+"""`ftreg clean`."""
+
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import completion, options
+from ftreg.cli.command import command
+from ftreg.errors import UsageError
+from ftreg.workspace import Workspace
+
+
+@command
+def clean(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
+            "wheels, models and states only if named. Default: all but these three.",
+            show_default=False,
+            autocompletion=completion.cache_kinds,
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Remove what was not used for so long: 12h, 30d, 2w.",
+            show_default=False,
+        ),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove all of these kinds, whatever its age.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the caches with their sizes, and remove what is asked for, and what kills left behind.
+
+    Without --older-than, --max-size or --all only leftovers go: half-written files and folders that
+    nothing touched for an hour, and locks that nobody holds. What another process uses stays.
+
+    Example: ftreg clean --older-than 30d --dry-run
+    """
+    from ftreg.cache import parse_size, size_text
+    from ftreg.cleaning import KINDS, clean, parse_age
+    from ftreg.report.terminal import rows_view
+
+    if everything and (older_than is not None or max_size is not None):
+        raise UsageError("--all removes whatever the age and size; leave the other option out")
+    try:
+        size = None if max_size is None else parse_size(max_size)
+    except UsageError as error:
+        raise UsageError(f"--max-size: {error}") from error
+    found = clean(
+        Workspace.current(),
+        kinds=kinds or (),
+        older_than=None if older_than is None else parse_age(older_than),
+        max_size=size,
+        everything=everything,
+        dry_run=dry_run,
+    )
+    gone = "would free" if dry_run else "freed"
+    rows = [
+        {
+            "kind": item.kind,
+            "entries": item.entries,
+            "size": size_text(item.size),
+            "limit": "" if item.limit is None else size_text(item.limit),
+            gone: size_text(item.freed) if item.removed else "",
+            "what it is": KINDS[item.kind],
+        }
+        for item in found
+    ]
+    options.show(
+        as_json,
+        value={"dry_run": dry_run, "kinds": [item.to_dict() for item in found]},
+        text=rows_view("What ftreg keeps and can make again", rows),
+    )
+    for item in found:
+        for path in item.kept:
+            typer.echo(f"in use, or not to be removed: {path}", err=True)

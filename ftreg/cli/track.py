@@ -1,0 +1,45 @@
+"""`ftreg track`."""
+
+from typing import Annotated
+
+import typer
+
+from ftreg.cli import completion, options
+from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
+from ftreg.workspace import Workspace
+
+
+@command
+def track(
+    evaluation: Annotated[
+        str,
+        typer.Argument(
+            help="The evaluation, or latest.",
+            show_default=False,
+            autocompletion=completion.evaluations,
+        ),
+    ],
+    as_json: options.AsJson = False,
+) -> None:
+    """Log an evaluation to MLflow, in the run that trained its checkpoint.
+
+    Example: ftreg track latest
+    """
+    from ftreg.evaluation import read_evaluation
+    from ftreg.tracking import log_evaluation
+
+    found = read_evaluation(Workspace.current().evaluation(evaluation))
+    run = log_evaluation(found, asked_by="ftreg track")
+    options.show(
+        as_json,
+        value={
+            "schema_version": PRINTED_SCHEMA,
+            "evaluation": found.id,
+            "tracker": "mlflow",
+            "run": run.id,
+            "name": run.name,
+            "new": run.new,
+        },
+        text=str(run),
+    )

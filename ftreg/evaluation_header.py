@@ -1,0 +1,167 @@
+"""The header of an evaluation, `evaluation.json`: its keys, types and meaning.
+
+Keys may be added within a schema version, so that none of these is closed.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, NotRequired
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, with_config
+from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
+
+from ftreg.config.base import check_record
+from ftreg.manifest import TrackerRecord
+from ftreg.names import plain
+
+documented = with_config(ConfigDict(use_attribute_docstrings=True))
+"""A record whose docstrings below its keys are their documentation."""
+
+Name = Annotated[str, AfterValidator(plain)]
+"""Becomes the name of a file or folder, and must not leave where it belongs."""
+
+
+@documented
+class CheckpointSummary(TypedDict):
+    """The checkpoint that was evaluated; `ftreg.json` beside its weights has all of it."""
+
+    name: str
+    """Its folder's name."""
+    identity: str
+    """Digest of its manifest: recipe, environment and weights."""
+    parent: NotRequired[str | None]
+    """Identity of the checkpoint that it was trained from."""
+    weights: NotRequired[str]
+    """Digest of the weights."""
+    base: NotRequired[str]
+    """The base model."""
+    optimizer: str
+    lr: float
+    weight_decay: NotRequired[float]
+    steps: NotRequired[int]
+    seed: NotRequired[int]
+    seeds: NotRequired[list[int]]
+    """Of replicas, instead of `seed`."""
+    replicas: NotRequired[list[str]]
+    """The identity of each."""
+    trackers: NotRequired[dict[str, TrackerRecord]]
+    """Experiment tracker to its run of the training, of a lone checkpoint."""
+    last_loss: float
+    """Loss per token at the last step."""
+    recipe: dict[str, Any]
+    """What made it, flat: `optimizer.lr` to its value."""
+
+
+@documented
+class DatasetSummary(TypedDict):
+    """The rows that were evaluated."""
+
+    name: Name
+    version: str
+    """`name@N`."""
+    root: NotRequired[str]
+    """The folder of datasets that it was read from."""
+    digest: str
+    """Of the dataset version."""
+    split: str
+    rows: int
+    rows_digest: str
+    """Of the ids, in order."""
+
+
+@documented
+class ServerSummary(TypedDict):
+    """The server that generated, where one did."""
+
+    host: str
+    model: str
+    """The name that it knows the checkpoint by."""
+
+
+@documented
+class GenerationSummary(TypedDict):
+    """How the outputs were made."""
+
+    engine: str
+    decoding: str
+    max_new_tokens: int
+    precision: str
+    batch_size: int | None
+    """Null where a server batches."""
+    cut_off: int
+    """Outputs that `max_new_tokens` ended."""
+    device: NotRequired[str | None]
+    new_tokens: NotRequired[int | None]
+    """Null where a server does not count them."""
+    server: NotRequired[ServerSummary]
+
+
+@documented
+class ScorerSummary(TypedDict):
+    """One scorer's column of scores."""
+
+    n: int
+    """Examples with a score."""
+    missing: int
+    """Examples without."""
+    mean: float | None
+    """In [0, 1]; null where no example has a score."""
+    seed_means: NotRequired[list[float | None]]
+    """Of replicas, the mean of each seed."""
+
+
+@documented
+class ScorerNoise(TypedDict):
+    """What generating again did to one scorer's mean."""
+
+    standard_error: float | None
+
+
+@documented
+class NoiseSummary(TypedDict):
+    """What generating again, and nothing else, did to the scores."""
+
+    repeats: int
+    scorers: dict[str, ScorerNoise]
+
+
+@documented
+class EvaluationHeader(TypedDict):
+    """`evaluation.json`: what was evaluated and how, and a summary of the scores."""
+
+    schema_version: int
+    id: Name
+    """The evaluation's name, that of its folder."""
+    created: str
+    """When, ISO 8601 in UTC."""
+    ftreg: NotRequired[str]
+    """The version that wrote it."""
+    checkpoint: CheckpointSummary
+    dataset: DatasetSummary
+    generation: GenerationSummary
+    policy: dict[str, Any]
+    """The gate's policy that was in force; the schema `policy` describes it."""
+    leakage: NotRequired[dict[str, Any]]
+    """What is known of evaluated rows among the training rows."""
+    noise: NotRequired[NoiseSummary | None]
+    """Where the outputs were generated several times."""
+    scorers: dict[str, dict[str, Any]]
+    """Scorer to its name, version, options and backend."""
+    summary: dict[str, ScorerSummary]
+    """Scorer to the summary of its column."""
+    files: NotRequired[dict[str, str]]
+    """The files of outputs and scores, to the hex SHA-256 of each."""
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
+
+
+_HEADER = TypeAdapter(EvaluationHeader)
+
+
+def check_header(header: Mapping[str, Any]) -> None:
+    """Look at every part of a header that is relied on later.
+
+    Raises:
+        ValueError: a part is missing, of another type, or a name that could leave its folder; names
+            it.
+    """
+    check_record(_HEADER, header)

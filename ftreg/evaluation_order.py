@@ -1,0 +1,53 @@
+"""When an evaluation is made, so that the newest is the one that was made last."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+
+from ftreg.errors import UsageError
+from ftreg.evaluation import HEADER, SCHEMA_VERSION
+from ftreg.store import read_json
+
+_TICK = datetime.timedelta(milliseconds=1)
+
+
+def next_moment(root: Path, *, notice: Callable[[str], None]) -> str:
+    """Return the time for an evaluation made now: after all that lie below `root`.
+
+    A clock may be set back, and `latest` would then name an older evaluation, which a gate or a
+    promotion takes. As in a hybrid logical clock (Kulkarni et al. 2014) time stands still until
+    the clock has caught up.
+
+    Args:
+        root: the folder of evaluations; damaged ones do not count.
+        notice: is told where the clock is behind.
+
+    Returns:
+        ISO 8601 in UTC, with milliseconds.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    newest, name = max(_moments(root), default=(None, ""))
+    if newest is not None and newest >= now:
+        notice(
+            f"the clock is behind the evaluation {name} ({_text(newest)}); this one is dated right "
+            "after it, so that `latest` means it"
+        )
+        now = newest + _TICK
+    return _text(now)
+
+
+def _moments(root: Path) -> list[tuple[datetime.datetime, str]]:
+    found = []
+    for path in root.glob(f"[!.]*/{HEADER}"):
+        try:
+            header = read_json(path, kind="evaluation", schema=SCHEMA_VERSION)
+            moment = datetime.datetime.fromisoformat(str(header.get("created")))
+        except (UsageError, ValueError):
+            continue
+        if moment.tzinfo is not None:
+            found.append((moment, path.parent.name))
+    return found
+
+
+def _text(moment: datetime.datetime) -> str:
+    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,96 @@
+"""Gate two files of scores that `ftreg score` wrote, for outputs that were made elsewhere.
+
+Part of the thin layer that puts the rooms together.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import ftreg
+from ftreg.config.policy import GatePolicy
+from ftreg.errors import UndecidedError, UsageError
+from ftreg.evaluation import GATE_SCHEMA
+from ftreg.evaluation_rows import Scores
+from ftreg.gate import Verdict, compare
+from ftreg.gating import GateResult, rows_of_one_side
+from ftreg.store import read_jsonl
+
+
+def read_score_file(path: Path) -> Scores:
+    """Read scorer to example id to score in [0, 1], or None where there is a reason instead.
+
+    Raises:
+        UsageError: no file, no rows, or a line that is not a score's; names file and line.
+    """
+    scores: Scores = {}
+    for number, row in read_jsonl(path):
+        place = f"{path}:{number}"
+        for key in ("id", "scorer"):
+            if not isinstance(row.get(key), str):
+                raise UsageError(
+                    f"{place}: {key!r} has to be a text; this is no line of `ftreg score`, which "
+                    "makes such a file of outputs: ftreg score OUTPUTS --scorer NAME -o SCORES"
+                )
+        score = row.get("score")
+        if (
+            "score" not in row
+            or isinstance(score, bool)
+            or not isinstance(score, int | float | None)
+        ):
+            raise UsageError(f"{place}: 'score' has to be a number in [0, 1] or null")
+        if score is not None and not 0 <= score <= 1:
+            raise UsageError(f"{place}: the score {score} does not lie in [0, 1]")
+        column = scores.setdefault(row["scorer"], {})
+        if row["id"] in column:
+            raise UsageError(f"{place}: {row['scorer']} scores {row['id']!r} for the second time")
+        column[row["id"]] = score
+    if not scores:
+        raise UsageError(f"{path}: no rows")
+    return scores
+
+
+def gate_files(baseline: Path, candidate: Path, *, policy: GatePolicy) -> GateResult:
+    """Compare two files of scores, paired by example id. Nothing is written.
+
+    Raises:
+        UsageError: a file is not one of scores, or the policy asks for cohorts, which such files
+            do not have.
+        UndecidedError: they have other scorers, or other examples; says which.
+    """
+    old, new = read_score_file(baseline), read_score_file(candidate)
+    found = [
+        f"scorers in {place} only: {', '.join(sorted(only))}"
+        for only, place in (
+            (old.keys() - new.keys(), baseline),
+            (new.keys() - old.keys(), candidate),
+        )
+        if only
+    ]
+    found += rows_of_one_side(old, new, places=(str(baseline), str(candidate)))
+    if found:
+        lines = "\n  ".join(found)
+        raise UndecidedError(
+            f"{candidate} cannot be compared with {baseline}:\n  {lines}\n"
+            "Score the same examples with the same scorers."
+        )
+    return GateResult(_header(baseline), _header(candidate), compare(old, new, policy))
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a report calls a side that is no evaluation: its file."""
+    return {"id": str(path), "checkpoint": {"name": path.name}}
+
+
+def record(result: GateResult) -> dict[str, Any]:
+    """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
+    verdict: Verdict = result.verdict
+    return {
+        "schema_version": GATE_SCHEMA,
+        "ftreg": ftreg.__version__,
+        "baseline": result.baseline["id"],
+        "candidate": result.candidate["id"],
+        "report": None,
+        "html": None,
+        "exit_code": int(verdict.exit_code),
+        **verdict.to_dict(),
+    }

@@ -1,0 +1,97 @@
+"""What killed processes leave: half-written files and folders, locks, states that nobody resumes.
+
+Nothing here is read by ftreg. What may still be written by a living process is left alone: a state
+folder by its lock, anything else unless nothing in it was touched for an hour.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftreg.cache import cache_folder
+from ftreg.cache_entries import Entry, entry
+from ftreg.checkpoint import MANIFEST
+from ftreg.store import TEMPORARY_PREFIX
+from ftreg.workspace import Workspace
+
+_QUIET = 3600.0
+"""Seconds; what a living process writes is touched more often."""
+_LOCK = ".lock"
+_TEMPORARY = f"{TEMPORARY_PREFIX}*"
+
+
+def states(workspace: Workspace) -> list[Entry]:
+    """Return the training states that `--resume` could go on from, a run each."""
+    return [
+        entry("states", folder, lock=folder / _LOCK)
+        for folder in _state_folders(workspace)
+        if _resumable(folder)
+    ]
+
+
+def leftovers(workspace: Workspace, datasets: Path) -> list[Entry]:
+    """Return what can be removed without anybody missing it.
+
+    Args:
+        workspace: its checkpoints, evaluations and baselines are looked through.
+        datasets: the folder of dataset versions.
+    """
+    now = time.time()
+    found = [
+        entry("leftovers", folder, lock=folder / _LOCK)
+        for folder in _state_folders(workspace)
+        if not _resumable(folder)
+    ]
+    for path in _half_written(workspace, datasets):
+        item = entry("leftovers", path, lock=_lock_of(path))
+        if now - item.used > _QUIET:
+            found.append(item)
+    # A lock is removed by being taken.
+    found.extend(Entry("leftovers", (path,), 0, now, path) for path in _locks(workspace, datasets))
+    return found
+
+
+def _state_folders(workspace: Workspace) -> Iterator[Path]:
+    for pattern in ("[!.]*.state", "[!.]*/seed-*.state"):
+        yield from (path for path in workspace.checkpoints.glob(pattern) if path.is_dir())
+
+
+def _resumable(folder: Path) -> bool:
+    """Whether a run can go on from here: it has a state, and its checkpoint is not whole."""
+    whole = (folder.with_suffix("") / MANIFEST).is_file()
+    return not whole and any(folder.glob("*step-*"))
+
+
+def _half_written(workspace: Workspace, datasets: Path) -> Iterator[Path]:
+    for folder, patterns in (
+        (workspace.checkpoints, (_TEMPORARY, f"*/{_TEMPORARY}", f"*/seed-*.state/{_TEMPORARY}")),
+        (workspace.evaluations, (_TEMPORARY, f"[!.]*/{_TEMPORARY}")),
+        (workspace.baselines, (_TEMPORARY,)),
+        (datasets, (f"[!.]*/{_TEMPORARY}", f"[!.]*/v*/{_TEMPORARY}")),
+        (cache_folder(), (f"*/{_TEMPORARY}", f"*/*/{_TEMPORARY}")),
+    ):
+        for pattern in patterns:
+            for path in folder.glob(pattern):
+                within = path.relative_to(folder).parts[:-1]
+                if any(part.startswith(TEMPORARY_PREFIX) for part in within):
+                    continue
+                if path.parent.suffix != ".state" or _resumable(path.parent):
+                    yield path  # else the whole folder goes
+
+
+def _lock_of(path: Path) -> Path | None:
+    """The lock of the run that a half-written state, or checkpoint, belongs to."""
+    if path.parent.suffix == ".state":
+        return path.parent / _LOCK
+    name = path.name.removeprefix(TEMPORARY_PREFIX)[:-9]  # without `-` and eight hex digits
+    folder = path.with_name(f"{name}.state")
+    return folder / _LOCK if folder.is_dir() else None
+
+
+def _locks(workspace: Workspace, datasets: Path) -> Iterator[Path]:
+    """Lock files of nothing that is there: older versions of ftreg left them, and kills do."""
+    yield from workspace.baselines.glob(".*.lock")
+    yield from datasets.glob(".*.lock")
+    for path in [*cache_folder().glob("*.lock"), *cache_folder().glob("*/*.lock")]:
+        if not path.with_suffix("").exists():
+            yield path

@@ -1,0 +1,38 @@
+"""How much memory this process may have, and whether an error says that it has no more."""
+
+_WORDS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to map segment",
+    "can't start new thread",
+)
+LEAST = 1 << 30
+"""Bytes of addresses below which the libraries of numbers cannot even be loaded: OpenBLAS then ends
+the process with 1, which would say that a gate has found a regression."""
+
+
+def address_limit() -> int | None:
+    """Return the bytes of addresses that this process may have (`ulimit -v`); None for any."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # there are no such limits on Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit in (resource.RLIM_INFINITY, -1) else limit
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, whichever library raised it.
+
+    torch has a class for accelerators only; its CPU allocator raises a plain RuntimeError, the
+    loader of shared libraries an ImportError, and an extension that did not look at what it was
+    given makes Python raise a SystemError.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, SystemError) and address_limit() is not None:
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _WORDS)

@@ -1,0 +1,212 @@
+"""The manifest of a checkpoint: its sections, and the identity that is made of them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationInfo, field_validator
+from typing_extensions import TypedDict
+
+from ftreg.config.base import Section, check_record
+from ftreg.config.sections import LoraConfig, RunConfig
+from ftreg.names import files_below
+from ftreg.store import digest
+
+Files = Annotated[dict[str, str], AfterValidator(files_below)]
+"""Name to hex SHA-256 of files in the checkpoint's own folder."""
+
+
+class BaseRecord(Section):
+    """The base model that training started from."""
+
+    model: str
+    """As the configuration names it; an absolute path is made relative to the working folder."""
+    source: str
+    """Where it came from: packaged, a folder, or the hub."""
+    revision: str | None
+    """The commit of a hub's model."""
+    digest: str
+    """Hex SHA-256 of the weights."""
+    trust_remote_code: bool
+    """Whether code that came with the weights was allowed to run."""
+
+
+class DatasetRecord(Section):
+    """The rows that training saw, and their order."""
+
+    version: str
+    """`name@N`."""
+    digest: str
+    """Of the dataset version's card."""
+    split: str
+    split_sha256: str
+    """Hex SHA-256 of the split's file."""
+    rows: int
+    """Rows taken of it."""
+    order_digest: str
+    """Of the rows' order in every epoch."""
+
+
+class ResumeRecord(Section):
+    """A resumption: after which step, with which settings changed, in what other environment."""
+
+    after_step: int
+    changed: list[dict[str, Any]]
+    """Settings that `--allow-change` let differ: key, old and new value."""
+    environment: list[str]
+    """What differs from the environment before, in words."""
+
+
+class TrainingRecord(Section):
+    """How the run went."""
+
+    seed: int
+    steps: int
+    """Optimizer steps."""
+    epochs: float
+    """Passes over the rows, a part of one included."""
+    batch_size: int
+    """Examples in a step, over all processes."""
+    micro_batch_tokens: int
+    """Most tokens in one pass through the model."""
+    packing: bool
+    shared_prefix: bool = False
+    """Tokens that all examples of a micro-batch begin with were computed once for all of them."""
+    compile: bool = False
+    max_grad_norm: float | None
+    """Where the gradient's L2 norm was clipped; null: nowhere."""
+    precision: str
+    """`bf16` or `fp32`."""
+    processes: int
+    threads: int
+    """CPU threads of a process."""
+    examples: int
+    """Examples seen, repetitions included."""
+    tokens: int
+    """Tokens of these; padding does not exist."""
+    loss_tokens: int
+    """Those of them that carried loss."""
+    seconds: float
+    """How long training took."""
+    first_loss: float
+    """Mean negative log-likelihood per loss token in nats, at the first step."""
+    last_loss: float
+    """The same at the last step."""
+    best_loss: float
+    """The lowest of any step."""
+    healthy: bool
+    """Whether it ended without a loss, gradient or weight that is not finite."""
+    loss_spikes: list[int] = Field(default_factory=list)
+    """Steps whose loss stood far above those before."""
+    resumed: list[ResumeRecord] = Field(default_factory=list)
+    """One for each time that the run was continued from a saved state."""
+
+
+def digest_over(files: Mapping[str, str]) -> str:
+    """Return one digest over the weights' files: the only one's own, or that of all by name."""
+    return next(iter(files.values())) if len(files) == 1 else digest(dict(files))
+
+
+class WeightsRecord(Section):
+    """The weights' files: name to hex SHA-256, and one digest over them."""
+
+    digest: str
+    """Over the files."""
+    files: Files
+    """Name to hex SHA-256."""
+
+
+class TrackerRecord(Section):
+    """A run of an experiment tracker, by the id that the tracker gave it; never an address."""
+
+    run: str
+    experiment: str
+    """The tracker's experiment, or project."""
+
+
+class _Arguments(TypedDict):
+    lr: float
+    weight_decay: float
+
+
+class _Optimizer(TypedDict):
+    name: str
+    implementation: str
+    decay_coupling: str
+    arguments: _Arguments
+
+
+class _Environment(TypedDict):
+    versions: dict[str, Any]
+
+
+_OPTIMIZER = TypeAdapter(_Optimizer)
+_ENVIRONMENT = TypeAdapter(_Environment)
+
+
+class Manifest(Section):
+    """The manifest of a checkpoint, `ftreg.json`.
+
+    `identity` is the digest of everything else in it but `created`, `trackers` and the seconds it
+    took: two checkpoints with equal identity were made by the same recipe in the same environment
+    and have the same weights. `files` are the other files of the folder: name to hex SHA-256.
+    """
+
+    schema_version: Literal[1] = 1
+    identity: str
+    """Hex digest of the recipe, environment and weights."""
+    created: str
+    """When, ISO 8601 in UTC."""
+    parent: str | None
+    """Identity of the checkpoint that training started from; null for a base model."""
+    weights: WeightsRecord
+    files: Files
+    """The folder's other files: name to hex SHA-256."""
+    base: BaseRecord
+    dataset: DatasetRecord
+    optimizer: dict[str, Any]
+    """Name, class, its library and version, every argument in force, decay coupling, groups."""
+    schedule: dict[str, Any]
+    """The section of the configuration, with the steps that it came to."""
+    lora: LoraConfig | None
+    """Of adapters, their shape; null where every weight was trained."""
+    training: TrainingRecord
+    environment: dict[str, Any]
+    """Versions, hardware, and the commit of the working folder's git repository."""
+    config: RunConfig
+    """The whole configuration in force."""
+    trackers: dict[str, TrackerRecord] = Field(default_factory=dict)
+    """Tracker to the run that was told of this training: `mlflow`, `wandb`."""
+
+    @field_validator("optimizer", "environment")
+    @classmethod
+    def _has_what_is_relied_on(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        check_record(_OPTIMIZER if info.field_name == "optimizer" else _ENVIRONMENT, value)
+        return value
+
+
+_NOT_IDENTITY = ("identity", "created", "trackers")
+
+
+def seal(values: dict[str, Any], *, created: str) -> Manifest:
+    """Make a manifest of its other fields, computing the identity."""
+    draft = Manifest.model_validate({**values, "identity": "", "created": created})
+    return draft.model_copy(update={"identity": identity_of(draft.model_dump(mode="json"))})
+
+
+def identity_of(values: Mapping[str, Any]) -> str:
+    """Return the identity that a manifest, as it stands in its file, should have.
+
+    Raises:
+        KeyError, TypeError: it is no manifest.
+    """
+    content = {key: values[key] for key in values if key not in _NOT_IDENTITY}
+    return digest(_without_timing(content))
+
+
+def _without_timing(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out how long it took: the same recipe made twice is the same checkpoint."""
+    training = {key: value for key, value in content["training"].items() if key != "seconds"}
+    # An interruption leaves no trace in the weights, and so none in the identity; a change does.
+    training["resumed"] = [item for item in training["resumed"] if item["changed"]]
+    files = {key: value for key, value in content["files"].items() if key != "history.jsonl"}
+    return {**content, "training": training, "files": files}

@@ -1,0 +1,197 @@
+r"""What is read from outside, within bounds: files that may be anything, and JSON that may say it.
+
+A file is looked at before it is read and never read past its limit, so that `/dev/zero`, a sparse
+terabyte or a line without an end is refused at once and not when memory is gone. JSON is taken as
+RFC 8259 has it and no further: no NaN, no key that stands twice, no half of a character
+(`"\ud800"`), no number beyond a float, no nesting that a later writer could not follow.
+"""
+
+import errno
+import json
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ftreg.errors import UsageError, shown
+
+MIB = 1 << 20
+LONGEST_LINE = 64 * MIB
+"""Bytes of one line of JSONL, or of one record of a CSV file."""
+LARGEST_RECORD = 1024 * MIB
+"""Bytes of one JSON document: a baseline of millions of scores."""
+DEEPEST = 100
+"""Levels of lists and mappings within each other."""
+
+_BOM = "\ufeff"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def open_input(path: Path) -> IO[bytes]:
+    """Open a file for reading bytes; a pipe to which nobody writes is empty, and not waited for.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it is a folder, or cannot be read.
+    """
+    # Without O_NONBLOCK the opening itself would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if hasattr(os, "set_blocking"):
+            os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_text(path: Path, *, most: int, kind: str) -> str:
+    """Read a whole file of UTF-8 text; a byte order mark is left out.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+        kind: what it should be, for messages ("configuration").
+
+    Raises:
+        UsageError: it is missing, too large, or not UTF-8; names the line.
+    """
+    try:
+        with open_input(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            data = b"" if size > most else stream.read(most + 1)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: there is no such {kind}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    if size > most or len(data) > most:
+        raise UsageError(f"{path}: too large for a {kind}: more than {megabytes(most)}")
+    try:
+        return data.decode("utf-8").removeprefix(_BOM)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}:{line}: {_not_utf8(data, error)}") from error
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text with its line break) of each line; U+2028 ends none.
+
+    Raises:
+        UsageError: no such file, a line that is too long or not UTF-8; names the line.
+    """
+    try:
+        with open_input(path) as stream:
+            number = 0
+            while raw := stream.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(raw) > LONGEST_LINE:
+                    raise UsageError(
+                        f"{path}:{number}: a line of more than {megabytes(LONGEST_LINE)}; "
+                        "each row has to stand on a line of its own"
+                    )
+                try:
+                    text = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise UsageError(f"{path}:{number}: {_not_utf8(raw, error)}") from error
+                yield number, text.removeprefix(_BOM) if number == 1 else text
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_json(text: str, *, place: str, first_line: int | None = None) -> Any:
+    """Parse JSON, strictly.
+
+    Args:
+        text: one value.
+        place: what it is, for messages; a file, or a file and a line.
+        first_line: the line that the text begins on, where `place` does not say it.
+
+    Raises:
+        UsageError: it is not JSON, or says what JSON cannot; names line or column.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        at = place if first_line is None else f"{place}:{first_line + error.lineno - 1}"
+        raise UsageError(f"{at}: broken JSON: {error.msg} (column {error.colno})") from error
+    except _TwiceError as error:
+        raise UsageError(
+            f"{place}: the key {shown(error.key)} stands twice in one object"
+        ) from error
+    except RecursionError as error:
+        raise UsageError(f"{place}: {_TOO_DEEP}") from error
+    except ValueError as error:  # NaN, or a number beyond all bounds
+        raise UsageError(f"{place}: broken JSON: {str(error).partition(';')[0]}") from error
+    if text.count("[") + text.count("{") > DEEPEST and _deeper(value, DEEPEST):
+        raise UsageError(f"{place}: {_TOO_DEEP}")
+    # Half of a character: JSON can say it, and no UTF-8 file can hold it.
+    if "\\u" in text and ("\\ud" in text or "\\uD" in text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+    return value
+
+
+def megabytes(count: int) -> str:
+    """A limit as people read it."""
+    return f"{count / MIB:g} MiB"
+
+
+_TOO_DEEP = f"broken JSON: nested more than {DEEPEST} levels deep"
+
+
+class _TwiceError(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(key for key, _ in pairs)
+        raise _TwiceError(next(key for key in names if names[key] > 1))
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{shown(digits)} is beyond every float")
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and mappings lie more than `levels` deep within each other."""
+    below = [value]
+    for _ in range(levels + 1):
+        below = [
+            inner
+            for item in below
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not below:
+            return False
+    return True
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> str:
+    if data.startswith(_UTF16):
+        return "this is UTF-16; save it as UTF-8"
+    return f"invalid UTF-8 at byte {error.start}"

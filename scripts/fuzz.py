@@ -1,0 +1,514 @@
+"""Fuzz every reader of files with atheris: nothing but the documented errors may come out.
+
+    pip install 'ftreg[fuzz]'
+    python scripts/fuzz.py --seconds 120 --output runs/fuzz
+
+Each reader runs in a process of its own, on a corpus that this script makes; what libFuzzer finds
+worth keeping stays below `--output`, where the next run begins. An input that ends a reader in
+another error than ftreg's own, that takes longer than 20 s or more than 2 GiB, is kept as
+`crash-*`, `timeout-*` or `oom-*`, and the script ends with 1. `--reader NAME` runs one;
+`--input FILE` shows what a reader makes of one file.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RECORDS = ROOT / "tests" / "records" / "schema-1"
+MOST_SECONDS = 20
+MOST_MIB = 2048
+LONGEST = 16_384
+"""Bytes of a fuzzed input; limits on larger ones are tested as such."""
+
+CONFIG = """\
+base: {model: tiny}
+dataset: {version: colours@1, root: datasets}
+optimizer: {name: adamw, lr: 1e-3, betas: [0.9, 0.99]}
+train: &t {batch_size: 4, seeds: [1, 2]}
+lora: {r: 8}
+eval:
+  scorers: [equals, {name: rubric, options: {criteria: "Good?", scale: [1, 5]}}]
+gate: {margin: 0.03, margins: {equals: 0.1}, cohorts: [parity]}
+"""
+CARD = """\
+name: colours
+version: 1
+license: MIT
+description: Colours.
+source: A test.
+prompt: {user: "{context} {input}", system: null}
+cohorts: [parity]
+cluster: group
+splits: {eval: {file: eval.jsonl, rows: 2, sha256: %s}}
+""" % ("a" * 64)
+RUBRIC = """\
+{name: rubric, options: {criteria: "Is it polite?", scale: [1, 5],
+ examples: [{output: "Hi.", score: 4, explanation: ok, input: Greet.}],
+ base_url: "http://127.0.0.1:9/v1", model: m}}"""
+ROW = {"id": "a", "input": "Which?", "context": "It is red.", "reference": ["red", "It is red."],
+       "tags": {"parity": "odd", "group": "g"}, "critical": True}  # fmt: skip
+OUTPUT = {"id": "a", "input": "Which?", "output": "red", "reference": "red", "context": "c"}
+TABLE = 'id,input,reference,tags.parity\na,"Which, ""one""?\nTwo lines",red,odd\nb,é,,even\n'
+SPANS = {
+    "resourceSpans": [
+        {
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "desk"}}]},
+            "scopeSpans": [
+                {
+                    "spans": [
+                        {
+                            "traceId": "t",
+                            "spanId": "s0",
+                            "attributes": [
+                                {
+                                    "key": "retrieval.documents.0.document.content",
+                                    "value": {"stringValue": "It is red."},
+                                }
+                            ],
+                        },
+                        {
+                            "traceId": "t",
+                            "spanId": "s1",
+                            "events": [{"attributes": []}],
+                            "attributes": [
+                                {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+                                {
+                                    "key": "gen_ai.input.messages",
+                                    "value": {
+                                        "arrayValue": {
+                                            "values": [
+                                                {
+                                                    "kvlistValue": {
+                                                        "values": [
+                                                            {
+                                                                "key": "role",
+                                                                "value": {"stringValue": "user"},
+                                                            },
+                                                            {
+                                                                "key": "content",
+                                                                "value": {"stringValue": "Which?"},
+                                                            },
+                                                        ]
+                                                    }
+                                                }
+                                            ]
+                                        }
+                                    },
+                                },
+                                {
+                                    "key": "gen_ai.output.messages",
+                                    "value": {
+                                        "stringValue": '[{"role":"assistant","content":"red"}]'
+                                    },
+                                },
+                                {"key": "app.n", "value": {"intValue": "7"}},
+                            ],
+                        },
+                    ]
+                }
+            ],
+        }
+    ]
+}
+TOKENS = (
+    b"{", b"}", b"[", b"]", b'"', b":", b",", b"\n", b"\r\n", b"\t", b"\x00", b"\xef\xbb\xbf",
+    b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"\\u202e", b"\xe2\x80\xa8", b"\x1b[2J",
+    b"NaN", b"-Infinity", b".nan", b"1e999", b"9" * 500, b"-0", b"true", b"null", b"~", b"*a",
+    b"&a ", b"<<: ", b"? ", b"- ", b"--- ", b"%YAML 1.1", b"!!python/object:a.b ", b"!!binary ",
+    b"!!int ", b"!!set ", b"|\n ", b"''", b"[" * 200, b'{"a":' * 200, b"- " * 400, b"# ",
+    b"id", b"input", b"name", b"scores", b"extends: ", b"schema_version", b"\xf0\x9f\x91\xa9",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A reader: what good input looks like, and what reads one input, lying in a folder.
+
+    `file` is the name that a message has to have in it, where it is about the input.
+    """
+
+    name: str
+    seeds: tuple[bytes, ...]
+    file: str
+    read: Callable[[bytes, Path], Any]
+
+
+def _file(name: str, read: Callable[[Path], Any]) -> Callable[[bytes, Path], Any]:
+    def reading(data: bytes, folder: Path) -> Any:
+        path = folder / name
+        path.write_bytes(data)
+        return read(path)
+
+    return reading
+
+
+def _config(path: Path) -> Any:
+    from ftreg.config import load_config, yaml_marks
+
+    return yaml_marks.dump(load_config(path).model_dump(mode="json"))
+
+
+def _override(data: bytes, folder: Path) -> Any:
+    from ftreg.config import load_config
+
+    (folder / "run.yaml").write_text(CONFIG, encoding="utf-8")
+    text = data.decode("utf-8", "surrogateescape").replace("\0", "")  # as an argument has it
+    return load_config(folder / "run.yaml", overrides=[text])
+
+
+def _policy(path: Path) -> Any:
+    from ftreg.config import yaml_marks
+    from ftreg.config.load import validate
+    from ftreg.config.policy import GatePolicy
+
+    return validate(GatePolicy, yaml_marks.read(path), where=str(path)).model_dump()
+
+
+def _rubric(data: bytes, folder: Path) -> Any:
+    from ftreg.chat.endpoint import Endpoint
+    from ftreg.config import yaml_marks
+    from ftreg.config.load import validate
+    from ftreg.config.sections import ScorerConfig
+    from ftreg.scoring.rubric import Rubric
+    from ftreg.store import digest
+
+    document = yaml_marks.parse(data.decode("utf-8", "surrogateescape"), Path("--scorer"))
+    options = validate(ScorerConfig, document, where="--scorer").options
+    judge = {field.name: options.pop(field.name) for field in fields(Endpoint)
+             if field.name in options}  # fmt: skip
+    Endpoint(**{"base_url": "", "model": "", **judge})
+    known = {key: options[key] for key in ("criteria", "scale", "examples") if key in options}
+    return digest(Rubric(backend=_Judge(), **{"criteria": "", **known}).describe())
+
+
+class _Judge:
+    """A judge that is only described."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "judge"}
+
+    def ask(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+def _card(path: Path) -> Any:
+    from ftreg.data.card import read_card
+
+    return read_card(path.parent).digest
+
+
+def _mapping(path: Path) -> Any:
+    from ftreg.data.mapping import parse_mapping
+
+    return parse_mapping([], path)
+
+
+def _rows(path: Path) -> Any:
+    from ftreg.data.rows import read_examples, row_of
+    from ftreg.store import write_jsonl
+
+    return write_jsonl(path.with_suffix(".out"), map(row_of, read_examples(path)))
+
+
+def _outputs(path: Path) -> Any:
+    from ftreg.scoring.files import score_file
+    from ftreg.store import write_jsonl
+
+    return write_jsonl(path.with_suffix(".out"), score_file(path, scorers=["equals"]))
+
+
+def _import(form: str | None = None) -> Callable[[Path], Any]:
+    def reading(path: Path) -> Any:
+        from ftreg.data.importing import import_version
+
+        root = path.parent / "imported"
+        shutil.rmtree(root, ignore_errors=True)
+        return import_version(
+            "set",
+            {"eval": str(path)},
+            root=root,
+            mapping={"reference": "output"} if form else {},
+            facts={"license": "MIT"},
+            form=form,
+        )
+
+    return reading
+
+
+def _manifest(data: bytes, folder: Path) -> Any:
+    from ftreg.checkpoint import recipe_of
+    from ftreg.replicas import read_replicas
+    from ftreg.store import canonical_json
+
+    (folder / "ftreg.json").write_bytes(data)
+    return canonical_json(recipe_of(read_replicas(folder).first.manifest))
+
+
+def _history(path: Path) -> Any:
+    from ftreg.report.history import read_steps
+
+    return read_steps(path.parent)
+
+
+def _journal(path: Path) -> Any:
+    from ftreg.journal import Journal, read_journal
+
+    rows, _ = read_journal(path)
+    with Journal(path) as journal:
+        journal.append([{"after": 1}])
+    again, damaged = read_journal(path)
+    assert (again, damaged) == ([*rows, {"after": 1}], 0)
+    return again
+
+
+def _workspace(folder: Path) -> tuple[Path, Path]:
+    """A copy of a stored workspace: the folders of its evaluation and of its baselines."""
+    for name in ("evaluations", "baselines"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(RECORDS / name, folder / name)
+    (evaluation,) = (folder / "evaluations").iterdir()
+    return evaluation, folder / "baselines"
+
+
+def _judged(name: str) -> Callable[[bytes, Path], Any]:
+    """Gate, report and promote with one of the records replaced."""
+
+    def reading(data: bytes, folder: Path) -> Any:
+        from ftreg.baseline import promote, read_history
+        from ftreg.cli.gate import read_policy
+        from ftreg.evaluation import read_evaluation
+        from ftreg.gating import find_baselines, gate, write_report
+        from ftreg.report.terminal import baseline_view, console, evaluation_view, verdict_view
+        from ftreg.reporting import write_html
+        from ftreg.workspace import Workspace
+
+        where, baselines = _workspace(folder)
+        path = baselines / "colours.json"
+        target = path if name == "colours.json" else where / name
+        target.write_bytes(data)
+        workspace = Workspace(folder)
+        evaluation = read_evaluation(where)
+        screen = console()
+        screen.file = (folder / "screen").open("w", encoding="utf-8")
+        with screen.file:
+            if name == "gate.json":
+                write_html(evaluation, workspace=workspace)
+                return promote(evaluation, path)
+            screen.print(evaluation_view(evaluation.header))
+            policy = read_policy(None, evaluation)
+            policy = policy.model_copy(update={"resamples": 999})
+            baseline, anchor = find_baselines("baseline", evaluation, workspace=workspace)
+            result = gate(evaluation, baseline, policy=policy, anchor=anchor)
+            write_report(result, evaluation=evaluation, baseline=baseline)
+            write_html(
+                evaluation, workspace=workspace, result=result, baseline=baseline, anchor=anchor
+            )
+            view = verdict_view(
+                result.verdict, baseline=result.baseline, candidate=result.candidate
+            )
+            screen.print(view)
+            screen.print(baseline_view(baseline.header, read_history(path)))
+            return promote(evaluation, path, force=True, why="fuzzing")
+
+    return reading
+
+
+def readers() -> dict[str, Reader]:
+    """Return every reader by name, with its seeds."""
+    (evaluation,) = (RECORDS / "evaluations").iterdir()
+    row, output, spans = (json.dumps(item) for item in (ROW, OUTPUT, SPANS))
+    found = [
+        Reader("config", (CONFIG.encode(),), "run.yaml", _file("run.yaml", _config)),
+        Reader("override", (b"optimizer.lr=1e-4", b"train={seed: 1}"), "-s", _override),
+        Reader("policy", (b"margin: 0.03\nmargins: {equals: 0.1}\ncohorts: all\n",), "policy.yaml",
+               _file("policy.yaml", _policy)),
+        Reader("rubric", (RUBRIC.encode(),), "", _rubric),
+        Reader("card", (CARD.encode(),), "dataset.yaml", _file("dataset.yaml", _card)),
+        Reader("mapping", (b"input: question\ntags: {level: grade}\n",), "map.yaml",
+               _file("map.yaml", _mapping)),
+        Reader("dataset", (f"{row}\n".encode(),), "eval.jsonl", _file("eval.jsonl", _rows)),
+        Reader("outputs", (f"{output}\n".encode(),), "outputs.jsonl",
+               _file("outputs.jsonl", _outputs)),
+        Reader("csv", (TABLE.encode(),), "", _file("rows.csv", _import())),
+        Reader("jsonl", (f"{row}\n".encode(),), "", _file("rows.jsonl", _import())),
+        Reader("otlp", (spans.encode(), json.dumps(SPANS, indent=1).encode()), "",
+               _file("spans.json", _import("otel"))),
+        Reader("parquet", (_parquet(),), "", _file("rows.parquet", _import())),
+        Reader("manifest", ((RECORDS / "checkpoints/a/ftreg.json").read_bytes(),), "", _manifest),
+        Reader("history", (b'{"step":1,"loss":2.5,"lr":0.1,"grad_norm":null,"step_size":0.1}\n',),
+               "history.jsonl", _file("history.jsonl", _history)),
+        Reader("journal", (_journal_lines(),), "", _file("rows.journal", _journal)),
+        Reader("evaluation", ((evaluation / "evaluation.json").read_bytes(),), "",
+               _judged("evaluation.json")),
+        Reader("output-rows", ((evaluation / "outputs.jsonl").read_bytes(),), "",
+               _judged("outputs.jsonl")),
+        Reader("score-rows", ((evaluation / "scores.jsonl").read_bytes(),), "",
+               _judged("scores.jsonl")),
+        Reader("baseline", ((RECORDS / "baselines/colours.json").read_bytes(),), "",
+               _judged("colours.json")),
+        Reader("gate-record", (_gate_record(),), "", _judged("gate.json")),
+    ]  # fmt: skip
+    return {reader.name: reader for reader in found}
+
+
+def _parquet() -> bytes:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([ROW, ROW | {"id": "b"}]), sink)
+    return sink.getvalue()
+
+
+def _journal_lines() -> bytes:
+    from ftreg.journal import Journal
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rows.journal")
+        with Journal(path) as journal:
+            journal.append([{"id": "a", "text": "é"}, {"id": "b", "tokens": 3}])
+        return path.read_bytes()
+
+
+def _gate_record() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        (evaluation,) = (RECORDS / "evaluations").iterdir()
+        _judged("evaluation.json")((evaluation / "evaluation.json").read_bytes(), Path(folder))
+        record = json.loads(
+            (Path(folder) / "evaluations" / evaluation.name / "gate.json").read_bytes()
+        )
+        del record["digest"]  # it would refuse every other input at once
+        return json.dumps(record).encode()
+
+
+def attempt(reader: Reader, data: bytes, folder: Path) -> str | None:
+    """Read one input; return the message of a refusal, None where it was read.
+
+    Raises:
+        Exception: any other than the documented errors, which is a fault.
+    """
+    from ftreg.errors import FtregError, UsageError
+
+    try:
+        reader.read(data, folder)
+    except UsageError as error:
+        message = str(error)
+        if reader.file not in message:
+            raise AssertionError(f"the message does not name {reader.file}: {message}") from error
+        return message
+    except (FtregError, OSError) as error:  # a command ends with 2 on an OSError too
+        return str(error)
+    return None
+
+
+def _fuzz(name: str, *, seconds: int, output: Path) -> None:
+    """Hand this process over to libFuzzer."""
+    import atheris
+
+    corpus = output / name
+    with tempfile.TemporaryDirectory(dir=_memory()) as temporary:
+        folder = Path(temporary)
+        os.chdir(folder)
+        # What is imported in here is told of its branches; readers import when they read.
+        with atheris.instrument_imports(include=["ftreg", "yaml"]):
+            reader = readers()[name]
+            for index, seed in enumerate(reader.seeds):
+                (corpus / f"seed-{index}").write_bytes(seed)
+                attempt(reader, seed, folder)
+        words = corpus.with_suffix(".dict")
+        escaped = ("".join(f"\\x{byte:02x}" for byte in token) for token in TOKENS)
+        words.write_text("".join(f'"{token}"\n' for token in escaped), encoding="ascii")
+        atheris.Setup(
+            [
+                sys.argv[0],
+                f"-max_total_time={seconds}",
+                f"-max_len={LONGEST}",
+                f"-timeout={MOST_SECONDS}",
+                f"-rss_limit_mb={MOST_MIB}",
+                f"-artifact_prefix={corpus.parent}/{reader.name}-",
+                f"-dict={words}",
+                "-print_final_stats=1",
+                "-seed=1",
+                str(corpus),
+            ],
+            lambda data: attempt(reader, data, folder),
+        )
+        atheris.Fuzz()
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _run(reader: Reader, *, seconds: int, output: Path) -> dict[str, Any]:
+    corpus = output / reader.name
+    corpus.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, __file__, "--reader", reader.name, "--seconds", str(seconds)]
+    command += ["--output", str(output), "--in-process"]
+    log = output / f"{reader.name}.log"
+    with log.open("wb") as stream:
+        code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+    text = log.read_text(encoding="utf-8", errors="replace")
+
+    def last(pattern: str) -> int:
+        found = re.findall(pattern, text)
+        return int(found[-1]) if found else 0
+
+    return {
+        "reader": reader.name,
+        "inputs": last(r"stat::number_of_executed_units: *(\d+)"),
+        "new": last(r"stat::new_units_added: *(\d+)"),
+        "coverage": last(r"cov: (\d+)"),
+        "slowest_s": last(r"stat::slowest_unit_time_sec: *(\d+)"),
+        "peak_mib": last(r"stat::peak_rss_mb: *(\d+)"),
+        "exit": code,
+        "found": sorted(path.name for path in output.glob(f"{reader.name}-*-*")),
+    }
+
+
+def main() -> None:
+    """Fuzz, and print a row per reader."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--reader", action="append", help="a name; without it all of them")
+    parser.add_argument("--seconds", type=int, default=60, help="for each reader")
+    parser.add_argument("--output", type=Path, default=Path("runs/fuzz"))
+    parser.add_argument("--input", type=Path, help="show what --reader makes of this file")
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    output = given.output.resolve()
+    if given.in_process:
+        _fuzz(given.reader[0], seconds=given.seconds, output=output)
+        return
+    known = readers()
+    chosen = [known[name] for name in given.reader or known]
+    if given.input is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            print(attempt(chosen[0], given.input.read_bytes(), Path(folder)) or "read")
+        return
+    rows = []
+    for reader in chosen:
+        rows.append(_run(reader, seconds=given.seconds, output=output))
+        print(json.dumps(rows[-1]), flush=True)
+    print("\n| reader | inputs | kept | branches | slowest | peak |\n|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['reader']} | {row['inputs']:,} | {row['new']:,} | {row['coverage']:,} "
+            f"| {row['slowest_s']} s | {row['peak_mib']} MiB |"
+        )
+    sys.exit(any(row["exit"] or row["found"] for row in rows))
+
+
+if __name__ == "__main__":
+    main()

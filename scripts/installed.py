@@ -1,0 +1,81 @@
+"""What an installation of ftreg consists of, by the metadata of the installed packages."""
+
+import importlib.metadata
+import re
+from collections.abc import Collection, Iterable
+from importlib.metadata import Distribution
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+EXTRAS = ("lora", "mlflow", "otel", "tensorboard")
+"""The extras that come with ftreg for its users, as far as `make setup` installs them."""
+
+# What packages say in words of their own, where they have no SPDX expression.
+_IN_WORDS = {
+    "apache": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
+    "apache 2.0 license": "Apache-2.0",
+    "apache license, version 2.0": "Apache-2.0",
+    "apache software license": "Apache-2.0",
+    "3-clause bsd license": "BSD-3-Clause",
+    "bsd": "BSD-3-Clause",
+    "bsd license": "BSD-3-Clause",
+    "isc license": "ISC",
+    "isc license (iscl)": "ISC",
+    "mit license": "MIT",
+    "the mit license (mit)": "MIT",
+    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
+    "psfl": "PSF-2.0",
+    "python software foundation license": "PSF-2.0",
+}
+
+
+def closure(roots: Iterable[tuple[str, Collection[str]]]) -> dict[str, Distribution]:
+    """Return packages and all that they require here, by canonical name.
+
+    Args:
+        roots: names, each with the extras that are asked for.
+    """
+    found: dict[str, Distribution] = {}
+    seen: set[tuple[str, frozenset[str]]] = set()
+    left = [(name, frozenset(extras)) for name, extras in roots]
+    while left:
+        name, extras = left.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        distribution = importlib.metadata.distribution(name)
+        found[canonicalize_name(name)] = distribution
+        for text in distribution.requires or []:
+            item = Requirement(text)
+            wanted = item.marker is None or any(
+                item.marker.evaluate({"extra": extra}) for extra in (*extras, "")
+            )
+            if wanted:
+                left.append((canonicalize_name(item.name), frozenset(item.extras)))
+    return dict(sorted(found.items()))
+
+
+def licence_of(distribution: Distribution) -> str | None:
+    """Return a package's licence as an SPDX expression; None where its metadata do not say it."""
+    metadata = distribution.metadata
+    said = [metadata.get("License-Expression"), metadata.get("License")]
+    classifiers = metadata.get_all("Classifier") or []
+    said += [
+        item.rpartition(" :: ")[2]
+        for item in classifiers
+        if item.startswith("License :: ") and not item.endswith("DFSG approved")
+    ]
+    for text in filter(None, said):
+        # Some put the whole text of the licence there.
+        words = re.sub(r"\s+", " ", text.strip().partition("\n")[0])
+        known = _IN_WORDS.get(words.lower())
+        if known is not None:
+            return known
+        try:
+            return str(canonicalize_license_expression(words))
+        except InvalidLicenseExpression:
+            continue
+    return None

@@ -1,0 +1,312 @@
+"""Look for what grows while ftreg works for long: memory, threads, open files, disk.
+
+A tiny random model is trained for many steps in one process, with states saved all the while; then
+evaluated, gated, scored and reported on many times in that process; then gated by a process after
+the other. What is counted is fitted behind a warm-up (Theil-Sen) and held against a bound that the
+table shows. Ends with 1 if one is broken. 12,500 steps are what the packaged 135M model takes in
+ten hours on two cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import psutil
+from scipy.stats import theilslopes
+from typer.testing import CliRunner
+
+import ftreg
+from ftreg.cache import cache_folder
+from ftreg.cache_entries import cache_entries, measure
+from ftreg.training.events import Silent, StepRecord
+from tests.conftest import make_model, rows_of, write_dataset
+
+ROOT = Path(__file__).parent.parent
+WARM_UP = 0.25
+"""Share of the samples that is left out of the fits."""
+NOISE = 8 * 2**20
+"""Bytes of memory that a short run may grow by in all: allocators keep what they will need."""
+KEEP = 3
+LIMITS = {"outputs": 400_000, "vectors": 2_000_000}
+_CONFIG = """\
+base: {{model: {model}}}
+dataset: {{version: colours@1, root: datasets}}
+optimizer: {{name: adamw, lr: 1e-4}}
+train: {{batch_size: 4, precision: fp32, threads: 1, max_steps: {steps}, epochs: 1000000,
+  save_steps: {save_steps}, save_total_limit: {keep}}}
+eval: {{max_new_tokens: 4, scorers: [{scorers}]}}
+gate: {{margin: 0.03, min_examples: 4, resamples: 999}}
+"""
+
+OBJECTS = 40_000
+"""Blocks of Python's that a short run may grow by in all: caches of libraries fill."""
+
+
+@dataclass
+class Samples:
+    """What was counted after each so many steps or rounds."""
+
+    at: list[int] = field(default_factory=list)
+    counted: dict[str, list[float]] = field(default_factory=dict)
+
+    def take(self, at: int, **more: float) -> None:
+        """Count what this process holds, and take what else the caller has counted."""
+        process = psutil.Process()
+        self.at.append(at)
+        found = {
+            # Without pages that it shares: a mapped file that was read is no growth.
+            "memory": process.memory_full_info().uss,
+            "objects": sys.getallocatedblocks(),
+            "files": process.num_fds() if hasattr(process, "num_fds") else 0,
+            "threads": process.num_threads(),
+        }
+        for name, value in {**found, **more}.items():
+            self.counted.setdefault(name, []).append(value)
+
+    def behind_warm_up(self, name: str) -> tuple[list[int], list[float]]:
+        """The samples that count."""
+        first = int(len(self.at) * WARM_UP)
+        return self.at[first:], self.counted[name][first:]
+
+    def slope(self, name: str) -> float:
+        """The median growth from one step or round to the next (Theil 1950, Sen 1968)."""
+        at, values = self.behind_warm_up(name)
+        return float(theilslopes(values, at)[0])
+
+    def most(self, name: str) -> float:
+        """The most that was seen behind the warm-up."""
+        return max(self.behind_warm_up(name)[1])
+
+
+@dataclass
+class Finding:
+    """A figure, its bound, and what both are of."""
+
+    part: str
+    what: str
+    value: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it keeps within the bound."""
+        return self.value <= self.bound
+
+
+def growth(part: str, samples: Samples, unit: str, bounds: dict[str, float]) -> Iterator[Finding]:
+    """Fit what must not grow, and bound what may grow by a stated measure."""
+    for name, bound in bounds.items():
+        yield Finding(part, f"{name}, growth per {unit}", round(samples.slope(name), 3), bound)
+    for name in ("files", "threads"):
+        first, rest = samples.behind_warm_up(name)[1], samples.counted[name]
+        begun = max(first[: max(1, len(first) // 4)])
+        yield Finding(part, f"open {name} at the end", rest[-1], begun)
+
+
+class Watching(Silent):
+    """Counts every so many steps."""
+
+    def __init__(self, samples: Samples, states: Path, *, every: int) -> None:
+        self.samples, self.states, self.every = samples, states, every
+
+    def step(self, record: StepRecord) -> None:
+        """Count."""
+        if record.step % self.every == 0:
+            self.samples.take(
+                record.step,
+                disk=measure([self.states])[0],
+                states=len(list(self.states.glob("*step-*"))),
+            )
+
+
+def train(config: Path, *, steps: int) -> list[Finding]:
+    """Train, and fit what grew."""
+    samples = Samples()
+    output = Path("checkpoints/long")
+    watching = Watching(samples, output.with_name("long.state"), every=max(1, steps // 500))
+    began = time.monotonic()
+    ftreg.train(ftreg.load_config(config), output=output, events=watching)
+    print(f"trained {steps} steps in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    part = f"training, {steps:,} steps"
+    found = list(
+        growth(
+            part,
+            samples,
+            "step",
+            # A step's record stays in memory until the checkpoint's history is written, and stands
+            # in the history of each state that is kept and in that of the run.
+            {
+                "memory": max(1024.0, NOISE / steps),
+                "objects": max(12.0, OBJECTS / steps),
+                "disk": 512.0 * (KEEP + 1),
+            },
+        )
+    )
+    left = [path for path in Path("checkpoints").iterdir() if path != output]
+    return [
+        *found,
+        Finding(part, "most states on disk", samples.most("states"), KEEP),
+        Finding(part, "files and folders left beside the checkpoint", len(left), 0),
+        Finding(part, "memory at the end, MiB", round(samples.counted["memory"][-1] / 2**20), 4096),
+    ]
+
+
+def rounds(config: Path, *, count: int) -> list[Finding]:
+    """Evaluate, gate, score and report in this process again and again."""
+    from ftreg.cli.app import app
+
+    def run(*arguments: str) -> None:
+        done = CliRunner().invoke(app, arguments)
+        if done.exit_code not in (0, 1, 3):
+            raise SystemExit(f"{arguments}: exit {done.exit_code}\n{done.stderr}")
+
+    rows = [{**row, "output": row["reference"][0]} for row in rows_of(64)]
+    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    run("eval", "long", "--no-gate", "-q")
+    run("promote", "latest")
+    samples = Samples()
+    for number in range(count):
+        # Every fourth writes other outputs, so that the caches have to make room.
+        tokens = 5 + number // 4 % 60 if number % 4 == 0 else 4
+        run("eval", "long", "-q", "-s", f"eval.max_new_tokens={tokens}", "--no-gate")
+        run("eval", "long", "-q")
+        run("gate", "baseline", "latest")
+        run("report", "latest")
+        if sys.stderr.isatty():
+            print(f"\rround {number + 1} of {count}", end="", file=sys.stderr)
+        run("score", "rows.jsonl", "-o", f"scored-{number}.jsonl", "--scorer", "equals")
+        samples.take(
+            number,
+            cache=sum(measure([cache_folder(kind)])[0] for kind in ("outputs", "arrow", "judge")),
+            records=measure([Path("evaluations")])[0],
+        )
+    # An evaluation is a record: it stays, and each has outputs, scores and two pages of a report.
+    bounds = {
+        "memory": max(16 * 1024.0, NOISE / count),
+        "objects": max(200.0, OBJECTS / count),
+        "records": 1024 * 1024,
+    }
+    part = f"{count:,} rounds of eval, eval, gate, report and score"
+    stray = [path for path in Path().rglob(".tmp-*") if "cache" not in path.parts]
+    kept = sum(item.size for item in cache_entries("outputs"))
+    vectors = cache_folder("vectors-1.sqlite")
+    return [
+        *growth(part, samples, "round", bounds),
+        Finding(part, "cache of outputs, bytes", kept, LIMITS["outputs"]),
+        Finding(
+            part,
+            "cache of vectors, bytes",
+            measure([vectors])[0] if vectors.exists() else 0,
+            # SQLite keeps pages that are free; they are used before the file grows.
+            LIMITS["vectors"] * 1.25,
+        ),
+        Finding(part, "half-written files", len(stray), 0),
+    ]
+
+
+def processes(*, count: int) -> list[Finding]:
+    """Gate in a process of its own, again and again, and see what stays behind."""
+
+    def there() -> set[Path]:
+        return {path for path in Path().rglob("*") if path.is_file()}
+
+    command = [sys.executable, "-m", "ftreg"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before: set[Path] = set()
+    size = 0
+    for number in range(count + 1):
+        for arguments in (
+            ["gate", "baseline", "latest"],
+            ["promote", "latest", "--force", "--why", "again"],
+            ["score", "rows.jsonl", "-o", "scored-0.jsonl", "--scorer", "equals"],
+        ):
+            Path("scored-0.jsonl").unlink(missing_ok=True)
+            done = subprocess.run([*command, *arguments], env=environment, capture_output=True)
+            if done.returncode not in (0, 1, 3):
+                raise SystemExit(f"{arguments}: {done.stderr.decode()}")
+        if number == 0:
+            before, size = there(), measure([cache_folder()])[0]
+    part = f"{count:,} processes each of gate, promote and score"
+    return [
+        Finding(part, "more files than after the first", len(there() - before), 0),
+        Finding(part, "growth of the cache, bytes", measure([cache_folder()])[0] - size, 0),
+    ]
+
+
+def workplace(folder: Path, *, steps: int, save_steps: int) -> Path:
+    """Make a workspace with model, dataset and configuration, and go there."""
+    os.chdir(folder)
+    models = cache_folder("models")
+    os.environ["FTREG_CACHE"] = str(folder / "cache")
+    os.environ["FTREG_CACHE_LIMITS"] = ",".join(f"{k}={v}" for k, v in LIMITS.items())
+    scorers = ["equals"]
+    if any(models.glob("all-minilm*/ftreg-model.json")):
+        scorers.append("answer_relevancy")
+        (folder / "cache").mkdir()
+        (folder / "cache" / "models").symlink_to(models)
+    write_dataset(folder / "datasets", train=rows_of(64, "t"), evaluation=rows_of(64))
+    config = folder / "run.yaml"
+    config.write_text(
+        _CONFIG.format(
+            model=make_model(folder / "tiny"),
+            steps=steps,
+            save_steps=save_steps,
+            keep=KEEP,
+            scorers=", ".join(scorers),
+        ),
+        encoding="utf-8",
+    )
+    return config
+
+
+def main() -> int:
+    """Run the parts, print the table, and say whether every bound held."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=12_500)
+    parser.add_argument("--save-steps", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=20)
+    parser.add_argument("--output", type=Path, help="the findings as JSON")
+    options = parser.parse_args()
+    output = options.output.absolute() if options.output else None
+    home = Path.cwd()
+    with tempfile.TemporaryDirectory() as name:
+        config = workplace(Path(name), steps=options.steps, save_steps=options.save_steps)
+        parts: list[Callable[[], list[Finding]]] = [
+            lambda: train(config, steps=options.steps),
+            lambda: rounds(config, count=options.rounds),
+            lambda: processes(count=options.processes),
+        ]
+        found: list[Finding] = []
+        for part in parts:
+            began = time.monotonic()
+            for item in part():
+                found.append(item)
+                print(
+                    f"| {item.part} | {item.what} | {item.value:,g} | {item.bound:,g} | "
+                    f"{'yes' if item.holds else '**no**'} |",
+                    flush=True,
+                )
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+        os.chdir(home)
+    if output is not None:
+        where: dict[str, Any] = {"python": platform.python_version(), "ftreg": ftreg.__version__}
+        rows = [{**vars(item), "holds": item.holds} for item in found]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps({**where, "findings": rows}, indent=2), encoding="utf-8")
+    return 0 if all(item.holds for item in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Write docs/licences.md: the licence of everything that an installation of ftreg brings.
+
+python scripts/write_licences.py            write the page
+python scripts/write_licences.py --check    end with 1 if the page lacks a package, or a licence is
+                                            not known or not permitted
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from importlib.metadata import Distribution
+from pathlib import Path
+
+from installed import EXTRAS, closure, licence_of
+
+PAGE = Path(__file__).parent.parent / "docs" / "licences.md"
+MADE = "<!-- Made by scripts/write_licences.py from the metadata of the installed packages. -->"
+
+# Permissive, or weak copyleft by file: each lets anybody use and pass on what depends on it.
+PERMITTED = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause",
+    "BSL-1.0", "CC0-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0",
+    "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
+}  # fmt: skip
+
+
+def permitted(expression: str) -> bool:
+    """Whether a licence can be met: every part of an AND, or one part of an OR."""
+    bare = expression.strip()
+    while bare.startswith("(") and _closing(bare) == len(bare) - 1:
+        bare = bare[1:-1].strip()
+    for word, meets in ((" OR ", any), (" AND ", all)):
+        parts = _split(bare, word)
+        if len(parts) > 1:
+            return meets(map(permitted, parts))
+    return bare in PERMITTED
+
+
+def _closing(text: str) -> int:
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0:
+            return place
+    return -1
+
+
+def _split(text: str, word: str) -> list[str]:
+    """Cut an expression at a word that stands outside of all brackets."""
+    parts, depth, start = [], 0, 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0 and text.startswith(word, place):
+            parts.append(text[start:place])
+            start = place + len(word)
+    return [*parts, text[start:]]
+
+
+def page(needed: Mapping[str, Distribution], extra: Mapping[str, Distribution]) -> str:
+    """Return the page."""
+
+    def table(packages: Mapping[str, Distribution]) -> str:
+        rows = [
+            f"| {name} | {licence_of(item) or 'not known'} |" for name, item in packages.items()
+        ]
+        return "\n".join(["| package | licence |", "| --- | --- |", *rows])
+
+    return f"""{MADE}
+
+# Licences
+
+ftreg itself is under Apache-2.0. It brings no other package's code along: pip installs these, each
+under its own licence, as its metadata state it (versions: `constraints.txt`). A test refuses a
+package whose licence is not known, or is none of these:
+{", ".join(sorted(PERMITTED))}.
+
+On Linux with an NVIDIA GPU, torch's own wheels bring NVIDIA's CUDA libraries, which are under
+NVIDIA's terms and not in these lists. Packaged models and datasets name their licence in
+`ftreg models list` and `ftreg data list`.
+
+## What `pip install ftreg` brings
+
+{table(needed)}
+
+## What the extras {", ".join(EXTRAS)} add
+
+{table(extra)}
+"""
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if wrong")
+    check = parser.parse_args().check
+    needed = {key: item for key, item in closure([("ftreg", ())]).items() if key != "ftreg"}
+    every = closure([("ftreg", EXTRAS)])
+    extra = {key: item for key, item in every.items() if key not in {*needed, "ftreg"}}
+    wrong = [
+        f"{name}: its licence, {licence or 'not known'}, is not among those that are permitted"
+        for name, item in {**needed, **extra}.items()
+        if (licence := licence_of(item)) is None or not permitted(licence)
+    ]
+    if check:
+        listed = set(re.findall(r"^\| (\S+) \| .+ \|$", PAGE.read_text("utf-8"), re.MULTILINE))
+        wrong += [
+            f"{PAGE.name} lacks {name}; run scripts/write_licences.py"
+            for name in sorted({*needed, *extra} - listed)
+        ]
+    else:
+        PAGE.write_text(page(needed, extra), encoding="utf-8")
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
