@@ -80,6 +80,13 @@ def test_a_large_drop_that_may_be_chance_is_undecided():
     assert f"about {found.n_needed} examples" in verdict.reasons[0]
 
 
+def test_the_examples_that_would_decide_are_no_fewer_than_a_pass_needs():
+    few = graded(n=40)
+    verdict = compare(one(few), one(moved(few, 0.0, 0.002)))
+    assert verdict.outcome == "undecided"
+    assert row(verdict).n_needed == 50  # min_examples; the interval alone would want fewer
+
+
 def test_allow_undecided_changes_the_exit_code_and_not_the_verdict():
     policy = GatePolicy(allow_undecided=True)
     verdict = compare(one(graded(n=60)), one(moved(graded(n=60), 0.0, 0.3)), policy)

@@ -192,7 +192,8 @@ def _paired(
 
 def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> int | None:
     """Return how many examples, clusters counted by their examples, would decide either way."""
-    if units.mean > -margin:
+    passing = units.mean > -margin
+    if passing:
         needed = power.examples_for_pass(
             units.spread(),
             margin=margin,
@@ -204,7 +205,10 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
         needed = power.examples_for_regression(
             units.spread(), delta=units.mean, confidence=policy.confidence
         )
-    return None if needed is None else int(np.ceil(needed * units.sizes.mean()))
+    if needed is None:
+        return None
+    examples = int(np.ceil(needed * units.sizes.mean()))
+    return max(examples, policy.min_examples) if passing else examples  # a pass has a minimum
 
 
 def generator_of(seed: int, *names: str) -> np.random.Generator:
