@@ -112,6 +112,10 @@ def _answer(link: socket.socket) -> None:
     arguments, folder, environment = json.loads(asked)
     for number, file in enumerate(files):
         os.dup2(file, number)
+    # Those of the server know whether their old file could seek.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

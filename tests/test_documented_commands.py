@@ -111,7 +111,7 @@ PLANS = {
         files=_release_gate,
         before={
             0: GIT,
-            1: "ftreg train configs/specialist.yaml -o checkpoints/second\nftreg eval second\n",
+            2: "ftreg train configs/specialist.yaml -o checkpoints/second\nftreg eval second\n",
         },
         replaced={"<id>": "$(ls evaluations | tail -n 1)"},
     ),
@@ -129,8 +129,10 @@ PLANS = {
     "reference/cli.md": Plan(
         "candidate",
         files=lambda at: (_outputs(at), _to_import(at)),
-        before={20: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
+        before={22: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
     ),
+    # It removes packaged models, which the other pages want.
+    "long-runs.md": Plan("empty", before={0: "export FTREG_CACHE=$PWD/cache\n"}),
     "report.md": Plan("candidate"),
     "reproduce.md": Plan("candidate"),
     "scaling.md": Plan(replaced={"CONFIG": "configs/lion.yaml"}),
