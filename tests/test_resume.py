@@ -412,7 +412,10 @@ def test_a_full_disk_at_every_write_loses_nothing(
         assert done.code == 2, (writes, done)
         assert "No space left on device" in done.err
         assert "Traceback" not in done.err
-        assert not Path("a").exists()
+        if Path("a").exists():  # whole, but its name may not outlast a power cut
+            assert "is written, but the disk does not promise to keep it" in done.err
+            assert manifest("a")["weights"]["digest"] == digest
+            shutil.rmtree("a")
         for state in STATE.glob("step-*"):
             assert (state / "state.json").exists()
         writes += 1
