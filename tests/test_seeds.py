@@ -17,6 +17,7 @@ from ftreg.gate import GatePolicy, Verdict, compare
 from ftreg.gate.interval import Interval
 from ftreg.gate.seeds import margin_left, seed_noise, two_level_means, widen
 from ftreg.gate.units import units_of
+from ftreg.manifest import identity_of
 from ftreg.training.events import Silent, StepRecord
 from ftreg.training.replicas import train_replicas
 from tests.conftest import Cli, reseal, rewrite_rows
@@ -121,7 +122,8 @@ def test_an_unnamed_group_is_found_again(cli: Cli, config: Path) -> None:
 def test_a_member_that_was_replaced_is_noticed(cli: Cli, config: Path) -> None:
     assert cli("train", config, *SEEDS, "-o", "g").code == 0
     path = Path("g/seed-1/ftreg.json")
-    path.write_text(json.dumps({**read(path), "identity": "0" * 64}))
+    other = {**read(path), "parent": "0" * 64}
+    path.write_text(json.dumps({**other, "identity": identity_of(other)}))
     refused = cli("eval", "g", "--no-gate")
     assert refused.code == 2
     assert "not the replica that" in refused.err
