@@ -150,10 +150,11 @@ def token_pairs(
         prompt_ids, answer_ids = _pair(example, tokenizer=tokenizer, prompt=prompt)
         total = len(prompt_ids) + len(answer_ids)
         if total > max_length:
+            place = getattr(tokenizer, "name_or_path", "")
             raise UsageError(
                 f"example {example.id!r} has {total} tokens, more than the {max_length} that the "
-                "model takes; shorten it in a new dataset version, or raise train.max_length if "
-                "the model allows more"
+                f"model takes{f' ({place})' if place else ''}; shorten it in a new dataset "
+                "version, or raise train.max_length if the model allows more"
             )
         yield prompt_ids, answer_ids
         count += 1

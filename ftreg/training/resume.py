@@ -106,6 +106,9 @@ def recipe_changes(
     fixed = [c for c in changes if c["key"].startswith(_FIXED) or _switches_momentum(c)]
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
+        for change in fixed:
+            if change["key"] == "base_digest":  # no setting, so it says whose it is
+                change["key"] += f" (the weights of base.model {recipe['base']['model']})"
         raise UsageError(
             f"{state.folder}: this state cannot be continued with\n{_lines(fixed)}\n"
             "Train from the beginning with another --output."
