@@ -15,7 +15,7 @@ import ftreg
 
 # A repository's own configuration can name programs for git to run; this one a mere status runs.
 _QUIET_GIT = ("-c", "core.fsmonitor=false")
-_LIBRARIES = ("torch", "transformers", "accelerate", "peft", "pytorch-optimizer", "safetensors")
+_LIBRARIES = ("transformers", "accelerate", "peft", "pytorch-optimizer", "safetensors")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -24,6 +24,7 @@ def describe_environment() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "ftreg": ftreg.__version__,
+            "torch": str(torch.__version__),  # names the build (+cpu, +cu130); its package may not
             **{name: _version(name) for name in _LIBRARIES},
         },
         "hardware": {
