@@ -229,14 +229,14 @@ def find_baselines(
     return baseline, read_anchor(path)
 
 
-def outcome_record(result: GateResult, *, report: Path, page: Path | None) -> dict[str, Any]:
+def outcome_record(result: GateResult, *, report: Path | None, page: Path | None) -> dict[str, Any]:
     """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
     return {
         "schema_version": GATE_SCHEMA,
         "ftreg": ftreg.__version__,
         "baseline": result.baseline["id"],
         "candidate": result.candidate["id"],
-        "report": str(report),
+        "report": None if report is None else str(report),
         "html": None if page is None else str(page),
         "exit_code": int(result.verdict.exit_code),
         **result.verdict.to_dict(),

@@ -6,12 +6,10 @@ Part of the thin layer that puts the rooms together.
 from pathlib import Path
 from typing import Any
 
-import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE_SCHEMA
 from ftreg.evaluation_rows import Scores
-from ftreg.gate import Verdict, compare
+from ftreg.gate import compare
 from ftreg.gating import GateResult, rows_of_one_side
 from ftreg.store import read_jsonl
 
@@ -79,18 +77,3 @@ def gate_files(baseline: Path, candidate: Path, *, policy: GatePolicy) -> GateRe
 def _header(path: Path) -> dict[str, Any]:
     """What a report calls a side that is no evaluation: its file."""
     return {"id": str(path), "checkpoint": {"name": path.name}}
-
-
-def record(result: GateResult) -> dict[str, Any]:
-    """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
-    verdict: Verdict = result.verdict
-    return {
-        "schema_version": GATE_SCHEMA,
-        "ftreg": ftreg.__version__,
-        "baseline": result.baseline["id"],
-        "candidate": result.candidate["id"],
-        "report": None,
-        "html": None,
-        "exit_code": int(verdict.exit_code),
-        **verdict.to_dict(),
-    }

@@ -8,7 +8,7 @@ well: a repository with a folder `aux` could not be checked out there.
 import re
 from typing import Any
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, shown
 
 LONGEST = 200
 """Bytes of a name. File systems take 255, and a lock or a temporary neighbour needs some more."""
@@ -48,9 +48,7 @@ def plain(name: Any) -> str:
     """
     fault = fault_of(name) if isinstance(name, str) else "is no text"
     if fault is not None:
-        shown = repr(name)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        raise ValueError(f"{shown} cannot be the name of a file or folder: it {fault}")
+        raise ValueError(f"{shown(name)} cannot be the name of a file or folder: it {fault}")
     return str(name)
 
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ftreg"
 FLOORS = [
     ["ftreg", "errors", "interrupts", "names", "custom_code", "records", "registry", "store",
      "reading", "characters", "cache", "wheels", "telemetry", "chat", "journal", "locks",
-     "cache_entries", "trackers", "durable", "limits"],
+     "cache_entries", "cached_files", "trackers", "durable", "limits"],
     ["config", "data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],

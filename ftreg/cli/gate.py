@@ -79,7 +79,8 @@ def _gate_files(
 ) -> NoReturn:
     """Gate two files of scores, print the verdict and end with its exit code."""
     from ftreg.errors import UsageError
-    from ftreg.gating_files import gate_files, record
+    from ftreg.gating import outcome_record
+    from ftreg.gating_files import gate_files
     from ftreg.report.ci import write_junit
     from ftreg.report.terminal import verdict_view
 
@@ -89,7 +90,7 @@ def _gate_files(
     if junit is not None:
         write_junit(junit, result.verdict, candidate=str(candidate))
     text = verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate)
-    options.show(as_json, value=record(result), text=text)
+    options.show(as_json, value=outcome_record(result, report=None, page=None), text=text)
     raise typer.Exit(int(result.verdict.exit_code))
 
 

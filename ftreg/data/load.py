@@ -12,13 +12,14 @@ from filelock import FileLock
 
 from ftreg.cache import cache_folder, limit_of, touch
 from ftreg.cache_entries import trim
+from ftreg.cached_files import is_whole, seal_of, written_whole
 from ftreg.data.card import Card, read_card
 from ftreg.data.digests import remembered_digest
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
 from ftreg.errors import UsageError
 from ftreg.records import Example
-from ftreg.store import file_digest, write_text
+from ftreg.store import file_digest
 
 _SCHEMA = pa.schema(
     [
@@ -124,11 +125,12 @@ class DatasetVersion:
         limit_of("arrow")  # a wrong limit is told of before anything is made
         # Opened under the lock as well: `ftreg clean` takes it to remove a copy.
         with FileLock(f"{_made(arrow)}.lock"):
-            made = not _is_whole(arrow)
+            # A wrong text would score silently.
+            made = not is_whole(arrow, digest_of=remembered_digest)
             if made:
                 _convert(path, arrow, expected=entry.rows)
             else:
-                touch(_seal_of(arrow))  # its own time is part of what is remembered of its digest
+                touch(seal_of(arrow))  # its own time is part of what is remembered of its digest
             found = _open(arrow)
         if made:
             trim("arrow")
@@ -169,18 +171,6 @@ def _open(arrow: Path) -> Split:
     return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
 
 
-def _is_whole(arrow: Path) -> bool:
-    """Whether a copy in the cache has the bytes that were written; a wrong text scores silently."""
-    recorded = _seal_of(arrow)
-    if not (arrow.is_file() and recorded.is_file()):
-        return False
-    return recorded.read_bytes().strip() == remembered_digest(arrow).encode()
-
-
-def _seal_of(arrow: Path) -> Path:
-    return arrow.with_suffix(".sha256")
-
-
 def _broken_row(path: Path) -> str:
     """What is wrong with the first broken row of a changed file, on a line of its own; or ""."""
     try:
@@ -198,14 +188,8 @@ def _made(path: Path) -> Path:
 
 def _convert(path: Path, arrow: Path, *, expected: int) -> None:
     """Check every row of a JSONL file and write the Arrow file, whole or not at all."""
-    temporary = arrow.with_suffix(".part")
-    try:
+    with written_whole(arrow) as temporary:
         _write_arrow(path, temporary, expected=expected)
-        found = file_digest(temporary)
-        temporary.replace(arrow)
-        write_text(_seal_of(arrow), found)  # last: without it, the copy is not there
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:

@@ -15,9 +15,10 @@ from filelock import FileLock
 
 from ftreg.cache import cache_folder, limit_of, touch
 from ftreg.cache_entries import trim
+from ftreg.cached_files import is_whole, written_whole
 from ftreg.data import DatasetVersion, Split
 from ftreg.models.save import save_pretrained
-from ftreg.store import digest, file_digest, write_text
+from ftreg.store import digest, file_digest
 from ftreg.training.examples import (
     SCHEMA,
     TokenisedExamples,
@@ -68,7 +69,8 @@ def prepare_examples(
     limit_of("prepared")  # a wrong limit is told of before anything is tokenised
     # Opened under the lock as well: `ftreg clean` takes it to remove a file.
     with FileLock(f"{path}.lock"):
-        made = not _is_whole(path)
+        # A wrong token would train silently, so every byte is looked at, as for the split itself.
+        made = not is_whole(path)
         if made:
             pairs = token_pairs(
                 rows,
@@ -86,41 +88,20 @@ def prepare_examples(
 
 
 def write_prepared(path: Path, pairs: Iterable[tuple[list[int], list[int]]]) -> None:
-    """Write (prompt ids, answer ids) as an Arrow file with its digest beside it.
-
-    The digest goes last: a file without it, or with another one, counts as not there.
-    """
-    temporary = path.with_suffix(".part")
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for batch in record_batches(pairs):
-                writer.write_batch(batch)
-        expected = file_digest(temporary)
-        temporary.replace(path)
-        write_text(_digest_file(path), expected)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write (prompt ids, answer ids) as an Arrow file with its digest beside it."""
+    with (
+        written_whole(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+    ):
+        for batch in record_batches(pairs):
+            writer.write_batch(batch)
 
 
 def open_prepared(path: Path) -> TokenisedExamples:
     """Map what `write_prepared` wrote."""
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
     return TokenisedExamples(reader.get_batch(i) for i in range(reader.num_record_batches))
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the file is there with the bytes that were written.
-
-    A wrong token would train silently, so every byte is looked at, as it is for the split itself.
-    """
-    recorded = _digest_file(path)
-    if not (path.is_file() and recorded.is_file()):
-        return False
-    return recorded.read_bytes().strip() == file_digest(path).encode()
-
-
-def _digest_file(path: Path) -> Path:
-    return path.with_suffix(".sha256")
 
 
 def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
