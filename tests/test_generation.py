@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from ftreg.data.load import load_dataset
-from ftreg.generation import continuous, slot_attention
+from ftreg.generation import continuous, packed_linear, prefill, slot_attention
 from ftreg.generation.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.decode import decode_greedily
-from ftreg.generation.packed_linear import packed_linears
+from ftreg.generation.packed_linear import bf16_is_fast, packed_linears
 from ftreg.models.load import load_tokenizer
 from ftreg.models.packaged import pull
 from ftreg.training.examples import chat_ids
@@ -156,6 +156,68 @@ def test_prompts_of_one_token_and_answers_of_one_token(model: Any) -> None:
     assert _decoded(model, [], [2], max_new_tokens=1, batch_size=2) == []
 
 
+def _alike(beginning: int) -> list[list[int]]:
+    """Prompts that begin alike; one ends there, one is a single token."""
+    own = prompts(shortest=1)[:10]
+    start = prompts()[1][:beginning]
+    return [[*start, *own[0]], start[:1], start, *([*start, *ids] for ids in own[1:])]
+
+
+@pytest.mark.parametrize("room", [1, 40, 1024])
+@pytest.mark.parametrize(("beginning", "shares"), [(1, True), (2, True), (8, True), (8, False)])
+def test_prompts_read_in_rows(
+    model: Any, room: int, beginning: int, shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefill, "_ROW", room)
+    if shares:  # fp32 does not, and bf16 has no reference
+        monkeypatch.setattr(prefill, "_shares", lambda model: True)
+    asked = _alike(beginning)
+    passes: list[int] = []
+    read = prefill.Prefill._forward
+
+    def watched(self: Any, **inputs: Any) -> Any:
+        passes.append(inputs["input_ids"].shape[1])
+        return read(self, **inputs)
+
+    monkeypatch.setattr(prefill.Prefill, "_forward", watched)
+    stops, expected = _references(model, asked)
+    settings = {"max_new_tokens": 12, "batch_size": 5}
+    assert _decoded(model, asked, stops, **settings) == expected
+    assert model.config._attn_implementation == "sdpa"
+    known = sum(len(prompt) - 1 for prompt in asked)
+    if room == 1024:  # the one of a single token begins nothing; another ends with the beginning
+        repeats = len(asked) - 2 if shares else 0
+        assert passes == [known - repeats * max(beginning - 2, 0)]
+    else:
+        assert len(passes) > 1
+
+
+@same_bits
+def test_a_row_of_prompts_changes_no_bit() -> None:
+    # Widths of whole vectors, as real models have them: torch computes what is left over otherwise.
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "head_dim": 32}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    model = _spread(AutoModelForCausalLM.from_config(LlamaConfig(**sizes, **heads)))
+    asked = _alike(8)
+    with packed_linear.packed_linears(model), torch.inference_mode():
+        in_rows, alone = (
+            prefill.Prefill(asked, model=model, slots=4, together=together)
+            for together in (None, 1)
+        )
+        for row, single in zip(in_rows.take(len(asked)), alone.take(len(asked)), strict=True):
+            assert row.prompt == single.prompt
+            for layers in zip(row.cache.layers, single.cache.layers, strict=True):
+                for kind in ("keys", "values"):
+                    of_row, of_single = (
+                        torch.cat([getattr(layer, kind)[0, :, part] for part in read.columns], 1)
+                        for layer, read in zip(layers, (row, single), strict=True)
+                    )
+                    assert torch.equal(of_row, of_single)
+    assert not in_rows.left
+    assert not alone.left
+
+
 @same_bits
 def test_packed_weights_give_a_row_the_same_bits_beside_any_others() -> None:
     torch.manual_seed(0)
@@ -211,22 +273,27 @@ def test_rows_of_like_length_are_attended_to_in_parts(
     asked = [torch.randint(3, 200, (n,), generator=generator).tolist() for n in lengths]
     settings = {"max_new_tokens": 6, "batch_size": 24}
     widths: list[int] = []
-    attend = slot_attention.sdpa_attention_forward
+    name = "_by_kernel" if dtype is torch.float32 or not bf16_is_fast() else "_by_products"
+    attend = getattr(slot_attention, name)
 
     def watched(module: Any, query: Any, key: Any, *others: Any, **settings: Any) -> Any:
-        if query.shape[2] == 1:
-            widths.append(key.shape[2])
-        return attend(module, query, key, *others, **settings)
+        widths.append(key.shape[2])
+        output = attend(module, query, key, *others, **settings)
+        exact = [part.float() for part in (query, key, *others)]
+        close = {"atol": 0.02, "rtol": 0.02} if dtype is torch.bfloat16 else {}
+        kernel = slot_attention.sdpa_attention_forward(module, *exact, **settings)[0]
+        torch.testing.assert_close(output.float(), kernel, **close)
+        return output
 
-    monkeypatch.setattr(slot_attention, "sdpa_attention_forward", watched)
+    monkeypatch.setattr(slot_attention, name, watched)
     found = _decoded(loaded, asked, [2], **settings)
     # Rows go by eights, and the ninth is as long as those before it.
     assert widths[:2] == [256, 64]
     assert loaded.config._attn_implementation == "sdpa"
-    with monkeypatch.context() as patch:
-        patch.setattr(continuous, "slot_attentions", contextlib.nullcontext)
-        assert _decoded(loaded, asked, [2], **settings) == found
     if dtype is torch.float32:
+        with monkeypatch.context() as patch:
+            patch.setattr(continuous, "slot_attentions", contextlib.nullcontext)
+            assert _decoded(loaded, asked, [2], **settings) == found
         assert found == [_reference(loaded, prompt, stops=[2], most=6) for prompt in asked]
 
 

@@ -1,26 +1,21 @@
 """Greedy decoding of a batch that stays full: where an answer ends, the next prompt begins.
 
 Every forward pass of the loop is one token of each live row. A prompt is read beforehand, all but
-its last token, so that a new row is nothing special in the loop, and the head is computed only
-where a token is chosen. On a CPU prompts are read one by one: a prompt has enough tokens to keep
-the cores busy, and alone it needs no padding and computes the same in every batch.
+its last token (`ftreg.generation.prefill`), so that a new row is nothing special in the loop, and
+the head is computed only where a token is chosen.
 """
 
 import inspect
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ftreg.generation.packed_linear import packed_linears
-from ftreg.generation.slot_attention import slot_attentions
+from ftreg.generation.prefill import Prefill, cache_argument
+from ftreg.generation.slot_attention import slot_attentions, wants_fp32_keys
 from ftreg.generation.slots import SlotCache
-
-# On an accelerator prompts are read together, once so large a share of the slots is free.
-_READ_TOGETHER = 0.25
 
 
 def can_decode_continuously(model: PreTrainedModel) -> bool:
@@ -35,11 +30,6 @@ def can_decode_continuously(model: PreTrainedModel) -> bool:
     plain = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
     taken = inspect.signature(model.base_model.forward).parameters
     return plain and "position_ids" in taken and "attention_mask" in taken
-
-
-def cache_argument(part: Any) -> str:
-    """Return what a model calls the argument for its cache: transformers renamed it in 5.24."""
-    return "cache" if "cache" in inspect.signature(part.forward).parameters else "past_key_values"
 
 
 @torch.inference_mode()
@@ -66,11 +56,9 @@ def decode_continuously(
             device.
     """
     slots = min(batch_size, len(prompts))
-    if together is None:
-        together = 1 if model.device.type == "cpu" else int(slots * _READ_TOGETHER)
-    together = min(max(together, 1), slots)
+    prefill = Prefill(prompts, model=model, slots=slots, together=together)
     with packed_linears(model), slot_attentions(model):
-        _Decoding(prompts, model, stops, max_new_tokens, slots, ended, together).run()
+        _Decoding(prompts, model, stops, max_new_tokens, slots, ended, prefill).run()
 
 
 class _Decoding:
@@ -84,59 +72,35 @@ class _Decoding:
         max_new_tokens: int,
         slots: int,
         ended: Callable[[int, list[int]], None],
-        together: int,
+        prefill: Prefill,
     ) -> None:
         self._prompts = prompts
         self._model = model
         self._stops = stops
         self._most = max_new_tokens
         self._ended = ended
-        self._waiting = deque(range(len(prompts)))
+        self._prefill = prefill
         self._rows: list[int] = []
         self._tokens: list[int] = []
         self._written: dict[int, list[int]] = {}
-        self._together = together
         self._slots = slots
         longest = max(map(len, prompts), default=0)
         self._cache = SlotCache(
             len(DynamicCache(config=model.config).layers),
             slots=slots,
             columns=longest + max_new_tokens,
+            fp32_keys=wants_fp32_keys(model),
         )
 
     def run(self) -> None:
         """Decode until nothing waits and nothing lives."""
-        while self._waiting or self._rows:
-            free = self._slots - len(self._rows)
-            while self._waiting and free >= self._together:
-                count = min(self._together, len(self._waiting))
-                self._read([self._waiting.popleft() for _ in range(count)])
-                free -= count
+        while self._prefill.left or self._rows:
+            for read in self._prefill.take(self._slots - len(self._rows)):
+                self._cache.admit(read.cache, read.row, read.columns)
+                self._rows.append(read.prompt)
+                self._tokens.append(self._prompts[read.prompt][-1])
+                self._written[read.prompt] = []
             self._step()
-
-    def _read(self, rows: list[int]) -> None:
-        """Put prompts into free slots, with the keys and values of all but their last tokens."""
-        known = [self._prompts[row][:-1] for row in rows]
-        width = max(1, *map(len, known))
-        tokens = torch.zeros((len(rows), width), dtype=torch.long)
-        mask = torch.zeros_like(tokens)
-        for index, ids in enumerate(known):
-            tokens[index, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-            mask[index, : max(len(ids), 1)] = 1
-        device = self._model.device
-        cache = DynamicCache(config=self._model.config)
-        self._forward(
-            self._model.base_model,
-            cache,
-            input_ids=tokens.to(device),
-            attention_mask=mask.to(device),
-            position_ids=torch.arange(width, device=device).expand(len(rows), -1),
-        )
-        self._cache.admit(cache, [len(ids) for ids in known])
-        for row in rows:
-            self._rows.append(row)
-            self._tokens.append(self._prompts[row][-1])
-            self._written[row] = []
 
     def _step(self) -> None:
         """Write one token to each live row, and free the slots of those that have ended."""
@@ -145,12 +109,12 @@ class _Decoding:
             [len(self._prompts[row]) - 1 + len(self._written[row]) for row in self._rows],
             device=device,
         )
-        logits = self._forward(
-            self._model,
-            self._cache,
+        logits = self._model(
             input_ids=torch.tensor(self._tokens, device=device)[:, None],
             attention_mask=self._cache.advance(lengths).long(),
             position_ids=lengths[:, None],
+            use_cache=True,
+            **{cache_argument(self._model): self._cache},
         ).logits
         # In bf16 the kernel goes number by number; as fp32 the same numbers take a fifth of it.
         self._tokens = logits[:, -1].float().argmax(-1).tolist()
@@ -168,6 +132,3 @@ class _Decoding:
             listed[slot] = listed[-1]
             listed.pop()
         self._ended(row, self._written.pop(row))
-
-    def _forward(self, part: Any, cache: Any, **inputs: torch.Tensor) -> Any:
-        return part(**inputs, **{cache_argument(part): cache}, use_cache=True)

@@ -15,11 +15,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from ftreg.generation.continuous import (
-    cache_argument,
-    can_decode_continuously,
-    decode_continuously,
-)
+from ftreg.generation.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.prefill import cache_argument
 
 # Dropping rows copies the cache, so it waits until a quarter of them has ended.
 _LIVE_SHARE = 0.75

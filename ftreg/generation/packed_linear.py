@@ -40,18 +40,24 @@ def _packable(module: Any) -> bool:
     # A subclass, or a forward of its own (a hook of accelerate), may compute something else.
     if type(module) is not nn.Linear or "forward" in module.__dict__:
         return False
-    operators: Any = torch.ops.mkldnn
-    available: Any = torch.backends.mkldnn.is_available
-    if not available() or not all(
-        hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
-    ):
+    names = ("_reorder_linear_weight", "_linear_pointwise")
+    if not _mkldnn_is_there() or not all(hasattr(torch.ops.mkldnn, name) for name in names):
         return False
     weight = module.weight
     if weight.device.type != "cpu" or weight.layout is not torch.strided or not weight.numel():
         return False
-    if weight.dtype is torch.bfloat16:
-        return bool(operators._is_mkldnn_bf16_supported())
-    return weight.dtype is torch.float32
+    return weight.dtype is torch.float32 or (weight.dtype is torch.bfloat16 and bf16_is_fast())
+
+
+def bf16_is_fast() -> bool:
+    """Whether this CPU has instructions for products of bf16, and torch's build uses them."""
+    operators: Any = torch.ops.mkldnn
+    return _mkldnn_is_there() and bool(operators._is_mkldnn_bf16_supported())
+
+
+def _mkldnn_is_there() -> bool:
+    available: Any = torch.backends.mkldnn.is_available
+    return bool(available())
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Attention of one token per row, over no more columns than the rows have.
+"""Attention of one token per row, over no more columns than the rows have, fast in bf16 too.
 
 A decoding step gives every row one token, and the keys and values of all rows as wide as those of
 the longest. What is masked is computed all the same. Here rows that lie beside each other are
@@ -15,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ftreg.generation.packed_linear import bf16_is_fast
 from ftreg.generation.slots import whole_blocks
 
 SLOTS = "ftreg_slots"
@@ -67,8 +68,9 @@ def slot_attention(
     Args:
         module: the attention layer.
         query: (rows, heads, tokens, width).
-        key: (rows, heads, columns, width), with heads of its own; `value` alike.
-        value: see `key`.
+        key: (rows, heads, columns, width), with heads of its own; in fp32 where the others are not,
+            see `SlotCache`.
+        value: (rows, heads, columns, width), with the heads of `key`.
         attention_mask: made by `slot_mask`, or None.
         **settings: passed on (scaling, dropout).
 
@@ -88,14 +90,41 @@ def slot_attention(
             _Part(rows, added[rows, :, :, :columns].contiguous())
             for rows, columns in attention_mask.spans
         ]
+    attend = _by_kernel if key.dtype is query.dtype else _by_products
     outputs = []
     for part in attention_mask.parts:
         columns = part.mask.shape[-1]
         keys, values = (side[part.rows, :, :columns] for side in (key, value))
-        outputs.append(
-            sdpa_attention_forward(module, query[part.rows], keys, values, part.mask, **settings)[0]
-        )
+        outputs.append(attend(module, query[part.rows], keys, values, part.mask, **settings))
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]), None
+
+
+def _by_kernel(module: torch.nn.Module, *parts: torch.Tensor, **settings: Any) -> torch.Tensor:
+    output: torch.Tensor = sdpa_attention_forward(module, *parts, **settings)[0]
+    return output
+
+
+def _by_products(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    scaling: float | None = None,
+    **_settings: Any,
+) -> torch.Tensor:
+    """Attention of one token per row by plain products, in bf16 but for keys in fp32.
+
+    torch's own kernel takes twice as long in bf16 for so few queries. It sums up in fp32 as well.
+    """
+    rows, heads, _, width = query.shape
+    scale = width**-0.5 if scaling is None else scaling
+    # Heads that share keys and values are one product.
+    grouped = query.float().view(rows, key.shape[1], -1, width)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).mul_(scale).add_(mask)
+    weights = torch.softmax(scores, dim=-1).to(value.dtype)
+    return torch.matmul(weights, value).view(rows, 1, heads, width)
 
 
 AttentionInterface.register(SLOTS, slot_attention)
@@ -103,13 +132,27 @@ AttentionMaskInterface.register(SLOTS, slot_mask)
 
 
 @contextmanager
-def slot_attentions(model: PreTrainedModel) -> Iterator[None]:
-    """Attend in parts within the block, where the model attends as `sdpa` does and on a CPU."""
-    fits = model.device.type == "cpu" and model.config._attn_implementation == "sdpa"
-    if fits:
-        model.set_attn_implementation(SLOTS)
+def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Have a model attend by a registered function within the block."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
-        if fits:
-            model.set_attn_implementation("sdpa")
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def slot_attentions(model: PreTrainedModel) -> Iterator[None]:
+    """Attend in parts within the block, where the model attends as `sdpa` does and on a CPU."""
+    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+        with attending(model, SLOTS):
+            yield
+    else:
+        yield
+
+
+def wants_fp32_keys(model: PreTrainedModel) -> bool:
+    """Whether `slot_attention` is to compute a model's attention by products of bf16."""
+    attends = model.config._attn_implementation == SLOTS
+    return attends and model.dtype is torch.bfloat16 and bf16_is_fast()

@@ -25,15 +25,18 @@ class SlotCache(Cache):  # type: ignore[misc]
         layers: layers of the model.
         slots: most rows.
         columns: most tokens of a row, its prompt included.
+        fp32_keys: keep keys in fp32, whatever the model computes in, and keys and values by head,
+            as products want them: for `slot_attention` in bf16.
     """
 
-    def __init__(self, layers: int, *, slots: int, columns: int) -> None:
+    def __init__(self, layers: int, *, slots: int, columns: int, fp32_keys: bool = False) -> None:
         super().__init__(layers=[])
+        self.fp32_keys = fp32_keys
         self.columns = whole_blocks(columns + 1)
         self.slots = slots
         self.live = 0
         self.span = 0
-        self.target = torch.empty(0, dtype=torch.long)
+        self.target: tuple[torch.Tensor, torch.Tensor] = (torch.empty(0), torch.empty(0))
         self.layers: list[SlotLayer] = [SlotLayer(self) for _ in range(layers)]
 
     def advance(self, lengths: torch.Tensor) -> torch.Tensor:
@@ -49,19 +52,20 @@ class SlotCache(Cache):  # type: ignore[misc]
         # and a row's bits should not depend on whether its neighbours are as long as it is.
         self.span = whole_blocks(int(lengths.max()) + 2)
         slots = torch.arange(self.live, device=lengths.device)
-        self.target = slots * self.columns + lengths
+        self.target = (slots, lengths)
         return torch.arange(self.span, device=lengths.device) <= lengths[:, None]
 
-    def admit(self, prompts: DynamicCache, lengths: Sequence[int]) -> None:
-        """Give rows the next free slots.
+    def admit(self, prompts: DynamicCache, row: int, columns: Sequence[slice]) -> None:
+        """Give a prompt the next free slot.
 
         Args:
-            prompts: their keys and values, each row's from column 0 on.
-            lengths: how many columns of each row count; what is behind is padding.
+            prompts: keys and values of one prompt or more.
+            row: the row of them that the prompt lies in.
+            columns: where its tokens lie in that row, in order.
         """
         for layer, filled in zip(self.layers, prompts.layers, strict=True):
-            layer.admit(filled, lengths)
-        self.live += len(lengths)
+            layer.admit(filled, row, columns)
+        self.live += 1
 
     def drop(self, slot: int) -> None:
         """Free a slot; the last live row moves into it."""
@@ -94,19 +98,26 @@ class SlotLayer(DynamicLayer):  # type: ignore[misc]
         return self._written(self.keys, key_states), self._written(self.values, value_states)
 
     def _written(self, stored: Any, states: torch.Tensor) -> torch.Tensor:
-        stored.flatten(0, 1).index_copy_(0, self._cache.target, states[:, :, 0])
+        stored.index_put_(self._cache.target, states[:, :, 0].to(stored.dtype))
         seen: torch.Tensor = stored[: self._cache.live, : self._cache.span].transpose(1, 2)
         return seen
 
-    def admit(self, filled: DynamicLayer, lengths: Sequence[int]) -> None:
+    def admit(self, filled: DynamicLayer, row: int, columns: Sequence[slice]) -> None:
         """See `SlotCache.admit`."""
         if self.keys is None or self.values is None:
             self.keys, self.values = self._empty(filled.keys), self._empty(filled.values)
+            if self._cache.fp32_keys:
+                keys = self.keys.float().permute(0, 2, 3, 1)
+                self.keys = keys.contiguous().permute(0, 3, 1, 2)
+                self.values = self.values.transpose(1, 2).contiguous().transpose(1, 2)
             self.is_initialized = True
         for stored, states in ((self.keys, filled.keys), (self.values, filled.values)):
-            for row, length in enumerate(lengths):
-                place = stored[self._cache.live + row, :length]
-                place.copy_(states[row, :, :length].transpose(0, 1))
+            start = 0
+            for part in columns:
+                end = start + part.stop - part.start
+                place = stored[self._cache.live, start:end]
+                place.copy_(states[row, :, part].transpose(0, 1))
+                start = end
 
     def _empty(self, states: torch.Tensor) -> torch.Tensor:
         _, heads, _, width = states.shape

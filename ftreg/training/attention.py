@@ -115,22 +115,28 @@ def _causal_mask(size: int, device: torch.device) -> torch.Tensor:
 AttentionInterface.register(PACKED, packed_attention)
 
 
-def use_packed_attention(model: PreTrainedModel) -> bool:
-    """Switch a model to `packed_attention`, if it attends to everything before a token.
+def takes_packed_attention(model: PreTrainedModel) -> bool:
+    """Whether a model attends to everything before a token, by `sdpa`, and is not for a GPU.
 
-    Sliding windows and the like live in the mask that this attention does without; such a model
-    keeps its own, and so does one on an accelerator, where one masked call beats many small ones.
-
-    Returns:
-        Whether the model was switched.
+    Sliding windows and the like live in the mask that `packed_attention` does without; and on an
+    accelerator one masked call beats many small ones.
     """
     config = model.config
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     plain = set(layers) == {"full_attention"} and not getattr(config, "sliding_window", None)
-    if not plain or config._attn_implementation != "sdpa" or torch.cuda.is_available():
+    return plain and config._attn_implementation == "sdpa" and not torch.cuda.is_available()
+
+
+def use_packed_attention(model: PreTrainedModel) -> bool:
+    """Switch a model to `packed_attention`, if it takes it; else it keeps its own.
+
+    Returns:
+        Whether the model was switched.
+    """
+    if not takes_packed_attention(model):
         return False
     model.set_attn_implementation(PACKED)
-    return bool(config._attn_implementation == PACKED)
+    return bool(model.config._attn_implementation == PACKED)
 
 
 def restore_attention(model: PreTrainedModel) -> None:
