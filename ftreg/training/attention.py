@@ -97,12 +97,12 @@ def _short_attention(
     _, heads, length, width = query.shape
     groups, tokens = key.shape[1:3]
     scale = width**-0.5 if scaling is None else scaling
-    # Heads that share keys and values are one product.
-    rows = (query[0] * scale).reshape(groups, -1, width)
-    scores = torch.bmm(rows, key[0].transpose(1, 2)).view(heads, length, tokens)
+    # Heads that share keys and values are one product. The gradient of an index fills in zeros.
+    rows = (query * scale).reshape(groups, -1, width)
+    scores = torch.bmm(rows, key.squeeze(0).transpose(1, 2)).view(heads, length, tokens)
     scores += _causal_mask(_SHORT, query.device)[tokens - length : tokens, :tokens]
     weights = torch.softmax(scores, dim=-1).view(groups, -1, tokens)
-    return torch.bmm(weights, value[0]).view(1, heads, length, width).transpose(1, 2)
+    return torch.bmm(weights, value.squeeze(0)).view(1, heads, length, width).transpose(1, 2)
 
 
 @functools.cache
