@@ -20,8 +20,8 @@ from ftreg.cli.app import app
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data.card import Card
-from ftreg.schemas import SCHEMAS
-from ftreg.schemas import schema as schema_of
+from ftreg.schemas.build import SCHEMAS
+from ftreg.schemas.build import schema as schema_of
 from ftreg.training.events import StepRecord
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"

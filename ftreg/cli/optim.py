@@ -1,13 +1,18 @@
 """`ftreg optim`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ftreg.characters import visible
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.optimizers import PrintedConversion, PrintedOptimizer
 
 app = typer.Typer(help="Optimizers.", no_args_is_help=True)
 
@@ -20,7 +25,7 @@ def show(
     no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show the optimizer that a configuration gives, without training.
+    """Show the optimizer that a configuration gives, without training, and the advice on it.
 
     Example: ftreg optim show configs/lion.yaml
     """
@@ -30,10 +35,25 @@ def show(
     settings = load_config(config, overrides=overrides or [])
 
     options.tell_of_trust([settings.base.model] if settings.base.trust_remote_code else [])
-    from ftreg.training.plan import plan_optimizer
+    from ftreg.training.plan import plan_advice, plan_optimizer, plan_steps
 
-    record = plan_optimizer(settings)
-    options.show(as_json, value=record, text=optimizer_view(record))
+    record, steps = plan_optimizer(settings), plan_steps(settings)
+    advice = plan_advice(settings, steps=steps)
+    if steps is None:
+        typer.echo(
+            f"note: {settings.dataset.version} is not in {settings.dataset.root}, so it is not "
+            "known how many steps a run takes, nor what there is to say of them",
+            err=True,
+        )
+    for item in advice:
+        typer.echo(visible(f"note: {item}"), err=True)
+    value: PrintedOptimizer = {
+        "schema_version": PRINTED_SCHEMA,
+        **record,
+        "steps": steps,
+        "advice": [{"key": item.key, "text": item.text, "source": item.source} for item in advice],
+    }
+    options.show(as_json, value=value, text=optimizer_view(record))
 
 
 @app.command()
@@ -70,5 +90,18 @@ def convert(
     from ftreg.optim.convert import convert as propose
     from ftreg.report.conversion import conversion_view
 
-    record = propose(held, to=to).to_dict()
-    options.show(as_json, value=record, text=conversion_view(record))
+    found = propose(held, to=to)
+    value: PrintedConversion = {
+        "schema_version": PRINTED_SCHEMA,
+        "from": found.source,
+        "to": found.target,
+        "current": {setting.key: setting.before for setting in found.settings},
+        "proposed": found.section,
+        "ranges": {
+            setting.key: setting.ends for setting in found.settings if setting.ends is not None
+        },
+        "sources": {setting.key: setting.source for setting in found.settings},
+        "dropped": found.dropped,
+        "notes": list(found.notes),
+    }
+    options.show(as_json, value=value, text=conversion_view(value))

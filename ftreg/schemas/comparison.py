@@ -5,16 +5,14 @@ Keys may be added within a schema version, so that none of these is closed.
 
 from typing import Any, NotRequired
 
-from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
+from ftreg.config.base import documented
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.contest import Contest
 
-_documented = with_config(ConfigDict(use_attribute_docstrings=True))
 
-
-@_documented
+@documented
 class Compared(TypedDict):
     """One of the evaluations of a comparison."""
 
@@ -27,7 +25,7 @@ class Compared(TypedDict):
     lr: float
 
 
-@_documented
+@documented
 class Dominated(TypedDict):
     """An evaluation with another that is nowhere worse by its means, and somewhere better."""
 
@@ -37,7 +35,7 @@ class Dominated(TypedDict):
     """The scorers by which the two are told apart; none where it may be chance."""
 
 
-@_documented
+@documented
 class Pareto(TypedDict):
     """Which evaluations no other dominates, by their means over all examples."""
 
@@ -47,7 +45,7 @@ class Pareto(TypedDict):
     dominated: list[Dominated]
 
 
-@_documented
+@documented
 class PrintedComparison(TypedDict):
     """What `ftreg compare --json` prints."""
 
@@ -68,7 +66,7 @@ class PrintedComparison(TypedDict):
     """With --routes or --litellm; the schema `routes` describes it."""
 
 
-@_documented
+@documented
 class Served(TypedDict):
     """A checkpoint that requests go to."""
 
@@ -82,7 +80,7 @@ class Served(TypedDict):
     lr: float
 
 
-@_documented
+@documented
 class Route(Served):
     """What serves one value of the tag."""
 
@@ -98,7 +96,7 @@ class Route(Served):
     """The same of the default."""
 
 
-@_documented
+@documented
 class RoutesFile(TypedDict):
     """`routes.yaml`: which checkpoint serves which cohort."""
 
