@@ -86,6 +86,8 @@ class GenerationSummary(TypedDict):
     """Null where a server batches."""
     cut_off: int
     """Outputs that `max_new_tokens` ended."""
+    taken: NotRequired[int]
+    """Outputs that an earlier run had written already, and that were not generated again."""
     device: NotRequired[str | None]
     new_tokens: NotRequired[int | None]
     """Null where a server does not count them."""

@@ -130,7 +130,9 @@ class ParameterGroupRecord(TypedDict):
     name: str
     """`decayed`, `undecayed`, ..."""
     weight_decay: float
+    """The decay in force for them."""
     tensors: int
+    """Number of tensors."""
     elements: int
     """Numbers in these tensors."""
     parameters: list[str]
@@ -146,6 +148,7 @@ class OptimizerRecord(TypedDict):
     import_path: str
     """`module:Class`."""
     library: str
+    """The class's top-level package."""
     library_version: str | None
     """Null where it belongs to no installed distribution."""
     implementation: str
@@ -156,6 +159,7 @@ class OptimizerRecord(TypedDict):
     arguments: dict[str, Any]
     """Every argument in force, defaults included."""
     groups: list[ParameterGroupRecord]
+    """Which tensors are trained with which decay."""
 
 
 class _Arguments(TypedDict):

@@ -25,6 +25,7 @@ class Ids:
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     count: int
+    """Number of rows."""
     first: list[str]
     """The ids of at most five."""
 
@@ -44,7 +45,9 @@ class SplitDifference:
     rows: tuple[int, int]
     """Before and after; 0 where a version has no such split."""
     added: Ids
+    """Rows of an id that only the new version has."""
     removed: Ids
+    """Rows of an id that only the old version has."""
     changed: Ids
     """Rows of an id that both have, and that are not the same."""
     reordered: bool

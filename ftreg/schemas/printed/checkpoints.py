@@ -72,7 +72,9 @@ class ListedCheckpoint(TypedDict):
     name: str
     """Path of its folder, below that of the checkpoints."""
     optimizer: str
+    """As the configuration names it."""
     lr: float
+    """The learning rate of the configuration."""
     dataset: str
     """`name@N`, what it was trained on."""
     steps: int
@@ -110,6 +112,7 @@ class PrintedRecipeDifference(Printed):
     same_weights: bool
     """Whether the two have the same weights, whatever their recipes."""
     differences: list[RecipeDifference]
+    """None where the recipes are the same."""
 
 
 @documented
@@ -117,6 +120,7 @@ class ComparedDigests(TypedDict):
     """A digest that was recorded, and the reproduction's."""
 
     equal: bool
+    """Whether the two are the same."""
     recorded: str | None
     """Null where the checkpoint has no such file."""
     reproduced: str | None
@@ -128,8 +132,9 @@ class FirstLossDifference(TypedDict):
     """The first step whose loss is not the same number."""
 
     step: int
+    """Counted from 1."""
     recorded: float | None
-    """Null past the history's end."""
+    """Loss per token in nats; null past the history's end."""
     reproduced: float | None
     """Null past the history's end."""
 
@@ -151,8 +156,11 @@ class ReproducedSetting(TypedDict):
     """A setting, or a part of the environment, that differs."""
 
     setting: str
+    """As `versions.torch`."""
     recorded: Any
+    """Its value in the manifest; null where it has none."""
     here: Any
+    """Its value now; null where it has none."""
 
 
 @documented

@@ -98,6 +98,7 @@ class PrintedLeaks(Printed, LeakageRecord):
     version: str
     """`name@N`."""
     train_split: str
+    """The split to train on."""
     eval_split: str
     """The held-out split."""
 
@@ -109,6 +110,7 @@ class VerifiedSplit(TypedDict):
     version: str
     """`name@N`."""
     split: str
+    """The split's name."""
     rows: int
     """As the card says."""
     problem: str | None

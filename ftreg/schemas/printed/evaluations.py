@@ -69,7 +69,9 @@ class JudgeTokens(TypedDict):
     """What a judge cost; answers of the cache cost nothing."""
 
     read: int
+    """Tokens of the prompts."""
     written: int
+    """Tokens of the answers."""
 
 
 @documented
@@ -83,6 +85,7 @@ class PrintedScoring(Printed):
     missing: int
     """Those of them without a score."""
     judge_tokens: JudgeTokens
+    """0 where no scorer has a judge."""
     rows: NotRequired[list[ScoreRow]]
     """Without --output, what would be in the file."""
 
@@ -92,6 +95,7 @@ class NeededExamples(TypedDict):
     """How many examples one scorer needs."""
 
     scorer: str
+    """Its name."""
     have: int
     """Examples that were compared in the evaluation's last gate."""
     spread: float
@@ -110,6 +114,7 @@ class PrintedPower(Printed):
     margin: float
     """The mean drop that is allowed, on the scale of the scores."""
     scorers: list[NeededExamples]
+    """Those whose deltas have a spread."""
 
 
 @documented
@@ -129,6 +134,7 @@ class PrintedTracking(Printed):
     evaluation: str
     """Its id."""
     tracker: Literal["mlflow"]
+    """The experiment tracker."""
     run: str
     """The id of the tracker's run."""
     name: str

@@ -29,6 +29,7 @@ class PrintedFindings(Printed):
     ok: bool
     """Whether none of the findings is a problem."""
     findings: list[PrintedFinding]
+    """In the order in which they were looked at."""
 
 
 @documented
@@ -82,3 +83,4 @@ class PrintedModels(Printed):
     """What `ftreg models list --json` prints."""
 
     models: list[PrintedModel]
+    """All that ftreg can fetch, here or not."""
