@@ -58,12 +58,14 @@ def errors(name: str, value: Any) -> list[str]:
 
 CHECKPOINTS = {"train", "checkpoints show", "checkpoints list", "diff", "reproduce"}
 OPTIMIZERS = {"optim show", "optim convert"}
-EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power", "track"}
+EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power"}
 DATA = {
     *("data list", "data show", "data verify", "data import", "data freeze", "data diff"),
     *("data leaks", "score"),
 }
 MACHINE = {"models list", "doctor", "clean"}
+TRACKING = {"track"}
+"""test_tracking.py runs it, on its server."""
 
 
 class Story:
@@ -93,39 +95,69 @@ class Story:
 
 def test_every_command_with_json_has_a_schema() -> None:
     assert set(with_json()) | ALWAYS == set(PRINTED)
-    assert set(PRINTED) == CHECKPOINTS | OPTIMIZERS | EVALUATIONS | DATA | MACHINE
+    assert set(PRINTED) == CHECKPOINTS | OPTIMIZERS | EVALUATIONS | DATA | MACHINE | TRACKING
 
 
-def test_training_and_checkpoints(cli: Cli, config: Path) -> None:
+def test_training_and_evaluations(cli: Cli, config: Path) -> None:
     run = Story(cli)
-    short = ("-s", "train.max_steps=1")
-    made = run("train", config, *short, "-o", "checkpoints/a", fits="training")
-    assert made["checkpoint"] == "checkpoints/a"
-    seeds = ("-s", "train.seeds=[1, 2]")
-    group = run("train", config, *short, *seeds, "-o", "checkpoints/g", fits="group")
-    assert [item["training"]["seed"] for item in group["replicas"]] == [1, 2]
-    Path("several.yaml").write_text(f"extends: {config.name}\ntrain: {{seeds: [3, 4]}}\n")
+    Path("several.yaml").write_text(f"extends: {config.name}\ntrain: {{seeds: [1, 2]}}\n")
     Path("broken.yaml").write_text(
         f"extends: {config.name}\noptimizer: {{name: sgd, lr: 1e38}}\n"
         "train: {max_grad_norm: null}\n"
     )
-    files = (config, "several.yaml", "broken.yaml")
-    series = run("train", *files, "-s", "train.max_steps=3", "-o", "s", fits="series", code=1)
-    assert ["replicas" in item for item in series["runs"]] == [False, True, False]
-    assert series["runs"][2]["exit_code"] == 1
-    shown = run("checkpoints show", "a", fits="checkpoint")
+    files = (config, "several.yaml", "broken.yaml", "-s", "train.max_steps=2")
+    series = run("train", *files, "-o", "checkpoints", fits="series", code=1)["runs"]
+    assert ["replicas" in item for item in series] == [False, True, False]
+    assert series[2]["exit_code"] == 1
+    # What is trained already is printed again by --resume.
+    resumed = ("-s", "train.max_steps=2", "--resume")
+    made = run("train", config, *resumed, "-o", "checkpoints/run", fits="training")
+    assert {**made, "file": config.name} == {**series[0], "file": config.name}
+    group = run("train", "several.yaml", *resumed, "-o", "checkpoints/several", fits="group")
+    assert group["replicas"] == series[1]["replicas"]
+    shown = run("checkpoints show", "run", fits="checkpoint")
     assert shown == {key: value for key, value in made.items() if key != "checkpoint"}
-    assert run("checkpoints show", "g", fits="group") == group
+    assert run("checkpoints show", "several", fits="group") == group
     first, *others = run("checkpoints list", fits="checkpoints")["checkpoints"]
     assert (first["lr"], first["identity"]) == (1e-3, made["identity"])
-    assert [item["name"] for item in others] == ["g/seed-1", "g/seed-2"]
-    assert run("diff", "a", "g", fits="recipe-difference")["differences"]
-    again = run("reproduce", "a", "-o", "kept", fits="reproduction")
-    assert (again["outcome"], again["reproduction"]) == ("reproduced", "kept")
-    assert cli("train", config, "-s", UNREPEATABLE, "-o", "checkpoints/b").code == 0
-    other = run("reproduce", "b", fits="reproduction", code=1)
+    assert [item["name"] for item in others] == ["several/seed-1", "several/seed-2"]
+    assert run("diff", "run", "several", fits="recipe-difference")["differences"]
+    short = ("-s", UNREPEATABLE, "-s", "train.max_steps=2")
+    assert cli("train", config, *short, "-o", "checkpoints/other").code == 0
+    other = run("reproduce", "other", fits="reproduction", code=1)
     assert other["distance"]["max_abs"] > 0 and other["first_loss_difference"]["step"] == 2
-    run.end(CHECKPOINTS)
+
+    # There is nothing to hold it against, but there is an evaluation.
+    alone = run("eval", "run", fits="evaluated", code=3)
+    assert alone["reasons"][0].startswith("baselines/colours.json: there is no baseline yet")
+    assert (alone["exit_code"], alone["outcome"]) == (3, None)
+    stored = json.loads(Path("evaluations", alone["candidate"], "evaluation.json").read_text())
+    assert alone["evaluation"] == {key: stored[key] for key in alone["evaluation"]}
+    assert Path(alone["html"]).is_file()
+    first = run("eval", "run", "--bootstrap", "--no-report", fits="evaluated")
+    assert (first["html"], first["exit_code"]) == (None, 0)
+    assert run("promote", "latest", "--anchor", "--why", "first", fits="promotion")["anchor"]
+    assert run("baseline", "colours", fits="promotions")["history"][0]["why"] == "first"
+    assert run("eval", "run", "--no-gate", fits="evaluated")["reasons"] == []
+    unlike = run("eval", "run", "-s", "eval.max_new_tokens=3", fits="evaluated", code=3)
+    assert any("max_new_tokens" in reason for reason in unlike["reasons"])
+    replicas = run("eval", "several", fits="verdict", code=3)
+    verdict = run("gate", "baseline", replicas["candidate"], fits="verdict", code=3)
+    assert verdict["exit_code"] == 3
+    Path("scores.jsonl").write_text(
+        "".join(
+            json.dumps({"id": f"e{number}", "scorer": "equals", "score": 1.0, "reason": None})
+            + "\n"
+            for number in range(20)
+        )
+    )
+    bare = run("gate", "scores.jsonl", "scores.jsonl", fits="verdict", code=3)
+    assert (bare["report"], bare["html"]) == (None, None)
+    assert run("report", "latest", "-o", "r.html", fits="report")["report"] == "r.html"
+    refs = ("baseline", "latest", "--routes", "routes.yaml", "--tag", "parity")
+    assert run("compare", *refs, fits="comparison")["routes"]["tag"] == "parity"
+    assert run("power", replicas["candidate"], fits="power")["scorers"]
+    run.end(CHECKPOINTS | EVALUATIONS)
 
 
 def test_optimizers(cli: Cli, config: Path) -> None:
@@ -147,48 +179,6 @@ def test_optimizers(cli: Cli, config: Path) -> None:
     assert [item["text"] in done.err for item in shown["advice"]] == [True, True]
     assert run("optim convert", config, "--to", "lion", fits="conversion")["from"] == "adamw"
     run.end(OPTIMIZERS)
-
-
-def test_evaluations(cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Story(cli)
-    short = ("-s", "train.max_steps=1")
-    assert cli("train", config, *short, "-o", "checkpoints/a").code == 0
-    seeds = ("-s", "train.seeds=[1, 2]")
-    assert cli("train", config, *short, *seeds, "-o", "checkpoints/g").code == 0
-
-    # There is nothing to hold it against, but there is an evaluation.
-    alone = run("eval", "a", fits="evaluated", code=3)
-    assert alone["reasons"][0].startswith("baselines/colours.json: there is no baseline yet")
-    assert (alone["exit_code"], alone["outcome"]) == (3, None)
-    stored = json.loads(Path("evaluations", alone["candidate"], "evaluation.json").read_text())
-    assert alone["evaluation"] == {key: stored[key] for key in alone["evaluation"]}
-    assert Path(alone["html"]).is_file()
-    first = run("eval", "a", "--bootstrap", "--no-report", fits="evaluated")
-    assert (first["html"], first["exit_code"]) == (None, 0)
-    assert run("promote", "latest", "--anchor", "--why", "first", fits="promotion")["anchor"]
-    assert run("baseline", "colours", fits="promotions")["history"][0]["why"] == "first"
-    assert run("eval", "a", "--no-gate", fits="evaluated")["reasons"] == []
-    unlike = run("eval", "a", "-s", "eval.max_new_tokens=3", fits="evaluated", code=3)
-    assert any("max_new_tokens" in reason for reason in unlike["reasons"])
-    replicas = run("eval", "g", fits="verdict", code=3)
-    verdict = run("gate", "baseline", replicas["candidate"], fits="verdict", code=3)
-    assert verdict["exit_code"] == 3
-    Path("scores.jsonl").write_text(
-        "".join(
-            json.dumps({"id": f"e{number}", "scorer": "equals", "score": 1.0, "reason": None})
-            + "\n"
-            for number in range(20)
-        )
-    )
-    bare = run("gate", "scores.jsonl", "scores.jsonl", fits="verdict", code=3)
-    assert (bare["report"], bare["html"]) == (None, None)
-    assert run("report", "latest", "-o", "r.html", fits="report")["report"] == "r.html"
-    refs = ("baseline", "latest", "--routes", "routes.yaml", "--tag", "parity")
-    assert run("compare", *refs, fits="comparison")["routes"]["tag"] == "parity"
-    assert run("power", replicas["candidate"], fits="power")["scorers"]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    assert run("track", "latest", fits="tracking")["tracker"] == "mlflow"
-    run.end(EVALUATIONS)
 
 
 def test_a_damaged_baseline_does_not_hide_the_evaluation(cli: Cli, config: Path) -> None:
@@ -214,9 +204,12 @@ def test_datasets_and_scores(cli: Cli, workspace: Path) -> None:
     row = {"id": "a", "input": "?", "output": "red", "reference": "red"}
     rows = [{**row, "id": f"e{number}"} for number in range(4)]
     Path("outputs.jsonl").write_text("".join(json.dumps(item) + "\n" for item in rows))
-    assert len(run("score", "outputs.jsonl", "--scorer", "equals", fits="scoring")["rows"]) == 4
+    scored = run("score", "outputs.jsonl", "--scorer", "equals", fits="scoring")["rows"]
+    assert [row["score"] for row in scored] == [1.0] * 4
     filed = ("outputs.jsonl", "--scorer", "equals", "-o", "scores.jsonl")
     assert "rows" not in run("score", *filed, fits="scoring")
+    lines = Path("scores.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == scored
 
     listed = run("data list", *root, fits="datasets")["datasets"]
     assert listed[0]["rows"] == {"train": 12, "eval": 8}
@@ -268,9 +261,7 @@ def test_a_key_that_is_not_described_is_found(cli: Cli, workspace: Path) -> None
 
 
 WANTING = [
-    name
-    for name, command in with_json().items()
-    if any(item.required for item in command.params) and name != "compare"
+    name for name, command in with_json().items() if any(item.required for item in command.params)
 ]
 
 

@@ -25,7 +25,9 @@ def show(
     no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show the optimizer that a configuration gives, without training, and the advice on it.
+    """Show the optimizer that a configuration gives, without training.
+
+    What `ftreg train` would advise against is said on stderr.
 
     Example: ftreg optim show configs/lion.yaml
     """
