@@ -191,6 +191,7 @@ class Manifest(Section):
     """
 
     schema_version: Literal[1] = 1
+    """Version of this record; it goes up when the meaning of a key does."""
     identity: str
     """Hex digest of the recipe, environment and weights."""
     created: str

@@ -172,7 +172,9 @@ def test_optimizers(cli: Cli, config: Path) -> None:
     assert unknown["steps"] is None
     assert [item["key"] for item in unknown["advice"]] == keys[1:]
     text = cli("optim", "show", config, *lion, *elsewhere).err
-    assert "note: colours@1 is not in nowhere" in text and "note: optimizer.lr: " in text
+    assert (
+        "note: colours@1 could not be read from nowhere" in text and "note: optimizer.lr: " in text
+    )
     # What is said is what training would say.
     done = cli("train", config, *lion, "--strict", "-o", "a")
     assert done.code == 2

@@ -42,13 +42,12 @@ def show(
     record, steps = plan_optimizer(settings), plan_steps(settings)
     advice = plan_advice(settings, steps=steps)
     if steps is None:
-        typer.echo(
-            f"note: {settings.dataset.version} is not in {settings.dataset.root}, so it is not "
-            "known how many steps a run takes, nor what there is to say of them",
-            err=True,
+        _note(
+            f"{settings.dataset.version} could not be read from {settings.dataset.root}, so how "
+            "many steps a run takes is not known, nor what is to be said of so many"
         )
     for item in advice:
-        typer.echo(visible(f"note: {item}"), err=True)
+        _note(str(item))
     value: PrintedOptimizer = {
         "schema_version": PRINTED_SCHEMA,
         **record,
@@ -56,6 +55,10 @@ def show(
         "advice": [{"key": item.key, "text": item.text, "source": item.source} for item in advice],
     }
     options.show(as_json, value=value, text=optimizer_view(record))
+
+
+def _note(text: str) -> None:
+    typer.echo(visible(f"note: {text}"), err=True)
 
 
 @app.command()

@@ -17,12 +17,17 @@ class Compared(TypedDict):
     """One of the evaluations of a comparison."""
 
     id: str
+    """Its name, that of its folder."""
     label: str
     """How tables name it: optimizer and learning rate."""
     checkpoint: str
+    """The folder's name of the checkpoint that was evaluated."""
     identity: str
+    """Digest of its manifest; of replicas, over those of all."""
     optimizer: str
+    """What it was trained with."""
     lr: float
+    """At which learning rate."""
 
 
 @documented
@@ -30,7 +35,9 @@ class Dominated(TypedDict):
     """An evaluation with another that is nowhere worse by its means, and somewhere better."""
 
     evaluation: str
+    """Its id."""
     by: str
+    """Id of the other."""
     told_apart: list[str]
     """The scorers by which the two are told apart; none where it may be chance."""
 
@@ -42,7 +49,9 @@ class Pareto(TypedDict):
     scorers: list[str]
     """Those that count: every evaluation has a mean of them."""
     front: list[str]
+    """Ids of those that no other dominates."""
     dominated: list[Dominated]
+    """The rest."""
 
 
 @documented
@@ -50,18 +59,23 @@ class PrintedComparison(TypedDict):
     """What `ftreg compare --json` prints."""
 
     schema_version: int
+    """Version of this form; it goes up when the meaning of a key does."""
     ftreg: str
+    """The version that compared."""
     dataset: str
     """`name@N`."""
     against: str
     """Id of the evaluation that the others are held against."""
     evaluations: list[Compared]
+    """In the order in which they were asked for."""
     contests: list[Contest]
     """One per scorer over all examples, then one per cohort and scorer."""
     pareto: Pareto
+    """Who is not dominated."""
     notes: list[str]
     """What the intervals do not cover."""
     policy: GatePolicy
+    """What intervals and tests were made by; the schema `policy` describes it."""
     routes: NotRequired[dict[str, Any]]
     """With --routes or --litellm; the schema `routes` describes it."""
 

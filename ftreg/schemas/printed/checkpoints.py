@@ -6,11 +6,13 @@ from typing_extensions import TypedDict  # typing's own before Python 3.12 does 
 
 from ftreg.config.base import documented
 from ftreg.manifest import Manifest
-from ftreg.schemas.printed.base import Printed
+from ftreg.schemas.printed.base import ALL_PRINTED, Printed
 
 
 class PrintedTraining(Manifest):
     """What `ftreg train --json` prints of a checkpoint: its manifest, and where it lies."""
+
+    model_config = ALL_PRINTED
 
     checkpoint: str
     """Path of its folder."""

@@ -9,7 +9,7 @@ from ftreg.config.base import documented
 from ftreg.data.card import Card
 from ftreg.data.differences import SplitDifference
 from ftreg.data.leakage import LeakageRecord
-from ftreg.schemas.printed.base import Printed
+from ftreg.schemas.printed.base import ALL_PRINTED, Printed
 
 
 @documented
@@ -36,6 +36,8 @@ class PrintedDatasets(Printed):
 
 class PrintedDataset(Card):
     """What `ftreg data show --json` prints: the card, and what is in the splits."""
+
+    model_config = ALL_PRINTED
 
     schema_version: int
     """Version of this form; it goes up when the meaning of a key does."""
