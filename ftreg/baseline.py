@@ -14,11 +14,11 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 import ftreg
-from ftreg.config.base import check_record
+from ftreg.config.base import check_record, documented
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, Evaluation, read_gate
-from ftreg.evaluation_header import CheckpointSummary, check_header, documented
+from ftreg.evaluation_header import CheckpointSummary, check_header
 from ftreg.evaluation_rows import Scores
 from ftreg.locks import locked
 from ftreg.names import check_name
@@ -100,7 +100,7 @@ def read_anchor(path: Path) -> Baseline | None:
     return None if entry is None else _entry(entry, path)
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
+def read_history(path: Path) -> list[Promotion]:
     """Read what was promoted, oldest first.
 
     Raises:
@@ -109,10 +109,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return _history(read_json(path, kind="baseline", schema=SCHEMA_VERSION), path)
 
 
-def _history(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+def _history(record: Mapping[str, Any], path: Path) -> list[Promotion]:
     with damaged(path, kind="baseline"):
         check_record(_HISTORY, record["history"])
-        return [dict(item) for item in record["history"]]
+        return list(record["history"])
 
 
 def _entry(entry: Any, path: Path) -> Baseline:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
@@ -21,6 +21,9 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.leftovers import leftovers, states
 from ftreg.locks import locked
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.machine import CleanedKind
 
 KINDS: Mapping[str, str] = {
     "arrow": "dataset rows",
@@ -57,10 +60,17 @@ class Cleaned:
     freed: int = 0
     kept: tuple[Path, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> "CleanedKind":
         """Return it JSON-ready."""
-        paths = {"removed": [str(path) for path in self.removed], "kept": [*map(str, self.kept)]}
-        return dataclasses.asdict(self) | paths
+        return {
+            "kind": self.kind,
+            "entries": self.entries,
+            "size": self.size,
+            "limit": self.limit,
+            "removed": list(map(str, self.removed)),
+            "freed": self.freed,
+            "kept": list(map(str, self.kept)),
+        }
 
 
 def parse_age(text: str) -> float:

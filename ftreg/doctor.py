@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import psutil
 from filelock import FileLock
@@ -22,6 +22,9 @@ from ftreg.cache import cache_folder
 from ftreg.errors import UsageError
 from ftreg.models.packaged import PACKAGED, is_pulled, packaged_folder
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.machine import PrintedFinding
 
 State = Literal["ok", "note", "problem"]
 
@@ -41,9 +44,9 @@ class Finding:
     found: str
     fix: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> "PrintedFinding":
         """Return it as JSON has it."""
-        return asdict(self)
+        return {"name": self.name, "state": self.state, "found": self.found, "fix": self.fix}
 
 
 def examine(

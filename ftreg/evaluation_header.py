@@ -6,15 +6,12 @@ Keys may be added within a schema version, so that none of these is closed.
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, with_config
+from pydantic import AfterValidator, TypeAdapter
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.base import check_record
+from ftreg.config.base import check_record, documented
 from ftreg.manifest import TrackerRecord
 from ftreg.names import plain
-
-documented = with_config(ConfigDict(use_attribute_docstrings=True))
-"""A record whose docstrings below its keys are their documentation."""
 
 Name = Annotated[str, AfterValidator(plain)]
 """Becomes the name of a file or folder, and must not leave where it belongs."""
@@ -89,6 +86,8 @@ class GenerationSummary(TypedDict):
     """Null where a server batches."""
     cut_off: int
     """Outputs that `max_new_tokens` ended."""
+    taken: NotRequired[int]
+    """Outputs that an earlier run had written already, and that were not generated again."""
     device: NotRequired[str | None]
     new_tokens: NotRequired[int | None]
     """Null where a server does not count them."""

@@ -12,9 +12,8 @@ from typing import Any, NotRequired
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from ftreg.config.base import check_record
+from ftreg.config.base import check_record, documented
 from ftreg.errors import UsageError, shown
-from ftreg.evaluation_header import documented
 from ftreg.records import Cell, Example, Output, Score
 from ftreg.store import damaged, file_digest, read_jsonl
 

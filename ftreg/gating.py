@@ -6,15 +6,15 @@ Part of the thin layer that puts the rooms together.
 import dataclasses
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ftreg
 from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.config.policy import GatePolicy
-from ftreg.errors import UndecidedError
+from ftreg.errors import ExitCode, UndecidedError
 from ftreg.evaluation import (
     GATE,
     GATE_SCHEMA,
@@ -31,10 +31,15 @@ from ftreg.gate.power import POWER, examples_for_pass
 from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
 from ftreg.names import plain
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
 from ftreg.store import damaged, digest, write_record, write_text
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.evaluation_header import EvaluationHeader
+    from ftreg.schemas.printed.evaluations import NeededExamples, PrintedEvaluation
 
 # Rows of one side that a message names.
 _MOST_ROWS = 5
@@ -161,7 +166,7 @@ def policy_of(evaluation: Evaluation) -> GatePolicy:
         return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
 
 
-def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, Any]]:
+def examples_needed(evaluation: Evaluation, *, margin: float) -> "list[NeededExamples]":
     """Return, per scorer, how many examples an equally good candidate needs to pass a margin.
 
     The spread of the paired deltas is that of the evaluation's last gate, and so is the noise of
@@ -176,7 +181,8 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
             f"gate; `ftreg gate baseline {evaluation.id}` makes one"
         )
-    verdict, rows = gate.verdict, []
+    verdict = gate.verdict
+    rows: list[NeededExamples] = []
     for row in verdict.rows:
         if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:
             continue
@@ -194,8 +200,12 @@ def examples_needed(evaluation: Evaluation, *, margin: float) -> list[dict[str, 
         spread = error * math.sqrt(row.n)
         # Scores of 0 and 1 are bounded exactly, with one unseen example reckoned at its worst.
         bounded = row.method.partition(";")[0] in ("exact", "rule of three")
-        needed = left and examples_for_pass(
-            min(spread, 1.0), margin=left, confidence=confidence, worst=float(bounded)
+        needed = (
+            None
+            if left is None
+            else examples_for_pass(
+                min(spread, 1.0), margin=left, confidence=confidence, worst=float(bounded)
+            )
         )
         rows.append(
             {"scorer": row.scorer, "have": row.n, "spread": round(spread, 4), "need": needed}
@@ -240,6 +250,23 @@ def outcome_record(result: GateResult, *, report: Path | None, page: Path | None
         "html": None if page is None else str(page),
         "exit_code": int(result.verdict.exit_code),
         **result.verdict.to_dict(),
+    }
+
+
+def evaluation_record(
+    evaluation: Evaluation, *, page: Path | None, reasons: Sequence[str], exit_code: ExitCode
+) -> "PrintedEvaluation":
+    """Return what `ftreg eval --json` prints where there is no verdict."""
+    return {
+        "schema_version": PRINTED_SCHEMA,
+        "candidate": evaluation.id,
+        "baseline": None,
+        "outcome": None,
+        "reasons": list(reasons),
+        "report": None,
+        "html": None if page is None else str(page),
+        "exit_code": int(exit_code),
+        "evaluation": cast("EvaluationHeader", evaluation.header),  # which it was read as
     }
 
 

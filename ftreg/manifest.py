@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
-from ftreg.config.base import Section, check_record
+from ftreg.config.base import Section, check_record, documented
 from ftreg.config.sections import LoraConfig, RunConfig
 from ftreg.names import files_below
 from ftreg.store import digest
@@ -123,6 +123,45 @@ class TrackerRecord(Section):
     """The tracker's experiment, or project."""
 
 
+@documented
+class ParameterGroupRecord(TypedDict):
+    """Parameters that share their settings."""
+
+    name: str
+    """`decayed`, `undecayed`, ..."""
+    weight_decay: float
+    """The decay in force for them."""
+    tensors: int
+    """Number of tensors."""
+    elements: int
+    """Numbers in these tensors."""
+    parameters: list[str]
+    """The tensors' names."""
+
+
+@documented
+class OptimizerRecord(TypedDict):
+    """The optimizer that was built, with everything that is needed to build it again."""
+
+    name: str
+    """As the configuration names it."""
+    import_path: str
+    """`module:Class`."""
+    library: str
+    """The class's top-level package."""
+    library_version: str | None
+    """Null where it belongs to no installed distribution."""
+    implementation: str
+    """`fused`, `foreach` or `default`: these differ in the last bits."""
+    decay_coupling: str
+    """`decoupled` (AdamW), `coupled` (L2: the decay is added to the gradient), or `as the class has
+    it`."""
+    arguments: dict[str, Any]
+    """Every argument in force, defaults included."""
+    groups: list[ParameterGroupRecord]
+    """Which tensors are trained with which decay."""
+
+
 class _Arguments(TypedDict):
     lr: float
     weight_decay: float
@@ -152,6 +191,7 @@ class Manifest(Section):
     """
 
     schema_version: Literal[1] = 1
+    """Version of this record; it goes up when the meaning of a key does."""
     identity: str
     """Hex digest of the recipe, environment and weights."""
     created: str

@@ -1,15 +1,21 @@
 """Whether a checkpoint that was trained again is the same, and what differs where it is not."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftreg.checkpoint import Checkpoint, recipe_differences, recipe_of
 from ftreg.errors import ExitCode, UsageError
 from ftreg.manifest import Manifest
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.store import read_jsonl
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.checkpoints import ComparedDigests, PrintedReproduction
+
+Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
 # Elements of a tensor that are compared at a time, in float64.
 _CHUNK = 1 << 20
@@ -27,7 +33,7 @@ _ENVIRONMENT = (
     "training.resumed",
     "optimizer.implementation",
 )
-OUTCOMES = {
+OUTCOMES: Mapping[Outcome, ExitCode] = {
     "reproduced": ExitCode.OK,
     "not reproduced": ExitCode.REGRESSION,
     "undecided": ExitCode.UNDECIDED,
@@ -77,7 +83,7 @@ class Reproduction:
     `distance` is None where the weights are equal.
     """
 
-    outcome: str
+    outcome: Outcome
     weights: Digests
     files: dict[str, Digests]
     order: Digests
@@ -90,15 +96,36 @@ class Reproduction:
         """What the command ends with."""
         return OUTCOMES[self.outcome]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything, JSON-ready."""
+    def to_dict(self, *, checkpoint: Path, kept: Path | None) -> "PrintedReproduction":
+        """Return everything, JSON-ready.
+
+        Args:
+            checkpoint: the folder of what was reproduced.
+            kept: that of the reproduction; None where it was not kept.
+        """
+        losses, distance = self.losses, self.distance
         return {
+            "schema_version": PRINTED_SCHEMA,
+            "checkpoint": str(checkpoint),
+            "reproduction": None if kept is None else str(kept),
             "outcome": self.outcome,
             "weights": _digests(self.weights),
             "files": {name: _digests(item) for name, item in self.files.items()},
             "order": _digests(self.order),
-            "first_loss_difference": None if self.losses is None else asdict(self.losses),
-            "distance": None if self.distance is None else asdict(self.distance),
+            "first_loss_difference": None
+            if losses is None
+            else {
+                "step": losses.step,
+                "recorded": losses.recorded,
+                "reproduced": losses.reproduced,
+            },
+            "distance": None
+            if distance is None
+            else {
+                "max_abs": distance.max_abs,
+                "relative_l2": distance.relative_l2,
+                "unlike": distance.unlike,
+            },
             "differences": [
                 {"setting": key, "recorded": recorded, "here": here}
                 for key, recorded, here in self.settings
@@ -106,8 +133,8 @@ class Reproduction:
         }
 
 
-def _digests(item: Digests) -> dict[str, Any]:
-    return {"equal": item.equal, **asdict(item)}
+def _digests(item: Digests) -> "ComparedDigests":
+    return {"equal": item.equal, "recorded": item.recorded, "reproduced": item.reproduced}
 
 
 def recorded_environment(manifest: Manifest) -> dict[str, Any]:
@@ -147,7 +174,7 @@ def compare(checkpoint: Checkpoint, again: Checkpoint) -> Reproduction:
     names = sorted({*old.weights.files, *new.weights.files})
     settings = recipe_differences(_everything(old), _everything(new))
     elsewhere = any(key.startswith(_ENVIRONMENT) for key, _, _ in settings)
-    otherwise = "undecided" if elsewhere else "not reproduced"
+    otherwise: Outcome = "undecided" if elsewhere else "not reproduced"
     return Reproduction(
         outcome="reproduced" if weights.equal else otherwise,
         weights=weights,

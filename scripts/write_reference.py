@@ -20,8 +20,9 @@ from ftreg.cli.app import app
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data.card import Card
-from ftreg.schemas import SCHEMAS
-from ftreg.schemas import schema as schema_of
+from ftreg.schemas.build import SCHEMAS
+from ftreg.schemas.build import schema as schema_of
+from ftreg.schemas.commands import PRINTED
 from ftreg.training.events import StepRecord
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -161,24 +162,22 @@ _FILES = {
     "score": "`evaluations/ID/scores.jsonl`, a line per example and scorer (and seed)",
     "gate": "`evaluations/ID/gate.json`",
     "baseline": "`baselines/DATASET.json`",
-    "verdict": "printed by `ftreg gate --json` and by `ftreg eval --json` where it gates",
-    "comparison": "printed by `ftreg compare --json`",
     "routes": "the file of `ftreg compare --routes`, YAML",
-    "promotion": "printed by `ftreg promote --json`",
-    "scoring": "printed by `ftreg score --json`",
-    "verification": "printed by `ftreg data verify --json`",
-    "tracking": "printed by `ftreg track --json`",
 }
 # Sections of the configuration, as a manifest repeats them: the other page has their keys.
 _CONFIGURATION = re.compile(r".*Config|GatePolicy")
 
 
-def _record_keys(model: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+Links = Mapping[str, str]
+"""The name of a record to where it is described."""
+
+
+def _record_keys(model: Mapping[str, Any], defs: Mapping[str, Any], links: Links) -> str:
     required = model.get("required", [])
     rows = [
         [
             f"`{name}`",
-            _linked(schema, defs),
+            _linked(schema, defs, links),
             "" if name in required else "may be missing",
             schema.get("description", ""),
         ]
@@ -187,27 +186,62 @@ def _record_keys(model: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     return _table(["key", "type", "", "meaning"], rows)
 
 
-def _linked(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    """The type of a key; what the page describes further down is called by its name there."""
+def _linked(schema: Mapping[str, Any], defs: Mapping[str, Any], links: Links) -> str:
+    """The type of a key; a record is called by its name, with a link to its description."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if _CONFIGURATION.fullmatch(name):
             return "[configuration](configuration.md)"
-        return (
-            f"[{name}](#{name.lower()})" if "properties" in defs[name] else _kind(defs[name], defs)
-        )
+        if "properties" not in defs[name]:
+            return _kind(defs[name], defs)
+        return f"[{name}]({links.get(name, f'#{name.lower()}')})"
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_linked(item, defs) for item in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(_linked(item, defs, links) for item in schema["anyOf"]))
     if schema.get("type") == "array" and "items" in schema:
-        return f"list of {_linked(schema['items'], defs)}"
+        return f"list of {_linked(schema['items'], defs, links)}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
-        return f"mapping to {_linked(schema['additionalProperties'], defs)}"
+        return f"mapping to {_linked(schema['additionalProperties'], defs, links)}"
     return _kind(schema, defs)
+
+
+def _sections(places: Mapping[str, str], links: Links) -> tuple[list[str], Links]:
+    """Describe schemas and the records within them, each once.
+
+    Args:
+        places: name of a schema to where its records stand.
+        links: records that another page describes.
+
+    Returns:
+        The Markdown, and the links to what it describes.
+    """
+    whole = {name: schema_of(name) for name in places}
+    found = {built["title"]: f"#schema-{name}" for name, built in whole.items()}
+    parts = []
+    for name, built in whole.items():
+        defs = built.get("$defs", {})
+        parts += [
+            f"## Schema {name}",
+            f"{places[name][0].upper()}{places[name][1:]}. "
+            f"Version {built['$id'].rpartition(':')[2]}.",
+            _record_keys(built, defs, {**links, **found}),
+        ]
+        for key, model in defs.items():
+            known = key in found or key in links or _CONFIGURATION.fullmatch(key)
+            if known or "properties" not in model:
+                continue
+            found[key] = f"#{key.lower()}"
+            about = model.get("description", "")
+            parts += [
+                f"### {key}",
+                *([about] if about else []),
+                _record_keys(model, defs, {**links, **found}),
+            ]
+    return parts, found
 
 
 def file_formats() -> str:
     """The page of the records: those that have a schema, and the two kinds of rows beside them."""
-    assert set(SCHEMAS) == {*_FILES, *_WRITTEN_ELSEWHERE}
+    sections, _ = _sections(_FILES, {})
     parts = [
         MADE,
         "# File formats",
@@ -217,7 +251,8 @@ def file_formats() -> str:
         "are read. Scores lie in [0, 1], or are null with a reason; numbers that are not finite do "
         'not occur, but in a history, which has them by name (`"nan"`).',
         "`ftreg schema NAME` prints the JSON Schema (draft 2020-12) that a table below is made "
-        "from; `docs/schemas/` has them all. Weights and tokenizer are Hugging Face's files: "
+        "from; `docs/schemas/` has them all. What commands print has [a page of its "
+        "own](printed.md). Weights and tokenizer are Hugging Face's files: "
         "safetensors, or a PEFT adapter's folder.",
         _table(
             ["schema", "describes"],
@@ -238,30 +273,8 @@ def file_formats() -> str:
             ],
         ),
     ]
-    inner: dict[str, Mapping[str, Any]] = {}
-    for name, place in _FILES.items():
-        built = schema_of(name)
-        defs = built.get("$defs", {})
-        parts += [
-            f"## Schema {name}",
-            f"{place[0].upper()}{place[1:]}. Version {built['$id'].rpartition(':')[2]}.",
-            _record_keys(built, defs),
-        ]
-        inner |= {
-            key: model
-            for key, model in defs.items()
-            if "properties" in model and not _CONFIGURATION.fullmatch(key)
-        }
-        known = defs
-        for key in defs:
-            if key in inner and f"### {key}" not in parts:
-                about = inner[key].get("description", "")
-                parts += [
-                    f"### {key}",
-                    *([about] if about else []),
-                    _record_keys(inner[key], known),
-                ]
     parts += [
+        *sections,
         "## Rows of a dataset",
         "A line of a split. The card beside it, `dataset.yaml`, is described in "
         "[Configuration](configuration.md#the-card-of-a-dataset-version-datasetyaml).",
@@ -308,6 +321,85 @@ def file_formats() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# -- printed JSON ------------------------------------------------------------------------------
+
+# What prints JSON without being asked for it.
+_ALWAYS = {"checkpoints show"}
+
+
+def _asked(command: str) -> str:
+    return f"`ftreg {command}`" if command in _ALWAYS else f"`ftreg {command} --json`"
+
+
+def _place_of(name: str) -> str:
+    """Where the schema of something printed is described, from a page of the reference."""
+    return f"files.md#schema-{name}" if name in _FILES else f"printed.md#schema-{name}"
+
+
+def _schemas_of(command: str) -> str:
+    """The schemas of what a command prints, each with when it is that one."""
+    return ", ".join(
+        f"[`{name}`]({_place_of(name)}) {when}".strip() for name, when in PRINTED[command].items()
+    )
+
+
+def printed() -> str:
+    """The page of what commands print with --json."""
+    places: dict[str, list[str]] = {}
+    for command, names in PRINTED.items():
+        for name, when in names.items():
+            if name not in _FILES:
+                places.setdefault(name, []).append(f"{_asked(command)} {when}".strip())
+    assert set(SCHEMAS) == {*_FILES, *_WRITTEN_ELSEWHERE, *places}
+    _, files = _sections(_FILES, {})
+    sections, _ = _sections(
+        {name: f"printed by {', '.join(by)}" for name, by in places.items()},
+        {name: f"files.md{link}" for name, link in files.items()},
+    )
+    parts = [
+        MADE,
+        "# Printed JSON",
+        "With `--json` a command prints one JSON object to stdout and nothing else there; "
+        "progress, notes and messages go to stderr. Each object carries `schema_version`, "
+        "which goes up when the meaning of a key does; keys may be added within one, so a reader "
+        "should pass over what it does not know.",
+        "What stdout holds when a command does not end with 0:",
+        _table(
+            ["", "stdout", "stderr"],
+            [
+                [
+                    "It did its work, and what it found is the reason: a verdict (1, 3), what was "
+                    "not reproduced (1, 3), damaged data (`data verify`, 2), a machine with a "
+                    "problem (`doctor`, 2), a series with a training that failed (`train` of "
+                    "several, 1 or 2)",
+                    "the object, as with 0",
+                    "the reasons, where they are an error",
+                ],
+                [
+                    "`ftreg eval` evaluated, and there is no verdict: no baseline, nothing that it "
+                    "can be compared with (3), or a file of the gate that is wrong (2)",
+                    "[`evaluated`](#schema-evaluated), with the exit code and the reasons",
+                    "the message",
+                ],
+                [
+                    "Anything else: wrong arguments, files or data (2), training that diverged "
+                    "(1), nothing to compare (3), a fault of ftreg (70), an interruption (130)",
+                    "nothing",
+                    "the message",
+                ],
+            ],
+        ),
+        "`ftreg schema NAME` prints the JSON Schema (draft 2020-12) that a table below is made "
+        "from; `docs/schemas/` has them all.",
+        _table(
+            ["command", "schema"],
+            [[_asked(command), _schemas_of(command)] for command in PRINTED],
+        ),
+        *sections,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 # -- command line ------------------------------------------------------------------------------
 
 
@@ -349,6 +441,10 @@ def command_line() -> str:
         parts += [f"## {name}", _prose(command.help or "", NOT_RUN.get(name))]
         if rows:
             parts.append(_table(["argument or option", "default", ""], rows))
+        asked = name.removeprefix("ftreg ")
+        if asked in PRINTED:
+            start = "It prints" if asked in _ALWAYS else "With `--json` it prints"
+            parts.append(f"{start} {_schemas_of(asked)}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -375,6 +471,7 @@ def main() -> int:
         "configuration.md": configuration(),
         "cli.md": command_line(),
         "files.md": file_formats(),
+        "printed.md": printed(),
     }
     for name, text in pages.items():
         path = FOLDER / name

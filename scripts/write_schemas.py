@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ftreg.schemas import SCHEMAS, schema
+from ftreg.schemas.build import SCHEMAS, schema
 from ftreg.store import write_json
 
 FOLDER = Path(__file__).parent.parent / "docs" / "schemas"

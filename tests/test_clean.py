@@ -67,7 +67,7 @@ def test_all_of_it_is_made_again(cli: Cli, filled: Path) -> None:
     scores = next(Path("evaluations").glob("*/scores.jsonl")).read_text("utf-8")
     again = cli("eval", "checkpoints/a", "--no-gate", "--json")
     assert again.code == 0
-    made = Path("evaluations", again.json["id"], "scores.jsonl")
+    made = Path("evaluations", again.json["candidate"], "scores.jsonl")
     assert made.read_text("utf-8") == scores
 
 
@@ -273,7 +273,7 @@ def test_cleaning_beside_evaluations_costs_none_of_them_anything(cli: Cli, fille
             done = cli("eval", "checkpoints/a", "--no-gate", "--json")
             assert done.code == 0, done
             assert not re.search("damaged|cannot", done.err)
-            scores.add(Path("evaluations", done.json["id"], "scores.jsonl").read_bytes())
+            scores.add(Path("evaluations", done.json["candidate"], "scores.jsonl").read_bytes())
         assert len(scores) == 1
     finally:
         Path("done").touch()

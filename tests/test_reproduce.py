@@ -82,6 +82,7 @@ def test_json_has_every_comparison(cli: Cli, config: Path) -> None:
     equal = {"equal": True, "recorded": weights, "reproduced": weights}
     order = read_checkpoint(Path("a")).manifest.dataset.order_digest
     assert done.json == {
+        "schema_version": 1,
         "checkpoint": "a",
         "reproduction": "kept",
         "outcome": "reproduced",

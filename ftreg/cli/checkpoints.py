@@ -1,8 +1,8 @@
 """`ftreg checkpoints`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,17 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import FtregError, UsageError
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.store import write_bytes, write_text
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.checkpoints import (
+        ListedCheckpoint,
+        PrintedCheckpoints,
+        PrintedGroup,
+        PrintedTraining,
+    )
 
 PLOT = "history.svg"
 
@@ -30,19 +39,29 @@ def list_all(as_json: options.AsJson = False) -> None:
     from ftreg.report.words import rate
 
     root = Workspace.current().checkpoints
-    rows: list[dict[str, Any]] = [
+    rows: list[ListedCheckpoint] = [
         {
             "name": str(checkpoint.folder.relative_to(root)),
             "optimizer": checkpoint.manifest.optimizer["name"],
-            "lr": rate(checkpoint.manifest.optimizer["arguments"]["lr"]),
+            "lr": checkpoint.manifest.optimizer["arguments"]["lr"],
             "dataset": checkpoint.manifest.dataset.version,
             "steps": checkpoint.manifest.training.steps,
-            "loss": round(checkpoint.manifest.training.last_loss, 4),
-            "identity": checkpoint.manifest.identity[:12],
+            "loss": checkpoint.manifest.training.last_loss,
+            "identity": checkpoint.manifest.identity,
         }
         for checkpoint in list_checkpoints(root)
     ]
-    options.show(as_json, value={"checkpoints": rows}, text=rows_view("Checkpoints", rows))
+    shown = [
+        {
+            **row,
+            "lr": rate(row["lr"]),
+            "loss": round(row["loss"], 4),
+            "identity": row["identity"][:12],
+        }
+        for row in rows
+    ]
+    value: PrintedCheckpoints = {"schema_version": PRINTED_SCHEMA, "checkpoints": rows}
+    options.show(as_json, value=value, text=rows_view("Checkpoints", shown))
 
 
 @app.command()
@@ -58,12 +77,29 @@ def show(
     """
     from ftreg.replicas import read_replicas
 
-    found = read_replicas(Workspace.current().checkpoint(checkpoint)).members
-    for member in found:
+    found = read_replicas(Workspace.current().checkpoint(checkpoint))
+    for member in found.members:
         member.verify()
-    manifests = [member.manifest.model_dump(mode="json") for member in found]
-    value = manifests[0] if len(manifests) == 1 else {"replicas": manifests}
-    options.show(True, value=value, text="")
+    if len(found.members) == 1:
+        options.show_json(found.first.manifest)
+    else:
+        options.show_json(group_record(found.folder, found.members))
+
+
+def training_record(checkpoint: Checkpoint) -> "PrintedTraining":
+    """What is printed of a checkpoint: its manifest, and where it lies."""
+    from ftreg.schemas.printed.checkpoints import PrintedTraining
+
+    return PrintedTraining(checkpoint=str(checkpoint.folder), **dict(checkpoint.manifest))
+
+
+def group_record(folder: Path, members: Sequence[Checkpoint]) -> "PrintedGroup":
+    """What is printed of a group of replicas."""
+    return {
+        "schema_version": PRINTED_SCHEMA,
+        "checkpoint": str(folder),
+        "replicas": [training_record(member) for member in members],
+    }
 
 
 @app.command()

@@ -1,13 +1,17 @@
 """`ftreg clean`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.machine import PrintedCleaning
 
 
 @command
@@ -82,9 +86,14 @@ def clean(
         }
         for item in found
     ]
+    value: PrintedCleaning = {
+        "schema_version": PRINTED_SCHEMA,
+        "dry_run": dry_run,
+        "kinds": [item.to_dict() for item in found],
+    }
     options.show(
         as_json,
-        value={"dry_run": dry_run, "kinds": [item.to_dict() for item in found]},
+        value=value,
         text=rows_view("What ftreg keeps and can make again", rows),
     )
     for item in found:

@@ -1,7 +1,7 @@
 """`ftreg data`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,13 @@ from ftreg.cli.command import command
 from ftreg.cli.data_import import import_rows
 from ftreg.errors import UsageError
 from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.datasets import (
+        ListedDataset,
+        PrintedDatasets,
+        PrintedVerification,
+    )
 
 app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
 
@@ -37,16 +44,25 @@ def list_versions(root: Root = _ROOT, as_json: options.AsJson = False) -> None:
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder")
     cards = [load_dataset(ref, root=root).card for ref in list_refs(root)]
-    rows = [
+    rows: list[ListedDataset] = [
         {
             "version": f"{card.name}@{card.version}",
-            "rows": ", ".join(f"{name} {split.rows}" for name, split in card.splits.items()),
+            "rows": {name: split.rows for name, split in card.splits.items()},
             "license": card.license,
-            "cohorts": ", ".join(card.cohorts),
+            "cohorts": card.cohorts,
         }
         for card in cards
     ]
-    options.show(as_json, value={"datasets": rows}, text=rows_view("Dataset versions", rows))
+    shown = [
+        {
+            **row,
+            "rows": ", ".join(f"{name} {count}" for name, count in row["rows"].items()),
+            "cohorts": ", ".join(row["cohorts"]),
+        }
+        for row in rows
+    ]
+    value: PrintedDatasets = {"schema_version": PRINTED_SCHEMA, "datasets": rows}
+    options.show(as_json, value=value, text=rows_view("Dataset versions", shown))
 
 
 @app.command()
@@ -59,6 +75,7 @@ def show(version: Version, root: Root = _ROOT, as_json: options.AsJson = False) 
     from ftreg.data import load_dataset
     from ftreg.data.cohorts import cohort_sizes
     from ftreg.report.data_views import dataset_view, length_bins
+    from ftreg.schemas.printed.datasets import PrintedDataset
 
     dataset = load_dataset(version, root=root)
     sizes = {name: cohort_sizes(dataset, name) for name in dataset.card.splits}
@@ -66,19 +83,17 @@ def show(version: Version, root: Root = _ROOT, as_json: options.AsJson = False) 
         name: {field: dataset.split(name).lengths(field) for field in _FIELDS}
         for name in dataset.card.splits
     }
-    options.show(
-        as_json,
-        value={
-            **dataset.card.model_dump(),
-            "digest": dataset.card.digest,
-            "cohort_sizes": sizes,
-            "lengths": {
-                name: {field: dict(length_bins(counts)) for field, counts in fields.items()}
-                for name, fields in lengths.items()
-            },
+    value = PrintedDataset(
+        schema_version=PRINTED_SCHEMA,
+        card_digest=dataset.card.digest,
+        cohort_sizes=sizes,
+        lengths={
+            name: {field: dict(length_bins(counts)) for field, counts in fields.items()}
+            for name, fields in lengths.items()
         },
-        text=dataset_view(dataset.card, sizes, lengths),
+        **dict(dataset.card),
     )
+    options.show(as_json, value=value, text=dataset_view(dataset.card, sizes, lengths))
 
 
 @app.command()
@@ -104,12 +119,20 @@ def verify(
     found = [check for version in chosen for check in verify_version(version, root=root)]
     wrong = [check for check in found if check.problem is not None]
     if as_json:
-        value = {
+        value: PrintedVerification = {
             "schema_version": PRINTED_SCHEMA,
             "ok": not wrong,
-            "splits": [check.to_dict() for check in found],
+            "splits": [
+                {
+                    "version": check.version,
+                    "split": check.split,
+                    "rows": check.rows,
+                    "problem": check.problem,
+                }
+                for check in found
+            ],
         }
-        options.show(True, value=value, text="")
+        options.show_json(value)
     else:
         for check in found:
             if check.problem is None:

@@ -1,7 +1,7 @@
 """`ftreg data import`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,10 @@ from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.datasets import PrintedImporting
 
 
 @command
@@ -151,17 +155,15 @@ def import_rows(
                 bars.notice(f"{where}: columns that were not taken: {listed(columns)}")
     counts = ", ".join(f"{where} {rows} rows" for where, rows in made.rows.items())
     dropped = f" ({made.dropped} that stood twice were dropped)" if made.dropped else ""
-    options.show(
-        as_json,
-        value={
-            "version": str(made.ref),
-            "folder": str(made.folder),
-            "rows": dict(made.rows),
-            "dropped": made.dropped,
-            "ignored_columns": dict(made.ignored),
-        },
-        text=f"{made.ref}: {counts}{dropped}\n{made.folder}",
-    )
+    value: PrintedImporting = {
+        "schema_version": PRINTED_SCHEMA,
+        "version": str(made.ref),
+        "folder": str(made.folder),
+        "rows": dict(made.rows),
+        "dropped": made.dropped,
+        "ignored_columns": dict(made.ignored),
+    }
+    options.show(as_json, value=value, text=f"{made.ref}: {counts}{dropped}\n{made.folder}")
 
 
 def _sources(train: str | None, evaluation: str | None, others: list[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`ftreg data draft`, `freeze`, `diff` and `leaks`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,14 @@ from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.datasets import (
+        PrintedDatasetDifference,
+        PrintedFreezing,
+        PrintedLeaks,
+    )
 
 Root = Annotated[Path, typer.Option(help="Folder of datasets.")]
 Version = Annotated[str, typer.Argument(help="Dataset version, name@N.", show_default=False)]
@@ -66,11 +74,13 @@ def freeze(
     ref, folder = make_version(given, root=root, changes=changes)
     rows = {name: split.rows for name, split in load_dataset(ref, root=root).card.splits.items()}
     counts = ", ".join(f"{name} {count} rows" for name, count in rows.items())
-    options.show(
-        as_json,
-        value={"version": str(ref), "folder": str(folder), "rows": rows},
-        text=f"{ref}: {counts}\n{folder}",
-    )
+    value: PrintedFreezing = {
+        "schema_version": PRINTED_SCHEMA,
+        "version": str(ref),
+        "folder": str(folder),
+        "rows": rows,
+    }
+    options.show(as_json, value=value, text=f"{ref}: {counts}\n{folder}")
 
 
 @command
@@ -84,7 +94,14 @@ def diff(old: Version, new: Version, root: Root = _ROOT, as_json: options.AsJson
     from ftreg.report.data_views import difference_view
 
     found = difference(load_dataset(old, root=root), load_dataset(new, root=root))
-    options.show(as_json, value=found.to_dict(), text=difference_view(found))
+    value: PrintedDatasetDifference = {
+        "schema_version": PRINTED_SCHEMA,
+        "old": found.old,
+        "new": found.new,
+        "card": dict(found.card),
+        "splits": dict(found.splits),
+    }
+    options.show(as_json, value=value, text=difference_view(found))
 
 
 @command
@@ -113,13 +130,15 @@ def leaks(
             dataset.split(eval_split),
             advance=lambda done, total: bars.progress("comparing", done, total),
         )
+    value: PrintedLeaks = {
+        "schema_version": PRINTED_SCHEMA,
+        "version": version,
+        "train_split": train_split,
+        "eval_split": eval_split,
+        **found.to_dict(),
+    }
     options.show(
         as_json,
-        value={
-            "version": version,
-            "train_split": train_split,
-            "eval_split": eval_split,
-            **found.to_dict(),
-        },
+        value=value,
         text=leakage_view(found, train=f"{version} {train_split}", held_out=eval_split),
     )

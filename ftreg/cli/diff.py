@@ -1,12 +1,16 @@
 """`ftreg diff`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.checkpoints import PrintedRecipeDifference
 
 
 @command
@@ -38,15 +42,16 @@ def diff(
     differences = recipe_differences(found[0].recipe(), found[1].recipe())
     same_weights = found[0].weights == found[1].weights
     title = "What differs" + (", though the weights are the same" if same_weights else "")
+    value: PrintedRecipeDifference = {
+        "schema_version": PRINTED_SCHEMA,
+        "same_weights": same_weights,
+        "differences": [
+            {"setting": key, "first": before, "second": after} for key, before, after in differences
+        ],
+    }
     options.show(
         as_json,
-        value={
-            "same_weights": same_weights,
-            "differences": [
-                {"setting": key, "first": before, "second": after}
-                for key, before, after in differences
-            ],
-        },
+        value=value,
         text=rows_view(
             title,
             [{"setting": key, first: before, second: after} for key, before, after in differences],

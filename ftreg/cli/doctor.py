@@ -1,11 +1,17 @@
 """`ftreg doctor`."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import ExitCode
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.machine import PrintedFindings
 
 
 @command
@@ -25,6 +31,7 @@ def doctor(as_json: options.AsJson = False) -> None:
     found = examine(Workspace.current(), say=say)
     well = all(finding.state != "problem" for finding in found)
     rows = [finding.to_dict() for finding in found]
-    options.show(as_json, value={"ok": well, "findings": rows}, text=findings_view(rows))
+    value: PrintedFindings = {"schema_version": PRINTED_SCHEMA, "ok": well, "findings": rows}
+    options.show(as_json, value=value, text=findings_view(rows))
     if not well:
         raise typer.Exit(int(ExitCode.USAGE))

@@ -12,7 +12,7 @@ from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.gate import gate_and_show, read_policy, show_page
 from ftreg.cli.progress import Bars
-from ftreg.errors import UndecidedError, UsageError
+from ftreg.errors import ExitCode, FtregError, UndecidedError, UsageError
 from ftreg.workspace import Workspace
 
 _REPORT_TO = "eval.report_to"
@@ -63,6 +63,7 @@ def evaluate(
     """
     from ftreg.config.load import override_config
     from ftreg.evaluating import evaluate as run_evaluation
+    from ftreg.gating import evaluation_record
     from ftreg.replicas import read_replicas
     from ftreg.report.terminal import evaluation_view
     from ftreg.reporting import write_html
@@ -82,6 +83,7 @@ def evaluate(
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     if against not in ("baseline", "anchor"):
         workspace.evaluation(against)  # a name that is not there costs no minutes
+    given = None if policy is None else read_policy(policy, None)  # and neither does a mistake here
     name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
     bases = (member.manifest.base for member in replicas.members)
     options.tell_of_trust(base.model for base in bases if base.trust_remote_code)
@@ -101,13 +103,15 @@ def evaluate(
         if no_gate:
             show_page(page, as_json=as_json)
             if as_json:
-                options.show(True, value=evaluation.header, text="")
+                options.show_json(
+                    evaluation_record(evaluation, page=page, reasons=[], exit_code=ExitCode.OK)
+                )
             return
         try:
             gate_and_show(
                 evaluation,
                 against,
-                policy=read_policy(policy, evaluation),
+                policy=given or read_policy(None, evaluation),
                 workspace=workspace,
                 bootstrap=bootstrap,
                 page=page,
@@ -115,8 +119,15 @@ def evaluate(
                 markdown=markdown,
                 as_json=as_json,
             )
-        except UndecidedError:  # no baseline, or not comparable: the report is one without verdict
+        except FtregError as error:  # no baseline, not comparable, ...: no verdict, but a result
             show_page(page, as_json=as_json)
+            if as_json:
+                reasons = [line.strip() for line in str(error).split("\n")]
+                options.show_json(
+                    evaluation_record(
+                        evaluation, page=page, reasons=reasons, exit_code=error.exit_code
+                    )
+                )
             raise
 
 

@@ -8,6 +8,7 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
+from ftreg.errors import ExitCode
 from ftreg.report.annotations import on_github
 from ftreg.workspace import Workspace
 
@@ -130,7 +131,13 @@ def gate_and_show(
     report is added to the job's summary.
     """
     from ftreg.baseline import baseline_path
-    from ftreg.gating import find_baselines, gate, outcome_record, write_report
+    from ftreg.gating import (
+        evaluation_record,
+        find_baselines,
+        gate,
+        outcome_record,
+        write_report,
+    )
     from ftreg.report.terminal import verdict_view
     from ftreg.reporting import write_html
 
@@ -138,7 +145,8 @@ def gate_and_show(
     if bootstrap and against == "baseline" and not first.is_file():
         show_page(page, as_json=as_json)
         text = "there is no baseline yet; promote this evaluation to make it the first"
-        options.show(as_json, value={**evaluation.header, "baseline": None}, text=text)
+        value = evaluation_record(evaluation, page=page, reasons=[text], exit_code=ExitCode.OK)
+        options.show(as_json, value=value, text=text)
         return
     baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)

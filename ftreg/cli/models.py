@@ -1,11 +1,15 @@
 """`ftreg models`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.machine import PrintedModel, PrintedModels
 
 app = typer.Typer(help="Packaged base models and embedders.", no_args_is_help=True)
 
@@ -20,7 +24,7 @@ def list_models(as_json: options.AsJson = False) -> None:
     from ftreg.models.packaged import PACKAGED, is_pulled
     from ftreg.report.terminal import rows_view
 
-    rows = [
+    rows: list[PrintedModel] = [
         {
             "name": model.name,
             "kind": model.kind,
@@ -31,7 +35,8 @@ def list_models(as_json: options.AsJson = False) -> None:
         for model in PACKAGED.values()
     ]
     shown = [{**row, "here": "yes" if row["here"] else "no"} for row in rows]
-    options.show(as_json, value={"models": rows}, text=rows_view("Packaged models", shown))
+    value: PrintedModels = {"schema_version": PRINTED_SCHEMA, "models": rows}
+    options.show(as_json, value=value, text=rows_view("Packaged models", shown))
 
 
 @app.command()

@@ -1,13 +1,18 @@
 """`ftreg optim`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ftreg.characters import visible
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.optimizers import PrintedConversion, PrintedOptimizer
 
 app = typer.Typer(help="Optimizers.", no_args_is_help=True)
 
@@ -22,6 +27,8 @@ def show(
 ) -> None:
     """Show the optimizer that a configuration gives, without training.
 
+    What `ftreg train` would advise against is said on stderr.
+
     Example: ftreg optim show configs/lion.yaml
     """
     from ftreg.config.load import load_config
@@ -30,10 +37,28 @@ def show(
     settings = load_config(config, overrides=overrides or [])
 
     options.tell_of_trust([settings.base.model] if settings.base.trust_remote_code else [])
-    from ftreg.training.plan import plan_optimizer
+    from ftreg.training.plan import plan_advice, plan_optimizer, plan_steps
 
-    record = plan_optimizer(settings)
-    options.show(as_json, value=record, text=optimizer_view(record))
+    record, steps = plan_optimizer(settings), plan_steps(settings)
+    advice = plan_advice(settings, steps=steps)
+    if steps is None:
+        _note(
+            f"{settings.dataset.version} could not be read from {settings.dataset.root}, so how "
+            "many steps a run takes is not known, nor what is to be said of so many"
+        )
+    for item in advice:
+        _note(str(item))
+    value: PrintedOptimizer = {
+        "schema_version": PRINTED_SCHEMA,
+        **record,
+        "steps": steps,
+        "advice": [{"key": item.key, "text": item.text, "source": item.source} for item in advice],
+    }
+    options.show(as_json, value=value, text=optimizer_view(record))
+
+
+def _note(text: str) -> None:
+    typer.echo(visible(f"note: {text}"), err=True)
 
 
 @app.command()
@@ -70,5 +95,18 @@ def convert(
     from ftreg.optim.convert import convert as propose
     from ftreg.report.conversion import conversion_view
 
-    record = propose(held, to=to).to_dict()
-    options.show(as_json, value=record, text=conversion_view(record))
+    found = propose(held, to=to)
+    value: PrintedConversion = {
+        "schema_version": PRINTED_SCHEMA,
+        "from": found.source,
+        "to": found.target,
+        "current": {setting.key: setting.before for setting in found.settings},
+        "proposed": found.section,
+        "ranges": {
+            setting.key: setting.ends for setting in found.settings if setting.ends is not None
+        },
+        "sources": {setting.key: setting.source for setting in found.settings},
+        "dropped": found.dropped,
+        "notes": list(found.notes),
+    }
+    options.show(as_json, value=value, text=conversion_view(value))

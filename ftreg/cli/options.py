@@ -1,14 +1,18 @@
 """Options that several commands share, and how a result is printed."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ftreg.characters import inert_json, visible
 from ftreg.custom_code import VARIABLE
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Overrides = Annotated[
     list[str] | None,
@@ -65,13 +69,24 @@ def say(text: str) -> None:
     typer.echo(visible(text))
 
 
-def show(as_json: bool, *, value: Mapping[str, Any], text: Any) -> None:
+def show(as_json: bool, *, value: "Mapping[str, Any] | BaseModel", text: Any) -> None:
     """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
     if as_json:
-        typer.echo(inert_json(json.dumps(value, ensure_ascii=False, indent=2)))
+        show_json(value)
     elif isinstance(text, str):
         say(text)
     else:
         from ftreg.report.terminal import console
 
         console().print(text)
+
+
+def show_json(value: "Mapping[str, Any] | BaseModel") -> None:
+    """Print JSON; records within it may be dataclasses or pydantic's."""
+    typer.echo(inert_json(json.dumps(value, ensure_ascii=False, indent=2, default=_plain)))
+
+
+def _plain(record: Any) -> Any:
+    if dataclasses.is_dataclass(record):
+        return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+    return record.model_dump(mode="json", by_alias=True)

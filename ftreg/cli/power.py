@@ -1,12 +1,16 @@
 """`ftreg power`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.evaluations import PrintedPower
 
 
 @command
@@ -37,8 +41,14 @@ def power(
     rows = examples_needed(record, margin=margin)
     # What no number of examples shows is left to the seeds.
     shown = [{**row, "need": row["need"] or "more seeds"} for row in rows]
+    value: PrintedPower = {
+        "schema_version": PRINTED_SCHEMA,
+        "evaluation": record.id,
+        "margin": margin,
+        "scorers": rows,
+    }
     options.show(
         as_json,
-        value={"evaluation": record.id, "margin": margin, "scorers": rows},
+        value=value,
         text=rows_view(f"Examples for a margin of {100 * margin:g} points", shown),
     )

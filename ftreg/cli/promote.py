@@ -1,6 +1,6 @@
 """`ftreg promote` and `ftreg baseline`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -8,6 +8,10 @@ from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.evaluation_header import EvaluationHeader
+    from ftreg.schemas.printed.evaluations import PrintedPromotion, PrintedPromotions
 
 
 @command
@@ -42,18 +46,15 @@ def promote(
     record = read_evaluation(workspace.evaluation(evaluation))
     path = baseline_path(workspace.baselines, record.header["dataset"]["name"])
     promote(record, path, why=why, force=force, anchor=anchor)
-    options.show(
-        as_json,
-        value={
-            "schema_version": PRINTED_SCHEMA,
-            "baseline": record.id,
-            "anchor": anchor,
-            "forced": force,
-            "why": why,
-            "file": str(path),
-        },
-        text=f"{record.id} is now the baseline: {path}",
-    )
+    value: PrintedPromotion = {
+        "schema_version": PRINTED_SCHEMA,
+        "baseline": record.id,
+        "anchor": anchor,
+        "forced": force,
+        "why": why,
+        "file": str(path),
+    }
+    options.show(as_json, value=value, text=f"{record.id} is now the baseline: {path}")
 
 
 @command
@@ -72,8 +73,9 @@ def baseline(
 
     path = baseline_path(Workspace.current().baselines, dataset)
     entry, history = read_baseline(path), read_history(path)
-    options.show(
-        as_json,
-        value={"header": entry.header, "history": history},
-        text=baseline_view(entry.header, history),
-    )
+    value: PrintedPromotions = {
+        "schema_version": PRINTED_SCHEMA,
+        "header": cast("EvaluationHeader", entry.header),  # which it was read as
+        "history": history,
+    }
+    options.show(as_json, value=value, text=baseline_view(entry.header, history))

@@ -1,13 +1,17 @@
 """`ftreg report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.evaluations import PrintedReport
 
 
 @command
@@ -36,4 +40,9 @@ def report(
     workspace = Workspace.current()
     found = read_evaluation(workspace.evaluation(evaluation))
     path = write_html(found, workspace=workspace, path=output)
-    options.show(as_json, value={"evaluation": found.id, "report": str(path)}, text=str(path))
+    value: PrintedReport = {
+        "schema_version": PRINTED_SCHEMA,
+        "evaluation": found.id,
+        "report": str(path),
+    }
+    options.show(as_json, value=value, text=str(path))

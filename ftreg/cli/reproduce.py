@@ -58,12 +58,8 @@ def reproduce(
         result = run_reproduction(folder, output=output, events=bars)
     if not leads:
         return
-    kept = None if output is None else str(output)
-    options.show(
-        as_json,
-        value={"checkpoint": str(folder), "reproduction": kept, **result.to_dict()},
-        text="\n".join(_lines(result)),
-    )
+    value = result.to_dict(checkpoint=folder, kept=output)
+    options.show(as_json, value=value, text="\n".join(_lines(result)))
     raise typer.Exit(int(result.exit_code))
 
 

@@ -19,10 +19,10 @@ def schema(
 
     Example: ftreg schema config > config.schema.json
     """
-    from ftreg.schemas import SCHEMAS
-    from ftreg.schemas import schema as find_schema
+    from ftreg.schemas.build import SCHEMAS
+    from ftreg.schemas.build import schema as find_schema
 
     if name is None:
         typer.echo("\n".join(SCHEMAS))
     else:
-        options.show(True, value=find_schema(name), text="")
+        options.show_json(find_schema(name))

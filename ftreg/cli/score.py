@@ -1,7 +1,7 @@
 """`ftreg score`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -9,6 +9,10 @@ from ftreg.characters import inert_json
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.records import PRINTED_SCHEMA
+
+if TYPE_CHECKING:
+    from ftreg.evaluation_rows import ScoreRow
+    from ftreg.schemas.printed.evaluations import PrintedScoring
 
 
 @command
@@ -57,15 +61,17 @@ def score(
     missing = sum(row["score"] is None for row in rows)
     read, written = judge_tokens(rows)
     cost = f"; the judge read {read} tokens and wrote {written}" if read or written else ""
+    value: PrintedScoring = {
+        "schema_version": PRINTED_SCHEMA,
+        "file": None if output is None else str(output),
+        "scores": len(rows),
+        "missing": missing,
+        "judge_tokens": {"read": read, "written": written},
+    }
+    if output is None:
+        value["rows"] = cast("list[ScoreRow]", rows)
     options.show(
         as_json,
-        value={
-            "schema_version": PRINTED_SCHEMA,
-            "file": None if output is None else str(output),
-            "scores": len(rows),
-            "missing": missing,
-            "judge_tokens": {"read": read, "written": written},
-            **({"rows": rows} if output is None else {}),
-        },
+        value=value,
         text=f"{output}: {len(rows)} scores, {missing} of them missing{cost}",
     )

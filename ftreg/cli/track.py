@@ -1,6 +1,6 @@
 """`ftreg track`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.records import PRINTED_SCHEMA
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.evaluations import PrintedTracking
 
 
 @command
@@ -31,15 +34,12 @@ def track(
 
     found = read_evaluation(Workspace.current().evaluation(evaluation))
     run = log_evaluation(found, asked_by="ftreg track")
-    options.show(
-        as_json,
-        value={
-            "schema_version": PRINTED_SCHEMA,
-            "evaluation": found.id,
-            "tracker": "mlflow",
-            "run": run.id,
-            "name": run.name,
-            "new": run.new,
-        },
-        text=str(run),
-    )
+    value: PrintedTracking = {
+        "schema_version": PRINTED_SCHEMA,
+        "evaluation": found.id,
+        "tracker": "mlflow",
+        "run": run.id,
+        "name": run.name,
+        "new": run.new,
+    }
+    options.show(as_json, value=value, text=str(run))

@@ -3,19 +3,29 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
-from ftreg.cli.checkpoints import plot_beside
+from ftreg.cli.checkpoints import group_record, plot_beside, training_record
 from ftreg.cli.command import command
 from ftreg.cli.processes import start_missing_processes
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
+from ftreg.records import PRINTED_SCHEMA
 from ftreg.runs import new_run, newest_or_new, newest_unfinished
 from ftreg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.schemas.printed.checkpoints import (
+        FailedOfSeries,
+        GroupOfSeries,
+        PrintedSeries,
+        TrainedOfSeries,
+    )
+    from ftreg.training.series import Trained
 
 
 @command
@@ -97,20 +107,23 @@ def train(
     if not leads:
         return
     if len(configs) == 1:
-        value, text = _shown(folders[0], made, replicas=settings[0].train.seeds is not None)
-        options.show(as_json, value=value, text=text)
+        group = settings[0].train.seeds is not None
+        options.show(
+            as_json,
+            value=group_record(folders[0], made) if group else training_record(made[0]),
+            text=_text(folders[0], made, group=group),
+        )
         return
-    values, texts = [], []
-    for one in trained:
-        name = {"file": str(one.plan.file)}
-        if one.error is not None:
-            values.append({**name, "error": str(one.error), "exit_code": int(one.error.exit_code)})
-            continue
-        replicas = one.plan.config.train.seeds is not None
-        value, text = _shown(one.plan.folder, one.checkpoints, replicas=replicas)
-        values.append({**name, **value})
-        texts.append(text)
-    options.show(as_json, value={"runs": values}, text="\n".join(texts))
+    value: PrintedSeries = {
+        "schema_version": PRINTED_SCHEMA,
+        "runs": [_run_record(one) for one in trained],
+    }
+    texts = [
+        _text(one.plan.folder, one.checkpoints, group=_is_group(one))
+        for one in trained
+        if one.error is None
+    ]
+    options.show(as_json, value=value, text="\n".join(texts))
     failure = failure_of(trained)
     if failure is not None:
         raise failure
@@ -132,21 +145,30 @@ def _folder(
     return (newest_or_new if resume else new_run)(checkpoints, config.stem)
 
 
-def _shown(
-    folder: Path, checkpoints: Sequence[Checkpoint], *, replicas: bool
-) -> tuple[dict[str, Any], str]:
-    """What was trained, as JSON and as text."""
-    values = [
-        {"checkpoint": str(item.folder), **item.manifest.model_dump(mode="json")}
-        for item in checkpoints
-    ]
+def _is_group(one: "Trained") -> bool:
+    return one.plan.config.train.seeds is not None
+
+
+def _run_record(one: "Trained") -> "TrainedOfSeries | GroupOfSeries | FailedOfSeries":
+    from ftreg.schemas.printed.checkpoints import TrainedOfSeries
+
+    file = str(one.plan.file)
+    if one.error is not None:
+        return {"file": file, "error": str(one.error), "exit_code": int(one.error.exit_code)}
+    if not _is_group(one):
+        return TrainedOfSeries(file=file, **dict(training_record(one.checkpoints[0])))
+    return {
+        "file": file,
+        "checkpoint": str(one.plan.folder),
+        "replicas": [training_record(item) for item in one.checkpoints],
+    }
+
+
+def _text(folder: Path, checkpoints: Sequence[Checkpoint], *, group: bool) -> str:
     text = "\n".join(map(_summary, checkpoints))
-    if not replicas:
-        return values[0], text
-    return (
-        {"checkpoint": str(folder), "replicas": values},
-        f"{text}\n{folder}: {len(values)} replicas, which `ftreg eval` takes as one",
-    )
+    if not group:
+        return text
+    return f"{text}\n{folder}: {len(checkpoints)} replicas, which `ftreg eval` takes as one"
 
 
 def _summary(checkpoint: Checkpoint) -> str:

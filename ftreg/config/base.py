@@ -3,10 +3,22 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 """A number of things: rows, steps, tokens."""
+
+
+documented = with_config(ConfigDict(use_attribute_docstrings=True))
+"""A record whose docstrings below its keys are their documentation."""
 
 
 class Section(BaseModel):

@@ -1,8 +1,10 @@
 """What differs between two dataset versions: rows, order, cohorts, card."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ConfigDict
 
 from ftreg.data.card import Card
 from ftreg.data.cohorts import cohort_sizes
@@ -19,8 +21,13 @@ _OWN = {"name", "version", "changes", "splits"}
 class Ids:
     """A number of rows, and the ids of the first of them."""
 
+    # The docstrings below the fields are the descriptions of `ftreg schema dataset-difference`.
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
     count: int
+    """Number of rows."""
     first: list[str]
+    """The ids of at most five."""
 
     def add(self, name: str) -> None:
         """Count one more."""
@@ -31,14 +38,22 @@ class Ids:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitDifference:
-    """What differs in one split; `cohorts` is cohort to rows before and after."""
+    """What differs in one split."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     rows: tuple[int, int]
+    """Before and after; 0 where a version has no such split."""
     added: Ids
+    """Rows of an id that only the new version has."""
     removed: Ids
+    """Rows of an id that only the old version has."""
     changed: Ids
+    """Rows of an id that both have, and that are not the same."""
     reordered: bool
+    """Whether the rows that both have stand in another order."""
     cohorts: Mapping[str, tuple[int, int]]
+    """Cohort, `tag=value`, to its rows before and after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +64,6 @@ class Difference:
     new: str
     card: Mapping[str, tuple[Any, Any]]
     splits: Mapping[str, SplitDifference]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return asdict(self)
 
 
 def difference(old: DatasetVersion, new: DatasetVersion) -> Difference:

@@ -12,13 +12,16 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
+from ftreg.config.base import documented
 from ftreg.data.load import Split
 from ftreg.data.rows import fingerprint
 from ftreg.records import Example
@@ -34,6 +37,42 @@ _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 Hashes = npt.NDArray[np.int64]
+Kind = Literal["exact", "near"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@documented
+class LeakRecord(TypedDict):
+    """A held-out row, and the training row that it repeats."""
+
+    id: str
+    """Of the held-out row."""
+    train_id: str
+    """Of the training row."""
+    kind: Kind
+    """Word for word, or nearly."""
+    jaccard: Share
+    """Jaccard index of the two; 1 if exact."""
+
+
+@documented
+class LeakageRecord(TypedDict):
+    """How many held-out rows stand among the training rows, and which."""
+
+    rows: int
+    """Held-out rows."""
+    train_rows: int
+    """Training rows."""
+    exact: int
+    """Held-out rows that stand among the training rows word for word."""
+    near: int
+    """Held-out rows that stand there nearly."""
+    share: Share
+    """Of the held-out rows, those that leaked either way."""
+    threshold: Share
+    """The Jaccard index from which two rows are near."""
+    leaks: list[LeakRecord]
+    """The rows that leaked; in a stored evaluation, the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +81,7 @@ class Leak:
 
     id: str
     train_id: str
-    kind: Literal["exact", "near"]
+    kind: Kind
     jaccard: float
 
 
@@ -76,7 +115,7 @@ class Leakage:
         shown = [leak.id for leak in self.leaks[:_SHOWN]]
         return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
-    def to_dict(self, *, most: int | None = None) -> dict[str, Any]:
+    def to_dict(self, *, most: int | None = None) -> LeakageRecord:
         """Return it as JSON-ready data, with the first `most` leaks (None: all)."""
         return {
             "rows": self.rows,
@@ -85,7 +124,15 @@ class Leakage:
             "near": self.count("near"),
             "share": self.share,
             "threshold": THRESHOLD,
-            "leaks": [asdict(leak) for leak in self.leaks[:most]],
+            "leaks": [
+                {
+                    "id": leak.id,
+                    "train_id": leak.train_id,
+                    "kind": leak.kind,
+                    "jaccard": leak.jaccard,
+                }
+                for leak in self.leaks[:most]
+            ],
         }
 
 

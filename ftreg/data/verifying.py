@@ -1,8 +1,7 @@
 """Check a dataset version from its bytes to its last row, and say everything that is wrong."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ftreg.data.load import DatasetVersion, load_dataset
 from ftreg.data.versions import RowChecks
@@ -17,10 +16,6 @@ class SplitCheck:
     split: str
     rows: int
     problem: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return asdict(self)
 
 
 def verify_version(ref: str, *, root: Path) -> list[SplitCheck]:

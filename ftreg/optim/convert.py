@@ -59,19 +59,6 @@ class Conversion:
         proposed = {setting.key: setting.proposed for setting in self.settings}
         return {"name": self.target, **proposed, **self.carried}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the conversion as JSON data."""
-        return {
-            "from": self.source,
-            "to": self.target,
-            "current": {setting.key: setting.before for setting in self.settings},
-            "proposed": self.section,
-            "ranges": {s.key: list(s.ends) for s in self.settings if s.ends is not None},
-            "sources": {setting.key: setting.source for setting in self.settings},
-            "dropped": self.dropped,
-            "notes": list(self.notes),
-        }
-
 
 def convert(config: OptimizerConfig, *, to: str) -> Conversion:
     """Propose another optimizer's settings.

@@ -10,6 +10,7 @@ from torch import nn
 
 from ftreg.config.optimizer import CustomConfig, OptimizerConfig
 from ftreg.errors import UsageError
+from ftreg.manifest import OptimizerRecord
 from ftreg.optim.groups import ParameterGroup, parameter_groups
 from ftreg.registry import Registry
 
@@ -141,7 +142,7 @@ def _same(held: Any, wanted: Any) -> bool:
 
 def describe_optimizer(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, groups: Iterable[ParameterGroup]
-) -> dict[str, Any]:
+) -> OptimizerRecord:
     """Return the optimizer as the manifest records it: everything needed to build it again.
 
     Args:

@@ -15,7 +15,7 @@ def conversion_view(record: Mapping[str, Any]) -> RenderableType:
     """Old value, proposal, range and source by setting; the notes; the section to paste.
 
     Args:
-        record: what `ftreg.optim.convert.Conversion.to_dict` returns.
+        record: what `ftreg optim convert --json` prints.
     """
     sources = list(dict.fromkeys(record["sources"].values()))
     rows = [

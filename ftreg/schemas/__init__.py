@@ -1,5 +1,5 @@
-"""JSON Schemas of what people write, and of what ftreg prints and stores."""
+"""JSON Schemas of what people write, and of what ftreg prints and stores.
 
-from ftreg.schemas.build import SCHEMAS, schema
-
-__all__ = ["SCHEMAS", "schema"]
+`ftreg.schemas.build` makes them; the other modules declare what is printed, for the commands too,
+which import no more than they print.
+"""

@@ -3,7 +3,9 @@
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core.core_schema import TypedDictSchema
+from typing_extensions import is_typeddict
 
 from ftreg.baseline import SCHEMA_VERSION as BASELINE_VERSION
 from ftreg.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
@@ -19,7 +21,8 @@ from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.manifest import Manifest
 from ftreg.records import PRINTED_SCHEMA
-from ftreg.schemas import comparison, printed, records
+from ftreg.schemas import comparison, records
+from ftreg.schemas.printed import checkpoints, datasets, evaluations, machine, optimizers
 
 _CONFIG_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -37,21 +40,57 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "routes": (ROUTES_SCHEMA, comparison.RoutesFile, "serialization"),
     "baseline": (BASELINE_VERSION, records.BaselineFile, "serialization"),
     "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
-    "promotion": (PRINTED_SCHEMA, printed.PrintedPromotion, "serialization"),
-    "scoring": (PRINTED_SCHEMA, printed.PrintedScoring, "serialization"),
-    "verification": (PRINTED_SCHEMA, printed.PrintedVerification, "serialization"),
-    "tracking": (PRINTED_SCHEMA, printed.PrintedTracking, "serialization"),
+    # A printed manifest has the version of the manifest.
+    "training": (MANIFEST_VERSION, checkpoints.PrintedTraining, "serialization"),
 }
+_PRINTED: dict[str, Any] = {
+    "group": checkpoints.PrintedGroup,
+    "series": checkpoints.PrintedSeries,
+    "reproduction": checkpoints.PrintedReproduction,
+    "evaluated": evaluations.PrintedEvaluation,
+    "scoring": evaluations.PrintedScoring,
+    "report": evaluations.PrintedReport,
+    "tracking": evaluations.PrintedTracking,
+    "power": evaluations.PrintedPower,
+    "promotion": evaluations.PrintedPromotion,
+    "promotions": evaluations.PrintedPromotions,
+    "datasets": datasets.PrintedDatasets,
+    "dataset": datasets.PrintedDataset,
+    "verification": datasets.PrintedVerification,
+    "importing": datasets.PrintedImporting,
+    "freezing": datasets.PrintedFreezing,
+    "dataset-difference": datasets.PrintedDatasetDifference,
+    "leaks": datasets.PrintedLeaks,
+    "checkpoints": checkpoints.PrintedCheckpoints,
+    "recipe-difference": checkpoints.PrintedRecipeDifference,
+    "optimizer": optimizers.PrintedOptimizer,
+    "conversion": optimizers.PrintedConversion,
+    "models": machine.PrintedModels,
+    "findings": machine.PrintedFindings,
+    "cleaning": machine.PrintedCleaning,
+}
+_SOURCES |= {name: (PRINTED_SCHEMA, source, "serialization") for name, source in _PRINTED.items()}
 
 SCHEMAS = tuple(_SOURCES)
 """The names of the schemas."""
 
 
 class _Plain(GenerateJsonSchema):
-    """Without the titles that only repeat a key."""
+    """Without the titles that only repeat a key, and with what a record inherits described."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+    def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
+        """Describe inherited keys too: pydantic reads the docstrings of the class alone."""
+        built = super().typed_dict_schema(schema)
+        for base in getattr(schema.get("cls"), "__orig_bases__", ()):
+            if is_typeddict(base):
+                inherited = TypeAdapter(base).json_schema(schema_generator=_Plain)["properties"]
+                for key, item in inherited.items():
+                    if "description" in item:
+                        built["properties"][key].setdefault("description", item["description"])
+        return built
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -5,70 +5,82 @@ Keys may be added within a schema version, so that none of these is closed.
 
 from typing import Any, NotRequired
 
-from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
+from ftreg.config.base import documented
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.contest import Contest
 
-_documented = with_config(ConfigDict(use_attribute_docstrings=True))
 
-
-@_documented
+@documented
 class Compared(TypedDict):
     """One of the evaluations of a comparison."""
 
     id: str
+    """Its name, that of its folder."""
     label: str
     """How tables name it: optimizer and learning rate."""
     checkpoint: str
+    """The folder's name of the checkpoint that was evaluated."""
     identity: str
+    """Digest of its manifest; of replicas, over those of all."""
     optimizer: str
+    """What it was trained with."""
     lr: float
+    """At which learning rate."""
 
 
-@_documented
+@documented
 class Dominated(TypedDict):
     """An evaluation with another that is nowhere worse by its means, and somewhere better."""
 
     evaluation: str
+    """Its id."""
     by: str
+    """Id of the other."""
     told_apart: list[str]
     """The scorers by which the two are told apart; none where it may be chance."""
 
 
-@_documented
+@documented
 class Pareto(TypedDict):
     """Which evaluations no other dominates, by their means over all examples."""
 
     scorers: list[str]
     """Those that count: every evaluation has a mean of them."""
     front: list[str]
+    """Ids of those that no other dominates."""
     dominated: list[Dominated]
+    """The rest."""
 
 
-@_documented
+@documented
 class PrintedComparison(TypedDict):
     """What `ftreg compare --json` prints."""
 
     schema_version: int
+    """Version of this form; it goes up when the meaning of a key does."""
     ftreg: str
+    """The version that compared."""
     dataset: str
     """`name@N`."""
     against: str
     """Id of the evaluation that the others are held against."""
     evaluations: list[Compared]
+    """In the order in which they were asked for."""
     contests: list[Contest]
     """One per scorer over all examples, then one per cohort and scorer."""
     pareto: Pareto
+    """Who is not dominated."""
     notes: list[str]
     """What the intervals do not cover."""
     policy: GatePolicy
+    """What intervals and tests were made by; the schema `policy` describes it."""
     routes: NotRequired[dict[str, Any]]
     """With --routes or --litellm; the schema `routes` describes it."""
 
 
-@_documented
+@documented
 class Served(TypedDict):
     """A checkpoint that requests go to."""
 
@@ -82,7 +94,7 @@ class Served(TypedDict):
     lr: float
 
 
-@_documented
+@documented
 class Route(Served):
     """What serves one value of the tag."""
 
@@ -98,7 +110,7 @@ class Route(Served):
     """The same of the default."""
 
 
-@_documented
+@documented
 class RoutesFile(TypedDict):
     """`routes.yaml`: which checkpoint serves which cohort."""
 

@@ -8,8 +8,9 @@ from typing import NotRequired
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.baseline import Promotion, ScoreColumns
+from ftreg.config.base import documented
 from ftreg.config.policy import GatePolicy
-from ftreg.evaluation_header import EvaluationHeader, documented
+from ftreg.evaluation_header import EvaluationHeader
 from ftreg.gate import Verdict
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row
 
@@ -37,7 +38,9 @@ class PrintedVerdict(TypedDict):
     """What `ftreg gate --json` and a gating `ftreg eval --json` print."""
 
     schema_version: int
+    """Version of this form; it goes up when the meaning of a key does."""
     ftreg: str
+    """The version that gated."""
     baseline: str
     """Id of the evaluation that it was held against."""
     candidate: str
@@ -49,12 +52,15 @@ class PrintedVerdict(TypedDict):
     exit_code: int
     """What the command ends with: 0, 1 or 3."""
     outcome: Outcome
+    """Undecided where too little can be said either way."""
     reasons: list[str]
     """Plain sentences: what got worse, or what stands in the way of a pass."""
     rows: list[Row]
     """One per scorer and cohort."""
     critical: list[CriticalDrop]
+    """Examples tagged as critical that got worse."""
     policy: GatePolicy
+    """What was decided by; the schema `policy` describes it."""
 
 
 @documented

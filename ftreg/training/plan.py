@@ -1,14 +1,19 @@
 """What a configuration would train with, without training."""
 
-from typing import Any
+from pathlib import Path
 
 from ftreg.config.sections import RunConfig
+from ftreg.data import load_dataset
+from ftreg.errors import UsageError
+from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
 from ftreg.models.load import find_base, load_model
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
+from ftreg.optim.advice import Advice, advise
+from ftreg.training.batches import steps_of_run
 
 
-def plan_optimizer(config: RunConfig) -> dict[str, Any]:
+def plan_optimizer(config: RunConfig) -> OptimizerRecord:
     """Build the model and its optimizer, and return what the manifest would record of it.
 
     Raises:
@@ -19,3 +24,28 @@ def plan_optimizer(config: RunConfig) -> dict[str, Any]:
     trained = model if config.lora is None else with_adapters(model, config.lora)
     groups = parameter_groups(trained, config.optimizer)
     return describe_optimizer(build_optimizer(trained, config.optimizer), config.optimizer, groups)
+
+
+def plan_steps(config: RunConfig) -> int | None:
+    """Return the optimizer steps that a run would take; None where its dataset is not here.
+
+    The rows are those that the dataset's card counts.
+    """
+    settings = config.dataset
+    try:
+        card = load_dataset(settings.version, root=Path(settings.root)).card
+        rows = card.splits[settings.train_split].rows
+    except (UsageError, KeyError):
+        return None
+    return steps_of_run(
+        min(rows, settings.max_train_examples or rows),
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+    )
+
+
+def plan_advice(config: RunConfig, *, steps: int | None) -> list[Advice]:
+    """Return what `ftreg train` would warn of; without steps, what does not depend on them."""
+    # After no step at all nothing has decayed, so that nothing is said of what many steps do.
+    return advise(config, steps=0 if steps is None else steps)

@@ -13,6 +13,7 @@ from torch import nn
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
+from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
 from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
@@ -57,7 +58,7 @@ class PreparedRun:
     head: Head | None
     parameter_names: list[str]
     optimizer: Any
-    optimizer_record: dict[str, Any]
+    optimizer_record: OptimizerRecord
     built: list[dict[str, Any]]
     schedule: torch.optim.lr_scheduler.LambdaLR
     total_steps: int

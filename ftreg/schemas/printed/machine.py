@@ -1,0 +1,86 @@
+"""What `ftreg doctor`, `ftreg clean` and `ftreg models list` print with `--json`."""
+
+from typing import Literal
+
+from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
+
+from ftreg.config.base import documented
+from ftreg.schemas.printed.base import Printed
+
+
+@documented
+class PrintedFinding(TypedDict):
+    """What one look at the machine found."""
+
+    name: str
+    """What was looked at: a library, `memory`, a folder, ..."""
+    state: Literal["ok", "note", "problem"]
+    """A problem stops a run, a note does not."""
+    found: str
+    """In words."""
+    fix: str | None
+    """The way out in words, often a command to type; null where nothing is to be done."""
+
+
+@documented
+class PrintedFindings(Printed):
+    """What `ftreg doctor --json` prints, whether it ends with 0 or 2."""
+
+    ok: bool
+    """Whether none of the findings is a problem."""
+    findings: list[PrintedFinding]
+    """In the order in which they were looked at."""
+
+
+@documented
+class CleanedKind(TypedDict):
+    """What ftreg keeps of one kind, and what was removed of it."""
+
+    kind: str
+    """`arrow`, `prepared`, `outputs`, ...: what `ftreg clean KIND` takes."""
+    entries: int
+    """Files or folders that were there."""
+    size: int
+    """Bytes on disk that they took."""
+    limit: int | None
+    """Bytes on disk above which those used longest ago go by themselves; null where they do not."""
+    removed: list[str]
+    """Paths that were removed, or would be with --dry-run."""
+    freed: int
+    """Bytes on disk that they took."""
+    kept: list[str]
+    """Paths that should have gone and are left: in use, or not to be removed."""
+
+
+@documented
+class PrintedCleaning(Printed):
+    """What `ftreg clean --json` prints."""
+
+    dry_run: bool
+    """Whether nothing was removed, and it is only said what would be."""
+    kinds: list[CleanedKind]
+    """One for each kind, asked for or not."""
+
+
+@documented
+class PrintedModel(TypedDict):
+    """A packaged model."""
+
+    name: str
+    """What `base.model` and `ftreg models pull` take."""
+    kind: str
+    """`base model` or `embedder`."""
+    here: bool
+    """Whether it is on this machine."""
+    license: str
+    """SPDX expression."""
+    about: str
+    """What it is, in words."""
+
+
+@documented
+class PrintedModels(Printed):
+    """What `ftreg models list --json` prints."""
+
+    models: list[PrintedModel]
+    """All that ftreg can fetch, here or not."""
