@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import LoraConfig
 from ftreg.errors import UsageError
+from ftreg.reading import LARGEST_SETTINGS, parse_json, read_text
 from ftreg.store import damaged
 
 
@@ -111,7 +112,8 @@ def _check_adapters(folder: Path) -> None:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise UsageError(f"{weights}: the adapters' weights are missing")
+    text = read_text(path, most=LARGEST_SETTINGS, kind="adapter configuration")
+    config = parse_json(text, place=str(path), first_line=1)
     with damaged(path, kind="adapter configuration"):
-        config = json.loads(path.read_text(encoding="utf-8"))
         if config["peft_type"] != "LORA" or config.get("megatron_config") is not None:
             raise ValueError("these are not the adapters that `lora` trains")
