@@ -1,6 +1,8 @@
 """Low-rank adapters, by peft (the extra `lora`)."""
 
-import json
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def _peft() -> Any:
 
 
 def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
-    """Return the model with adapters on it; only they are trainable.
+    """Return the model with adapters on it, in evaluation mode; only they are trainable.
 
     Raises:
         UsageError: no module has one of the configured names, or peft is not installed.
@@ -42,10 +44,11 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped: nn.Module = peft.get_peft_model(model, adapters)
+        with _tied_weights_are_minded():
+            wrapped: nn.Module = peft.get_peft_model(model, adapters)
     except ValueError as error:
         raise UsageError(f"lora: {error}") from error
-    return wrapped
+    return wrapped.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,34 @@ def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             safetensors.
     """
     _check_adapters(folder)
-    merged: PreTrainedModel = _peft().PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with _tied_weights_are_minded():
+        adapted = _peft().PeftModel.from_pretrained(model, folder)
+    _untie(model)
+    merged: PreTrainedModel = adapted.merge_and_unload()
     return merged
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Give embedding and output layer weights of their own where one of them has an adapter.
+
+    Merged into a weight that they share, the adapter of one would be in the other too.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if head is None or not (hasattr(embedding, "base_layer") or hasattr(head, "base_layer")):
+        return
+    inner = getattr(head, "base_layer", head)
+    if inner.weight is getattr(embedding, "base_layer", embedding).weight:
+        inner.weight = nn.Parameter(inner.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+
+
+@contextlib.contextmanager
+def _tied_weights_are_minded() -> Iterator[None]:
+    """Keep peft from warning of adapters on tied weights, whose merging is what goes wrong."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*`tie_word_embeddings=True`")
+        yield
 
 
 def _check_adapters(folder: Path) -> None:
