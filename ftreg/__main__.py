@@ -22,6 +22,7 @@ if address_limit() is not None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from ftreg.cli.app import app
+from ftreg.cli.runner import guard_streams
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that a stream cannot hold is no fault
             stream.reconfigure(errors="backslashreplace")
+    guard_streams()
     app(prog_name="ftreg")
 
 

@@ -33,5 +33,9 @@ def visible(text: str) -> str:
 
 
 def inert_json(text: str) -> str:
-    """Return JSON of the same value, in which such characters are escapes."""
+    """Return JSON of the same value, in which such characters are escapes.
+
+    So are the brackets of `##[command]`, which runners of CI heed wherever it stands.
+    """
+    text = text.replace("##[", "##\\u005b")
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -23,6 +23,8 @@ LONGEST_LINE = 64 * MIB
 """Bytes of one line of JSONL, or of one record of a CSV file."""
 LARGEST_RECORD = 1024 * MIB
 """Bytes of one JSON document: a baseline of millions of scores."""
+LARGEST_SETTINGS = 16 * MIB
+"""Bytes of the settings that lie beside weights: `config.json`, `adapter_config.json`."""
 DEEPEST = 100
 """Levels of lists and mappings within each other."""
 

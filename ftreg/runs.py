@@ -17,8 +17,8 @@ def new_run(checkpoints: Path, stem: str) -> Path:
     return checkpoints / f"{stem}-{stamp}-{uuid.uuid4().hex[:4]}"
 
 
-def newest_unfinished(checkpoints: Path, stem: str) -> Path:
-    """The run of this configuration that was interrupted last, among those named by ftreg.
+def unfinished_runs(checkpoints: Path, stem: str) -> list[Path]:
+    """The interrupted runs of this configuration that ftreg named; begun last, at the end.
 
     Raises:
         UsageError: there is none.
@@ -28,25 +28,27 @@ def newest_unfinished(checkpoints: Path, stem: str) -> Path:
         raise UsageError(
             f"--resume: {checkpoints} has no interrupted run of {stem}; name it with --output"
         )
-    return unfinished[-1]
+    return unfinished
 
 
 def newest_or_new(checkpoints: Path, stem: str) -> Path:
-    """The newest run of this configuration, finished or not, or a new one."""
+    """The run of this configuration that was begun last, finished or not, or a new one."""
     found = _runs(checkpoints, stem)
     return found[-1] if found else new_run(checkpoints, stem)
 
 
 def _runs(checkpoints: Path, stem: str) -> list[Path]:
-    """Runs named by ftreg, the one that was written to last at the end."""
+    """Runs named by ftreg, in the order of the times in their names.
+
+    Not in that of their folders' times, which a copy, a cache of the CI or a look with an editor
+    changes.
+    """
     named = re.compile(re.escape(stem) + r"-\d{8}T\d{6}-[0-9a-f]{4}")
     # A lone checkpoint has a folder when it is whole; of replicas, it is there from the first on.
-    times: dict[Path, float] = {}
-    for path in checkpoints.glob("*"):
-        run = path.with_suffix("") if path.suffix == ".state" else path
-        if named.fullmatch(run.name):
-            times[run] = max(times.get(run, 0.0), path.stat().st_mtime)
-    return sorted(times, key=lambda run: times[run])
+    runs = {
+        path.with_suffix("") if path.suffix == ".state" else path for path in checkpoints.glob("*")
+    }
+    return sorted(run for run in runs if named.fullmatch(run.name))
 
 
 def _is_finished(run: Path) -> bool:

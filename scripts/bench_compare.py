@@ -17,13 +17,12 @@ A plan such as "4 x 200, 2 and 4" has 4 evaluations of 200 examples, 2 scorers a
 import argparse
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bench_gate import TARGET, TRUTHS, Rate, Truth
+from bench_gate import TARGET, TRUTHS, Rate, Truth, show
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -281,20 +280,11 @@ def main() -> int:
     arguments = parser.parse_args()
     trials = arguments.trials or (50 if arguments.quick else 1000)
     bench = Bench(trials=trials, seed=arguments.seed)
-    start = time.perf_counter()
     print(
         f"confidence {bench.policy.confidence}, at most {trials} simulations per cell; "
         "a rate with its standard error"
     )
-    for part in (bench.equal, bench.better):
-        for line in part():
-            print(line, flush=True)
-    print(f"\n{time.perf_counter() - start:.0f} s")
-    if bench.missed:
-        print("Targets missed:", *bench.missed, sep="\n  ")
-        return 1
-    print("All targets hold.")
-    return 0
+    return show((bench.equal, bench.better), bench.missed)
 
 
 if __name__ == "__main__":

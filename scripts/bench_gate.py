@@ -14,7 +14,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -327,6 +327,28 @@ class Bench:
             self.missed.append(f"memory: {peak:.2f} GiB")
 
 
+def show(parts: Iterable[Callable[[], Iterator[str]]], missed: list[str]) -> int:
+    """Print what each part finds as it finds it, and which targets were missed.
+
+    Args:
+        parts: each yields lines; they may add to `missed`.
+        missed: the targets that were.
+
+    Returns:
+        The exit status.
+    """
+    start = time.perf_counter()
+    for part in parts:
+        for line in part():
+            print(line, flush=True)
+    print(f"\n{time.perf_counter() - start:.0f} s")
+    if missed:
+        print("Targets missed:", *missed, sep="\n  ")
+        return 1
+    print("All targets hold.")
+    return 0
+
+
 def main() -> int:
     """Run everything and return the exit status."""
     parser = argparse.ArgumentParser(description="Measure the gate where the truth is known.")
@@ -336,12 +358,11 @@ def main() -> int:
     arguments = parser.parse_args()
     trials = arguments.trials or (100 if arguments.quick else 1000)
     bench = Bench(trials=trials, seed=arguments.seed)
-    start = time.perf_counter()
     print(
         f"margin {MARGIN}, confidence {bench.policy.confidence}, {trials} simulations per cell; "
         f"no sample below {bench.policy.min_examples} examples may pass"
     )
-    for part in (
+    parts = (
         bench.scale,
         bench.order,
         bench.false_pass,
@@ -350,15 +371,8 @@ def main() -> int:
         bench.power,
         bench.minimum,
         bench.unseen,
-    ):
-        for line in part():
-            print(line, flush=True)
-    print(f"\n{time.perf_counter() - start:.0f} s")
-    if bench.missed:
-        print("Targets missed:", *bench.missed, sep="\n  ")
-        return 1
-    print("All targets hold.")
-    return 0
+    )
+    return show(parts, bench.missed)
 
 
 if __name__ == "__main__":

@@ -360,6 +360,25 @@ def test_resume_finds_the_run_that_ftreg_named(cli: Cli, config: Path) -> None:
     assert Path("checkpoints/run-20260101T000000-abcd/ftreg.json").is_file()
 
 
+def test_of_two_interrupted_runs_the_one_begun_last_goes_on(cli: Cli, config: Path) -> None:
+    interrupt(config)
+    older, newer = "checkpoints/run-20260101T000000-f000", "checkpoints/run-20260102T000000-0000"
+    Path("checkpoints").mkdir()
+    shutil.copytree(STATE, f"{newer}.state")
+    STATE.rename(f"{older}.state")
+    # The times of folders are those of a copy; a look into the older one has changed its own.
+    os.utime(f"{newer}.state", (1, 1))
+    done = cli("train", config, "--resume")
+    assert done.code == 0, done
+    assert f"--resume goes on with {newer}, begun last" in done.err
+    assert f"--output names another: {older}" in done.err
+    assert Path(newer, "ftreg.json").is_file()
+    done = cli("train", config, "--resume")
+    assert done.code == 0, done
+    assert f"--resume goes on with {older}\n" in done.err
+    assert Path(older, "ftreg.json").is_file()
+
+
 def test_one_process_at_a_time(cli: Cli, config: Path) -> None:
     interrupt(config)
     with FileLock(STATE / ".lock"):

@@ -1,23 +1,30 @@
 """Training, through `ftreg train`, and its numerics against the plain computation."""
 
+import copy
+import hashlib
+import importlib.metadata
 import json
 import math
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ftreg.config.sections import LoraConfig
+from ftreg.config.sections import BaseConfig, LoraConfig
 from ftreg.data import load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
+from ftreg.models.load import find_base, load_checkpoint_model, weights_digest
 from ftreg.training.adapted import fuse_adapters
 from ftreg.training.attention import packed_attention, use_packed_attention
 from ftreg.training.batches import batch_order, micro_batches
@@ -92,6 +99,122 @@ def test_lora_writes_adapters_that_evaluate(cli: Cli, config: Path) -> None:
     assert Path("a/adapter_model.safetensors").is_file()
     assert not Path("a/model.safetensors").exists()
     assert cli("eval", "a", "--no-gate").code == 0
+
+
+def test_a_base_that_is_a_checkpoint_is_read_once(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are held against the manifest, and have the digest that they had there."""
+    done = cli("train", config, "-s", "train.max_steps=1", "-o", "a", "--json")
+    assert done.code == 0, done
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(stream: Any, name: Any) -> Any:
+        read.append(Path(stream.name).name)
+        return digest(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    base = find_base(BaseConfig(model="a"))
+    assert base.digest == done.json["weights"]["digest"] == weights_digest(Path("a"))
+    assert base.parent == done.json["identity"]
+    assert read.count("model.safetensors") == 2  # by `find_base`, and by the line above
+    shutil.copy("a/model.safetensors", "a/more.safetensors")
+    assert find_base(BaseConfig(model="a")).digest == weights_digest(Path("a")) != base.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "distribution"),
+    [("adamw", "torch", "torch"), ("lion", "pytorch_optimizer", "pytorch-optimizer")],
+)
+def test_the_version_of_an_optimizers_library_needs_no_look_at_all_others(
+    name: str,
+    library: str,
+    distribution: str,
+    cli: Cli,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise AssertionError("the files of all distributions are read")
+
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", refuse)
+    given = [
+        "-s",
+        f"optimizer={{name: {name}, lr: 1e-4}}",
+        "-s",
+        "train.max_steps=1",
+        "-o",
+        "a",
+        "--json",
+    ]
+    done = cli("train", config, *given)
+    assert done.code == 0, done
+    recorded = done.json["optimizer"]
+    assert recorded["library"] == library
+    assert recorded["library_version"] == importlib.metadata.version(distribution)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")  # peft's own loading, below
+def test_adapters_on_tied_weights_evaluate_as_they_were_trained(cli: Cli, config: Path) -> None:
+    """The tiny model's output layer has the embedding's weights: merged, the two must part."""
+    base = AutoModelForCausalLM.from_pretrained(re.search("model: (.*)", config.read_text())[1])
+    assert base.get_output_embeddings().weight is base.get_input_embeddings().weight
+    ids = torch.arange(3, 40)[None]
+    for module in ("lm_head", "embed_tokens"):
+        done = cli(
+            "train", config, "-s", f"lora={{r: 2, target_modules: [q_proj, {module}]}}",
+            "-s", "train.max_steps=3", "-s", "optimizer.lr=0.05", "-o", module,
+        )  # fmt: skip
+        assert done.code == 0, done
+        adapted = peft.PeftModel.from_pretrained(copy.deepcopy(base), module).eval()
+        with torch.no_grad():
+            expected = adapted(input_ids=ids).logits
+            torch.testing.assert_close(load_checkpoint_model(Path(module))(ids).logits, expected)
+            assert not torch.allclose(base(ids).logits, expected, atol=0.01)
+
+
+def test_chunks_of_a_head_with_an_adapter_do_not_change_a_run(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["train", config, "-s", "lora={r: 2, target_modules: [q_proj, lm_head]}"]
+    given += ["-s", "train.max_steps=3", "-s", "optimizer.lr=0.05"]
+    assert cli(*given, "-o", "whole").code == 0
+    for module in ("head", "loop"):
+        monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", 4)
+    done = cli(*given, "-o", "chunked")
+    assert done.code == 0, done
+    whole, chunked = (
+        [json.loads(line) for line in Path(name, "history.jsonl").read_text().splitlines()]
+        for name in ("whole", "chunked")
+    )
+    for key in ("loss", "grad_norm"):
+        assert [row[key] for row in chunked] == pytest.approx([r[key] for r in whole], rel=1e-4)
+
+
+def test_a_chunk_that_is_computed_again_has_the_same_dropout(tiny_model: Path) -> None:
+    config = LoraConfig(r=4, dropout=0.5, target_modules=["lm_head"])
+    network = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model = with_adapters(network, config)
+    head = find_head(network)
+    assert head is not None
+    model.train()
+    layer = network.get_output_embeddings()
+    (up,) = (weight for name, weight in layer.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        up.normal_()
+    hidden, targets = torch.randn(6, 32), torch.arange(6)
+    gradients = []
+    for again in (True, False):
+        torch.manual_seed(0)
+        loss = (
+            head.loss(hidden, targets)
+            if again
+            else functional.cross_entropy(layer(hidden), targets, reduction="sum")
+        )
+        torch.rand(1)
+        gradients.append(torch.autograd.grad(loss, up)[0])
+    torch.testing.assert_close(*gradients)
 
 
 def _examples(model_folder: Path, root: Path) -> TokenisedExamples:
@@ -217,7 +340,6 @@ def test_short_attention_in_bf16_is_that_of_torch() -> None:
         assert not torch.equal(low, expected)
 
 
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_adapters_fused_with_their_layers_compute_the_same(
     dtype: torch.dtype, tiny_model: Path

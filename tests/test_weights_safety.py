@@ -212,6 +212,37 @@ def test_adapters_of_another_kind_are_refused(change: dict, adapters: Path) -> N
         load_checkpoint_model(adapters)
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "config.json"])
+def test_settings_beside_weights_are_read_within_bounds(
+    name: str, adapters: Path, tiny_model: Path
+) -> None:
+    from ftreg.errors import UsageError
+    from ftreg.models.load import load_checkpoint_model, load_model
+
+    model = adapters.with_name("model")
+    shutil.copytree(tiny_model, model)
+    path = (adapters if name == "adapter_config.json" else model) / name
+    with path.open("r+b") as stream:
+        stream.truncate(20 * 2**20)  # a sparse file: NULs behind the settings
+    with pytest.raises(UsageError, match=rf"{name}: too large for a .* configuration: more than"):
+        load_checkpoint_model(adapters) if path.parent == adapters else load_model(model)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_settings_that_json_does_not_know_lead_past_no_check(tiny_model: Path) -> None:
+    """transformers reads NaN and keys that stand twice."""
+    from ftreg.errors import UsageError
+    from ftreg.models.load import load_model
+
+    model = Path("model")
+    shutil.copytree(tiny_model, model)
+    text = (model / "config.json").read_text().rstrip().removesuffix("}").rstrip()
+    text += ', "scale": NaN, "scale": 1, "attn_implementation": "somebody/attention"}'
+    (model / "config.json").write_text(text)
+    with pytest.raises(UsageError, match="is a kernel of the hub"):
+        load_model(model)
+
+
 # -- what is downloaded ----------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import typer
 
 from ftreg import custom_code, interrupts
 from ftreg.characters import visible
+from ftreg.cli.runner import tell_runner
 from ftreg.errors import ExitCode, FtregError
 from ftreg.limits import LEAST, address_limit, is_out_of_memory
 from ftreg.report.annotations import error_annotations, on_github
@@ -87,6 +88,5 @@ def _end(message: str, code: ExitCode) -> NoReturn:
         for line in message.split("\n"):
             typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
         if on_github():
-            for line in error_annotations(message, title=f"ftreg ended with {int(code)}"):
-                typer.echo(line, err=True)
+            tell_runner(error_annotations(message, title=f"ftreg ended with {int(code)}"))
     raise typer.Exit(int(code))

@@ -8,6 +8,7 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
+from ftreg.cli.runner import tell_runner
 from ftreg.errors import ExitCode
 from ftreg.report.annotations import on_github
 from ftreg.workspace import Workspace
@@ -197,5 +198,4 @@ def _tell_github(verdict: Any, report: Path, *, baseline: Path | None) -> None:
     if summary:
         append_summary(Path(summary), report.read_text(encoding="utf-8"))
     if on_github():
-        for line in annotations(verdict, baseline=baseline):
-            typer.echo(line, err=True)
+        tell_runner(annotations(verdict, baseline=baseline))

@@ -15,7 +15,7 @@ from ftreg.cli.processes import start_missing_processes
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
 from ftreg.records import PRINTED_SCHEMA
-from ftreg.runs import new_run, newest_or_new, newest_unfinished
+from ftreg.runs import new_run, newest_or_new, unfinished_runs
 from ftreg.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -79,13 +79,20 @@ def train(
         raise UsageError("--allow-change belongs to --resume")
     if allow_change and len(configs) > 1:
         raise UsageError("--allow-change belongs to one configuration; go on with it alone")
-    folders = [
-        _folder(config, item.train.output, output, resume=resume, several=len(configs) > 1)
-        for config, item in zip(configs, settings, strict=True)
-    ]
     if leads:
         options.tell_of_trust(item.base.model for item in settings if item.base.trust_remote_code)
     with Bars(quiet=quiet, silent=not leads) as bars:
+        folders = [
+            _folder(
+                config,
+                item.train.output,
+                output,
+                resume=resume,
+                several=len(configs) > 1,
+                bars=bars,
+            )
+            for config, item in zip(configs, settings, strict=True)
+        ]
         bars.phase("starting")
         from ftreg.training.series import Planned, failure_of, train_configured, train_series
 
@@ -130,7 +137,13 @@ def train(
 
 
 def _folder(
-    config: Path, named: str | None, output: Path | None, *, resume: bool, several: bool
+    config: Path,
+    named: str | None,
+    output: Path | None,
+    *,
+    resume: bool,
+    several: bool,
+    bars: Bars,
 ) -> Path:
     """Where a configuration's checkpoint goes; `named` is its own `train.output`."""
     if output is not None:
@@ -139,7 +152,11 @@ def _folder(
         return Path(named)
     checkpoints = Workspace.current().checkpoints
     if resume and not several:
-        return newest_unfinished(checkpoints, config.stem)
+        *others, last = unfinished_runs(checkpoints, config.stem)
+        names = ", ".join(map(str, others))
+        also = f", begun last; --output names another: {names}" if others else ""
+        bars.notice(f"--resume goes on with {last}{also}")
+        return last
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes train together: name their one --output")
     return (newest_or_new if resume else new_run)(checkpoints, config.stem)

@@ -180,10 +180,9 @@ class _Index:
                 self._near.insert(position, self._sketch(sequences), check_duplication=False)
                 parts.append(sequences)
         self._all = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-        # Several training rows often ask for the same held-out row.
-        self._sequences_at = lru_cache(4096)(
-            lambda at: _sequences(_words_and_key(self._rows[at])[0])
-        )
+        # Several training rows often ask for the same held-out row. (Not `self._rows`: what stands
+        # in a circle waits for the garbage collector.)
+        self._sequences_at = lru_cache(4096)(lambda at: _sequences(_words_and_key(held_out[at])[0]))
 
     def leaks(self, train: Example) -> Iterable[tuple[int, Leak]]:
         """Yield the positions of the held-out rows that a training row repeats, and how."""

@@ -5,8 +5,9 @@ values lie at the start of its slot, in the order of its tokens, so a new token 
 them and nothing else moves; and a row may come or go while the others are in mid-answer.
 """
 
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import Cache, DynamicCache
@@ -89,7 +90,9 @@ class SlotLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
-        self._cache = cache
+        # In a circle all keys and values would wait for the garbage collector, which counts objects
+        # and not their bytes: several caches of gigabytes could lie there at once.
+        self._cache = cast(SlotCache, weakref.proxy(cache))
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any

@@ -1,6 +1,8 @@
 """Low-rank adapters, by peft (the extra `lora`)."""
 
-import json
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import LoraConfig
 from ftreg.errors import UsageError
+from ftreg.reading import LARGEST_SETTINGS, parse_json, read_text
 from ftreg.store import damaged
 
 
@@ -27,7 +30,7 @@ def _peft() -> Any:
 
 
 def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
-    """Return the model with adapters on it; only they are trainable.
+    """Return the model with adapters on it, in evaluation mode; only they are trainable.
 
     Raises:
         UsageError: no module has one of the configured names, or peft is not installed.
@@ -41,10 +44,11 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped: nn.Module = peft.get_peft_model(model, adapters)
+        with _tied_weights_are_minded():
+            wrapped: nn.Module = peft.get_peft_model(model, adapters)
     except ValueError as error:
         raise UsageError(f"lora: {error}") from error
-    return wrapped
+    return wrapped.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,34 @@ def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             safetensors.
     """
     _check_adapters(folder)
-    merged: PreTrainedModel = _peft().PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with _tied_weights_are_minded():
+        adapted = _peft().PeftModel.from_pretrained(model, folder)
+    _untie(model)
+    merged: PreTrainedModel = adapted.merge_and_unload()
     return merged
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Give embedding and output layer weights of their own where one of them has an adapter.
+
+    Merged into a weight that they share, the adapter of one would be in the other too.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if head is None or not (hasattr(embedding, "base_layer") or hasattr(head, "base_layer")):
+        return
+    inner = getattr(head, "base_layer", head)
+    if inner.weight is getattr(embedding, "base_layer", embedding).weight:
+        inner.weight = nn.Parameter(inner.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+
+
+@contextlib.contextmanager
+def _tied_weights_are_minded() -> Iterator[None]:
+    """Keep peft from warning of adapters on tied weights, whose merging is what goes wrong."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*`tie_word_embeddings=True`")
+        yield
 
 
 def _check_adapters(folder: Path) -> None:
@@ -111,7 +141,8 @@ def _check_adapters(folder: Path) -> None:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
         raise UsageError(f"{weights}: the adapters' weights are missing")
+    text = read_text(path, most=LARGEST_SETTINGS, kind="adapter configuration")
+    config = parse_json(text, place=str(path), first_line=1)
     with damaged(path, kind="adapter configuration"):
-        config = json.loads(path.read_text(encoding="utf-8"))
         if config["peft_type"] != "LORA" or config.get("megatron_config") is not None:
             raise ValueError("these are not the adapters that `lora` trains")

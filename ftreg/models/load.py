@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from ftreg import custom_code
 from ftreg.checkpoint import MANIFEST, read_checkpoint
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.manifest import digest_over
 from ftreg.models.adapters import merge_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
-from ftreg.store import digest, file_digest
+from ftreg.reading import LARGEST_SETTINGS, read_text
+from ftreg.store import file_digest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What the loaders raise for a broken or unfitting file.
@@ -59,9 +62,12 @@ def find_base(config: BaseConfig) -> BaseModel:
         return _found(config, "packaged", packaged_folder(name), packaged_digest(name))
     folder = Path(name)
     if folder.is_dir():
+        checked: dict[str, str] = {}
         if (folder / MANIFEST).is_file():
-            read_checkpoint(folder).verify()  # what is trained on it names it as its parent
-        return _found(config, "folder", folder, weights_digest(folder))
+            checkpoint = read_checkpoint(folder)
+            checkpoint.verify()  # what is trained on it names it as its parent
+            checked = checkpoint.manifest.weights.files
+        return _found(config, "folder", folder, weights_digest(folder, checked=checked))
     if len(folder.parts) > 1 and Path(folder.parts[0]).exists():
         raise UsageError(f"base.model: there is no folder {name}")
     if _HUB_ID.fullmatch(name):
@@ -104,8 +110,12 @@ def _download(config: BaseConfig) -> Path:
         ) from error
 
 
-def weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) -> str:
     """Return one hex SHA-256 over a folder's safetensors files (the file's own if it is one).
+
+    Args:
+        folder: with the weights.
+        checked: digests by name of files that need not be read, having been so just now.
 
     Raises:
         UsageError: the folder holds no safetensors.
@@ -115,9 +125,8 @@ def weights_digest(folder: Path) -> str:
         raise UsageError(
             f"{folder}: no *.safetensors file; other formats can run code when they are loaded"
         )
-    if len(files) == 1:
-        return file_digest(files[0])
-    return digest({path.name: file_digest(path) for path in files})
+    known = checked or {}
+    return digest_over({path.name: known.get(path.name) or file_digest(path) for path in files})
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -191,15 +200,21 @@ def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
 
 def _refuse_kernels(folder: Path) -> None:
     """Refuse a configuration that has compiled kernels fetched from the hub, which are code too."""
+    path = folder / "config.json"
+    if not path.exists():
+        return  # for the loader to say
+    text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        # As transformers reads it. What `parse_json` refuses besides is in files of models, such as
+        # Infinity, and must not lead past the check.
+        config = json.loads(text)
+    except (ValueError, RecursionError):
         return  # for the loader to say
     for key, value in config.items() if isinstance(config, dict) else ():
         names = value.values() if isinstance(value, dict) else [value]
         if "attn_implementation" in key and any("/" in str(name) for name in names):
             raise UsageError(
-                f"{folder / 'config.json'}: {key}: {value!r} is a kernel of the hub, which is code "
+                f"{path}: {key}: {value!r} is a kernel of the hub, which is code "
                 "from elsewhere; take the key out, and the model runs on torch's own attention"
             )
 

@@ -1,5 +1,6 @@
 """Build the optimizer that the configuration names, and prove that it is the one."""
 
+import contextlib
 import importlib.metadata
 import inspect
 from collections.abc import Iterable, Mapping
@@ -157,7 +158,7 @@ def describe_optimizer(
         "name": config.name,
         "import_path": f"{cls.__module__}:{cls.__qualname__}",
         "library": library,
-        "library_version": _version(library),
+        "library_version": _version(library, ours=not isinstance(config, CustomConfig)),
         "implementation": _implementation(first),
         "decay_coupling": config.decay_coupling,
         "arguments": {key: first.get(key, value) for key, value in config.arguments.items()}
@@ -181,7 +182,11 @@ def _implementation(group: Mapping[str, Any]) -> str:
     return "foreach" if group.get("foreach") else "default"
 
 
-def _version(library: str) -> str | None:
-    for distribution in importlib.metadata.packages_distributions().get(library, ()):
-        return importlib.metadata.version(distribution)
+def _version(library: str, *, ours: bool) -> str | None:
+    # The libraries of ftreg's own optimizers are distributed under their own names; for any other
+    # the files of all installed distributions are read.
+    named = (library,) if ours else importlib.metadata.packages_distributions().get(library, ())
+    for distribution in named:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftreg.models.adapters import Adapter, plain_adapters
+from ftreg.models.adapters import plain_adapters
 
 
 class _Adapted(torch.autograd.Function):
@@ -63,12 +63,22 @@ def fuse_adapters(model: nn.Module, dtype: torch.dtype) -> None:
     for adapter in plain_adapters(model):
         weight = adapter.layer.weight
         weight.data = weight.data.to(dtype)
-        adapter.module.forward = functools.partial(_forward, adapter, dtype)
+        # Without the module itself, which would stand in a circle with its `forward` and wait,
+        # with all weights below it, for the garbage collector.
+        adapter.module.forward = functools.partial(
+            _forward, adapter.layer, adapter.down, adapter.up, adapter.scaling, dtype
+        )
 
 
-def _forward(adapter: Adapter, dtype: torch.dtype, x: torch.Tensor) -> torch.Tensor:
-    layer = adapter.layer
+def _forward(
+    layer: nn.Linear,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    scaling: float,
+    dtype: torch.dtype,
+    x: torch.Tensor,
+) -> torch.Tensor:
     out: torch.Tensor = _Adapted.apply(  # type: ignore[no-untyped-call]
-        x, layer.weight, layer.bias, adapter.down, adapter.up, adapter.scaling, dtype
+        x, layer.weight, layer.bias, down, up, scaling, dtype
     )
     return out

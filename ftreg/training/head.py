@@ -26,15 +26,21 @@ class Head:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._forward = module.forward
+        self._random = any(isinstance(part, nn.Dropout) and part.p for part in module.modules())
 
     @contextlib.contextmanager
     def left_out(self) -> Iterator[None]:
         """Let the model return the hidden states in the place of the logits."""
+        own = self._module.__dict__.get("forward")  # a hook of accelerate's puts one there
         self._module.forward = _identity
         try:
             yield
         finally:
-            self._module.forward = self._forward
+            # A method of the class, put back as the module's own, would make a circle of the two,
+            # and the weights of the head would wait for the garbage collector.
+            del self._module.forward
+            if own is not None:
+                self._module.forward = own
 
     def loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the summed negative log-likelihood, in nats.
@@ -47,7 +53,11 @@ class Head:
         pairs = zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True)
         for part, wanted in pairs:
             total = total + checkpoint(
-                self._chunk_loss, part, wanted, use_reentrant=False, preserve_rng_state=False
+                self._chunk_loss,
+                part,
+                wanted,
+                use_reentrant=False,
+                preserve_rng_state=self._random,  # an adapter's dropout has to be the same again
             )
         return total
 

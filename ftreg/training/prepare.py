@@ -119,13 +119,14 @@ def prepare_run(
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
     network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
     examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
-    # Sharded, its weights are whole in the model's own pass only.
+    trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
+    # With its adapter, where it has one. Sharded, its weights are whole in the model's own pass
+    # only.
     head = None if accelerator.is_fsdp2 else find_head(network)
     packing = Packing()
     if config.train.packing:
         events.phase("checking that packed examples are kept apart")
         packing = prepare_packing(network, examples)
-    trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     groups = parameter_groups(trained, config.optimizer)
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)

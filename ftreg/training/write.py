@@ -39,11 +39,16 @@ def write_checkpoint(
         UsageError: the folder exists or cannot be written.
     """
     # Sharded weights are gathered by all processes; others are saved as they are.
-    gathered = {"state_dict": _gathered(model, accelerator)} if accelerator.is_fsdp2 else {}
+    given: dict[str, Any] = {}
+    if accelerator.is_fsdp2:
+        given["state_dict"] = _gathered(model, accelerator)
+    if getattr(model, "peft_config", None):
+        # The base's embedding is the base's, also where it has an adapter; peft would add it.
+        given["save_embedding_layers"] = False
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
             _forget_places(model)
-            save_pretrained(model, folder, **gathered)
+            save_pretrained(model, folder, **given)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
             save_pretrained(tokenizer, folder)
