@@ -1,20 +1,25 @@
 """Write docs/licences.md: the licence of everything that an installation of ftreg brings.
 
 python scripts/write_licences.py            write the page
-python scripts/write_licences.py --check    end with 1 if the page lacks a package, or a licence is
-                                            not known or not permitted
+python scripts/write_licences.py --check    end with 1 if a licence is not known or permitted, or
+                                            (where these are the pinned versions, which the page is
+                                            about) if the page lacks a package
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
 
 from installed import EXTRAS, closure, licence_of
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-PAGE = Path(__file__).parent.parent / "docs" / "licences.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "licences.md"
+PINS = ROOT / "constraints.txt"
 MADE = "<!-- Made by scripts/write_licences.py from the metadata of the installed packages. -->"
 
 # Permissive, or weak copyleft by file: each lets anybody use and pass on what depends on it.
@@ -23,6 +28,10 @@ PERMITTED = {
     "BSL-1.0", "CC0-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0",
     "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
 }  # fmt: skip
+
+
+# What torch's wheels for a GPU ask for, and those for a processor do not: the page says so.
+OF_A_GPU = ("cuda-", "nvidia-", "triton")
 
 
 def permitted(expression: str) -> bool:
@@ -75,9 +84,9 @@ under its own licence, as its metadata state it (versions: `constraints.txt`). A
 package whose licence is not known, or is none of these:
 {", ".join(sorted(PERMITTED))}.
 
-On Linux with an NVIDIA GPU, torch's own wheels bring NVIDIA's CUDA libraries, which are under
-NVIDIA's terms and not in these lists. Packaged models and datasets name their licence in
-`ftreg models list` and `ftreg data list`.
+On Linux, torch's own wheels for an NVIDIA GPU bring NVIDIA's CUDA libraries, which are under
+NVIDIA's terms, and triton (MIT); none of these is in the lists. Packaged models and datasets name
+their licence in `ftreg models list` and `ftreg data list`.
 
 ## What `pip install ftreg` brings
 
@@ -89,26 +98,46 @@ NVIDIA's terms and not in these lists. Packaged models and datasets name their l
 """
 
 
+def _installed(extras: Collection[str]) -> dict[str, Distribution]:
+    """Return what an installation with these extras brings, but ftreg and what is for a GPU."""
+    found = closure([("ftreg", extras)])
+    return {
+        key: item for key, item in found.items() if key != "ftreg" and not key.startswith(OF_A_GPU)
+    }
+
+
+def _as_pinned(packages: Mapping[str, Distribution]) -> bool:
+    """Whether these are the versions that the page is about; others ask for other packages."""
+    pins = {
+        canonicalize_name(name): version
+        for name, version in re.findall(r"^([\w.-]+)==(\S+)", PINS.read_text("utf-8"), re.MULTILINE)
+    }
+    return all(
+        Version(item.version).public == Version(pins[key]).public
+        for key, item in packages.items()
+        if key in pins
+    )
+
+
 def main() -> int:
     """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if wrong")
     check = parser.parse_args().check
-    needed = {key: item for key, item in closure([("ftreg", ())]).items() if key != "ftreg"}
-    every = closure([("ftreg", EXTRAS)])
-    extra = {key: item for key, item in every.items() if key not in {*needed, "ftreg"}}
+    needed, every = _installed(()), _installed(EXTRAS)
+    extra = {key: item for key, item in every.items() if key not in needed}
     wrong = [
         f"{name}: its licence, {licence or 'not known'}, is not among those that are permitted"
         for name, item in {**needed, **extra}.items()
         if (licence := licence_of(item)) is None or not permitted(licence)
     ]
-    if check:
+    if check and _as_pinned(every):
         listed = set(re.findall(r"^\| (\S+) \| .+ \|$", PAGE.read_text("utf-8"), re.MULTILINE))
         wrong += [
             f"{PAGE.name} lacks {name}; run scripts/write_licences.py"
             for name in sorted({*needed, *extra} - listed)
         ]
-    else:
+    if not check:
         PAGE.write_text(page(needed, extra), encoding="utf-8")
     for line in wrong:
         print(line, file=sys.stderr)

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ WORKFLOWS = [
     ROOT / "docs" / "examples" / "release-gate" / ".github" / "workflows" / "gate.yml",
 ]
 ACTIONLINT = ROOT / "tests" / "actionlint"
+EXTRAS = ("lora", "mlflow", "otel", "tensorboard")  # what CI installs beside `dev`
+OF_A_GPU = ("cuda-", "nvidia-", "triton")  # what a build of torch for a GPU asks for
 
 
 def _checked(schema: str, path: Path) -> subprocess.CompletedProcess[str]:
@@ -130,6 +134,44 @@ def test_the_lowest_versions_are_those_of_the_ranges() -> None:
         assert lowest[name] == Version(floor), name
         assert name in pinned or name == "pip", name  # pip comes with the environment
         assert requirement.specifier.contains(pinned.get(name, floor)), name
+
+
+def _asked_for(pins: dict[str, Version]) -> Iterator[tuple[str, Requirement]]:
+    """What ftreg with its tested extras asks for, and each pin installed here as it is pinned."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["dev"], *(t for e in EXTRAS for t in extras[e])]:
+        yield "ftreg", Requirement(text)
+    for library, version in pins.items():
+        try:
+            found = distribution(library)
+        except PackageNotFoundError:
+            continue
+        if Version(Version(found.version).public) == version:
+            yield from ((library, Requirement(text)) for text in found.requires or [])
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-min.txt"])
+def test_the_pins_fit_together(name: str) -> None:
+    """What a pinned library asks for is pinned, to a version that suits it: pip can install all.
+
+    Only what is installed here in the pinned version can be asked. Each job asks for nearly all of
+    its own file, and the tools of the extra dev, which both files pin alike, are asked in either.
+    """
+    pins = _pins(name)
+    asked = 0
+    for library, requirement in _asked_for(pins):
+        wanted = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if wanted in {"ftreg", "pip", "setuptools"} or wanted.startswith(OF_A_GPU):
+            continue  # pip and setuptools come with the environment
+        asked += 1
+        assert wanted in pins, f"{library} asks for {requirement}"
+        assert requirement.specifier.contains(pins[wanted], prereleases=True), (
+            f"{library} asks for {requirement}, and {pins[wanted]} is pinned"
+        )
+    assert asked > 100
 
 
 def test_ci_runs_every_python_and_the_lowest_versions() -> None:

@@ -23,6 +23,7 @@ SHAPES = {
 
 
 def draws(seed=0):
+    # scipy takes it as `random_state`: 1.14 has no other name for it.
     return np.random.default_rng(seed)
 
 
@@ -43,7 +44,7 @@ def test_bca_agrees_with_scipy(shape, n):
     deltas = SHAPES[shape](draws(3), n)
     # So many resamples that the bias correction, a twentieth of a standard error, shows.
     theirs = stats.bootstrap(
-        (deltas,), np.mean, n_resamples=300_000, batch=20_000, method="BCa", rng=draws(1)
+        (deltas,), np.mean, n_resamples=300_000, batch=20_000, method="BCa", random_state=draws(1)
     ).confidence_interval
     ours = bca(units_of(deltas), level=0.025, resamples=300_000, generator=draws(2))
     error = deltas.std() / math.sqrt(n)
@@ -64,7 +65,7 @@ def test_the_interval_of_a_comparison_is_scipys_for_smooth_scores():
     deltas = draws(6).normal(-0.01, 0.08, 200)
     (row,) = compare(*sides(before, before + deltas)).rows
     theirs = stats.bootstrap(
-        (deltas,), np.mean, n_resamples=20_000, rng=draws(1)
+        (deltas,), np.mean, n_resamples=20_000, random_state=draws(1)
     ).confidence_interval
     assert row.interval.low <= theirs.low + 0.02 * row.standard_error
     assert row.interval == pytest.approx((theirs.low, theirs.high), abs=0.25 * row.standard_error)
@@ -199,7 +200,7 @@ def permutation_p(deltas, resamples):
         alternative="less",
         n_resamples=resamples,
         vectorized=True,
-        rng=draws(9),
+        random_state=draws(9),
     ).pvalue
 
 
@@ -265,7 +266,7 @@ def test_the_cluster_bootstrap_draws_whole_clusters():
         lambda x, y, axis=-1: x.sum(axis=axis) / y.sum(axis=axis),
         paired=True,
         n_resamples=20_000,
-        rng=draws(4),
+        random_state=draws(4),
     ).confidence_interval
     units = units_of(deltas, clusters)
     ours = bca(units, level=0.025, resamples=20_000, generator=draws(5))

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
+from typer.main import get_command
 
+from ftreg.cli.app import app
 from ftreg.evaluation import write_evaluation
 from ftreg.evaluation_rows import Run
 from ftreg.gate import GatePolicy
 from ftreg.records import Example, Output, Score
 from tests.conftest import Cli
+from tests.drawn import as_pinned, unpadded, words_of
 from tests.test_architecture import commands
 
 SCORERS = ("completeness", "equals", "faithfulness")
@@ -26,7 +29,14 @@ def test_help(
     monkeypatch.setenv("NO_COLOR", "1")
     shown = cli(*command, "--help").out
     assert max(map(len, shown.splitlines())) <= 80
-    assert shown == snapshot
+    known = get_command(app)
+    for name in command:
+        known = known.commands[name]
+    for parameter in known.params:
+        assert parameter.help
+        assert words_of(parameter.help) <= words_of(shown)
+    if as_pinned("typer", "rich"):
+        assert shown == snapshot
 
 
 def _evaluation(folder: Path, *, optimizer: str, lr: float, drop: float, missing: int = 0) -> None:
@@ -115,7 +125,7 @@ def test_the_verdict(
     done = cli("gate", "adamw", "lion")
     assert done.code == code, done
     assert max(map(len, done.out.splitlines())) <= 80
-    assert done.out == snapshot
+    assert unpadded(done.out) == snapshot
 
 
 def test_the_baseline_and_what_was_promoted(
@@ -126,18 +136,18 @@ def test_the_baseline_and_what_was_promoted(
     lines = cli("baseline", "desk").out.splitlines()
     # The time of the promotion is the one thing that moves.
     shown = [line if "first" not in line else line[16:] for line in lines]
-    assert "\n".join(shown) == snapshot
+    assert unpadded("\n".join(shown)) == snapshot
 
 
 def test_a_dataset(cli: Cli, snapshot: SnapshotAssertion) -> None:
     root = Path(__file__).parent.parent / "sample_datasets"
     shown = cli("data", "show", "ferry-desk@1", "--root", root).out
     assert max(map(len, shown.splitlines())) <= 80
-    assert shown == snapshot
+    assert unpadded(shown) == snapshot
 
 
 def test_an_optimizer(cli: Cli, config: Path, snapshot: SnapshotAssertion) -> None:
-    assert cli("optim", "show", config).out == snapshot
+    assert unpadded(cli("optim", "show", config).out) == snapshot
 
 
 def test_no_color_and_no_terminal_mean_no_escapes(cli: Cli, workspace: Path) -> None:

@@ -340,6 +340,7 @@ def test_short_attention_in_bf16_is_that_of_torch() -> None:
         assert not torch.equal(low, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_adapters_fused_with_their_layers_compute_the_same(
     dtype: torch.dtype, tiny_model: Path

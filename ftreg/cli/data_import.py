@@ -24,7 +24,7 @@ def import_rows(
     train: Annotated[
         str | None,
         typer.Option(
-            help="Rows to train on: JSONL, CSV, TSV, Parquet, or hf:org/name@revision[:split].",
+            help="Rows to train on: JSONL, CSV, TSV, Parquet, or hf:org/name@rev[:split].",
             show_default=False,
         ),
     ] = None,
