@@ -182,8 +182,8 @@ def test_a_server_that_does_not_answer_ends_with_2_before_anything_is_generated(
 def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(
     cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch, client: MlflowClient
 ) -> None:
-    assert cli("train", config, "-s", "train.seed=5", "-o", "checkpoints/lost").code == 0
-    assert cli("eval", "lost", "--no-gate").code == 0
+    assert cli("train", config, "-s", "train.seed=5", "-o", "checkpoints/unheard").code == 0
+    assert cli("eval", "unheard", "--no-gate").code == 0
     assert cli("promote", "latest", "--force", "--why", "first").code == 0
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
@@ -191,7 +191,7 @@ def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
 
     monkeypatch.setattr("ftreg.tracking.check_mlflow", gone)
-    done = cli("eval", "lost", *EVAL, "--json")
+    done = cli("eval", "unheard", *EVAL, "--json")
     assert done.code == 3, done
     assert done.json["outcome"] == "undecided"
     assert done.err.count("mlflow cannot be told of the evaluation") == 1
@@ -201,7 +201,7 @@ def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(
     assert "ftreg track: mlflow cannot be told" in done.err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     assert cli("track", "latest").code == 0
-    assert only_run(client, "lost").data.tags["eval.gate"] == "undecided"
+    assert only_run(client, "unheard").data.tags["eval.gate"] == "undecided"
 
 
 @pytest.mark.slow
