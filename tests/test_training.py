@@ -18,7 +18,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ftreg.config.sections import BaseConfig, LoraConfig
 from ftreg.data import load_dataset
@@ -32,6 +32,7 @@ from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.head import find_head
 from ftreg.training.loop import completion_loss
 from ftreg.training.packing import Packing, prepare_packing
+from ftreg.training.tied import add_rows_to_tied_gradient
 from tests.conftest import Cli, make_model, write_dataset
 
 
@@ -338,6 +339,40 @@ def test_short_attention_in_bf16_is_that_of_torch() -> None:
     for expected, low in zip(*found, strict=True):
         assert torch.linalg.norm(low - expected) < 0.02 * torch.linalg.norm(expected)
         assert not torch.equal(low, expected)
+
+
+@pytest.mark.parametrize("padding", [None, 5])
+def test_rows_added_to_a_tied_gradient_are_those_of_autograd(padding: int | None) -> None:
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    settings = {"num_attention_heads": 2, "tie_word_embeddings": True, "pad_token_id": padding}
+    torch.manual_seed(0)
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes, **settings))
+    ids = torch.randint(0, 12, (1, 40))
+
+    def gradients(passes: int) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        for _ in range(passes):
+            model(input_ids=ids, labels=ids).loss.backward()
+        return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+    once, twice = gradients(1), gradients(2)
+    assert add_rows_to_tied_gradient(model)
+    for name, gradient in gradients(1).items():
+        assert torch.equal(gradient, once[name])
+    for name, gradient in gradients(2).items():
+        torch.testing.assert_close(gradient, twice[name])
+    with torch.no_grad():  # keeps nothing
+        model(input_ids=ids)
+    assert torch.equal(gradients(1)["model.embed_tokens.weight"], once["model.embed_tokens.weight"])
+
+
+def test_only_a_tied_and_trained_weight_gets_rows() -> None:
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    untied = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
+    assert not add_rows_to_tied_gradient(untied)
+    frozen = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, tie_word_embeddings=True))
+    frozen.requires_grad_(False)
+    assert not add_rows_to_tied_gradient(frozen)
 
 
 @pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings")

@@ -51,8 +51,11 @@ def packed_attention(
         prefix = of_kind[0][:, :, :shared_prefix]
         of_kind[1:] = [torch.cat([prefix, rest], dim=2) for rest in of_kind[1:]]
     outputs = [_causal_attention(module, *parts, **settings) for parts in zip(*pieces, strict=True)]
-    # Where FSDP has made the weights bf16, what follows takes nothing else.
-    return torch.cat(outputs, dim=1).to(query.dtype), None
+    output = torch.cat(outputs, dim=1)
+    # Where FSDP has made the weights bf16, what follows takes nothing else; autocast casts itself.
+    if not torch.is_autocast_enabled(query.device.type):
+        output = output.to(query.dtype)
+    return output, None
 
 
 def _causal_attention(

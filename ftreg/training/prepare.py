@@ -28,6 +28,7 @@ from ftreg.training.head import Head, find_head
 from ftreg.training.packing import Packing, prepare_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.state import group_values
+from ftreg.training.tied import add_rows_to_tied_gradient
 from ftreg.training.tokens import prepare_examples
 from ftreg.training.trackers import tracker_settings
 
@@ -141,6 +142,8 @@ def prepare_run(
     if config.lora is not None and plain and not config.train.compile:
         low = accelerator.mixed_precision == "bf16"
         fuse_adapters(trained, torch.bfloat16 if low else torch.float32)
+    if plain and accelerator.num_processes == 1:
+        add_rows_to_tied_gradient(network)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
