@@ -12,13 +12,13 @@ standard errors.
 """
 
 import argparse
+import functools
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bench_gate import MARGIN, TARGET, Rate
+from bench_gate import MARGIN, TARGET, Rate, show
 from numpy.typing import NDArray
 
 from ftreg.gate import GatePolicy, Verdict, compare
@@ -150,17 +150,10 @@ def main() -> int:
     parser.add_argument("--trials", type=int, help="simulations a row (quick: 100, else 1000)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    start = time.perf_counter()
     missed: list[str] = []
     trials = arguments.trials or (100 if arguments.quick else 1000)
-    for line in table(trials=trials, seed=arguments.seed, missed=missed):
-        print(line, flush=True)
-    print(f"\n{time.perf_counter() - start:.0f} s")
-    if missed:
-        print("Targets missed:", *missed, sep="\n  ")
-        return 1
-    print("All targets hold.")
-    return 0
+    rows = functools.partial(table, trials=trials, seed=arguments.seed, missed=missed)
+    return show((rows,), missed)
 
 
 if __name__ == "__main__":

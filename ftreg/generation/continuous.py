@@ -91,6 +91,7 @@ class _Decoding:
             columns=longest + max_new_tokens,
             fp32_keys=wants_fp32_keys(model),
         )
+        self._with_cache = {cache_argument(model): self._cache}
 
     def run(self) -> None:
         """Decode until nothing waits and nothing lives."""
@@ -114,7 +115,7 @@ class _Decoding:
             attention_mask=self._cache.advance(lengths).long(),
             position_ids=lengths[:, None],
             use_cache=True,
-            **{cache_argument(self._model): self._cache},
+            **self._with_cache,
         ).logits
         # In bf16 the kernel goes number by number; as fp32 the same numbers take a fifth of it.
         self._tokens = logits[:, -1].float().argmax(-1).tolist()
