@@ -17,6 +17,7 @@ import peft
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -30,6 +31,8 @@ from ftreg.training.attention import packed_attention, use_packed_attention
 from ftreg.training.batches import batch_order, micro_batches
 from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.head import find_head
+from ftreg.training.head_loss import plain_head
+from ftreg.training.kept_gradient import KeptGradient
 from ftreg.training.loop import completion_loss
 from ftreg.training.packing import Packing, prepare_packing
 from ftreg.training.tied import add_rows_to_tied_gradient
@@ -182,8 +185,7 @@ def test_chunks_of_a_head_with_an_adapter_do_not_change_a_run(
     given = ["train", config, "-s", "lora={r: 2, target_modules: [q_proj, lm_head]}"]
     given += ["-s", "train.max_steps=3", "-s", "optimizer.lr=0.05"]
     assert cli(*given, "-o", "whole").code == 0
-    for module in ("head", "loop"):
-        monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", 4)
+    monkeypatch.setattr("ftreg.training.head.CHUNK", 4)
     done = cli(*given, "-o", "chunked")
     assert done.code == 0, done
     whole, chunked = (
@@ -245,10 +247,12 @@ def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None
     ("own_attention", "share_prefix"), [(True, True), (True, False), (False, False)]
 )
 @pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("fused", [True, False])
 def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
     own_attention: bool,
     share_prefix: bool,
     chunk: int | None,
+    fused: bool,
     tiny_model: Path,
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -258,9 +262,12 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
     packed = AutoModelForCausalLM.from_pretrained(tiny_model)
     head = find_head(packed)
     assert head is not None
+    if fused:
+        loss_of_head = head.fuse()
+        assert loss_of_head is not None
+        assert add_rows_to_tied_gradient(packed, loss_of_head.kept)
     if chunk is not None:
-        for module in ("head", "loop"):
-            monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", chunk)
+        monkeypatch.setattr("ftreg.training.head.CHUNK", chunk)
     if own_attention:
         assert use_packed_attention(packed)
     batches = micro_batches(rows, examples, max_tokens=200, packing=True, share_prefix=share_prefix)
@@ -320,13 +327,14 @@ def test_a_model_with_dropout_shares_no_prefix(tiny_model: Path, workspace: Path
         assert not model.training
 
 
-def test_short_attention_in_bf16_is_that_of_torch() -> None:
+@pytest.mark.parametrize("lengths", [[40, 31, 12], [520, 31, 12]], ids=["short", "one is long"])
+def test_short_attention_in_bf16_is_that_of_torch(lengths: list[int]) -> None:
     """Autocast takes plain products; both are held against torch's kernel in fp32."""
     torch.manual_seed(0)
     module = torch.nn.Module()
     module.num_key_value_groups = 3
     module.is_causal = True
-    lengths, shared = [40, 31, 12], 8
+    shared = 8
     tokens = sum(lengths) - 2 * shared
     parts = [torch.randn(1, heads, tokens, 16, requires_grad=True) for heads in (6, 2, 2)]
     weight = torch.randn(1, tokens, 6, 16)
@@ -342,12 +350,16 @@ def test_short_attention_in_bf16_is_that_of_torch() -> None:
         assert not torch.equal(low, expected)
 
 
+def _tied_llama(**settings: Any) -> Any:
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    settings = {"num_attention_heads": 2, "tie_word_embeddings": True, **settings}
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**sizes, **settings))
+
+
 @pytest.mark.parametrize("padding", [None, 5])
 def test_rows_added_to_a_tied_gradient_are_those_of_autograd(padding: int | None) -> None:
-    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    settings = {"num_attention_heads": 2, "tie_word_embeddings": True, "pad_token_id": padding}
-    torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(LlamaConfig(**sizes, **settings))
+    model = _tied_llama(pad_token_id=padding)
     ids = torch.randint(0, 12, (1, 40))
 
     def gradients(passes: int) -> dict[str, torch.Tensor]:
@@ -357,23 +369,68 @@ def test_rows_added_to_a_tied_gradient_are_those_of_autograd(padding: int | None
         return {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
     once, twice = gradients(1), gradients(2)
-    assert add_rows_to_tied_gradient(model)
+    assert add_rows_to_tied_gradient(model, KeptGradient(model.get_output_embeddings().weight))
     for name, gradient in gradients(1).items():
         assert torch.equal(gradient, once[name])
     for name, gradient in gradients(2).items():
         torch.testing.assert_close(gradient, twice[name])
-    with torch.no_grad():  # keeps nothing
+    with torch.no_grad():  # adds nothing
         model(input_ids=ids)
     assert torch.equal(gradients(1)["model.embed_tokens.weight"], once["model.embed_tokens.weight"])
 
 
 def test_only_a_tied_and_trained_weight_gets_rows() -> None:
-    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    untied = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
-    assert not add_rows_to_tied_gradient(untied)
-    frozen = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, tie_word_embeddings=True))
-    frozen.requires_grad_(False)
-    assert not add_rows_to_tied_gradient(frozen)
+    untied = _tied_llama(tie_word_embeddings=False)
+    assert not add_rows_to_tied_gradient(untied, KeptGradient(untied.lm_head.weight))
+    frozen = _tied_llama().requires_grad_(False)
+    assert not add_rows_to_tied_gradient(frozen, KeptGradient(frozen.lm_head.weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_loss_of_a_plain_head_is_torchs_cross_entropy(
+    dtype: torch.dtype, trained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More rows than are taken at a time, twice into the same gradient, and in the next step."""
+    monkeypatch.setattr("ftreg.training.kept_gradient._ROWS", 64)
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 200, bias=False).requires_grad_(trained)
+    loss = plain_head(layer)
+    assert loss is not None
+    low = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+    for step in range(2):
+        layer.zero_grad()
+        with torch.no_grad():
+            layer.weight += 0.0 if not trained else 0.1 * step
+        weight = layer.weight.detach().clone().requires_grad_()
+        for count in (70, 5):
+            hidden, targets = torch.randn(count, 24), torch.randint(0, 200, (count,))
+            ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+            with low:
+                found = loss(ours, targets)
+                logits = functional.linear(theirs, weight).float()
+            expected = functional.cross_entropy(logits, targets, reduction="sum")
+            (0.3 * found).backward()
+            (0.3 * expected).backward()
+            assert found.dtype is torch.float32
+            assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+            _assert_near(ours.grad, theirs.grad, dtype)
+        if trained:
+            _assert_near(layer.weight.grad, weight.grad, dtype)
+        else:
+            assert layer.weight.grad is None
+
+
+def _assert_near(found: Any, expected: Any, dtype: torch.dtype) -> None:
+    """bf16 rounds the gradient of the logits, of which torch has scaled it before."""
+    allowed = 1e-5 if dtype is torch.float32 else 0.01
+    assert found.dtype is expected.dtype
+    assert torch.linalg.norm(found - expected) <= allowed * torch.linalg.norm(expected)
+
+
+def test_only_a_plain_head_computes_its_own_loss() -> None:
+    assert plain_head(nn.Linear(4, 8, bias=True)) is None
+    assert plain_head(nn.Sequential(nn.Linear(4, 8, bias=False))) is None
 
 
 @pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings")
@@ -418,8 +475,7 @@ def test_chunks_of_the_head_do_not_change_a_run(
     given = ["train", config, "-s", f"train.precision={precision}"]
     given += ["-s", "lora.r=2"] if lora else []
     assert cli(*given, "-o", "whole").code == 0
-    for module in ("head", "loop"):
-        monkeypatch.setattr(f"ftreg.training.{module}.CHUNK", 4)
+    monkeypatch.setattr("ftreg.training.head.CHUNK", 4)
     done = cli(*given, "-o", "chunked")
     assert done.code == 0, done
     losses = [

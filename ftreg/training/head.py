@@ -15,6 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from ftreg.training.head_loss import HeadLoss, plain_head
+
 # Positions of a chunk; fewer than that are not cut.
 CHUNK = 512
 _TOLERANCE = 1e-4
@@ -27,6 +29,22 @@ class Head:
         self._module = module
         self._forward = module.forward
         self._random = any(isinstance(part, nn.Dropout) and part.p for part in module.modules())
+        self._fused: HeadLoss | None = None
+
+    def fuse(self) -> HeadLoss | None:
+        """Compute the loss and its gradient together from now on, if the layer is a plain one.
+
+        For one process on a CPU.
+
+        Returns:
+            What computes them.
+        """
+        self._fused = plain_head(self._module)
+        return self._fused
+
+    def takes(self, positions: int) -> bool:
+        """Whether so many positions are better left to `loss` than to the model's own pass."""
+        return self._fused is not None or positions > CHUNK
 
     @contextlib.contextmanager
     def left_out(self) -> Iterator[None]:
@@ -49,6 +67,8 @@ class Head:
             hidden: (n, width), what the head is applied to.
             targets: (n,), the token at each position.
         """
+        if len(targets) <= CHUNK:
+            return self._chunk_loss(hidden, targets)
         total = hidden.new_zeros((), dtype=torch.float32)
         pairs = zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True)
         for part, wanted in pairs:
@@ -62,6 +82,8 @@ class Head:
         return total
 
     def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self._fused is not None:
+            return self._fused(hidden, targets)
         logits = self._forward(hidden).float()
         return functional.cross_entropy(logits, targets, reduction="sum")
 

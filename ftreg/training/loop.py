@@ -19,7 +19,7 @@ from ftreg.optim.step_size import StepSizeProbe
 from ftreg.training.batches import MicroBatch, micro_batches
 from ftreg.training.events import StepRecord, as_number
 from ftreg.training.examples import TokenisedExamples
-from ftreg.training.head import CHUNK, Head
+from ftreg.training.head import Head
 from ftreg.training.tensors import all_finite, whole
 
 # So many of the tensors with a broken gradient are named; there can be hundreds.
@@ -257,7 +257,8 @@ def completion_loss(
     """Return the summed negative log-likelihood of a micro-batch's answers, in nats.
 
     The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
-    their indices. Many of them go through `head`, if it is given, in chunks. There is no attention
+    their indices. Many of them go through `head`, if it is given, in chunks; all of them, if it
+    computes its loss by itself. There is no attention
     mask: either `packed_attention` is told the examples' lengths, or positions that start again at
     0 tell transformers where an example begins, and its causal mask becomes block-diagonal.
     """
@@ -265,8 +266,8 @@ def completion_loss(
     if own_attention:
         layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
     targets = batch.targets.to(device)
-    chunked = head is not None and len(targets) > CHUNK
-    with head.left_out() if head is not None and chunked else nullcontext():
+    by_head = head is not None and head.takes(len(targets))
+    with head.left_out() if head is not None and by_head else nullcontext():
         output = model(
             input_ids=batch.input_ids.to(device),
             position_ids=batch.position_ids.to(device),
@@ -274,6 +275,6 @@ def completion_loss(
             use_cache=False,
             **layout,
         ).logits[0]
-    if head is not None and chunked:
+    if head is not None and by_head:
         return head.loss(output, targets)
     return functional.cross_entropy(output.float(), targets, reduction="sum")

@@ -142,8 +142,10 @@ def prepare_run(
     if config.lora is not None and plain and not config.train.compile:
         low = accelerator.mixed_precision == "bf16"
         fuse_adapters(trained, torch.bfloat16 if low else torch.float32)
-    if plain and accelerator.num_processes == 1:
-        add_rows_to_tied_gradient(network)
+    if plain and accelerator.num_processes == 1 and head is not None:
+        fused = head.fuse()
+        if fused is not None:
+            add_rows_to_tied_gradient(network, fused.kept)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(

@@ -12,65 +12,68 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-_Rows = list[tuple[torch.Tensor, torch.Tensor]]
-"""Tokens (n,) and the gradients of their rows (n, width), of the pass that is under way."""
+from ftreg.training.kept_gradient import KeptGradient
 
 
 class _Embedded(torch.autograd.Function):
-    """Rows of a weight, whose gradient is kept for when the weight has got its other one."""
+    """Rows of a weight, whose gradient goes straight into the weight's."""
 
     @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, kept: _Rows) -> torch.Tensor:
-        ctx.ids, ctx.kept = ids, kept
+    def forward(
+        ctx: Any,
+        weight: torch.Tensor,
+        ids: torch.Tensor,
+        kept: KeptGradient,
+        padding: int | None,
+    ) -> torch.Tensor:
+        ctx.ids, ctx.kept, ctx.padding = ids, kept, padding
         return functional.embedding(ids, weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[None, None, None]:
-        ctx.kept.append((ctx.ids.flatten(), gradients[0].flatten(0, -2)))
-        return None, None, None
+    def backward(ctx: Any, *gradients: Any) -> tuple[None, None, None, None]:
+        rows = gradients[0].flatten(0, -2)
+        # Summed up before they are added, as autograd would.
+        tokens, places = torch.unique(ctx.ids.flatten(), return_inverse=True)
+        sums = rows.new_zeros(len(tokens), rows.shape[1]).index_add_(0, places, rows)
+        if ctx.padding is not None:
+            sums[tokens == ctx.padding] = 0
+        ctx.kept.add_rows(tokens, sums)
+        return None, None, None, None
 
 
-def add_rows_to_tied_gradient(model: PreTrainedModel) -> bool:
+def add_rows_to_tied_gradient(model: PreTrainedModel, kept: KeptGradient) -> bool:
     """Have a model add to the gradient of its tied weight only the rows of tokens that occurred.
 
     The gradient is the same as autograd's, which takes about 3 % of a step of a small model, and
-    memory as much as the weight's, for the rest of the rows. Not for several processes: they share
-    a gradient as soon as autograd is done with it.
+    memory as much as the weight's, for the rest of the rows.
+
+    Args:
+        model: the model.
+        kept: of its output layer's weight.
 
     Returns:
         Whether it was set up: the weight is tied and trained, and nothing but its rows is asked
         for.
     """
     embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
-    if type(embedding) is not nn.Embedding or type(head) is not nn.Linear:
+    if type(embedding) is not nn.Embedding:
         return False
     weight = embedding.weight
     special = embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse
-    if head.weight is not weight or not weight.requires_grad or special:
+    if kept.weight is not weight or not weight.requires_grad or special:
         return False
-    kept: _Rows = []
     # Not the module itself, which would stand in a circle with its `forward`.
-    embedding.forward = functools.partial(_forward, weight, kept)  # type: ignore[method-assign]
-    hook: Any = weight.register_post_accumulate_grad_hook
-    hook(functools.partial(_add, kept, embedding.padding_idx))
+    forward = functools.partial(_forward, weight, kept, embedding.padding_idx)
+    embedding.forward = forward  # type: ignore[method-assign]
     return True
 
 
-def _forward(weight: torch.Tensor, kept: _Rows, input: torch.Tensor) -> torch.Tensor:
+def _forward(
+    weight: torch.Tensor, kept: KeptGradient, padding: int | None, input: torch.Tensor
+) -> torch.Tensor:
     if not torch.is_grad_enabled():
         return functional.embedding(input, weight)
-    rows: torch.Tensor = _Embedded.apply(weight, input, kept)  # type: ignore[no-untyped-call]
+    rows: torch.Tensor = _Embedded.apply(  # type: ignore[no-untyped-call]
+        weight, input, kept, padding
+    )
     return rows
-
-
-def _add(kept: _Rows, padding: int | None, weight: torch.Tensor) -> None:
-    gradient: Any = weight.grad
-    for ids, rows in kept:
-        # Summed up before they are added, as autograd would.
-        tokens, places = torch.unique(ids, return_inverse=True)
-        sums = rows.new_zeros(len(tokens), rows.shape[1]).index_add_(0, places, rows)
-        if padding is not None:
-            sums[tokens == padding] = 0
-        gradient.index_add_(0, tokens, sums.to(gradient.dtype))
-    kept.clear()

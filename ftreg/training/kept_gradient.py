@@ -1,0 +1,53 @@
+"""A large weight's gradient, added to in place in memory that is kept.
+
+The gradient of an output layer is as large as the vocabulary times the model's width. Autograd
+makes it anew in each step: the product in bf16, then a copy in fp32, both in fresh memory that the
+kernel has to find and clear page by page. That can take longer than the product.
+"""
+
+import torch
+
+# Rows of a gradient that are computed at a time: few enough to stay in a CPU's caches.
+_ROWS = 4096
+
+
+class KeptGradient:
+    """Adds to the gradient of a weight (rows, width) in the place of autograd.
+
+    It is for one process: several share a gradient as soon as autograd is done with it. What
+    autograd adds itself, before or after, counts as well.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        self.weight = weight
+        self._memory: torch.Tensor | None = None
+
+    def add_product(self, left: torch.Tensor, right: torch.Tensor, factor: float) -> None:
+        """Add `factor` times the product of `left` (n, rows), transposed, with `right` (n, width).
+
+        The product is in the dtype of the two; it is scaled and added up in the gradient's.
+        """
+        gradient, empty = self._gradient()
+        columns = torch.split(left, _ROWS, dim=1)
+        for part, block in zip(torch.split(gradient, _ROWS), columns, strict=True):
+            product = block.T @ right
+            if empty:
+                part.copy_(product).mul_(factor)
+            else:
+                part.add_(product, alpha=factor)
+
+    def add_rows(self, indices: torch.Tensor, rows: torch.Tensor) -> None:
+        """Add `rows` (n, width) to the rows of these indices (n,), each of which occurs once."""
+        gradient, empty = self._gradient()
+        if empty:
+            gradient.zero_()
+        gradient.index_add_(0, indices, rows.to(gradient.dtype))
+
+    def _gradient(self) -> tuple[torch.Tensor, bool]:
+        """Return the weight's gradient, and whether there was none, so that it holds anything."""
+        if self.weight.grad is not None:
+            return self.weight.grad, False
+        if self._memory is None:
+            self._memory = torch.empty_like(self.weight)
+        self.weight.grad = self._memory
+        return self._memory, True
