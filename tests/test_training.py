@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ftreg.config.sections import BaseConfig, LoraConfig
@@ -357,6 +358,16 @@ def _tied_llama(**settings: Any) -> Any:
     return LlamaForCausalLM(LlamaConfig(**sizes, **settings))
 
 
+def test_examples_that_do_not_cover_a_row_are_refused() -> None:
+    parts = [torch.randn(1, 2, 50, 16) for _ in range(3)]
+    for precise in (True, False):
+        with (
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise),
+            pytest.raises((ValueError, RuntimeError), match="50"),
+        ):
+            packed_attention(torch.nn.Module(), *parts, None, example_lengths=[20, 20])
+
+
 @pytest.mark.parametrize("padding", [None, 5])
 def test_rows_added_to_a_tied_gradient_are_those_of_autograd(padding: int | None) -> None:
     model = _tied_llama(pad_token_id=padding)
@@ -431,6 +442,30 @@ def _assert_near(found: Any, expected: Any, dtype: torch.dtype) -> None:
 def test_only_a_plain_head_computes_its_own_loss() -> None:
     assert plain_head(nn.Linear(4, 8, bias=True)) is None
     assert plain_head(nn.Sequential(nn.Linear(4, 8, bias=False))) is None
+    hooked: Any = nn.Linear(4, 8, bias=False)
+    assert plain_head(hooked) is not None
+    forward = hooked.forward
+    hooked.forward = lambda hidden: 2 * forward(hidden)
+    assert plain_head(hooked) is None
+
+
+def test_a_nan_in_an_embeddings_rows_is_found(cli: Cli, config: Path) -> None:
+    """They go past autograd, into the gradient of the weight that is the output layer's too."""
+
+    def spoil(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(module, nn.Embedding) and output.requires_grad and module.training:
+            output.register_hook(lambda gradient: gradient * math.nan)
+
+    watch = register_module_forward_hook(spoil)
+    try:
+        done = cli("train", config, "-o", "a")
+    finally:
+        watch.remove()
+    assert done.code == 1, done
+    assert "diverged at step 1" in done.err
+    failure = json.loads(Path("a.failed/failure.json").read_text())
+    assert failure["parameters"] == ["model.embed_tokens.weight"]
+    assert math.isfinite(failure["loss"])
 
 
 @pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings")
@@ -496,6 +531,11 @@ def test_logits_that_are_more_than_the_heads_are_left_to_the_model(tiny_model: P
         return output
 
     model.forward = capped
+    assert find_head(model) is None
+
+    del model.forward
+    assert find_head(model) is not None
+    model.config.final_logit_softcapping = 30.0  # as small as these logits are
     assert find_head(model) is None
 
 

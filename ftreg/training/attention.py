@@ -1,7 +1,8 @@
 """Attention over packed examples, one example at a time.
 
 With a block-diagonal mask the kernel computes every pair of tokens of a row and throws most of them
-away. On a CPU it is cheaper to call it once per example, on that example's own tokens.
+away. On a CPU it is cheaper to compute each example on its own tokens: short ones in bf16 by plain
+products (`short_attention`), others by a call of the kernel each.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def packed_attention(
         shared_prefix: so many tokens begin every example, and are in the row once, with the first.
         scaling: of the scores; None for one over the root of the width.
         dropout: of the attention weights.
-        **settings: passed on to torch's kernel.
+        **settings: passed on to torch's kernel, where it is called.
 
     Returns:
         (1, tokens, heads, width), and None in the place of the attention weights.

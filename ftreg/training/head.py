@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from ftreg.training.head_loss import HeadLoss, plain_head
 
-# Positions of a chunk; fewer than that are not cut.
+# Positions of a chunk; no more than that are not cut.
 CHUNK = 512
 _TOLERANCE = 1e-4
 
@@ -99,7 +99,8 @@ def find_head(model: PreTrainedModel) -> Head | None:
     few tokens is compared with the model's own; where they differ, there is no head to take out.
     """
     module: Any = model.get_output_embeddings()
-    if module is None:
+    # A soft cap hardly changes logits as small as those of an untrained model.
+    if module is None or getattr(model.config, "final_logit_softcapping", None):
         return None
     head = Head(module)
     tokens = torch.arange(8, device=model.device)[None] % model.config.vocab_size

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ftreg.training.kept_gradient import KeptGradient
 
@@ -17,7 +18,11 @@ _POSITIONS = 32
 
 
 class _Loss(torch.autograd.Function):
-    """Summed cross-entropy of x W', whose gradient by the logits is softmax(x W') - one-hot."""
+    """Summed cross-entropy of x W', whose gradient by the logits is softmax(x W') - one-hot.
+
+    The weight is an argument so that autograd knows of it; its gradient goes past autograd, into
+    what `head` keeps.
+    """
 
     @staticmethod
     def forward(
@@ -27,11 +32,12 @@ class _Loss(torch.autograd.Function):
         targets: torch.Tensor,
         head: "HeadLoss",
         dtype: torch.dtype,
+        differentiated: bool,
     ) -> torch.Tensor:
         rows = hidden.to(dtype)
         logits = rows @ head.weight_in(dtype).T
         total = hidden.new_zeros((), dtype=torch.float32)
-        wanted = any(ctx.needs_input_grad)
+        wanted = differentiated and any(ctx.needs_input_grad)
         pairs = zip(torch.split(logits, _POSITIONS), torch.split(targets, _POSITIONS), strict=True)
         for part, target in pairs:
             index = target[:, None]
@@ -45,6 +51,7 @@ class _Loss(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         rows, of_logits = ctx.saved_tensors
         factor = float(gradients[0])
@@ -54,7 +61,7 @@ class _Loss(torch.autograd.Function):
             of_hidden = (product.float() * factor).to(ctx.dtype)
         if ctx.needs_input_grad[1]:
             ctx.head.kept.add_product(of_logits, rows, factor)
-        return of_hidden, None, None, None, None
+        return of_hidden, None, None, None, None, None
 
 
 class HeadLoss:
@@ -73,14 +80,14 @@ class HeadLoss:
 
         Args:
             hidden: (n, width), what the layer is applied to.
-            targets: (n,), the token at each position.
+            targets: (n,), the token at each position; each one counts.
         """
         kind = hidden.device.type
-        low = torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if low else hidden.dtype
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else hidden.dtype
         with torch.autocast(kind, enabled=False):
             loss: torch.Tensor = _Loss.apply(  # type: ignore[no-untyped-call]
-                hidden, self.kept.weight, targets, self, dtype
+                hidden, self.kept.weight, targets, self, dtype, torch.is_grad_enabled()
             )
         return loss
 
@@ -92,7 +99,7 @@ class HeadLoss:
         weight = self.kept.weight.detach()
         if weight.dtype is dtype:
             return weight
-        if self._low is None:
+        if self._low is None or self._low.dtype is not dtype:
             self._low = torch.empty_like(weight, dtype=dtype)
         elif again or not self.kept.weight.requires_grad:
             return self._low
@@ -102,6 +109,7 @@ class HeadLoss:
 def plain_head(module: nn.Module) -> HeadLoss | None:
     """Return the loss of an output layer that is nothing but a product with its weight."""
     plain: Any = module
-    if type(module) is not nn.Linear or plain.bias is not None:
+    # A hook puts a `forward` of its own there.
+    if type(module) is not nn.Linear or plain.bias is not None or "forward" in vars(module):
         return None
     return HeadLoss(KeptGradient(plain.weight))

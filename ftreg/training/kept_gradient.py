@@ -15,7 +15,8 @@ class KeptGradient:
     """Adds to the gradient of a weight (rows, width) in the place of autograd.
 
     It is for one process: several share a gradient as soon as autograd is done with it. What
-    autograd adds itself, before or after, counts as well.
+    autograd adds itself, before or after, counts as well. A tensor hook of the weight is called
+    with None; and who keeps a gradient for the next step has to copy it.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
@@ -27,27 +28,28 @@ class KeptGradient:
 
         The product is in the dtype of the two; it is scaled and added up in the gradient's.
         """
-        gradient, empty = self._gradient()
+        gradient, fresh = self._gradient()
         columns = torch.split(left, _ROWS, dim=1)
         for part, block in zip(torch.split(gradient, _ROWS), columns, strict=True):
             product = block.T @ right
-            if empty:
+            if fresh:
                 part.copy_(product).mul_(factor)
             else:
                 part.add_(product, alpha=factor)
 
     def add_rows(self, indices: torch.Tensor, rows: torch.Tensor) -> None:
         """Add `rows` (n, width) to the rows of these indices (n,), each of which occurs once."""
-        gradient, empty = self._gradient()
-        if empty:
+        gradient, fresh = self._gradient()
+        if fresh:
             gradient.zero_()
         gradient.index_add_(0, indices, rows.to(gradient.dtype))
 
     def _gradient(self) -> tuple[torch.Tensor, bool]:
-        """Return the weight's gradient, and whether there was none, so that it holds anything."""
+        """Return the weight's gradient, and whether there was none: its values are arbitrary."""
         if self.weight.grad is not None:
             return self.weight.grad, False
         if self._memory is None:
             self._memory = torch.empty_like(self.weight)
-        self.weight.grad = self._memory
-        return self._memory, True
+        gradient = self._memory.detach()  # its shape is its own, should an optimizer change it
+        self.weight.grad = gradient
+        return gradient, True

@@ -43,8 +43,8 @@ class Loop:
     `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
     each step that is left, over all processes; `own_attention` says whether the model has been
     switched to `packed_attention`, and `share_prefix` whether it may compute what all examples of a
-    row begin with once; `head` applies the output layer in chunks; `done` is what an
-    earlier session has done.
+    row begin with once; `head` applies the output layer to many positions, or to all; `done` is
+    what an earlier session has done.
     """
 
     accelerator: Accelerator
@@ -215,7 +215,7 @@ class Loop:
         found: list[float | str] = []
         for row in rows:
             batches = micro_batches([row], self.examples, max_tokens=1, packing=False)
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 (loss,) = (
                     completion_loss(
                         self.model,
@@ -258,9 +258,9 @@ def completion_loss(
 
     The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
     their indices. Many of them go through `head`, if it is given, in chunks; all of them, if it
-    computes its loss by itself. There is no attention
-    mask: either `packed_attention` is told the examples' lengths, or positions that start again at
-    0 tell transformers where an example begins, and its causal mask becomes block-diagonal.
+    computes its loss by itself. There is no attention mask: either `packed_attention` is told the
+    examples' lengths, or positions that start again at 0 tell transformers where an example begins,
+    and its causal mask becomes block-diagonal.
     """
     layout: dict[str, Any] = {}
     if own_attention:

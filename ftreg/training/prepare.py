@@ -38,10 +38,11 @@ class PreparedRun:
     """A run before its first step.
 
     `base_network` is the model as loaded, `trained` the same or the adapters around it, and
-    `model` and `optimizer` what accelerate made of them. `head` is for long answers, `built` are
-    the values of the parameter groups before any step, and `optimizer_record` what the manifest
-    says about the optimizer. `parameter_names` are in the optimizer's order: names, for a reference
-    to the parameters would keep the whole ones alive where they are sharded.
+    `model` and `optimizer` what accelerate made of them. `head` computes the loss of many
+    positions, `built` are the values of the parameter groups before any step, and
+    `optimizer_record` what the manifest says about the optimizer. `parameter_names` are in the
+    optimizer's order: names, for a reference to the parameters would keep the whole ones alive
+    where they are sharded.
     """
 
     config: RunConfig

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 LONGEST = 512
 """Tokens of an example up to which its attention weights are kept: 2 bytes a pair and head."""
@@ -65,6 +66,7 @@ class _Attention(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         output = gradients[0][0]
         of_query, of_key, of_value = (
@@ -115,7 +117,13 @@ def short_attention(
 
     Returns:
         (1, tokens, heads, width), bf16.
+
+    Raises:
+        ValueError: the spans do not cover the row, or there are several rows.
     """
+    covered = sum(span.queries.stop - span.queries.start for span in spans)
+    if covered != query.shape[2] or query.shape[0] != 1:
+        raise ValueError(f"examples of {covered} tokens do not cover {tuple(query.shape)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     with torch.autocast(query.device.type, enabled=False):
         output: torch.Tensor = _Attention.apply(  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -30,6 +31,7 @@ class _Embedded(torch.autograd.Function):
         return functional.embedding(ids, weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[None, None, None, None]:
         rows = gradients[0].flatten(0, -2)
         # Summed up before they are added, as autograd would.
