@@ -266,8 +266,8 @@ def completion_loss(
     if own_attention:
         layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
     targets = batch.targets.to(device)
-    by_head = head is not None and head.takes(len(targets))
-    with head.left_out() if head is not None and by_head else nullcontext():
+    by_head = head if head is not None and head.takes(len(targets)) else None
+    with by_head.left_out() if by_head is not None else nullcontext():
         output = model(
             input_ids=batch.input_ids.to(device),
             position_ids=batch.position_ids.to(device),
@@ -275,6 +275,6 @@ def completion_loss(
             use_cache=False,
             **layout,
         ).logits[0]
-    if head is not None and by_head:
-        return head.loss(output, targets)
+    if by_head is not None:
+        return by_head.loss(output, targets)
     return functional.cross_entropy(output.float(), targets, reduction="sum")

@@ -50,9 +50,11 @@ class _Attention(torch.autograd.Function):
         kept: list[torch.Tensor] = []
         for span in spans:
             part = query[0, :, span.queries]
-            rows = torch.mul(part, scale, out=torch.empty_like(part, dtype=torch.bfloat16))
+            # A model's queries lie token by token: in the order of heads they are copied once.
+            rows = query.new_empty(part.shape, dtype=torch.bfloat16)
+            torch.mul(part, scale, out=rows)
             # Heads that share keys and values are one product.
-            rows = rows.reshape(groups, -1, width)
+            rows = rows.view(groups, -1, width)
             keys, values = _with_prefix(key[0], span), _with_prefix(value[0], span)
             length, seen = part.shape[1], keys.shape[1]
             scores = torch.bmm(rows, keys.transpose(1, 2)).view(heads, length, seen)
@@ -79,7 +81,7 @@ class _Attention(torch.autograd.Function):
             rows, keys, values, weights = ctx.saved_tensors[4 * index : 4 * index + 4]
             part = output[span.queries].transpose(0, 1)
             of_output = part.to(torch.bfloat16, memory_format=torch.contiguous_format, copy=True)
-            of_output = of_output.reshape(groups, -1, width)
+            of_output = of_output.view(groups, -1, width)
             values_part = torch.bmm(weights.transpose(1, 2), of_output)
             of_weights = torch.bmm(of_output, values.transpose(1, 2))
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
