@@ -14,15 +14,15 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 import ftreg
-from ftreg.config.base import check_record, documented
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation import GATE, Evaluation, read_gate
 from ftreg.evaluation_header import CheckpointSummary, check_header
 from ftreg.evaluation_rows import Scores
-from ftreg.locks import locked
-from ftreg.names import check_name
-from ftreg.store import damaged, digest, read_json, write_record
+from ftreg.files.checking import check_record, documented
+from ftreg.files.locks import locked
+from ftreg.files.names import check_name
+from ftreg.files.store import damaged, digest, read_json, write_record
 
 SCHEMA_VERSION = 2
 

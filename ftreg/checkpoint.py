@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ftreg.config.base import first_problem
 from ftreg.errors import UsageError
+from ftreg.files.checking import first_problem
+from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.manifest import Manifest, digest_over, identity_of
-from ftreg.store import damaged, file_digest, read_json
 
 MANIFEST = "ftreg.json"
 REPLICAS = "ftreg-replicas.json"

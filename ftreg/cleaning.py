@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from ftreg import cache_entries
-from ftreg.cache import DEFAULT_LIMITS, cache_folder, limit_of
-from ftreg.cache_entries import FILE_KINDS, FOLDER_KINDS, Entry
-from ftreg.cache_entries import cache_entries as entries_of
 from ftreg.config.sections import DatasetConfig
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.files.cache import entries as cache_entries
+from ftreg.files.cache.entries import FILE_KINDS, FOLDER_KINDS, Entry
+from ftreg.files.cache.entries import cache_entries as entries_of
+from ftreg.files.cache.folder import DEFAULT_LIMITS, cache_folder, limit_of
+from ftreg.files.locks import locked
 from ftreg.leftovers import leftovers, states
-from ftreg.locks import locked
 from ftreg.workspace import Workspace
 
 if TYPE_CHECKING:

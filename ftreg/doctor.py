@@ -18,8 +18,8 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 import ftreg
-from ftreg.cache import cache_folder
 from ftreg.errors import UsageError
+from ftreg.files.cache.folder import cache_folder
 from ftreg.models.packaged import PACKAGED, is_pulled, packaged_folder
 from ftreg.workspace import Workspace
 

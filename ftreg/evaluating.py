@@ -19,12 +19,12 @@ from ftreg.errors import UsageError
 from ftreg.evaluation import Evaluation, write_evaluation
 from ftreg.evaluation_order import next_moment
 from ftreg.evaluation_rows import Run
+from ftreg.files.store import check_writable, digest, portable_path
 from ftreg.generating import EvalEvents, generate_rounds
 from ftreg.replicas import Replicas, read_replicas
 from ftreg.scoring import get_scorer
 from ftreg.scoring_rounds import Scoring, generation_of, noise_of
 from ftreg.span_facts import eval_asked, eval_found, eval_results
-from ftreg.store import check_writable, digest, portable_path
 from ftreg.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.

@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from ftreg.config.base import check_record
 from ftreg.errors import UsageError
 from ftreg.evaluation_header import check_header
 from ftreg.evaluation_rows import (
@@ -30,8 +29,8 @@ from ftreg.evaluation_rows import (
     summarise,
     together,
 )
-from ftreg.records import Example
-from ftreg.store import (
+from ftreg.files.checking import check_record
+from ftreg.files.store import (
     damaged,
     file_digest,
     read_json,
@@ -39,6 +38,7 @@ from ftreg.store import (
     write_jsonl,
     write_record,
 )
+from ftreg.records import Example
 
 HEADER = "evaluation.json"
 SCHEMA_VERSION = 2

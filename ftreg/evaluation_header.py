@@ -9,9 +9,9 @@ from typing import Annotated, Any, NotRequired
 from pydantic import AfterValidator, TypeAdapter
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.base import check_record, documented
+from ftreg.files.checking import check_record, documented
+from ftreg.files.names import plain
 from ftreg.manifest import TrackerRecord
-from ftreg.names import plain
 
 Name = Annotated[str, AfterValidator(plain)]
 """Becomes the name of a file or folder, and must not leave where it belongs."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftreg.errors import UsageError
 from ftreg.evaluation import HEADER, SCHEMA_VERSION
-from ftreg.store import read_json
+from ftreg.files.store import read_json
 
 _TICK = datetime.timedelta(milliseconds=1)
 

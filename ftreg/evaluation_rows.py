@@ -12,10 +12,10 @@ from typing import Any, NotRequired
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from ftreg.config.base import check_record, documented
 from ftreg.errors import UsageError, shown
+from ftreg.files.checking import check_record, documented
+from ftreg.files.store import damaged, file_digest, read_jsonl
 from ftreg.records import Cell, Example, Output, Score
-from ftreg.store import damaged, file_digest, read_jsonl
 
 OUTPUTS = "outputs.jsonl"
 SCORES = "scores.jsonl"

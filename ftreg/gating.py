@@ -26,15 +26,15 @@ from ftreg.evaluation import (
     read_gate,
 )
 from ftreg.evaluation_rows import Scores
+from ftreg.files.names import plain
+from ftreg.files.store import damaged, digest, write_record, write_text
 from ftreg.gate import Verdict, compare
 from ftreg.gate.power import POWER, examples_for_pass
 from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
-from ftreg.names import plain
 from ftreg.records import PRINTED_SCHEMA
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
-from ftreg.store import damaged, digest, write_record, write_text
 from ftreg.workspace import Workspace
 
 if TYPE_CHECKING:

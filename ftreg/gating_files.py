@@ -9,9 +9,9 @@ from typing import Any
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.evaluation_rows import Scores
+from ftreg.files.store import read_jsonl
 from ftreg.gate import compare
 from ftreg.gating import GateResult, rows_of_one_side
-from ftreg.store import read_jsonl
 
 
 def read_score_file(path: Path) -> Scores:

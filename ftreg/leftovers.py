@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftreg.cache import cache_folder
-from ftreg.cache_entries import Entry, entry
 from ftreg.checkpoint import MANIFEST
-from ftreg.store import TEMPORARY_PREFIX
+from ftreg.files.cache.entries import Entry, entry
+from ftreg.files.cache.folder import cache_folder
+from ftreg.files.store import TEMPORARY_PREFIX
 from ftreg.workspace import Workspace
 
 _QUIET = 3600.0

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
-from ftreg.config.base import Section, check_record, documented
+from ftreg.config.base import Section
 from ftreg.config.sections import LoraConfig, RunConfig
-from ftreg.names import files_below
-from ftreg.store import digest
+from ftreg.files.checking import check_record, documented
+from ftreg.files.names import files_below
+from ftreg.files.store import digest
 
 Files = Annotated[dict[str, str], AfterValidator(files_below)]
 """Name to hex SHA-256 of files in the checkpoint's own folder."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from ftreg.checkpoint import MANIFEST, REPLICAS, Checkpoint, read_checkpoint, recipe_of
 from ftreg.errors import UsageError
-from ftreg.names import plain
-from ftreg.store import damaged, digest, read_json, write_json
+from ftreg.files.names import plain
+from ftreg.files.store import damaged, digest, read_json, write_json
 
 SCHEMA_VERSION = 1
 

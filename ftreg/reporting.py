@@ -15,6 +15,7 @@ from ftreg.config.sections import DatasetConfig
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
 from ftreg.evaluation import HEADER, Evaluation, read_evaluation
+from ftreg.files.store import damaged, digest, write_bytes
 from ftreg.gate import Verdict
 from ftreg.gating import GateResult, baseline_of, last_gate
 from ftreg.records import Example
@@ -22,7 +23,6 @@ from ftreg.replicas import read_replicas
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.store import damaged, digest, write_bytes
 from ftreg.workspace import Workspace
 
 REPORT = "report.html"

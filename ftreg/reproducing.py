@@ -15,9 +15,9 @@ from ftreg.config.custom_code import refuse_code_named
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
+from ftreg.files.store import check_writable
 from ftreg.manifest import Manifest
 from ftreg.reproduction import Reproduction, compare, environment, recorded_environment
-from ftreg.store import check_writable
 
 if TYPE_CHECKING:
     from ftreg.training.events import TrainEvents

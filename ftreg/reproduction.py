@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ftreg.checkpoint import Checkpoint, recipe_differences, recipe_of
 from ftreg.errors import ExitCode, UsageError
+from ftreg.files.store import read_jsonl
 from ftreg.manifest import Manifest
 from ftreg.records import PRINTED_SCHEMA
-from ftreg.store import read_jsonl
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.checkpoints import ComparedDigests, PrintedReproduction

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ftreg.cache import cache_folder
 from ftreg.errors import UsageError
-from ftreg.store import file_digest
+from ftreg.files.cache.folder import cache_folder
+from ftreg.files.store import file_digest
 
 
 def fetch_wheel(requirement: str, sha256: str) -> Path:

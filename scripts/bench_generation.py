@@ -28,7 +28,7 @@ from bench_train import run
 from rich.console import Console
 from rich.table import Table
 
-from ftreg.store import write_json, write_text
+from ftreg.files.store import write_json, write_text
 
 # torch and its friends are imported where they are used: a process hands its own peak of memory
 # down to what it starts, so the one that measures has to stay small.

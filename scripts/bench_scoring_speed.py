@@ -26,11 +26,11 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from ftreg.data import DatasetVersion, load_dataset
+from ftreg.files.store import write_jsonl
 from ftreg.generation.engine import generate
 from ftreg.models.load import load_tokenizer
 from ftreg.models.packaged import packaged_folder
 from ftreg.records import Example
-from ftreg.store import write_jsonl
 from ftreg.training.examples import chat_ids
 
 SCORERS = ("faithfulness", "answer_relevancy", "completeness", "equals")

@@ -32,7 +32,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ftreg.store import file_digest, write_json, write_text
+from ftreg.files.store import file_digest, write_json, write_text
 
 # torch and its friends are imported where they are used: a process hands its own peak of memory
 # down to what it starts, so the one that measures has to stay small.

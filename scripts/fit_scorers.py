@@ -20,6 +20,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import rankdata, spearmanr
 
+from ftreg.files.store import write_json
 from ftreg.scoring import faithfulness
 from ftreg.scoring.backends.embedded import PENALTIES, EmbeddedBackend, Weights
 from ftreg.scoring.backends.minilm import MiniLM
@@ -27,7 +28,6 @@ from ftreg.scoring.backends.relevance import RELEVANCE_FEATURES
 from ftreg.scoring.backends.support import SUPPORT_FEATURES
 from ftreg.scoring.claims import claims
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation
-from ftreg.store import write_json
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "ftreg/scoring/backends/embedded_weights.json"
 FOLDS, REPEATS = 5, 3

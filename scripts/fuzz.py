@@ -156,9 +156,10 @@ def _file(name: str, read: Callable[[Path], Any]) -> Callable[[bytes, Path], Any
 
 
 def _config(path: Path) -> Any:
-    from ftreg.config import load_config, yaml_marks
+    from ftreg.config import load_config
+    from ftreg.files import marked_yaml
 
-    return yaml_marks.dump(load_config(path).model_dump(mode="json"))
+    return marked_yaml.dump(load_config(path).model_dump(mode="json"))
 
 
 def _override(data: bytes, folder: Path) -> Any:
@@ -170,22 +171,22 @@ def _override(data: bytes, folder: Path) -> Any:
 
 
 def _policy(path: Path) -> Any:
-    from ftreg.config import yaml_marks
     from ftreg.config.load import validate
     from ftreg.config.policy import GatePolicy
+    from ftreg.files import marked_yaml
 
-    return validate(GatePolicy, yaml_marks.read(path), where=str(path)).model_dump()
+    return validate(GatePolicy, marked_yaml.read(path), where=str(path)).model_dump()
 
 
 def _rubric(data: bytes, folder: Path) -> Any:
     from ftreg.chat.endpoint import Endpoint
-    from ftreg.config import yaml_marks
     from ftreg.config.load import validate
     from ftreg.config.sections import ScorerConfig
+    from ftreg.files import marked_yaml
+    from ftreg.files.store import digest
     from ftreg.scoring.rubric import Rubric
-    from ftreg.store import digest
 
-    document = yaml_marks.parse(data.decode("utf-8", "surrogateescape"), Path("--scorer"))
+    document = marked_yaml.parse(data.decode("utf-8", "surrogateescape"), Path("--scorer"))
     options = validate(ScorerConfig, document, where="--scorer").options
     judge = {field.name: options.pop(field.name) for field in fields(Endpoint)
              if field.name in options}  # fmt: skip
@@ -218,14 +219,14 @@ def _mapping(path: Path) -> Any:
 
 def _rows(path: Path) -> Any:
     from ftreg.data.rows import read_examples, row_of
-    from ftreg.store import write_jsonl
+    from ftreg.files.store import write_jsonl
 
     return write_jsonl(path.with_suffix(".out"), map(row_of, read_examples(path)))
 
 
 def _outputs(path: Path) -> Any:
+    from ftreg.files.store import write_jsonl
     from ftreg.scoring.files import score_file
-    from ftreg.store import write_jsonl
 
     return write_jsonl(path.with_suffix(".out"), score_file(path, scorers=["equals"]))
 
@@ -250,8 +251,8 @@ def _import(form: str | None = None) -> Callable[[Path], Any]:
 
 def _manifest(data: bytes, folder: Path) -> Any:
     from ftreg.checkpoint import recipe_of
+    from ftreg.files.store import canonical_json
     from ftreg.replicas import read_replicas
-    from ftreg.store import canonical_json
 
     (folder / "ftreg.json").write_bytes(data)
     return canonical_json(recipe_of(read_replicas(folder).first.manifest))
@@ -264,7 +265,7 @@ def _history(path: Path) -> Any:
 
 
 def _journal(path: Path) -> Any:
-    from ftreg.journal import Journal, read_journal
+    from ftreg.files.journal import Journal, read_journal
 
     rows, _ = read_journal(path)
     with Journal(path) as journal:
@@ -376,7 +377,7 @@ def _parquet() -> bytes:
 
 
 def _journal_lines() -> bytes:
-    from ftreg.journal import Journal
+    from ftreg.files.journal import Journal
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.journal")

@@ -31,8 +31,8 @@ from scipy.stats import theilslopes
 from typer.main import get_command
 
 import ftreg
-from ftreg.cache import cache_folder
-from ftreg.cache_entries import cache_entries, measure
+from ftreg.files.cache.entries import cache_entries, measure
+from ftreg.files.cache.folder import cache_folder
 from ftreg.training.events import Silent, StepRecord
 from tests.conftest import make_model, rows_of, write_dataset
 

@@ -21,7 +21,7 @@ from installed import EXTRAS, closure, licence_of
 from packaging.utils import canonicalize_name
 
 from ftreg import __version__
-from ftreg.store import file_digest
+from ftreg.files.store import file_digest
 
 ROOT = Path(__file__).parent.parent
 

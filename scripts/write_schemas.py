@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ftreg.files.store import write_json
 from ftreg.schemas.build import SCHEMAS, schema
-from ftreg.store import write_json
 
 FOLDER = Path(__file__).parent.parent / "docs" / "schemas"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ftreg.store import file_digest, write_record
+from ftreg.files.store import file_digest, write_record
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"

@@ -21,7 +21,7 @@ import torch
 import ftreg.evaluating
 import ftreg.generation.in_process  # noqa: F401
 from ftreg.cli.app import app
-from ftreg.journal import read_journal
+from ftreg.files.journal import read_journal
 
 torch.set_num_threads(1)  # a fork must not inherit a pool of threads
 counts = {"trials": 0, "kills": 0, "kills_in_a_write": 0, "taken": 0, "different": 0}

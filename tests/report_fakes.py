@@ -8,8 +8,8 @@ from typing import Any
 from ftreg.data import load_dataset
 from ftreg.evaluation import Evaluation, write_evaluation
 from ftreg.evaluation_rows import Run
+from ftreg.files.store import digest
 from ftreg.records import Output, Score
-from ftreg.store import digest
 from tests.conftest import write_dataset
 
 SCORERS = ("faithfulness", "equals")

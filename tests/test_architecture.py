@@ -14,9 +14,8 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "names", "custom_code", "records", "registry", "store",
-     "reading", "characters", "cache", "wheels", "telemetry", "chat", "journal", "locks",
-     "cache_entries", "cached_files", "trackers", "durable", "limits"],
+    ["ftreg", "errors", "interrupts", "custom_code", "records", "registry", "files",
+     "characters", "wheels", "telemetry", "chat", "trackers", "limits"],
     ["config", "data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],

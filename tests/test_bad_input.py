@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ftreg import reading
-from ftreg.config import load_config, yaml_marks
+from ftreg.config import load_config
 from ftreg.data.spans import span_rows
 from ftreg.errors import UsageError
+from ftreg.files import marked_yaml, reading
 from tests.conftest import Cli, Result
 
 GOOD = "dataset: {version: a@1}\noptimizer:\n  name: lion\n  lr: 1e-4\n"
@@ -122,7 +122,7 @@ def test_of_a_thousand_mistakes_the_first_are_named(workspace: Path) -> None:
 
 
 def test_keys_are_texts_however_they_are_written(workspace: Path) -> None:
-    document = yaml_marks.parse("1: a\ntrue: b\n~: c\n1.5: d\n", Path("x"))
+    document = marked_yaml.parse("1: a\ntrue: b\n~: c\n1.5: d\n", Path("x"))
     assert document.data == {"1": "a", "true": "b", "~": "c", "1.5": "d"}
 
 
@@ -364,7 +364,7 @@ def test_limits_are_those_of_the_page() -> None:
 
     for limit in (
         f"{reading.megabytes(reading.LONGEST_LINE)}",
-        f"{reading.megabytes(yaml_marks.LARGEST)}",
+        f"{reading.megabytes(marked_yaml.LARGEST)}",
         f"{reading.megabytes(LARGEST_ANSWER)}",
         f"{reading.LARGEST_RECORD >> 30} GiB",
         f"{reading.DEEPEST} levels",

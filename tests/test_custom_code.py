@@ -11,7 +11,7 @@ import yaml
 
 from ftreg import custom_code
 from ftreg.errors import UsageError
-from ftreg.store import write_jsonl
+from ftreg.files.store import write_jsonl
 from tests.conftest import Cli, write_dataset
 from tests.hostile import add_code, module_that_touches
 

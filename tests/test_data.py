@@ -8,7 +8,7 @@ import pytest
 
 from ftreg.data import load_dataset
 from ftreg.errors import UsageError
-from ftreg.store import file_digest
+from ftreg.files.store import file_digest
 from tests.conftest import Cli, rows_of, write_card, write_dataset
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ftreg.data import digests, load_dataset
-from ftreg.store import file_digest
+from ftreg.files.store import file_digest
 from tests.conftest import Cli, rows_of, write_dataset
 
 CSV = """\

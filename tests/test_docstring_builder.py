@@ -9,7 +9,7 @@ import pytest
 from ftreg.data.builders import build_splits, docstrings
 from ftreg.data.builders.docstrings import Recipe, build, read_recipe
 from ftreg.errors import UsageError
-from ftreg.store import file_digest
+from ftreg.files.store import file_digest
 
 ADD = '''
 """A module."""

@@ -22,9 +22,9 @@ import yaml
 from syrupy.assertion import SnapshotAssertion
 from typer.main import get_command
 
-from ftreg.cache import cache_folder
+from ftreg.files.cache.folder import cache_folder
+from ftreg.files.store import file_digest
 from ftreg.models.packaged import PACKAGED
-from ftreg.store import file_digest
 from tests.conftest import make_model
 from tests.documented import DOCS, PAGES, SHELLS, Command, commands, write_files
 from tests.fork_server import ftreg_program

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ftreg.store import read_json, write_json
+from ftreg.files.store import read_json, write_json
 from tests.conftest import Cli, Result, reseal, rewrite_rows, rows_of, write_dataset
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from ftreg.cache import cache_folder
 from ftreg.data import digests, load_dataset
 from ftreg.errors import UsageError
 from ftreg.evaluation_order import next_moment
+from ftreg.files.cache.folder import cache_folder
+from ftreg.files.store import staged_folder, write_json, write_text
 from ftreg.models import packaged
 from ftreg.models.save import save_pretrained
 from ftreg.scoring.backends.judge_cache import AnswerCache
-from ftreg.store import staged_folder, write_json, write_text
 from tests.conftest import Cli, write_dataset
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ftreg.config.load import validate
-from ftreg.config.yaml_marks import read as read_yaml
 from ftreg.errors import ExitCode, UsageError
+from ftreg.files.marked_yaml import read as read_yaml
 from ftreg.gate import GatePolicy, Verdict, compare
 
 IDS = [f"e{number:03d}" for number in range(200)]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from ftreg.checkpoint import read_checkpoint
-from ftreg.journal import read_journal
+from ftreg.files.journal import read_journal
+from ftreg.files.store import file_digest, write_json
 from ftreg.manifest import seal
 from ftreg.records import Score
 from ftreg.report.noise import noise_line, noise_of_deltas
 from ftreg.scoring.noise import noise_floor
-from ftreg.store import file_digest, write_json
 from tests.conftest import Cli, Result, rows_of, write_dataset
 from tests.judge_server import Server, serving
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftreg.errors import UsageError
-from ftreg.journal import Journal, read_journal
+from ftreg.files.journal import Journal, read_journal
 
 ROWS = [{"key": "a", "text": "one"}, {"key": "b", "text": "zwei\n"}, {"key": "c", "text": "três"}]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftreg.store import write_jsonl
+from ftreg.files.store import write_jsonl
 from tests.conftest import Cli
 from tests.real_server import serve, serve_gguf
 

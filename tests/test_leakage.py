@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftreg.config.policy import GatePolicy, loosened
-from ftreg.store import read_json, write_json
+from ftreg.files.store import read_json, write_json
 from tests.conftest import Cli, rewrite_rows, write_dataset
 
 WORDS = [f"word{i}" for i in range(400)]

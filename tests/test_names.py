@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ftreg.baseline import baseline_path
 from ftreg.errors import UsageError
-from ftreg.names import LONGEST, fault_of
-from ftreg.store import write_record
+from ftreg.files.names import LONGEST, fault_of
+from ftreg.files.store import write_record
 from tests.conftest import Cli, write_dataset
 
 HOSTILE = [
@@ -30,7 +30,7 @@ SOUND = ["a", "code-summary", "v1.2", "lion-20260101T000000-ab12", "con-1", "con
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_hostile_names_are_refused_for_every_kind_of_thing(name: str, workspace: Path) -> None:
     from ftreg.data.reference import parse_ref
-    from ftreg.store import check_writable, staged_folder
+    from ftreg.files.store import check_writable, staged_folder
 
     assert fault_of(name)
     with pytest.raises(UsageError):

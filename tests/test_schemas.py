@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from ftreg.config import yaml_marks
+from ftreg.files import marked_yaml
 from tests.conftest import Cli
 from tests.test_printed import closed
 
@@ -45,7 +45,7 @@ def test_every_schema_is_published_and_named(cli: Cli) -> None:
     ids=lambda path: path.stem,
 )
 def test_the_configurations_fit_the_schema(path: Path) -> None:
-    assert _errors("config", yaml_marks.read(path).data) == []
+    assert _errors("config", marked_yaml.read(path).data) == []
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ftreg.files.store import digest, file_digest
 from ftreg.manifest import identity_of
-from ftreg.store import digest, file_digest
 from tests.conftest import Cli, Result
 from tests.hostile import pickle_that_touches
 from tests.test_resume import interrupt
@@ -311,8 +311,8 @@ def test_a_packaged_model_that_was_tampered_with_is_refused(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ftreg.errors import UsageError
+    from ftreg.files.store import write_json
     from ftreg.models import packaged
-    from ftreg.store import write_json
 
     model = packaged.PACKAGED["all-minilm-l6-v2"]
     folder = packaged._folder(model)

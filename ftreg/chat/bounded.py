@@ -16,7 +16,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import DecodeError
 
-from ftreg.reading import MIB
+from ftreg.files.reading import MIB
 
 LARGEST_ANSWER = 16 * MIB
 """Bytes of an answer, its header too, and of its text when decompressed."""

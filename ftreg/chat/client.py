@@ -29,7 +29,7 @@ from ftreg.chat.redaction import redactor
 from ftreg.chat.retries import RETRIED, patient
 from ftreg.chat.wire import Answer, Usage
 from ftreg.errors import UsageError
-from ftreg.reading import megabytes
+from ftreg.files.reading import megabytes
 
 _NAMED = 10
 """Models of a server that a message names."""

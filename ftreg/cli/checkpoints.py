@@ -10,8 +10,8 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import FtregError, UsageError
+from ftreg.files.store import write_bytes, write_text
 from ftreg.records import PRINTED_SCHEMA
-from ftreg.store import write_bytes, write_text
 from ftreg.workspace import Workspace
 
 if TYPE_CHECKING:

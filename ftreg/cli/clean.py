@@ -56,8 +56,8 @@ def clean(
 
     Example: ftreg clean --older-than 30d --dry-run
     """
-    from ftreg.cache import parse_size, size_text
     from ftreg.cleaning import KINDS, clean, parse_age
+    from ftreg.files.cache.folder import parse_size, size_text
     from ftreg.report.terminal import rows_view
 
     if everything and (older_than is not None or max_size is not None):

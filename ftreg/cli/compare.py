@@ -92,7 +92,7 @@ def compare(
                 write_yaml(path, record)
                 written.append(path)
     if markdown is not None:
-        from ftreg.store import write_text
+        from ftreg.files.store import write_text
 
         write_text(
             markdown,

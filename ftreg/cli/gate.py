@@ -101,14 +101,14 @@ def read_policy(path: Path | None, evaluation: Any) -> Any:
 
     Where there is neither (`evaluation` is None), every setting has its default.
     """
-    from ftreg.config import yaml_marks
     from ftreg.config.load import validate
     from ftreg.config.policy import GatePolicy
+    from ftreg.files import marked_yaml
     from ftreg.gating import policy_of
 
     if path is None:
         return GatePolicy() if evaluation is None else policy_of(evaluation)
-    return validate(GatePolicy, yaml_marks.read(path), where=str(path))
+    return validate(GatePolicy, marked_yaml.read(path), where=str(path))
 
 
 def gate_and_show(

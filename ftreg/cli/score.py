@@ -46,8 +46,8 @@ def score(
 
     Example: ftreg score outputs.jsonl --scorer faithfulness --scorer equals -o scores.jsonl
     """
+    from ftreg.files.store import canonical_json, check_writable, write_jsonl
     from ftreg.scoring.files import judge_tokens, score_file
-    from ftreg.store import canonical_json, check_writable, write_jsonl
 
     if output is not None:
         check_writable(output)

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ftreg import custom_code
-from ftreg.config import yaml_marks
 from ftreg.config.optimizer import CustomConfig
 from ftreg.config.sections import RunConfig
-from ftreg.config.yaml_marks import KeyPath, Marks
 from ftreg.errors import UsageError
+from ftreg.files import marked_yaml
+from ftreg.files.marked_yaml import KeyPath, Marks
 
 SECTIONS = ("base", "optimizer", "eval")
 TRUST: KeyPath = ("base", "trust_remote_code")
@@ -70,7 +70,7 @@ def place_in_manifest(manifest: Path, path: KeyPath) -> str:
     """Return `"ftreg.json:12: base.trust_remote_code"`, without the line where it cannot be had."""
     key = ".".join(map(str, path))
     try:
-        marks = yaml_marks.read(manifest).marks  # JSON is YAML
+        marks = marked_yaml.read(manifest).marks  # JSON is YAML
     except UsageError:
         return f"{manifest}: {key}"
     return f"{marks.get(path, manifest)}: {key}"

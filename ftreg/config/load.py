@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ftreg.config import yaml_marks
 from ftreg.config.custom_code import refuse_code_named
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.sections import RunConfig
-from ftreg.config.yaml_marks import Document, KeyPath, Marks
 from ftreg.errors import UsageError, did_you_mean, shown
+from ftreg.files import marked_yaml
+from ftreg.files.marked_yaml import Document, KeyPath, Marks
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -95,7 +95,7 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
     if absolute in seen:
         chain = " -> ".join(item.name for item in (*seen, absolute))
         raise UsageError(f"{path}: extends goes in a circle: {chain}")
-    document = yaml_marks.read(path)
+    document = marked_yaml.read(path)
     parent = document.data.pop("extends", None)
     if parent is None:
         return document
@@ -116,7 +116,7 @@ def _parse_override(text: str) -> Document:
         raise UsageError(f"-s {shown(text)}: write an override as section.key=value")
     place = f"-s {key.strip()}"
     try:
-        (data,) = yaml_marks.parse(f"value: {value}", Path(place)).data.values()
+        (data,) = marked_yaml.parse(f"value: {value}", Path(place)).data.values()
     except (UsageError, ValueError) as error:
         reason = str(error).removeprefix(f"{place}:1: ").removeprefix("not valid YAML: ")
         raise UsageError(

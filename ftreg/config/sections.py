@@ -9,7 +9,7 @@ from ftreg.config.base import Count, Options, Section
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
-from ftreg.names import path_text
+from ftreg.files.names import path_text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PathText = Annotated[str, AfterValidator(path_text)]

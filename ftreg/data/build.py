@@ -6,7 +6,7 @@ from pathlib import Path
 from ftreg.data.builders import build_splits
 from ftreg.data.load import load_dataset
 from ftreg.errors import UsageError
-from ftreg.store import file_digest
+from ftreg.files.store import file_digest
 
 
 def build_version(ref: str, *, root: Path) -> bool:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from ftreg.config import yaml_marks
 from ftreg.config.base import Section
 from ftreg.config.load import validate
-from ftreg.names import plain
+from ftreg.files import marked_yaml
+from ftreg.files.names import plain
+from ftreg.files.store import digest
 from ftreg.records import Example
-from ftreg.store import digest
 
 _PLACEHOLDER = re.compile(r"\{(input|context)\}")
 
@@ -122,4 +122,4 @@ def read_card(folder: Path) -> Card:
         UsageError: missing or wrong; one line per mistake, with its place.
     """
     path = folder / "dataset.yaml"
-    return validate(Card, yaml_marks.read(path), where=str(path))
+    return validate(Card, marked_yaml.read(path), where=str(path))

@@ -10,8 +10,8 @@ from ftreg.data.card import Card
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.data.load import DatasetVersion
 from ftreg.data.rows import fingerprint, row_of
+from ftreg.files.store import canonical_json
 from ftreg.records import Example
-from ftreg.store import canonical_json
 
 SHOWN = 5
 _OWN = {"name", "version", "changes", "splits"}

@@ -11,8 +11,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from ftreg.cache import cache_folder
-from ftreg.store import file_digest
+from ftreg.files.cache.folder import cache_folder
+from ftreg.files.store import file_digest
 
 _YOUNG = 2_000_000_000  # nanoseconds
 _TABLE = (

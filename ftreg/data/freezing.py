@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg.config import yaml_marks
 from ftreg.config.load import validate
-from ftreg.config.yaml_marks import Document
 from ftreg.data.card import Card
 from ftreg.data.load import load_dataset
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
 from ftreg.data.versions import CARD, RowChecks, newest, next_version, write_card
 from ftreg.errors import UsageError
-from ftreg.store import file_digest, staged_folder
+from ftreg.files import marked_yaml
+from ftreg.files.marked_yaml import Document
+from ftreg.files.store import file_digest, staged_folder
 
 _UNCOMPARED = {"version", "changes"}
 
@@ -63,7 +63,7 @@ def freeze(given: str, *, root: Path, changes: str | None = None) -> tuple[Datas
             f"{given}: there is no such folder; `ftreg data draft NAME@N` makes a draft"
         )
     folder = Path(given) if Path(given).is_dir() else find_folder(parse_ref(given), root)
-    document = yaml_marks.read(folder / CARD)
+    document = marked_yaml.read(folder / CARD)
     if document.data.get("recipe") is not None:
         raise UsageError(
             f"{document.marks[('recipe',)]}: a recipe makes the rows of its own version; take the "

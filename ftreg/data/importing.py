@@ -15,9 +15,9 @@ from ftreg.data.reference import DatasetRef
 from ftreg.data.rows import UniqueIds, check_row, row_of
 from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
 from ftreg.errors import UsageError
-from ftreg.names import check_name
-from ftreg.reading import LONGEST_LINE, megabytes
-from ftreg.store import canonical_json, staged_folder
+from ftreg.files.names import check_name
+from ftreg.files.reading import LONGEST_LINE, megabytes
+from ftreg.files.store import canonical_json, staged_folder
 
 # What a card takes over from the version before, unless it is said anew.
 _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cluster")

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.base import documented
 from ftreg.data.load import Split
 from ftreg.data.rows import fingerprint
+from ftreg.files.checking import documented
 from ftreg.records import Example
 
 THRESHOLD = 0.8

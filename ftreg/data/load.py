@@ -10,16 +10,16 @@ from typing import Literal, overload
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.cache import cache_folder, limit_of, touch
-from ftreg.cache_entries import trim
-from ftreg.cached_files import is_whole, seal_of, written_whole
 from ftreg.data.card import Card, read_card
 from ftreg.data.digests import remembered_digest
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.rows import read_examples
 from ftreg.errors import UsageError
+from ftreg.files.cache.entries import trim
+from ftreg.files.cache.folder import cache_folder, limit_of, touch
+from ftreg.files.cache.sealed import is_whole, seal_of, written_whole
+from ftreg.files.store import file_digest
 from ftreg.records import Example
-from ftreg.store import file_digest
 
 _SCHEMA = pa.schema(
     [

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.config import yaml_marks
 from ftreg.data.rows import check_row
 from ftreg.errors import UsageError, did_you_mean, shown
-from ftreg.store import digest
+from ftreg.files import marked_yaml
+from ftreg.files.store import digest
 
 FIELDS = ("id", "input", "reference", "context", "critical")
 _ABSENT = object()
@@ -30,7 +30,7 @@ def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, s
     """
     mapping: dict[str, str] = {}
     if file is not None:
-        document = yaml_marks.read(file)
+        document = marked_yaml.read(file)
         for field, column in document.data.items():
             place = document.marks[(field,)]
             inner = column if field == "tags" and isinstance(column, Mapping) else None

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from ftreg.data.spans import span_rows
 from ftreg.errors import UsageError
-from ftreg.reading import LONGEST_LINE, lines_of, megabytes
-from ftreg.store import file_digest, read_jsonl
+from ftreg.files.reading import LONGEST_LINE, lines_of, megabytes
+from ftreg.files.store import file_digest, read_jsonl
 
 Numbered = tuple[int, dict[str, Any]]
 _CHUNK = 1 << 20

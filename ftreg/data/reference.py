@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.names import check_name
+from ftreg.files.names import check_name
 
 # Letters, digits, dot, dash and underscore, beginning with a letter or digit. What of these no
 # system takes is refused by `check_name`.

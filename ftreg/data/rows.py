@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError, did_you_mean, shown
+from ftreg.files.store import read_jsonl
 from ftreg.records import Example
-from ftreg.store import read_jsonl
 
 KEYS = ("id", "input", "reference", "context", "tags", "critical")
 

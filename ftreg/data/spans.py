@@ -16,8 +16,8 @@ from typing import Any
 
 from ftreg.data.trace_documents import TraceDocuments
 from ftreg.errors import UsageError
-from ftreg.reading import MIB, lines_of, parse_json, read_text
-from ftreg.store import read_jsonl
+from ftreg.files.reading import MIB, lines_of, parse_json, read_text
+from ftreg.files.store import read_jsonl
 
 _CALLS = frozenset({"chat", "text_completion", "generate_content"})
 _KINDS = ("openinference.span.kind", "fi.span.kind", "traceloop.span.kind")

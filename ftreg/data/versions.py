@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg.config import yaml_marks
 from ftreg.config.load import validate
-from ftreg.config.yaml_marks import Document
 from ftreg.data.card import Card, Prompt
 from ftreg.data.reference import DatasetRef, list_refs, parse_ref
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.locks import locked
+from ftreg.files import marked_yaml
+from ftreg.files.locks import locked
+from ftreg.files.marked_yaml import Document
+from ftreg.files.store import sweep_temporaries, write_text
 from ftreg.records import Example
-from ftreg.store import sweep_temporaries, write_text
 
 CARD = "dataset.yaml"
 
@@ -60,7 +60,7 @@ def make_card(facts: Mapping[str, Any], *, where: str) -> Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """Write `dataset.yaml`, without what is left at its default."""
-    write_text(folder / CARD, yaml_marks.dump(card.model_dump(exclude_defaults=True)))
+    write_text(folder / CARD, marked_yaml.dump(card.model_dump(exclude_defaults=True)))
 
 
 class RowChecks:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ftreg.config.base import first_problem
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
+from ftreg.files.checking import first_problem
 from ftreg.gate.interval import Interval
 
 Outcome = Literal["pass", "regression", "undecided"]

@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
+from ftreg.files.store import digest
 from ftreg.generation.engine import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.models.load import load_checkpoint_model, load_tokenizer
 from ftreg.records import Output
-from ftreg.store import digest
 from ftreg.training.examples import chat_ids
 
 VERSION = 2

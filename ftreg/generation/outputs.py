@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from ftreg.cache import cache_folder, limit_of, touch
-from ftreg.cache_entries import trim
-from ftreg.journal import Journal, read_journal
-from ftreg.store import digest
+from ftreg.files.cache.entries import trim
+from ftreg.files.cache.folder import cache_folder, limit_of, touch
+from ftreg.files.journal import Journal, read_journal
+from ftreg.files.store import digest
 
 _SCHEMA = 1
 # Files of a checkpoint that no output depends on.

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import LoraConfig
 from ftreg.errors import UsageError
-from ftreg.reading import LARGEST_SETTINGS, parse_json, read_text
-from ftreg.store import damaged
+from ftreg.files.reading import LARGEST_SETTINGS, parse_json, read_text
+from ftreg.files.store import damaged
 
 
 def _peft() -> Any:

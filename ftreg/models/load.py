@@ -16,11 +16,11 @@ from ftreg import custom_code
 from ftreg.checkpoint import MANIFEST, read_checkpoint
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.files.reading import LARGEST_SETTINGS, read_text
+from ftreg.files.store import file_digest
 from ftreg.manifest import digest_over
 from ftreg.models.adapters import merge_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
-from ftreg.reading import LARGEST_SETTINGS, read_text
-from ftreg.store import file_digest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What the loaders raise for a broken or unfitting file.

@@ -15,10 +15,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from ftreg.cache import cache_folder
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.names import plain
-from ftreg.store import damaged, file_digest, staged_folder, write_json
+from ftreg.files.cache.folder import cache_folder
+from ftreg.files.names import plain
+from ftreg.files.store import damaged, file_digest, staged_folder, write_json
 from ftreg.wheels import fetch_wheel
 
 _MARKER = "ftreg-model.json"

@@ -7,10 +7,10 @@ from typing import Literal
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from ftreg.characters import spelt
+from ftreg.files.store import write_text
 from ftreg.gate import Row, Verdict
 from ftreg.report import words
 from ftreg.report.annotations import annotation
-from ftreg.store import write_text
 
 # What XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ftreg.config import yaml_marks
+from ftreg.files import marked_yaml
 from ftreg.report.terminal import rows_view
 
 
@@ -39,7 +39,7 @@ def conversion_view(record: Mapping[str, Any]) -> RenderableType:
         _listed([(f"[{number}]", source) for number, source in enumerate(sources, start=1)]),
         _listed([("-", note) for note in [*record["notes"], *dropped]]),
         "",
-        Text(yaml_marks.dump({"optimizer": record["proposed"]}).rstrip()),
+        Text(marked_yaml.dump({"optimizer": record["proposed"]}).rstrip()),
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.evaluation import read_findings, read_outputs
+from ftreg.files.store import damaged
 from ftreg.records import Example
 from ftreg.report import words
 from ftreg.report.material import Material, Side
-from ftreg.store import damaged
 
 CHUNK = 100
 """Examples whose texts are read together."""

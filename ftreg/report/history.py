@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.store import read_jsonl
+from ftreg.files.store import read_jsonl
 
 HISTORY = "history.jsonl"
 """The file of a checkpoint's folder, a line per step."""

@@ -12,6 +12,7 @@ import vl_convert
 
 from ftreg.checkpoint import Checkpoint
 from ftreg.errors import UsageError
+from ftreg.files.store import damaged
 from ftreg.limits import address_limit
 from ftreg.report import words
 from ftreg.report.history import (
@@ -26,7 +27,6 @@ from ftreg.report.history import (
     running_median,
     thin,
 )
-from ftreg.store import damaged
 
 _WIDTH, _HEIGHT = 640, 120
 # vl-convert's JavaScript engine reserves addresses (not memory) in a block, and ends the process

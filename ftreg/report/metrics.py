@@ -5,10 +5,10 @@ from collections import defaultdict
 from typing import Any
 
 from ftreg.evaluation import Evaluation
+from ftreg.files.store import digest
 from ftreg.gate import Verdict
 from ftreg.gate.verdict import PRIMARY, Row
 from ftreg.report.material import mean_scores
-from ftreg.store import digest
 
 # Four such parts and the number's own name stay below the 250 characters that trackers allow.
 _LONGEST_PART = 48

@@ -7,8 +7,8 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.base import documented
 from ftreg.config.policy import GatePolicy
+from ftreg.files.checking import documented
 from ftreg.gate.contest import Contest
 
 

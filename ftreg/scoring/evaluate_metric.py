@@ -10,8 +10,8 @@ from typing import Any
 
 from ftreg import custom_code
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.files.store import file_digest
 from ftreg.records import Sample, Score
-from ftreg.store import file_digest
 
 _INPUTS = ("predictions", "references")
 

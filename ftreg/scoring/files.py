@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ftreg import custom_code
-from ftreg.config import yaml_marks
 from ftreg.config.load import validate
 from ftreg.config.sections import ScorerConfig
 from ftreg.errors import UsageError, shown
+from ftreg.files import marked_yaml
+from ftreg.files.store import read_jsonl
 from ftreg.records import Sample
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import Scorer
-from ftreg.store import read_jsonl
 
 
 def score_file(
@@ -70,7 +70,7 @@ def judge_tokens(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
 def _config(text: str) -> ScorerConfig:
     if not text.lstrip().startswith("{"):
         return ScorerConfig(name=text)
-    document = yaml_marks.parse(text, Path("--scorer"))
+    document = marked_yaml.parse(text, Path("--scorer"))
     return validate(ScorerConfig, document, where="--scorer")
 
 

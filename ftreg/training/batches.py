@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ftreg.store import canonical_json
+from ftreg.files.store import canonical_json
 from ftreg.training.examples import TokenisedExamples
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ftreg.config import yaml_marks
 from ftreg.errors import DivergedError, UsageError
-from ftreg.store import staged_folder, write_json, write_jsonl, write_text
+from ftreg.files import marked_yaml
+from ftreg.files.store import staged_folder, write_json, write_jsonl, write_text
 from ftreg.training.events import StepRecord
 from ftreg.training.health import refuse_broken
 from ftreg.training.prepare import PreparedRun
@@ -129,7 +129,7 @@ def _write(
         number += 1
         folder = output.with_name(f"{output.name}.failed-{number}")
     with staged_folder(folder) as staging:
-        write_text(staging / "config.yaml", yaml_marks.dump(resolved(run.config)))
+        write_text(staging / "config.yaml", marked_yaml.dump(resolved(run.config)))
         write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
         write_json(staging / "failure.json", content)
     return folder

@@ -9,11 +9,11 @@ from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_diffe
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
+from ftreg.files.store import check_writable
 from ftreg.limits import is_out_of_memory
 from ftreg.manifest import TrackerRecord
 from ftreg.models.load import find_base
 from ftreg.span_facts import train_asked, train_found
-from ftreg.store import check_writable
 from ftreg.telemetry import traced
 from ftreg.training.attention import restore_attention
 from ftreg.training.describe import manifest_records, order_of, tracker_facts

@@ -10,7 +10,7 @@ import torch
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError, FtregError, InterruptedRunError, UsageError
-from ftreg.store import check_writable
+from ftreg.files.store import check_writable
 from ftreg.training.events import TrainEvents
 from ftreg.training.prepare import make_accelerator
 from ftreg.training.replicas import train_replicas

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
-from ftreg.config import yaml_marks
-from ftreg.durable import make_folder
 from ftreg.errors import UsageError
+from ftreg.files import marked_yaml
+from ftreg.files.durable import make_folder
+from ftreg.files.store import canonical_json, sweep_temporaries, write_jsonl
 from ftreg.optim.schedule import continue_schedule
-from ftreg.store import canonical_json, sweep_temporaries, write_jsonl
 from ftreg.training.describe import environment_facts, recipe_facts
 from ftreg.training.environment import describe_environment
 from ftreg.training.events import StepRecord, TrainEvents
@@ -221,7 +221,7 @@ class Session:
                     "seconds": self.seconds,
                     "resumed": self.resumed,
                 },
-                config=yaml_marks.dump(resolved(run.config)),
+                config=marked_yaml.dump(resolved(run.config)),
                 keep=run.config.train.save_total_limit,
                 write=main,
             )

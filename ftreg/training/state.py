@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from ftreg.errors import UsageError
-from ftreg.names import files_below
-from ftreg.store import (
+from ftreg.files.names import files_below
+from ftreg.files.store import (
     TEMPORARY_PREFIX,
     damaged,
     file_digest,

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.cache import cache_folder, limit_of, touch
-from ftreg.cache_entries import trim
-from ftreg.cached_files import is_whole, written_whole
 from ftreg.data import DatasetVersion, Split
+from ftreg.files.cache.entries import trim
+from ftreg.files.cache.folder import cache_folder, limit_of, touch
+from ftreg.files.cache.sealed import is_whole, written_whole
+from ftreg.files.store import digest, file_digest
 from ftreg.models.save import save_pretrained
-from ftreg.store import digest, file_digest
 from ftreg.training.examples import (
     SCHEMA,
     TokenisedExamples,

@@ -23,8 +23,8 @@ from accelerate.utils import (
 
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError
+from ftreg.files.store import canonical_json, write_json
 from ftreg.manifest import Manifest, TrackerRecord
-from ftreg.store import canonical_json, write_json
 from ftreg.trackers import (
     MLFLOW_WAY_OUT,
     PROJECT,

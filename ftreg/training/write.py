@@ -8,11 +8,9 @@ import torch
 from accelerate import Accelerator
 
 from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint
-from ftreg.config import yaml_marks
 from ftreg.config.sections import RunConfig
-from ftreg.manifest import digest_over, seal
-from ftreg.models.save import save_pretrained
-from ftreg.store import (
+from ftreg.files import marked_yaml
+from ftreg.files.store import (
     file_digest,
     portable_path,
     staged_folder,
@@ -20,6 +18,8 @@ from ftreg.store import (
     write_jsonl,
     write_text,
 )
+from ftreg.manifest import digest_over, seal
+from ftreg.models.save import save_pretrained
 from ftreg.training.events import StepRecord
 
 
@@ -52,7 +52,7 @@ def write_checkpoint(
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
             save_pretrained(tokenizer, folder)
-            write_text(folder / "config.yaml", yaml_marks.dump(resolved(config)))
+            write_text(folder / "config.yaml", marked_yaml.dump(resolved(config)))
             write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
             digests = {
                 path.name: file_digest(path)

@@ -126,7 +126,7 @@ def _card(folder: Path) -> Any:
 
 
 def _outputs(folder: Path) -> Any:
-    from ftreg.journal import read_journal
+    from ftreg.files.journal import read_journal
 
     (whole,) = (folder / "cache.whole/outputs").glob("*.jsonl")
     (path,) = (folder / "cache/outputs").glob("*.jsonl")
@@ -155,11 +155,11 @@ def _config(folder: Path) -> Any:
 
 
 def _policy(folder: Path) -> Any:
-    from ftreg.config import yaml_marks
     from ftreg.config.load import validate
     from ftreg.config.policy import GatePolicy
+    from ftreg.files import marked_yaml
 
-    return validate(GatePolicy, yaml_marks.read(folder / "policy.yaml"), where="policy.yaml")
+    return validate(GatePolicy, marked_yaml.read(folder / "policy.yaml"), where="policy.yaml")
 
 
 def _base(folder: Path) -> Any:

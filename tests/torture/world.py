@@ -87,7 +87,7 @@ def _talking(model: Path) -> None:
 
 
 def _rename_evaluation(folder: Path) -> None:
-    from ftreg.store import write_record
+    from ftreg.files.store import write_record
 
     header = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     header.pop("digest", None)

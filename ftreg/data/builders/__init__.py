@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ftreg import custom_code
-from ftreg.config import yaml_marks
 from ftreg.errors import UsageError
+from ftreg.files import marked_yaml
 from ftreg.registry import Registry
 
 BUILDERS = Registry("builder", {"docstrings": "ftreg.data.builders.docstrings:run"})
@@ -30,7 +30,7 @@ def build_splits(recipe: Path, folder: Path) -> Mapping[str, Path]:
         UsageError: the recipe is wrong, its sources cannot be had, or its builder is code that is
             forbidden.
     """
-    document = yaml_marks.read(recipe)
+    document = marked_yaml.read(recipe)
     name = document.data.get("builder")
     if not isinstance(name, str):
         raise UsageError(f"{recipe}: `builder` has to name one of {', '.join(BUILDERS)}")

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ftreg.config import yaml_marks
 from ftreg.config.base import Section
 from ftreg.config.load import validate
 from ftreg.data.builders.python_source import (
@@ -24,7 +23,8 @@ from ftreg.data.builders.python_source import (
     without_docstring,
 )
 from ftreg.errors import UsageError
-from ftreg.store import write_jsonl
+from ftreg.files import marked_yaml
+from ftreg.files.store import write_jsonl
 from ftreg.wheels import fetch_wheel
 
 Count = Annotated[int, Field(ge=0)]
@@ -87,7 +87,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: missing or wrong; one line per mistake, with its place.
     """
-    return validate(Recipe, yaml_marks.read(path), where=str(path))
+    return validate(Recipe, marked_yaml.read(path), where=str(path))
 
 
 def run(path: Path, folder: Path) -> Mapping[str, Path]:

@@ -3,7 +3,7 @@
 from pydantic import ConfigDict
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.base import documented
+from ftreg.files.checking import documented
 
 ALL_PRINTED = ConfigDict(json_schema_serialization_defaults_required=True)
 """Of a model: a key with a default is printed too, so that none may be missing."""

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.base import documented
 from ftreg.data.card import Card
 from ftreg.data.differences import SplitDifference
 from ftreg.data.leakage import LeakageRecord
+from ftreg.files.checking import documented
 from ftreg.schemas.printed.base import ALL_PRINTED, Printed
 
 

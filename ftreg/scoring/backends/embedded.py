@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ftreg.files.store import digest
 from ftreg.scoring.backends import coverage, relevance, support
 from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder, FloatArray
 from ftreg.scoring.backends.evidence import Evidence, Passage, Source
@@ -28,7 +29,6 @@ from ftreg.scoring.backends.wording import Pair, Wording
 from ftreg.scoring.claims import MAX_WORDS, is_code, passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import split_identifiers
-from ftreg.store import digest
 
 __all__ = ["PENALTIES", "EmbeddedBackend", "Embedder", "Weights", "load_weights"]
 

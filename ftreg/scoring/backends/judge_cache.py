@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg.cache import cache_folder, limit_of, touch
-from ftreg.cache_entries import trim
 from ftreg.errors import UsageError
-from ftreg.store import digest, read_json, write_record
+from ftreg.files.cache.entries import trim
+from ftreg.files.cache.folder import cache_folder, limit_of, touch
+from ftreg.files.store import digest, read_json, write_record
 
 _SCHEMA = 1
 _KIND = "judge's answer"

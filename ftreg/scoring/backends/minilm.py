@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ftreg.data.digests import remembered_digest
 from ftreg.errors import UsageError
+from ftreg.files.store import digest
 from ftreg.models.packaged import packaged_folder
 from ftreg.scoring.backends.embedded import EmbeddedBackend
 from ftreg.scoring.backends.encoder import FloatArray, WordVectors
 from ftreg.scoring.backends.vector_store import VectorStore
-from ftreg.store import digest
 
 if TYPE_CHECKING:
     from ftreg.scoring.backends.sentence_model import SentenceModel

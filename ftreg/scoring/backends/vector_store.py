@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from ftreg.cache import cache_folder, limit_of
+from ftreg.files.cache.folder import cache_folder, limit_of
 
 FloatArray = npt.NDArray[np.float32]
 

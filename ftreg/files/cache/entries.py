@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from ftreg.cache import cache_folder, limit_of
-from ftreg.locks import locked
+from ftreg.files.cache.folder import cache_folder, limit_of
+from ftreg.files.locks import locked
 
 _KEPT = 0.9
 """The share of its limit that a kind is brought down to when it has reached it."""

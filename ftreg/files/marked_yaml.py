@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ftreg.errors import UsageError, shown
-from ftreg.reading import MIB, read_text
+from ftreg.files.reading import MIB, read_text
 
 KeyPath = tuple[str | int, ...]
 Marks = dict[KeyPath, str]

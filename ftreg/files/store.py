@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg import reading
-from ftreg.durable import fsync_folder, make_folder
 from ftreg.errors import NewerRecordError, UsageError
-from ftreg.names import check_name
+from ftreg.files import reading
+from ftreg.files.durable import fsync_folder, make_folder
+from ftreg.files.names import check_name
 
 TEMPORARY_PREFIX = ".tmp-"
 _SEAL = "digest"

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ftreg.store import file_digest, write_text
+from ftreg.files.store import file_digest, write_text
 
 
 def seal_of(path: Path) -> Path:

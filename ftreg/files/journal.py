@@ -1,7 +1,7 @@
 """Files that grow line by line while work goes on, so that a kill costs nothing that was done.
 
-`ftreg.store` writes a file when all of it is known. A journal is for rows that take minutes to
-make: each is a JSON object on a line of its own, with a check of its bytes, appended in one write.
+`ftreg.files.store` writes a file when all of it is known. A journal is for rows that take minutes
+to make: each is a JSON object on a line of its own, with a check of its bytes, appended in one go.
 What a killed writer left of its last line is no line, and a damaged line is told from a whole one.
 """
 
@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from ftreg.errors import UsageError
-from ftreg.reading import LONGEST_LINE, open_input
-from ftreg.store import canonical_json, digest, write_lines
+from ftreg.files.reading import LONGEST_LINE, open_input
+from ftreg.files.store import canonical_json, digest, write_lines
 
 _CHECK = "check"
 _CHUNK = 1 << 20
