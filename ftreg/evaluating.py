@@ -24,8 +24,8 @@ from ftreg.generating import EvalEvents, generate_rounds
 from ftreg.replicas import Replicas, read_replicas
 from ftreg.scoring import get_scorer
 from ftreg.scoring_rounds import Scoring, generation_of, noise_of
+from ftreg.services.telemetry import traced
 from ftreg.span_facts import eval_asked, eval_found, eval_results
-from ftreg.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
 _RECORDED_LEAKS = 20

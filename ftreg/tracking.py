@@ -18,7 +18,13 @@ from ftreg.evaluation import GATE, HEADER, Evaluation
 from ftreg.gating import LastGate, last_gate
 from ftreg.report.metrics import metrics_of
 from ftreg.reporting import REPORT
-from ftreg.trackers import MLFLOW_WAY_OUT, PROJECT, bound_patience, own_output, reason
+from ftreg.services.tracker_clients import (
+    MLFLOW_WAY_OUT,
+    PROJECT,
+    bound_patience,
+    own_output,
+    reason,
+)
 
 # What MLflow takes at once, and at most.
 _METRICS_AT_ONCE = 1000

@@ -179,12 +179,12 @@ def _policy(path: Path) -> Any:
 
 
 def _rubric(data: bytes, folder: Path) -> Any:
-    from ftreg.chat.endpoint import Endpoint
     from ftreg.config.load import validate
     from ftreg.config.sections import ScorerConfig
     from ftreg.files import marked_yaml
     from ftreg.files.store import digest
     from ftreg.scoring.rubric import Rubric
+    from ftreg.services.chat.endpoint import Endpoint
 
     document = marked_yaml.parse(data.decode("utf-8", "surrogateescape"), Path("--scorer"))
     options = validate(ScorerConfig, document, where="--scorer").options

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ftreg"
 # prefix that matches.
 FLOORS = [
     ["ftreg", "errors", "interrupts", "custom_code", "records", "registry", "files",
-     "characters", "wheels", "telemetry", "chat", "trackers", "limits"],
+     "characters", "services", "limits"],
     ["config", "data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],

@@ -360,7 +360,7 @@ def test_a_broken_line_of_an_indented_export_is_named(cli: Cli, workspace: Path)
 
 def test_limits_are_those_of_the_page() -> None:
     page = (Path(__file__).parent.parent / "docs" / "bad-input.md").read_text("utf-8")
-    from ftreg.chat.bounded import LARGEST_ANSWER
+    from ftreg.services.chat.bounded import LARGEST_ANSWER
 
     for limit in (
         f"{reading.megabytes(reading.LONGEST_LINE)}",

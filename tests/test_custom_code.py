@@ -299,7 +299,7 @@ def test_nothing_is_imported_out_of_the_working_folder(workspace: Path, canary: 
         module_that_touches(workspace, name, canary)
     code = (
         "import sys; sys.path = [p for p in sys.path if p]\n"
-        "from ftreg.wheels import fetch_wheel\n"
+        "from ftreg.services.wheels import fetch_wheel\n"
         "from ftreg.errors import UsageError\n"
         "try: fetch_wheel('no-such-package==1', '0' * 64)\n"
         "except UsageError as error: print(error)\n"

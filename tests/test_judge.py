@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote
 import pytest
 from pydantic import SecretStr
 
-from ftreg.chat.redaction import redactor
 from ftreg.errors import UsageError
 from ftreg.scoring import Sample, Score, get_scorer
+from ftreg.services.chat.redaction import redactor
 from tests.conftest import Cli
 from tests.judge_server import Chat, Server, completion, serving, verdicts
 

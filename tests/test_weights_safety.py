@@ -286,7 +286,7 @@ def test_a_download_with_other_bytes_is_refused_and_a_damaged_copy_is_fetched_ag
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ftreg.errors import UsageError
-    from ftreg.wheels import fetch_wheel
+    from ftreg.services.wheels import fetch_wheel
 
     shelf = workspace / "shelf"
     monkeypatch.setenv("PIP_NO_INDEX", "1")

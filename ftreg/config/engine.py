@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftreg.chat.endpoint import Endpoint
 from ftreg.config.base import Section
+from ftreg.services.chat.endpoint import Endpoint
 
 
 class EngineConfig(Section):

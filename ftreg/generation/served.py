@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from ftreg.chat.client import ChatClient, ChatError, Reply
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
+from ftreg.services.chat.client import ChatClient, ChatError, Reply
 
 VERSION = 1
 """Goes up when the outputs may change: what an older version wrote is then generated again."""

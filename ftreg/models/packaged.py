@@ -19,7 +19,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.cache.folder import cache_folder
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, file_digest, staged_folder, write_json
-from ftreg.wheels import fetch_wheel
+from ftreg.services.wheels import fetch_wheel
 
 _MARKER = "ftreg-model.json"
 # Part of the folder's name: raise it when the conversion changes what it writes.

@@ -25,7 +25,7 @@ from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError
 from ftreg.files.store import canonical_json, write_json
 from ftreg.manifest import Manifest, TrackerRecord
-from ftreg.trackers import (
+from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,
     PROJECT,
     bound_patience,

@@ -25,7 +25,7 @@ from ftreg.data.builders.python_source import (
 from ftreg.errors import UsageError
 from ftreg.files import marked_yaml
 from ftreg.files.store import write_jsonl
-from ftreg.wheels import fetch_wheel
+from ftreg.services.wheels import fetch_wheel
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ftreg.chat.client import ChatClient, ChatError
-from ftreg.chat.endpoint import Endpoint
-from ftreg.chat.wire import Usage
 from ftreg.scoring.backends.judge_cache import AnswerCache
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
+from ftreg.services.chat.client import ChatClient, ChatError
+from ftreg.services.chat.endpoint import Endpoint
+from ftreg.services.chat.wire import Usage
 
 VERSION = 2
 _ASKED = 2

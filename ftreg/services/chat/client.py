@@ -23,13 +23,13 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from ftreg.chat.bounded import LARGEST_ANSWER, TooLongError, bound, text_of
-from ftreg.chat.endpoint import Endpoint
-from ftreg.chat.redaction import redactor
-from ftreg.chat.retries import RETRIED, patient
-from ftreg.chat.wire import Answer, Usage
 from ftreg.errors import UsageError
 from ftreg.files.reading import megabytes
+from ftreg.services.chat.bounded import LARGEST_ANSWER, TooLongError, bound, text_of
+from ftreg.services.chat.endpoint import Endpoint
+from ftreg.services.chat.redaction import redactor
+from ftreg.services.chat.retries import RETRIED, patient
+from ftreg.services.chat.wire import Answer, Usage
 
 _NAMED = 10
 """Models of a server that a message names."""
