@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import ftreg
-from ftreg import custom_code
 from ftreg.checkpoint import MANIFEST, Checkpoint
-from ftreg.config.custom_code import TRUST, place_in_manifest
+from ftreg.config import custom_code
+from ftreg.config.code_named import TRUST, place_in_manifest
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags

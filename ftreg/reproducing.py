@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
-from ftreg.config.custom_code import refuse_code_named
+from ftreg.config.code_named import refuse_code_named
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError

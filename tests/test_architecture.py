@@ -14,9 +14,10 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "custom_code", "records", "registry", "files",
+    ["ftreg", "errors", "interrupts", "records", "files",
      "characters", "services", "limits"],
-    ["config", "data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
+    ["config"],
+    ["data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],
     ["models", "optim", "training", "generation", "scoring"],
     ["gate"],

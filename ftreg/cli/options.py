@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftreg.characters import inert_json, visible
-from ftreg.custom_code import VARIABLE
+from ftreg.config.custom_code import VARIABLE
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

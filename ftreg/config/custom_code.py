@@ -1,84 +1,62 @@
-"""What code a configuration names, and where it does."""
+"""Whether code may run that a configuration names and ftreg does not bring.
 
-from collections.abc import Collection, Iterator
-from pathlib import Path
+A scorer, an optimizer or a metric of one's own is code, and so is what comes with the weights of a
+model. They run because a configuration or a checkpoint's manifest names them. Where these come from
+somebody else, as in the CI of a fork, `--no-custom-code` and the variable refuse them all.
+Processes that this one starts inherit the variable.
+"""
 
-from ftreg import custom_code
-from ftreg.config.optimizer import CustomConfig
-from ftreg.config.sections import RunConfig
+import contextlib
+import os
+from collections.abc import Iterator
+
 from ftreg.errors import UsageError
-from ftreg.files import marked_yaml
-from ftreg.files.marked_yaml import KeyPath, Marks
 
-SECTIONS = ("base", "optimizer", "eval")
-TRUST: KeyPath = ("base", "trust_remote_code")
+VARIABLE = "FTREG_NO_CUSTOM_CODE"
+_OFF = ("", "0", "false", "f", "no", "n", "off")
 
 
-def code_named(
-    config: RunConfig, sections: Collection[str] = SECTIONS
-) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the key and the name of each piece of code that a configuration has run.
+def forbidden() -> bool:
+    """Whether custom code is refused; any value but a plain no in the variable says so."""
+    return os.environ.get(VARIABLE, "").strip().lower() not in _OFF
 
-    Args:
-        config: the configuration.
-        sections: which of its sections count; a command that only evaluates builds no optimizer.
+
+@contextlib.contextmanager
+def forbid() -> Iterator[None]:
+    """Refuse custom code within the block."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def names_code(name: str) -> bool:
+    """Whether a scorer's, backend's or builder's name stands for code that is not ftreg's own.
+
+    An import path does, and so does a metric of the library `evaluate`, wherever it comes from: it
+    is a script, and none of them is installed with the library.
     """
-    if "base" in sections and config.base.trust_remote_code:
-        yield TRUST, f"what comes with the model {config.base.model}"
-    if "optimizer" in sections and isinstance(config.optimizer, CustomConfig):
-        yield ("optimizer", "path"), config.optimizer.path
-    if "eval" in sections:
-        for index, scorer in enumerate(config.eval.scorers):
-            for key, name in (("name", scorer.name), ("backend", scorer.backend)):
-                if name is not None and custom_code.names_code(name):
-                    yield ("eval", "scorers", index, key), name
+    family, colon, _ = name.partition(":")
+    return bool(colon) and family != "rubric"
 
 
-def refuse_code_named(
-    config: RunConfig,
-    *,
-    marks: Marks,
-    where: Path,
-    recorded: bool = False,
-    sections: Collection[str] = SECTIONS,
-) -> None:
-    """End here if custom code is forbidden and the configuration names some.
+def refuse(what: str, *, place: str) -> None:
+    """End here if custom code is forbidden.
 
     Args:
-        config: the configuration.
-        marks: the places of its keys, as far as they are known.
-        where: the file that has it.
-        recorded: the file is a manifest that holds the configuration under the key `config`.
-        sections: which of its sections count.
+        what: the code, in the words of the configuration: "tests.fakes:Drifting".
+        place: the file, line and key, or the option, that names it.
 
     Raises:
-        UsageError: one line for each piece of code, with its file, line and key.
+        UsageError: it is forbidden.
     """
-    if not custom_code.forbidden():
-        return
-    found = []
-    for path, name in code_named(config, sections):
-        try:
-            custom_code.refuse(name, place=_place(path, marks, where, recorded=recorded))
-        except UsageError as error:
-            found.append(str(error))
-    if found:
-        raise UsageError("\n".join(found))
-
-
-def place_in_manifest(manifest: Path, path: KeyPath) -> str:
-    """Return `"ftreg.json:12: base.trust_remote_code"`, without the line where it cannot be had."""
-    key = ".".join(map(str, path))
-    try:
-        marks = marked_yaml.read(manifest).marks  # JSON is YAML
-    except UsageError:
-        return f"{manifest}: {key}"
-    return f"{marks.get(path, manifest)}: {key}"
-
-
-def _place(path: KeyPath, marks: Marks, where: Path, *, recorded: bool) -> str:
-    key = ".".join(map(str, path))
-    for depth in range(len(path), 0, -1):
-        if path[:depth] in marks:
-            return f"{marks[path[:depth]]}: {key}"
-    return place_in_manifest(where, ("config", *path)) if recorded else f"{where}: {key}"
+    if forbidden():
+        raise UsageError(
+            f"{place}: {what} is code that ftreg does not bring, and --no-custom-code (or "
+            f"{VARIABLE}) refuses it; take it out, or allow it where you trust whoever wrote it"
+        )

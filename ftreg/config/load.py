@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ftreg.config.custom_code import refuse_code_named
+from ftreg.config.code_named import refuse_code_named
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError, did_you_mean, shown
@@ -51,7 +51,7 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
 
     Raises:
         UsageError: every mistake found, a line each, with file, line, key and the nearest key; or
-            code that is forbidden (`ftreg.custom_code`).
+            code that is forbidden (`ftreg.config.custom_code`).
     """
     document = _read_with_parents(path, ())
     for override in overrides:

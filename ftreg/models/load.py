@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from ftreg import custom_code
 from ftreg.checkpoint import MANIFEST, read_checkpoint
+from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.reading import LARGEST_SETTINGS, read_text

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ftreg.config.optimizer import CustomConfig, OptimizerConfig
+from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
 from ftreg.manifest import OptimizerRecord
 from ftreg.optim.groups import ParameterGroup, parameter_groups
-from ftreg.registry import Registry
 
 OPTIMIZERS = Registry(
     "optimizer",

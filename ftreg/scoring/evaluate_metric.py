@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg import custom_code
+from ftreg.config import custom_code
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import file_digest
 from ftreg.records import Sample, Score

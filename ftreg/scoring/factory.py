@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from ftreg.config.registry import Registry
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.registry import Registry
 from ftreg.scoring.protocol import Backend, Scorer
 
 SCORERS = Registry(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ftreg import custom_code
+from ftreg.config import custom_code
 from ftreg.config.load import validate
 from ftreg.config.sections import ScorerConfig
 from ftreg.errors import UsageError, shown

@@ -7,10 +7,10 @@ deterministic, so that the card's digests hold for whoever builds the version, w
 from collections.abc import Mapping
 from pathlib import Path
 
-from ftreg import custom_code
+from ftreg.config import custom_code
+from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
 from ftreg.files import marked_yaml
-from ftreg.registry import Registry
 
 BUILDERS = Registry("builder", {"docstrings": "ftreg.data.builders.docstrings:run"})
 """Each takes the path of a recipe and a folder, and returns the file written for each split."""

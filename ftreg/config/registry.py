@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftreg import custom_code
+from ftreg.config import custom_code
 from ftreg.errors import UsageError, did_you_mean
 
 
