@@ -133,7 +133,7 @@ def _check_dataset(checkpoint: Checkpoint) -> None:
 
 def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
     """Hold the base model that is here against the recorded one."""
-    from ftreg.models.load import find_base
+    from ftreg.models.pretrained import find_base
 
     recorded = checkpoint.manifest.base
     base = find_base(config.base)

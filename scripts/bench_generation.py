@@ -68,9 +68,9 @@ def measure_here(options: Options) -> Json:
     import torch
 
     from ftreg.data.load import load_dataset
-    from ftreg.models.load import load_tokenizer
+    from ftreg.models.chat_template import chat_ids
     from ftreg.models.packaged import packaged_folder
-    from ftreg.training.examples import chat_ids
+    from ftreg.models.pretrained import load_tokenizer
 
     folder = packaged_folder(MODEL)
     tokenizer: Any = load_tokenizer(folder)
@@ -101,7 +101,7 @@ Write = Callable[[list[list[int]], int], list[Answer]]
 
 def _ftreg(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write:
     from ftreg.generation.engine import generate
-    from ftreg.models.load import load_model
+    from ftreg.models.pretrained import load_model
 
     model = load_model(folder, dtype=dtype)
 

@@ -28,10 +28,10 @@ from transformers import AutoModelForCausalLM
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.files.store import write_jsonl
 from ftreg.generation.engine import generate
-from ftreg.models.load import load_tokenizer
+from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import packaged_folder
+from ftreg.models.pretrained import load_tokenizer
 from ftreg.records import Example
-from ftreg.training.examples import chat_ids
 
 SCORERS = ("faithfulness", "answer_relevancy", "completeness", "equals")
 BATCH = 16

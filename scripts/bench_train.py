@@ -329,8 +329,8 @@ def train_with_trl(name: str, options: Options) -> Json:
 def materials(split: str, rows: int) -> tuple[Any, Any, Any, Path]:
     """Return the first rows of a split, the dataset's prompt, the tokenizer and the base model."""
     from ftreg.data import load_dataset
-    from ftreg.models.load import load_tokenizer
     from ftreg.models.packaged import packaged_folder
+    from ftreg.models.pretrained import load_tokenizer
 
     dataset = load_dataset(DATASET, root=ROOT / "sample_datasets")
     base = packaged_folder(MODEL)
@@ -347,7 +347,7 @@ def held_out_loss(folder: str) -> float:
     from torch.nn import functional
 
     from ftreg.models.adapters import merge_adapters
-    from ftreg.models.load import load_model
+    from ftreg.models.pretrained import load_model
     from ftreg.training.examples import tokenise
 
     split, prompt, tokenizer, base = materials("eval", HELD_OUT_ROWS)

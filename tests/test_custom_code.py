@@ -193,7 +193,7 @@ def test_a_variable_that_says_no_refuses_nothing(
 def test_the_library_refuses_too(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable holds below the command line as well, where no file and line are known."""
     from ftreg.config.registry import import_path
-    from ftreg.models.load import load_model, load_tokenizer
+    from ftreg.models.pretrained import load_model, load_tokenizer
     from ftreg.scoring import get_scorer
 
     monkeypatch.setenv(custom_code.VARIABLE, "1")

@@ -15,9 +15,9 @@ from ftreg.generation import continuous, packed_linear, prefill, slot_attention
 from ftreg.generation.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.decode import decode_greedily
 from ftreg.generation.packed_linear import bf16_is_fast, packed_linears
-from ftreg.models.load import load_tokenizer
+from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import pull
-from ftreg.training.examples import chat_ids
+from ftreg.models.pretrained import load_tokenizer
 
 same_bits = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX512", reason="a property of these kernels"

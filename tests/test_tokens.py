@@ -11,7 +11,7 @@ import pytest
 
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import UsageError
-from ftreg.models.load import load_tokenizer
+from ftreg.models.pretrained import load_tokenizer
 from ftreg.training.examples import BATCH_ROWS, TokenisedExamples, tokenise
 from ftreg.training.tokens import open_prepared, prepare_examples, write_prepared
 from tests.conftest import TEMPLATE, Cli, make_model, rows_of, write_dataset

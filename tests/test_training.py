@@ -26,9 +26,9 @@ from ftreg.config.sections import BaseConfig, LoraConfig
 from ftreg.data import load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
-from ftreg.models.load import find_base, load_checkpoint_model, weights_digest
+from ftreg.models.attention import packed_attention, use_packed_attention
+from ftreg.models.pretrained import find_base, load_checkpoint_model, weights_digest
 from ftreg.training.adapted import fuse_adapters
-from ftreg.training.attention import packed_attention, use_packed_attention
 from ftreg.training.batches import batch_order, micro_batches
 from ftreg.training.examples import TokenisedExamples, tokenise
 from ftreg.training.head import find_head

@@ -185,7 +185,7 @@ def adapters(cli: Cli, config: Path) -> Path:
 
 def test_adapters_are_loaded_from_safetensors_alone(cli: Cli, adapters: Path, canary: Path) -> None:
     from ftreg.errors import UsageError
-    from ftreg.models.load import load_checkpoint_model
+    from ftreg.models.pretrained import load_checkpoint_model
 
     assert load_checkpoint_model(adapters)
     (adapters / "adapter_model.safetensors").unlink()
@@ -204,7 +204,7 @@ def test_adapters_are_loaded_from_safetensors_alone(cli: Cli, adapters: Path, ca
 )
 def test_adapters_of_another_kind_are_refused(change: dict, adapters: Path) -> None:
     from ftreg.errors import UsageError
-    from ftreg.models.load import load_checkpoint_model
+    from ftreg.models.pretrained import load_checkpoint_model
 
     path = adapters / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -217,7 +217,7 @@ def test_settings_beside_weights_are_read_within_bounds(
     name: str, adapters: Path, tiny_model: Path
 ) -> None:
     from ftreg.errors import UsageError
-    from ftreg.models.load import load_checkpoint_model, load_model
+    from ftreg.models.pretrained import load_checkpoint_model, load_model
 
     model = adapters.with_name("model")
     shutil.copytree(tiny_model, model)
@@ -232,7 +232,7 @@ def test_settings_beside_weights_are_read_within_bounds(
 def test_settings_that_json_does_not_know_lead_past_no_check(tiny_model: Path) -> None:
     """transformers reads NaN and keys that stand twice."""
     from ftreg.errors import UsageError
-    from ftreg.models.load import load_model
+    from ftreg.models.pretrained import load_model
 
     model = Path("model")
     shutil.copytree(tiny_model, model)

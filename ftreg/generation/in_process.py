@@ -12,9 +12,9 @@ from ftreg.config.sections import EvalConfig
 from ftreg.files.store import digest
 from ftreg.generation.engine import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
-from ftreg.models.load import load_checkpoint_model, load_tokenizer
+from ftreg.models.chat_template import chat_ids
+from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer
 from ftreg.records import Output
-from ftreg.training.examples import chat_ids
 
 VERSION = 2
 """Goes up when the outputs may change: what an older version wrote is then generated again."""

@@ -18,7 +18,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from ftreg.generation.slot_attention import attending
-from ftreg.training.attention import PACKED, takes_packed_attention
+from ftreg.models.attention import PACKED, takes_packed_attention
 
 # Tokens of a row of prompts, unless a prompt alone has more.
 _ROW = 1024

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from ftreg.errors import UsageError
-from ftreg.training.attention import PACKED, packed_attention
+from ftreg.models.attention import PACKED, packed_attention
 from ftreg.training.batches import micro_batches
 from ftreg.training.examples import TokenisedExamples
 from ftreg.training.loop import completion_loss

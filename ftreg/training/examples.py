@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 
 from ftreg.data.card import Prompt
 from ftreg.errors import UsageError
+from ftreg.models.chat_template import chat_ids
 from ftreg.records import Example
 
 SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("prompt_length", pa.int32())])
@@ -192,26 +192,3 @@ def _pair(example: Example, *, tokenizer: Any, prompt: Prompt) -> tuple[list[int
             "new dataset version, or use a chat template that writes the assistant's content"
         )
     return prompt_ids, answer_ids
-
-
-def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, answer_next: bool) -> list[int]:
-    """Token ids of a chat, with the opening of the assistant's turn if `answer_next`.
-
-    Raises:
-        UsageError: the model's chat template is broken, does not take the chat, or reaches for what
-            transformers' sandbox keeps from it.
-    """
-    try:
-        return list(
-            tokenizer.apply_chat_template(
-                messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
-            )
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
-        place = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
-        line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        roles = ", ".join(message["role"] for message in messages)
-        raise UsageError(
-            f"{place}: the model's chat template (chat_template.jinja{line}) does not take a chat "
-            f"of {roles}: {error}"
-        ) from error

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
-from ftreg.training.attention import use_packed_attention
+from ftreg.models.attention import use_packed_attention
 from ftreg.training.batches import micro_batches
 from ftreg.training.examples import TokenisedExamples
 from ftreg.training.loop import completion_loss

@@ -7,7 +7,7 @@ from ftreg.data import load_dataset
 from ftreg.errors import UsageError
 from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
-from ftreg.models.load import find_base, load_model
+from ftreg.models.pretrained import find_base, load_model
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import Advice, advise
 from ftreg.training.batches import steps_of_run

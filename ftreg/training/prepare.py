@@ -15,7 +15,7 @@ from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
 from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
-from ftreg.models.load import BaseModel, find_base, load_model, load_tokenizer
+from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.optim import build_optimizer, describe_optimizer, parameter_groups
 from ftreg.optim.advice import advise
 from ftreg.optim.schedule import build_schedule

@@ -12,10 +12,10 @@ from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
 from ftreg.limits import is_out_of_memory
 from ftreg.manifest import TrackerRecord
-from ftreg.models.load import find_base
+from ftreg.models.attention import restore_attention
+from ftreg.models.pretrained import find_base
 from ftreg.services.telemetry import traced
 from ftreg.span_facts import train_asked, train_found
-from ftreg.training.attention import restore_attention
 from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.failure import keep_failure

@@ -163,8 +163,8 @@ def _policy(folder: Path) -> Any:
 
 
 def _base(folder: Path) -> Any:
-    from ftreg.models.load import load_model, load_tokenizer
-    from ftreg.training.examples import chat_ids
+    from ftreg.models.chat_template import chat_ids
+    from ftreg.models.pretrained import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(folder / "tiny")
     chat_ids(tokenizer, [{"role": "user", "content": "Which colour?"}], answer_next=True)

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ftreg.errors import UsageError
-from ftreg.models.load import weights_digest
+from ftreg.models.pretrained import weights_digest
 from ftreg.scoring.claims import passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ftreg.training.short_attention import LONGEST, Span, short_attention
+from ftreg.models.short_attention import LONGEST, Span, short_attention
 
 PACKED = "ftreg_packed"
 
