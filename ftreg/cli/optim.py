@@ -92,8 +92,8 @@ def convert(
             f"name the configuration that trains with {source}"
         )
 
-    from ftreg.optim.convert import convert as propose
     from ftreg.report.conversion import conversion_view
+    from ftreg.training.optim.convert import convert as propose
 
     found = propose(held, to=to)
     value: PrintedConversion = {

@@ -8,8 +8,8 @@ import torch
 
 from ftreg.config.optimizer import OptimizerConfig
 from ftreg.errors import DivergedError
-from ftreg.optim.advice import StepDecay
 from ftreg.training.events import StepRecord
+from ftreg.training.optim.advice import StepDecay
 from ftreg.training.tensors import all_finite
 
 _WINDOW = 64

@@ -44,7 +44,7 @@ def train(
     Args:
         config: the whole configuration.
         output: the checkpoint folder to write; it must not exist.
-        strict: refuse to train where there is advice against it (`ftreg.optim.advice`).
+        strict: refuse to train where there is advice against it (`ftreg.training.optim.advice`).
         resume: continue from the newest whole state in `<output>.state/`, or begin if there is
             none; a checkpoint that is complete already is returned as it is.
         allow_change: settings that may differ from those of the state, and then take effect.

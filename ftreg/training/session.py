@@ -16,12 +16,12 @@ from ftreg.errors import UsageError
 from ftreg.files import marked_yaml
 from ftreg.files.durable import make_folder
 from ftreg.files.store import canonical_json, sweep_temporaries, write_jsonl
-from ftreg.optim.schedule import continue_schedule
 from ftreg.training.describe import environment_facts, recipe_facts
 from ftreg.training.environment import describe_environment
 from ftreg.training.events import StepRecord, TrainEvents
 from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
+from ftreg.training.optim.schedule import continue_schedule
 from ftreg.training.prepare import PreparedRun
 from ftreg.training.resume import (
     environment_changes,

@@ -13,7 +13,7 @@ from ftreg.config.optimizer import CustomConfig, OptimizerConfig
 from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
 from ftreg.manifest import OptimizerRecord
-from ftreg.optim.groups import ParameterGroup, parameter_groups
+from ftreg.training.optim.groups import ParameterGroup, parameter_groups
 
 OPTIMIZERS = Registry(
     "optimizer",
@@ -33,7 +33,7 @@ Parameters = nn.Module | Iterable[torch.Tensor] | Iterable[Mapping[str, Any]]
 def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Build an optimizer from its configuration.
 
-    A module's parameters are grouped (`ftreg.optim.groups`): weight decay leaves norms and biases
+    A module's parameters are grouped (`ftreg.training.optim.groups`): weight decay leaves norms and biases
     alone unless the configuration says otherwise. Parameters, or torch's own parameter groups,
     are taken as they are.
 

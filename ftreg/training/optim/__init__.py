@@ -1,0 +1,1 @@
+"""Optimizers by name, their parameter groups, schedules and step-size health."""
