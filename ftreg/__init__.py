@@ -16,7 +16,7 @@ _PUBLIC = {
     "load_config": "ftreg.config",
     "load_dataset": "ftreg.data",
     "train": "ftreg.training.run",
-    "train_replicas": "ftreg.training.replicas",
+    "train_replicas": "ftreg.training.replicate",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -1,4 +1,4 @@
-"""Optimizers by name and their parameter groups: the import path that docs/stability.md promises."""
+"""Optimizers by name and their parameter groups, under the import path that users rely on."""
 
 from ftreg.config.optimizer import OptimizerConfig
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer

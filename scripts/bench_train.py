@@ -237,7 +237,7 @@ def train_with_trl(name: str, options: Options) -> Json:
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from ftreg.training.batches import batch_order, steps_of_run
+    from ftreg.training.batching.batches import batch_order, steps_of_run
     from ftreg.training.precision import choose_precision
 
     setup = SETUPS[name]
@@ -348,7 +348,7 @@ def held_out_loss(folder: str) -> float:
 
     from ftreg.models.adapters import merge_adapters
     from ftreg.models.pretrained import load_model
-    from ftreg.training.examples import tokenise
+    from ftreg.training.batching.examples import tokenise
 
     split, prompt, tokenizer, base = materials("eval", HELD_OUT_ROWS)
     examples = tokenise(split, tokenizer=tokenizer, prompt=prompt, max_length=2**20)

@@ -25,7 +25,7 @@ SETS = sorted(path.name for path in RECORDS.iterdir() if path.is_dir())
 VERSIONED = {
     "ftreg.checkpoint:SCHEMA_VERSION": ["checkpoints/**/ftreg.json"],
     "ftreg.replicas:SCHEMA_VERSION": ["checkpoints/*/ftreg-replicas.json"],
-    "ftreg.training.state:SCHEMA_VERSION": ["checkpoints/*.state/*/state.json"],
+    "ftreg.training.state.saved:SCHEMA_VERSION": ["checkpoints/*.state/*/state.json"],
     "ftreg.training.failure:SCHEMA_VERSION": ["checkpoints/*.failed/failure.json"],
     "ftreg.evaluation:SCHEMA_VERSION": ["evaluations/*/evaluation.json"],
     "ftreg.evaluation:GATE_SCHEMA": ["evaluations/*/gate.json", "printed/verdict.json"],

@@ -19,7 +19,7 @@ from ftreg.gate.seeds import margin_left, seed_noise, two_level_means, widen
 from ftreg.gate.units import units_of
 from ftreg.manifest import identity_of
 from ftreg.training.events import Silent, StepRecord
-from ftreg.training.replicas import train_replicas
+from ftreg.training.replicate import train_replicas
 from tests.conftest import Cli, reseal, rewrite_rows
 
 SEEDS = ("-s", "train.seeds=[2, 1]")

@@ -12,8 +12,8 @@ import pytest
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.pretrained import load_tokenizer
-from ftreg.training.examples import BATCH_ROWS, TokenisedExamples, tokenise
-from ftreg.training.tokens import open_prepared, prepare_examples, write_prepared
+from ftreg.training.batching.examples import BATCH_ROWS, TokenisedExamples, tokenise
+from ftreg.training.batching.tokens import open_prepared, prepare_examples, write_prepared
 from tests.conftest import TEMPLATE, Cli, make_model, rows_of, write_dataset
 
 Prepare = Callable[..., TokenisedExamples]
@@ -169,7 +169,7 @@ def test_a_template_with_the_date_in_it_is_another_one_tomorrow(
         def today() -> str:
             return "2999-01-01"
 
-    monkeypatch.setattr("ftreg.training.tokens.datetime.date", Tomorrow)
+    monkeypatch.setattr("ftreg.training.batching.tokens.datetime.date", Tomorrow)
     prepare(rows=3, tokenizer=load_tokenizer(folder))
     assert len(_entries(workspace)) == 2
 
@@ -221,7 +221,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import psutil
-from ftreg.training.tokens import open_prepared
+from ftreg.training.batching.tokens import open_prepared
 process = psutil.Process()
 before = process.memory_info()
 examples = open_prepared(Path(sys.argv[1]))

@@ -28,15 +28,15 @@ from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
 from ftreg.models.attention import packed_attention, use_packed_attention
 from ftreg.models.pretrained import find_base, load_checkpoint_model, weights_digest
-from ftreg.training.adapted import fuse_adapters
-from ftreg.training.batches import batch_order, micro_batches
-from ftreg.training.examples import TokenisedExamples, tokenise
-from ftreg.training.head import find_head
-from ftreg.training.head_loss import plain_head
-from ftreg.training.kept_gradient import KeptGradient
+from ftreg.training.batching.batches import batch_order, micro_batches
+from ftreg.training.batching.examples import TokenisedExamples, tokenise
+from ftreg.training.kernels.adapted import fuse_adapters
+from ftreg.training.kernels.head import find_head
+from ftreg.training.kernels.head_loss import plain_head
+from ftreg.training.kernels.kept_gradient import KeptGradient
+from ftreg.training.kernels.tied import add_rows_to_tied_gradient
 from ftreg.training.loop import completion_loss
 from ftreg.training.packing import Packing, prepare_packing
-from ftreg.training.tied import add_rows_to_tied_gradient
 from tests.conftest import Cli, make_model, write_dataset
 
 
@@ -186,7 +186,7 @@ def test_chunks_of_a_head_with_an_adapter_do_not_change_a_run(
     given = ["train", config, "-s", "lora={r: 2, target_modules: [q_proj, lm_head]}"]
     given += ["-s", "train.max_steps=3", "-s", "optimizer.lr=0.05"]
     assert cli(*given, "-o", "whole").code == 0
-    monkeypatch.setattr("ftreg.training.head.CHUNK", 4)
+    monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", 4)
     done = cli(*given, "-o", "chunked")
     assert done.code == 0, done
     whole, chunked = (
@@ -268,7 +268,7 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
         assert loss_of_head is not None
         assert add_rows_to_tied_gradient(packed, loss_of_head.kept)
     if chunk is not None:
-        monkeypatch.setattr("ftreg.training.head.CHUNK", chunk)
+        monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", chunk)
     if own_attention:
         assert use_packed_attention(packed)
     batches = micro_batches(rows, examples, max_tokens=200, packing=True, share_prefix=share_prefix)
@@ -403,7 +403,7 @@ def test_the_loss_of_a_plain_head_is_torchs_cross_entropy(
     dtype: torch.dtype, trained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows than are taken at a time, twice into the same gradient, and in the next step."""
-    monkeypatch.setattr("ftreg.training.kept_gradient._ROWS", 64)
+    monkeypatch.setattr("ftreg.training.kernels.kept_gradient._ROWS", 64)
     torch.manual_seed(0)
     layer = nn.Linear(24, 200, bias=False).requires_grad_(trained)
     loss = plain_head(layer)
@@ -510,7 +510,7 @@ def test_chunks_of_the_head_do_not_change_a_run(
     given = ["train", config, "-s", f"train.precision={precision}"]
     given += ["-s", "lora.r=2"] if lora else []
     assert cli(*given, "-o", "whole").code == 0
-    monkeypatch.setattr("ftreg.training.head.CHUNK", 4)
+    monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", 4)
     done = cli(*given, "-o", "chunked")
     assert done.code == 0, done
     losses = [

@@ -141,7 +141,7 @@ def test_a_state_names_files_of_its_own_folder_only(
     config: Path,
 ) -> None:
     from ftreg.errors import UsageError
-    from ftreg.training.state import read_state
+    from ftreg.training.state.saved import read_state
 
     state = Path("a.state/step-00000001")
     state.mkdir(parents=True)

@@ -8,8 +8,8 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from ftreg.errors import UsageError
 from ftreg.models.attention import PACKED, packed_attention
-from ftreg.training.batches import micro_batches
-from ftreg.training.examples import TokenisedExamples
+from ftreg.training.batching.batches import micro_batches
+from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.loop import completion_loss
 
 

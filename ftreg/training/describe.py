@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ftreg.files.store import portable_path
-from ftreg.training.batches import batch_order, order_digest
+from ftreg.training.batching.batches import batch_order, order_digest
 from ftreg.training.events import StepRecord
 from ftreg.training.optim.schedule import warmup_steps
 from ftreg.training.prepare import PreparedRun

@@ -10,7 +10,7 @@ from ftreg.config.optimizer import OptimizerConfig
 from ftreg.errors import DivergedError
 from ftreg.training.events import StepRecord
 from ftreg.training.optim.advice import StepDecay
-from ftreg.training.tensors import all_finite
+from ftreg.training.state.tensors import all_finite
 
 _WINDOW = 64
 _LEAST = 16

@@ -15,12 +15,12 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 from ftreg.errors import DivergedError
-from ftreg.training.batches import MicroBatch, micro_batches
+from ftreg.training.batching.batches import MicroBatch, micro_batches
+from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.events import StepRecord, as_number
-from ftreg.training.examples import TokenisedExamples
-from ftreg.training.head import Head
+from ftreg.training.kernels.head import Head
 from ftreg.training.optim.step_size import StepSizeProbe
-from ftreg.training.tensors import all_finite, whole
+from ftreg.training.state.tensors import all_finite, whole
 
 # So many of the tensors with a broken gradient are named; there can be hundreds.
 _NAMED = 20

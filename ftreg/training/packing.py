@@ -7,8 +7,8 @@ from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
 from ftreg.models.attention import use_packed_attention
-from ftreg.training.batches import micro_batches
-from ftreg.training.examples import TokenisedExamples
+from ftreg.training.batching.batches import micro_batches
+from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.loop import completion_loss
 
 # fp32 sums in another order; a leak between examples changes the loss by far more.

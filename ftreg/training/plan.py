@@ -8,7 +8,7 @@ from ftreg.errors import UsageError
 from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import find_base, load_model
-from ftreg.training.batches import steps_of_run
+from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.optim.advice import Advice, advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups

@@ -16,21 +16,21 @@ from ftreg.errors import UsageError
 from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
-from ftreg.training.adapted import fuse_adapters
-from ftreg.training.batches import steps_of_run
+from ftreg.training.batching.batches import steps_of_run
+from ftreg.training.batching.examples import TokenisedExamples
+from ftreg.training.batching.tokens import prepare_examples
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
-from ftreg.training.examples import TokenisedExamples
-from ftreg.training.head import Head, find_head
+from ftreg.training.kernels.adapted import fuse_adapters
+from ftreg.training.kernels.head import Head, find_head
+from ftreg.training.kernels.tied import add_rows_to_tied_gradient
 from ftreg.training.optim.advice import advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups
 from ftreg.training.optim.schedule import build_schedule
 from ftreg.training.packing import Packing, prepare_packing
 from ftreg.training.precision import choose_precision
-from ftreg.training.state import group_values
-from ftreg.training.tied import add_rows_to_tied_gradient
-from ftreg.training.tokens import prepare_examples
+from ftreg.training.state.saved import group_values
 from ftreg.training.trackers import tracker_settings
 
 

@@ -22,8 +22,8 @@ from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
 from ftreg.training.loop import Loop
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
-from ftreg.training.resume import settings_that_count
 from ftreg.training.session import Session, remove_leftovers
+from ftreg.training.state.resume import settings_that_count
 from ftreg.training.stopping import stop_on_signal
 from ftreg.training.trackers import start_trackers
 from ftreg.training.write import resolved, write_checkpoint

@@ -13,7 +13,7 @@ from ftreg.errors import DivergedError, FtregError, InterruptedRunError, UsageEr
 from ftreg.files.store import check_writable
 from ftreg.training.events import TrainEvents
 from ftreg.training.prepare import make_accelerator
-from ftreg.training.replicas import train_replicas
+from ftreg.training.replicate import train_replicas
 from ftreg.training.run import train
 from ftreg.training.session import refuse_together
 

@@ -23,13 +23,13 @@ from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
 from ftreg.training.optim.schedule import continue_schedule
 from ftreg.training.prepare import PreparedRun
-from ftreg.training.resume import (
+from ftreg.training.state.resume import (
     environment_changes,
     newest_state,
     recipe_changes,
     set_damaged_aside,
 )
-from ftreg.training.state import (
+from ftreg.training.state.saved import (
     TrainingState,
     list_states,
     save_state,

@@ -34,8 +34,8 @@ from ftreg.services.tracker_clients import (
     reason,
 )
 from ftreg.training.events import StepRecord
-from ftreg.training.resume import flatten
-from ftreg.training.state import state_folder
+from ftreg.training.state.resume import flatten
+from ftreg.training.state.saved import state_folder
 from ftreg.training.write import resolved
 from ftreg.workspace import Workspace
 

@@ -57,7 +57,8 @@ def warm() -> None:
         "ftreg.cli.app", "ftreg.comparing", "ftreg.evaluating", "ftreg.generation.in_process",
         "ftreg.generation.served", "ftreg.gating", "ftreg.reporting", "ftreg.training.series",
         "ftreg.report.ci", "ftreg.report.terminal", "ftreg.config.load", "ftreg.data.freezing",
-        "ftreg.data.leakage", "ftreg.scoring.rubric", "ftreg.training.optim.advice", "ftreg.report.html",
+        "ftreg.data.leakage", "ftreg.scoring.rubric", "ftreg.training.optim.advice",
+        "ftreg.report.html",
         "ftreg.training.trackers", "peft", "scipy.stats", "tests.fakes",
         "ftreg.gate.stats", "ftreg.gate.bootstrap",
     ):  # fmt: skip

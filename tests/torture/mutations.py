@@ -100,7 +100,7 @@ def _checkpoint(folder: Path) -> Any:
 def _state(folder: Path) -> Any:
     from safetensors.torch import load_file
 
-    from ftreg.training.state import read_state
+    from ftreg.training.state.saved import read_state
 
     found = read_state(folder / "state")
     tensors = {

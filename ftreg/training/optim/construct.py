@@ -33,9 +33,9 @@ Parameters = nn.Module | Iterable[torch.Tensor] | Iterable[Mapping[str, Any]]
 def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Build an optimizer from its configuration.
 
-    A module's parameters are grouped (`ftreg.training.optim.groups`): weight decay leaves norms and biases
-    alone unless the configuration says otherwise. Parameters, or torch's own parameter groups,
-    are taken as they are.
+    A module's parameters are grouped (`ftreg.training.optim.groups`): weight decay leaves norms and
+    biases alone unless the configuration says otherwise. Parameters, or torch's own parameter
+    groups, are taken as they are.
 
     `fused: null` takes torch's fused step where this build has one for these parameters' device
     and type; the fused and the plain step differ in the last bits, so `describe_optimizer`

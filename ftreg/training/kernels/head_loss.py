@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ftreg.training.kept_gradient import KeptGradient
+from ftreg.training.kernels.kept_gradient import KeptGradient
 
 # Positions whose logits are in fp32 at a time: 6 MB with a vocabulary of 49,152.
 _POSITIONS = 32

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ftreg.training.head_loss import HeadLoss, plain_head
+from ftreg.training.kernels.head_loss import HeadLoss, plain_head
 
 # Positions of a chunk; no more than that are not cut.
 CHUNK = 512

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ftreg.files.store import canonical_json
-from ftreg.training.examples import TokenisedExamples
+from ftreg.training.batching.examples import TokenisedExamples
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ftreg.training.kept_gradient import KeptGradient
+from ftreg.training.kernels.kept_gradient import KeptGradient
 
 
 class _Embedded(torch.autograd.Function):

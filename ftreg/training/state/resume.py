@@ -7,7 +7,7 @@ from typing import Any
 from ftreg.checkpoint import recipe_differences
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.training.events import TrainEvents
-from ftreg.training.state import TrainingState, list_states, read_state
+from ftreg.training.state.saved import TrainingState, list_states, read_state
 
 # Settings that say where and how often something is written, or what comes after training.
 _FREE = ("eval.", "gate.", "train.output", "train.save_", "train.report_to", "train.threads")

@@ -37,7 +37,7 @@ from ftreg.files.store import (
     write_text,
 )
 from ftreg.training.events import StepRecord
-from ftreg.training.tensors import (
+from ftreg.training.state.tensors import (
     holds_tensors,
     join_tensors,
     load_tensors,

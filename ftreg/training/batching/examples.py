@@ -109,7 +109,7 @@ def tokenise(
     max_length: int,
     advance: Callable[[], None] = lambda: None,
 ) -> TokenisedExamples:
-    """Tokenise in memory; `ftreg.training.tokens` keeps the same on disk.
+    """Tokenise in memory; `ftreg.training.batching.tokens` keeps the same on disk.
 
     Args:
         examples: rows to train on.

@@ -19,7 +19,7 @@ from ftreg.files.cache.folder import cache_folder, limit_of, touch
 from ftreg.files.cache.sealed import is_whole, written_whole
 from ftreg.files.store import digest, file_digest
 from ftreg.models.save import save_pretrained
-from ftreg.training.examples import (
+from ftreg.training.batching.examples import (
     SCHEMA,
     TokenisedExamples,
     record_batches,

@@ -1,0 +1,1 @@
+"""The training state: saved, read back, and held against a configuration that would resume it."""
