@@ -67,7 +67,7 @@ def measure_here(options: Options) -> Json:
     """
     import torch
 
-    from ftreg.data.load import load_dataset
+    from ftreg.data.dataset import load_dataset
     from ftreg.models.chat_template import chat_ids
     from ftreg.models.packaged import packaged_folder
     from ftreg.models.pretrained import load_tokenizer

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ftreg.data.load import load_dataset
+from ftreg.data.dataset import load_dataset
 from ftreg.scoring import Sample, Scorer, get_scorer
 from ftreg.scoring.claims import sentences
 

@@ -212,13 +212,13 @@ def _card(path: Path) -> Any:
 
 
 def _mapping(path: Path) -> Any:
-    from ftreg.data.mapping import parse_mapping
+    from ftreg.data.sources.mapping import parse_mapping
 
     return parse_mapping([], path)
 
 
 def _rows(path: Path) -> Any:
-    from ftreg.data.rows import read_examples, row_of
+    from ftreg.data.row_checks import read_examples, row_of
     from ftreg.files.store import write_jsonl
 
     return write_jsonl(path.with_suffix(".out"), map(row_of, read_examples(path)))
@@ -233,7 +233,7 @@ def _outputs(path: Path) -> Any:
 
 def _import(form: str | None = None) -> Callable[[Path], Any]:
     def reading(path: Path) -> Any:
-        from ftreg.data.importing import import_version
+        from ftreg.data.sources.importing import import_version
 
         root = path.parent / "imported"
         shutil.rmtree(root, ignore_errors=True)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftreg.config import load_config
-from ftreg.data.spans import span_rows
+from ftreg.data.sources.spans import span_rows
 from ftreg.errors import UsageError
 from ftreg.files import marked_yaml, reading
 from tests.conftest import Cli, Result

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from ftreg.data.load import load_dataset
+from ftreg.data.dataset import load_dataset
 from ftreg.generation import continuous, packed_linear, prefill, slot_attention
 from ftreg.generation.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.decode import decode_greedily

@@ -172,7 +172,7 @@ def test_a_card_names_files_beside_it_only(
 
 
 def test_an_imported_split_cannot_leave_its_version(cli: Cli, workspace: Path) -> None:
-    from ftreg.data.importing import import_version
+    from ftreg.data.sources.importing import import_version
 
     Path("rows.jsonl").write_text('{"id": "a", "input": "x", "reference": "y"}\n')
     Path("precious.jsonl").write_text("precious")

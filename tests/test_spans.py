@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ftreg.data.spans import span_rows
+from ftreg.data.sources.spans import span_rows
 from ftreg.errors import UsageError
 from tests.conftest import Cli
 

@@ -120,8 +120,8 @@ def import_rows(
     Example: ftreg data import trivia --train train.csv --eval dev.csv --map input=question
     --map reference=answer --map tags.level=difficulty --cohort level --license CC-BY-4.0
     """
-    from ftreg.data.importing import import_version
-    from ftreg.data.mapping import listed, parse_mapping
+    from ftreg.data.sources.importing import import_version
+    from ftreg.data.sources.mapping import listed, parse_mapping
 
     sources = _sources(train, evaluation, split or [])
     facts: dict[str, Any] = {

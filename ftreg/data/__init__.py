@@ -1,7 +1,7 @@
 """Versioned datasets: names, cards, rows and their digests."""
 
 from ftreg.data.card import Card
-from ftreg.data.load import DatasetVersion, Split, load_dataset
+from ftreg.data.dataset import DatasetVersion, Split, load_dataset
 from ftreg.data.reference import DatasetRef, list_refs, parse_ref
 
 __all__ = [

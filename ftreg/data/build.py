@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from ftreg.data.builders import build_splits
-from ftreg.data.load import load_dataset
+from ftreg.data.dataset import load_dataset
 from ftreg.errors import UsageError
 from ftreg.files.store import file_digest
 

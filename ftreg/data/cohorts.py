@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from ftreg.data.card import Card
-from ftreg.data.load import DatasetVersion, Split
+from ftreg.data.dataset import DatasetVersion, Split
 from ftreg.errors import UsageError, did_you_mean
 
 

@@ -8,8 +8,8 @@ from pydantic import ConfigDict
 
 from ftreg.data.card import Card
 from ftreg.data.cohorts import cohort_sizes
-from ftreg.data.load import DatasetVersion
-from ftreg.data.rows import fingerprint, row_of
+from ftreg.data.dataset import DatasetVersion
+from ftreg.data.row_checks import fingerprint, row_of
 from ftreg.files.store import canonical_json
 from ftreg.records import Example
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from ftreg.config.load import validate
 from ftreg.data.card import Card
-from ftreg.data.load import load_dataset
+from ftreg.data.dataset import load_dataset
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
-from ftreg.data.rows import read_examples
+from ftreg.data.row_checks import read_examples
 from ftreg.data.versions import CARD, RowChecks, newest, next_version, write_card
 from ftreg.errors import UsageError
 from ftreg.files import marked_yaml

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.data.load import Split
-from ftreg.data.rows import fingerprint
+from ftreg.data.dataset import Split
+from ftreg.data.row_checks import fingerprint
 from ftreg.files.checking import documented
 from ftreg.records import Example
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftreg.data.load import DatasetVersion, load_dataset
+from ftreg.data.dataset import DatasetVersion, load_dataset
 from ftreg.data.versions import RowChecks
 from ftreg.errors import UsageError
 

@@ -177,7 +177,7 @@ def broken(folder: Path) -> list[str]:
     """Everything that is there to be read, read; returns what is wrong."""
     from ftreg.baseline import read_baseline, read_history
     from ftreg.checkpoint import list_checkpoints
-    from ftreg.data.load import load_dataset
+    from ftreg.data.dataset import load_dataset
     from ftreg.errors import FtregError
     from ftreg.evaluation import read_evaluation
 

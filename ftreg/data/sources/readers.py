@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ftreg.data.spans import span_rows
+from ftreg.data.sources.spans import span_rows
 from ftreg.errors import UsageError
 from ftreg.files.reading import LONGEST_LINE, lines_of, megabytes
 from ftreg.files.store import file_digest, read_jsonl

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.data.card import Card
-from ftreg.data.load import load_dataset
-from ftreg.data.mapping import Mapper
-from ftreg.data.readers import Source, open_source
+from ftreg.data.dataset import load_dataset
 from ftreg.data.reference import DatasetRef
-from ftreg.data.rows import UniqueIds, check_row, row_of
+from ftreg.data.row_checks import UniqueIds, check_row, row_of
+from ftreg.data.sources.mapping import Mapper
+from ftreg.data.sources.readers import Source, open_source
 from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
 from ftreg.errors import UsageError
 from ftreg.files.names import check_name

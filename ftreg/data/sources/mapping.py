@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.data.rows import check_row
+from ftreg.data.row_checks import check_row
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import digest

@@ -13,7 +13,7 @@ from filelock import FileLock
 from ftreg.data.card import Card, read_card
 from ftreg.data.digests import remembered_digest
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
-from ftreg.data.rows import read_examples
+from ftreg.data.row_checks import read_examples
 from ftreg.errors import UsageError
 from ftreg.files.cache.entries import trim
 from ftreg.files.cache.folder import cache_folder, limit_of, touch

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftreg.data.trace_documents import TraceDocuments
+from ftreg.data.sources.trace_documents import TraceDocuments
 from ftreg.errors import UsageError
 from ftreg.files.reading import MIB, lines_of, parse_json, read_text
 from ftreg.files.store import read_jsonl
