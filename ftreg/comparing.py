@@ -17,7 +17,7 @@ from ftreg.gate.choice import pareto_front
 from ftreg.gate.contest import COMPARISON_SCHEMA, Contest
 from ftreg.gate.tournament import hold_tournament
 from ftreg.gating import baseline_of, find_baselines, policy_of, rows_of_one_side
-from ftreg.report.words import short_recipe
+from ftreg.report.phrases import short_recipe
 from ftreg.workspace import Workspace
 
 _WORDS = ("baseline", "anchor")

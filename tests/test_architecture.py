@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ftreg"
 # prefix that matches.
 FLOORS = [
     ["ftreg", "errors", "interrupts", "records", "files",
-     "characters", "services", "limits"],
+     "services", "limits"],
     ["config"],
     ["data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],

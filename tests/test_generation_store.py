@@ -17,7 +17,7 @@ from ftreg.files.journal import read_journal
 from ftreg.files.store import file_digest, write_json
 from ftreg.manifest import seal
 from ftreg.records import Score
-from ftreg.report.noise import noise_line, noise_of_deltas
+from ftreg.report.noise_line import noise_line, noise_of_deltas
 from ftreg.scoring.noise import noise_floor
 from tests.conftest import Cli, Result, rows_of, write_dataset
 from tests.judge_server import Server, serving

@@ -35,8 +35,8 @@ def list_all(as_json: options.AsJson = False) -> None:
     Example: ftreg checkpoints list
     """
     from ftreg.checkpoint import list_checkpoints
+    from ftreg.report.phrases import rate
     from ftreg.report.terminal import rows_view
-    from ftreg.report.words import rate
 
     root = Workspace.current().checkpoints
     rows: list[ListedCheckpoint] = [

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 import typer
 
 from ftreg import interrupts
-from ftreg.characters import visible
 from ftreg.cli.runner import tell_runner
 from ftreg.config import custom_code
 from ftreg.errors import ExitCode, FtregError
 from ftreg.limits import LEAST, address_limit, is_out_of_memory
 from ftreg.report.annotations import error_annotations, on_github
+from ftreg.report.characters import visible
 
 _NO_MEMORY = (
     "out of memory; lower the batch size (eval.batch_size, train.micro_batch_tokens), or give "

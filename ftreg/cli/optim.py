@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.characters import visible
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
 from ftreg.records import PRINTED_SCHEMA
+from ftreg.report.characters import visible
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.optimizers import PrintedConversion, PrintedOptimizer

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftreg.characters import inert_json, visible
 from ftreg.config.custom_code import VARIABLE
+from ftreg.report.characters import inert_json, visible
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -11,8 +11,8 @@ import re
 import sys
 from collections.abc import Iterable
 
-from ftreg.characters import spelt
 from ftreg.report.annotations import on_github
+from ftreg.report.characters import spelt
 
 # The last character of a match is the one that is spelt out. .NET ends lines at a lone \r too, and
 # what colours a text may stand before it.

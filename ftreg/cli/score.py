@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ftreg.characters import inert_json
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.records import PRINTED_SCHEMA
+from ftreg.report.characters import inert_json
 
 if TYPE_CHECKING:
     from ftreg.evaluation_rows import ScoreRow

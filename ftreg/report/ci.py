@@ -6,11 +6,11 @@ from typing import Literal
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from ftreg.characters import spelt
 from ftreg.files.store import write_text
 from ftreg.gate import Row, Verdict
-from ftreg.report import words
+from ftreg.report import phrases as words
 from ftreg.report.annotations import annotation
+from ftreg.report.characters import spelt
 
 # What XML 1.0 cannot hold, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

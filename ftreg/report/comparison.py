@@ -11,7 +11,7 @@ from rich.text import Text
 from ftreg.gate.choice import pareto_front
 from ftreg.gate.contest import Contest, Mean
 from ftreg.gate.verdict import PRIMARY
-from ftreg.report import words
+from ftreg.report import phrases as words
 from ftreg.report.markdown import grid, plain
 
 # Columns of two lines each that fit beside a scorer's name at 80 characters.

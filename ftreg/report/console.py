@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from ftreg.characters import visible
+from ftreg.report.characters import visible
 
 
 class InertConsole(Console):

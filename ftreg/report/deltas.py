@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ftreg.gate import Row, Verdict
-from ftreg.report import words
+from ftreg.report import phrases as words
 from ftreg.report.axis import linear_marks
 from ftreg.report.material import Scores
 

@@ -14,7 +14,7 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.errors import UsageError
 from ftreg.files.store import damaged
 from ftreg.limits import address_limit
-from ftreg.report import words
+from ftreg.report import phrases as words
 from ftreg.report.history import (
     BUCKETS,
     HISTORY,

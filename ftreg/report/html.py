@@ -18,15 +18,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ftreg.characters import UNSEEN, visible
 from ftreg.checkpoint import recipe_differences
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.files.store import digest
 from ftreg.gate import Verdict
-from ftreg.report import curves, deltas, distributions, examples, words
+from ftreg.report import curves, deltas, distributions
+from ftreg.report import example_browser as examples
+from ftreg.report import phrases as words
 from ftreg.report.axis import label
+from ftreg.report.characters import UNSEEN, visible
 from ftreg.report.material import Material
-from ftreg.report.noise import noise_line
+from ftreg.report.noise_line import noise_line
 
 # What could end a `script` element, and what is better not seen raw in the file either.
 _NOT_IN_DATA = re.compile(f"[<>&]|{UNSEEN.pattern}")

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ftreg.characters import one_line, visible
 from ftreg.checkpoint import recipe_differences
 from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
-from ftreg.report import words
-from ftreg.report.noise import noise_line
+from ftreg.report import phrases as words
+from ftreg.report.characters import one_line, visible
+from ftreg.report.noise_line import noise_line
 from ftreg.report.worst import Drop, Side
 
 _LONGEST_TEXT = 300

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
-from ftreg.report import words
+from ftreg.report import phrases as words
 from ftreg.report.console import InertConsole
-from ftreg.report.noise import noise_line
+from ftreg.report.noise_line import noise_line
 
 _STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
 _MOST_REASONS = 6

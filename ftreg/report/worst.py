@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.baseline import Baseline
-from ftreg.characters import one_line
 from ftreg.evaluation import Evaluation, read_findings, read_outputs
 from ftreg.files.store import canonical_json
 from ftreg.records import Cell, over_seeds
-from ftreg.report import words
+from ftreg.report import phrases as words
+from ftreg.report.characters import one_line
 
 _MOST_EXAMPLES = 5
 _MOST_POINTS = 6

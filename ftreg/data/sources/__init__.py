@@ -1,1 +1,1 @@
-"""Rows from elsewhere: files, sets of the hub, exported spans; and what becomes of their columns."""
+"""Rows from elsewhere: files, sets of the hub, exported spans, and their columns."""

@@ -11,7 +11,7 @@ from typing import Any
 from ftreg.evaluation import read_findings, read_outputs
 from ftreg.files.store import damaged
 from ftreg.records import Example
-from ftreg.report import words
+from ftreg.report import phrases as words
 from ftreg.report.material import Material, Side
 
 CHUNK = 100
