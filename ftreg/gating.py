@@ -29,7 +29,7 @@ from ftreg.evaluation_rows import Scores
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record, write_text
 from ftreg.gate import Verdict, compare
-from ftreg.gate.power import POWER, examples_for_pass
+from ftreg.gate.sample_size import POWER, examples_for_pass
 from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
 from ftreg.records import PRINTED_SCHEMA

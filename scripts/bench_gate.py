@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftreg.gate import GatePolicy, Verdict, compare
-from ftreg.gate.power import pass_probability
+from ftreg.gate.sample_size import pass_probability
 
 Floats = NDArray[np.float64]
 Deltas = Callable[[np.random.Generator, int, float], Floats]

@@ -100,7 +100,7 @@ Write = Callable[[list[list[int]], int], list[Answer]]
 
 
 def _ftreg(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write:
-    from ftreg.generation.engine import generate
+    from ftreg.generation.greedy import generate
     from ftreg.models.pretrained import load_model
 
     model = load_model(folder, dtype=dtype)

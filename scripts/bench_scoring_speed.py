@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM
 
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.files.store import write_jsonl
-from ftreg.generation.engine import generate
+from ftreg.generation.greedy import generate
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import packaged_folder
 from ftreg.models.pretrained import load_tokenizer

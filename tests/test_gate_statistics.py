@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from ftreg.gate import GatePolicy, compare, power
+from ftreg.gate import GatePolicy, compare, sample_size
 from ftreg.gate.bootstrap import bca, bca_large
 from ftreg.gate.guard import bounds, drop_p_value, unseen_bound
 from ftreg.gate.interval import Scale, largest_change, scale_of, worst_change
@@ -284,23 +284,23 @@ def test_a_constant_change_of_unequal_clusters_is_constant():
 
 
 def test_power_and_number_of_examples_are_inverse():
-    needed = power.examples_for_pass(0.2, margin=0.02)
+    needed = sample_size.examples_for_pass(0.2, margin=0.02)
     assert needed == math.ceil((2.80158 * 0.2 / 0.02) ** 2)
-    assert power.pass_probability(0.2, examples=needed, margin=0.02) == pytest.approx(
+    assert sample_size.pass_probability(0.2, examples=needed, margin=0.02) == pytest.approx(
         0.8, abs=0.001
     )
-    error = 0.2 / math.sqrt(power.examples_for_regression(0.2, delta=-0.03))
-    assert power.detectable_drop(error) == pytest.approx(0.03, rel=0.01)
-    assert power.examples_for_pass(0.2, margin=0.02, delta=-0.02) is None
-    assert power.examples_for_regression(0.2, delta=0.0) is None
+    error = 0.2 / math.sqrt(sample_size.examples_for_regression(0.2, delta=-0.03))
+    assert sample_size.detectable_drop(error) == pytest.approx(0.03, rel=0.01)
+    assert sample_size.examples_for_pass(0.2, margin=0.02, delta=-0.02) is None
+    assert sample_size.examples_for_regression(0.2, delta=0.0) is None
     # One pseudo-observation of -1 costs about 1 / margin examples.
-    assert needed + 40 < power.examples_for_pass(0.2, margin=0.02, worst=1.0) < needed + 110
+    assert needed + 40 < sample_size.examples_for_pass(0.2, margin=0.02, worst=1.0) < needed + 110
 
 
 def test_the_number_of_examples_that_is_named_decides():
     """Of equal candidates with as many examples as `n_needed`, about 80 % pass."""
     generator = draws(21)
-    needed = power.examples_for_pass(0.1, margin=0.03, worst=0.3)
+    needed = sample_size.examples_for_pass(0.1, margin=0.03, worst=0.3)
     passed = 0
     for _ in range(200):
         before = generator.uniform(0.4, 0.6, needed)

@@ -1,8 +1,8 @@
 """The gate: paired comparison of two checkpoints' scores, and the verdict. Pure, no I/O."""
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gate.compare import compare
 from ftreg.gate.interval import Interval
+from ftreg.gate.paired import compare
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row, Verdict
 
 __all__ = ["CriticalDrop", "GatePolicy", "Interval", "Outcome", "Row", "Verdict", "compare"]

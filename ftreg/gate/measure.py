@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gate import power, seeds
+from ftreg.gate import sample_size, seeds
 from ftreg.gate.interval import (
     Scale,
     estimate_interval,
@@ -103,7 +103,7 @@ def measure(
         p_guarded=guarded,
         # Without a spread, what could go unseen is all that is known.
         detectable_drop=(
-            power.detectable_drop(error, confidence=policy.confidence)
+            sample_size.detectable_drop(error, confidence=policy.confidence)
             if error
             else units.mean - estimate.interval.low
         ),
@@ -139,7 +139,7 @@ def _with_seeds(
         examples=row.n,
         room=row.margin + units.mean if passes else -units.mean,
         level=level / 2 if passes else level,
-        power=power.POWER,
+        power=sample_size.POWER,
     )
     alone = row.n_needed
     return replace(
@@ -159,7 +159,7 @@ def _with_seeds(
         baseline_seed_deviation=noise.baseline.deviation if noise.baseline else None,
         candidate_seed_deviation=noise.candidate.deviation if noise.candidate else None,
         p_seeds=seeds.drop_p_value(units.mean, noise),
-        detectable_drop=test + normal.inv_cdf(power.POWER) * noise.standard_error,
+        detectable_drop=test + normal.inv_cdf(sample_size.POWER) * noise.standard_error,
         n_needed=None if needed is None or alone is None else max(needed, alone),
     )
 
@@ -194,7 +194,7 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
     """Return how many examples, clusters counted by their examples, would decide either way."""
     passing = units.mean > -margin
     if passing:
-        needed = power.examples_for_pass(
+        needed = sample_size.examples_for_pass(
             units.spread(),
             margin=margin,
             delta=units.mean,
@@ -202,7 +202,7 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
             worst=worst,
         )
     else:
-        needed = power.examples_for_regression(
+        needed = sample_size.examples_for_regression(
             units.spread(), delta=units.mean, confidence=policy.confidence
         )
     if needed is None:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.files.store import digest
-from ftreg.generation.engine import generate
+from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer

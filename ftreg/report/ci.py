@@ -8,7 +8,7 @@ from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from ftreg.files.store import write_text
 from ftreg.gate import Row, Verdict
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.annotations import annotation
 from ftreg.report.characters import spelt
 
@@ -34,7 +34,7 @@ def write_junit(path: Path, verdict: Verdict, *, candidate: str) -> None:
         suite.add_testcase(_case(row))
     for drop in verdict.critical:
         case = TestCase(_xml(f"critical example {drop.id}"), _xml(drop.scorer))
-        before, after = words.points(drop.baseline), words.points(drop.candidate)
+        before, after = phrases.points(drop.baseline), phrases.points(drop.candidate)
         case.result = [Failure(f"got worse: {before} to {after}", "regression")]
         suite.add_testcase(case)
     document = JUnitXml("ftreg")
@@ -48,8 +48,8 @@ def _case(row: Row) -> TestCase:
     if row.outcome == "pass":
         return case
     message = _xml(
-        f"delta {words.signed(row.delta)} {words.interval(row)}, margin {words.points(row.margin)}"
-        + (f"; {row.note}" if row.note else "")
+        f"delta {phrases.signed(row.delta)} {phrases.interval(row)}, "
+        f"margin {phrases.points(row.margin)}" + (f"; {row.note}" if row.note else "")
     )
     stops = row.outcome == "regression" or row.gated
     case.result = [Failure(message, row.outcome) if stops else Skipped(message)]

@@ -11,7 +11,7 @@ from rich.text import Text
 from ftreg.gate.choice import pareto_front
 from ftreg.gate.contest import Contest, Mean
 from ftreg.gate.verdict import PRIMARY
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.markdown import grid, plain
 
 # Columns of two lines each that fit beside a scorer's name at 80 characters.
@@ -103,11 +103,11 @@ def _mean(contest: Contest, name: str) -> str:
     if mean.ranks is not None:
         best, worst = mean.ranks
         ranks = f" ({best})" if best == worst else f" ({best}-{worst})"
-    text = f"{words.points(mean.mean)}{ranks}"
+    text = f"{phrases.points(mean.mean)}{ranks}"
     if mean.interval is None:
         return text
     low, high = mean.interval
-    return f"{text}\n[{words.points(low)}, {words.points(high)}]"
+    return f"{text}\n[{phrases.points(low)}, {phrases.points(high)}]"
 
 
 def _delta(contest: Contest, against: str, name: str) -> str:
@@ -116,7 +116,7 @@ def _delta(contest: Contest, against: str, name: str) -> str:
         return _NONE
     low, high = pair.interval
     mark = " *" if pair.told_apart else ""
-    return f"{words.signed(pair.delta)}{mark}\n[{words.signed(low)}, {words.signed(high)}]"
+    return f"{phrases.signed(pair.delta)}{mark}\n[{phrases.signed(low)}, {phrases.signed(high)}]"
 
 
 def _winner(contest: Contest, labels: Mapping[str, str]) -> str:

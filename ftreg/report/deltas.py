@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ftreg.gate import Row, Verdict
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.axis import linear_marks
 from ftreg.report.material import Scores
 
@@ -53,7 +53,7 @@ class Forest:
 
 def forest(verdict: Verdict) -> Forest:
     """Lay out every row of a verdict on one scale."""
-    primary = words.primary_rows(verdict)
+    primary = phrases.primary_rows(verdict)
     low, high = _domain(primary, verdict.rows)
 
     def across(value: float) -> float:
@@ -75,10 +75,10 @@ def forest(verdict: Verdict) -> Forest:
         )
 
     groups = []
-    for scorer in words.scorers(primary):
+    for scorer in phrases.scorers(primary):
         rows = [
             by_scorer[scorer]
-            for by_scorer in words.cohort_rows(verdict).values()
+            for by_scorer in phrases.cohort_rows(verdict).values()
             if scorer in by_scorer
         ]
         if rows:
@@ -138,11 +138,11 @@ def delta_heat(verdict: Verdict) -> Heat:
         table.setdefault(row.cohort, {})[row.scorer] = Cell(
             value=row.delta, level=_level(row.delta, full), n=row.n, row=row
         )
-    return Heat(scorers=words.scorers(rows), rows=table, full=full)
+    return Heat(scorers=phrases.scorers(rows), rows=table, full=full)
 
 
 def _level(delta: float | None, full: float) -> int:
-    if delta is None or words.signed(delta) == "0.0":
+    if delta is None or phrases.signed(delta) == "0.0":
         return 0
     size = min(LEVELS, max(1, round(LEVELS * abs(delta) / full)))
     return size if delta > 0 else -size

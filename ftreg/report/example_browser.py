@@ -11,7 +11,7 @@ from typing import Any
 from ftreg.evaluation import read_findings, read_outputs
 from ftreg.files.store import damaged
 from ftreg.records import Example
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.material import Material, Side
 
 CHUNK = 100
@@ -49,10 +49,10 @@ def index(material: Material) -> dict[str, Any]:
             [place[f"{tag}={value}"] for tag, value in evaluation.cohorts[key].items()]
             for key in ids
         ],
-        "scorers": [{"name": name, "title": words.scorer_title(name)} for name in names],
+        "scorers": [{"name": name, "title": phrases.scorer_title(name)} for name in names],
         "candidate": columns(material.candidate),
         "baseline": columns(material.baseline),
-        "labels": {side: words.named(item.header["checkpoint"])
+        "labels": {side: phrases.named(item.header["checkpoint"])
                    for side, item in material.sides.items()},
         "code": card is not None and card.context_from == "input",
         "chunk": CHUNK,

@@ -14,7 +14,7 @@ from ftreg.checkpoint import Checkpoint
 from ftreg.errors import UsageError
 from ftreg.files.store import damaged
 from ftreg.limits import address_limit
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.history import (
     BUCKETS,
     HISTORY,
@@ -123,7 +123,7 @@ def draw_checkpoint(checkpoint: Checkpoint) -> str:
     recipe = {"optimizer": manifest.optimizer["name"], "lr": manifest.optimizer["arguments"]["lr"]}
     training = manifest.training
     title = (
-        f"{words.recipe(recipe)}\n{manifest.dataset.version}, {training.steps:,} "
+        f"{phrases.recipe(recipe)}\n{manifest.dataset.version}, {training.steps:,} "
         f"{'step' if training.steps == 1 else 'steps'} of {training.batch_size} examples, "
         f"{training.tokens:,} tokens, {training.precision}"
     )

@@ -22,9 +22,7 @@ from ftreg.checkpoint import recipe_differences
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.files.store import digest
 from ftreg.gate import Verdict
-from ftreg.report import curves, deltas, distributions
-from ftreg.report import example_browser as examples
-from ftreg.report import phrases as words
+from ftreg.report import curves, deltas, distributions, example_browser, phrases
 from ftreg.report.axis import label
 from ftreg.report.characters import UNSEEN, visible
 from ftreg.report.material import Material
@@ -51,8 +49,8 @@ def html_report(material: Material) -> Iterator[str]:
                 f"default-src 'none'; script-src '{_source(script)}'; "
                 f"style-src '{_source(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
             ),
-            index=examples.index(material),
-            chunks=examples.chunks(material),
+            index=example_browser.index(material),
+            chunks=example_browser.chunks(material),
             **_shown(material),
         )
     )
@@ -86,18 +84,18 @@ def _noise(material: Material) -> list[str]:
     if material.verdict is None or material.baseline is None:
         return []
     floor = noise_line(material.baseline.header, material.candidate.header)
-    said = words.seed_noise(material.verdict)
+    said = phrases.seed_noise(material.verdict)
     return [f"{said[0].upper()}{said[1:]}.", *([f"{floor}."] if floor else [])]
 
 
 def _headline(material: Material) -> str:
     if material.verdict is not None and material.baseline is not None:
-        return words.headline(
+        return phrases.headline(
             material.verdict,
             baseline=material.baseline.header,
             candidate=material.candidate.header,
         )
-    return words.summary(material.candidate.header)
+    return phrases.summary(material.candidate.header)
 
 
 def _reasons(verdict: Verdict | None) -> list[str]:
@@ -150,7 +148,7 @@ def _environment() -> jinja2.Environment:
         finalize=_shown_text,
     )
     environment.filters |= _FILTERS
-    environment.globals["OUTCOMES"] = words.OUTCOME_WORDS
+    environment.globals["OUTCOMES"] = phrases.OUTCOME_WORDS
     return environment
 
 
@@ -179,13 +177,13 @@ def _setting(value: Any) -> str:
 
 _FILTERS: dict[str, Callable[..., Any]] = {
     "embed": embed,
-    "minus": words.typographic,
-    "points": lambda value: words.typographic(words.points(value)),
-    "signed": lambda value: words.typographic(words.signed(value)),
-    "interval": lambda row: words.typographic(words.interval(row)),
+    "minus": phrases.typographic,
+    "points": lambda value: phrases.typographic(phrases.points(value)),
+    "signed": lambda value: phrases.typographic(phrases.signed(value)),
+    "interval": lambda row: phrases.typographic(phrases.interval(row)),
     "setting": _setting,
-    "scorer": words.scorer_title,
-    "named": words.named,
+    "scorer": phrases.scorer_title,
+    "named": phrases.named,
     "pretty": lambda value: json.dumps(value, ensure_ascii=False, indent=2),
     "digest": digest,
 }

@@ -7,7 +7,7 @@ from typing import Any
 from ftreg.checkpoint import recipe_differences
 from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.characters import one_line, visible
 from ftreg.report.noise_line import noise_line
 from ftreg.report.worst import Drop, Side
@@ -34,8 +34,8 @@ def gate_report(
     """
     header = candidate.header
     parts = [
-        f"# {words.OUTCOME_WORDS[verdict.outcome]}",
-        plain(words.headline(verdict, baseline=baseline, candidate=header)),
+        f"# {phrases.OUTCOME_WORDS[verdict.outcome]}",
+        plain(phrases.headline(verdict, baseline=baseline, candidate=header)),
         *([_bullets(map(plain, verdict.reasons))] if verdict.reasons else []),
         "## Deltas by scorer",
         "In points of 100, candidate minus baseline.",
@@ -55,7 +55,7 @@ def gate_report(
                 f"{header['generation']['precision']} precision, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
-                words.seed_noise(verdict),
+                phrases.seed_noise(verdict),
                 f"ftreg {plain(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),
@@ -108,25 +108,25 @@ def _scorer_table(verdict: Verdict) -> str:
             row.scorer + (" (anchor)" if row.against == "anchor" else ""),
             str(row.n),
             str(row.missing_baseline + row.missing_candidate),
-            words.points(row.baseline_mean),
-            words.points(row.candidate_mean),
-            words.signed(row.delta),
-            words.interval(row),
-            words.points(row.margin),
-            words.points(row.detectable_drop),
-            words.OUTCOME_WORDS[row.outcome],
+            phrases.points(row.baseline_mean),
+            phrases.points(row.candidate_mean),
+            phrases.signed(row.delta),
+            phrases.interval(row),
+            phrases.points(row.margin),
+            phrases.points(row.detectable_drop),
+            phrases.OUTCOME_WORDS[row.outcome],
             row.note,
         ]
-        for row in words.primary_rows(verdict)
+        for row in phrases.primary_rows(verdict)
     ]
     return grid(headings, rows)
 
 
 def _seed_section(verdict: Verdict) -> list[str]:
-    found = words.seed_table(verdict)
+    found = phrases.seed_table(verdict)
     if not found:
         return []
-    sentence = f"In points of 100. {words.SEED_ERRORS}"
+    sentence = f"In points of 100. {phrases.SEED_ERRORS}"
     return [
         "## Noise of seeds and examples",
         sentence,
@@ -135,13 +135,13 @@ def _seed_section(verdict: Verdict) -> list[str]:
 
 
 def _cohort_section(verdict: Verdict) -> list[str]:
-    cohorts = words.cohort_rows(verdict)
+    cohorts = phrases.cohort_rows(verdict)
     if not cohorts:
         return []
-    names = words.scorers(verdict.rows)
+    names = phrases.scorers(verdict.rows)
 
     def cell(row: Row | None) -> str:
-        return "-" if row is None else f"{words.cohort_cell(row)} {words.interval(row)}"
+        return "-" if row is None else f"{phrases.cohort_cell(row)} {phrases.interval(row)}"
 
     rows = [
         [
@@ -191,8 +191,8 @@ def _drop(drop: Drop) -> list[str]:
     asked = [f"**{title}:** {plain(_short(text))}" for title, text in drop.asked.items()]
     rows = [["output", _output(drop.before), _output(drop.after)]]
     for scorer, before, after in drop.scores:
-        rows.append([f"{scorer} {words.signed(after - before)}", words.points(before),
-                     words.points(after)])  # fmt: skip
+        rows.append([f"{scorer} {phrases.signed(after - before)}", phrases.points(before),
+                     phrases.points(after)])  # fmt: skip
         found = [_evidence(side, scorer) for side in (drop.before, drop.after)]
         if any(found):
             rows.append(["evidence", *found])

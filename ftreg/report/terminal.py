@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.console import InertConsole
 from ftreg.report.noise_line import noise_line
 
@@ -33,14 +33,14 @@ def verdict_view(
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
-    seeds = words.seed_table(verdict)
+    seeds = phrases.seed_table(verdict)
     if seeds:
-        title = f"Noise, in points ({words.seed_noise(verdict)})"
+        title = f"Noise, in points ({phrases.seed_noise(verdict)})"
         parts += ["", rows_view(title, seeds)]
-    if words.cohort_rows(verdict):
+    if phrases.cohort_rows(verdict):
         parts += ["", _by_cohort(verdict)]
-    outcome = words.OUTCOME_WORDS[verdict.outcome].upper()
-    sentence = words.headline(verdict, baseline=baseline, candidate=candidate)
+    outcome = phrases.OUTCOME_WORDS[verdict.outcome].upper()
+    sentence = phrases.headline(verdict, baseline=baseline, candidate=candidate)
     parts += ["", _hanging(Text(outcome, _STYLES[verdict.outcome]), Text(sentence))]
     shown = verdict.reasons[:_MOST_REASONS]
     parts += [_hanging(Text("  -"), Text(reason)) for reason in shown]
@@ -66,24 +66,24 @@ def _by_scorer(verdict: Verdict) -> Group:
     for heading in ("n", "base", "cand", "delta", confidence, "margin"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
-    for row in words.primary_rows(verdict):
+    for row in phrases.primary_rows(verdict):
         name = row.scorer if row.against == "baseline" else f"{row.scorer} (anchor)"
         table.add_row(
             name,
             str(row.n),
-            words.points(row.baseline_mean),
-            words.points(row.candidate_mean),
-            words.signed(row.delta),
-            words.interval(row),
-            words.points(row.margin),
-            Text(words.OUTCOME_WORDS[row.outcome], _STYLES[row.outcome]),
+            phrases.points(row.baseline_mean),
+            phrases.points(row.candidate_mean),
+            phrases.signed(row.delta),
+            phrases.interval(row),
+            phrases.points(row.margin),
+            Text(phrases.OUTCOME_WORDS[row.outcome], _STYLES[row.outcome]),
         )
     return _titled("Deltas by scorer, in points (candidate - baseline)", table)
 
 
 def _by_cohort(verdict: Verdict) -> Group:
-    cohorts = words.cohort_rows(verdict)
-    names = words.scorers(verdict.rows)
+    cohorts = phrases.cohort_rows(verdict)
+    names = phrases.scorers(verdict.rows)
     table = _table()
     table.add_column("cohort", overflow="fold")
     table.add_column("n", justify="right")
@@ -94,7 +94,7 @@ def _by_cohort(verdict: Verdict) -> Group:
         for name in names:
             item = row.get(name)
             style = "bold red" if item is not None and item.outcome == "regression" else ""
-            cells.append(Text(words.cohort_cell(item), style))
+            cells.append(Text(phrases.cohort_cell(item), style))
         table.add_row(cohort, str(max(item.n for item in row.values())), *cells)
     return _titled("Deltas by cohort, in points (! regression)", table)
 
@@ -109,7 +109,7 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
         table.add_column(heading, justify="right")
     for name, summary in header["summary"].items():
         table.add_row(
-            name, words.points(summary["mean"]), str(summary["n"]), str(summary["missing"])
+            name, phrases.points(summary["mean"]), str(summary["n"]), str(summary["missing"])
         )
     return _titled(title, table)
 
@@ -126,7 +126,7 @@ def baseline_view(
         table.add_row(
             item["promoted"][:16].replace("T", " "),
             item["checkpoint"]["name"],
-            words.recipe(item["checkpoint"]),
+            phrases.recipe(item["checkpoint"]),
             ", ".join(mark for mark in marks if mark),
         )
     return Group(evaluation_view(header), "", _titled("Promotions, the newest last", table))

@@ -9,7 +9,7 @@ from ftreg.baseline import Baseline
 from ftreg.evaluation import Evaluation, read_findings, read_outputs
 from ftreg.files.store import canonical_json
 from ftreg.records import Cell, over_seeds
-from ftreg.report import phrases as words
+from ftreg.report import phrases
 from ftreg.report.characters import one_line
 
 _MOST_EXAMPLES = 5
@@ -111,7 +111,7 @@ def _point(point: Mapping[str, Any]) -> str:
     if kind is None or not isinstance(support, int | float):
         return _short(canonical_json(point))
     verb = _FOUND[kind] if support >= 0.5 else f"not {_FOUND[kind]}"
-    line = f'{verb} ({words.points(support)}): "{_short(point[kind])}"'
+    line = f'{verb} ({phrases.points(support)}): "{_short(point[kind])}"'
     checks = ", ".join(map(str, point.get("checks") or ()))
     best = point.get("best")
     return (
