@@ -14,7 +14,7 @@ import sys
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ |= {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 
-from ftreg.limits import address_limit
+from ftreg.process import address_limit
 
 # OpenBLAS reserves memory for a thread per core as it is loaded, and ends the process with 1 where
 # it gets none. Nothing here leans on its threads.

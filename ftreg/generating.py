@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ftreg import interrupts
 from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.generation.outputs import Chats, OutputStore
+from ftreg.process import raise_missed_signal
 from ftreg.records import Example, Output
 
 
@@ -56,7 +56,7 @@ def generate_rounds(
     Raises:
         UsageError: checkpoint, engine or prompts are wrong; outputs that were written are kept.
     """
-    interrupts.check()
+    raise_missed_signal()
     checkpoint.verify()
     try:
         chats = [(example.id, dataset.card.prompt.messages(example)) for example in rows]

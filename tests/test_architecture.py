@@ -14,8 +14,8 @@ PACKAGE = ROOT / "ftreg"
 # Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
 # prefix that matches.
 FLOORS = [
-    ["ftreg", "errors", "interrupts", "records", "files",
-     "services", "limits"],
+    ["ftreg", "errors", "records", "files",
+     "services", "process"],
     ["config"],
     ["data", "manifest", "checkpoint", "replicas", "evaluation", "evaluation_header",
      "evaluation_rows", "evaluation_order", "baseline", "workspace", "span_facts"],

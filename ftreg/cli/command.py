@@ -12,11 +12,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from ftreg import interrupts
+from ftreg import process
 from ftreg.cli.runner import tell_runner
 from ftreg.config import custom_code
 from ftreg.errors import ExitCode, FtregError
-from ftreg.limits import LEAST, address_limit, is_out_of_memory
 from ftreg.report.annotations import error_annotations, on_github
 from ftreg.report.characters import visible
 
@@ -38,19 +37,19 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        interrupts.forget()
+        process.forget_signal()
 
         def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-            interrupts.remember()
+            process.remember_signal()
             raise KeyboardInterrupt
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
-        limit = address_limit()
-        if limit is not None and limit < LEAST:
+        limit = process.address_limit()
+        if limit is not None and limit < process.LEAST_ADDRESSES:
             _end(
                 f"this process may have {limit >> 20} MiB of addresses (ulimit -v), and needs "
-                f"{LEAST >> 20} at the least",
+                f"{process.LEAST_ADDRESSES >> 20} at the least",
                 ExitCode.USAGE,
             )
         try:
@@ -72,10 +71,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
         except Exception as error:
-            if is_out_of_memory(error):
+            if process.is_out_of_memory(error):
                 _end(_NO_MEMORY, ExitCode.USAGE)
             # In the midst of an import, it becomes whatever the library makes of it.
-            if interrupts.came():
+            if process.signal_came():
                 _end(_INTERRUPTED, ExitCode.INTERRUPTED)
             traceback.print_exc()
             _end("this is a fault of ftreg, not of yours; please report it", ExitCode.INTERNAL)

@@ -13,7 +13,7 @@ import vl_convert
 from ftreg.checkpoint import Checkpoint
 from ftreg.errors import UsageError
 from ftreg.files.store import damaged
-from ftreg.limits import address_limit
+from ftreg.process import address_limit
 from ftreg.report import phrases
 from ftreg.report.history import (
     BUCKETS,

@@ -10,10 +10,10 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
-from ftreg.limits import is_out_of_memory
 from ftreg.manifest import TrackerRecord
 from ftreg.models.attention import restore_attention
 from ftreg.models.pretrained import find_base
+from ftreg.process import is_out_of_memory
 from ftreg.services.telemetry import traced
 from ftreg.span_facts import train_asked, train_found
 from ftreg.training.describe import manifest_records, order_of, tracker_facts

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from ftreg import interrupts
+from ftreg.process import raise_missed_signal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,7 +36,7 @@ def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    interrupts.check()
+    raise_missed_signal()
     before = {number: signal.signal(number, ask) for number in _SIGNALS}
     try:
         yield stop

@@ -1,4 +1,8 @@
-"""How much memory this process may have, and whether an error says that it has no more."""
+"""What this process may have, and what it was told: its memory limit, and a signal that came.
+
+Python raises KeyboardInterrupt wherever it happens to be, and in the midst of an import or a
+callback a library may swallow it. Whoever begins long work asks here whether that has happened.
+"""
 
 _WORDS = (
     "can't allocate memory",
@@ -8,7 +12,7 @@ _WORDS = (
     "failed to map segment",
     "can't start new thread",
 )
-LEAST = 1 << 30
+LEAST_ADDRESSES = 1 << 30
 """Bytes of addresses below which the libraries of numbers cannot even be loaded: OpenBLAS then ends
 the process with 1, which would say that a gate has found a regression."""
 
@@ -36,3 +40,33 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(words in text for words in _WORDS)
+
+
+_signal_came = False
+
+
+def forget_signal() -> None:
+    """Begin anew: no signal has come."""
+    global _signal_came
+    _signal_came = False
+
+
+def remember_signal() -> None:
+    """A signal has come."""
+    global _signal_came
+    _signal_came = True
+
+
+def signal_came() -> bool:
+    """Whether a signal has come since `forget_signal`."""
+    return _signal_came
+
+
+def raise_missed_signal() -> None:
+    """Raise KeyboardInterrupt where a signal came that was not heard.
+
+    Raises:
+        KeyboardInterrupt: `remember_signal` was called since `forget_signal`.
+    """
+    if _signal_came:
+        raise KeyboardInterrupt
