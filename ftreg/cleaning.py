@@ -20,7 +20,7 @@ from ftreg.files.cache.entries import cache_entries as entries_of
 from ftreg.files.cache.folder import DEFAULT_LIMITS, cache_folder, limit_of
 from ftreg.files.locks import locked
 from ftreg.leftovers import leftovers, states
-from ftreg.workspace import Workspace
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.machine import CleanedKind

@@ -9,16 +9,17 @@ from itertools import combinations
 from typing import Any
 
 import ftreg
-from ftreg.baseline import Baseline
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import Evaluation, differences, leaked_share, read_evaluation
 from ftreg.gate.choice import pareto_front
 from ftreg.gate.contest import COMPARISON_SCHEMA, Contest
 from ftreg.gate.tournament import hold_tournament
-from ftreg.gating import baseline_of, find_baselines, policy_of, rows_of_one_side
+from ftreg.gating import baseline_of, find_baselines, policy_of
+from ftreg.records.baseline import Baseline
+from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
+from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
+from ftreg.records.workspace import Workspace
 from ftreg.report.phrases import short_recipe
-from ftreg.workspace import Workspace
 
 _WORDS = ("baseline", "anchor")
 
@@ -134,7 +135,7 @@ def compare_evaluations(
 
 def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
     for (first, one), (second, other) in combinations(sides.items(), 2):
-        found = differences(one.header, other.header, places=(first, second))
+        found = header_differences(one.header, other.header, places=(first, second))
         found += rows_of_one_side(one.scores, other.scores, places=(first, second))
         if found:
             lines = "\n  ".join(found)

@@ -21,7 +21,7 @@ import ftreg
 from ftreg.errors import UsageError
 from ftreg.files.cache.folder import cache_folder
 from ftreg.models.packaged import PACKAGED, is_pulled, packaged_folder
-from ftreg.workspace import Workspace
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.machine import PrintedFinding

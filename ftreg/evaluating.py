@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ftreg
-from ftreg.checkpoint import MANIFEST, Checkpoint
 from ftreg.config import custom_code
 from ftreg.config.code_named import TRUST, place_in_manifest
 from ftreg.config.sections import RunConfig
@@ -16,16 +15,17 @@ from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
-from ftreg.evaluation import Evaluation, write_evaluation
-from ftreg.evaluation_order import next_moment
-from ftreg.evaluation_rows import Run
 from ftreg.files.store import check_writable, digest, portable_path
 from ftreg.generating import EvalEvents, generate_rounds
-from ftreg.replicas import Replicas, read_replicas
+from ftreg.records.checkpoint import MANIFEST, Checkpoint
+from ftreg.records.evaluation.clock import next_moment
+from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.stored import Evaluation, write_evaluation
+from ftreg.records.replicas import Replicas, read_replicas
+from ftreg.records.span_facts import eval_asked, eval_found, eval_results
 from ftreg.scoring import get_scorer
 from ftreg.scoring_rounds import Scoring, generation_of, noise_of
 from ftreg.services.telemetry import traced
-from ftreg.span_facts import eval_asked, eval_found, eval_results
 
 # The header goes into the baseline's file too, which is kept small for git.
 _RECORDED_LEAKS = 20

@@ -12,37 +12,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ftreg
-from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode, UndecidedError
-from ftreg.evaluation import (
-    GATE,
-    GATE_SCHEMA,
-    HEADER,
-    Evaluation,
-    differences,
-    leaked_share,
-    read_evaluation,
-    read_gate,
-)
-from ftreg.evaluation_rows import Scores
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record, write_text
 from ftreg.gate import Verdict, compare
 from ftreg.gate.sample_size import POWER, examples_for_pass
 from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
+from ftreg.records.evaluation.stored import (
+    GATE,
+    GATE_SCHEMA,
+    HEADER,
+    Evaluation,
+    leaked_share,
+    read_evaluation,
+    read_gate,
+)
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
-from ftreg.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.evaluation_header import EvaluationHeader
+    from ftreg.records.evaluation.header import EvaluationHeader
     from ftreg.schemas.printed.evaluations import NeededExamples, PrintedEvaluation
-
-# Rows of one side that a message names.
-_MOST_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +131,7 @@ def gate(
 
 
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
-    found = differences(side.header, candidate.header)
+    found = header_differences(side.header, candidate.header)
     if found:
         places = (f"the {name}", "the candidate")
         found += rows_of_one_side(side.scores, candidate.scores, places=places)
@@ -146,18 +142,6 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
             f"were not evaluated alike:\n  {lines}\nEvaluate both in the same way, and promote a "
             "new baseline (and anchor) if the change is meant."
         )
-
-
-def rows_of_one_side(first: Scores, second: Scores, *, places: tuple[str, str]) -> list[str]:
-    """Name the rows that only one of two evaluations has, a line for either."""
-    old, new = ({key for column in scores.values() for key in column} for scores in (first, second))
-    lines = []
-    for only, place in zip((old - new, new - old), places, strict=True):
-        if only:
-            named = ", ".join(sorted(only)[:_MOST_ROWS])
-            more = f" and {len(only) - _MOST_ROWS} more" if len(only) > _MOST_ROWS else ""
-            lines.append(f"rows in {place} only: {named}{more}")
-    return lines
 
 
 def policy_of(evaluation: Evaluation) -> GatePolicy:

@@ -8,10 +8,11 @@ from typing import Any
 
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation_rows import Scores
 from ftreg.files.store import read_jsonl
 from ftreg.gate import compare
-from ftreg.gating import GateResult, rows_of_one_side
+from ftreg.gating import GateResult
+from ftreg.records.evaluation.comparable import rows_of_one_side
+from ftreg.records.evaluation.rows import Scores
 
 
 def read_score_file(path: Path) -> Scores:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.generation.outputs import Chats, OutputStore
 from ftreg.process import raise_missed_signal
-from ftreg.records import Example, Output
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.samples import Example, Output
 
 
 class EvalEvents(Protocol):

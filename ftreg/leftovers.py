@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftreg.checkpoint import MANIFEST
 from ftreg.files.cache.entries import Entry, entry
 from ftreg.files.cache.folder import cache_folder
 from ftreg.files.store import TEMPORARY_PREFIX
-from ftreg.workspace import Workspace
+from ftreg.records.checkpoint import MANIFEST
+from ftreg.records.workspace import Workspace
 
 _QUIET = 3600.0
 """Seconds; what a living process writes is touched more often."""

@@ -9,21 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.baseline import Baseline, baseline_path, read_anchor, read_baseline
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import DatasetConfig
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
-from ftreg.evaluation import HEADER, Evaluation, read_evaluation
 from ftreg.files.store import damaged, digest, write_bytes
 from ftreg.gate import Verdict
 from ftreg.gating import GateResult, baseline_of, last_gate
-from ftreg.records import Example
-from ftreg.replicas import read_replicas
+from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.evaluation.stored import HEADER, Evaluation, read_evaluation
+from ftreg.records.replicas import read_replicas
+from ftreg.records.samples import Example
+from ftreg.records.workspace import Workspace
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.workspace import Workspace
 
 REPORT = "report.html"
 

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
 from ftreg.config.code_named import refuse_code_named
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
 from ftreg.files.store import check_writable
-from ftreg.manifest import Manifest
+from ftreg.records.checkpoint import MANIFEST, Checkpoint, read_checkpoint
+from ftreg.records.manifest import Manifest
+from ftreg.records.recipe import recipe_differences
 from ftreg.reproduction import Reproduction, compare, environment, recorded_environment
 
 if TYPE_CHECKING:

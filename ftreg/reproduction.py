@@ -6,11 +6,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ftreg.checkpoint import Checkpoint, recipe_differences, recipe_of
 from ftreg.errors import ExitCode, UsageError
 from ftreg.files.store import read_jsonl
-from ftreg.manifest import Manifest
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.manifest import Manifest
+from ftreg.records.recipe import recipe_differences, recipe_of
+from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.checkpoints import ComparedDigests, PrintedReproduction

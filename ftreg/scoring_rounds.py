@@ -10,9 +10,9 @@ from typing import Any
 
 from ftreg.data import DatasetVersion, Split
 from ftreg.errors import FtregError, UsageError
-from ftreg.evaluation_rows import Run
 from ftreg.generating import EvalEvents, Round
-from ftreg.records import Example, Output, Sample, Score
+from ftreg.records.evaluation.rows import Run
+from ftreg.records.samples import Example, Output, Sample, Score
 from ftreg.scoring.noise import noise_floor
 
 # How many samples a scorer gets at a time: enough to batch well, few enough to show progress.

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.evaluation import GATE, HEADER, Evaluation
 from ftreg.gating import LastGate, last_gate
+from ftreg.records.evaluation.stored import GATE, HEADER, Evaluation
 from ftreg.report.metrics import metrics_of
 from ftreg.reporting import REPORT
 from ftreg.services.tracker_clients import (

@@ -31,7 +31,7 @@ from ftreg.generation.greedy import generate
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import packaged_folder
 from ftreg.models.pretrained import load_tokenizer
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 SCORERS = ("faithfulness", "answer_relevancy", "completeness", "equals")
 BATCH = 16

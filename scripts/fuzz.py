@@ -250,9 +250,9 @@ def _import(form: str | None = None) -> Callable[[Path], Any]:
 
 
 def _manifest(data: bytes, folder: Path) -> Any:
-    from ftreg.checkpoint import recipe_of
     from ftreg.files.store import canonical_json
-    from ftreg.replicas import read_replicas
+    from ftreg.records.recipe import recipe_of
+    from ftreg.records.replicas import read_replicas
 
     (folder / "ftreg.json").write_bytes(data)
     return canonical_json(recipe_of(read_replicas(folder).first.manifest))
@@ -288,13 +288,13 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
     """Gate, report and promote with one of the records replaced."""
 
     def reading(data: bytes, folder: Path) -> Any:
-        from ftreg.baseline import promote, read_history
         from ftreg.cli.gate import read_policy
-        from ftreg.evaluation import read_evaluation
         from ftreg.gating import find_baselines, gate, write_report
+        from ftreg.records.baseline import promote, read_history
+        from ftreg.records.evaluation.stored import read_evaluation
+        from ftreg.records.workspace import Workspace
         from ftreg.report.terminal import baseline_view, console, evaluation_view, verdict_view
         from ftreg.reporting import write_html
-        from ftreg.workspace import Workspace
 
         where, baselines = _workspace(folder)
         path = baselines / "colours.json"

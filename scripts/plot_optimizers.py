@@ -21,9 +21,9 @@ from figures import BLUE, GREEN, PURPLE, VERMILLION, lines, save
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from ftreg.checkpoint import read_checkpoint
 from ftreg.config.optimizer import OptimizerConfig
 from ftreg.optim import build_optimizer
+from ftreg.records.checkpoint import read_checkpoint
 from ftreg.report.history import number, read_steps, running_median
 from tests.conftest import make_model
 

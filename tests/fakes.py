@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 
 
 class LengthScorer:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.data import load_dataset
-from ftreg.evaluation import Evaluation, write_evaluation
-from ftreg.evaluation_rows import Run
 from ftreg.files.store import digest
-from ftreg.records import Output, Score
+from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.stored import Evaluation, write_evaluation
+from ftreg.records.samples import Output, Score
 from tests.conftest import write_dataset
 
 SCORERS = ("faithfulness", "equals")

@@ -236,8 +236,8 @@ def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path)
     assert cli("promote", "latest").code == 0
     assert [path.name for path in Path("baselines").iterdir()] == ["colours.json"]
     code = (
-        "import sys\nfrom pathlib import Path\nfrom ftreg.baseline import promote\n"
-        "from ftreg.evaluation import read_evaluation\n"
+        "import sys\nfrom pathlib import Path\nfrom ftreg.records.baseline import promote\n"
+        "from ftreg.records.evaluation.stored import read_evaluation\n"
         "for i in range(8):\n"
         "    promote(read_evaluation(Path(sys.argv[1])), Path('baselines/colours.json'),"
         " force=True, why=f'{sys.argv[2]}/{i}')\n"
@@ -260,7 +260,7 @@ def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path)
 def test_cleaning_beside_evaluations_costs_none_of_them_anything(cli: Cli, filled: Path) -> None:
     code = (
         "from pathlib import Path\nfrom ftreg.cleaning import clean\n"
-        "from ftreg.workspace import Workspace\n"
+        "from ftreg.records.workspace import Workspace\n"
         "while not Path('done').exists():\n"
         "    clean(Workspace.current(), kinds=(), everything=True)\n"
     )

@@ -16,10 +16,10 @@ from scipy import stats
 from syrupy.assertion import SnapshotAssertion
 
 from ftreg.config.policy import GatePolicy
-from ftreg.evaluation import write_evaluation
-from ftreg.evaluation_rows import Run
 from ftreg.gate.mean import mean_interval
-from ftreg.records import Example, Output, Score
+from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.stored import write_evaluation
+from ftreg.records.samples import Example, Output, Score
 from tests.conftest import Cli
 from tests.drawn import unpadded
 

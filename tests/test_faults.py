@@ -16,11 +16,11 @@ import pytest
 
 from ftreg.data import digests, load_dataset
 from ftreg.errors import UsageError
-from ftreg.evaluation_order import next_moment
 from ftreg.files.cache.folder import cache_folder
 from ftreg.files.store import staged_folder, write_json, write_text
 from ftreg.models import packaged
 from ftreg.models.save import save_pretrained
+from ftreg.records.evaluation.clock import next_moment
 from ftreg.scoring.backends.judge_cache import AnswerCache
 from tests.conftest import Cli, write_dataset
 
@@ -235,7 +235,7 @@ def test_no_memory_is_no_fault_of_ours(
         raise error
 
     # A method: a function would stay in modules that are first imported meanwhile.
-    monkeypatch.setattr("ftreg.workspace.Workspace.checkpoint", fail)
+    monkeypatch.setattr("ftreg.records.workspace.Workspace.checkpoint", fail)
     done = cli("eval", "a")
     assert done.code == 2, done
     assert "out of memory" in done.err

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftreg.checkpoint import read_checkpoint
 from ftreg.files.journal import read_journal
 from ftreg.files.store import file_digest, write_json
-from ftreg.manifest import seal
-from ftreg.records import Score
+from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.manifest import seal
+from ftreg.records.samples import Score
 from ftreg.report.noise_line import noise_line, noise_of_deltas
 from ftreg.scoring.noise import noise_floor
 from tests.conftest import Cli, Result, rows_of, write_dataset

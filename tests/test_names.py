@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftreg.baseline import baseline_path
 from ftreg.errors import UsageError
 from ftreg.files.names import LONGEST, fault_of
 from ftreg.files.store import write_record
+from ftreg.records.baseline import baseline_path
 from tests.conftest import Cli, write_dataset
 
 HOSTILE = [

@@ -23,20 +23,23 @@ SETS = sorted(path.name for path in RECORDS.iterdir() if path.is_dir())
 
 # Every schema version in the code, and the files of a set that carry it.
 VERSIONED = {
-    "ftreg.checkpoint:SCHEMA_VERSION": ["checkpoints/**/ftreg.json"],
-    "ftreg.replicas:SCHEMA_VERSION": ["checkpoints/*/ftreg-replicas.json"],
+    "ftreg.records.checkpoint:SCHEMA_VERSION": ["checkpoints/**/ftreg.json"],
+    "ftreg.records.replicas:SCHEMA_VERSION": ["checkpoints/*/ftreg-replicas.json"],
     "ftreg.training.state.saved:SCHEMA_VERSION": ["checkpoints/*.state/*/state.json"],
     "ftreg.training.failure:SCHEMA_VERSION": ["checkpoints/*.failed/failure.json"],
-    "ftreg.evaluation:SCHEMA_VERSION": ["evaluations/*/evaluation.json"],
-    "ftreg.evaluation:GATE_SCHEMA": ["evaluations/*/gate.json", "printed/verdict.json"],
-    "ftreg.baseline:SCHEMA_VERSION": ["baselines/*.json"],
+    "ftreg.records.evaluation.stored:SCHEMA_VERSION": ["evaluations/*/evaluation.json"],
+    "ftreg.records.evaluation.stored:GATE_SCHEMA": [
+        "evaluations/*/gate.json",
+        "printed/verdict.json",
+    ],
+    "ftreg.records.baseline:SCHEMA_VERSION": ["baselines/*.json"],
     "ftreg.gate.contest:COMPARISON_SCHEMA": ["printed/comparison.json"],
     "ftreg.gate.choice:ROUTES_SCHEMA": ["routes.yaml"],
 }
 # What lies in the cache is part of its own key, or made again: an older version is not read.
 CACHED = {"ftreg.generation.outputs:_SCHEMA", "ftreg.scoring.backends.judge_cache:_SCHEMA"}
 # What commands print lies in no file.
-PRINTED = {"ftreg.records:PRINTED_SCHEMA"}
+PRINTED = {"ftreg.records.samples:PRINTED_SCHEMA"}
 # They have no version: keys are added, and a file of before means what it meant.
 UNVERSIONED = {
     "config": "run.yaml",

@@ -13,9 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from ftreg.checkpoint import read_checkpoint
 from ftreg.files.store import file_digest, write_json
-from ftreg.manifest import seal
+from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.manifest import seal
 from tests.conftest import Cli, make_model, write_card, write_dataset
 
 UNREPEATABLE = "optimizer={name: custom, path: 'tests.fakes:Unrepeatable', lr: 1e-2}"

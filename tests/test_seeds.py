@@ -12,12 +12,12 @@ from scipy import stats
 
 from ftreg.config.load import load_config
 from ftreg.errors import InterruptedRunError, UsageError
-from ftreg.evaluation import read_findings, read_outputs
 from ftreg.gate import GatePolicy, Verdict, compare
 from ftreg.gate.interval import Interval
 from ftreg.gate.seeds import margin_left, seed_noise, two_level_means, widen
 from ftreg.gate.units import units_of
-from ftreg.manifest import identity_of
+from ftreg.records.evaluation.stored import read_findings, read_outputs
+from ftreg.records.manifest import identity_of
 from ftreg.training.events import Silent, StepRecord
 from ftreg.training.replicate import train_replicas
 from tests.conftest import Cli, reseal, rewrite_rows

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ftreg.evaluation import read_evaluation
+from ftreg.records.evaluation.stored import read_evaluation
 from tests.conftest import Cli
 
 

@@ -12,10 +12,10 @@ from syrupy.assertion import SnapshotAssertion
 from typer.main import get_command
 
 from ftreg.cli.app import app
-from ftreg.evaluation import write_evaluation
-from ftreg.evaluation_rows import Run
 from ftreg.gate import GatePolicy
-from ftreg.records import Example, Output, Score
+from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.stored import write_evaluation
+from ftreg.records.samples import Example, Output, Score
 from tests.conftest import Cli
 from tests.drawn import as_pinned, unpadded, words_of
 from tests.test_architecture import commands

@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ftreg.evaluation import read_evaluation
-from ftreg.records import over_seeds
+from ftreg.records.evaluation.stored import read_evaluation
+from ftreg.records.samples import over_seeds
 from ftreg.report.metrics import metrics_of
 from tests.conftest import Cli, rows_of, write_dataset
 from tests.mlflow_server import NOBODY, only_run, use_mlflow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftreg.files.store import digest, file_digest
-from ftreg.manifest import identity_of
+from ftreg.records.manifest import identity_of
 from tests.conftest import Cli, Result
 from tests.hostile import pickle_that_touches
 from tests.test_resume import interrupt

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import write_bytes, write_text
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.checkpoints import (
@@ -34,7 +34,7 @@ def list_all(as_json: options.AsJson = False) -> None:
 
     Example: ftreg checkpoints list
     """
-    from ftreg.checkpoint import list_checkpoints
+    from ftreg.records.checkpoint import list_checkpoints
     from ftreg.report.phrases import rate
     from ftreg.report.terminal import rows_view
 
@@ -75,7 +75,7 @@ def show(
 
     Example: ftreg checkpoints show lion
     """
-    from ftreg.replicas import read_replicas
+    from ftreg.records.replicas import read_replicas
 
     found = read_replicas(Workspace.current().checkpoint(checkpoint))
     for member in found.members:
@@ -120,7 +120,7 @@ def plot(
 
     Example: ftreg checkpoints plot lion -o lion.png
     """
-    from ftreg.checkpoint import read_checkpoint
+    from ftreg.records.checkpoint import read_checkpoint
 
     found = read_checkpoint(Workspace.current().checkpoint(checkpoint))
     path = output or found.folder / PLOT

@@ -7,8 +7,8 @@ import typer
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.machine import PrintedCleaning

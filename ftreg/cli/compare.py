@@ -8,7 +8,7 @@ import typer
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
-from ftreg.workspace import Workspace
+from ftreg.records.workspace import Workspace
 
 
 @command

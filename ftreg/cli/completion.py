@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ftreg.workspace import Workspace
+from ftreg.records.workspace import Workspace
 
 _WORDS = ("baseline", "anchor", "latest")
 

@@ -9,7 +9,7 @@ from ftreg.cli import completion, data_versions, options
 from ftreg.cli.command import command
 from ftreg.cli.data_import import import_rows
 from ftreg.errors import UsageError
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.datasets import (

@@ -9,7 +9,7 @@ from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.datasets import PrintedImporting

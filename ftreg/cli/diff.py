@@ -6,8 +6,8 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.checkpoints import PrintedRecipeDifference
@@ -33,8 +33,8 @@ def diff(
 
     Example: ftreg diff adamw lion
     """
-    from ftreg.checkpoint import recipe_differences
-    from ftreg.replicas import read_replicas
+    from ftreg.records.recipe import recipe_differences
+    from ftreg.records.replicas import read_replicas
     from ftreg.report.terminal import rows_view
 
     workspace = Workspace.current()

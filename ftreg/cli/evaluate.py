@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ftreg.checkpoint import MANIFEST
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.gate import gate_and_show, read_policy, show_page
 from ftreg.cli.progress import Bars
 from ftreg.errors import ExitCode, FtregError, UndecidedError, UsageError
-from ftreg.workspace import Workspace
+from ftreg.records.checkpoint import MANIFEST
+from ftreg.records.workspace import Workspace
 
 _REPORT_TO = "eval.report_to"
 
@@ -64,7 +64,7 @@ def evaluate(
     from ftreg.config.load import override_config
     from ftreg.evaluating import evaluate as run_evaluation
     from ftreg.gating import evaluation_record
-    from ftreg.replicas import read_replicas
+    from ftreg.records.replicas import read_replicas
     from ftreg.report.terminal import evaluation_view
     from ftreg.reporting import write_html
 

@@ -10,8 +10,8 @@ from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.runner import tell_runner
 from ftreg.errors import ExitCode
+from ftreg.records.workspace import Workspace
 from ftreg.report.annotations import on_github
-from ftreg.workspace import Workspace
 
 
 @command
@@ -53,7 +53,7 @@ def gate(
             markdown=markdown,
             as_json=as_json,
         )
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.reporting import REPORT
 
     workspace = Workspace.current()
@@ -131,7 +131,6 @@ def gate_and_show(
     On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
     report is added to the job's summary.
     """
-    from ftreg.baseline import baseline_path
     from ftreg.gating import (
         evaluation_record,
         find_baselines,
@@ -139,6 +138,7 @@ def gate_and_show(
         outcome_record,
         write_report,
     )
+    from ftreg.records.baseline import baseline_path
     from ftreg.report.terminal import verdict_view
     from ftreg.reporting import write_html
 

@@ -6,7 +6,7 @@ import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.machine import PrintedModel, PrintedModels

@@ -8,7 +8,7 @@ import typer
 from ftreg.cli import options
 from ftreg.cli.command import command
 from ftreg.errors import UsageError
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.report.characters import visible
 
 if TYPE_CHECKING:

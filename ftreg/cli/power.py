@@ -6,8 +6,8 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.evaluations import PrintedPower
@@ -33,8 +33,8 @@ def power(
 
     Example: ftreg power latest --margin 0.01
     """
-    from ftreg.evaluation import read_evaluation
     from ftreg.gating import examples_needed
+    from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.report.terminal import rows_view
 
     record = read_evaluation(Workspace.current().evaluation(evaluation))

@@ -6,11 +6,11 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.evaluation_header import EvaluationHeader
+    from ftreg.records.evaluation.header import EvaluationHeader
     from ftreg.schemas.printed.evaluations import PrintedPromotion, PrintedPromotions
 
 
@@ -39,8 +39,8 @@ def promote(
 
     Example: ftreg promote latest
     """
-    from ftreg.baseline import baseline_path, promote
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.baseline import baseline_path, promote
+    from ftreg.records.evaluation.stored import read_evaluation
 
     workspace = Workspace.current()
     record = read_evaluation(workspace.evaluation(evaluation))
@@ -68,7 +68,7 @@ def baseline(
 
     Example: ftreg baseline code-summary
     """
-    from ftreg.baseline import baseline_path, read_baseline, read_history
+    from ftreg.records.baseline import baseline_path, read_baseline, read_history
     from ftreg.report.terminal import baseline_view
 
     path = baseline_path(Workspace.current().baselines, dataset)

@@ -7,8 +7,8 @@ import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.evaluations import PrintedReport
@@ -34,7 +34,7 @@ def report(
 
     Example: ftreg report latest -o report.html
     """
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.reporting import write_html
 
     workspace = Workspace.current()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.checkpoint import read_checkpoint
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
-from ftreg.workspace import Workspace
+from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.reproduction import Reproduction

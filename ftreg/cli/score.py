@@ -7,11 +7,11 @@ import typer
 
 from ftreg.cli import options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.report.characters import inert_json
 
 if TYPE_CHECKING:
-    from ftreg.evaluation_rows import ScoreRow
+    from ftreg.records.evaluation.rows import ScoreRow
     from ftreg.schemas.printed.evaluations import PrintedScoring
 
 

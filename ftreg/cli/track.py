@@ -6,8 +6,8 @@ import typer
 
 from ftreg.cli import completion, options
 from ftreg.cli.command import command
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.workspace import Workspace
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.evaluations import PrintedTracking
@@ -29,7 +29,7 @@ def track(
 
     Example: ftreg track latest
     """
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.tracking import log_evaluation
 
     found = read_evaluation(Workspace.current().evaluation(evaluation))

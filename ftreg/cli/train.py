@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.cli import options
 from ftreg.cli.checkpoints import group_record, plot_beside, training_record
 from ftreg.cli.command import command
 from ftreg.cli.processes import start_missing_processes
 from ftreg.cli.progress import Bars
 from ftreg.errors import UsageError
-from ftreg.records import PRINTED_SCHEMA
-from ftreg.runs import new_run, newest_or_new, unfinished_runs
-from ftreg.workspace import Workspace
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.runs import new_run, newest_or_new, unfinished_runs
+from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
     from ftreg.schemas.printed.checkpoints import (

@@ -12,7 +12,7 @@ from ftreg.config.load import validate
 from ftreg.files import marked_yaml
 from ftreg.files.names import plain
 from ftreg.files.store import digest
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 _PLACEHOLDER = re.compile(r"\{(input|context)\}")
 

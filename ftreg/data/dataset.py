@@ -19,7 +19,7 @@ from ftreg.files.cache.entries import trim
 from ftreg.files.cache.folder import cache_folder, limit_of, touch
 from ftreg.files.cache.sealed import is_whole, seal_of, written_whole
 from ftreg.files.store import file_digest
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 _SCHEMA = pa.schema(
     [

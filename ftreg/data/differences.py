@@ -11,7 +11,7 @@ from ftreg.data.cohorts import cohort_sizes
 from ftreg.data.dataset import DatasetVersion
 from ftreg.data.row_checks import fingerprint, row_of
 from ftreg.files.store import canonical_json
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 SHOWN = 5
 _OWN = {"name", "version", "changes", "splits"}

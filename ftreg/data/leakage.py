@@ -24,7 +24,7 @@ from typing_extensions import TypedDict  # typing's own before Python 3.12 does 
 from ftreg.data.dataset import Split
 from ftreg.data.row_checks import fingerprint
 from ftreg.files.checking import documented
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 THRESHOLD = 0.8
 """The Jaccard index from which two rows are near."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files.store import read_jsonl
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 KEYS = ("id", "input", "reference", "context", "tags", "critical")
 

@@ -13,7 +13,7 @@ from ftreg.files import marked_yaml
 from ftreg.files.locks import locked
 from ftreg.files.marked_yaml import Document
 from ftreg.files.store import sweep_temporaries, write_text
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 CARD = "dataset.yaml"
 

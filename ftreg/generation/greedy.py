@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
 from ftreg.generation.decode import decode_greedily
-from ftreg.records import Output
+from ftreg.records.samples import Output
 
 Prompt = tuple[str, Sequence[int]]
 """An example's id, and the token ids of its prompt."""

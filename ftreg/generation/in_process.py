@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer
-from ftreg.records import Output
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.samples import Output
 
 VERSION = 2
 """Goes up when the outputs may change: what an older version wrote is then generated again."""

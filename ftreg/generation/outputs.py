@@ -28,7 +28,7 @@ Chats = Sequence[tuple[str, list[dict[str, str]]]]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written for a prompt, as `ftreg.records.Output` has it, without an example's id.
+    """What was written for a prompt: an `Output` without its example's id.
 
     `model` is who wrote it, as a server says; None in process.
     """

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import EvalConfig
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
+from ftreg.records.checkpoint import Checkpoint
 from ftreg.services.chat.client import ChatClient, ChatError, Reply
 
 VERSION = 1

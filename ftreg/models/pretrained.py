@@ -12,15 +12,15 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from ftreg.checkpoint import MANIFEST, read_checkpoint
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import file_digest
-from ftreg.manifest import digest_over
 from ftreg.models.adapters import merge_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
+from ftreg.records.checkpoint import MANIFEST, read_checkpoint
+from ftreg.records.manifest import digest_over
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What the loaders raise for a broken or unfitting file.

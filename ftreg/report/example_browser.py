@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.evaluation import read_findings, read_outputs
 from ftreg.files.store import damaged
-from ftreg.records import Example
+from ftreg.records.evaluation.stored import read_findings, read_outputs
+from ftreg.records.samples import Example
 from ftreg.report import phrases
 from ftreg.report.material import Material, Side
 

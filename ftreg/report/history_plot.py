@@ -10,10 +10,10 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.errors import UsageError
 from ftreg.files.store import damaged
 from ftreg.process import address_limit
+from ftreg.records.checkpoint import Checkpoint
 from ftreg.report import phrases
 from ftreg.report.history import (
     BUCKETS,

@@ -18,10 +18,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ftreg.checkpoint import recipe_differences
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.files.store import digest
 from ftreg.gate import Verdict
+from ftreg.records.recipe import recipe_differences
 from ftreg.report import curves, deltas, distributions, example_browser, phrases
 from ftreg.report.axis import label
 from ftreg.report.characters import UNSEEN, visible

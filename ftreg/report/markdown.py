@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ftreg.checkpoint import recipe_differences
-from ftreg.evaluation import Evaluation
 from ftreg.gate import Row, Verdict
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.recipe import recipe_differences
 from ftreg.report import phrases
 from ftreg.report.characters import one_line, visible
 from ftreg.report.noise_line import noise_line

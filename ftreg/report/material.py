@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.data import DatasetVersion
-from ftreg.evaluation import Evaluation
 from ftreg.gate import Verdict
-from ftreg.records import Cell, Example, over_seeds
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.samples import Cell, Example, over_seeds
 from ftreg.report.history import Step
 
 Scores = Mapping[str, Mapping[str, float | None]]

@@ -4,10 +4,10 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from ftreg.evaluation import Evaluation
 from ftreg.files.store import digest
 from ftreg.gate import Verdict
 from ftreg.gate.verdict import PRIMARY, Row
+from ftreg.records.evaluation.stored import Evaluation
 from ftreg.report.material import mean_scores
 
 # Four such parts and the number's own name stay below the 250 characters that trackers allow.

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftreg.baseline import Baseline
-from ftreg.evaluation import Evaluation, read_findings, read_outputs
 from ftreg.files.store import canonical_json
-from ftreg.records import Cell, over_seeds
+from ftreg.records.baseline import Baseline
+from ftreg.records.evaluation.stored import Evaluation, read_findings, read_outputs
+from ftreg.records.samples import Cell, over_seeds
 from ftreg.report import phrases
 from ftreg.report.characters import one_line
 

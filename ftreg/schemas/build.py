@@ -7,20 +7,20 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core.core_schema import TypedDictSchema
 from typing_extensions import is_typeddict
 
-from ftreg.baseline import SCHEMA_VERSION as BASELINE_VERSION
-from ftreg.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig, ScorerConfig
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.evaluation import GATE_SCHEMA
-from ftreg.evaluation import SCHEMA_VERSION as EVALUATION_VERSION
-from ftreg.evaluation_header import EvaluationHeader
-from ftreg.evaluation_rows import OutputRow, ScoreRow
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
-from ftreg.manifest import Manifest
-from ftreg.records import PRINTED_SCHEMA
+from ftreg.records.baseline import SCHEMA_VERSION as BASELINE_VERSION
+from ftreg.records.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
+from ftreg.records.evaluation.header import EvaluationHeader
+from ftreg.records.evaluation.rows import OutputRow, ScoreRow
+from ftreg.records.evaluation.stored import GATE_SCHEMA
+from ftreg.records.evaluation.stored import SCHEMA_VERSION as EVALUATION_VERSION
+from ftreg.records.manifest import Manifest
+from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.schemas import comparison, records
 from ftreg.schemas.printed import checkpoints, datasets, evaluations, machine, optimizers
 

@@ -7,12 +7,12 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.baseline import Promotion, ScoreColumns
 from ftreg.config.policy import GatePolicy
-from ftreg.evaluation_header import EvaluationHeader
 from ftreg.files.checking import documented
 from ftreg.gate import Verdict
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row
+from ftreg.records.baseline import Promotion, ScoreColumns
+from ftreg.records.evaluation.header import EvaluationHeader
 
 
 @documented

@@ -4,7 +4,7 @@
 library; a scorer that needs one loads it when it is made.
 """
 
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 from ftreg.scoring.factory import BACKENDS, SCORERS, get_scorer
 from ftreg.scoring.protocol import Backend, Scorer
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims
 from ftreg.scoring.pointwise import evidence_of, judged
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support, check_relation

@@ -11,7 +11,7 @@ from typing import Any
 from ftreg.config import custom_code
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import file_digest
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 
 _INPUTS = ("predictions", "references")
 

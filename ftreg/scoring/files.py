@@ -10,7 +10,7 @@ from ftreg.config.sections import ScorerConfig
 from ftreg.errors import UsageError, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import read_jsonl
-from ftreg.records import Sample
+from ftreg.records.samples import Sample
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import Scorer
 

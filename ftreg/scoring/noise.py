@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftreg.records import Score
+from ftreg.records.samples import Score
 
 
 def noise_floor(repeats: Sequence[Mapping[str, Sequence[Score]]]) -> dict[str, dict[str, Any]]:

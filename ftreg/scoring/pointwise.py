@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 from ftreg.scoring.protocol import Backend, BackendError, Inquiry, Relation, Support
 
 

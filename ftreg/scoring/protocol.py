@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ftreg.errors import UsageError
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 
 
 class Scorer(Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.records import Sample, Score
+from ftreg.records.samples import Sample, Score
 from ftreg.scoring.backends.judge_prompt import Part, Question, Strict
 from ftreg.scoring.protocol import Backend, BackendError
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import UsageError
-from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import find_base, load_model
+from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.optim.advice import Advice, advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer

@@ -13,9 +13,9 @@ from torch import nn
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
-from ftreg.manifest import OptimizerRecord
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
+from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples

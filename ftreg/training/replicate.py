@@ -4,11 +4,17 @@ import contextlib
 import gc
 from pathlib import Path
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
-from ftreg.replicas import Replicas, member_folder, members_below, read_replicas, write_replicas
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.replicas import (
+    Replicas,
+    member_folder,
+    members_below,
+    read_replicas,
+    write_replicas,
+)
 from ftreg.training.events import Silent, TrainEvents
 from ftreg.training.prepare import make_accelerator
 from ftreg.training.run import train

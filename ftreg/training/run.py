@@ -5,17 +5,18 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ftreg.checkpoint import MANIFEST, Checkpoint, read_checkpoint, recipe_differences
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
-from ftreg.manifest import TrackerRecord
 from ftreg.models.attention import restore_attention
 from ftreg.models.pretrained import find_base
 from ftreg.process import is_out_of_memory
+from ftreg.records.checkpoint import MANIFEST, Checkpoint, read_checkpoint
+from ftreg.records.manifest import TrackerRecord
+from ftreg.records.recipe import recipe_differences
+from ftreg.records.span_facts import train_asked, train_found
 from ftreg.services.telemetry import traced
-from ftreg.span_facts import train_asked, train_found
 from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.failure import keep_failure

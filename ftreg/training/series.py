@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError, FtregError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
+from ftreg.records.checkpoint import Checkpoint
 from ftreg.training.events import TrainEvents
 from ftreg.training.prepare import make_accelerator
 from ftreg.training.replicate import train_replicas

@@ -24,7 +24,8 @@ from accelerate.utils import (
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError
 from ftreg.files.store import canonical_json, write_json
-from ftreg.manifest import Manifest, TrackerRecord
+from ftreg.records.manifest import Manifest, TrackerRecord
+from ftreg.records.workspace import Workspace
 from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,
     PROJECT,
@@ -37,7 +38,6 @@ from ftreg.training.events import StepRecord
 from ftreg.training.state.resume import flatten
 from ftreg.training.state.saved import state_folder
 from ftreg.training.write import resolved
-from ftreg.workspace import Workspace
 
 _METRICS = ("loss", "lr", "grad_norm", "step_size", "tokens", "tokens_per_second")
 _AVAILABLE: dict[str, Callable[[], bool]] = {

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ftreg.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint
 from ftreg.config.sections import RunConfig
 from ftreg.files import marked_yaml
 from ftreg.files.store import (
@@ -18,8 +17,9 @@ from ftreg.files.store import (
     write_jsonl,
     write_text,
 )
-from ftreg.manifest import digest_over, seal
 from ftreg.models.save import save_pretrained
+from ftreg.records.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint
+from ftreg.records.manifest import digest_over, seal
 from ftreg.training.events import StepRecord
 
 

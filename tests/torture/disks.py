@@ -119,8 +119,8 @@ def clock(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
 
 
 def _back(suite: Suite, seconds: int) -> Trial:
-    from ftreg.baseline import read_history
-    from ftreg.workspace import Workspace
+    from ftreg.records.baseline import read_history
+    from ftreg.records.workspace import Workspace
 
     failures = []
     with suite.copy() as folder:

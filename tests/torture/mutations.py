@@ -65,21 +65,21 @@ class Target:
 
 
 def _evaluation(folder: Path) -> Any:
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.evaluation.stored import read_evaluation
 
     found = read_evaluation(folder / "evaluations/B")
     return found.header, found.scores, found.cohorts, found.clusters, sorted(found.critical)
 
 
 def _gate_record(folder: Path) -> Any:
-    from ftreg.evaluation import read_evaluation
     from ftreg.gating import examples_needed
+    from ftreg.records.evaluation.stored import read_evaluation
 
     return examples_needed(read_evaluation(folder / "evaluations/B"), margin=0.03)
 
 
 def _baseline(folder: Path) -> Any:
-    from ftreg.baseline import read_anchor, read_baseline, read_history
+    from ftreg.records.baseline import read_anchor, read_baseline, read_history
 
     path = folder / "baselines/colours.json"
     found = read_baseline(path)
@@ -87,7 +87,7 @@ def _baseline(folder: Path) -> Any:
 
 
 def _checkpoint(folder: Path) -> Any:
-    from ftreg.checkpoint import read_checkpoint
+    from ftreg.records.checkpoint import read_checkpoint
 
     found = read_checkpoint(folder / "checkpoints/b")
     found.verify()

@@ -70,9 +70,9 @@ def _drafts(folder: Path, number: int) -> None:
 
 
 def _judge_of(what: str, ended: list[Done], folder: Path) -> list[str]:
-    from ftreg.baseline import read_history
     from ftreg.data import load_dataset
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.baseline import read_history
+    from ftreg.records.evaluation.stored import read_evaluation
 
     codes = [done.code for done in ended]
     if what == "promote":

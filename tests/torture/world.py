@@ -175,11 +175,11 @@ def check(command: Command, folder: Path, *, label: str) -> Trial:
 
 def broken(folder: Path) -> list[str]:
     """Everything that is there to be read, read; returns what is wrong."""
-    from ftreg.baseline import read_baseline, read_history
-    from ftreg.checkpoint import list_checkpoints
     from ftreg.data.dataset import load_dataset
     from ftreg.errors import FtregError
-    from ftreg.evaluation import read_evaluation
+    from ftreg.records.baseline import read_baseline, read_history
+    from ftreg.records.checkpoint import list_checkpoints
+    from ftreg.records.evaluation.stored import read_evaluation
 
     found = []
     try:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.files.checking import documented
-from ftreg.manifest import Manifest
+from ftreg.records.manifest import Manifest
 from ftreg.schemas.printed.base import ALL_PRINTED, Printed
 
 

@@ -4,10 +4,10 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.baseline import Promotion
-from ftreg.evaluation_header import EvaluationHeader
-from ftreg.evaluation_rows import ScoreRow
 from ftreg.files.checking import documented
+from ftreg.records.baseline import Promotion
+from ftreg.records.evaluation.header import EvaluationHeader
+from ftreg.records.evaluation.rows import ScoreRow
 from ftreg.schemas.printed.base import Printed
 
 

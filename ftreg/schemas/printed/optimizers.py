@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.files.checking import documented
-from ftreg.manifest import OptimizerRecord
+from ftreg.records.manifest import OptimizerRecord
 from ftreg.schemas.printed.base import Printed
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ftreg.data.card import Prompt
 from ftreg.errors import UsageError
 from ftreg.models.chat_template import chat_ids
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("prompt_length", pa.int32())])
 # Rows of every record batch but the last: a row is found by division.

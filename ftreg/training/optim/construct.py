@@ -12,7 +12,7 @@ from torch import nn
 from ftreg.config.optimizer import CustomConfig, OptimizerConfig
 from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
-from ftreg.manifest import OptimizerRecord
+from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.optim.groups import ParameterGroup, parameter_groups
 
 OPTIMIZERS = Registry(

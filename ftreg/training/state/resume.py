@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.checkpoint import recipe_differences
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
+from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
 from ftreg.training.state.saved import TrainingState, list_states, read_state
 

@@ -14,8 +14,17 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from ftreg.errors import UsageError
-from ftreg.evaluation_header import check_header
-from ftreg.evaluation_rows import (
+from ftreg.files.checking import check_record
+from ftreg.files.store import (
+    damaged,
+    file_digest,
+    read_json,
+    staged_folder,
+    write_jsonl,
+    write_record,
+)
+from ftreg.records.evaluation.header import check_header
+from ftreg.records.evaluation.rows import (
     OUTPUTS,
     SCORES,
     Run,
@@ -29,16 +38,7 @@ from ftreg.evaluation_rows import (
     summarise,
     together,
 )
-from ftreg.files.checking import check_record
-from ftreg.files.store import (
-    damaged,
-    file_digest,
-    read_json,
-    staged_folder,
-    write_jsonl,
-    write_record,
-)
-from ftreg.records import Example
+from ftreg.records.samples import Example
 
 HEADER = "evaluation.json"
 SCHEMA_VERSION = 2
@@ -241,55 +241,3 @@ def list_evaluations(root: Path) -> list[Path]:
         return str(header.get("created")), folder.name
 
     return sorted(folders, key=age)
-
-
-# What two evaluations have to share before their scores can be compared, as paths in the header.
-_COMPARABLE = (
-    ("dataset", "version"),
-    ("dataset", "digest"),
-    ("dataset", "split"),
-    ("dataset", "rows_digest"),
-    ("generation", "engine"),
-    ("generation", "max_new_tokens"),
-    ("generation", "precision"),
-)
-
-
-def differences(
-    baseline: Mapping[str, Any],
-    candidate: Mapping[str, Any],
-    *,
-    places: tuple[str, str] = ("the baseline", "the candidate"),
-) -> list[str]:
-    """Say what makes two evaluations incomparable, a line per field with both values.
-
-    Args:
-        baseline: an evaluation's header.
-        candidate: another's.
-        places: what the lines call them.
-    """
-    found = []
-    first, second = places
-    paths = [*_COMPARABLE]
-    if baseline["generation"]["precision"] != "fp32":
-        # In bf16 an output depends on what it is batched with.
-        paths.append(("generation", "batch_size"))
-    for path in paths:
-        old, new = _at(baseline, path), _at(candidate, path)
-        if old != new:
-            found.append(f"{'.'.join(path)}: {old} in {first}, {new} in {second}")
-    for name, old in baseline["scorers"].items():
-        new = candidate["scorers"].get(name, old)  # a scorer on one side only is the gate's matter
-        found.extend(
-            f"scorers.{name}.{key}: {old.get(key)} in {first}, {new.get(key)} in {second}"
-            for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)
-        )
-    return found
-
-
-def _at(header: Mapping[str, Any], path: Sequence[str]) -> Any:
-    value: Any = header
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

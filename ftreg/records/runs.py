@@ -5,8 +5,8 @@ import re
 import uuid
 from pathlib import Path
 
-from ftreg.checkpoint import MANIFEST, REPLICAS
 from ftreg.errors import UsageError
+from ftreg.records.checkpoint import MANIFEST, REPLICAS
 
 _RECORDS = (MANIFEST, REPLICAS)
 

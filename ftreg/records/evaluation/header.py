@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # typing's own before Python 3.12 does 
 
 from ftreg.files.checking import check_record, documented
 from ftreg.files.names import plain
-from ftreg.manifest import TrackerRecord
+from ftreg.records.manifest import TrackerRecord
 
 Name = Annotated[str, AfterValidator(plain)]
 """Becomes the name of a file or folder, and must not leave where it belongs."""

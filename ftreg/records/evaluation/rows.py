@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from ftreg.errors import UsageError, shown
 from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, file_digest, read_jsonl
-from ftreg.records import Cell, Example, Output, Score
+from ftreg.records.samples import Cell, Example, Output, Score
 
 OUTPUTS = "outputs.jsonl"
 SCORES = "scores.jsonl"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftreg.checkpoint import MANIFEST, REPLICAS, Checkpoint, read_checkpoint, recipe_of
 from ftreg.errors import UsageError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, read_json, write_json
+from ftreg.records.checkpoint import MANIFEST, REPLICAS, Checkpoint, read_checkpoint
+from ftreg.records.recipe import recipe_of
 
 SCHEMA_VERSION = 1
 

@@ -16,13 +16,13 @@ from typing_extensions import TypedDict
 import ftreg
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.evaluation import GATE, Evaluation, read_gate
-from ftreg.evaluation_header import CheckpointSummary, check_header
-from ftreg.evaluation_rows import Scores
 from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
 from ftreg.files.store import damaged, digest, read_json, write_record
+from ftreg.records.evaluation.header import CheckpointSummary, check_header
+from ftreg.records.evaluation.rows import Scores
+from ftreg.records.evaluation.stored import GATE, Evaluation, read_gate
 
 SCHEMA_VERSION = 2
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ftreg.errors import UsageError
-from ftreg.evaluation import HEADER, SCHEMA_VERSION
 from ftreg.files.store import read_json
+from ftreg.records.evaluation.stored import HEADER, SCHEMA_VERSION
 
 _TICK = datetime.timedelta(milliseconds=1)
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ftreg.checkpoint import Checkpoint
 from ftreg.config.sections import RunConfig
-from ftreg.evaluation import Evaluation
-from ftreg.records import Cell
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.samples import Cell
 
 
 def train_asked(config: RunConfig, **_: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftreg.checkpoint import MANIFEST
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.evaluation import HEADER, list_evaluations
+from ftreg.records.checkpoint import MANIFEST
+from ftreg.records.evaluation.stored import HEADER, list_evaluations
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,19 @@
 Light on purpose: listing and comparing checkpoints loads no framework.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from ftreg.errors import UsageError
 from ftreg.files.checking import first_problem
 from ftreg.files.store import damaged, file_digest, read_json
-from ftreg.manifest import Manifest, digest_over, identity_of
+from ftreg.records.manifest import Manifest, digest_over, identity_of
 
 MANIFEST = "ftreg.json"
 REPLICAS = "ftreg-replicas.json"
-"""The record of a group of replicas, see `ftreg.replicas`."""
+"""The record of a group of replicas, see `ftreg.records.replicas`."""
 SCHEMA_VERSION = 1
 
 # People may write a model card later; nobody who loads the weights reads it.
@@ -52,54 +50,6 @@ class Checkpoint:
                     f"{path}: the file is not that of the manifest (sha256 differs); restore it, "
                     "or train again"
                 )
-
-
-def recipe_of(manifest: Manifest) -> dict[str, Any]:
-    """Return what made a checkpoint as flat `section.key` to value: for telling two apart.
-
-    How it went (losses, seconds) and on which machine is left out; library versions are in.
-    """
-    training = manifest.training.model_dump(
-        include={"seed", "steps", "batch_size", "max_grad_norm", "precision", "processes"}
-    )
-    sections: dict[str, Any] = {
-        "base": manifest.base.model_dump(include={"model", "revision", "digest"}),
-        "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),
-        "optimizer": {
-            "name": manifest.optimizer["name"],
-            "implementation": manifest.optimizer["implementation"],
-            "decay_coupling": manifest.optimizer["decay_coupling"],
-            **manifest.optimizer["arguments"],
-        },
-        "schedule": manifest.schedule,
-        "training": training | _changed_on_the_way(manifest),
-        "lora": manifest.lora.model_dump() if manifest.lora else {},
-        "versions": manifest.environment["versions"],
-    }
-    return {
-        f"{section}.{key}": value
-        for section, values in sections.items()
-        for key, value in values.items()
-    }
-
-
-def _changed_on_the_way(manifest: Manifest) -> dict[str, Any]:
-    return {
-        f"{change['key']} after step {item.after_step}": change["new"]
-        for item in manifest.training.resumed
-        for change in item.changed
-    }
-
-
-def recipe_differences(
-    old: Mapping[str, Any], new: Mapping[str, Any]
-) -> list[tuple[str, Any, Any]]:
-    """Return (key, old value, new value) where two recipes differ; None where a key is absent."""
-    return [
-        (key, old.get(key), new.get(key))
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
-    ]
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -1,0 +1,54 @@
+"""What made a checkpoint, flat, so that two can be told apart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ftreg.records.manifest import Manifest
+
+
+def recipe_of(manifest: Manifest) -> dict[str, Any]:
+    """Return what made a checkpoint as flat `section.key` to value: for telling two apart.
+
+    How it went (losses, seconds) and on which machine is left out; library versions are in.
+    """
+    training = manifest.training.model_dump(
+        include={"seed", "steps", "batch_size", "max_grad_norm", "precision", "processes"}
+    )
+    sections: dict[str, Any] = {
+        "base": manifest.base.model_dump(include={"model", "revision", "digest"}),
+        "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),
+        "optimizer": {
+            "name": manifest.optimizer["name"],
+            "implementation": manifest.optimizer["implementation"],
+            "decay_coupling": manifest.optimizer["decay_coupling"],
+            **manifest.optimizer["arguments"],
+        },
+        "schedule": manifest.schedule,
+        "training": training | _changed_on_the_way(manifest),
+        "lora": manifest.lora.model_dump() if manifest.lora else {},
+        "versions": manifest.environment["versions"],
+    }
+    return {
+        f"{section}.{key}": value
+        for section, values in sections.items()
+        for key, value in values.items()
+    }
+
+
+def _changed_on_the_way(manifest: Manifest) -> dict[str, Any]:
+    return {
+        f"{change['key']} after step {item.after_step}": change["new"]
+        for item in manifest.training.resumed
+        for change in item.changed
+    }
+
+
+def recipe_differences(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    """Return (key, old value, new value) where two recipes differ; None where a key is absent."""
+    return [
+        (key, old.get(key), new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
