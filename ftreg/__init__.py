@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "build_optimizer": "ftreg.optim",
     "compare": "ftreg.gate",
-    "evaluate": "ftreg.evaluating",
+    "evaluate": "ftreg.jobs.evaluate",
     "get_scorer": "ftreg.scoring",
     "load_config": "ftreg.config",
     "load_dataset": "ftreg.data",

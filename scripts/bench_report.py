@@ -16,11 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gating import baseline_of, gate
+from ftreg.jobs.gate import baseline_of, gate
+from ftreg.jobs.report import write_html
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.workspace import Workspace
-from ftreg.reporting import write_html
 from tests.browser import browser
 from tests.report_fakes import make_dataset, make_evaluation
 

@@ -226,7 +226,7 @@ def _rows(path: Path) -> Any:
 
 def _outputs(path: Path) -> Any:
     from ftreg.files.store import write_jsonl
-    from ftreg.scoring.files import score_file
+    from ftreg.jobs.score import score_file
 
     return write_jsonl(path.with_suffix(".out"), score_file(path, scorers=["equals"]))
 
@@ -289,12 +289,12 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
 
     def reading(data: bytes, folder: Path) -> Any:
         from ftreg.cli.gate import read_policy
-        from ftreg.gating import find_baselines, gate, write_report
+        from ftreg.jobs.gate import find_baselines, gate, write_report
+        from ftreg.jobs.report import write_html
         from ftreg.records.baseline import promote, read_history
         from ftreg.records.evaluation.stored import read_evaluation
         from ftreg.records.workspace import Workspace
         from ftreg.report.terminal import baseline_view, console, evaluation_view, verdict_view
-        from ftreg.reporting import write_html
 
         where, baselines = _workspace(folder)
         path = baselines / "colours.json"

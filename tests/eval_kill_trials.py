@@ -18,8 +18,6 @@ from typing import Any
 
 import torch
 
-import ftreg.evaluating
-import ftreg.generation.in_process  # noqa: F401
 from ftreg.cli.app import app
 from ftreg.files.journal import read_journal
 

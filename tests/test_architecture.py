@@ -18,11 +18,8 @@ FLOORS = [
     ["config"],
     ["records"],
     ["models", "data", "gate"],
-    ["training", "generation", "scoring", "optim"],
-    ["report", "schemas"],
-    ["evaluating", "generating", "scoring_rounds", "gating", "reporting", "reproducing",
-     "reproduction", "doctor", "starting", "comparing", "routing",
-     "cleaning", "leftovers", "tracking", "gating_files"],
+    ["training", "generation", "scoring", "optim", "report"],
+    ["jobs"],
     ["cli", "__main__"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",

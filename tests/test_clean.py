@@ -259,7 +259,7 @@ def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path)
 
 def test_cleaning_beside_evaluations_costs_none_of_them_anything(cli: Cli, filled: Path) -> None:
     code = (
-        "from pathlib import Path\nfrom ftreg.cleaning import clean\n"
+        "from pathlib import Path\nfrom ftreg.jobs.clean import clean\n"
         "from ftreg.records.workspace import Workspace\n"
         "while not Path('done').exists():\n"
         "    clean(Workspace.current(), kinds=(), everything=True)\n"

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from ftreg.cli.app import app
-from ftreg.schemas.build import schema
-from ftreg.schemas.commands import PRINTED
+from ftreg.jobs.schemas.catalogue import schema
+from ftreg.jobs.schemas.commands import PRINTED
 from tests.conftest import Cli, Result, write_dataset
 from tests.test_reproduce import UNREPEATABLE
 

@@ -103,7 +103,7 @@ def test_a_release_has_neither_tests_nor_data(builds: list[Path]) -> None:
         assert "tests/" not in name and "__pycache__" not in name, name
         assert not name.endswith((".safetensors", ".gguf", ".bin", ".pt", ".arrow", ".env")), name
         if name.endswith((".jsonl", ".csv", ".parquet")) or "sample_datasets" in name:
-            assert name.removeprefix("ftreg/starter/").startswith(STARTER), name
+            assert name.removeprefix("ftreg/jobs/starter/").startswith(STARTER), name
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_a_built_wheel_holds_the_same_folder(cli: Cli, workspace: Path) -> None:
         assert not [name for name in archive.namelist() if name.startswith("tests")]
         archive.extractall(workspace / "installed")
     cli("init", "from-source")
-    code = "from pathlib import Path; from ftreg.starting import start; start(Path('from-wheel'))"
+    code = "from pathlib import Path; from ftreg.jobs.init import start; start(Path('from-wheel'))"
     subprocess.run(
         [sys.executable, "-c", code],
         check=True,

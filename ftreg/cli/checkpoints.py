@@ -15,7 +15,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.checkpoints import (
+    from ftreg.jobs.schemas.printed.checkpoints import (
         ListedCheckpoint,
         PrintedCheckpoints,
         PrintedGroup,
@@ -88,7 +88,7 @@ def show(
 
 def training_record(checkpoint: Checkpoint) -> "PrintedTraining":
     """What is printed of a checkpoint: its manifest, and where it lies."""
-    from ftreg.schemas.printed.checkpoints import PrintedTraining
+    from ftreg.jobs.schemas.printed.checkpoints import PrintedTraining
 
     return PrintedTraining(checkpoint=str(checkpoint.folder), **dict(checkpoint.manifest))
 

@@ -11,7 +11,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.machine import PrintedCleaning
+    from ftreg.jobs.schemas.printed.machine import PrintedCleaning
 
 
 @command
@@ -56,8 +56,8 @@ def clean(
 
     Example: ftreg clean --older-than 30d --dry-run
     """
-    from ftreg.cleaning import KINDS, clean, parse_age
     from ftreg.files.cache.folder import parse_size, size_text
+    from ftreg.jobs.clean import KINDS, clean, parse_age
     from ftreg.report.terminal import rows_view
 
     if everything and (older_than is not None or max_size is not None):

@@ -58,13 +58,13 @@ def compare(
     Example: ftreg compare baseline latest --tag length --routes routes.yaml
     """
     from ftreg.cli.gate import read_policy
-    from ftreg.comparing import compare_evaluations
+    from ftreg.jobs.compare import compare_evaluations
+    from ftreg.jobs.route import find_routes, litellm_config, write_yaml
     from ftreg.report.comparison import (
         comparison_markdown,
         comparison_sections,
         comparison_view,
     )
-    from ftreg.routing import find_routes, litellm_config, write_yaml
 
     if tag is not None and routes is None and litellm is None:
         raise UsageError("--tag belongs to --routes or --litellm")

@@ -32,7 +32,7 @@ def datasets(incomplete: str) -> Iterator[str]:
 
 def cache_kinds(incomplete: str) -> Iterator[str]:
     """What `ftreg clean` tells apart."""
-    from ftreg.cleaning import KINDS
+    from ftreg.jobs.clean import KINDS
 
     return _beginning(incomplete, KINDS)
 

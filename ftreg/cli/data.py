@@ -12,7 +12,7 @@ from ftreg.errors import UsageError
 from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.datasets import (
+    from ftreg.jobs.schemas.printed.datasets import (
         ListedDataset,
         PrintedDatasets,
         PrintedVerification,
@@ -74,8 +74,8 @@ def show(version: Version, root: Root = _ROOT, as_json: options.AsJson = False) 
     """
     from ftreg.data import load_dataset
     from ftreg.data.cohorts import cohort_sizes
+    from ftreg.jobs.schemas.printed.datasets import PrintedDataset
     from ftreg.report.data_views import dataset_view, length_bins
-    from ftreg.schemas.printed.datasets import PrintedDataset
 
     dataset = load_dataset(version, root=root)
     sizes = {name: cohort_sizes(dataset, name) for name in dataset.card.splits}

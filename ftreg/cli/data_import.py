@@ -12,7 +12,7 @@ from ftreg.errors import UsageError
 from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.datasets import PrintedImporting
+    from ftreg.jobs.schemas.printed.datasets import PrintedImporting
 
 
 @command

@@ -10,7 +10,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.checkpoints import PrintedRecipeDifference
+    from ftreg.jobs.schemas.printed.checkpoints import PrintedRecipeDifference
 
 
 @command

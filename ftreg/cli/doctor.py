@@ -11,7 +11,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.machine import PrintedFindings
+    from ftreg.jobs.schemas.printed.machine import PrintedFindings
 
 
 @command
@@ -22,7 +22,7 @@ def doctor(as_json: options.AsJson = False) -> None:
 
     Example: ftreg doctor
     """
-    from ftreg.doctor import examine
+    from ftreg.jobs.doctor import examine
     from ftreg.report.terminal import findings_view
 
     def say(text: str) -> None:

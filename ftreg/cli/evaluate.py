@@ -62,11 +62,11 @@ def evaluate(
     Example: ftreg eval checkpoints/lion --against baseline
     """
     from ftreg.config.load import override_config
-    from ftreg.evaluating import evaluate as run_evaluation
-    from ftreg.gating import evaluation_record
+    from ftreg.jobs.evaluate import evaluate as run_evaluation
+    from ftreg.jobs.gate import evaluation_record
+    from ftreg.jobs.report import write_html
     from ftreg.records.replicas import read_replicas
     from ftreg.report.terminal import evaluation_view
-    from ftreg.reporting import write_html
 
     workspace = Workspace.current()
     folder = workspace.checkpoint(checkpoint)
@@ -88,7 +88,7 @@ def evaluate(
     bases = (member.manifest.base for member in replicas.members)
     options.tell_of_trust(base.model for base in bases if base.trust_remote_code)
     if config.eval.report_to:
-        from ftreg.tracking import check_mlflow
+        from ftreg.jobs.track import check_mlflow
 
         check_mlflow(_REPORT_TO)
     with Bars(quiet=quiet) as bars:
@@ -140,7 +140,7 @@ def _tracked(evaluation: Any, *, wanted: bool) -> Iterator[None]:
     except (typer.Exit, UndecidedError) as end:
         ended = end
     if wanted:
-        from ftreg.tracking import log_evaluation
+        from ftreg.jobs.track import log_evaluation
 
         try:
             typer.echo(str(log_evaluation(evaluation, asked_by=_REPORT_TO)), err=True)

@@ -53,8 +53,8 @@ def gate(
             markdown=markdown,
             as_json=as_json,
         )
+    from ftreg.jobs.report import REPORT
     from ftreg.records.evaluation.stored import read_evaluation
-    from ftreg.reporting import REPORT
 
     workspace = Workspace.current()
     evaluation = read_evaluation(workspace.evaluation(candidate))
@@ -81,8 +81,8 @@ def _gate_files(
 ) -> NoReturn:
     """Gate two files of scores, print the verdict and end with its exit code."""
     from ftreg.errors import UsageError
-    from ftreg.gating import outcome_record
-    from ftreg.gating_files import gate_files
+    from ftreg.jobs.gate import outcome_record
+    from ftreg.jobs.gate_files import gate_files
     from ftreg.report.ci import write_junit
     from ftreg.report.terminal import verdict_view
 
@@ -104,7 +104,7 @@ def read_policy(path: Path | None, evaluation: Any) -> Any:
     from ftreg.config.load import validate
     from ftreg.config.policy import GatePolicy
     from ftreg.files import marked_yaml
-    from ftreg.gating import policy_of
+    from ftreg.jobs.gate import policy_of
 
     if path is None:
         return GatePolicy() if evaluation is None else policy_of(evaluation)
@@ -131,16 +131,16 @@ def gate_and_show(
     On GitHub (`GITHUB_ACTIONS`, `GITHUB_STEP_SUMMARY`) the reasons become annotations, and the
     report is added to the job's summary.
     """
-    from ftreg.gating import (
+    from ftreg.jobs.gate import (
         evaluation_record,
         find_baselines,
         gate,
         outcome_record,
         write_report,
     )
+    from ftreg.jobs.report import write_html
     from ftreg.records.baseline import baseline_path
     from ftreg.report.terminal import verdict_view
-    from ftreg.reporting import write_html
 
     first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
     if bootstrap and against == "baseline" and not first.is_file():

@@ -19,7 +19,7 @@ def init(
 
     Example: ftreg init my-specialist
     """
-    from ftreg.starting import start
+    from ftreg.jobs.init import start
 
     for path in start(folder):
         options.say(f"{folder / path}")

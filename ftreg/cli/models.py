@@ -9,7 +9,7 @@ from ftreg.cli.command import command
 from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.machine import PrintedModel, PrintedModels
+    from ftreg.jobs.schemas.printed.machine import PrintedModel, PrintedModels
 
 app = typer.Typer(help="Packaged base models and embedders.", no_args_is_help=True)
 

@@ -12,7 +12,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.report.characters import visible
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.optimizers import PrintedConversion, PrintedOptimizer
+    from ftreg.jobs.schemas.printed.optimizers import PrintedConversion, PrintedOptimizer
 
 app = typer.Typer(help="Optimizers.", no_args_is_help=True)
 

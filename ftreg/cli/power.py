@@ -10,7 +10,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.evaluations import PrintedPower
+    from ftreg.jobs.schemas.printed.evaluations import PrintedPower
 
 
 @command
@@ -33,7 +33,7 @@ def power(
 
     Example: ftreg power latest --margin 0.01
     """
-    from ftreg.gating import examples_needed
+    from ftreg.jobs.gate import examples_needed
     from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.report.terminal import rows_view
 

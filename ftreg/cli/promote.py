@@ -10,8 +10,8 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
+    from ftreg.jobs.schemas.printed.evaluations import PrintedPromotion, PrintedPromotions
     from ftreg.records.evaluation.header import EvaluationHeader
-    from ftreg.schemas.printed.evaluations import PrintedPromotion, PrintedPromotions
 
 
 @command

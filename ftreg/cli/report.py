@@ -11,7 +11,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.evaluations import PrintedReport
+    from ftreg.jobs.schemas.printed.evaluations import PrintedReport
 
 
 @command
@@ -34,8 +34,8 @@ def report(
 
     Example: ftreg report latest -o report.html
     """
+    from ftreg.jobs.report import write_html
     from ftreg.records.evaluation.stored import read_evaluation
-    from ftreg.reporting import write_html
 
     workspace = Workspace.current()
     found = read_evaluation(workspace.evaluation(evaluation))

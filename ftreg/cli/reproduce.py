@@ -15,7 +15,7 @@ from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.reproduction import Reproduction
+    from ftreg.jobs.same_weights import Reproduction
 
 
 @command
@@ -45,7 +45,7 @@ def reproduce(
 
     Example: ftreg reproduce lion
     """
-    from ftreg.reproducing import reproduce as run_reproduction
+    from ftreg.jobs.reproduce import reproduce as run_reproduction
 
     folder = Workspace.current().checkpoint(checkpoint)
     leads = int(os.environ.get("RANK", "0")) == 0

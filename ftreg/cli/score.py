@@ -11,8 +11,8 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.report.characters import inert_json
 
 if TYPE_CHECKING:
+    from ftreg.jobs.schemas.printed.evaluations import PrintedScoring
     from ftreg.records.evaluation.rows import ScoreRow
-    from ftreg.schemas.printed.evaluations import PrintedScoring
 
 
 @command
@@ -47,7 +47,7 @@ def score(
     Example: ftreg score outputs.jsonl --scorer faithfulness --scorer equals -o scores.jsonl
     """
     from ftreg.files.store import canonical_json, check_writable, write_jsonl
-    from ftreg.scoring.files import judge_tokens, score_file
+    from ftreg.jobs.score import judge_tokens, score_file
 
     if output is not None:
         check_writable(output)

@@ -10,7 +10,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.evaluations import PrintedTracking
+    from ftreg.jobs.schemas.printed.evaluations import PrintedTracking
 
 
 @command
@@ -29,8 +29,8 @@ def track(
 
     Example: ftreg track latest
     """
+    from ftreg.jobs.track import log_evaluation
     from ftreg.records.evaluation.stored import read_evaluation
-    from ftreg.tracking import log_evaluation
 
     found = read_evaluation(Workspace.current().evaluation(evaluation))
     run = log_evaluation(found, asked_by="ftreg track")

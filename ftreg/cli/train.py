@@ -19,13 +19,13 @@ from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.checkpoints import (
+    from ftreg.jobs.schemas.printed.checkpoints import (
         FailedOfSeries,
         GroupOfSeries,
         PrintedSeries,
         TrainedOfSeries,
     )
-    from ftreg.training.series import Trained
+    from ftreg.jobs.train import Trained
 
 
 @command
@@ -94,7 +94,7 @@ def train(
             for config, item in zip(configs, settings, strict=True)
         ]
         bars.phase("starting")
-        from ftreg.training.series import Planned, failure_of, train_configured, train_series
+        from ftreg.jobs.train import Planned, failure_of, train_configured, train_series
 
         if len(configs) == 1:
             made = train_configured(
@@ -167,7 +167,7 @@ def _is_group(one: "Trained") -> bool:
 
 
 def _run_record(one: "Trained") -> "TrainedOfSeries | GroupOfSeries | FailedOfSeries":
-    from ftreg.schemas.printed.checkpoints import TrainedOfSeries
+    from ftreg.jobs.schemas.printed.checkpoints import TrainedOfSeries
 
     file = str(one.plan.file)
     if one.error is not None:

@@ -72,7 +72,7 @@ def _evaluation(folder: Path) -> Any:
 
 
 def _gate_record(folder: Path) -> Any:
-    from ftreg.gating import examples_needed
+    from ftreg.jobs.gate import examples_needed
     from ftreg.records.evaluation.stored import read_evaluation
 
     return examples_needed(read_evaluation(folder / "evaluations/B"), margin=0.03)

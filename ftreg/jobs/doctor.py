@@ -24,7 +24,7 @@ from ftreg.models.packaged import PACKAGED, is_pulled, packaged_folder
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.machine import PrintedFinding
+    from ftreg.jobs.schemas.printed.machine import PrintedFinding
 
 State = Literal["ok", "note", "problem"]
 

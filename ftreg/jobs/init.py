@@ -4,10 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
-import ftreg
 from ftreg.errors import UsageError
 
-_PACKAGE = Path(ftreg.__file__).parent
+_STARTER = Path(__file__).parent / "starter"
+_REPOSITORY = Path(__file__).parents[2]
 _OPTIMIZERS = ("adagrad", "adam", "adamw", "lion")
 _DATASET = "sample_datasets/ferry-desk/v1"
 
@@ -39,7 +39,7 @@ def start(folder: Path) -> list[Path]:
 
 def _files() -> dict[str, Path]:
     """Name in the new folder to where its text lies."""
-    own = _PACKAGE / "starter"
+    own = _STARTER
     files = {
         "README.md": own / "README.md",
         ".gitignore": own / "gitignore",
@@ -52,5 +52,5 @@ def _files() -> dict[str, Path]:
 
 def _shared(name: str) -> Path:
     """What the repository has anyway: a built wheel holds a copy beside the starter's own files."""
-    copied = _PACKAGE / "starter" / name
-    return copied if copied.exists() else _PACKAGE.parent / name
+    copied = _STARTER / name
+    return copied if copied.exists() else _REPOSITORY / name

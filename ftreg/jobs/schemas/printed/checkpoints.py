@@ -5,8 +5,8 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.files.checking import documented
+from ftreg.jobs.schemas.printed.base import ALL_PRINTED, Printed
 from ftreg.records.manifest import Manifest
-from ftreg.schemas.printed.base import ALL_PRINTED, Printed
 
 
 class PrintedTraining(Manifest):

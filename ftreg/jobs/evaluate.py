@@ -16,7 +16,8 @@ from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
-from ftreg.generating import EvalEvents, generate_rounds
+from ftreg.jobs.generate import EvalEvents, generate_rounds
+from ftreg.jobs.score_rounds import Scoring, generation_of, noise_of
 from ftreg.records.checkpoint import MANIFEST, Checkpoint
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Run
@@ -24,7 +25,6 @@ from ftreg.records.evaluation.stored import Evaluation, write_evaluation
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.span_facts import eval_asked, eval_found, eval_results
 from ftreg.scoring import get_scorer
-from ftreg.scoring_rounds import Scoring, generation_of, noise_of
 from ftreg.services.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.

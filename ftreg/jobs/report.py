@@ -14,7 +14,7 @@ from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import damaged, digest, write_bytes
 from ftreg.gate import Verdict
-from ftreg.gating import GateResult, baseline_of, last_gate
+from ftreg.jobs.gate import GateResult, baseline_of, last_gate
 from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import HEADER, Evaluation, read_evaluation

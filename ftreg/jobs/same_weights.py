@@ -14,7 +14,7 @@ from ftreg.records.recipe import recipe_differences, recipe_of
 from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.checkpoints import ComparedDigests, PrintedReproduction
+    from ftreg.jobs.schemas.printed.checkpoints import ComparedDigests, PrintedReproduction
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 

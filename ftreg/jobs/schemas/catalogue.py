@@ -13,6 +13,8 @@ from ftreg.config.sections import RunConfig, ScorerConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
+from ftreg.jobs.schemas import comparison_records, stored_records
+from ftreg.jobs.schemas.printed import checkpoints, datasets, evaluations, machine, optimizers
 from ftreg.records.baseline import SCHEMA_VERSION as BASELINE_VERSION
 from ftreg.records.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
 from ftreg.records.evaluation.header import EvaluationHeader
@@ -21,8 +23,6 @@ from ftreg.records.evaluation.stored import GATE_SCHEMA
 from ftreg.records.evaluation.stored import SCHEMA_VERSION as EVALUATION_VERSION
 from ftreg.records.manifest import Manifest
 from ftreg.records.samples import PRINTED_SCHEMA
-from ftreg.schemas import comparison, records
-from ftreg.schemas.printed import checkpoints, datasets, evaluations, machine, optimizers
 
 _CONFIG_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -31,14 +31,14 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
-    "verdict": (GATE_SCHEMA, records.PrintedVerdict, "serialization"),
+    "verdict": (GATE_SCHEMA, stored_records.PrintedVerdict, "serialization"),
     "evaluation": (EVALUATION_VERSION, EvaluationHeader, "serialization"),
     "output": (EVALUATION_VERSION, OutputRow, "serialization"),
     "score": (EVALUATION_VERSION, ScoreRow, "serialization"),
-    "gate": (GATE_SCHEMA, records.GateRecord, "serialization"),
-    "comparison": (COMPARISON_SCHEMA, comparison.PrintedComparison, "serialization"),
-    "routes": (ROUTES_SCHEMA, comparison.RoutesFile, "serialization"),
-    "baseline": (BASELINE_VERSION, records.BaselineFile, "serialization"),
+    "gate": (GATE_SCHEMA, stored_records.GateRecord, "serialization"),
+    "comparison": (COMPARISON_SCHEMA, comparison_records.PrintedComparison, "serialization"),
+    "routes": (ROUTES_SCHEMA, comparison_records.RoutesFile, "serialization"),
+    "baseline": (BASELINE_VERSION, stored_records.BaselineFile, "serialization"),
     "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
     "training": (MANIFEST_VERSION, checkpoints.PrintedTraining, "serialization"),

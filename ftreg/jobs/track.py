@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.gating import LastGate, last_gate
+from ftreg.jobs.gate import LastGate, last_gate
+from ftreg.jobs.report import REPORT
 from ftreg.records.evaluation.stored import GATE, HEADER, Evaluation
 from ftreg.report.metrics import metrics_of
-from ftreg.reporting import REPORT
 from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,
     PROJECT,

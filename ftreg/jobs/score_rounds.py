@@ -10,7 +10,7 @@ from typing import Any
 
 from ftreg.data import DatasetVersion, Split
 from ftreg.errors import FtregError, UsageError
-from ftreg.generating import EvalEvents, Round
+from ftreg.jobs.generate import EvalEvents, Round
 from ftreg.records.evaluation.rows import Run
 from ftreg.records.samples import Example, Output, Sample, Score
 from ftreg.scoring.noise import noise_floor

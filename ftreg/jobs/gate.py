@@ -37,8 +37,8 @@ from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
 
 if TYPE_CHECKING:
+    from ftreg.jobs.schemas.printed.evaluations import NeededExamples, PrintedEvaluation
     from ftreg.records.evaluation.header import EvaluationHeader
-    from ftreg.schemas.printed.evaluations import NeededExamples, PrintedEvaluation
 
 
 @dataclass(frozen=True, slots=True)

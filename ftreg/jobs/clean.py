@@ -19,11 +19,11 @@ from ftreg.files.cache.entries import FILE_KINDS, FOLDER_KINDS, Entry
 from ftreg.files.cache.entries import cache_entries as entries_of
 from ftreg.files.cache.folder import DEFAULT_LIMITS, cache_folder, limit_of
 from ftreg.files.locks import locked
-from ftreg.leftovers import leftovers, states
+from ftreg.jobs.leftovers import leftovers, states
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ftreg.schemas.printed.machine import CleanedKind
+    from ftreg.jobs.schemas.printed.machine import CleanedKind
 
 KINDS: Mapping[str, str] = {
     "arrow": "dataset rows",

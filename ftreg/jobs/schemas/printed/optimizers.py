@@ -6,8 +6,8 @@ from pydantic import Field
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.files.checking import documented
+from ftreg.jobs.schemas.printed.base import Printed
 from ftreg.records.manifest import OptimizerRecord
-from ftreg.schemas.printed.base import Printed
 
 
 @documented

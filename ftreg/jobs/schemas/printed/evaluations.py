@@ -5,10 +5,10 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.files.checking import documented
+from ftreg.jobs.schemas.printed.base import Printed
 from ftreg.records.baseline import Promotion
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import ScoreRow
-from ftreg.schemas.printed.base import Printed
 
 
 @documented

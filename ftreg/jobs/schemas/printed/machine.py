@@ -5,7 +5,7 @@ from typing import Literal
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.files.checking import documented
-from ftreg.schemas.printed.base import Printed
+from ftreg.jobs.schemas.printed.base import Printed
 
 
 @documented

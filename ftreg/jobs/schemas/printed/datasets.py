@@ -9,7 +9,7 @@ from ftreg.data.card import Card
 from ftreg.data.differences import SplitDifference
 from ftreg.data.leakage import LeakageRecord
 from ftreg.files.checking import documented
-from ftreg.schemas.printed.base import ALL_PRINTED, Printed
+from ftreg.jobs.schemas.printed.base import ALL_PRINTED, Printed
 
 
 @documented

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError, FtregError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
@@ -88,6 +86,8 @@ def train_series(
         UsageError: two would write to one folder, or a folder cannot be written; nothing began.
         InterruptedRunError: SIGINT or SIGTERM came; what is trained so far is kept.
     """
+    import torch
+
     threads = torch.get_num_threads()
     refuse_together(make_accelerator(plans[0].config), lambda: _refuse(plans, resume=resume))
     found = []

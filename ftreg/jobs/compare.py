@@ -14,7 +14,7 @@ from ftreg.errors import UndecidedError, UsageError
 from ftreg.gate.choice import pareto_front
 from ftreg.gate.contest import COMPARISON_SCHEMA, Contest
 from ftreg.gate.tournament import hold_tournament
-from ftreg.gating import baseline_of, find_baselines, policy_of
+from ftreg.jobs.gate import baseline_of, find_baselines, policy_of
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation

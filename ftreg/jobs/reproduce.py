@@ -15,10 +15,10 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
 from ftreg.files.store import check_writable
+from ftreg.jobs.same_weights import Reproduction, compare, environment, recorded_environment
 from ftreg.records.checkpoint import MANIFEST, Checkpoint, read_checkpoint
 from ftreg.records.manifest import Manifest
 from ftreg.records.recipe import recipe_differences
-from ftreg.reproduction import Reproduction, compare, environment, recorded_environment
 
 if TYPE_CHECKING:
     from ftreg.training.events import TrainEvents

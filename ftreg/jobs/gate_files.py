@@ -10,7 +10,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.files.store import read_jsonl
 from ftreg.gate import compare
-from ftreg.gating import GateResult
+from ftreg.jobs.gate import GateResult
 from ftreg.records.evaluation.comparable import rows_of_one_side
 from ftreg.records.evaluation.rows import Scores
 

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 import ftreg
-from ftreg.comparing import Comparison
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import write_text
 from ftreg.gate.choice import ROUTES_SCHEMA, choose
+from ftreg.jobs.compare import Comparison
 
 # The tag of a LiteLLM deployment that takes what no other takes.
 _DEFAULT = "default"
