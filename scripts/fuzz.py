@@ -290,8 +290,9 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
     def reading(data: bytes, folder: Path) -> Any:
         from ftreg.cli.gate import read_policy
         from ftreg.jobs.gate import find_baselines, gate, write_report
+        from ftreg.jobs.promote import promote
         from ftreg.jobs.report import write_html
-        from ftreg.records.baseline import promote, read_history
+        from ftreg.records.baseline import read_history
         from ftreg.records.evaluation.stored import read_evaluation
         from ftreg.records.workspace import Workspace
         from ftreg.report.terminal import baseline_view, console, evaluation_view, verdict_view

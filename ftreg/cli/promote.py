@@ -39,7 +39,8 @@ def promote(
 
     Example: ftreg promote latest
     """
-    from ftreg.records.baseline import baseline_path, promote
+    from ftreg.jobs.promote import promote
+    from ftreg.records.baseline import baseline_path
     from ftreg.records.evaluation.stored import read_evaluation
 
     workspace = Workspace.current()

@@ -5,7 +5,7 @@ scores, cohorts, and what was evaluated. It is moved by `promote` only, and keep
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +14,14 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 import ftreg
-from ftreg.config.policy import GatePolicy, loosened
-from ftreg.errors import UndecidedError, UsageError
+from ftreg.errors import UndecidedError
 from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
-from ftreg.files.store import damaged, digest, read_json, write_record
+from ftreg.files.store import damaged, read_json, write_record
 from ftreg.records.evaluation.header import CheckpointSummary, check_header
 from ftreg.records.evaluation.rows import Scores
-from ftreg.records.evaluation.stored import GATE, Evaluation, read_gate
+from ftreg.records.evaluation.stored import Evaluation
 
 SCHEMA_VERSION = 2
 
@@ -123,36 +122,40 @@ def _entry(entry: Any, path: Path) -> Baseline:
         return Baseline(header=header, scores=scores)
 
 
-def promote(
-    evaluation: Evaluation,
+def move_baseline(
     path: Path,
+    evaluation: Evaluation,
     *,
-    why: str | None = None,
-    force: bool = False,
-    anchor: bool = False,
+    forced: bool,
+    anchor: bool,
+    why: str | None,
+    check: Callable[[Baseline, Baseline | None], None] | None,
 ) -> None:
-    """Make an evaluation the baseline (and the anchor, if asked).
+    """Make an evaluation the baseline (and the anchor, if asked), and add it to the history.
 
-    The first evaluation of a dataset may be promoted as it is; after that only one that has
-    passed its gate, unless forced with a reason, which the history keeps.
+    Args:
+        path: the dataset's file; it is made where there is none.
+        evaluation: the new baseline.
+        forced: whether its gate had not passed, for the history.
+        anchor: whether it becomes the anchor too.
+        why: the reason, for the history.
+        check: is called with the present baseline and anchor while nobody else can move them; what
+            it raises leaves them as they are. None: they are not even looked at.
 
     Raises:
-        UsageError: the gate has not passed and `force` is off, or `force` has no reason.
+        UsageError: the file is broken, of a newer schema, or cannot be written.
     """
-    if force and not why:
-        raise UsageError("--force needs --why TEXT: the history keeps the reason")
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
         record: dict[str, Any] = {"anchor": None, "history": []}
         if path.is_file():
             record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
             record["history"] = _history(record, path)
-            if not force:
+            if check is not None:
                 pinned = record.get("anchor")
-                _refuse_unless_passed(
-                    evaluation,
+                check(
                     _entry(record.get("baseline"), path),
-                    anchor=None if pinned is None else _entry(pinned, path),
+                    None if pinned is None else _entry(pinned, path),
                 )
         entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
         record |= {"schema_version": SCHEMA_VERSION, "ftreg": ftreg.__version__, "baseline": entry}
@@ -160,17 +163,15 @@ def promote(
             record["anchor"] = entry
         with damaged(path, kind="baseline"):
             record["schema_version"] = _schema(record)
-        record["history"] = [
-            *record["history"],
-            {
-                "evaluation": evaluation.id,
-                "checkpoint": evaluation.header["checkpoint"],
-                "promoted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "forced": force,
-                "anchor": anchor,
-                "why": why,
-            },
-        ]
+        promotion: Promotion = {
+            "evaluation": evaluation.id,
+            "checkpoint": evaluation.header["checkpoint"],
+            "promoted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "forced": forced,
+            "anchor": anchor,
+            "why": why,
+        }
+        record["history"] = [*record["history"], promotion]
         write_record(path, record)
 
 
@@ -179,43 +180,3 @@ def _schema(record: Mapping[str, Any]) -> int:
     entries = [entry for entry in (record["baseline"], record.get("anchor")) if entry]
     by_seed = any("seeds" in entry["header"]["checkpoint"] for entry in entries)
     return SCHEMA_VERSION if by_seed else 1
-
-
-def _refuse_unless_passed(
-    evaluation: Evaluation, baseline: Baseline, *, anchor: Baseline | None
-) -> None:
-    """Refuse what has not passed the very gate that guards this baseline.
-
-    That is: these scores, against this baseline and anchor, by a policy no looser than its own.
-    """
-    path = evaluation.folder / GATE
-    way_out = "gate it with `ftreg gate baseline EVALUATION`, or use --force --why TEXT"
-    if not path.is_file():
-        raise UsageError(f"{evaluation.id} has not been gated against the baseline; {way_out}")
-    gate = read_gate(evaluation.folder)
-    with damaged(path, kind="gate record"):
-        outcome = gate["verdict"]["outcome"]
-        sides = (gate["baseline"], gate["anchor"])
-        scores = gate["scores"]
-        policy = GatePolicy.model_validate(gate["verdict"]["policy"], strict=False)
-    expected = (baseline.header["id"], anchor.header["id"] if anchor else None)
-    if sides != expected:
-        raise UsageError(
-            f"{evaluation.id} was gated against {sides[0]} and the anchor {sides[1]}, but now they "
-            f"are {expected[0]} and {expected[1]}; {way_out}"
-        )
-    if scores != digest(evaluation.scores):
-        raise UsageError(f"{evaluation.id} has other scores now than it was gated with; {way_out}")
-    with damaged(path, kind="baseline"):
-        own = GatePolicy.model_validate(baseline.header["policy"], strict=False)
-    looser = loosened(own, policy)
-    if looser:
-        raise UsageError(
-            f"{evaluation.id} was gated by a looser policy than the baseline's "
-            f"({'; '.join(looser)}); {way_out}"
-        )
-    if outcome != "pass":
-        raise UsageError(
-            f"{evaluation.id} did not pass its gate ({outcome}); to promote it all the same use "
-            "--force --why TEXT"
-        )
