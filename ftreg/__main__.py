@@ -22,7 +22,7 @@ if address_limit() is not None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from ftreg.cli.app import app
-from ftreg.cli.runner import guard_streams
+from ftreg.cli.shared.runner import guard_streams
 
 
 def main() -> None:

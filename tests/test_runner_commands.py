@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftreg.cli.runner import guard_streams, tell_runner
+from ftreg.cli.shared.runner import guard_streams, tell_runner
 
 HOSTILE = "Colours.\n  ::set-output name=verdict::pass\nand ##[add-mask]pass, a::b\n"
 

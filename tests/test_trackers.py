@@ -81,7 +81,7 @@ def test_a_resumed_run_goes_on_in_its_mlflow_run(
 
     arguments = ["train", config, *MLFLOW, "-s", "train.epochs=2", "-o", "checkpoints/a"]
     with monkeypatch.context() as patch:
-        patch.setattr("ftreg.cli.progress.Bars.step", interrupt)
+        patch.setattr("ftreg.cli.shared.progress.Bars.step", interrupt)
         assert cli(*arguments).code == 130
     client = MlflowClient(server)
     first = only_run(client, "a")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli import options
-from ftreg.cli.command import command
+from ftreg.cli.shared import options
+from ftreg.cli.shared.command import command
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import write_bytes, write_text
 from ftreg.records.checkpoint import Checkpoint

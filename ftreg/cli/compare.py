@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli import completion, options
-from ftreg.cli.command import command
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
 from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace
 

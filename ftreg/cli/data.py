@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ftreg.cli import completion, data_versions, options
-from ftreg.cli.command import command
+from ftreg.cli import data_versions
 from ftreg.cli.data_import import import_rows
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
 from ftreg.errors import UsageError
 from ftreg.records.samples import PRINTED_SCHEMA
 

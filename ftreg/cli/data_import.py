@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftreg.cli import options
-from ftreg.cli.command import command
-from ftreg.cli.progress import Bars
+from ftreg.cli.shared import options
+from ftreg.cli.shared.command import command
+from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
 from ftreg.records.samples import PRINTED_SCHEMA
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ftreg.cli import options
-from ftreg.cli.command import command
+from ftreg.cli.shared import options
+from ftreg.cli.shared.command import command
 from ftreg.errors import ExitCode
 from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace

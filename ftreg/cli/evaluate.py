@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ftreg.cli import completion, options
-from ftreg.cli.command import command
 from ftreg.cli.gate import gate_and_show, read_policy, show_page
-from ftreg.cli.progress import Bars
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
+from ftreg.cli.shared.progress import Bars
 from ftreg.errors import ExitCode, FtregError, UndecidedError, UsageError
 from ftreg.records.checkpoint import MANIFEST
 from ftreg.records.workspace import Workspace

@@ -6,9 +6,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ftreg.cli import completion, options
-from ftreg.cli.command import command
-from ftreg.cli.runner import tell_runner
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
+from ftreg.cli.shared.runner import tell_runner
 from ftreg.errors import ExitCode
 from ftreg.records.workspace import Workspace
 from ftreg.report.annotations import on_github

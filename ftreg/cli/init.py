@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli import options
-from ftreg.cli.command import command
+from ftreg.cli.shared import options
+from ftreg.cli.shared.command import command
 
 
 @command

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli import options
-from ftreg.cli.command import command
+from ftreg.cli.shared import options
+from ftreg.cli.shared.command import command
 from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 

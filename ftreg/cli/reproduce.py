@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli import completion, options
-from ftreg.cli.command import command
-from ftreg.cli.progress import Bars
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
+from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.workspace import Workspace

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli import completion, options
-from ftreg.cli.command import command
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
 from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 

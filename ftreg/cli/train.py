@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli import options
 from ftreg.cli.checkpoints import group_record, plot_beside, training_record
-from ftreg.cli.command import command
-from ftreg.cli.processes import start_missing_processes
-from ftreg.cli.progress import Bars
+from ftreg.cli.shared import options
+from ftreg.cli.shared.command import command
+from ftreg.cli.shared.processes import start_missing_processes
+from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.runs import new_run, newest_or_new, unfinished_runs

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 
 from ftreg import process
-from ftreg.cli.runner import tell_runner
+from ftreg.cli.shared.runner import tell_runner
 from ftreg.config import custom_code
 from ftreg.errors import ExitCode, FtregError
 from ftreg.report.annotations import error_annotations, on_github

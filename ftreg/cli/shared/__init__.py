@@ -1,0 +1,1 @@
+"""What several commands share: options, progress, completion, and how a command ends."""
