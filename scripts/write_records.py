@@ -1,4 +1,4 @@
-"""Write a set of golden records with this ftreg, for tests/test_records.py.
+"""Write a set of golden records with this ftreg, for tests/records/test_records.py.
 
 python scripts/write_records.py tests/records/schema-3
 

@@ -1,0 +1,68 @@
+"""The documentation: built without a warning, its reference what the code says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        # Not `--quiet`: that hides the warnings, and a strict build then passes with them.
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    built = {path.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("*.html")}
+    assert Path("gate/index.html") in built
+    asked = re.findall(
+        r"""(?:src|href)=["'](https?://[^"']+\.(?:js|css))["']""",
+        (tmp_path / "site" / "index.html").read_text("utf-8"),
+    )
+    assert not asked  # the site reads nothing from elsewhere
+
+
+def test_each_page_has_its_place_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8")
+    missing = [
+        str(page) for page in PAGES if f": {page}" not in menu and "examples" not in str(page)
+    ]
+    assert not missing
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "write_reference.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page}" for page in PAGES)])
+def test_links_to_files_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
+    for target in targets:
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (path.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_\w+(?:\.py)?)`", page))
+    assert len(named) > 30
+    texts = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    written = set(re.findall(r"^def (test_\w+)", "\n".join(texts.values()), re.MULTILINE))
+    assert named - written - set(texts) == set()
