@@ -1,17 +1,13 @@
 """`ftreg clean`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.errors import UsageError
-from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.machine import PrintedCleaning
 
 
 @command
@@ -84,18 +80,13 @@ def clean(
             gone: size_text(item.freed) if item.removed else "",
             "what it is": KINDS[item.kind],
         }
-        for item in found
+        for item in found.kinds
     ]
-    value: PrintedCleaning = {
-        "schema_version": PRINTED_SCHEMA,
-        "dry_run": dry_run,
-        "kinds": [item.to_dict() for item in found],
-    }
     options.show(
         as_json,
-        value=value,
+        value=found,
         text=rows_view("What ftreg keeps and can make again", rows),
     )
-    for item in found:
+    for item in found.kinds:
         for path in item.kept:
             typer.echo(f"in use, or not to be removed: {path}", err=True)

@@ -1,14 +1,12 @@
-"""What `ftreg clean` shows and removes. Part of the thin layer that puts the rooms together."""
+"""What `ftreg clean` shows and removes."""
 
 import contextlib
-import dataclasses
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
@@ -20,10 +18,8 @@ from ftreg.files.cache.entries import cache_entries as entries_of
 from ftreg.files.cache.folder import DEFAULT_LIMITS, cache_folder, limit_of
 from ftreg.files.locks import locked
 from ftreg.jobs.leftovers import leftovers, states
+from ftreg.jobs.printed import DESCRIBED, Printed
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.machine import CleanedKind
 
 KINDS: Mapping[str, str] = {
     "arrow": "dataset rows",
@@ -45,32 +41,35 @@ _PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
-    """One kind: what was there, and what was, or would be, removed of it.
+class CleanedKind:
+    """What ftreg keeps of one kind, and what was removed of it."""
 
-    Sizes are in bytes on disk. `kept` are the entries that should go and were left, since a process
-    uses them or they could not be removed.
-    """
+    __pydantic_config__ = DESCRIBED
 
     kind: str
+    """`arrow`, `prepared`, `outputs`, ...: what `ftreg clean KIND` takes."""
     entries: int
+    """Files or folders that were there."""
     size: int
+    """Bytes on disk that they took."""
     limit: int | None
-    removed: tuple[Path, ...] = ()
-    freed: int = 0
-    kept: tuple[Path, ...] = ()
+    """Bytes on disk above which those used longest ago go by themselves; null where they do not."""
+    removed: tuple[Path, ...]
+    """Paths that were removed, or would be with --dry-run."""
+    freed: int
+    """Bytes on disk that they took."""
+    kept: tuple[Path, ...]
+    """Paths that should have gone and are left: in use, or not to be removed."""
 
-    def to_dict(self) -> "CleanedKind":
-        """Return it JSON-ready."""
-        return {
-            "kind": self.kind,
-            "entries": self.entries,
-            "size": self.size,
-            "limit": self.limit,
-            "removed": list(map(str, self.removed)),
-            "freed": self.freed,
-            "kept": list(map(str, self.kept)),
-        }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning(Printed):
+    """What `ftreg clean --json` prints."""
+
+    dry_run: bool
+    """Whether nothing was removed, and it is only said what would be."""
+    kinds: tuple[CleanedKind, ...]
+    """One for each kind, asked for or not."""
 
 
 def parse_age(text: str) -> float:
@@ -93,7 +92,7 @@ def clean(
     max_size: int | None = None,
     everything: bool = False,
     dry_run: bool = False,
-) -> list[Cleaned]:
+) -> Cleaning:
     """List what ftreg can make again, and remove what is asked for.
 
     An entry goes if it was not used for `older_than` seconds, or belongs to those used longest ago
@@ -108,9 +107,6 @@ def clean(
         max_size: bytes on disk.
         everything: whatever the age and size.
         dry_run: remove nothing.
-
-    Returns:
-        One for each of `KINDS`, in their order.
 
     Raises:
         UsageError: an unknown kind.
@@ -128,10 +124,11 @@ def clean(
         max_size=max_size,
         everything=everything,
     )
-    return [
+    found = (
         _cleaned(kind, found, [item for item in wanted if item.kind == kind], dry_run=dry_run)
         for kind, found in there.items()
-    ]
+    )
+    return Cleaning(dry_run=dry_run, kinds=tuple(found))
 
 
 def _entries(kind: str, workspace: Workspace) -> list[Entry]:
@@ -162,16 +159,13 @@ def _wanted(
     return wanted
 
 
-def _cleaned(kind: str, there: list[Entry], wanted: list[Entry], *, dry_run: bool) -> Cleaned:
-    found = Cleaned(
+def _cleaned(kind: str, there: list[Entry], wanted: list[Entry], *, dry_run: bool) -> CleanedKind:
+    gone = [(item, _freed(item, dry_run=dry_run)) for item in wanted]
+    return CleanedKind(
         kind=kind,
         entries=len(there),
         size=sum(item.size for item in there),
         limit=limit_of(kind) if kind in DEFAULT_LIMITS else None,
-    )
-    gone = [(item, _freed(item, dry_run=dry_run)) for item in wanted]
-    return dataclasses.replace(
-        found,
         removed=tuple(item.path for item, freed in gone if freed is not None),
         freed=sum(freed or 0 for _, freed in gone),
         kept=tuple(item.path for item, freed in gone if freed is None),

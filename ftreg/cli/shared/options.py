@@ -14,6 +14,10 @@ from ftreg.report.characters import inert_json, visible
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from ftreg.jobs.printed import Printed
+
+    Shown = Mapping[str, Any] | BaseModel | Printed
+
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,7 +73,7 @@ def say(text: str) -> None:
     typer.echo(visible(text))
 
 
-def show(as_json: bool, *, value: "Mapping[str, Any] | BaseModel", text: Any) -> None:
+def show(as_json: bool, *, value: "Shown", text: Any) -> None:
     """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
     if as_json:
         show_json(value)
@@ -81,12 +85,14 @@ def show(as_json: bool, *, value: "Mapping[str, Any] | BaseModel", text: Any) ->
         console().print(text)
 
 
-def show_json(value: "Mapping[str, Any] | BaseModel") -> None:
-    """Print JSON; records within it may be dataclasses or pydantic's."""
+def show_json(value: "Shown") -> None:
+    """Print JSON; it may be a dataclass or pydantic's, or hold such, and paths."""
     typer.echo(inert_json(json.dumps(value, ensure_ascii=False, indent=2, default=_plain)))
 
 
 def _plain(record: Any) -> Any:
+    if isinstance(record, Path):
+        return str(record)
     if dataclasses.is_dataclass(record):
         return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     return record.model_dump(mode="json", by_alias=True)

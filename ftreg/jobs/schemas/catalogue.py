@@ -1,10 +1,11 @@
 """Build the schemas from the classes that the code itself reads and writes with."""
 
+from dataclasses import is_dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
-from pydantic_core.core_schema import TypedDictSchema
+from pydantic_core.core_schema import DataclassSchema, TypedDictSchema
 from typing_extensions import is_typeddict
 
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
@@ -13,6 +14,7 @@ from ftreg.config.sections import RunConfig, ScorerConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
+from ftreg.jobs import clean
 from ftreg.jobs.schemas import comparison_records, stored_records
 from ftreg.jobs.schemas.printed import checkpoints, datasets, evaluations, machine, optimizers
 from ftreg.records.baseline import SCHEMA_VERSION as BASELINE_VERSION
@@ -67,7 +69,7 @@ _PRINTED: dict[str, Any] = {
     "conversion": optimizers.PrintedConversion,
     "models": machine.PrintedModels,
     "findings": machine.PrintedFindings,
-    "cleaning": machine.PrintedCleaning,
+    "cleaning": clean.Cleaning,
 }
 _SOURCES |= {name: (PRINTED_SCHEMA, source, "serialization") for name, source in _PRINTED.items()}
 
@@ -80,6 +82,17 @@ class _Plain(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+    def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
+        """Describe inherited keys too: pydantic reads the docstrings of the class alone."""
+        built = super().dataclass_schema(schema)
+        for base in filter(is_dataclass, schema["cls"].__mro__[1:]):
+            inherited = TypeAdapter(base).json_schema(schema_generator=_Plain)["properties"]
+            for key, item in inherited.items():
+                if "description" in item:
+                    built["properties"][key].setdefault("description", item["description"])
+                    built["properties"][key].pop("default", None)
+        return built
 
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
         """Describe inherited keys too: pydantic reads the docstrings of the class alone."""
@@ -145,11 +158,11 @@ def _of_one_file(built: dict[str, Any]) -> dict[str, Any]:
 
 
 def _opened(value: Any) -> Any:
-    """Allow unknown keys everywhere: records gain keys without a new version."""
+    """Allow unknown keys everywhere: records gain keys without a new version. A path is a string."""
     if isinstance(value, dict):
         return {
             key: _opened(item)
             for key, item in value.items()
-            if (key, item) != ("additionalProperties", False)
+            if (key, item) not in (("additionalProperties", False), ("format", "path"))
         }
     return [_opened(item) for item in value] if isinstance(value, list) else value

@@ -33,36 +33,6 @@ class PrintedFindings(Printed):
 
 
 @documented
-class CleanedKind(TypedDict):
-    """What ftreg keeps of one kind, and what was removed of it."""
-
-    kind: str
-    """`arrow`, `prepared`, `outputs`, ...: what `ftreg clean KIND` takes."""
-    entries: int
-    """Files or folders that were there."""
-    size: int
-    """Bytes on disk that they took."""
-    limit: int | None
-    """Bytes on disk above which those used longest ago go by themselves; null where they do not."""
-    removed: list[str]
-    """Paths that were removed, or would be with --dry-run."""
-    freed: int
-    """Bytes on disk that they took."""
-    kept: list[str]
-    """Paths that should have gone and are left: in use, or not to be removed."""
-
-
-@documented
-class PrintedCleaning(Printed):
-    """What `ftreg clean --json` prints."""
-
-    dry_run: bool
-    """Whether nothing was removed, and it is only said what would be."""
-    kinds: list[CleanedKind]
-    """One for each kind, asked for or not."""
-
-
-@documented
 class PrintedModel(TypedDict):
     """A packaged model."""
 
