@@ -193,7 +193,7 @@ def test_a_pipe_somebody_writes_is_read(cli: Cli, workspace: Path) -> None:
 
 @pytest.fixture
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> int:
-    for module in ("reading", "data.readers", "data.importing"):
+    for module in ("files.reading", "data.sources.readers", "data.sources.importing"):
         monkeypatch.setattr(f"ftreg.{module}.LONGEST_LINE", 1 << 20)
     return 1 << 20
 

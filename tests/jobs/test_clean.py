@@ -236,7 +236,7 @@ def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path)
     assert cli("promote", "latest").code == 0
     assert [path.name for path in Path("baselines").iterdir()] == ["colours.json"]
     code = (
-        "import sys\nfrom pathlib import Path\nfrom ftreg.records.baseline import promote\n"
+        "import sys\nfrom pathlib import Path\nfrom ftreg.jobs.promote import promote\n"
         "from ftreg.records.evaluation.stored import read_evaluation\n"
         "for i in range(8):\n"
         "    promote(read_evaluation(Path(sys.argv[1])), Path('baselines/colours.json'),"

@@ -158,7 +158,7 @@ def _of_one_file(built: dict[str, Any]) -> dict[str, Any]:
 
 
 def _opened(value: Any) -> Any:
-    """Allow unknown keys everywhere: records gain keys without a new version. A path is a string."""
+    """Allow unknown keys (records gain them without a new version); a path is a string."""
     if isinstance(value, dict):
         return {
             key: _opened(item)
