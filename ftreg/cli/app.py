@@ -1,26 +1,65 @@
-"""The `ftreg` command: its subcommands and global options."""
+"""The `ftreg` command: its subcommands and global options.
 
-from typing import Annotated
+A command's module is imported when the command is called. The list of commands, which `--help` and
+a shell's completion show, is kept here, so that neither imports one.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 import ftreg
-from ftreg.cli import checkpoints, data, models, optim
-from ftreg.cli.clean import clean
-from ftreg.cli.compare import compare
-from ftreg.cli.diff import diff
-from ftreg.cli.doctor import doctor
-from ftreg.cli.evaluate import evaluate
-from ftreg.cli.gate import gate
-from ftreg.cli.init import init
-from ftreg.cli.power import power
-from ftreg.cli.promote import baseline, promote
-from ftreg.cli.report import report
-from ftreg.cli.reproduce import reproduce
-from ftreg.cli.schema import schema
-from ftreg.cli.score import score
-from ftreg.cli.track import track
-from ftreg.cli.train import train
+
+# Section of the help to command to what the section says of it: the first line of its docstring.
+_SECTIONS: dict[str, dict[str, str]] = {
+    "Start": {
+        "init": "Write a folder to start from: configurations, a small dataset, and what to type.",
+        "doctor": "Look at this machine: libraries, arithmetic, models, memory, folders, and how "
+        "to mend them.",
+    },
+    "Train": {
+        "train": "Fine-tune a base model and save a checkpoint with all that made it.",
+        "reproduce": "Train a checkpoint again from its manifest, and compare the weights bit for "
+        "bit.",
+        "diff": "Show what differs between the recipes of two checkpoints.",
+        "checkpoints": "Checkpoints and what made them.",
+        "optim": "Optimizers.",
+    },
+    "Evaluate": {
+        "eval": "Run a checkpoint over a dataset version, score it, and gate it.",
+        "score": "Score outputs that were made elsewhere.",
+        "compare": "Compare evaluations with each other: ranks, winners by cohort, and who is not "
+        "dominated.",
+        "report": "Write the HTML report of an evaluation, with the verdict of its last gate.",
+        "track": "Log an evaluation to MLflow, in the run that trained its checkpoint.",
+    },
+    "Gate": {
+        "gate": "Decide whether a candidate may replace the baseline.",
+        "promote": "Make an evaluation the baseline that later candidates are held against.",
+        "baseline": "Show the baseline of a dataset, and what was promoted before it.",
+        "power": "Say how many examples a margin needs, from the paired spread of a gated "
+        "evaluation.",
+    },
+    "Data, models and caches": {
+        "data": "Versioned datasets.",
+        "models": "Packaged base models and embedders.",
+        "clean": "List the caches with their sizes, and remove what is asked for, and what kills "
+        "left behind.",
+        "schema": "Print the JSON Schema of a file that you write, or of a record that ftreg "
+        "writes.",
+    },
+}
+_HELP = {name: text for section in _SECTIONS.values() for name, text in section.items()}
+# Where a command is not the function, or the typer app, that its own module is named after.
+_PLACES = {
+    "eval": "evaluate:evaluate",
+    "baseline": "promote:baseline",
+    **{name: f"{name}:app" for name in ("checkpoints", "data", "models", "optim")},
+}
 
 _EPILOG = (
     "Exit codes: 0 done or the gate passed; 1 a regression, training that diverged, or a "
@@ -28,10 +67,65 @@ _EPILOG = (
     "70 a fault of ftreg; 130 interrupted."
 )
 
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in _HELP:
+            raise KeyError(name)
+        module, _, attribute = _PLACES.get(name, f"{name}:{name}").partition(":")
+        found = getattr(importlib.import_module(f"ftreg.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            command: Any = get_group(found)
+            command.name = name
+            return command
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        return get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_HELP)
+
+    def __len__(self) -> int:
+        return len(_HELP)
+
+
+class _Group(TyperGroup):
+    """Shows its commands without importing them."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": _Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return list(_HELP)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands by section."""
+        width = max(map(len, _HELP))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return the commands, or the options, that begin so."""
+        from typer._click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in _HELP.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *super(TyperGroup, self).shell_complete(ctx, incomplete)]
+
+
 app = typer.Typer(
     name="ftreg",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -50,25 +144,3 @@ def main(
     ] = False,
 ) -> None:
     """Fine-tune small language models, and gate each checkpoint against the one in production."""
-
-
-app.command("init")(init)
-app.command("doctor")(doctor)
-app.command("train")(train)
-app.command("reproduce")(reproduce)
-app.command("eval")(evaluate)
-app.command("score")(score)
-app.command("gate")(gate)
-app.command("compare")(compare)
-app.command("report")(report)
-app.command("track")(track)
-app.command("power")(power)
-app.command("diff")(diff)
-app.command("promote")(promote)
-app.command("baseline")(baseline)
-app.command("clean")(clean)
-app.command("schema")(schema)
-app.add_typer(data.app, name="data")
-app.add_typer(checkpoints.app, name="checkpoints")
-app.add_typer(models.app, name="models")
-app.add_typer(optim.app, name="optim")

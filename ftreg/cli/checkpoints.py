@@ -8,6 +8,7 @@ import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
+from ftreg.cli.shared.groups import group
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import write_bytes, write_text
 from ftreg.records.checkpoint import Checkpoint
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 PLOT = "history.svg"
 
-app = typer.Typer(help="Checkpoints and what made them.", no_args_is_help=True)
+app = group("Checkpoints and what made them.")
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ from ftreg.cli import data_versions
 from ftreg.cli.data_import import import_rows
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
+from ftreg.cli.shared.groups import group
 from ftreg.errors import UsageError
 from ftreg.records.samples import PRINTED_SCHEMA
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
         PrintedVerification,
     )
 
-app = typer.Typer(help="Versioned datasets.", no_args_is_help=True)
+app = group("Versioned datasets.")
 
 Root = Annotated[Path, typer.Option(help="Folder of datasets.")]
 Version = Annotated[

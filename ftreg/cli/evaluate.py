@@ -12,7 +12,7 @@ from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
 from ftreg.errors import ExitCode, FtregError, UndecidedError, UsageError
-from ftreg.records.checkpoint import MANIFEST
+from ftreg.records.layout import MANIFEST
 from ftreg.records.workspace import Workspace
 
 _REPORT_TO = "eval.report_to"

@@ -6,12 +6,13 @@ import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
+from ftreg.cli.shared.groups import group
 from ftreg.records.samples import PRINTED_SCHEMA
 
 if TYPE_CHECKING:
     from ftreg.jobs.schemas.printed.machine import PrintedModel, PrintedModels
 
-app = typer.Typer(help="Packaged base models and embedders.", no_args_is_help=True)
+app = group("Packaged base models and embedders.")
 
 
 @app.command("list")

@@ -7,6 +7,7 @@ import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
+from ftreg.cli.shared.groups import group
 from ftreg.errors import UsageError
 from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.report.characters import visible
@@ -14,7 +15,7 @@ from ftreg.report.characters import visible
 if TYPE_CHECKING:
     from ftreg.jobs.schemas.printed.optimizers import PrintedConversion, PrintedOptimizer
 
-app = typer.Typer(help="Optimizers.", no_args_is_help=True)
+app = group("Optimizers.")
 
 
 @app.command()

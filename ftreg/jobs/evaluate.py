@@ -18,10 +18,11 @@ from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
 from ftreg.jobs.generate import EvalEvents, generate_rounds
 from ftreg.jobs.score_rounds import Scoring, generation_of, noise_of
-from ftreg.records.checkpoint import MANIFEST, Checkpoint
+from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Run
 from ftreg.records.evaluation.stored import Evaluation, write_evaluation
+from ftreg.records.layout import MANIFEST
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.span_facts import eval_asked, eval_found, eval_results
 from ftreg.scoring import get_scorer

@@ -23,14 +23,13 @@ from ftreg.gate.verdict import PRIMARY
 from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import (
-    GATE,
     GATE_SCHEMA,
-    HEADER,
     Evaluation,
     leaked_share,
     read_evaluation,
     read_gate,
 )
+from ftreg.records.layout import GATE, HEADER
 from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
 from ftreg.report.markdown import gate_report

@@ -11,7 +11,7 @@ from pathlib import Path
 from ftreg.files.cache.entries import Entry, entry
 from ftreg.files.cache.folder import cache_folder
 from ftreg.files.store import TEMPORARY_PREFIX
-from ftreg.records.checkpoint import MANIFEST
+from ftreg.records.layout import MANIFEST
 from ftreg.records.workspace import Workspace
 
 _QUIET = 3600.0

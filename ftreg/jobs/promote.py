@@ -6,7 +6,8 @@ from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UsageError
 from ftreg.files.store import damaged, digest
 from ftreg.records.baseline import Baseline, move_baseline
-from ftreg.records.evaluation.stored import GATE, Evaluation, read_gate
+from ftreg.records.evaluation.stored import Evaluation, read_gate
+from ftreg.records.layout import GATE
 
 
 def promote(

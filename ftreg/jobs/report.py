@@ -17,7 +17,8 @@ from ftreg.gate import Verdict
 from ftreg.jobs.gate import GateResult, baseline_of, last_gate
 from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.checkpoint import Checkpoint
-from ftreg.records.evaluation.stored import HEADER, Evaluation, read_evaluation
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation
+from ftreg.records.layout import HEADER
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace

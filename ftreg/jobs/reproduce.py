@@ -16,7 +16,8 @@ from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
 from ftreg.files.store import check_writable
 from ftreg.jobs.same_weights import Reproduction, compare, environment, recorded_environment
-from ftreg.records.checkpoint import MANIFEST, Checkpoint, read_checkpoint
+from ftreg.records.checkpoint import Checkpoint, read_checkpoint
+from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import Manifest
 from ftreg.records.recipe import recipe_differences
 

@@ -16,7 +16,8 @@ from typing import Any
 from ftreg.errors import UsageError
 from ftreg.jobs.gate import LastGate, last_gate
 from ftreg.jobs.report import REPORT
-from ftreg.records.evaluation.stored import GATE, HEADER, Evaluation
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.layout import GATE, HEADER
 from ftreg.report.metrics import metrics_of
 from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,

@@ -19,7 +19,8 @@ from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import file_digest
 from ftreg.models.adapters import merge_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
-from ftreg.records.checkpoint import MANIFEST, read_checkpoint
+from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

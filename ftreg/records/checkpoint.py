@@ -11,11 +11,9 @@ from pydantic import ValidationError
 from ftreg.errors import UsageError
 from ftreg.files.checking import first_problem
 from ftreg.files.store import damaged, file_digest, read_json
+from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.manifest import Manifest, digest_over, identity_of
 
-MANIFEST = "ftreg.json"
-REPLICAS = "ftreg-replicas.json"
-"""The record of a group of replicas, see `ftreg.records.replicas`."""
 SCHEMA_VERSION = 1
 
 # People may write a model card later; nobody who loads the weights reads it.

@@ -12,7 +12,8 @@ from typing import Any
 from ftreg.errors import UsageError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, read_json, write_json
-from ftreg.records.checkpoint import MANIFEST, REPLICAS, Checkpoint, read_checkpoint
+from ftreg.records.checkpoint import Checkpoint, read_checkpoint
+from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.recipe import recipe_of
 
 SCHEMA_VERSION = 1

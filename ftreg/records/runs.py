@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 from ftreg.errors import UsageError
-from ftreg.records.checkpoint import MANIFEST, REPLICAS
+from ftreg.records.layout import MANIFEST, REPLICAS
 
 _RECORDS = (MANIFEST, REPLICAS)
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.records.checkpoint import MANIFEST
-from ftreg.records.evaluation.stored import HEADER, list_evaluations
+from ftreg.records.layout import HEADER, MANIFEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,9 @@ class Workspace:
         Raises:
             UsageError: there is none; names what is nearest.
         """
+        # Loads the models of the records, which what completes a name at the tab key does without.
+        from ftreg.records.evaluation.stored import list_evaluations
+
         if ref == "latest":
             found = list_evaluations(self.evaluations)
             if not found:

@@ -12,7 +12,8 @@ from ftreg.files.store import check_writable
 from ftreg.models.attention import restore_attention
 from ftreg.models.pretrained import find_base
 from ftreg.process import is_out_of_memory
-from ftreg.records.checkpoint import MANIFEST, Checkpoint, read_checkpoint
+from ftreg.records.checkpoint import Checkpoint, read_checkpoint
+from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import TrackerRecord
 from ftreg.records.recipe import recipe_differences
 from ftreg.records.span_facts import train_asked, train_found

@@ -18,7 +18,8 @@ from ftreg.files.store import (
     write_text,
 )
 from ftreg.models.save import save_pretrained
-from ftreg.records.checkpoint import MANIFEST, UNHASHED, Checkpoint, read_checkpoint
+from ftreg.records.checkpoint import UNHASHED, Checkpoint, read_checkpoint
+from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over, seal
 from ftreg.training.events import StepRecord
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ftreg.errors import UsageError
 from ftreg.files.store import read_json
-from ftreg.records.evaluation.stored import HEADER, SCHEMA_VERSION
+from ftreg.records.evaluation.stored import SCHEMA_VERSION
+from ftreg.records.layout import HEADER
 
 _TICK = datetime.timedelta(milliseconds=1)
 

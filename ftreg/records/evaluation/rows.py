@@ -17,9 +17,6 @@ from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, file_digest, read_jsonl
 from ftreg.records.samples import Cell, Example, Output, Score
 
-OUTPUTS = "outputs.jsonl"
-SCORES = "scores.jsonl"
-
 Scores = dict[str, dict[str, Cell]]
 """Scorer to example id to score, None where it could not be computed; of replicas, to a list of
 these in the order of their seeds."""

@@ -25,8 +25,6 @@ from ftreg.files.store import (
 )
 from ftreg.records.evaluation.header import check_header
 from ftreg.records.evaluation.rows import (
-    OUTPUTS,
-    SCORES,
     Run,
     Scores,
     each_output,
@@ -38,11 +36,10 @@ from ftreg.records.evaluation.rows import (
     summarise,
     together,
 )
+from ftreg.records.layout import GATE, HEADER, OUTPUTS, SCORES
 from ftreg.records.samples import Example
 
-HEADER = "evaluation.json"
 SCHEMA_VERSION = 2
-GATE = "gate.json"
 GATE_SCHEMA = 2
 
 

@@ -1,0 +1,21 @@
+"""Groups of commands, shown as plain text: typer's panels load half of rich to show the same."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class Group(TyperGroup):
+    """Shows the first sentence of each command whole, on as many lines as it takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a line for each command."""
+        rows = [(name, item.get_short_help_str(10_000)) for name, item in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def group(text: str) -> typer.Typer:
+    """Return a group with this help, to which commands are added."""
+    return typer.Typer(help=text, cls=Group, no_args_is_help=True, rich_markup_mode=None)

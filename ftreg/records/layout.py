@@ -1,0 +1,9 @@
+"""The names of the files in the folders of checkpoints and evaluations."""
+
+MANIFEST = "ftreg.json"
+REPLICAS = "ftreg-replicas.json"
+"""The record of a group of replicas, see `ftreg.records.replicas`."""
+HEADER = "evaluation.json"
+OUTPUTS = "outputs.jsonl"
+SCORES = "scores.jsonl"
+GATE = "gate.json"
