@@ -124,5 +124,7 @@ def test_modules_are_small() -> None:
 
 def test_no_arguments_shows_the_commands_and_unknown_ones_end_with_2() -> None:
     run = [sys.executable, "-m", "ftreg"]
-    assert b"train" in subprocess.run(run, capture_output=True, cwd=ROOT).stdout
+    bare = subprocess.run(run, capture_output=True, cwd=ROOT)
+    assert (bare.returncode, bare.stdout) == (2, b"")
+    assert b"train" in bare.stderr
     assert subprocess.run([*run, "trian"], capture_output=True, cwd=ROOT).returncode == 2

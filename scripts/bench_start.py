@@ -1,0 +1,85 @@
+"""Measure how long `ftreg` takes to start, beside a bare start of what it is built with.
+
+    python scripts/bench_start.py --rounds 20
+
+Each round runs every command once, one after the other, as a process of its own. What is printed
+is the median of its time on the processor (user and system), and its ratio to that of
+`python -c "import typer, rich"`. `a typer command` parses two paths by typer and prints a table by
+rich: what any command line of these two takes that does nothing.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_COMMAND = """\
+from pathlib import Path
+import typer
+from rich.console import Console
+from rich.table import Table
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+@app.command()
+def main(first: Path, second: Path):
+    table = Table("first", "second")
+    table.add_row(str(first), str(second))
+    Console().print(table)
+app()
+"""
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return what is measured, by its name; two files of scores are written into the folder."""
+    files = []
+    for name, change in (("baseline", 0.0), ("candidate", 0.01)):
+        rows = [
+            {"id": f"e{i}", "scorer": "equals", "score": (i % 10) / 10 + change, "reason": None}
+            for i in range(100)
+        ]
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        files.append(str(path))
+    python, ftreg = sys.executable, [sys.executable, "-m", "ftreg"]
+    return {
+        "import typer, rich": [python, "-c", "import typer, rich"],
+        "a typer command": [python, "-c", _COMMAND, *files],
+        "ftreg --help": [*ftreg, "--help"],
+        "ftreg gate --help": [*ftreg, "gate", "--help"],
+        "ftreg gate A B": [*ftreg, "gate", *files],
+    }
+
+
+def seconds(command: list[str]) -> float:
+    """Run a command and return its time on the processor."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Print a line per command: its time and its ratio to the bare start."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=20)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        measured = commands(Path(folder))
+        times: dict[str, list[float]] = {name: [] for name in measured}
+        for number in range(rounds + 1):
+            for name, command in measured.items():
+                spent = seconds(command)
+                if number:  # the first round fills the caches of files and bytecode
+                    times[name].append(spent)
+    bare = statistics.median(times["import typer, rich"])
+    print(f"{'':20} {'ms':>6} {'ratio':>6}")
+    for name, values in times.items():
+        middle = statistics.median(values)
+        print(f"{name:20} {1000 * middle:6.0f} {middle / bare:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
