@@ -40,9 +40,10 @@ def test_each_page_has_its_place_in_the_menu() -> None:
     assert not missing
 
 
-def test_the_reference_is_what_the_code_says() -> None:
+@pytest.mark.parametrize("script", ["write_reference.py", "draw_architecture.py"])
+def test_what_is_made_of_the_code_is_what_the_code_says(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "write_reference.py", "--check"],
+        [sys.executable, ROOT / "scripts" / script, "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,
