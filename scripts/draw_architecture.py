@@ -50,6 +50,8 @@ WEIGHTS = {30: 5.5, 10: 3.6, 3: 2.2, 1: 1.2}
 WIDTH, LEFT, RIGHT = 900, 44, 892
 OUTSIDE = 60
 """How far rooms that share a floor keep from its ends: there pass arrows to floors below."""
+APART = 6
+"""The least distance of two straight arrows, so that they are not taken for one."""
 COLOURS = ("grey", "grey", "text", "blue", "green", "purple", "vermillion", *("grey",) * 3)
 """Of each floor, and of the arrows that leave it."""
 STYLE = """
@@ -57,8 +59,8 @@ svg{--text:#4d545b;--box:#f4f5f7;--grey:#868e96;--blue:#0072b2;--green:#00855f;-
 --vermillion:#d55e00}
 @media (prefers-color-scheme:dark){svg{--text:#c3c9cf;--box:#262a31;--grey:#7d858e;--blue:#56b4e9;
 --green:#35c59b;--purple:#de8fbb;--vermillion:#f28c45}}
-text{font:12px sans-serif;fill:var(--text);text-anchor:middle}
-.room{font-weight:bold;font-size:14px}
+text{font:13.5px sans-serif;fill:var(--text);text-anchor:middle}
+.room{font-weight:bold;font-size:16px}
 .left{text-anchor:start}
 rect{fill:var(--box);fill-opacity:.86;stroke-width:1.5px}
 text.inside{stroke:var(--box);stroke-width:5px;stroke-linejoin:round;paint-order:stroke}
@@ -123,7 +125,7 @@ def place(floors: Sequence[Sequence[str]]) -> dict[str, Box]:
     boxes, top = {}, 8.0
     for number, rooms in enumerate(floors):
         alone, many = len(rooms) == 1, len(rooms) > 2
-        height = 68 if many else 30 if not number else 46
+        height = 76 if many else 32 if not number else 50
         left, right = (LEFT + OUTSIDE, RIGHT - OUTSIDE) if many else (LEFT, RIGHT)
         gap = 24
         width = (right - left + gap) / len(rooms)
@@ -149,9 +151,16 @@ def ends(arrows: Sequence[Arrow], boxes: dict[str, Box]) -> dict[Arrow, tuple[fl
         for side, found in ((0, begins), (1, arrives)):
             own = [arrow for arrow in arrows if arrow[side] == room]
             others = [boxes[arrow[1 - side]] for arrow in own]
-            wanted = [box.middle if other.alone else other.middle for other in others]
+            wanted = [(box if other.alone else other).middle for other in others]
             for index, (_, arrow) in enumerate(sorted(zip(wanted, own, strict=True)), start=1):
                 found[arrow] = box.left + (box.right - box.left) * index / (len(own) + 1)
+    straight: list[float] = []
+    for side, found in ((1, begins), (0, arrives)):
+        for arrow in found:
+            if boxes[arrow[side]].alone:
+                while any(abs(found[arrow] - x) < APART for x in straight):
+                    found[arrow] += APART
+                straight.append(found[arrow])
     outside = [arrow for arrow in arrows if arrow not in begins and arrow not in arrives]
     for index, arrow in enumerate(outside):
         inward = 14 + 15 * (index // 2)
@@ -178,7 +187,7 @@ def draw_arrow(x: tuple[float, float], y: tuple[float, float], *, imports: int, 
 def draw_box(room: str, box: Box, *, colour: str) -> str:
     """A room's box, with what it is for."""
     lines = ABOUT[room]
-    y = box.level + 5 - 8.5 * len(lines)
+    y = box.level + 5.5 - 9.5 * len(lines)
     parts = [
         f'<rect x="{box.left:.0f}" y="{box.top:.0f}" width="{box.right - box.left:.0f}" '
         f'height="{box.bottom - box.top:.0f}" rx="6" style="stroke:var(--{colour})"/>',
@@ -187,7 +196,7 @@ def draw_box(room: str, box: Box, *, colour: str) -> str:
     ]
     for number, line in enumerate(lines, start=1):
         parts.append(
-            f'<text class="inside" x="{box.middle:.0f}" y="{y + 17 * number:.0f}">'
+            f'<text class="inside" x="{box.middle:.0f}" y="{y + 19 * number:.0f}">'
             f"{escape(line)}</text>"
         )
     return "".join(parts)
@@ -201,15 +210,14 @@ def draw_ground(floors: Sequence[Sequence[str]], boxes: dict[str, Box]) -> list[
     above = [boxes[rooms[0]] for rooms in floors[1:-GROUND]]
     parts = [f'<path d="M{x},{above[0].level:.0f}V{ground[-1][0].top - 17:.0f}" {line}/>']
     parts += [f'<path d="M{x},{box.level:.0f}H{box.left:.0f}" {line}/>' for box in above]
-    for rooms in ground:
-        if len(rooms) == 1:
-            y = rooms[0].level
-            parts.append(f'<path d="M{x},{y:.0f}H{LEFT - 8}" {line}/>')
-            parts.append(f'<path d="M{LEFT - 1},{y:.0f}l-8,-5v10z" {head}/>')
-        for box in rooms[: len(rooms) * (len(rooms) > 1)]:
-            y = box.top
-            parts.append(f'<path d="M{x},{y - 17:.0f}H{box.middle:.0f}v9" {line}/>')
-            parts.append(f'<path d="M{box.middle:.0f},{y - 1:.0f}l-5,-8h10z" {head}/>')
+    for box in (box for rooms in ground for box in rooms):
+        if box.alone:
+            shaft = f"M{x},{box.level:.0f}H{LEFT - 8}"
+            tip = f"M{LEFT - 1},{box.level:.0f}l-8,-5v10z"
+        else:
+            shaft = f"M{x},{box.top - 17:.0f}H{box.middle:.0f}v9"
+            tip = f"M{box.middle:.0f},{box.top - 1:.0f}l-5,-8h10z"
+        parts.append(f'<path d="{shaft}" {line}/><path d="{tip}" {head}/>')
     return parts
 
 
