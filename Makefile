@@ -60,10 +60,11 @@ $(BROWSER): scripts/install_browser.py $(INSTALLED)
 	$(BIN)/python scripts/install_browser.py
 	@touch $@
 
-lint: $(INSTALLED) ## style and types
+lint: $(INSTALLED) ## style, types, and imports between the rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED) ## put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .

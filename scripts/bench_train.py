@@ -234,76 +234,17 @@ def train_with_trl(name: str, options: Options) -> Json:
     """
     import torch
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
-
-    from ftreg.training.batching.batches import batch_order, steps_of_run
-    from ftreg.training.precision import choose_precision
 
     setup = SETUPS[name]
     split, prompt, tokenizer, base = materials("train", options.rows)
-    planned = steps_of_run(len(split), batch_size=BATCH, epochs=1, max_steps=None)
-    order = batch_order(len(split), batch_size=BATCH, steps=planned, seed=options.seed)
-    rows = [
-        {
-            "prompt": prompt.messages(split[row]),
-            "completion": [{"role": "assistant", "content": split[row].references[0]}],
-        }
-        for batch in order
-        for row in batch
-    ]
-    settings: Json = {
-        "output_dir": str(options.folder),
-        "seed": options.seed,
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
-        "learning_rate": LR,
-        "weight_decay": 0.0,
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": MAX_GRAD_NORM,
-        "completion_only_loss": True,
-        "train_sampling_strategy": "sequential",
-        "use_cpu": True,  # without it SFTConfig refuses its own default, bf16, where no GPU is
-        "report_to": [],
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "model_init_kwargs": {"dtype": setup.base_dtype},
-        **setup.settings,
-    }
-    if setup.settings and choose_precision("auto", torch.device("cpu")) != "bf16":
-        settings["bf16"] = False  # the best configuration here: bf16 would be emulated
-    adapters = None
-    if setup.mode == "lora":
-        from peft import LoraConfig
-
-        adapters = LoraConfig(
-            r=LORA["r"],
-            lora_alpha=LORA["alpha"],
-            lora_dropout=LORA["dropout"],
-            target_modules=LORA["target_modules"],
-            task_type="CAUSAL_LM",
-        )
-
-    class Clock(TrainerCallback):
-        """Time every step."""
-
-        def __init__(self) -> None:
-            self.seconds: list[float] = []
-            self.began = 0.0
-
-        def on_step_begin(self, *_: object, **__: object) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, *_: object, **__: object) -> None:
-            self.seconds.append(time.perf_counter() - self.began)
-
-    clock = Clock()
+    clock = _step_clock()
     trainer = SFTTrainer(
         model=str(base),
-        args=SFTConfig(**settings),
-        train_dataset=Dataset.from_list(rows),
+        args=SFTConfig(**_trl_settings(setup, options)),
+        train_dataset=Dataset.from_list(_trl_rows(split, prompt, seed=options.seed)),
         processing_class=tokenizer,
-        peft_config=adapters,
+        peft_config=_trl_adapters() if setup.mode == "lora" else None,
         callbacks=[clock],
     )
     collate: Callable[[Any], Any] = trainer.data_collator
@@ -324,6 +265,78 @@ def train_with_trl(name: str, options: Options) -> Json:
         "precision": "bf16" if trainer.args.bf16 else "fp32",
         "threads": torch.get_num_threads(),
     }
+
+
+def _trl_rows(split: Any, prompt: Any, *, seed: int) -> list[Json]:
+    from ftreg.training.batching.batches import batch_order, steps_of_run
+
+    planned = steps_of_run(len(split), batch_size=BATCH, epochs=1, max_steps=None)
+    return [
+        {
+            "prompt": prompt.messages(split[row]),
+            "completion": [{"role": "assistant", "content": split[row].references[0]}],
+        }
+        for batch in batch_order(len(split), batch_size=BATCH, steps=planned, seed=seed)
+        for row in batch
+    ]
+
+
+def _trl_settings(setup: Setup, options: Options) -> Json:
+    import torch
+
+    from ftreg.training.precision import choose_precision
+
+    settings: Json = {
+        "output_dir": str(options.folder),
+        "seed": options.seed,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": LR,
+        "weight_decay": 0.0,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": MAX_GRAD_NORM,
+        "completion_only_loss": True,
+        "train_sampling_strategy": "sequential",
+        "use_cpu": True,  # without it SFTConfig refuses its own default, bf16, where no GPU is
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "model_init_kwargs": {"dtype": setup.base_dtype},
+        **setup.settings,
+    }
+    if setup.settings and choose_precision("auto", torch.device("cpu")) != "bf16":
+        settings["bf16"] = False  # the best configuration here: bf16 would be emulated
+    return settings
+
+
+def _trl_adapters() -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=LORA["r"],
+        lora_alpha=LORA["alpha"],
+        lora_dropout=LORA["dropout"],
+        target_modules=LORA["target_modules"],
+        task_type="CAUSAL_LM",
+    )
+
+
+def _step_clock() -> Any:
+    """A callback of transformers' Trainer, whose `seconds` are how long each step took."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.began = 0.0
+
+        def on_step_begin(self, *_: object, **__: object) -> None:
+            self.began = time.perf_counter()
+
+        def on_step_end(self, *_: object, **__: object) -> None:
+            self.seconds.append(time.perf_counter() - self.began)
+
+    return Clock()
 
 
 def materials(split: str, rows: int) -> tuple[Any, Any, Any, Path]:

@@ -239,6 +239,22 @@ def _sections(places: Mapping[str, str], links: Links) -> tuple[list[str], Links
     return parts, found
 
 
+# Keys of a row that have no schema: key, type, whether it has to be there, meaning.
+_ROW_KEYS = [
+    ["`id`", "text", "", "Told apart by it; no two rows of a split share one."],
+    ["`input`", "text", "", "What is asked."],
+    [
+        "`reference`",
+        "text or list of text",
+        "may be missing",
+        "The accepted answer, or several; the first is trained on.",
+    ],
+    ["`context`", "text", "may be missing", "What an answer has to agree with."],
+    ["`tags`", "mapping to text", "may be missing", "Name to value; the card names cohorts."],
+    ["`critical`", "true or false", "may be missing", "No candidate may do worse on it."],
+]
+
+
 def file_formats() -> str:
     """The page of the records: those that have a schema, and the two kinds of rows beside them."""
     sections, _ = _sections(_FILES, {})
@@ -264,61 +280,37 @@ def file_formats() -> str:
                 ),
             ],
         ),
-        "Two more are rows of data:",
-        _table(
-            ["file", "a line"],
-            [
-                ["`sample_datasets/NAME/vN/SPLIT.jsonl`", "[an example](#rows-of-a-dataset)"],
-                ["`checkpoints/NAME/history.jsonl`", "[an optimizer step](#history)"],
-            ],
-        ),
-    ]
-    parts += [
+        *_rows_of_data(),
         *sections,
         "## Rows of a dataset",
         "A line of a split. The card beside it, `dataset.yaml`, is described in "
         "[Configuration](configuration.md#the-card-of-a-dataset-version-datasetyaml).",
-        _table(
-            ["key", "type", "", "meaning"],
-            [
-                ["`id`", "text", "", "Told apart by it; no two rows of a split share one."],
-                ["`input`", "text", "", "What is asked."],
-                [
-                    "`reference`",
-                    "text or list of text",
-                    "may be missing",
-                    "The accepted answer, or several; the first is trained on.",
-                ],
-                ["`context`", "text", "may be missing", "What an answer has to agree with."],
-                [
-                    "`tags`",
-                    "mapping to text",
-                    "may be missing",
-                    "Name to value; the card names cohorts.",
-                ],
-                [
-                    "`critical`",
-                    "true or false",
-                    "may be missing",
-                    "No candidate may do worse on it.",
-                ],
-            ],
-        ),
-        "## History",
-        "A line per optimizer step. "
-        + " ".join((inspect.getdoc(StepRecord) or "").split("\n\n")[1].split()),
-        _table(
-            ["key", "type"],
-            [
-                [
-                    f"`{field.name}`",
-                    {"int": "integer", "float": "number"}[getattr(field.type, "__name__", "")],
-                ]
-                for field in dataclasses.fields(StepRecord)
-            ],
-        ),
+        _table(["key", "type", "", "meaning"], _ROW_KEYS),
+        *_history(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _rows_of_data() -> list[str]:
+    rows = [
+        ["`sample_datasets/NAME/vN/SPLIT.jsonl`", "[an example](#rows-of-a-dataset)"],
+        ["`checkpoints/NAME/history.jsonl`", "[an optimizer step](#history)"],
+    ]
+    return ["Two more are rows of data:", _table(["file", "a line"], rows)]
+
+
+def _history() -> list[str]:
+    about = " ".join((inspect.getdoc(StepRecord) or "").split("\n\n")[1].split())
+    types = {"int": "integer", "float": "number"}
+    rows = [
+        [f"`{field.name}`", types[getattr(field.type, "__name__", "")]]
+        for field in dataclasses.fields(StepRecord)
+    ]
+    return [
+        "## History",
+        f"A line per optimizer step. {about}",
+        _table(["key", "type"], rows),
+    ]
 
 
 # -- printed JSON ------------------------------------------------------------------------------

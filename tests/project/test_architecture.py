@@ -1,93 +1,109 @@
-"""The house's rules: floors, no cycle, light start, help for every command."""
+"""The rules of docs/architecture.md: imports, sizes, names, light start, help for every command."""
 
 import ast
 import json
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
+
+from ftreg.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ftreg"
-
-# Bottom up; a module may import from its own floor and those below. `floor_of` takes the longest
-# prefix that matches.
-FLOORS = [
-    ["ftreg", "errors", "files", "services", "process"],
-    ["config"],
-    ["records"],
-    ["models", "data", "gate"],
-    ["training", "generation", "scoring", "optim", "report"],
-    ["jobs"],
-    ["cli", "__main__"],
-]  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scipy",
          "sentence_transformers", "pytorch_optimizer", "pyarrow"}  # fmt: skip
 
 
-def modules() -> dict[str, Path]:
-    found = {}
+def test_imports_keep_the_contracts_of_pyproject() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Imports run down the floors" in done.stdout
+
+
+def test_a_function_has_at_most_60_lines() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{node.name} has {lines}"
+        for folder in ("ftreg", "scripts")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := node.end_lineno - node.lineno + 1) > 60
+    ]
+    assert not long, "\n".join(long)
+
+
+def test_the_package_has_few_rooms() -> None:
+    entries = {path.name for path in PACKAGE.iterdir()}
+    rooms = entries - {"__init__.py", "__main__.py", "py.typed", "__pycache__"}
+    assert len(rooms) <= 16, sorted(rooms)
+
+
+def test_no_two_modules_are_called_alike() -> None:
+    """A name says where one is, with two exceptions.
+
+    A command `cli/x.py` and its job `jobs/x.py` share their name, and may have that of the room,
+    or of the package in a room, that they are about: `cli/gate.py`, `jobs/gate.py` and `gate/`.
+    And `ftreg/optim.py` is but a promised path to `training/optim/`.
+    """
+    found = defaultdict(set)
+    rooms = set()
     for path in PACKAGE.rglob("*.py"):
-        parts = list(path.relative_to(ROOT).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        *parts, last = path.relative_to(PACKAGE).with_suffix("").parts
+        if last != "__init__":
+            found[last].add(".".join([*parts, last]))
+        elif parts:
+            if len(parts) <= 2:
+                rooms.add(".".join(parts))
+            found[parts[-1]].add(".".join(parts))
+    alike = []
+    for name, modules in sorted(found.items()):
+        commands_and_jobs = modules & {f"cli.{name}", f"jobs.{name}"}
+        others = modules - commands_and_jobs - {"optim"}
+        if len(others) > 1 or (commands_and_jobs and others - rooms):
+            alike.append(f"{name}: {', '.join(sorted(modules))}")
+    assert not alike, "\n".join(alike)
 
 
-def imports(path: Path, *, top_level: bool) -> set[str]:
-    """Names of the ftreg modules that a module imports; only at module level if asked."""
-    tree = ast.parse(path.read_text())
-    known = modules()
-    nodes = tree.body if top_level else list(ast.walk(tree))
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name in known}
+def _called_by_users() -> set[tuple[str, str]]:
+    """Module and name of each function that is a command: users chose its name with its job's."""
+
+    def below(command: click.Command) -> Iterator[tuple[str, str]]:
+        if command.callback:
+            yield command.callback.__module__, command.callback.__name__
+        for sub in getattr(command, "commands", {}).values():
+            yield from below(sub)
+
+    return set(below(get_command(app)))
 
 
-def floor_of(module: str) -> int:
-    room = module.removeprefix("ftreg.").partition(".")[0] if module != "ftreg" else "ftreg"
-    return next(index for index, rooms in enumerate(FLOORS) if room in rooms)
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_imports_run_down(module: str) -> None:
-    above = {
-        name
-        for name in imports(modules()[module], top_level=False)
-        if floor_of(name) > floor_of(module)
-    }
-    assert not above
-
-
-def test_no_import_goes_in_a_circle() -> None:
-    graph = {name: imports(path, top_level=True) for name, path in modules().items()}
-    done: set[str] = set()
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " -> ".join([*path, name])
-        if name in done:
-            return
-        for other in graph[name] - {name}:
-            # A package's __init__ gathers its own modules, which may import the package's floor.
-            if not name.startswith(f"{other}."):
-                visit(other, (*path, name))
-        done.add(name)
-
-    for name in graph:
-        visit(name, ())
+def test_no_two_public_classes_or_functions_are_called_alike() -> None:
+    """But a command may be called like what it calls: its name is the word that users type."""
+    found = defaultdict(list)
+    commands_of_users = _called_by_users()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if (
+                isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and not node.name.startswith("_")
+                and (module, node.name) not in commands_of_users
+            ):
+                found[node.name].append(module)
+    alike = [f"{name}: {', '.join(modules)}" for name, modules in found.items() if len(modules) > 1]
+    assert not alike, "\n".join(sorted(alike))
 
 
 def commands() -> list[list[str]]:
     """Every command and subcommand, asked of the application itself."""
-    from typer.main import get_command
-
-    from ftreg.cli.app import app
-
     found: list[list[str]] = [[]]
     for name, command in get_command(app).commands.items():
         found.append([name])
@@ -114,12 +130,6 @@ def test_help_loads_nothing_heavy_and_shows_an_example(command: list[str]) -> No
     assert not HEAVY & set(loaded)
     if command and command[0] not in {"data", "models", "checkpoints", "optim"}:
         assert "Example: ftreg" in text
-
-
-def test_modules_are_small() -> None:
-    long = {name: n for name, path in modules().items()
-            if (n := len(path.read_text().splitlines())) > 300}  # fmt: skip
-    assert not long
 
 
 def test_no_arguments_shows_the_commands_and_unknown_ones_end_with_2() -> None:

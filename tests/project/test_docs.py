@@ -1,5 +1,6 @@
 """The documentation: built without a warning, its reference what the code says."""
 
+import ast
 import os
 import re
 import subprocess
@@ -40,9 +41,10 @@ def test_each_page_has_its_place_in_the_menu() -> None:
     assert not missing
 
 
-def test_the_reference_is_what_the_code_says() -> None:
+@pytest.mark.parametrize("script", ["write_reference.py", "draw_architecture.py"])
+def test_what_is_made_of_the_code_is_what_the_code_says(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "write_reference.py", "--check"],
+        [sys.executable, ROOT / "scripts" / script, "--check"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -57,6 +59,32 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
     for target in targets:
         if "://" not in target and not target.startswith("mailto:"):
             assert (path.parent / target).exists(), f"{page} links to {target}"
+
+
+def _defined(module: Path) -> set[str]:
+    """Names of a module: its classes, functions and constants, and methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(module.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{item.name}" for item in node.body if hasattr(item, "name")}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        elif hasattr(node, "name"):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "row.md"])
+def test_modules_that_a_page_of_the_code_names_are_there_and_have_what_it_says(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    modules = set(re.findall(r"`(ftreg/[\w/]+\.py)`", text))
+    assert {module for module in modules if not (ROOT / module).is_file()} == set()
+    named = re.findall(r"`([\w.]+)`\s+(?:in|of)\s+`(ftreg/[\w/]+\.py)`", text)
+    assert len(named) > 5
+    assert [
+        f"{module}: {name}" for name, module in named if name not in _defined(ROOT / module)
+    ] == []
 
 
 def test_every_test_that_the_threat_model_names_is_there() -> None:

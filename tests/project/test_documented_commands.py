@@ -134,6 +134,7 @@ PLANS = {
     # It removes packaged models, which the other pages want.
     "long-runs.md": Plan("empty", before={0: "export FTREG_CACHE=$PWD/cache\n"}),
     "report.md": Plan("candidate"),
+    "row.md": Plan("baseline"),
     "reproduce.md": Plan("candidate"),
     "scaling.md": Plan(replaced={"CONFIG": "configs/lion.yaml"}),
     "scorers.md": Plan(files=_outputs),

@@ -57,6 +57,14 @@ class _SplitFile:
         self.rows += 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is given for a split: where its rows come from, and how they are mapped."""
+
+    source: Source
+    mapper: Mapper
+
+
 def import_version(
     name: str,
     sources: Mapping[str, str],
@@ -89,50 +97,24 @@ def import_version(
     Raises:
         UsageError: a source, a row or the card is wrong; nothing was written.
     """
-    if eval_share is not None and (_HELD_OUT in sources or "train" not in sources):
-        raise UsageError(
-            "--eval-share holds out a share of --train as the split eval; it needs --train and "
-            "no --eval"
-        )
-    for split in sources:
-        check_name(split, what="split")
-    opened = {
-        split: open_source(text, split=split, subset=subset, form=form)
-        for split, text in sources.items()
-    }
-    mappers = {
-        split: Mapper(mapping, source.columns, source=source.name)
-        for split, source in opened.items()
-    }
+    given = _open(sources, mapping, eval_share=eval_share, subset=subset, form=form)
     with next_version(name, root) as ref:
-        said = _card_facts(ref, facts, opened, root=root)
+        said = _card_facts(ref, facts, given, root=root)
         card = _with_splits(said, ref, {"train": (1, "0" * 64)})
         checks = RowChecks(prompt=card.prompt, cohorts=card.cohorts, cluster=card.cluster)
-        with staged_folder(ref.folder(root)) as staging, contextlib.ExitStack() as stack:
-            held_out = () if eval_share is None else (_HELD_OUT,)
-            files = {
-                split: _SplitFile(stack.enter_context((staging / f"{split}.jsonl").open("wb")))
-                for split in (*opened, *held_out)
-            }
-            dropped = 0
-            for split, source in opened.items():
-                share = eval_share if split == "train" else None
-                dropped += _import_split(
-                    split,
-                    _progress(source, split, advance),
-                    source=source,
-                    mapper=mappers[split],
-                    checks=checks,
-                    files=files,
-                    eval_share=share,
-                    drop_duplicates=drop_duplicates,
-                )
-            for split, file in files.items():
-                if not file.rows:
+        with staged_folder(ref.folder(root)) as staging:
+            written, dropped = _write_splits(
+                staging,
+                given,
+                checks=checks,
+                eval_share=eval_share,
+                drop_duplicates=drop_duplicates,
+                advance=advance,
+            )
+            for split, (rows, _) in written.items():
+                if not rows:
                     raise UsageError(f"the split {split} of {ref} would have no row")
-                file.stream.flush()
-            written = {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}
-            ignored = {split: mapper.finish() for split, mapper in mappers.items()}
+            ignored = {split: one.mapper.finish() for split, one in given.items()}
             checks.finish(where=str(ref))
             write_card(staging, _with_splits(said, ref, written))
     return Imported(
@@ -144,14 +126,36 @@ def import_version(
     )
 
 
+def _open(
+    sources: Mapping[str, str],
+    mapping: Mapping[str, str],
+    *,
+    eval_share: float | None,
+    subset: str | None,
+    form: str | None,
+) -> dict[str, _Given]:
+    if eval_share is not None and (_HELD_OUT in sources or "train" not in sources):
+        raise UsageError(
+            "--eval-share holds out a share of --train as the split eval; it needs --train and "
+            "no --eval"
+        )
+    for split in sources:
+        check_name(split, what="split")
+    given = {}
+    for split, text in sources.items():
+        source = open_source(text, split=split, subset=subset, form=form)
+        given[split] = _Given(source, Mapper(mapping, source.columns, source=source.name))
+    return given
+
+
 def _card_facts(
-    ref: DatasetRef, facts: Mapping[str, Any], opened: Mapping[str, Source], *, root: Path
+    ref: DatasetRef, facts: Mapping[str, Any], given: Mapping[str, _Given], *, root: Path
 ) -> dict[str, Any]:
     before = newest(ref.name, root)
     known = {} if before is None else load_dataset(before, root=root).card.model_dump()
     # Without the folder of a file: it means nothing on another machine.
-    names = [source.origin.partition(" (")[0] for source in opened.values()]
-    origin = "; ".join(f"{split}: {source.origin}" for split, source in opened.items())
+    names = [one.source.origin.partition(" (")[0] for one in given.values()]
+    origin = "; ".join(f"{split}: {one.source.origin}" for split, one in given.items())
     said = {
         "description": f"Imported from {', '.join(names)}.",
         "prompt": {"user": "{input}"},
@@ -188,12 +192,41 @@ def _progress(source: Source, split: str, advance: Advance) -> Iterator[tuple[in
     advance(what, number, number)
 
 
-def _import_split(
+def _write_splits(
+    staging: Path,
+    given: Mapping[str, _Given],
+    *,
+    checks: RowChecks,
+    eval_share: float | None,
+    drop_duplicates: bool,
+    advance: Advance,
+) -> tuple[dict[str, tuple[int, str]], int]:
+    """Return each split's number of rows and digest, and how many rows were dropped."""
+    splits = [*given] if eval_share is None else [*given, _HELD_OUT]
+    with contextlib.ExitStack() as stack:
+        files = {
+            split: _SplitFile(stack.enter_context((staging / f"{split}.jsonl").open("wb")))
+            for split in splits
+        }
+        dropped = 0
+        for split, one in given.items():
+            dropped += _write_rows(
+                split,
+                _progress(one.source, split, advance),
+                given=one,
+                checks=checks,
+                files=files,
+                eval_share=eval_share if split == "train" else None,
+                drop_duplicates=drop_duplicates,
+            )
+    return {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}, dropped
+
+
+def _write_rows(
     split: str,
     rows: Iterator[tuple[int, dict[str, Any]]],
     *,
-    source: Source,
-    mapper: Mapper,
+    given: _Given,
     checks: RowChecks,
     files: Mapping[str, _SplitFile],
     eval_share: float | None,
@@ -202,9 +235,9 @@ def _import_split(
     """Write a source's rows into their files, and return how many were dropped."""
     ids = files[split].ids
     dropped = 0
-    for number, given in rows:
-        place = source.place(number)
-        example = check_row(mapper.row(given, place=place), place=place)
+    for number, row in rows:
+        place = given.source.place(number)
+        example = check_row(given.mapper.row(row, place=place), place=place)
         if not ids.add(example.id):
             if not drop_duplicates:
                 raise UsageError(
