@@ -7,17 +7,18 @@ from ftreg.report.axis import Mark, Scale, label
 from ftreg.report.history import Step, number, running_median, thin
 
 HINT = (
-    "Faint: each step. Strong: the running median of loss and gradient norm. "
-    "A gap with a dashed line: a step with a value that was not finite."
+    "Faint: each step. Strong: its running median. "
+    "Gap and dashed line: a step whose loss or gradient norm was not finite."
 )
 """What the strokes mean."""
 
-_PANELS = (
-    ("loss", "Loss per token, in nats"),
-    ("lr", "Learning rate"),
-    ("grad_norm", "Gradient norm before clipping"),
-    ("step_size", "Effective step size: mean change of a weight"),
-)
+_TITLES = {
+    "loss": "Loss per token, in nats",
+    "lr": "Learning rate",
+    "grad_norm": "Gradient norm before clipping",
+    "step_size": "Effective step size: mean change of a weight",
+}
+_PER_RATE = "Mean change of a weight / learning rate"
 # Noisy by nature, so that their running median says more than each step.
 _NOISY = ("loss", "grad_norm")
 # A range of values beyond this ratio is drawn on a logarithmic axis.
@@ -60,7 +61,7 @@ class Curve:
     median: str = ""
     dots: str = ""
     gaps: Sequence[float] = ()
-    """Where a value of the run is missing, of whichever panel."""
+    """Where the run's loss or gradient norm is missing, whichever of its panels this is."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """The first, last, lowest and highest value."""
 
@@ -78,13 +79,15 @@ class Panel:
     frame: Frame = Frame()
 
 
-def panels(runs: Mapping[str, Sequence[Step]]) -> list[Panel]:
+def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> list[Panel]:
     """Lay out loss, learning rate, gradient norm and effective step size.
 
     A value that is not finite is a gap in its curve. A long run is thinned without losing a spike.
 
     Args:
         runs: side ("baseline", "candidate") to the lines of its history, at least one line each.
+        per_rate: draw the step size over the learning rate, which tells apart what the optimizer
+            does from its schedule.
 
     Raises:
         KeyError, TypeError, ValueError: a line is not that of a history.
@@ -92,9 +95,13 @@ def panels(runs: Mapping[str, Sequence[Step]]) -> list[Panel]:
     frame = Frame()
     steps = {side: [int(row["step"]) for row in history] for side, history in runs.items()}
     values = {
-        side: {key: [number(row[key]) for row in history] for key, _ in _PANELS}
+        side: {key: [number(row[key]) for row in history] for key in _TITLES}
         for side, history in runs.items()
     }
+    if per_rate:
+        for columns in values.values():
+            pairs = zip(columns["step_size"], columns["lr"], strict=True)
+            columns["step_size"] = [None if a is None or not b else a / b for a, b in pairs]
     first = min(column[0] for column in steps.values())
     last = max(column[-1] for column in steps.values())
     room = 0.5 if first == last else 0.0
@@ -102,7 +109,7 @@ def panels(runs: Mapping[str, Sequence[Step]]) -> list[Panel]:
     places = {side: [across.place(step) for step in column] for side, column in steps.items()}
     gaps = {side: _gaps(places[side], columns) for side, columns in values.items()}
     found = []
-    for key, title in _PANELS:
+    for key, title in (_TITLES | ({"step_size": _PER_RATE} if per_rate else {})).items():
         up = _scale([columns[key] for columns in values.values()], key, frame)
         curves = [
             Curve(
@@ -147,9 +154,9 @@ def path(points: Sequence[tuple[float, float | None]], up: Scale, *, dots: bool 
 
 
 def _gaps(places: Sequence[float], columns: Mapping[str, Sequence[float | None]]) -> list[int]:
-    """Positions at which a value is missing, each once to the unit: a run may have many."""
-    rows = zip(*columns.values(), strict=True)
-    return sorted({round(x) for x, row in zip(places, rows, strict=True) if None in row})
+    """Positions at which a noisy value is missing, each once to the unit: a run may have many."""
+    rows = zip(places, *(columns[key] for key in _NOISY), strict=True)
+    return sorted({round(x) for x, *row in rows if None in row})
 
 
 def _scale(columns: Sequence[Sequence[float | None]], key: str, frame: Frame) -> Scale:

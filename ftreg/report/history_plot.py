@@ -23,7 +23,7 @@ def draw_history(history: Sequence[Step], *, title: str) -> str:
     if not history:
         raise ValueError("the history has no steps to draw")
     heading, *subtitles = title.split("\n")
-    drawn = panels({"candidate": history})
+    drawn = panels({"candidate": history}, per_rate=True)
     return picture(heading, drawn, columns=2, subtitles=subtitles, hint=HINT)
 
 

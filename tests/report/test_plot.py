@@ -17,7 +17,7 @@ PANELS = (
     "Loss per token, in nats",
     "Learning rate",
     "Gradient norm before clipping",
-    "Effective step size: mean change of a weight",
+    "Mean change of a weight / learning rate",
 )
 SVG = "{http://www.w3.org/2000/svg}"
 NO_NUMBER = re.compile(r"nan|inf|None|undefined", re.IGNORECASE)
@@ -164,6 +164,12 @@ def test_wide_ranges_of_loss_and_norm_are_logarithmic_and_those_from_zero_are_no
     assert marked == [PANELS[0], PANELS[2]]
 
 
+def test_a_learning_rate_of_zero_has_no_ratio_and_is_no_fault_of_the_run() -> None:
+    *_, moved = panels_of(draw_history(steps_of(10, lr={10: 0.0}), title="a"))
+    assert list(moved.values("median")) == list(range(1, 10))
+    assert moved.gaps() == []
+
+
 @pytest.mark.parametrize("bad", ["nan", "inf", None, float("nan")])
 def test_numbers_that_are_not_finite_are_gaps_and_marked(bad: object) -> None:
     svg = draw_history(steps_of(5000, loss={2500: bad}, grad_norm={2500: "inf"}), title="a")
@@ -194,8 +200,9 @@ def test_the_command_draws_what_the_history_holds(cli: Cli, config: Path) -> Non
     assert cli("checkpoints", "plot", "a").code == 0
     found = panels_of(Path("checkpoints/a/history.svg").read_text())
     assert [panel.title for panel in found] == list(PANELS)
-    keys = ("loss", "lr", "grad_norm", "step_size")
-    for panel, key in zip(found, keys, strict=True):
+    for row in rows:
+        row["moved"] = row["step_size"] / row["lr"]
+    for panel, key in zip(found, ("loss", "lr", "grad_norm", "moved"), strict=True):
         values = {row["step"]: row[key] for row in rows if row[key] != "nan"}
         largest = max(values.values())
         for name in ("dots", "faint" if key in ("loss", "grad_norm") else "median"):
