@@ -1,97 +1,86 @@
-"""What the figures of the documentation share: their look, and one SVG for light and dark.
+"""What the figures of the documentation share: drawn as reports are, with more colours."""
 
-The SVG has colours for a light page, and a style sheet that takes others where the page, or the
-system, is dark. It has no background of its own.
-"""
-
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import altair as alt
-import vl_convert
+from ftreg.report.axis import Scale
+from ftreg.report.curves import Curve, Frame, Panel, path
+from ftreg.report.picture import picture
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+FRAME = Frame(width=268, height=202, left=44)
 
-TEXT, LINES, FAINT = "#4d545b", "#9aa0a6", "#dfe2e5"
-# Okabe and Ito's colours, which colour-blind readers tell apart (Wong 2011, Nature Methods 8:441).
-BLUE, GREEN, VERMILLION, PURPLE, GREY = "#0072b2", "#00855f", "#d55e00", "#aa4a83", "#868e96"
-_DARK = {
-    TEXT: "#c3c9cf",
-    LINES: "#767d85",
-    FAINT: "#3a3f47",
-    BLUE: "#56b4e9",
-    GREEN: "#35c59b",
-    VERMILLION: "#f28c45",
-    PURPLE: "#de8fbb",
-    GREY: "#7d858e",
+# Okabe and Ito's colours, which colour-blind readers tell apart (Wong 2011, Nature Methods 8:441);
+# for a light page, and for a dark one.
+_COLOURS = {
+    "blue": ("#0072b2", "#56b4e9"),
+    "green": ("#00855f", "#35c59b"),
+    "vermillion": ("#d55e00", "#f28c45"),
+    "purple": ("#aa4a83", "#de8fbb"),
+    "grey": ("#868e96", "#7d858e"),
 }
-
-
-def save(chart: Any, name: str) -> Path:
-    """Draw a chart into `docs/figures/NAME.svg`."""
-    spec = (
-        chart.properties(background="transparent", padding=8)
-        .configure(font="sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=TEXT,
-            titleColor=TEXT,
-            titleFontWeight="normal",
-            labelFontSize=11.5,
-            titleFontSize=12,
-            domainColor=LINES,
-            tickColor=LINES,
-            gridColor=FAINT,
-        )
-        .configure_title(
-            color=TEXT, fontSize=12.5, fontWeight="bold", anchor="start", frame="group", offset=8
-        )
-        .configure_legend(labelColor=TEXT, titleColor=TEXT, labelFontSize=12, titleFontSize=12)
-        .to_dict()
-    )
-    svg = str(vl_convert.vegalite_to_svg(spec))
-    rules = "".join(
-        f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}'
-        for light, dark in _DARK.items()
-    )
-    style = f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
-    head, _, rest = svg.partition(">")
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    path = FIGURES / f"{name}.svg"
-    path.write_text(f"{head}>{style}{rest}\n", encoding="utf-8")
-    return path
+_STYLE = (
+    ".dashed .median { stroke-dasharray: 6 5; stroke-linecap: butt; }\n"
+    ".bar .median { stroke-width: 26; stroke-linecap: butt; } .bar .key { stroke-width: 11; }\n"
+)
 
 
 def lines(
-    rows: list[dict[str, Any]],
-    *,
     title: str,
-    x: alt.X,
-    y: alt.Y,
-    colours: dict[str, str],
-    dashed: tuple[str, ...] = (),
-    width: int = 200,
-    height: int = 170,
-) -> alt.Chart:
-    """A panel of lines: `rows` have `x`, `y` and `line`, the name of the line they belong to."""
-    shown = alt.Legend(title=None, orient="top", symbolStrokeWidth=3, symbolSize=300)
-    names = list(colours)
-    return (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line(strokeWidth=2.2, clip=True)
-        .encode(
-            x,
-            y,
-            color=alt.Color(
-                "line:N", scale=alt.Scale(domain=names, range=list(colours.values())), legend=shown
-            ),
-            strokeDash=alt.StrokeDash(
-                "line:N",
-                scale=alt.Scale(
-                    domain=names, range=[[6, 5] if name in dashed else [1, 0] for name in names]
-                ),
-                legend=shown,
-            ),
-        )
-        .properties(width=width, height=height, title=title)
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    across_title: str = "optimizer step",
+    low: float | None = None,
+    high: float | None = None,
+    logarithmic: bool = False,
+    frame: Frame = FRAME,
+) -> Panel:
+    """A panel of lines.
+
+    Args:
+        title: what goes up.
+        curves: colour, and "dashed" where it is, to the points of its line.
+        across_title: what goes across.
+        low: the lower end of the values; their lowest without it.
+        high: the upper end; their highest without it.
+        logarithmic: whether the values are.
+        frame: the panel's size.
+    """
+    xs = [x for points in curves.values() for x, _ in points]
+    ys = [y for points in curves.values() for _, y in points]
+    across = Scale(low=min(xs), high=max(xs), start=frame.left, end=frame.right)
+    up = Scale(
+        low=min(ys) if low is None else low,
+        high=max(ys) if high is None else high,
+        start=frame.bottom,
+        end=frame.top,
+        logarithmic=logarithmic,
     )
+    return Panel(
+        title=title,
+        curves=[
+            Curve(name=name, path=path([(across.place(x), y) for x, y in points], up))
+            for name, points in curves.items()
+        ],
+        up=up.marks(most=7),
+        across=across.marks(most=8),
+        across_title=across_title,
+        logarithmic=logarithmic,
+        frame=frame,
+    )
+
+
+def save(name: str, heading: str, panels: Sequence[Panel], *, key: Mapping[str, str]) -> Path:
+    """Draw panels side by side into `docs/figures/NAME.svg`."""
+    light, dark = (
+        " ".join(
+            f".{colour} {{ stroke: {shades[scheme]}; }}" for colour, shades in _COLOURS.items()
+        )
+        for scheme in (0, 1)
+    )
+    style = f"{_STYLE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n"
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    place = FIGURES / f"{name}.svg"
+    svg = picture(heading, panels, columns=len(panels), key=key, style=style)
+    place.write_text(svg, encoding="utf-8")
+    return place

@@ -6,25 +6,27 @@ Both are simulations whose truth is known, judged by `ftreg.gate.compare` itself
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import numpy as np
-from figures import BLUE, GREEN, GREY, VERMILLION, lines, save
+from figures import FRAME, lines, save
 
 from ftreg.gate import GatePolicy, compare
+from ftreg.report.axis import Scale
+from ftreg.report.curves import Curve, Frame, Panel
 
 POLICY = GatePolicy(margin=0.02, resamples=999)
 SPREAD = 0.2
 """Standard deviation of one example's delta: 20 points."""
 SIZES = (50, 100, 200, 400, 800, 1600, 3200)
 TRUTHS = {
-    "the candidate is as good": 0.0,
-    "it is worse by the margin, 2 points": 0.02,
-    "it is worse by 5 points": 0.05,
+    "The candidate is as good": 0.0,
+    "It is worse by the margin, 2 points": 0.02,
+    "It is worse by 5 points": 0.05,
 }
-OUTCOMES = {"pass": GREEN, "undecided": GREY, "regression": VERMILLION}
+OUTCOMES = {"pass": "green bar", "undecided": "grey bar", "regression": "vermillion bar"}
 
 
 def verdict(baseline: np.ndarray, candidate: np.ndarray) -> Any:
@@ -57,50 +59,48 @@ def draw_verdicts(trials: int) -> Path:
     generator = np.random.default_rng(0)
     panels = []
     for title, drop in TRUTHS.items():
-        rows = [
-            {"n": _short(size), "order": place, "outcome": outcome, "share": share}
-            for size in SIZES
-            for place, (outcome, share) in enumerate(
-                shares(drop, size, trials=trials, generator=generator).items()
-            )
-        ]
-        for row in rows:
-            if row["outcome"] == "undecided":
-                print(f"{title}, {row['n']} examples: {100 * row['share']:.0f} % undecided")
-        panels.append(
-            alt.Chart(alt.Data(values=rows))
-            .mark_bar()
-            .encode(
-                alt.X(
-                    "n:N",
-                    title="examples",
-                    sort=[_short(size) for size in SIZES],
-                    axis=alt.Axis(labelAngle=0, labelFontSize=10.5, ticks=False),
-                    scale=alt.Scale(paddingInner=0.15),
-                ),
-                alt.Y(
-                    "share:Q",
-                    title="share of verdicts" if not panels else None,
-                    axis=alt.Axis(format="%", tickCount=5, grid=False),
-                ),
-                color=alt.Color(
-                    "outcome:N",
-                    scale=alt.Scale(domain=list(OUTCOMES), range=list(OUTCOMES.values())),
-                    legend=alt.Legend(title=None, orient="top"),
-                ),
-                order="order:Q",
-            )
-            .properties(width=205, height=170, title=title)
-        )
-    return save(alt.hconcat(*panels, spacing=22), "verdicts")
+        found = [shares(drop, size, trials=trials, generator=generator) for size in SIZES]
+        for size, share in zip(SIZES, found, strict=True):
+            print(f"{title}, {_short(size)} examples: {100 * share['undecided']:.0f} % undecided")
+        panels.append(_bars(title, found))
+    return save(
+        "verdicts",
+        "Share of verdicts by number of examples",
+        panels,
+        key={style: outcome for outcome, style in OUTCOMES.items()},
+    )
+
+
+def _bars(title: str, shares: Sequence[Mapping[str, float]]) -> Panel:
+    """A panel with a bar for each size: the shares of the outcomes, one upon the other."""
+    up = Scale(low=0, high=1, start=FRAME.bottom, end=FRAME.top)
+    width = (FRAME.right - FRAME.left) / len(SIZES)
+    places = [FRAME.left + width * (index + 0.5) for index in range(len(SIZES))]
+    paths = dict.fromkeys(OUTCOMES, "")
+    for x, share in zip(places, shares, strict=True):
+        below = 0.0
+        for outcome, part in share.items():
+            if part:
+                ends = (up.place(below), up.place(below + part))
+                paths[outcome] += f"M{x:.1f},{ends[0]:.1f}V{ends[1]:.1f}"
+            below += part
+    return Panel(
+        title=title,
+        curves=[Curve(name=OUTCOMES[outcome], path=path) for outcome, path in paths.items()],
+        up=[(up.place(mark / 100), f"{mark} %") for mark in range(0, 101, 20)],
+        across=[(x, _short(size)) for x, size in zip(places, SIZES, strict=True)],
+        across_title="examples",
+        frame=FRAME,
+    )
 
 
 def draw_paired(trials: int, size: int = 200) -> Path:
     """Draw how wide the interval is, paired and not, by how alike the two sets of scores are."""
     generator = np.random.default_rng(0)
-    rows = []
+    names = {"two separate means": "vermillion", "by example (the gate)": "blue"}
+    curves: dict[str, list[tuple[float, float]]] = {style: [] for style in names.values()}
     for correlation in np.linspace(0, 0.95, 20):
-        widths: dict[str, list[float]] = {"by example (the gate)": [], "two separate means": []}
+        widths: dict[str, list[float]] = {style: [] for style in curves}
         for _ in range(trials):
             shared = generator.normal(0, 1, size)
             sides = [
@@ -117,35 +117,32 @@ def draw_paired(trials: int, size: int = 200) -> Path:
                 for _ in "ab"
             ]
             (row,) = verdict(*sides).rows
-            widths["by example (the gate)"].append((row.interval.high - row.interval.low) / 2)
+            widths["blue"].append((row.interval.high - row.interval.low) / 2)
             error = np.sqrt(sum(side.var(ddof=1) for side in sides) / size)
-            widths["two separate means"].append(1.96 * error)
-        rows += [
-            {"x": float(correlation), "y": 100 * float(np.mean(found)), "line": name}
-            for name, found in widths.items()
-        ]
-    print({row["line"]: round(row["y"], 2) for row in rows[:2]}, "at 0;",
-          {row["line"]: round(row["y"], 2) for row in rows[-4:-2]}, "at 0.9")  # fmt: skip
-    chart = lines(
-        rows,
-        title=f"half-width of the 95 % interval, in points, at {size} examples",
-        x=alt.X(
-            "x:Q",
-            title="correlation of the two checkpoints' scores",
-            axis=alt.Axis(grid=False),
-        ),
-        y=alt.Y("y:Q", title=None, scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5)),
-        colours={"two separate means": VERMILLION, "by example (the gate)": BLUE},
-        width=420,
-        height=190,
+            widths["vermillion"].append(1.96 * error)
+        for style, found in widths.items():
+            curves[style].append((float(correlation), 100 * float(np.mean(found))))
+    for name, style in names.items():
+        print(f"{name}: {curves[style][0][1]:.2f} at 0, {curves[style][-2][1]:.2f} at 0.9")
+    panel = lines(
+        "Half-width in points",
+        curves,
+        across_title="correlation of the two checkpoints' scores",
+        low=0,
+        frame=Frame(width=480, height=232, left=44),
     )
-    return save(chart, "paired")
+    return save(
+        "paired",
+        f"The 95 % interval at {size} examples",
+        [panel],
+        key={style: name for name, style in names.items()},
+    )
 
 
 def main() -> None:
     """Draw both figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=300, help="simulations of each bar")
+    parser.add_argument("--trials", type=int, default=200, help="simulations of each bar")
     trials = parser.parse_args().trials
     print(draw_verdicts(trials))
     print(draw_paired(max(1, trials // 10)))

@@ -9,15 +9,12 @@ becomes of its steps; what the plot shows is read from the checkpoints' historie
 """
 
 import argparse
-import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import altair as alt
 import torch
-from figures import BLUE, GREEN, PURPLE, VERMILLION, lines, save
+from figures import lines, save
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -28,9 +25,9 @@ from ftreg.report.history import number, read_steps, running_median
 from tests.conftest import make_model
 
 # In the order in which they are drawn: where two are alike, the dashed line lies on top.
-COLOURS = {"AdaGrad": VERMILLION, "Lion": PURPLE, "AdamW": BLUE, "Adam": GREEN}
+NAMES = {"AdaGrad": "vermillion", "Lion": "purple", "AdamW": "blue", "Adam": "green dashed"}
 # Without decay AdamW is Adam.
-RULES = {"AdaGrad": VERMILLION, "Lion": PURPLE, "Adam and AdamW": BLUE}
+RULES = {"AdaGrad": "vermillion", "Lion": "purple", "Adam and AdamW": "blue dashed"}
 LR = 1e-4
 STEPS = 200
 
@@ -48,11 +45,11 @@ CHANGE = 100
 
 # Steady; falling to a hundredth; there in every tenth step only, as a rare word's embedding has it.
 GRADIENTS = {
-    "a steady gradient": [0.01] * STEPS,
-    f"a hundredth of it from step {CHANGE}": [
+    "A steady gradient": [0.01] * STEPS,
+    f"A hundredth of it from step {CHANGE}": [
         0.01 if step < CHANGE else 0.0001 for step in range(STEPS)
     ],
-    "in every tenth step only": [0.01 if step % 10 == 0 else 0.0 for step in range(STEPS // 4)],
+    "In every tenth step only": [0.01 if step % 10 == 0 else 0.0 for step in range(STEPS // 4)],
 }
 
 
@@ -72,29 +69,18 @@ def moves(name: str, gradients: list[float]) -> list[float]:
 
 def draw_rules() -> Path:
     """Draw the step of each optimizer under each sequence of gradients."""
-    panels = []
-    for number_, (title, gradients) in enumerate(GRADIENTS.items()):
-        rows = [
-            {"x": step + 1, "y": moved, "line": name}
-            for name in RULES
-            for step, moved in enumerate(moves(name, gradients))
-        ]
-        panels.append(
-            lines(
-                rows,
-                title=title,
-                x=alt.X("x:Q", title="step", axis=alt.Axis(grid=False, tickCount=4)),
-                y=alt.Y(
-                    "y:Q",
-                    title="move of the weight / lr" if number_ == 0 else None,
-                    scale=alt.Scale(domain=[0, 1.25]),
-                    axis=alt.Axis(tickCount=5),
-                ),
-                colours=RULES,
-                dashed=("Adam and AdamW",),
-            )
+    panels = [
+        lines(
+            title,
+            {style: list(enumerate(moves(name, gradients), 1)) for name, style in RULES.items()},
+            across_title="step",
+            low=0,
+            high=1.2,
         )
-    return save(alt.hconcat(*panels, spacing=22), "optimizer-rules")
+        for title, gradients in GRADIENTS.items()
+    ]
+    key = {style: name for name, style in RULES.items()}
+    return save("optimizer-rules", "Move of the weight / lr", panels, key=key)
 
 
 def train(workspace: Path) -> None:
@@ -119,57 +105,33 @@ def _ftreg(folder: Path, *arguments: str) -> None:
 
 def draw_runs(workspace: Path) -> Path:
     """Draw loss and effective step size of the four runs."""
-    losses: list[dict[str, Any]] = []
-    sizes: list[dict[str, Any]] = []
-    shares: list[dict[str, Any]] = []
-    for name in COLOURS:
+    losses: dict[str, list[tuple[float, float]]] = {}
+    sizes: dict[str, list[tuple[float, float]]] = {}
+    shares: dict[str, list[tuple[float, float]]] = {}
+    for name, style in NAMES.items():
         checkpoint = read_checkpoint(workspace / "checkpoints" / name.lower())
         steps = read_steps(checkpoint.folder)
         smooth = running_median([number(row["loss"]) for row in steps])
-        losses += [
-            {"x": steps[index]["step"], "y": value, "line": name} for index, value in smooth.items()
+        losses[style] = [
+            (steps[index]["step"], value) for index, value in smooth.items() if value is not None
         ]
-        for row in steps:
-            moved, rate = float(row["step_size"]), float(row["lr"])
-            sizes.append({"x": row["step"], "y": moved, "line": name})
-            shares.append({"x": row["step"], "y": moved / rate, "line": name})
+        sizes[style] = [(row["step"], float(row["step_size"])) for row in steps]
+        shares[style] = [(row["step"], float(row["step_size"]) / float(row["lr"])) for row in steps]
         arguments = checkpoint.manifest.optimizer["arguments"]
         training = checkpoint.manifest.training
         print(
             f"{name}: lr {arguments['lr']:g}, {training.steps} steps of {training.batch_size}, "
-            f"{training.precision}, loss {losses[-1]['y']:.3f}, step / lr "
-            f"{shares[-len(steps)]['y']:.3f} at the first and {shares[-1]['y']:.3f} at the last "
+            f"{training.precision}, loss {losses[style][-1][1]:.3f}, step / lr "
+            f"{shares[style][0][1]:.3f} at the first and {shares[style][-1][1]:.3f} at the last "
             f"step, on {checkpoint.manifest.environment['hardware']['cpu_model']}"
         )
-    x = alt.X(
-        "x:Q",
-        title="optimizer step",
-        axis=alt.Axis(grid=False, tickCount=6),
-        scale=alt.Scale(nice=False),
-    )
-
-    def logarithmic(rows: list[dict[str, Any]], title: str | None = None) -> alt.Y:
-        low = min(row["y"] for row in rows)
-        marks = [10.0**power for power in range(math.floor(math.log10(low)), 2)]
-        return alt.Y(
-            "y:Q",
-            title=title,
-            scale=alt.Scale(type="log"),
-            axis=alt.Axis(values=marks, format="~e"),
-        )
-
-    shared: dict[str, Any] = {"x": x, "colours": COLOURS, "dashed": ("Adam",)}
     panels = [
-        lines(
-            losses,
-            title="loss per token in nats, running median",
-            y=alt.Y("y:Q", title=None, axis=alt.Axis(tickCount=5)),
-            **shared,
-        ),
-        lines(sizes, title="mean move of a weight in a step", y=logarithmic(sizes), **shared),
-        lines(shares, title="the same / lr of the step", y=logarithmic(shares), **shared),
+        lines("Loss in nats, running median", losses, low=0),
+        lines("Mean move of a weight", sizes, logarithmic=True),
+        lines("The same / lr", shares, logarithmic=True),
     ]
-    return save(alt.hconcat(*panels, spacing=22), "optimizer-runs")
+    key = {style: name for name, style in NAMES.items()}
+    return save("optimizer-runs", "Four optimizers over a run", panels, key=key)
 
 
 def main() -> None:

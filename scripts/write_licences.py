@@ -9,11 +9,13 @@ python scripts/write_licences.py --check    end with 1 if a licence is not known
 import argparse
 import re
 import sys
+import tomllib
 from collections.abc import Collection, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
 
 from installed import EXTRAS, closure, licence_of
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -100,10 +102,13 @@ their licence in `ftreg models list` and `ftreg data list`.
 
 def _installed(extras: Collection[str]) -> dict[str, Distribution]:
     """Return what an installation with these extras brings, but ftreg and what is for a GPU."""
-    found = closure([("ftreg", extras)])
-    return {
-        key: item for key, item in found.items() if key != "ftreg" and not key.startswith(OF_A_GPU)
-    }
+    # Not what the installed ftreg says, which may be older than pyproject.toml.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = [Requirement(text) for text in project["dependencies"]]
+    for extra in extras:
+        declared += map(Requirement, project["optional-dependencies"][extra])
+    found = closure((item.name, item.extras) for item in declared)
+    return {key: item for key, item in found.items() if not key.startswith(OF_A_GPU)}
 
 
 def _as_pinned(packages: Mapping[str, Distribution]) -> bool:

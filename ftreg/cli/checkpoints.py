@@ -10,7 +10,7 @@ from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.groups import group
 from ftreg.errors import FtregError, UsageError
-from ftreg.files.store import write_bytes, write_text
+from ftreg.files.store import write_text
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
@@ -112,29 +112,25 @@ def plot(
         typer.Option(
             "--output",
             "-o",
-            help="The .svg or .png to write; history.svg in the checkpoint by default.",
+            help="The .svg to write; history.svg in the checkpoint by default.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Plot loss, learning rate, gradient norm and step size over the steps of a checkpoint's run.
 
-    Example: ftreg checkpoints plot lion -o lion.png
+    Example: ftreg checkpoints plot lion -o lion.svg
     """
     from ftreg.records.checkpoint import read_checkpoint
 
     found = read_checkpoint(Workspace.current().checkpoint(checkpoint))
     path = output or found.folder / PLOT
-    if path.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"--output {path}: name a file that ends in .svg or .png")
+    if path.suffix.lower() != ".svg":
+        raise UsageError(f"--output {path}: name a file that ends in .svg")
 
-    from ftreg.report.history_plot import draw_checkpoint, svg_to_png
+    from ftreg.report.history_plot import draw_checkpoint
 
-    svg = draw_checkpoint(found)
-    if path.suffix.lower() == ".svg":
-        write_text(path, svg)
-    else:
-        write_bytes(path, [svg_to_png(svg)])
+    write_text(path, draw_checkpoint(found))
     options.show(False, value={}, text=str(path))
 
 

@@ -1,39 +1,69 @@
-"""The course of one or two runs as panels of curves, ready for an SVG of 440 by 190 units.
+"""The course of one or two runs as panels of curves, ready to be drawn as SVG."""
 
-Drawn here and not by Altair, whose start takes seconds, since every gate writes a report.
-"""
-
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ftreg.report.axis import label, linear_marks
-from ftreg.report.history import WIDE, Step, log_marks, number, running_median, thin
+from ftreg.report.axis import Mark, Scale, label
+from ftreg.report.history import Step, number, running_median, thin
 
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 432.0, 8.0, 162.0
-"""The frame of the curves."""
-
-_PANELS = (
-    ("loss", "Loss per token, in nats"),
-    ("lr", "Learning rate"),
-    ("grad_norm", "Gradient norm before clipping"),
-    ("step_size", "Effective step size: mean change of a weight in a step"),
+HINT = (
+    "Faint: each step. Strong: its running median. "
+    "Gap and dashed line: a step whose loss or gradient norm was not finite."
 )
+"""What the strokes mean."""
+
+_TITLES = {
+    "loss": "Loss per token, in nats",
+    "lr": "Learning rate",
+    "grad_norm": "Gradient norm before clipping",
+    "step_size": "Effective step size: mean change of a weight",
+}
+_PER_RATE = "Mean change of a weight / learning rate"
 # Noisy by nature, so that their running median says more than each step.
 _NOISY = ("loss", "grad_norm")
+# A range of values beyond this ratio is drawn on a logarithmic axis.
+_WIDE = 30.0
+# Up to this many steps each one has a dot.
+_FEW = 60
 
-Mark = tuple[float, str]
-"""Position in the SVG, and label."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """The size of a panel's drawing, and the box of its curves within; the labels stand around."""
+
+    width: float = 440.0
+    height: float = 194.0
+    left: float = 52.0
+    top: float = 8.0
+
+    @property
+    def right(self) -> float:
+        """The right end of the box."""
+        return self.width - 8
+
+    @property
+    def bottom(self) -> float:
+        """The lower end of the box."""
+        return self.height - 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One run's values: the path of each step, that of their running median, and four figures."""
+    """One line of a panel.
 
-    side: str
+    `path`, `median` and `dots` are the `d` of SVG paths: each value, the running median, and a dot
+    for each value.
+    """
+
+    name: str
+    """The side of a run, or another class of the style sheet."""
     path: str
-    median: str
-    figures: Mapping[str, str]
+    median: str = ""
+    dots: str = ""
+    gaps: Sequence[float] = ()
+    """Where the run's loss or gradient norm is missing, whichever of its panels this is."""
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """The first, last, lowest and highest value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,125 +71,131 @@ class Panel:
     """One quantity of all runs."""
 
     title: str
-    across: Sequence[Mark]
-    up: Sequence[Mark]
     curves: Sequence[Curve]
-    logarithmic: bool
+    up: Sequence[Mark]
+    across: Sequence[Mark]
+    across_title: str = "optimizer step"
+    logarithmic: bool = False
+    frame: Frame = Frame()
 
 
-def panels(runs: Mapping[str, Sequence[Step]]) -> list[Panel]:
+def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> list[Panel]:
     """Lay out loss, learning rate, gradient norm and effective step size.
 
     A value that is not finite is a gap in its curve. A long run is thinned without losing a spike.
 
     Args:
         runs: side ("baseline", "candidate") to the lines of its history, at least one line each.
+        per_rate: draw the step size over the learning rate, which tells apart what the optimizer
+            does from its schedule.
 
     Raises:
         KeyError, TypeError, ValueError: a line is not that of a history.
     """
+    frame = Frame()
     steps = {side: [int(row["step"]) for row in history] for side, history in runs.items()}
+    values = {
+        side: {key: [number(row[key]) for row in history] for key in _TITLES}
+        for side, history in runs.items()
+    }
+    if per_rate:
+        for columns in values.values():
+            pairs = zip(columns["step_size"], columns["lr"], strict=True)
+            columns["step_size"] = [None if a is None or not b else a / b for a, b in pairs]
     first = min(column[0] for column in steps.values())
-    last = max(max(column[-1] for column in steps.values()), first + 1)
-    marks = [mark for mark in linear_marks(first, last, most=6) if mark == int(mark)]
-    across = [(_between(mark, first, last, LEFT, RIGHT), label(mark)) for mark in marks]
+    last = max(column[-1] for column in steps.values())
+    room = 0.5 if first == last else 0.0
+    across = Scale(low=first - room, high=last + room, start=frame.left, end=frame.right)
+    places = {side: [across.place(step) for step in column] for side, column in steps.items()}
+    gaps = {side: _gaps(places[side], columns) for side, columns in values.items()}
     found = []
-    for key, title in _PANELS:
-        columns = {side: [number(row[key]) for row in history] for side, history in runs.items()}
-        scale = _Scale.of([value for column in columns.values() for value in column], key=key)
-        places = {
-            side: [_between(step, first, last, LEFT, RIGHT) for step in steps[side]]
-            for side in runs
-        }
+    for key, title in (_TITLES | ({"step_size": _PER_RATE} if per_rate else {})).items():
+        up = _scale([columns[key] for columns in values.values()], key, frame)
+        curves = [
+            Curve(
+                name=side,
+                gaps=gaps[side],
+                **_strokes(places[side], columns[key], up, noisy=key in _NOISY),
+                figures=_figures(columns[key]),
+            )
+            for side, columns in values.items()
+        ]
         found.append(
             Panel(
                 title=title,
-                across=across,
-                up=scale.marks(),
-                curves=[
-                    _curve(side, places[side], column, scale, noisy=key in _NOISY)
-                    for side, column in columns.items()
-                ],
-                logarithmic=scale.logarithmic,
+                curves=curves,
+                up=up.marks(most=7),
+                across=across.marks(most=8, whole=True),
+                logarithmic=up.logarithmic,
+                frame=frame,
             )
         )
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    low: float
-    high: float
-    logarithmic: bool
+def path(points: Sequence[tuple[float, float | None]], up: Scale, *, dots: bool = False) -> str:
+    """Return the `d` of an SVG path; a value that is missing ends a stroke.
 
-    @classmethod
-    def of(cls, values: Sequence[float | None], *, key: str) -> "_Scale":
-        finite = [value for value in values if value is not None] or [0.0]
-        low, high = min(finite), max(finite)
-        if key != "lr" and 0 < low < high / WIDE:
-            return cls(low, high, True)
-        if key in ("lr", "step_size"):
-            low = min(0.0, low)
-        if low == high:
-            low, high = (0.0, high) if high > 0 else (low - 0.5, high + 0.5)
-        room = 0.04 * (high - low)
-        return cls(low if low == 0 else low - room, high + room, False)
-
-    def place(self, value: float) -> float:
-        if self.logarithmic:
-            low, high = math.log10(self.low), math.log10(self.high)
-            return _between(math.log10(max(value, self.low)), low, high, BOTTOM, TOP)
-        return _between(value, self.low, self.high, BOTTOM, TOP)
-
-    def marks(self) -> list[Mark]:
-        if self.logarithmic:
-            values = log_marks(self.low, self.high)
-            values = values[:: max(1, math.ceil(len(values) / 5))]
-        else:
-            values = linear_marks(self.low, self.high, most=5)
-        return [(self.place(value), label(value)) for value in values]
-
-
-def _between(value: float, low: float, high: float, start: float, end: float) -> float:
-    return start + (value - low) / (high - low) * (end - start)
-
-
-def _curve(
-    side: str,
-    places: Sequence[float],
-    values: Sequence[float | None],
-    scale: _Scale,
-    *,
-    noisy: bool,
-) -> Curve:
-    kept = thin(values)
-    median = running_median(values) if noisy and len(values) > 1 else {}
-    finite = [value for value in values if value is not None]
-    figures = (
-        {"first": values[0], "last": values[-1], "lowest": min(finite), "highest": max(finite)}
-        if finite
-        else dict.fromkeys(("first", "last", "lowest", "highest"))
-    )
-    return Curve(
-        side=side,
-        path=_path([(places[index], values[index]) for index in kept], scale),
-        median=_path([(places[index], value) for index, value in median.items()], scale),
-        figures={
-            name: "not finite" if value is None else label(value) for name, value in figures.items()
-        },
-    )
-
-
-def _path(points: Sequence[tuple[float, float | None]], scale: _Scale) -> str:
-    """The `d` of an SVG path; a value that is missing ends a stroke."""
+    Args:
+        points: positions across, and values.
+        up: where a value lies.
+        dots: draw each point alone, a stroke of no length that round caps make a dot.
+    """
     parts = []
     pen = "M"
     for x, value in points:
         if value is None:
             pen = "M"
             continue
-        # A stroke of no length is a dot with round caps, so a value between two gaps is seen.
-        start = f"{x:.1f},{scale.place(value):.1f}"
-        parts.append(f"{pen}{start}" + ("h0" if pen == "M" else ""))
-        pen = "L"
+        # A value between two gaps is a stroke of no length too, so that it is seen.
+        parts.append(f"{pen}{x:.1f},{up.place(value):.1f}" + ("h0" if pen == "M" else ""))
+        pen = "M" if dots else "L"
     return "".join(parts)
+
+
+def _gaps(places: Sequence[float], columns: Mapping[str, Sequence[float | None]]) -> list[int]:
+    """Positions at which a noisy value is missing, each once to the unit: a run may have many."""
+    rows = zip(places, *(columns[key] for key in _NOISY), strict=True)
+    return sorted({round(x) for x, *row in rows if None in row})
+
+
+def _scale(columns: Sequence[Sequence[float | None]], key: str, frame: Frame) -> Scale:
+    finite = [value for column in columns for value in column if value is not None] or [0.0]
+    low, high = min(finite), max(finite)
+    # One run's step size follows its learning rate to nothing, which is no news; the step sizes of
+    # two runs may be of different orders.
+    may = key in _NOISY or (key == "step_size" and len(columns) > 1)
+    logarithmic = may and 0 < low < high / _WIDE
+    if not logarithmic:
+        if key in ("lr", "step_size"):
+            low = min(0.0, low)
+        if low == high:
+            low, high = (0.0, high) if high > 0 else (low - 0.5, high + 0.5)
+        room = 0.04 * (high - low)
+        low, high = low if low == 0 else low - room, high + room
+    return Scale(low=low, high=high, start=frame.bottom, end=frame.top, logarithmic=logarithmic)
+
+
+def _strokes(
+    places: Sequence[float], values: Sequence[float | None], up: Scale, *, noisy: bool
+) -> dict[str, str]:
+    each = [(places[index], values[index]) for index in thin(values)]
+    median = running_median(values) if noisy and len(values) > 1 else {}
+    return {
+        "path": path(each, up),
+        "median": path([(places[index], value) for index, value in median.items()], up),
+        "dots": path(each, up, dots=True) if len(values) <= _FEW else "",
+    }
+
+
+def _figures(values: Sequence[float | None]) -> dict[str, str]:
+    finite = [value for value in values if value is not None]
+    figures = {
+        "first": values[0],
+        "last": values[-1],
+        "lowest": min(finite, default=None),
+        "highest": max(finite, default=None),
+    }
+    return {
+        name: "not finite" if value is None else label(value) for name, value in figures.items()
+    }

@@ -1,4 +1,4 @@
-"""A run's history as numbers to draw: gaps, thinning, a running median, the marks of an axis."""
+"""A run's history as numbers to draw: gaps, thinning, a running median."""
 
 import math
 import statistics
@@ -11,10 +11,8 @@ from ftreg.files.store import read_jsonl
 HISTORY = "history.jsonl"
 """The file of a checkpoint's folder, a line per step."""
 
-# A panel is some 640 pixels wide: two points in each of so many buckets lose nothing to be seen.
-BUCKETS = 400
-# A range of values beyond this ratio is drawn on a logarithmic axis.
-WIDE = 30.0
+# A panel is some 400 pixels wide: two points in each of so many buckets lose nothing to be seen.
+_BUCKETS = 400
 
 Step = Mapping[str, Any]
 
@@ -30,12 +28,12 @@ def read_steps(folder: Path) -> list[Step]:
 
 def thin(values: Sequence[float | None]) -> list[int]:
     """Indices of each bucket's lowest and highest value, and of one gap if it has any; in order."""
-    if len(values) <= 2 * BUCKETS:
+    if len(values) <= 2 * _BUCKETS:
         return list(range(len(values)))
     kept = {0, len(values) - 1}
-    for bucket in range(BUCKETS):
-        start = bucket * len(values) // BUCKETS
-        end = (bucket + 1) * len(values) // BUCKETS
+    for bucket in range(_BUCKETS):
+        start = bucket * len(values) // _BUCKETS
+        end = (bucket + 1) * len(values) // _BUCKETS
         finite = [(value, i) for i in range(start, end) if (value := values[i]) is not None]
         if finite:
             kept |= {min(finite)[1], max(finite)[1]}
@@ -50,7 +48,7 @@ def running_median(values: Sequence[float | None]) -> dict[int, float | None]:
     In a long run it is taken at every so many steps only, and over 301 of the neighbours.
     """
     reach = max(2, len(values) // 60)
-    indices = {*range(0, len(values), max(1, len(values) // BUCKETS)), len(values) - 1}
+    indices = {*range(0, len(values), max(1, len(values) // _BUCKETS)), len(values) - 1}
     result: dict[int, float | None] = {}
     for index in sorted(indices):
         near = values[max(0, index - reach) : index + reach + 1]
@@ -66,18 +64,3 @@ def number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
-
-
-def ratio(value: object, by: object) -> float | None:
-    """One number over another; None where either is a gap or the lower one is 0."""
-    above, below = number(value), number(by)
-    return above / below if above is not None and below else None
-
-
-def log_marks(low: float, high: float) -> list[float]:
-    """Labels of a logarithmic axis: 1, 2 and 5 of each decade, or fewer where it has many."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    each = (1, 2, 5) if len(decades) <= 3 else (1, 3) if len(decades) <= 4 else (1,)
-    marks = [digit * 10.0**decade for decade in decades for digit in each]
-    marks = [float(f"{mark:.1g}") for mark in marks if low <= mark <= high]
-    return marks[:: max(1, math.ceil(len(marks) / 8))]

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -24,9 +23,10 @@ from ftreg.gate import Verdict
 from ftreg.records.recipe import recipe_differences
 from ftreg.report import curves, deltas, distributions, example_browser, phrases
 from ftreg.report.axis import label
-from ftreg.report.characters import UNSEEN, visible
+from ftreg.report.characters import UNSEEN
 from ftreg.report.material import Material
 from ftreg.report.noise_line import noise_line
+from ftreg.report.rendering import asset, environment
 
 # What could end a `script` element, and what is better not seen raw in the file either.
 _NOT_IN_DATA = re.compile(f"[<>&]|{UNSEEN.pattern}")
@@ -38,7 +38,7 @@ def html_report(material: Material) -> Iterator[str]:
     Raises:
         UsageError: a row of an evaluation is damaged.
     """
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css") + asset("curves.css"), asset("report.js")
     yield from (
         _environment()
         .get_template("report.html")
@@ -68,9 +68,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "heat": _heat(material, verdict),
         "recipes": _recipes(material),
         "runs": curves.panels(runs) if runs else [],
-        "frame": {
-            "left": curves.LEFT, "right": curves.RIGHT, "top": curves.TOP, "bottom": curves.BOTTOM
-        },
+        "hint": curves.HINT,
         "spreads": distributions.distributions(
             {side: item.scores for side, item in material.sides.items()}
         ),
@@ -133,27 +131,11 @@ def _source(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _asset(name: str) -> str:
-    return files("ftreg.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ftreg.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown_text,
-    )
-    environment.filters |= _FILTERS
-    environment.globals["OUTCOMES"] = phrases.OUTCOME_WORDS
-    return environment
-
-
-def _shown_text(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    found = environment(_FILTERS)
+    found.globals["OUTCOMES"] = phrases.OUTCOME_WORDS
+    return found
 
 
 def embed(value: Any) -> Markup:
@@ -177,7 +159,6 @@ def _setting(value: Any) -> str:
 
 _FILTERS: dict[str, Callable[..., Any]] = {
     "embed": embed,
-    "minus": phrases.typographic,
     "points": lambda value: phrases.typographic(phrases.points(value)),
     "signed": lambda value: phrases.typographic(phrases.signed(value)),
     "interval": lambda row: phrases.typographic(phrases.interval(row)),

@@ -259,21 +259,6 @@ def test_too_little_memory_to_begin_with_never_looks_like_a_regression(tmp_path:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no limit of addresses")
-def test_the_plot_of_a_run_does_not_end_it(tmp_path: Path) -> None:
-    """The library that draws ends the process where it may not reserve its addresses."""
-    code = (
-        "from ftreg.report.history_plot import draw_history, svg_to_png\n"
-        "from ftreg.errors import UsageError\n"
-        "row = {'step': 1, 'loss': 1.0, 'lr': 1.0, 'grad_norm': 1.0, 'step_size': 1.0}\n"
-        "for draw in (lambda: draw_history([row], title='t'), lambda: svg_to_png('<svg/>')):\n"
-        "    try:\n        draw()\n    except UsageError as error:\n        print(error)\n"
-    )
-    done = limited(4096, "-c", code, cwd=tmp_path)
-    assert done.returncode == 0, done
-    assert done.stdout.count("may have 4.0 GiB (ulimit -v)") == 2
-
-
 @pytest.mark.slow
 def test_torture_in_short(tmp_path: Path) -> None:
     """Every part of `make torture`, a little of each."""

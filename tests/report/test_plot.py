@@ -14,11 +14,13 @@ from ftreg.report.history_plot import draw_history
 from tests.conftest import Cli
 
 PANELS = (
-    "loss per token",
-    "learning rate",
-    "gradient norm before clipping",
-    "mean change of the weights / learning rate",
+    "Loss per token, in nats",
+    "Learning rate",
+    "Gradient norm before clipping",
+    "Mean change of a weight / learning rate",
 )
+SVG = "{http://www.w3.org/2000/svg}"
+NO_NUMBER = re.compile(r"nan|inf|None|undefined", re.IGNORECASE)
 
 
 def steps_of(count: int, **changes: dict[int, Any]) -> list[dict[str, Any]]:
@@ -41,18 +43,69 @@ def steps_of(count: int, **changes: dict[int, Any]) -> list[dict[str, Any]]:
 
 def texts(svg: str) -> list[str]:
     root = ElementTree.fromstring(svg)
-    return [node.text or "" for node in root.iter() if node.tag.endswith("text")]
+    return ["".join(node.itertext()) for node in root.iter(f"{SVG}text")]
 
 
-def lines(svg: str) -> list[list[tuple[float, float]]]:
-    """The vertices of the drawn curves, the panel's own coordinates, each one's parts together."""
-    found = []
-    root = ElementTree.fromstring(svg)
-    for node in root.iter():
-        if node.get("aria-roledescription") == "line mark":
-            numbers = re.findall(r"[ML]([-\d.]+),([-\d.]+)", node.get("d", ""))
-            found.append([(float(x), float(y)) for x, y in numbers])
-    return found
+class Panel:
+    """What one panel of a picture shows, read back by means of its own axes."""
+
+    def __init__(self, node: ElementTree.Element) -> None:
+        self.title = next("".join(text.itertext()) for text in node.iter(f"{SVG}text"))
+        self._paths = [
+            (path.get("class", ""), path.get("d", "")) for path in node.iter(f"{SVG}path")
+        ]
+        self._up = self._marks(node, "up", "y", -3.5)
+        self._across = self._marks(node, "across", "x", 0)
+
+    @staticmethod
+    def _marks(
+        node: ElementTree.Element, name: str, axis: str, moved: float
+    ) -> list[tuple[float, float]]:
+        return [
+            (float(text.get(axis, "")) + moved, number_of(text.text or ""))
+            for text in node.iter(f"{SVG}text")
+            if text.get("class") == name
+        ]
+
+    def strokes(self, name: str) -> list[list[tuple[float, float]]]:
+        """Each stroke of the paths of a class, as positions."""
+        drawn = "".join(d for found, d in self._paths if found == name)
+        return [
+            [(float(x), float(y)) for x, y in re.findall(r"([-\d.]+),([-\d.]+)", stroke)]
+            for stroke in drawn.split("M")[1:]
+        ]
+
+    def values(self, name: str) -> dict[int, float]:
+        """Step to value, of the paths of a class; the axes have to be linear."""
+        return {
+            round(interpolate(x, self._across)): interpolate(y, self._up)
+            for stroke in self.strokes(name)
+            for x, y in stroke
+        }
+
+    def gaps(self) -> list[int]:
+        """The steps that are marked."""
+        return [
+            round(interpolate(float(d[1 : d.index(",")]), self._across))
+            for name, d in self._paths
+            if name == "gap"
+        ]
+
+
+def number_of(text: str) -> float:
+    """The number that a label stands for."""
+    text = text.replace("\N{MINUS SIGN}", "-").replace(",", "")
+    return 1000 * float(text[:-1]) if text.endswith("k") else float(text)
+
+
+def interpolate(place: float, marks: Sequence[tuple[float, float]]) -> float:
+    (start, low), (end, high) = marks[0], marks[-1]
+    return low + (place - start) / (end - start) * (high - low)
+
+
+def panels_of(svg: str) -> list[Panel]:
+    groups = ElementTree.fromstring(svg).iter(f"{SVG}g")
+    return [Panel(group) for group in groups if group.get("class") == "curves"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 60, 61, 100_000])
@@ -61,13 +114,34 @@ def test_any_number_of_steps_is_drawn(count: int) -> None:
     shown = texts(svg)
     assert "adamw lr 1e-4" in shown
     assert "some data" in shown
-    for panel in PANELS:
-        assert any(text.startswith(panel) for text in shown), panel
-    assert not re.search(r"NaN|Infinity|undefined", svg)
-    assert len(svg) < 300_000
-    points = [point for line in lines(svg) for point in line]
-    assert points
-    assert all(0 <= x <= 640 and -1 <= y <= 121 for x, y in points)
+    found = panels_of(svg)
+    assert [panel.title for panel in found] == list(PANELS)
+    assert len(svg) < 100_000
+    for panel in found:
+        strokes = panel.strokes("median" if count > 1 or "Loss" not in panel.title else "faint")
+        strokes += panel.strokes("faint") + panel.strokes("dots")
+        points = [point for stroke in strokes for point in stroke]
+        assert points
+        assert all(52 <= x <= 432 and 8 <= y <= 162 for x, y in points)
+        assert bool(panel.strokes("dots")) == (count <= 60)
+
+
+def test_a_picture_says_what_it_shows_and_follows_light_and_dark() -> None:
+    svg = draw_history(steps_of(40), title="a <b> & \u202ec\nsome data")
+    root = ElementTree.fromstring(svg)
+    assert root.get("role") == "img"
+    named = {node.get("id"): node.text or "" for node in root if node.get("id")}
+    assert root.get("aria-labelledby", "").split() == list(named)
+    assert named["title"] == "a <b> & ⌈U+202E⌋c"
+    assert "Learning rate by optimizer step, from 9.76e-5 to" in named["desc"]
+    light, _, dark = (root.findtext(f"{SVG}style") or "").partition(
+        "@media (prefers-color-scheme: dark)"
+    )
+    for rule in (".paper", ".candidate", "text", ".grid"):
+        colours = [re.search(rf"{re.escape(rule)} {{[^}}]*(#\w+)", part) for part in (light, dark)]
+        assert None not in colours
+        assert colours[0][1] != colours[1][1]
+    assert not re.search(r"<script|href|url\(|var\(|<image", svg)
 
 
 def test_the_same_history_gives_the_same_bytes() -> None:
@@ -75,35 +149,68 @@ def test_the_same_history_gives_the_same_bytes() -> None:
     assert draw_history(history, title="a") == draw_history(history, title="a")
 
 
-@pytest.mark.slow
 def test_a_spike_of_one_step_is_not_thinned_away() -> None:
-    def top(rows: Sequence[dict[str, Any]]) -> float:
-        (loss, *_) = lines(draw_history(rows, title="a"))
-        ys = [y for _, y in loss]
-        return sorted(ys)[1] - min(ys)
+    def highest(rows: Sequence[dict[str, Any]]) -> float:
+        return max(panels_of(draw_history(rows, title="a"))[0].values("faint").values())
 
-    assert top(steps_of(50_000)) < 10
-    assert top(steps_of(50_000, loss={31_234: 40.0})) > 80
+    assert highest(steps_of(50_000)) < 2.2
+    assert highest(steps_of(50_000, loss={31_234: 12.0})) == pytest.approx(12, abs=0.1)
 
 
-@pytest.mark.slow
-def test_numbers_that_are_not_finite_are_gaps_and_marked() -> None:
-    for bad in ("nan", "inf", None, float("nan")):
-        svg = draw_history(steps_of(5000, loss={2500: bad}, grad_norm={2500: "inf"}), title="a")
-        assert not re.search(r"NaN|Infinity|undefined", svg)
-        rules = [node for node in ElementTree.fromstring(svg).iter()
-                 if node.get("aria-roledescription") == "rule mark"]  # fmt: skip
-        assert len(rules) == len(PANELS)
-    whole = draw_history(steps_of(5000), title="a")
-    assert "rule mark" not in whole
+def test_wide_ranges_of_loss_and_norm_are_logarithmic_and_those_from_zero_are_not() -> None:
+    wide = {key: {7: 1000.0, 8: 0.001} for key in ("loss", "grad_norm", "lr", "step_size")}
+    shown = [panel.title for panel in panels_of(draw_history(steps_of(10, **wide), title="a"))]
+    marked = [title.removesuffix(" (logarithmic)") for title in shown if "logarithmic" in title]
+    assert marked == [PANELS[0], PANELS[2]]
+
+
+def test_a_learning_rate_of_zero_has_no_ratio_and_is_no_fault_of_the_run() -> None:
+    *_, moved = panels_of(draw_history(steps_of(10, lr={10: 0.0}), title="a"))
+    assert list(moved.values("median")) == list(range(1, 10))
+    assert moved.gaps() == []
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", None, float("nan")])
+def test_numbers_that_are_not_finite_are_gaps_and_marked(bad: object) -> None:
+    svg = draw_history(steps_of(5000, loss={2500: bad}, grad_norm={2500: "inf"}), title="a")
+    loss, rate, norm, size = panels_of(svg)
+    for panel in (loss, norm):
+        assert len(panel.strokes("faint")) == 2
+    for panel in (rate, size):
+        assert len(panel.strokes("median")) == 1
+    for panel in (loss, rate, norm, size):
+        assert panel.gaps() == [pytest.approx(2500, abs=10)]
+
+
+def test_a_run_without_gaps_has_no_marks_and_one_of_gaps_alone_has_them_all() -> None:
+    assert not any(panel.gaps() for panel in panels_of(draw_history(steps_of(500), title="a")))
     everything = dict.fromkeys(range(1, 11), "nan")
-    nothing = draw_history(steps_of(10, loss=everything, grad_norm=everything), title="a")
-    assert not re.search(r"NaN|Infinity|undefined", nothing)
+    svg = draw_history(steps_of(10, loss=everything, grad_norm=everything), title="a")
+    loss, rate, *_ = panels_of(svg)
+    assert loss.strokes("faint") == []
+    assert rate.gaps() == list(range(1, 11))
+    assert not NO_NUMBER.search("".join(re.findall(r' d="([^"]*)"', svg)))
 
 
-def test_a_learning_rate_of_zero_does_not_break_the_ratio() -> None:
-    svg = draw_history(steps_of(10, lr={10: 0.0}), title="a")
-    assert not re.search(r"NaN|Infinity|undefined", svg)
+def test_the_command_draws_what_the_history_holds(cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-s", "train.max_steps=1", "-o", "checkpoints/a").code == 0
+    rows = steps_of(40, loss={20: "nan"})
+    history = "".join(json.dumps(row) + "\n" for row in rows)
+    Path("checkpoints/a/history.jsonl").write_text(history)
+    assert cli("checkpoints", "plot", "a").code == 0
+    found = panels_of(Path("checkpoints/a/history.svg").read_text())
+    assert [panel.title for panel in found] == list(PANELS)
+    for row in rows:
+        row["moved"] = row["step_size"] / row["lr"]
+    for panel, key in zip(found, ("loss", "lr", "grad_norm", "moved"), strict=True):
+        values = {row["step"]: row[key] for row in rows if row[key] != "nan"}
+        largest = max(values.values())
+        for name in ("dots", "faint" if key in ("loss", "grad_norm") else "median"):
+            drawn = panel.values(name)
+            assert drawn.keys() == values.keys()
+            assert drawn == pytest.approx(values, abs=0.005 * largest)
+        assert panel.gaps() == [20]
+    assert [len(stroke) for stroke in found[0].strokes("faint")] == [19, 20]
 
 
 def test_training_leaves_a_plot_that_is_not_part_of_the_checkpoint(cli: Cli, config: Path) -> None:
@@ -132,7 +239,7 @@ def test_a_plot_that_cannot_be_drawn_fails_nothing(
     assert not Path("checkpoints/a/history.svg").exists()
 
 
-def test_plot_writes_svg_or_png_where_it_is_told(cli: Cli, config: Path) -> None:
+def test_plot_writes_where_it_is_told(cli: Cli, config: Path) -> None:
     assert cli("train", config, "-o", "checkpoints/a").code == 0
     folder = Path("checkpoints/a")
     (folder / "history.svg").unlink(missing_ok=True)
@@ -140,18 +247,18 @@ def test_plot_writes_svg_or_png_where_it_is_told(cli: Cli, config: Path) -> None
     assert done.code == 0, done
     assert done.out.strip() == "checkpoints/a/history.svg"
     ElementTree.parse(folder / "history.svg")
-    assert cli("checkpoints", "plot", "a", "-o", "plots/a.png").code == 0
-    assert Path("plots/a.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in Path("plots").iterdir()] == ["a.png"]
+    assert cli("checkpoints", "plot", "a", "-o", "plots/a.svg").code == 0
+    assert Path("plots/a.svg").read_bytes() == (folder / "history.svg").read_bytes()
+    assert [path.name for path in Path("plots").iterdir()] == ["a.svg"]
 
 
 @pytest.mark.parametrize(
     ("history", "output", "expected"),
     [
-        (None, "a.pdf", "name a file that ends in .svg or .png"),
+        (None, "a.png", "name a file that ends in .svg"),
         ("", "a.svg", "history.jsonl: damaged history: the history has no steps to draw"),
         ('{"step": 1}\n', "a.svg", "history.jsonl: damaged history: 'loss' is missing"),
-        (None, "file/a.png", "cannot write file/a.png"),
+        (None, "file/a.svg", "cannot write file/a.svg"),
     ],
 )
 def test_what_cannot_be_plotted_ends_with_2(

@@ -48,17 +48,12 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)  # a fork must not inherit a pool of threads
-    from ftreg.report import history_plot
-
-    # A JavaScript engine would begin in every fork, and take longer than all else; what it draws
-    # is written all the same.
-    history_plot.draw_checkpoint = lambda checkpoint: "<svg/>"
     for module in (
         "ftreg.cli.app", "ftreg.jobs.compare", "ftreg.jobs.evaluate", "ftreg.generation.in_process",
         "ftreg.generation.served", "ftreg.jobs.gate", "ftreg.jobs.report", "ftreg.jobs.train",
         "ftreg.report.ci", "ftreg.report.terminal", "ftreg.config.load", "ftreg.data.freezing",
         "ftreg.data.leakage", "ftreg.scoring.rubric", "ftreg.training.optim.advice",
-        "ftreg.report.html",
+        "ftreg.report.html", "ftreg.report.history_plot",
         "ftreg.training.trackers", "peft", "scipy.stats", "tests.fakes",
         "ftreg.gate.stats", "ftreg.gate.bootstrap",
     ):  # fmt: skip
