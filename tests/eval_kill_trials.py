@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ftreg.files.journal import read_journal
 
 from ftreg.cli.app import app
-from ftreg.files.journal import read_journal
 
 torch.set_num_threads(1)  # a fork must not inherit a pool of threads
 counts = {"trials": 0, "kills": 0, "kills_in_a_write": 0, "taken": 0, "different": 0}

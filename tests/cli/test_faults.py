@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ftreg.scoring.backends.judge_cache import AnswerCache
 
 from ftreg.data import digests, load_dataset
 from ftreg.errors import UsageError
@@ -21,7 +22,6 @@ from ftreg.files.store import staged_folder, write_json, write_text
 from ftreg.models import packaged
 from ftreg.models.save import save_pretrained
 from ftreg.records.evaluation.clock import next_moment
-from ftreg.scoring.backends.judge_cache import AnswerCache
 from tests.conftest import Cli, write_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from ftreg.files.journal import read_journal
+
 from ftreg.files.store import file_digest, write_json
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.manifest import seal

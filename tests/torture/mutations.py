@@ -206,6 +206,7 @@ TARGETS = (
 def _prepare(folder: Path) -> None:
     """Add what the world lacks: a state, a cached answer, vectors, a policy; and a whole cache."""
     from ftreg.scoring.backends.judge_cache import AnswerCache
+
     from ftreg.scoring.backends.vector_store import VectorStore
 
     done = run(*TRAIN[:-1], cwd=folder, kill_after=None, before=partial(_stop_after_step, 4))
