@@ -166,6 +166,7 @@ class Table:
                 with contextlib.closing(
                     sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
                 ) as connection:
+                    connection.text_factory = bytes  # a damaged row may say that it is text
                     if number is None:
                         connection.execute("PRAGMA auto_vacuum = FULL")
                     for statement in _SETTINGS:
