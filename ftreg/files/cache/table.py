@@ -29,7 +29,6 @@ NOTED = 3600
 _MINUTE = 60
 _PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
-_ASKED = 500
 _CHECKSUM = 8
 _LARGEST_JOURNAL = 1 << 20
 
@@ -41,7 +40,9 @@ _SETTINGS = (
     "CREATE TABLE IF NOT EXISTS kept (key BLOB PRIMARY KEY, used INTEGER, value BLOB)",
     "CREATE INDEX IF NOT EXISTS uses ON kept (used)",
 )
+_ASK = "SELECT value, used < ? FROM kept WHERE key = ?"
 _OLDEST = "DELETE FROM kept WHERE rowid IN (SELECT rowid FROM kept ORDER BY used, rowid LIMIT ?)"
+_DROP = "DELETE FROM kept WHERE used >= ? AND used < ?"
 _GROUPS = f"SELECT used / {_MINUTE}, count(*), sum(length(value)) FROM kept GROUP BY 1"
 _NOT_DAMAGED = frozenset(
     {
@@ -74,20 +75,22 @@ class Table:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that have one."""
-        names = {self._name(key): key for key in keys}
+        names = {key: self._name(key) for key in keys}
         found: dict[str, bytes] = {}
 
         def read(connection: sqlite3.Connection) -> None:
             now = int(time.time())
             used, damaged = [], []
-            for name, value, is_old in _rows(connection, list(names), now - NOTED):
-                content = _unsealed(name, value)
-                if content is None:
-                    damaged.append((name,))
-                    continue
-                found[names[name]] = content
-                if is_old:
-                    used.append((now, name))
+            with _transaction(connection, "DEFERRED"):
+                for key, name in names.items():
+                    for sealed, is_old in connection.execute(_ASK, (now - NOTED, name)):
+                        value = _unsealed(name, sealed)
+                        if value is None:
+                            damaged.append((name,))
+                            continue
+                        found[key] = value
+                        if is_old:
+                            used.append((now, name))
             if damaged:
                 _tell(self.path, "some entries are damaged; they are made again")
             if used or damaged:
@@ -103,8 +106,7 @@ class Table:
     def put_many(self, values: Mapping[str, bytes]) -> None:
         """Keep values, all or none; those used longest ago go where they are too many."""
         now = int(time.time())
-        names = ((self._name(key), value) for key, value in values.items())
-        rows = [(name, now, _seal(name, value) + value) for name, value in names]
+        rows = [(name := self._name(key), now, _sealed(name, values[key])) for key in values]
 
         def write(connection: sqlite3.Connection) -> None:
             with _transaction(connection):
@@ -120,23 +122,15 @@ class Table:
         Returns:
             The start of a minute in seconds since the epoch, the number of rows, and their bytes.
         """
-
-        def read(connection: sqlite3.Connection) -> list[tuple[int, int, int]]:
-            rows = connection.execute(_GROUPS).fetchall()
-            return [(int(used or 0) * _MINUTE, count, size or 0) for used, count, size in rows]
-
-        return (self._use(read) or []) if self.path.is_file() else []
+        if not self.path.is_file():
+            return []
+        rows = self._use(lambda connection: connection.execute(_GROUPS).fetchall()) or []
+        return [(int(minute or 0) * _MINUTE, count, size or 0) for minute, count, size in rows]
 
     def drop(self, minute: int) -> bool:
         """Remove a group of rows, less what was used since, and return whether it is gone."""
-
-        def write(connection: sqlite3.Connection) -> bool:
-            connection.execute(
-                "DELETE FROM kept WHERE used >= ? AND used < ?", (minute, minute + _MINUTE)
-            )
-            return True
-
-        return self._use(write) or False
+        times = (minute, minute + _MINUTE)
+        return self._use(lambda connection: connection.execute(_DROP, times)) is not None
 
     def _name(self, key: str) -> bytes:
         content = key.encode("utf-8", "surrogatepass")
@@ -193,35 +187,22 @@ class Table:
                 self.path.replace(aside)
 
 
-def _rows(
-    connection: sqlite3.Connection, names: list[bytes], before: int
-) -> Iterator[tuple[bytes, object, bool]]:
-    """Yield name, value, and whether its last use was before a time, of those that are there."""
-    for start in range(0, len(names), _ASKED):
-        some = names[start : start + _ASKED]
-        marks = ",".join("?" * len(some))
-        asked = f"SELECT key, value, used < ? FROM kept WHERE key IN ({marks})"
-        yield from connection.execute(asked, (before, *some)).fetchall()
-
-
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """All of the block, or nothing: without the last line, closing the connection rolls back."""
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"BEGIN {kind}")
     yield
     connection.execute("COMMIT")
 
 
-def _seal(name: bytes, value: bytes) -> bytes:
-    return blake2b(name + value, digest_size=_CHECKSUM).digest()
+def _sealed(name: bytes, value: bytes) -> bytes:
+    return blake2b(name + value, digest_size=_CHECKSUM).digest() + value
 
 
 def _unsealed(name: bytes, sealed: object) -> bytes | None:
     """Return the value of a row, or None if it is not what was put."""
-    if not isinstance(sealed, bytes):
-        return None
-    value = sealed[_CHECKSUM:]
-    return value if _seal(name, value) == sealed[:_CHECKSUM] else None
+    value = sealed[_CHECKSUM:] if isinstance(sealed, bytes) else b""
+    return value if sealed == _sealed(name, value) else None
 
 
 @functools.cache
