@@ -1,8 +1,10 @@
-"""What this process may have, and what it was told: its memory limit, and a signal that came.
+"""What this process has, and what it was told: memory limit, processor, a signal that came.
 
 Python raises KeyboardInterrupt wherever it happens to be, and in the midst of an import or a
 callback a library may swallow it. Whoever begins long work asks here whether that has happened.
 """
+
+from pathlib import Path
 
 _WORDS = (
     "can't allocate memory",
@@ -40,6 +42,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return any(words in text for words in _WORDS)
+
+
+def cpu_facts(*names: str) -> list[str]:
+    """Return the distinct values that `/proc/cpuinfo` has for some names, sorted; [] without it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    pairs = (line.partition(":") for line in text.splitlines())
+    return sorted({value.strip() for name, _, value in pairs if name.strip() in names})
 
 
 _signal_came = False

@@ -111,7 +111,7 @@ def main() -> None:
             ("scoring other outputs on these rows", _run(folder, "other", 3)),
         ]
         same = (folder / "1.jsonl").read_bytes() == (folder / "2.jsonl").read_bytes()
-        size = (folder / "cache" / "vectors-1.sqlite").stat().st_size
+        size = (folder / "cache" / "tables" / "vectors.sqlite").stat().st_size
     _show(runs, len(rows))
     print(f"scores bit for bit the same: {same}; cache {size / 1e6:.1f} MB")
 

@@ -264,15 +264,17 @@ def _history(path: Path) -> Any:
     return read_steps(path.parent)
 
 
-def _journal(path: Path) -> Any:
-    from ftreg.files.journal import Journal, read_journal
+def _table(path: Path) -> Any:
+    from ftreg.files.cache.table import Table
 
-    rows, _ = read_journal(path)
-    with Journal(path) as journal:
-        journal.append([{"after": 1}])
-    again, damaged = read_journal(path)
-    assert (again, damaged) == ([*rows, {"after": 1}], 0)
-    return again
+    table = Table("outputs")
+    table.path = path
+    before = table.get_many(_KEPT)
+    table.put_many({"after": b"1"})
+    after = table.get_many([*_KEPT, "after"])
+    assert before.items() <= _KEPT.items()
+    assert after.items() <= {**_KEPT, "after": b"1"}.items()
+    return sorted(after)
 
 
 def _workspace(folder: Path) -> tuple[Path, Path]:
@@ -352,7 +354,7 @@ def readers() -> dict[str, Reader]:
         Reader("manifest", ((RECORDS / "checkpoints/a/ftreg.json").read_bytes(),), "", _manifest),
         Reader("history", (b'{"step":1,"loss":2.5,"lr":0.1,"grad_norm":null,"step_size":0.1}\n',),
                "history.jsonl", _file("history.jsonl", _history)),
-        Reader("journal", (_journal_lines(),), "", _file("rows.journal", _journal)),
+        Reader("table", (_kept_table(),), "", _file("outputs.sqlite", _table)),
         Reader("evaluation", ((evaluation / "evaluation.json").read_bytes(),), "",
                _judged("evaluation.json")),
         Reader("output-rows", ((evaluation / "outputs.jsonl").read_bytes(),), "",
@@ -377,14 +379,17 @@ def _parquet() -> bytes:
     return sink.getvalue()
 
 
-def _journal_lines() -> bytes:
-    from ftreg.files.journal import Journal
+_KEPT = {"a": "é".encode(), "b": b"3" * 5000}
+
+
+def _kept_table() -> bytes:
+    from ftreg.files.cache.table import Table
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rows.journal")
-        with Journal(path) as journal:
-            journal.append([{"id": "a", "text": "é"}, {"id": "b", "tokens": 3}])
-        return path.read_bytes()
+        table = Table("outputs")
+        table.path = Path(folder, "outputs.sqlite")
+        table.put_many(_KEPT)
+        return table.path.read_bytes()
 
 
 def _gate_record() -> bytes:

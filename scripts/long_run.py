@@ -219,7 +219,7 @@ def rounds(config: Path, *, count: int) -> list[Finding]:
         run("score", "rows.jsonl", "-o", f"scored-{number}.jsonl", "--scorer", "equals")
         samples.take(
             number,
-            cache=sum(measure([cache_folder(kind)])[0] for kind in ("outputs", "arrow", "judge")),
+            cache=sum(measure([cache_folder(kind)])[0] for kind in ("tables", "arrow")),
             records=measure([Path("evaluations")])[0],
         )
     # An evaluation is a record: it stays, and each has outputs, scores and two pages of a report.
@@ -230,18 +230,13 @@ def rounds(config: Path, *, count: int) -> list[Finding]:
     }
     part = f"{count:,} rounds of eval, eval, gate, report and score"
     stray = [path for path in Path().rglob(".tmp-*") if "cache" not in path.parts]
-    kept = sum(item.size for item in cache_entries("outputs"))
-    vectors = cache_folder("vectors-1.sqlite")
+    kept, vectors = (
+        sum(item.size for item in cache_entries(kind)) for kind in ("outputs", "vectors")
+    )
     return [
         *growth(part, samples, "round", bounds),
         Finding(part, "cache of outputs, bytes", kept, LIMITS["outputs"]),
-        Finding(
-            part,
-            "cache of vectors, bytes",
-            measure([vectors])[0] if vectors.exists() else 0,
-            # SQLite keeps pages that are free; they are used before the file grows.
-            LIMITS["vectors"] * 1.25,
-        ),
+        Finding(part, "cache of vectors, bytes", vectors, LIMITS["vectors"]),
         Finding(part, "half-written files", len(stray), 0),
     ]
 

@@ -4,11 +4,13 @@ Run by a test, in a workspace with `checkpoints/a`: `python eval_kill_trials.py 
 Everything is imported once, and each command is a fork of this process. The last line is JSON.
 """
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -19,7 +21,7 @@ from typing import Any
 import torch
 
 from ftreg.cli.app import app
-from ftreg.files.journal import read_journal
+from ftreg.files.cache.table import Table
 
 torch.set_num_threads(1)  # a fork must not inherit a pool of threads
 counts = {"trials": 0, "kills": 0, "kills_in_a_write": 0, "taken": 0, "different": 0}
@@ -36,8 +38,8 @@ def start(
 ) -> int:
     """Start `ftreg eval` in a fork, and return its process id.
 
-    It is killed after `delay` seconds, or when half of its n-th appended line is written, then
-    not before the file `once` exists. What it says goes to the file `said`.
+    It is killed after `delay` seconds, or in the midst of putting its n-th output, then not before
+    the file `once` exists. What it says goes to the file `said`.
     """
     child = os.fork()
     if child:
@@ -64,21 +66,18 @@ def wait(child: int) -> int:
 
 
 def die_in_write(number: int, once: Path | None) -> None:
-    real, left = os.write, number
+    real, left = Table._trim, number
 
-    def dying(file: int, data: Any) -> int:
+    def dying(table: Table, connection: sqlite3.Connection, fresh: int) -> None:
         nonlocal left
-        if data[:1] != b"{":
-            return real(file, data)
-        left -= 1
+        left -= table.path.stem == "outputs"
         if left == 0:
-            real(file, data[: len(data) // 2])
             if once is not None:
                 until(once.exists)
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(file, data)
+        real(table, connection, fresh)
 
-    os.write = dying  # type: ignore[assignment]
+    Table._trim = dying  # type: ignore[method-assign]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -89,10 +88,17 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def rows(cache: Path) -> list[str]:
+def rows(cache: Path) -> list[bytes]:
     """The keys of the outputs in the store, as they stand there."""
-    found = [row for path in cache.glob("outputs/*.jsonl") for row in read_journal(path)[0]]
-    return [row["key"] for row in found if "key" in row]
+    path = cache / "tables" / "outputs.sqlite"
+    if not path.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        try:
+            found = connection.execute("SELECT key FROM kept ORDER BY rowid").fetchall()
+        except sqlite3.OperationalError:  # it is being made
+            return []
+    return [key for (key,) in found]
 
 
 def evaluation() -> tuple[str, dict[str, Any]]:
@@ -135,7 +141,7 @@ def main() -> None:
         counts["kills"] += killed
         shutil.rmtree("evaluations", ignore_errors=True)
         check(cache, options, expected, total)
-        # In the midst of a line; every other trial twice.
+        # In the midst of a put; every other trial twice.
         for write in (2 + trial, 1)[: 1 + trial % 2]:
             assert wait(start(cache, options, write=write)) == -signal.SIGKILL
             counts["kills"] += 1

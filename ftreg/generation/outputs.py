@@ -1,21 +1,20 @@
 """The outputs that were generated, kept in the cache by everything that decides them.
 
-`outputs/<digest of the settings>.jsonl` in the cache: the first line says what the settings were,
-each further one holds an output under the key of its prompt. Only what is missing is generated,
-by one process at a time; who comes second waits, and finds the rows there.
+Only what is missing is generated, by one process at a time; who comes second waits, and finds the
+outputs there.
 """
 
+import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from ftreg.files.cache.entries import trim
-from ftreg.files.cache.folder import cache_folder, limit_of, touch
-from ftreg.files.journal import Journal, read_journal
+from ftreg.files.cache.table import Table
+from ftreg.files.locks import locked
 from ftreg.files.store import digest
 
 _SCHEMA = 1
@@ -77,10 +76,9 @@ class OutputStore:
     """
 
     def __init__(self, settings: Mapping[str, Any], *, notice: Callable[[str], None]) -> None:
-        self._settings = {"schema_version": _SCHEMA, **settings}
-        self.path = cache_folder("outputs", f"{digest(self._settings)}.jsonl")
+        self._identity = digest({"schema_version": _SCHEMA, **settings})
+        self._table = Table("outputs", self._identity)
         self._notice = notice
-        limit_of("outputs")  # a wrong limit is told of before anything is generated
 
     def fill(
         self, plan: Plan, write: Writer, *, advance: Callable[[int], None]
@@ -96,19 +94,15 @@ class OutputStore:
             The outputs in the order of the plan's keys, and how many of them were there before.
 
         Raises:
-            UsageError: the cache cannot be read or written, or what `write` raises; what was
-                generated until then is kept.
+            UsageError: what `write` raises; what was generated until then is kept.
         """
-        known = self._read()
-        if any(key not in known for key in plan.keys):
-            with self._writing() as journal:
-                known = self._read()  # another process may have written since
+        known = self._kept(plan)
+        found = sum(key in known for key in plan.keys)
+        if found < len(plan.keys):
+            with self._alone():
+                known = self._kept(plan)  # another process may have written since
                 found = sum(key in known for key in plan.keys)
-                self._generate(plan, write, known, journal, advance)
-            trim("outputs")
-        else:
-            found = len(plan.keys)
-            touch(self.path)
+                self._generate(plan, write, known, advance)
         return [known[key] for key in plan.keys], found
 
     def _generate(
@@ -116,7 +110,6 @@ class OutputStore:
         plan: Plan,
         write: Writer,
         known: dict[str, Written],
-        journal: Journal,
         advance: Callable[[int], None],
     ) -> None:
         wanted = Counter(plan.keys)
@@ -126,7 +119,9 @@ class OutputStore:
             nonlocal done
             fresh = {plan.keys[position]: written for position, written in pairs}
             fresh = {key: written for key, written in fresh.items() if key not in known}
-            journal.append({"key": key, **asdict(written)} for key, written in fresh.items())
+            self._table.put_many(
+                {key: json.dumps(asdict(written)).encode() for key, written in fresh.items()}
+            )
             known.update(fresh)
             done += sum(wanted[key] for key in fresh)
 
@@ -136,37 +131,25 @@ class OutputStore:
                 positions = list(group) if plan.together else sorted(missing.values())
                 write(positions, keep=keep, advance=_from(done, len(plan.keys), advance))
 
-    @contextmanager
-    def _writing(self) -> Iterator[Journal]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{self.path}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self._notice("another evaluation is generating the same outputs; waiting for it")
-            lock.acquire()
-        try:
-            rows, damaged = read_journal(self.path)
-            if damaged:
-                self._notice(
-                    f"{self.path}: {damaged} damaged line{'s' * (damaged > 1)}; what stood there "
-                    "is generated again"
-                )
-            with Journal(self.path) as journal:
-                if not rows:
-                    journal.append([{"settings": self._settings}])
-                yield journal
-        finally:
-            lock.release()
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold a lock on these settings; none where the cache cannot be written."""
+        lock = self._table.path.with_name(f"outputs-{self._identity[:32]}.lock")
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(OSError):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    held.enter_context(locked(lock, timeout=0))
+                except Timeout:
+                    self._notice(
+                        "another evaluation is generating the same outputs; waiting for it"
+                    )
+                    held.enter_context(locked(lock))
+            yield
 
-    def _read(self) -> dict[str, Written]:
-        rows, _ = read_journal(self.path)
-        known: dict[str, Written] = {}
-        for row in rows:
-            key = row.pop("key", None)
-            if key is not None:
-                known.setdefault(key, Written(**row))
-        return known
+    def _kept(self, plan: Plan) -> dict[str, Written]:
+        found = self._table.get_many(plan.keys)
+        return {key: Written(**json.loads(value)) for key, value in found.items()}
 
 
 def _from(before: int, total: int, advance: Callable[[int], None]) -> Callable[[int], None]:

@@ -1,22 +1,15 @@
 """What `ftreg clean` shows and removes."""
 
-import contextlib
 import re
-import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from ftreg.config.sections import DatasetConfig
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.files.cache import entries as cache_entries
-from ftreg.files.cache.entries import FILE_KINDS, FOLDER_KINDS, Entry
-from ftreg.files.cache.entries import cache_entries as entries_of
-from ftreg.files.cache.folder import DEFAULT_LIMITS, cache_folder, limit_of
-from ftreg.files.locks import locked
+from ftreg.files.cache.entries import Entry, cache_entries, oldest_beyond, remove
+from ftreg.files.cache.folder import limit_of
 from ftreg.jobs.leftovers import leftovers, states
 from ftreg.jobs.printed import DESCRIBED, Printed
 from ftreg.records.workspace import Workspace
@@ -35,9 +28,7 @@ KINDS: Mapping[str, str] = {
 }
 """Kind to what it is; those of `ON_REQUEST` are removed only when they are named."""
 ON_REQUEST = ("wheels", "models", "states")
-_TABLES = {"vectors": "vectors-1.sqlite", "digests": "digests.sqlite"}
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +40,13 @@ class CleanedKind:
     kind: str
     """`arrow`, `prepared`, `outputs`, ...: what `ftreg clean KIND` takes."""
     entries: int
-    """Files or folders that were there."""
+    """Files or folders that were there; rows of `outputs`, `judge`, `vectors` and `digests`."""
     size: int
     """Bytes on disk that they took."""
     limit: int | None
     """Bytes on disk above which those used longest ago go by themselves; null where they do not."""
     removed: tuple[Path, ...]
-    """Paths that were removed, or would be with --dry-run."""
+    """Paths that were removed, or would be with --dry-run; of rows, the table that they are in."""
     freed: int
     """Bytes on disk that they took."""
     kept: tuple[Path, ...]
@@ -132,14 +123,11 @@ def clean(
 
 
 def _entries(kind: str, workspace: Workspace) -> list[Entry]:
-    if kind in FILE_KINDS or kind in FOLDER_KINDS:
-        return entries_of(kind)
-    if kind in _TABLES:
-        path = cache_folder(_TABLES[kind])
-        return [cache_entries.entry(kind, path)] if path.is_file() else []
     if kind == "states":
         return states(workspace)
-    return leftovers(workspace, Path(DatasetConfig.model_fields["root"].default))
+    if kind == "leftovers":
+        return leftovers(workspace, Path(DatasetConfig.model_fields["root"].default))
+    return cache_entries(kind)
 
 
 def _wanted(
@@ -155,46 +143,23 @@ def _wanted(
     ]
     if max_size is not None:
         rest = [item for item in found if item not in wanted]
-        wanted += cache_entries.oldest_beyond(rest, max_size)
+        wanted += oldest_beyond(rest, max_size)
     return wanted
 
 
 def _cleaned(kind: str, there: list[Entry], wanted: list[Entry], *, dry_run: bool) -> CleanedKind:
-    gone = [(item, _freed(item, dry_run=dry_run)) for item in wanted]
+    gone = [item for item in wanted if dry_run or remove(item)]
+    left = [item for item in wanted if item not in gone]
     return CleanedKind(
         kind=kind,
-        entries=len(there),
+        entries=sum(1 if item.rows is None else item.rows for item in there),
         size=sum(item.size for item in there),
-        limit=limit_of(kind) if kind in DEFAULT_LIMITS else None,
-        removed=tuple(item.path for item, freed in gone if freed is not None),
-        freed=sum(freed or 0 for _, freed in gone),
-        kept=tuple(item.path for item, freed in gone if freed is None),
+        limit=limit_of(kind),
+        removed=_paths(gone),
+        freed=sum(item.size for item in gone),
+        kept=_paths(left),
     )
 
 
-def _freed(item: Entry, *, dry_run: bool) -> int | None:
-    """Remove an entry and return the bytes that it took; None if it stays."""
-    if dry_run:
-        return item.size
-    remove: Callable[[Entry], bool] = _empty if item.kind in _TABLES else cache_entries.remove
-    if not remove(item):
-        return None
-    return max(0, item.size - cache_entries.measure(item.paths)[0])
-
-
-def _empty(item: Entry) -> bool:
-    """Empty a database through its own locks: a file that is open must not be exchanged."""
-    try:
-        with contextlib.closing(
-            sqlite3.connect(item.path, timeout=_PATIENCE, isolation_level=None)
-        ) as connection:
-            connection.execute(f"DELETE FROM {item.kind}")
-            connection.execute("VACUUM")
-        return True
-    except sqlite3.OperationalError:  # in use, or not to be written
-        return False
-    except sqlite3.DatabaseError:  # no database any more
-        with contextlib.suppress(Timeout, OSError), locked(Path(f"{item.path}.lock"), timeout=0):
-            item.path.unlink(missing_ok=True)
-            return True
-        return False
+def _paths(entries: list[Entry]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(item.path for item in entries))

@@ -77,7 +77,7 @@ def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: E
     )
     if found:
         events.notice(
-            f"{found} of {total} outputs taken from an earlier run ({store.path})"
+            f"{found} of {total} outputs taken from an earlier run"
             if number == 0
             else f"{found} of {total} outputs of repeat {number + 1} taken from an earlier run"
         )

@@ -1,17 +1,16 @@
 """What a run ran on: recorded, so that a difference can be found."""
 
-import contextlib
 import importlib.metadata
 import os
 import platform
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
 import ftreg
+from ftreg.process import cpu_facts
 
 # A repository's own configuration can name programs for git to run; this one a mere status runs.
 _QUIET_GIT = ("-c", "core.fsmonitor=false")
@@ -30,7 +29,7 @@ def describe_environment() -> dict[str, Any]:
         "hardware": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": torch.backends.cpu.get_cpu_capability(),
-            "cpu_model": _cpu_model(),
+            "cpu_model": next(iter(cpu_facts("model name")), platform.processor()),
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "accelerators": [
@@ -39,15 +38,6 @@ def describe_environment() -> dict[str, Any]:
         },
         "git": _git(),
     }
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor()
 
 
 def _version(distribution: str) -> str | None:

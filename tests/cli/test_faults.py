@@ -17,11 +17,11 @@ import pytest
 from ftreg.data import digests, load_dataset
 from ftreg.errors import UsageError
 from ftreg.files.cache.folder import cache_folder
+from ftreg.files.cache.table import Table
 from ftreg.files.store import staged_folder, write_json, write_text
 from ftreg.models import packaged
 from ftreg.models.save import save_pretrained
 from ftreg.records.evaluation.clock import next_moment
-from ftreg.scoring.backends.judge_cache import AnswerCache
 from tests.conftest import Cli, write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -100,28 +100,17 @@ def test_no_damaged_byte_of_a_cache_is_another_row(workspace: Path) -> None:
     assert list(dataset.split("eval")) == rows
 
 
-def test_a_wrong_digest_in_memory_is_no_change_of_the_data(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_digest_in_memory_is_no_change_of_the_data(workspace: Path) -> None:
     folder = write_dataset(workspace / "datasets")
     dataset = load_dataset("colours@1", root=Path("datasets"))
-    digests._remember(digests._identity(folder / "eval.jsonl"), "0" * 64)
+    file = folder / "eval.jsonl"
+    wrong = json.dumps([*digests._state(file), "0" * 64])
+    Table("digests").put_many({os.path.realpath(file): wrong.encode()})
+    assert digests.remembered_digest(file) == "0" * 64
     dataset.verify("eval")
     (folder / "eval.jsonl").write_text("{}\n", encoding="utf-8")
     with pytest.raises(UsageError, match="have changed"):
         dataset.verify("eval")
-
-
-def test_a_damaged_answer_of_a_judge_is_asked_again(workspace: Path) -> None:
-    cache, question = AnswerCache({"model": "m"}), {"prompt": "?"}
-    cache.put(question, "verdict: true")
-    (path,) = cache_folder("judge").rglob("*.json")
-    whole = path.read_text(encoding="utf-8")
-    path.write_text(whole.replace("true", "trus"), encoding="utf-8")
-    assert cache.get(question) is None
-    # One that an older version wrote has no digest.
-    write_json(path, {"schema_version": 1, "answer": "verdict: true"})
-    assert cache.get(question) == "verdict: true"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {"a": {}}}'])

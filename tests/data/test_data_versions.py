@@ -328,5 +328,7 @@ def test_a_digest_is_computed_once_and_never_believed_of_a_young_file(
     path.write_text("two\n")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same mtime
     assert digests.remembered_digest(path) == file_digest(path) != young
-    (workspace / "cache" / "digests.sqlite").write_bytes(b"not a database, and long enough" * 99)
+    (workspace / "cache" / "tables" / "digests.sqlite").write_bytes(
+        b"not a database, and long enough" * 99
+    )
     assert digests.remembered_digest(path) == file_digest(path)

@@ -3,16 +3,17 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ftreg.files.journal import read_journal
 from ftreg.files.store import file_digest, write_json
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.manifest import seal
@@ -32,13 +33,14 @@ def checkpoint(cli: Cli, talking_config: Path) -> str:
     return "checkpoints/a"
 
 
-def stored() -> dict[str, Path]:
-    """The files of the store, by their name."""
-    return {path.name: path for path in Path("cache/outputs").glob("*.jsonl")}
+def stored() -> dict[bytes, bytes]:
+    """The rows of the store, in the order in which they were written."""
+    return dict(in_the_store("SELECT key, value FROM kept ORDER BY rowid"))
 
 
-def keys(path: Path) -> list[str]:
-    return [row["key"] for row in read_journal(path)[0] if "key" in row]
+def in_the_store(statement: str, *values: object) -> list[Any]:
+    with closing(sqlite3.connect("cache/tables/outputs.sqlite")) as connection, connection:
+        return connection.execute(statement, values).fetchall()
 
 
 def evaluate(cli: Cli, *options: str) -> tuple[dict[str, Any], list[dict[str, Any]], Result]:
@@ -57,18 +59,18 @@ def evaluate(cli: Cli, *options: str) -> tuple[dict[str, Any], list[dict[str, An
 def test_evaluating_again_generates_nothing(cli: Cli, checkpoint: str) -> None:
     first, rows, _ = evaluate(cli)
     assert len({row["output"] for row in rows}) == len(rows)  # none stands for another
-    (path,) = stored().values()
-    before = path.read_bytes()
+    before = stored()
+    assert len(before) == len(rows)
     # Another scorer, another batch size in fp32: the same outputs.
     again, same, done = evaluate(cli, "-s", "eval.scorers=[equals]", "-s", "eval.batch_size=3")
     assert (first["generation"]["taken"], again["generation"]["taken"]) == (0, 8)
     assert same == rows
-    assert path.read_bytes() == before
+    assert stored() == before
     assert "note: 8 of 8 outputs taken from an earlier run" in done.err
     assert "loading the checkpoint" not in done.err
     # Fewer rows are among those that are there.
     assert cli("eval", checkpoint, "--no-gate", "-s", "dataset.max_eval_examples=3").code == 0
-    assert list(stored().values()) == [path]
+    assert stored() == before
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_other_parameters_have_other_outputs(change: str, cli: Cli, checkpoint: 
     _, first, _ = evaluate(cli)
     before = stored()
     header, _, _ = evaluate(cli, "-s", change)
-    assert set(stored()) > set(before)
+    assert stored().items() > before.items()
     same = change == "eval.repeats=2"  # its first round is the one that counts
     assert header["generation"]["taken"] == (len(first) if same else 0)
 
@@ -86,13 +88,13 @@ def test_other_parameters_have_other_outputs(change: str, cli: Cli, checkpoint: 
 def test_new_weights_under_an_old_name_get_no_old_outputs(
     cli: Cli, checkpoint: str, config: Path
 ) -> None:
-    evaluate(cli)
+    _, rows, _ = evaluate(cli)
     shutil.rmtree(checkpoint)
     assert cli("train", config, "-s", "optimizer.lr=1e-2", "-o", checkpoint).code == 0
     header, _, done = evaluate(cli)
     assert header["generation"]["taken"] == 0
     assert "earlier run" not in done.err
-    assert len(stored()) == 2
+    assert len(stored()) == 2 * len(rows)
 
 
 def test_other_files_beside_the_same_weights_get_no_old_outputs(cli: Cli, checkpoint: str) -> None:
@@ -122,9 +124,8 @@ def test_adapters_are_told_apart_by_their_base(cli: Cli, checkpoint: str, config
                    "-o", "checkpoints/lora")  # fmt: skip
         assert done.code == 0, done
         assert cli("eval", "checkpoints/lora", "--no-gate").code == 0
-    files = stored().values()
-    settings = [json.loads(path.read_text().splitlines()[0])["settings"] for path in files]
-    assert len({item["adapted"] for item in settings}) == 2
+    headers = map(json.loads, map(Path.read_text, Path("evaluations").glob("*/evaluation.json")))
+    assert [header["generation"]["taken"] for header in headers] == [0, 0]
 
 
 def test_equal_prompts_are_generated_once_and_answer_both(
@@ -137,8 +138,7 @@ def test_equal_prompts_are_generated_once_and_answer_both(
     done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "checkpoints/a")
     assert done.code == 0
     _, outputs, _ = evaluate(cli)
-    (path,) = stored().values()
-    assert len(keys(path)) == 4
+    assert len(stored()) == 4
     texts = {row["id"]: row["output"] for row in outputs}
     assert len(set(texts.values())) == 4
     assert list(texts) == [row["id"] for row in rows]
@@ -152,13 +152,13 @@ def test_in_bf16_a_batch_is_generated_whole_or_not_at_all(
     bf16 = ["--dataset", "colours@2", "-s", "eval.precision=bf16", "-s", "eval.repeats=1"]
     bf16 += ["-s", "eval.batch_size=2"]
     _, whole, _ = evaluate(cli, *bf16)
-    (path,) = stored().values()
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:12]))  # eleven outputs: a group of eight, and three of another
+    before = stored()
+    # Eleven outputs are left: a group of eight, and three of another.
+    in_the_store("DELETE FROM kept WHERE rowid > 11")
     header, outputs, _ = evaluate(cli, *bf16)
     assert header["generation"]["taken"] == 11
     assert outputs == whole
-    assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(lines)
+    assert stored() == before
     # Other neighbours are another computation.
     fewer, _, _ = evaluate(cli, *bf16, "-s", "dataset.max_eval_examples=19")
     assert fewer["generation"]["taken"] < 19
@@ -167,24 +167,20 @@ def test_in_bf16_a_batch_is_generated_whole_or_not_at_all(
 # What a kill or a disk leaves
 
 
-def test_a_torn_or_damaged_line_is_generated_again(cli: Cli, checkpoint: str) -> None:
+def test_a_damaged_output_is_generated_again(
+    cli: Cli, checkpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
     _, whole, _ = evaluate(cli)
-    (path,) = stored().values()
-    good = path.read_bytes()
-    lines = good.splitlines(keepends=True)
-    path.write_bytes(good[:-20])
-    header, outputs, done = evaluate(cli)
-    assert (header["generation"]["taken"], outputs) == (7, whole)
-    assert "is generated again" not in done.err
-    assert path.read_bytes() == good
+    before = stored()
     # A text that was changed on the disk is no output of the checkpoint.
-    row = json.loads(lines[3])
-    path.write_bytes(good.replace(lines[3], json.dumps({**row, "text": "no"}).encode() + b"\n"))
-    header, outputs, done = evaluate(cli, "--quiet")  # hides progress, and no note
-    assert "generating" not in done.err
+    (value,) = in_the_store("SELECT value FROM kept WHERE rowid = 3")[0]
+    changed = value.replace(b'"tokens": 4', b'"tokens": 5')
+    assert changed != value
+    in_the_store("UPDATE kept SET value = ? WHERE rowid = 3", changed)
+    header, outputs, _ = evaluate(cli)
     assert (header["generation"]["taken"], outputs) == (7, whole)
-    assert "1 damaged line; what stood there is generated again" in " ".join(done.err.split())
-    assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(lines)
+    assert "some entries are damaged; they are made again" in caplog.text
+    assert stored() == before
 
 
 def _trials(workspace: Path, number: int, *options: str) -> dict[str, int]:
@@ -336,8 +332,7 @@ def test_a_server_that_fails_costs_no_output(
     assert "5 of 8 outputs were written and are kept" in done.err
     assert "Traceback" not in done.err
     assert not list(Path("evaluations").glob("*")) if Path("evaluations").exists() else True
-    (path,) = stored().values()
-    assert len(keys(path)) == 5
+    assert len(stored()) == 5
     server.chats.clear()
     header, _, _ = evaluate(cli, *by(server, concurrency=1))
     assert len(server.chats) == 3

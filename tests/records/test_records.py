@@ -37,7 +37,7 @@ VERSIONED = {
     "ftreg.gate.choice:ROUTES_SCHEMA": ["routes.yaml"],
 }
 # What lies in the cache is part of its own key, or made again: an older version is not read.
-CACHED = {"ftreg.generation.outputs:_SCHEMA", "ftreg.scoring.backends.judge_cache:_SCHEMA"}
+CACHED = {"ftreg.generation.outputs:_SCHEMA"}
 # What commands print lies in no file.
 PRINTED = {"ftreg.records.samples:PRINTED_SCHEMA"}
 # They have no version: keys are added, and a file of before means what it meant.

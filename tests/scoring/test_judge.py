@@ -397,9 +397,10 @@ def test_an_answer_is_kept_and_costs_nothing_again(server: Server) -> None:
 
 def test_a_broken_file_in_the_cache_is_asked_anew(server: Server, workspace: Path) -> None:
     faithful(server)
-    (kept,) = (workspace / "cache" / "judge").rglob("*.json")
-    for damage in ("{", '{"schema_version": 1, "answer": "Well."}', '{"schema_version": 1}'):
-        kept.write_text(damage)
+    kept = workspace / "cache" / "tables" / "judge.sqlite"
+    whole = kept.read_bytes()
+    for damage in (b"{", b"", whole.replace(b'"verdict"', b'"verdikt"')):
+        kept.write_bytes(damage)
         assert faithful(server).value == 1.0
     assert len(server.chats) == 4
 
@@ -417,7 +418,7 @@ def test_the_key_is_sent_and_stands_nowhere_else(
     scorer = judge(server, api_key_env="JUDGE_KEY")
     score = one(scorer, output="It is red.", context=CONTEXT)
     assert server.authorizations == {f"Bearer {CANARY}"}
-    files = [path.read_text() for path in workspace.rglob("*") if path.is_file()]
+    files = [path.read_text(errors="replace") for path in workspace.rglob("*") if path.is_file()]
     assert files
     told = [score, scorer.describe(), scorer.backend, vars(scorer.backend), caplog.text, files]
     assert CANARY not in repr(told)
@@ -508,7 +509,7 @@ def test_a_key_that_comes_back_in_another_form_is_found_too(
     answer = json.dumps({"choices": [{"message": {"content": json.dumps({"verdicts": [entry]})}}]})
     server.plan = [(200, {}, answer.replace("E", echo, 1))] * 2
     cli("score", "outputs.jsonl", "--scorer", scorer, "-o", "t.jsonl")
-    files = [path.read_text() for path in Path().rglob("*") if path.is_file()]
+    files = [path.read_text(errors="replace") for path in Path().rglob("*") if path.is_file()]
     for text in (done.out, done.err, failed.out, failed.err, caplog.text, *files):
         assert not any(key in reading for reading in _readings(text))
 

@@ -33,14 +33,16 @@ SAMPLES = [
 ]
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "cache" / "vectors.sqlite"
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and where it keeps vectors."""
+    monkeypatch.setenv("FTREG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tables" / "vectors.sqlite"
 
 
-def score(file: Path, embedder: Any, identity: str = "a", **store: Any) -> list[Score]:
+def score(embedder: Any, identity: str = "a") -> list[Score]:
     """Score as a new process would: with nothing but what lies on the disk."""
-    backend = EmbeddedBackend(embedder, store=VectorStore(identity, path=file, **store))
+    backend = EmbeddedBackend(embedder, store=VectorStore(identity))
     return [
         found for name in THINKING for found in get_scorer(name, backend=backend).score(SAMPLES)
     ]
@@ -51,33 +53,33 @@ def encoded(embedder: HashedWords) -> set[str]:
     return {text for call in (*embedder.calls, *embedder.word_calls) for text in call}
 
 
-def test_a_second_scoring_encodes_nothing_and_finds_the_same(file: Path) -> None:
+def test_a_second_scoring_encodes_nothing_and_finds_the_same() -> None:
     first, second = HashedWords(), HashedWords()
     plain = EmbeddedBackend(HashedWords())
     without = [s for name in THINKING for s in get_scorer(name, backend=plain).score(SAMPLES)]
-    assert score(file, first) == without
-    assert score(file, second) == without
+    assert score(first) == without
+    assert score(second) == without
     assert first.calls
     assert not second.calls
 
 
-def test_what_is_there_partly_is_completed(file: Path) -> None:
+def test_what_is_there_partly_is_completed() -> None:
     embedder = HashedWords()
-    store = VectorStore("a", path=file)
+    store = VectorStore("a")
     get_scorer("completeness", backend=EmbeddedBackend(embedder, store=store)).score(SAMPLES[:2])
     known = encoded(embedder)
     later = HashedWords()
     plain = EmbeddedBackend(HashedWords())
     without = [s for name in THINKING for s in get_scorer(name, backend=plain).score(SAMPLES)]
-    assert score(file, later) == without
+    assert score(later) == without
     assert known
     assert not known & encoded(later)
 
 
-def test_what_another_model_made_is_not_taken(file: Path) -> None:
-    score(file, HashedWords(), "a")
+def test_what_another_model_made_is_not_taken() -> None:
+    score(HashedWords(), "a")
     embedder = HashedWords()
-    score(file, embedder, "b")
+    score(embedder, "b")
     assert encoded(embedder)
 
 
@@ -92,20 +94,23 @@ _VECTOR = arrays.arrays(np.float32, 5, elements=_FLOATS)
 @given(vectors=st.dictionaries(_ANY_TEXT, _VECTOR, max_size=6))
 def test_any_vector_comes_back_bit_for_bit(vectors: dict[str, np.ndarray], file: Path) -> None:
     file.unlink(missing_ok=True)
-    VectorStore("a", path=file).put(vectors)
-    found = VectorStore("a", path=file).get([*vectors, "\ud800 not there"])
+    VectorStore("a").put(vectors)
+    found = VectorStore("a").get([*vectors, "\ud800 not there"])
     assert found.keys() == vectors.keys()
     assert all(found[text].tobytes() == vector.tobytes() for text, vector in vectors.items())
 
 
-def test_a_models_failure_is_not_kept(file: Path) -> None:
-    assert all(found.value is None for found in score(file, NotFinite()))
-    assert all(found.value is not None for found in score(file, HashedWords()))
+def test_a_models_failure_is_not_kept() -> None:
+    assert all(found.value is None for found in score(NotFinite()))
+    assert all(found.value is not None for found in score(HashedWords()))
 
 
-def test_the_oldest_go_where_the_file_would_grow_beyond_its_limit(file: Path) -> None:
+def test_the_oldest_go_where_the_file_would_grow_beyond_its_limit(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limit = 400_000
-    store = VectorStore("a", path=file, limit=limit)
+    monkeypatch.setenv("FTREG_CACHE_LIMITS", f"vectors={limit}")
+    store = VectorStore("a")
     rng = np.random.default_rng(0)
     vectors = {str(n): rng.random(384, dtype=np.float32) for n in range(600)}
     for start in range(0, 600, 20):
@@ -122,21 +127,21 @@ def test_the_oldest_go_where_the_file_would_grow_beyond_its_limit(file: Path) ->
 
 def _change_a_bit(file: Path) -> None:
     with sqlite3.connect(file) as connection:
-        (value,) = connection.execute("SELECT value FROM vectors WHERE id = 1").fetchone()
+        (value,) = connection.execute("SELECT value FROM kept WHERE rowid = 1").fetchone()
         changed = value[:100] + bytes([value[100] ^ 1]) + value[101:]
-        connection.execute("UPDATE vectors SET value = ? WHERE id = 1", (changed,))
+        connection.execute("UPDATE kept SET value = ? WHERE rowid = 1", (changed,))
 
 
 def _exchange_two(file: Path) -> None:
     with sqlite3.connect(file) as connection:
-        (a,), (b,) = connection.execute("SELECT value FROM vectors WHERE id < 3").fetchall()
+        (a,), (b,) = connection.execute("SELECT value FROM kept WHERE rowid < 3").fetchall()
         for number, value in ((1, b), (2, a)):
-            connection.execute("UPDATE vectors SET value = ? WHERE id = ?", (value, number))
+            connection.execute("UPDATE kept SET value = ? WHERE rowid = ?", (value, number))
 
 
 def _no_blob(file: Path) -> None:
     with sqlite3.connect(file) as connection:
-        connection.execute("UPDATE vectors SET value = 'a text' WHERE id = 1")
+        connection.execute("UPDATE kept SET value = 'a text' WHERE rowid = 1")
 
 
 def _overwrite(file: Path) -> None:
@@ -159,15 +164,15 @@ def _scribble(file: Path) -> None:
 def test_a_damaged_file_is_said_and_never_gives_a_wrong_score(
     damage: Any, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    right = score(file, HashedWords())
+    right = score(HashedWords())
     damage(file)
     repairing, after = HashedWords(), HashedWords()
-    assert score(file, repairing) == right
+    assert score(repairing) == right
     assert encoded(repairing)
     assert str(file) in caplog.text
     assert "damaged" in caplog.text
     caplog.clear()
-    assert score(file, after) == right
+    assert score(after) == right
     assert not encoded(after)
     assert not caplog.text
 
@@ -175,71 +180,30 @@ def test_a_damaged_file_is_said_and_never_gives_a_wrong_score(
 def test_a_folder_that_takes_no_files_costs_no_score(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file.parent.write_text("a file where the folder should be")
-    right = score(file.with_name("elsewhere") / "b", HashedWords())
+    file.parent.parent.write_text("a file where the folder should be")
+    right = score(HashedWords())
     plain = EmbeddedBackend(HashedWords())
     assert right == [s for name in THINKING for s in get_scorer(name, backend=plain).score(SAMPLES)]
     assert len(caplog.records) == 1
-    assert "scoring goes on without it" in caplog.text
+    assert "the work goes on without it" in caplog.text
 
 
 def test_a_file_that_another_process_holds_costs_no_score(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftreg.scoring.backends.vector_store._PATIENCE", 0.01)
-    right = score(file, HashedWords())
+    monkeypatch.setattr("ftreg.files.cache.table._PATIENCE", 0.01)
+    right = score(HashedWords())
     holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    assert score(file, HashedWords()) == right
+    assert score(HashedWords()) == right
     assert "locked" in caplog.text
     holder.close()
     embedder = HashedWords()
-    assert score(file, embedder) == right
+    assert score(embedder) == right
     assert not encoded(embedder)
 
 
-# Several processes, and the packaged model
-
-_WORKER = """
-import sys
-from pathlib import Path
-import numpy as np
-from ftreg.scoring.backends.vector_store import VectorStore
-
-file, seed = Path(sys.argv[1]), int(sys.argv[2])
-store = VectorStore("a", path=file, limit=300_000)
-order = np.random.default_rng(seed).permutation(300)
-for start in range(0, 300, 10):
-    texts = [str(n) for n in order[start : start + 10]]
-    right = {t: np.random.default_rng(int(t)).random(384, dtype=np.float32) for t in texts}
-    found = store.get(texts)
-    assert all(np.array_equal(found[t], right[t]) for t in found)
-    store.put(right)
-    assert all(np.array_equal(v, right[t]) for t, v in store.get(texts).items())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("damaged", [False, True])
-def test_several_processes_share_the_file(damaged: bool, file: Path) -> None:
-    file.parent.mkdir()
-    if damaged:
-        file.write_bytes(b"no database " * 1000)
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(file), str(seed)], cwd=ROOT, stderr=subprocess.PIPE
-        )
-        for seed in range(4)
-    ]
-    for worker in workers:
-        _, said = worker.communicate(timeout=300)
-        assert worker.returncode == 0, said
-        assert b"not used" not in said
-    with sqlite3.connect(file) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        (rows,) = connection.execute("SELECT count(*) FROM vectors").fetchone()
-    assert 50 < rows < 300
-
+# The packaged model
 
 _SCORE = """
 import sys

@@ -5,12 +5,14 @@ commands. What has a digest (records, weights, rows, states, caches) must read a
 be refused; what is the user's own (cards, configurations, policies, base models) must not crash.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,25 +128,31 @@ def _card(folder: Path) -> Any:
 
 
 def _outputs(folder: Path) -> Any:
-    from ftreg.files.journal import read_journal
+    """Whether no output is another than the one that was written."""
+    from ftreg.files.cache.table import Table
 
-    (whole,) = (folder / "cache.whole/outputs").glob("*.jsonl")
-    (path,) = (folder / "cache/outputs").glob("*.jsonl")
-    known, _ = read_journal(whole)
-    return all(row in known for row in read_journal(path)[0])
+    with contextlib.closing(sqlite3.connect(folder / "cache.whole/tables/outputs.sqlite")) as whole:
+        rows = whole.execute("SELECT key, value FROM kept").fetchall()
+    os.environ["FTREG_CACHE"] = str(folder / "cache")
+    table = Table("outputs")
+    table._name = bytes.fromhex  # type: ignore[method-assign]
+    known = {key.hex(): value[8:] for key, value in rows}
+    assert known
+    return table.get_many(known).items() <= known.items()
 
 
 def _answers(folder: Path) -> Any:
-    from ftreg.scoring.backends.judge_cache import AnswerCache
+    from ftreg.files.cache.table import Table
 
     os.environ["FTREG_CACHE"] = str(folder / "cache")
-    return AnswerCache({"model": "judge"}).get({"prompt": "Is it so?"}) in (None, _ANSWER)
+    return Table("judge", "torture").get_many(["Is it so?"]) in ({}, {"Is it so?": _ANSWER})
 
 
 def _vectors(folder: Path) -> Any:
     from ftreg.scoring.backends.vector_store import VectorStore
 
-    found = VectorStore("torture", path=folder / "vectors.sqlite").get(map(str, range(40)))
+    os.environ["FTREG_CACHE"] = str(folder / "cache")
+    found = VectorStore("torture").get(map(str, range(40)))
     return all((vector == _vector(int(text))).all() for text, vector in found.items())
 
 
@@ -172,7 +180,7 @@ def _base(folder: Path) -> Any:
     return None
 
 
-_ANSWER = "Yes, it is so: " * 8
+_ANSWER = b"Yes, it is so: " * 8
 
 
 def _vector(number: int) -> Any:
@@ -192,10 +200,10 @@ TARGETS = (
     Target("training state", "state/*", _state, 0.06),
     Target("dataset rows", "datasets/colours/v1/*.jsonl", _dataset, 0.04),
     Target("cache of rows", "cache/arrow/*.arrow", _dataset, 0.05, silent=True),
-    Target("cache of digests", "cache/digests.sqlite", _dataset, 0.02, silent=True),
-    Target("cache of outputs", "cache/outputs/*.jsonl", _outputs, 0.06, silent=True),
-    Target("cache of answers", "cache/judge/*/*.json", _answers, 0.03, silent=True),
-    Target("cache of vectors", "vectors.sqlite", _vectors, 0.02, silent=True),
+    Target("cache of digests", "cache/tables/digests.sqlite", _dataset, 0.02, silent=True),
+    Target("cache of outputs", "cache/tables/outputs.sqlite", _outputs, 0.06, silent=True),
+    Target("cache of answers", "cache/tables/judge.sqlite", _answers, 0.03, silent=True),
+    Target("cache of vectors", "cache/tables/vectors.sqlite", _vectors, 0.02, silent=True),
     Target("dataset card", "datasets/colours/v1/dataset.yaml", _card, 0.02, own=True),
     Target("configuration", "run.yaml", _config, 0.02, own=True),
     Target("policy", "policy.yaml", _policy, 0.01, own=True),
@@ -205,7 +213,7 @@ TARGETS = (
 
 def _prepare(folder: Path) -> None:
     """Add what the world lacks: a state, a cached answer, vectors, a policy; and a whole cache."""
-    from ftreg.scoring.backends.judge_cache import AnswerCache
+    from ftreg.files.cache.table import Table
     from ftreg.scoring.backends.vector_store import VectorStore
 
     done = run(*TRAIN[:-1], cwd=folder, kill_after=None, before=partial(_stop_after_step, 4))
@@ -214,13 +222,9 @@ def _prepare(folder: Path) -> None:
     newest = sorted((folder / "checkpoints/new.state").glob("step-*"))[-1]
     shutil.copytree(newest, folder / "state")
     os.environ["FTREG_CACHE"] = str(folder / "cache")
-    AnswerCache({"model": "judge"}).put({"prompt": "Is it so?"}, _ANSWER)
-    VectorStore("torture", path=folder / "vectors.sqlite").put(
-        {str(number): _vector(number) for number in range(40)}
-    )
+    Table("judge", "torture").put_many({"Is it so?": _ANSWER})
+    VectorStore("torture").put({str(number): _vector(number) for number in range(40)})
     (folder / "policy.yaml").write_text("margin: 0.05\nmin_examples: 4\nconfidence: 0.9\n")
-    for path in sorted(folder.glob("cache/outputs/*.jsonl"))[1:]:
-        path.unlink()
     for split in sorted(folder.glob("datasets/colours/v1/*.jsonl")):
         os.utime(split, (1e9, 1e9))
     shutil.copytree(folder / "cache", folder / "cache.whole")
@@ -319,8 +323,7 @@ def _read_damaged(
         counts[outcome] = counts.get(outcome, 0) + 1
         path.write_bytes(data)
         if target.silent:
-            for name in ("cache", "vectors.sqlite"):
-                _restore(folder, name)
+            _restore(folder, "cache")
     said.write_text(json.dumps([counts, failures]), encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """What lies in the cache, piece by piece: listed with its size, removed under its own lock.
 
-A piece is removed only by who holds the lock that its writer holds while it writes. Who has it
-open, or mapped into memory, keeps what was opened.
+A file or folder is removed only by who holds the lock that its writer holds while it writes. Who
+has it open, or mapped into memory, keeps what was opened. Of a table rows are removed, by SQLite.
 """
 
 import contextlib
@@ -15,12 +15,18 @@ from pathlib import Path
 from filelock import Timeout
 
 from ftreg.files.cache.folder import cache_folder, limit_of
+from ftreg.files.cache.table import KEPT, Table
 from ftreg.files.locks import locked
 
-_KEPT = 0.9
-"""The share of its limit that a kind is brought down to when it has reached it."""
-FILE_KINDS = ("arrow", "judge", "outputs", "prepared")
+FILE_KINDS = ("arrow", "prepared")
 FOLDER_KINDS = ("models", "wheels")
+TABLE_KINDS = {
+    "digests": "digests.sqlite",
+    "judge": "judge",
+    "outputs": "outputs",
+    "vectors": "vectors-1.sqlite",
+}
+"""Kind to where ftreg 0.1 kept it, which nothing reads any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,8 @@ class Entry:
     """A piece of the cache, or something that a killed process left.
 
     `size` is in bytes on disk, `used` in seconds since the epoch; `lock` is held by who writes it,
-    and is None where a file is replaced as a whole and needs none.
+    and is None where a file is replaced as a whole and needs none. `rows` counts the rows of a
+    table that were used last in the minute from `used`; it is None for files and folders.
     """
 
     kind: str
@@ -36,6 +43,7 @@ class Entry:
     size: int
     used: float
     lock: Path | None = None
+    rows: int | None = None
 
     @property
     def path(self) -> Path:
@@ -66,17 +74,17 @@ def entry(kind: str, *paths: Path, lock: Path | None = None) -> Entry:
 
 
 def cache_entries(kind: str) -> list[Entry]:
-    """Return the entries of one of `FILE_KINDS` or `FOLDER_KINDS`, in no order.
+    """Return the entries of one of `FILE_KINDS`, `FOLDER_KINDS` or `TABLE_KINDS`, in no order.
 
     What only killed processes can have left (`.tmp-`, a lock without its file) is none.
     """
+    if kind in TABLE_KINDS:
+        old = cache_folder(TABLE_KINDS[kind])
+        return [*_rows_of(kind), *([entry(kind, old)] if old.exists() else [])]
     root = cache_folder(kind)
-    if kind == "judge":
-        return [entry(kind, path) for path in root.glob("*/[!.]*.json")]
     if kind in FOLDER_KINDS:
         folders = [path for path in _visible(root) if path.is_dir()]
         return [entry(kind, path, lock=Path(f"{path}.lock")) for path in folders]
-    ending = "jsonl" if kind == "outputs" else "arrow"
     # An Arrow file has its digest and perhaps what a killed writer left beside it.
     by_stem: dict[str, list[Path]] = {}
     for path in _visible(root):
@@ -85,10 +93,25 @@ def cache_entries(kind: str) -> list[Entry]:
     return [
         entry(
             kind,
-            *sorted(paths, key=lambda path: path.suffix != f".{ending}"),
-            lock=root / f"{stem}.{ending}.lock",
+            *sorted(paths, key=lambda path: path.suffix != ".arrow"),
+            lock=root / f"{stem}.arrow.lock",
         )
         for stem, paths in by_stem.items()
+    ]
+
+
+def _rows_of(kind: str) -> list[Entry]:
+    """Return the rows of a table, those used last in the same minute as one entry.
+
+    Each has its share of what the table takes on disk.
+    """
+    table = Table(kind)
+    groups = table.groups()
+    whole, _ = measure([table.path])
+    total = sum(size for *_, size in groups)
+    return [
+        Entry(kind, (table.path,), whole * size // (total or 1), minute, rows=rows)
+        for minute, rows, size in groups
     ]
 
 
@@ -105,6 +128,8 @@ def remove(item: Entry) -> bool:
     It stays if another process holds its lock, or has used it since it was listed, or if it cannot
     be removed.
     """
+    if item.rows is not None:
+        return Table(item.kind).drop(int(item.used))
     try:
         if item.lock is None:
             return _remove_if_untouched(item)
@@ -156,5 +181,5 @@ def trim(kind: str) -> None:
         return
     entries = cache_entries(kind)
     if sum(item.size for item in entries) > limit:
-        for item in oldest_beyond(entries, _KEPT * limit)[: len(entries) - 1]:
+        for item in oldest_beyond(entries, KEPT * limit)[: len(entries) - 1]:
             remove(item)

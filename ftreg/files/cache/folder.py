@@ -40,7 +40,7 @@ def limit_of(kind: str) -> int | None:
     `$FTREG_CACHE_LIMITS` changes the defaults: `judge=200MB,outputs=none`.
 
     Args:
-        kind: a key of `DEFAULT_LIMITS`.
+        kind: one that is no key of `DEFAULT_LIMITS` has no limit.
 
     Raises:
         UsageError: the variable names an unknown kind, or what is no size.
@@ -57,7 +57,7 @@ def limit_of(kind: str) -> int | None:
             limits[name] = None if text == "none" else parse_size(text)
         except UsageError as error:
             raise UsageError(f"{_LIMITS}: {name}: {error}, or none") from error
-    return limits[kind]
+    return limits.get(kind)
 
 
 def parse_size(text: str) -> int:

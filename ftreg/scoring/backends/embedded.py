@@ -22,9 +22,9 @@ import numpy as np
 
 from ftreg.files.store import digest
 from ftreg.scoring.backends import coverage, relevance, support
-from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder, FloatArray
+from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder
 from ftreg.scoring.backends.evidence import Evidence, Passage, Source
-from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 from ftreg.scoring.backends.wording import Pair, Wording
 from ftreg.scoring.claims import MAX_WORDS, is_code, passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ftreg.scoring.backends.judge_cache import AnswerCache
+from ftreg.files.cache.table import Table
+from ftreg.files.store import canonical_json, digest
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.services.chat.client import ChatClient, ChatError
@@ -101,7 +102,7 @@ class JudgeBackend:
         self._options = options
         self._client = ChatClient(options)
         self._client.look()
-        self._cache = AnswerCache(self.describe())
+        self._answers = Table("judge", canonical_json(self.describe()))
 
     def describe(self) -> dict[str, Any]:
         """Return name, version, endpoint, model and limit: all that may change a verdict."""
@@ -158,10 +159,10 @@ class JudgeBackend:
             return list(pool.imap(one, questions))
 
     def _one(self, question: Question, check: Check) -> Finding | BackendError:
-        identity = question.identity()
-        kept = self._cache.get(identity)
+        key = digest(question.identity())
+        kept = self._answers.get_many([key]).get(key)
         if kept is not None:
-            answer = _read(question, kept, check)
+            answer = _read(question, kept.decode(), check)
             if isinstance(answer, Strict):
                 return Finding(answer, Usage(), cached=True)
         spent = Usage()
@@ -176,7 +177,7 @@ class JudgeBackend:
                 return _failed("the judge's answer was cut off; raise the option max_tokens", spent)
             answer = _read(question, reply.text, check)
             if isinstance(answer, Strict):
-                self._cache.put(identity, reply.text)
+                self._answers.put_many({key: reply.text.encode()})
                 return Finding(answer, spent, cached=False)
             fault = answer
         return _failed(f"the judge's answer is of no use: {fault}", spent)

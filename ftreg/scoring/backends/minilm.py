@@ -16,9 +16,10 @@ from ftreg.data.digests import remembered_digest
 from ftreg.errors import UsageError
 from ftreg.files.store import digest
 from ftreg.models.packaged import packaged_folder
+from ftreg.process import cpu_facts
 from ftreg.scoring.backends.embedded import EmbeddedBackend
-from ftreg.scoring.backends.encoder import FloatArray, WordVectors
-from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.backends.encoder import WordVectors
+from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 
 if TYPE_CHECKING:
     from ftreg.scoring.backends.sentence_model import SentenceModel
@@ -76,7 +77,11 @@ class MiniLM:
                 },
                 "encoding": ENCODING,
                 "libraries": {name: version(name) for name in _LIBRARIES},
-                "processor": _processor(),
+                "processor": [
+                    platform.machine(),
+                    platform.processor(),
+                    *cpu_facts("model name", "flags", "Features"),
+                ],
             }
         )
 
@@ -96,16 +101,6 @@ class MiniLM:
     def words(self, texts: Sequence[str]) -> list[WordVectors]:
         """Return the words of each text with what they mean in it; see `SentenceModel.words`."""
         return self._model.words(texts)
-
-
-def _processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    return " ".join([platform.machine(), platform.processor(), *told])
 
 
 @cache

@@ -10,7 +10,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from ftreg.scoring.backends.encoder import FloatArray, WordVectors
+from ftreg.scoring.backends.encoder import WordVectors
+from ftreg.scoring.backends.vector_store import FloatArray
 
 _BATCH = 32
 _LEAST_TOKENS = 64
