@@ -18,7 +18,7 @@ from ftreg.files.cache.entries import cache_entries as entries_of
 from ftreg.files.cache.folder import DEFAULT_LIMITS, cache_folder, limit_of
 from ftreg.files.locks import locked
 from ftreg.jobs.leftovers import leftovers, states
-from ftreg.jobs.printed import DESCRIBED, Printed
+from ftreg.records.printed import DESCRIBED, Printed
 from ftreg.records.workspace import Workspace
 
 KINDS: Mapping[str, str] = {

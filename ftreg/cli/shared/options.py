@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftreg.config.custom_code import VARIABLE
+from ftreg.records.printed import plain
 from ftreg.report.characters import inert_json, visible
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ftreg.jobs.printed import Printed
+    from ftreg.records.printed import Printed
 
     Shown = Mapping[str, Any] | BaseModel | Printed
 
@@ -94,5 +95,5 @@ def _plain(record: Any) -> Any:
     if isinstance(record, Path):
         return str(record)
     if dataclasses.is_dataclass(record):
-        return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+        return plain(record)
     return record.model_dump(mode="json", by_alias=True)

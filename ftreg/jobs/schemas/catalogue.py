@@ -91,7 +91,8 @@ class _Plain(GenerateJsonSchema):
             for key, item in inherited.items():
                 if "description" in item:
                     built["properties"][key].setdefault("description", item["description"])
-                    built["properties"][key].pop("default", None)
+        for key in built.get("required", ()):
+            built["properties"][key].pop("default", None)  # it is printed all the same
         return built
 
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
