@@ -1,8 +1,10 @@
-"""What this process may have, and what it was told: its memory limit, and a signal that came.
+"""What this process may have, and what it was told: its memory limit, a signal, its companions.
 
 Python raises KeyboardInterrupt wherever it happens to be, and in the midst of an import or a
 callback a library may swallow it. Whoever begins long work asks here whether that has happened.
 """
+
+import os
 
 _WORDS = (
     "can't allocate memory",
@@ -70,3 +72,13 @@ def raise_missed_signal() -> None:
     """
     if _signal_came:
         raise KeyboardInterrupt
+
+
+def together() -> int:
+    """Return how many processes train together, as their launcher says; 1 for one alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Whether this process speaks for those that train together; one alone does."""
+    return int(os.environ.get("RANK", "0")) == 0

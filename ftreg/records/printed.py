@@ -33,6 +33,4 @@ class Printed:
 
 def plain(record: Any) -> dict[str, Any]:
     """Return the keys and values of a dataclass as JSON has them; what it holds stays as it is."""
-    return {
-        json_key(item.name): getattr(record, item.name) for item in dataclasses.fields(record)
-    }
+    return {json_key(item.name): getattr(record, item.name) for item in dataclasses.fields(record)}

@@ -57,6 +57,8 @@ NoCustomCode = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes are still shown.")]
+DatasetRoot = Annotated[Path, typer.Option(help="Folder of datasets.")]
+DATASET_ROOT = Path("sample_datasets")
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 

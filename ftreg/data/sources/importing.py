@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from ftreg.data.reference import DatasetRef
 from ftreg.data.row_checks import UniqueIds, check_row, row_of
 from ftreg.data.sources.mapping import Mapper
 from ftreg.data.sources.readers import Source, open_source
-from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
+from ftreg.data.versions import (
+    MadeVersion,
+    RowChecks,
+    make_card,
+    newest,
+    next_version,
+    write_card,
+)
 from ftreg.errors import UsageError
 from ftreg.files.names import check_name
 from ftreg.files.reading import LONGEST_LINE, megabytes
@@ -24,19 +31,19 @@ _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cl
 _HELD_OUT = "eval"
 _ADVANCE_EVERY = 1000
 
+Opened = Mapping[str, tuple[Source, Mapper]]
 Advance = Callable[[str, int, int], None]
 """Is told what is done, how many lines or rows of it, and of how many (0: not known)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """A version that was made; `dropped` rows stood twice, `ignored` columns were not taken."""
+class Imported(MadeVersion):
+    """What `ftreg data import --json` prints."""
 
-    ref: DatasetRef
-    folder: Path
-    rows: Mapping[str, int]
     dropped: int
-    ignored: Mapping[str, list[str]]
+    """Rows that stood twice and were left out, with --drop-duplicates."""
+    ignored_columns: Mapping[str, list[str]]
+    """Split to the columns of its source that were not taken."""
 
 
 @dataclass(slots=True)
@@ -77,8 +84,8 @@ def import_version(
         sources: split to file, or to a set of the hub; see `open_source`.
         root: the folder of datasets.
         mapping: field to column; see `parse_mapping`.
-        facts: what the card says, of `Card`'s fields; what is left out is taken from the version
-            before, where there is one.
+        facts: what the card says, of `Card`'s fields; what is left out or None is taken from the
+            version before, where there is one.
         eval_share: hold out this share of `train` as `eval`, in (0, 1). Rows with the same input
             go to the same side, and a row always to the same.
         drop_duplicates: leave out rows whose id stood before, instead of refusing them.
@@ -89,75 +96,104 @@ def import_version(
     Raises:
         UsageError: a source, a row or the card is wrong; nothing was written.
     """
-    if eval_share is not None and (_HELD_OUT in sources or "train" not in sources):
+    _check_splits(sources, eval_share=eval_share)
+    opened = _open(sources, mapping, subset=subset, form=form)
+    with next_version(name, root) as ref:
+        said = _card_facts(ref, facts, opened, root=root)
+        card = _with_splits(said, ref, {"train": (1, "0" * 64)})
+        checks = RowChecks(card)
+        with staged_folder(ref.folder(root)) as staging:
+            written, dropped = _write_splits(
+                staging,
+                opened,
+                checks=checks,
+                eval_share=eval_share,
+                drop_duplicates=drop_duplicates,
+                advance=advance,
+            )
+            for split, (rows, _) in written.items():
+                if not rows:
+                    raise UsageError(f"the split {split} of {ref} would have no row")
+            ignored = {split: mapper.finish() for split, (_, mapper) in opened.items()}
+            checks.finish(where=str(ref))
+            write_card(staging, _with_splits(said, ref, written))
+    return Imported(
+        version=str(ref),
+        folder=ref.folder(root),
+        rows={split: rows for split, (rows, _) in written.items()},
+        dropped=dropped,
+        ignored_columns=ignored,
+    )
+
+
+def _check_splits(splits: Collection[str], *, eval_share: float | None) -> None:
+    if eval_share is not None and (_HELD_OUT in splits or "train" not in splits):
         raise UsageError(
             "--eval-share holds out a share of --train as the split eval; it needs --train and "
             "no --eval"
         )
-    for split in sources:
+    for split in splits:
         check_name(split, what="split")
+
+
+def _open(
+    sources: Mapping[str, str], mapping: Mapping[str, str], *, subset: str | None, form: str | None
+) -> Opened:
+    """Open every source before any row is read."""
     opened = {
         split: open_source(text, split=split, subset=subset, form=form)
         for split, text in sources.items()
     }
-    mappers = {
-        split: Mapper(mapping, source.columns, source=source.name)
+    return {
+        split: (source, Mapper(mapping, source.columns, source=source.name))
         for split, source in opened.items()
     }
-    with next_version(name, root) as ref:
-        said = _card_facts(ref, facts, opened, root=root)
-        card = _with_splits(said, ref, {"train": (1, "0" * 64)})
-        checks = RowChecks(prompt=card.prompt, cohorts=card.cohorts, cluster=card.cluster)
-        with staged_folder(ref.folder(root)) as staging, contextlib.ExitStack() as stack:
-            held_out = () if eval_share is None else (_HELD_OUT,)
-            files = {
-                split: _SplitFile(stack.enter_context((staging / f"{split}.jsonl").open("wb")))
-                for split in (*opened, *held_out)
-            }
-            dropped = 0
-            for split, source in opened.items():
-                share = eval_share if split == "train" else None
-                dropped += _import_split(
-                    split,
-                    _progress(source, split, advance),
-                    source=source,
-                    mapper=mappers[split],
-                    checks=checks,
-                    files=files,
-                    eval_share=share,
-                    drop_duplicates=drop_duplicates,
-                )
-            for split, file in files.items():
-                if not file.rows:
-                    raise UsageError(f"the split {split} of {ref} would have no row")
-                file.stream.flush()
-            written = {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}
-            ignored = {split: mapper.finish() for split, mapper in mappers.items()}
-            checks.finish(where=str(ref))
-            write_card(staging, _with_splits(said, ref, written))
-    return Imported(
-        ref=ref,
-        folder=ref.folder(root),
-        rows={split: rows for split, (rows, _) in written.items()},
-        dropped=dropped,
-        ignored=ignored,
-    )
+
+
+def _write_splits(
+    folder: Path,
+    opened: Opened,
+    *,
+    checks: RowChecks,
+    eval_share: float | None,
+    drop_duplicates: bool,
+    advance: Advance,
+) -> tuple[dict[str, tuple[int, str]], int]:
+    """Write a file per split; return split to rows and digest, and how many rows were dropped."""
+    with contextlib.ExitStack() as stack:
+        files = {
+            split: _SplitFile(stack.enter_context((folder / f"{split}.jsonl").open("wb")))
+            for split in (*opened, *(() if eval_share is None else (_HELD_OUT,)))
+        }
+        dropped = 0
+        for split, (source, mapper) in opened.items():
+            dropped += _import_split(
+                split,
+                _progress(source, split, advance),
+                source=source,
+                mapper=mapper,
+                checks=checks,
+                files=files,
+                eval_share=eval_share if split == "train" else None,
+                drop_duplicates=drop_duplicates,
+            )
+    return {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}, dropped
 
 
 def _card_facts(
-    ref: DatasetRef, facts: Mapping[str, Any], opened: Mapping[str, Source], *, root: Path
+    ref: DatasetRef, facts: Mapping[str, Any], opened: Opened, *, root: Path
 ) -> dict[str, Any]:
     before = newest(ref.name, root)
     known = {} if before is None else load_dataset(before, root=root).card.model_dump()
     # Without the folder of a file: it means nothing on another machine.
-    names = [source.origin.partition(" (")[0] for source in opened.values()]
-    origin = "; ".join(f"{split}: {source.origin}" for split, source in opened.items())
+    names = [source.origin.partition(" (")[0] for source, _ in opened.values()]
+    origin = "; ".join(f"{split}: {source.origin}" for split, (source, _) in opened.items())
     said = {
         "description": f"Imported from {', '.join(names)}.",
         "prompt": {"user": "{input}"},
         "source": origin,
         **{key: known[key] for key in _INHERITED if key in known},
-        **facts,
+        **{key: value for key, value in facts.items() if value is not None},
     }
     if "license" not in said:
         raise UsageError(
