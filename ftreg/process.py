@@ -74,7 +74,7 @@ def raise_missed_signal() -> None:
         raise KeyboardInterrupt
 
 
-def together() -> int:
+def process_count() -> int:
     """Return how many processes train together, as their launcher says; 1 for one alone."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 

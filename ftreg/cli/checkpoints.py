@@ -7,7 +7,7 @@ import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
-from ftreg.records.printed import plain
+from ftreg.records.printed import json_object
 from ftreg.records.workspace import Workspace
 
 app = typer.Typer(help="Checkpoints and what made them.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def list_all(as_json: options.AsJson = False) -> None:
 
     found = checkpoints_of(Workspace.current())
     rows = [
-        plain(item)
+        json_object(item)
         | {"lr": rate(item.lr), "loss": round(item.loss, 4), "identity": item.identity[:12]}
         for item in found.checkpoints
     ]

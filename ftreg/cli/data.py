@@ -81,9 +81,9 @@ def verify(
 
     Example: ftreg data verify code-summary@2
     """
-    from ftreg.data.verifying import verify
+    from ftreg.data.verifying import verify_versions
 
-    found = verify(versions or (), root=root)
+    found = verify_versions(versions or (), root=root)
     if as_json:
         options.show_json(found)
     else:

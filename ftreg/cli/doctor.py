@@ -5,7 +5,7 @@ import typer
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
 from ftreg.errors import ExitCode
-from ftreg.records.printed import plain
+from ftreg.records.printed import json_object
 from ftreg.records.workspace import Workspace
 
 
@@ -24,6 +24,6 @@ def doctor(as_json: options.AsJson = False) -> None:
         typer.echo(f"looking at {text}", err=True)
 
     found = examine(Workspace.current(), say=say)
-    options.show(as_json, value=found, text=findings_view([*map(plain, found.findings)]))
+    options.show(as_json, value=found, text=findings_view([*map(json_object, found.findings)]))
     if not found.ok:
         raise typer.Exit(int(ExitCode.USAGE))

@@ -6,7 +6,7 @@ import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
-from ftreg.records.printed import plain
+from ftreg.records.printed import json_object
 
 app = typer.Typer(help="Packaged base models and embedders.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def show_models(as_json: options.AsJson = False) -> None:
     from ftreg.report.terminal import rows_view
 
     found = list_models()
-    rows = [{**plain(item), "here": "yes" if item.here else "no"} for item in found.models]
+    rows = [{**json_object(item), "here": "yes" if item.here else "no"} for item in found.models]
     options.show(as_json, value=found, text=rows_view("Packaged models", rows))
 
 

@@ -7,7 +7,7 @@ import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
-from ftreg.records.printed import plain
+from ftreg.records.printed import json_object
 from ftreg.report.characters import visible
 
 app = typer.Typer(help="Optimizers.", no_args_is_help=True)
@@ -65,4 +65,4 @@ def convert(
     from ftreg.report.conversion import conversion_view
 
     found = convert_optimizer(config, to=to, source=source, overrides=overrides or ())
-    options.show(as_json, value=found, text=conversion_view(plain(found)))
+    options.show(as_json, value=found, text=conversion_view(json_object(found)))

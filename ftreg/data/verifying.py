@@ -37,7 +37,7 @@ class Verification(Printed):
     """In the order of the versions that were asked for."""
 
 
-def verify(refs: Sequence[str] = (), *, root: Path) -> Verification:
+def verify_versions(refs: Sequence[str] = (), *, root: Path) -> Verification:
     """Check dataset versions from their bytes to their last row.
 
     Args:

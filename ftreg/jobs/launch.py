@@ -33,5 +33,5 @@ def refuse_to_choose_a_folder() -> None:
     Raises:
         UsageError: there are several.
     """
-    if process.together() > 1:
+    if process.process_count() > 1:
         raise UsageError("several processes train together: name their one --output")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
+
 from ftreg.config.code_named import trust_notes
 from ftreg.config.load import load_config
 from ftreg.errors import UsageError
@@ -29,11 +31,15 @@ class PrintedAdvice:
 
 
 @documented
-class OptimizerPlan(OptimizerRecord):
-    """What `ftreg optim show --json` prints."""
-
+class _Versioned(TypedDict):
     schema_version: int
     """Version of this form; it goes up when the meaning of a key does."""
+
+
+@documented
+class OptimizerPlan(_Versioned, OptimizerRecord):
+    """What `ftreg optim show --json` prints."""
+
     steps: int | None
     """Optimizer steps that a run would take; null where the dataset version is not here."""
     advice: list[PrintedAdvice]

@@ -194,5 +194,5 @@ def _environment_here(config: RunConfig) -> dict[str, Any]:
     return environment(
         describe_environment(),
         threads=config.train.threads,
-        processes=process.together(),
+        processes=process.process_count(),
     )

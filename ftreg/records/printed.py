@@ -31,6 +31,6 @@ class Printed:
     """Version of this form; it goes up when the meaning of a key does."""
 
 
-def plain(record: Any) -> dict[str, Any]:
+def json_object(record: Any) -> dict[str, Any]:
     """Return the keys and values of a dataclass as JSON has them; what it holds stays as it is."""
     return {json_key(item.name): getattr(record, item.name) for item in dataclasses.fields(record)}

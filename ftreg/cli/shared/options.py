@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftreg.config.custom_code import VARIABLE
-from ftreg.records.printed import plain
+from ftreg.records.printed import json_object
 from ftreg.report.characters import inert_json, visible
 
 if TYPE_CHECKING:
@@ -97,5 +97,5 @@ def _plain(record: Any) -> Any:
     if isinstance(record, Path):
         return str(record)
     if dataclasses.is_dataclass(record):
-        return plain(record)
+        return json_object(record)
     return record.model_dump(mode="json", by_alias=True)
