@@ -1,6 +1,6 @@
 """What code a configuration names, and where it does."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ftreg.config import custom_code
@@ -64,15 +64,6 @@ def refuse_code_named(
             found.append(str(error))
     if found:
         raise UsageError("\n".join(found))
-
-
-def trust_notes(configs: Iterable[RunConfig]) -> list[str]:
-    """Return what to say before the code is run that comes with models: a note for each model."""
-    models = [config.base.model for config in configs if config.base.trust_remote_code]
-    return [
-        f"base.trust_remote_code is true: the code that comes with {model} is run"
-        for model in dict.fromkeys(models)
-    ]
 
 
 def place_in_manifest(manifest: Path, path: KeyPath) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
-from ftreg.config.code_named import trust_notes
+from ftreg.config.custom_code import trust_notes
 from ftreg.config.load import load_config
 from ftreg.errors import UsageError
 from ftreg.files.checking import documented
@@ -86,7 +86,7 @@ def show_optimizer(
             refuses its settings.
     """
     config = load_config(file, overrides=overrides)
-    for note in trust_notes([config]):
+    for note in trust_notes([config.base.model] if config.base.trust_remote_code else []):
         notice(note)
     from ftreg.training.plan import plan_advice, plan_optimizer, plan_steps
 

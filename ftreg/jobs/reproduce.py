@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftreg import process
-from ftreg.config.code_named import refuse_code_named, trust_notes
+from ftreg.config.code_named import refuse_code_named
+from ftreg.config.custom_code import trust_notes
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
@@ -60,7 +61,8 @@ def reproduce(
         recorded=True,
         sections=("base", "optimizer"),
     )
-    for note in trust_notes([manifest.config]):
+    base = manifest.config.base
+    for note in trust_notes([base.model] if base.trust_remote_code else []):
         events.notice(note)
     events.phase("checking the checkpoint, its dataset and its base model")
     checkpoint.verify()

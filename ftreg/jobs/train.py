@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg import process
-from ftreg.config.code_named import trust_notes
+from ftreg.config.custom_code import trust_notes
 from ftreg.config.load import load_config
 from ftreg.config.sections import RunConfig
 from ftreg.errors import DivergedError, ExitCode, FtregError, InterruptedRunError, UsageError
@@ -172,7 +172,7 @@ def _plans(
     """Read the configurations, and choose the folder of each."""
     configs = [load_config(file, overrides=overrides) for file in files]
     refuse_missing_processes()
-    for note in trust_notes(configs):
+    for note in trust_notes(item.base.model for item in configs if item.base.trust_remote_code):
         events.notice(note)
     several = len(files) > 1
     plans = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftreg.config.custom_code import VARIABLE
+from ftreg.config.custom_code import VARIABLE, trust_notes
 from ftreg.records.printed import json_object
 from ftreg.report.characters import inert_json, visible
 
@@ -64,11 +64,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 def tell_of_trust(models: Iterable[str]) -> None:
     """Say that code which comes with a model will run, progress or not."""
-    for model in dict.fromkeys(models):
-        typer.echo(
-            f"note: base.trust_remote_code is true: the code that comes with {model} is run",
-            err=True,
-        )
+    for note in trust_notes(models):
+        typer.echo(f"note: {note}", err=True)
 
 
 def say(text: str) -> None:
