@@ -78,6 +78,14 @@ def shown(value: object, *, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or the name of its class where it says nothing.
+
+    For the errors of libraries, whose further lines are for those who write code.
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean X?"` for the nearest of `known`, or an empty string."""
     if len(name) > _LONGEST_NAME:

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, first_line
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import file_digest
 from ftreg.models.adapters import merge_adapters
@@ -141,7 +141,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
     except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the tokenizer: {_first_line(error)}") from error
+        raise UsageError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise UsageError(
             f"{folder}: the tokenizer has no chat template; put a chat_template.jinja into the "
@@ -181,7 +181,7 @@ def load_model(
             output_loading_info=True,
         )
     except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the model: {_first_line(error)}") from error
+        raise UsageError(f"{folder}: cannot load the model: {first_line(error)}") from error
     # transformers fills what is missing with random numbers, and says so in a log.
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         names = sorted(map(str, found.get(kind) or ()))
@@ -219,10 +219,6 @@ def _refuse_kernels(folder: Path) -> None:
             )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load a checkpoint for generation; adapters are merged into their base model.
 
@@ -247,4 +243,4 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
     try:
         return merge_adapters(model, folder).eval()
     except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the adapters: {_first_line(error)}") from error
+        raise UsageError(f"{folder}: cannot load the adapters: {first_line(error)}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.config import custom_code
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, first_line
 from ftreg.files.store import file_digest
 from ftreg.records.samples import Sample, Score
 
@@ -95,7 +95,7 @@ class EvaluateMetric:
         except UsageError:
             raise
         except Exception as error:  # a metric may raise anything; the others' scores stand
-            return Score(None, f"the metric failed: {type(error).__name__}: {_first_line(error)}")
+            return Score(None, f"the metric failed: {type(error).__name__}: {first_line(error)}")
         evidence = ({"reference": reference, "result": _json_ready(result)},)
         value = _number(result.get(self._key))
         if value is None:
@@ -165,7 +165,7 @@ class EvaluateMetric:
         except Exception as error:
             raise UsageError(
                 f"{self.name}: the metric fails on the output '1' and the reference '1': "
-                f"{type(error).__name__}: {_first_line(error)}"
+                f"{type(error).__name__}: {first_line(error)}"
             ) from error
         numbers = [name for name, value in result.items() if _number(value) is not None]
         if key is None and len(numbers) == 1:
@@ -192,7 +192,7 @@ def _load(name: str, metric: str, config_name: str | None) -> Any:
         return evaluate.load(metric, config_name, keep_in_memory=True)
     except Exception as error:  # the script may raise anything, and the hub client much besides
         raise UsageError(
-            f"{name}: cannot load this metric: {type(error).__name__}: {_first_line(error)}\n"
+            f"{name}: cannot load this metric: {type(error).__name__}: {first_line(error)}\n"
             "  Without a network, give the folder of its script: evaluate:path/to/metric, where "
             "the script is named as the folder is."
         ) from error
@@ -233,7 +233,3 @@ def _number(value: Any) -> float | None:
 def _json_ready(result: Mapping[str, Any]) -> dict[str, float]:
     numbers = {str(name): _number(value) for name, value in result.items()}
     return {name: number for name, number in numbers.items() if number is not None}
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

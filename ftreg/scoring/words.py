@@ -41,6 +41,11 @@ _ORDINAL_TAIL = re.compile(r"(?<=\d)(?:st|nd|rd|th|s)\b")
 _WIDE = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")
 
 
+def encodable(text: str) -> str:
+    """Replace lone surrogates: a Python string and JSON may hold them, no tokenizer or server."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def split_identifiers(text: str) -> str:
     """Write `getUserName` and `get_user_name` as "get User Name" and "get user name"."""
     return _IDENTIFIER.sub(lambda found: _IDENTIFIER_EDGE.sub(" ", found.group()), text)

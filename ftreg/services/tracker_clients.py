@@ -7,6 +7,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
+from ftreg.errors import first_line
+
 PROJECT = "ftreg"
 """The experiment, or project, unless the tracker's own environment names another."""
 
@@ -34,11 +36,6 @@ def own_output() -> Iterator[None]:
 
 def reason(error: Exception) -> str:
     """Say in one line what a tracker raised, without a password that an address may carry."""
-    text = f"{type(error).__name__}: {first_line(str(error))}"
+    text = f"{type(error).__name__}: {first_line(error)}"
     text = re.sub(r"//[^/@\s]+@", "//...@", text)
     return textwrap.shorten(text, 300, placeholder="...")
-
-
-def first_line(text: str) -> str:
-    """Return the first line of a message."""
-    return text.strip().partition("\n")[0]

@@ -22,7 +22,7 @@ from accelerate.utils import (
 )
 
 from ftreg.config.sections import RunConfig
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, first_line
 from ftreg.files.store import canonical_json, write_json
 from ftreg.records.manifest import Manifest, TrackerRecord
 from ftreg.records.workspace import Workspace
@@ -30,7 +30,6 @@ from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,
     PROJECT,
     bound_patience,
-    first_line,
     own_output,
     reason,
 )
@@ -155,7 +154,7 @@ class Trackers:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            self.fail(first_line(str(error)) or type(error).__name__)
+            self.fail(first_line(error))
 
     def step(self, record: StepRecord) -> None:
         """Tell of an optimizer step."""

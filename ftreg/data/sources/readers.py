@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftreg.data.sources.spans import span_rows
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, first_line
 from ftreg.files.reading import LONGEST_LINE, lines_of, megabytes
 from ftreg.files.store import file_digest, read_jsonl
 
@@ -181,7 +181,7 @@ def _parquet(path: Path) -> Source:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot read this as Parquet: {_first_line(error)}") from error
+        raise UsageError(f"{path}: cannot read this as Parquet: {first_line(error)}") from error
 
     def rows() -> Iterator[Numbered]:
         number = 0
@@ -193,7 +193,7 @@ def _parquet(path: Path) -> Source:
         # What Python has no value for (a date of the year 300000) is one of the latter.
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise UsageError(
-                f"{path}: cannot read on after row {number}: {_first_line(error)}"
+                f"{path}: cannot read on after row {number}: {first_line(error)}"
             ) from error
 
     return Source(
@@ -235,7 +235,7 @@ def _hub(text: str, *, split: str, subset: str | None) -> Source:
         try:
             yield from enumerate(stream, start=1)
         except Exception as error:  # whatever the network or a file's reader raises
-            raise UsageError(f"{text}: cannot read on: {_first_line(error)}") from error
+            raise UsageError(f"{text}: cannot read on: {first_line(error)}") from error
 
     at = f"@{revision}" if revision else ""
     of = f", subset {subset}" if subset else ""
@@ -258,7 +258,7 @@ def _commit(text: str, name: str, revision: str) -> str:
     try:
         return str(HfApi().dataset_info(name, revision=revision).sha)
     except Exception as error:
-        raise UsageError(f"{text}: cannot find it on the hub: {_first_line(error)}") from error
+        raise UsageError(f"{text}: cannot find it on the hub: {first_line(error)}") from error
 
 
 def _hub_rows(text: str, name: str, revision: str | None, *, split: str, subset: str | None) -> Any:
@@ -269,11 +269,7 @@ def _hub_rows(text: str, name: str, revision: str | None, *, split: str, subset:
             name, name=subset, split=split, revision=revision, streaming=True
         )
     except Exception as error:
-        raise UsageError(f"{text}: cannot load it: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"{text}: cannot load it: {first_line(error)}") from error
 
 
 _KINDS: dict[str, Callable[[Path], Source]] = {

@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ftreg.scoring.words import encodable
+
 PROMPT_VERSION = 1
 """Raise it when a word of what the judge is told changes."""
 
@@ -74,13 +76,13 @@ class Question:
             "prompt": PROMPT_VERSION,
             "task": self.task,
             "form": self.form,
-            "parts": [[part.label, _clean(part.text)] for part in self.parts],
+            "parts": [[part.label, encodable(part.text)] for part in self.parts],
             "schema": self.schemas()[0],
         }
 
     def messages(self) -> list[dict[str, str]]:
         """Return the chat, with a fence of its own."""
-        texts = [_clean(part.text) for part in self.parts]
+        texts = [encodable(part.text) for part in self.parts]
         nonce = secrets.token_hex(16)
         while any(nonce in text for text in texts):  # 1 in 2^128, and then it would be a way out
             nonce = secrets.token_hex(16)
@@ -95,8 +97,3 @@ class Question:
             },
             {"role": "user", "content": "\n\n".join(fenced)},
         ]
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which JSON can say and no server can read."""
-    return text.encode("utf-8", "replace").decode()

@@ -14,10 +14,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, first_line
 from ftreg.models.pretrained import weights_digest
 from ftreg.scoring.claims import passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
+from ftreg.scoring.words import encodable
 
 VERSION = 1
 _BATCH = 32
@@ -89,7 +90,7 @@ class NliBackend:
         """
         groups: dict[int, list[tuple[Pair, dict[str, Any]]]] = {}
         for pair in pairs:
-            read = self._tokenizer(_clean(pair[0]), _clean(pair[1]), return_tensors="pt")
+            read = self._tokenizer(encodable(pair[0]), encodable(pair[1]), return_tensors="pt")
             length = read["input_ids"].shape[1]
             if length <= self._longest:
                 groups.setdefault(length, []).append((pair, read))
@@ -152,7 +153,7 @@ def _folder(model: str) -> Path:
     except Exception as error:  # the hub client raises a family of errors of three libraries
         raise UsageError(
             f"nli: model: cannot get {model} from the hub: {type(error).__name__}: "
-            f"{_first_line(error)}\n  Give a folder where there is no network."
+            f"{first_line(error)}\n  Give a folder where there is no network."
         ) from error
 
 
@@ -168,7 +169,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
             output_loading_info=True,
         )
     except _LOADING_ERRORS as error:
-        raise UsageError(f"nli: {folder}: cannot load the model: {_first_line(error)}") from error
+        raise UsageError(f"nli: {folder}: cannot load the model: {first_line(error)}") from error
     # A head that the file lacks would be filled with random numbers, and score at random.
     missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
     if missing:
@@ -196,15 +197,6 @@ def _longest(tokenizer: Any, config: Any) -> int:
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= (config.pad_token_id or 0) + 1
     return int(min(tokenizer.model_max_length, positions))
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def make(*, model: str, window: int = 2) -> NliBackend:

@@ -17,10 +17,10 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from ftreg.scoring.backends.encoder import Embedder, WordVectors, clean
+from ftreg.scoring.backends.encoder import Embedder, WordVectors
 from ftreg.scoring.backends.vector_store import VectorStore
 from ftreg.scoring.facts import numbers
-from ftreg.scoring.words import FUNCTION_WORDS, stem, words
+from ftreg.scoring.words import FUNCTION_WORDS, encodable, stem, words
 
 _FUNCTION_WEIGHT = 0.1
 _UNRELATED, _SAME = 0.5, 0.7
@@ -96,7 +96,7 @@ class Wording:
             points.setdefault(source, []).append(point)
         for some in _batches(points):
             texts = sorted({text for source in some for text in (*points[source], *source)})
-            read = self._embedder.words([clean(text) for text in texts])
+            read = self._embedder.words([encodable(text) for text in texts])
             vectors = dict(zip(texts, read, strict=True))
             for source in some:
                 held = _Source([vectors[text] for text in source])
