@@ -1,9 +1,10 @@
-"""What this process has, and what it was told: memory limit, processor, a signal that came.
+"""What this process has, and what it was told: memory limit, processor, a signal, companions.
 
 Python raises KeyboardInterrupt wherever it happens to be, and in the midst of an import or a
 callback a library may swallow it. Whoever begins long work asks here whether that has happened.
 """
 
+import os
 from pathlib import Path
 
 _WORDS = (
@@ -82,3 +83,13 @@ def raise_missed_signal() -> None:
     """
     if _signal_came:
         raise KeyboardInterrupt
+
+
+def process_count() -> int:
+    """Return how many processes train together, as their launcher says; 1 for one alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Whether this process speaks for those that train together; one alone does."""
+    return int(os.environ.get("RANK", "0")) == 0

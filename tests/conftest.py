@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ftreg import process
 from ftreg.files.store import file_digest, write_record
 
 TEMPLATE = (
@@ -187,6 +188,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FTREG_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FTREG_WORKSPACE", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    process.forget_signal()  # one that another test sent to this process
     return tmp_path
 
 

@@ -1,101 +1,71 @@
-"""`ftreg data`."""
+"""`ftreg data`, but for `ftreg data import`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from ftreg.cli import data_versions
 from ftreg.cli.data_import import import_rows
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.groups import group
+from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
-from ftreg.records.samples import PRINTED_SCHEMA
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.datasets import (
-        ListedDataset,
-        PrintedDatasets,
-        PrintedVerification,
-    )
 
 app = group("Versioned datasets.")
 
-Root = Annotated[Path, typer.Option(help="Folder of datasets.")]
 Version = Annotated[
     str,
     typer.Argument(
         help="Dataset version, name@N.", show_default=False, autocompletion=completion.datasets
     ),
 ]
-_ROOT = Path("sample_datasets")
-_FIELDS: tuple[Literal["input", "reference", "context"], ...] = ("input", "reference", "context")
+Changes = Annotated[
+    str | None, typer.Option(help="What differs from the version before.", show_default=False)
+]
 
 
 @app.command("list")
 @command
-def list_versions(root: Root = _ROOT, as_json: options.AsJson = False) -> None:
+def list_versions(
+    root: options.DatasetRoot = options.DATASET_ROOT, as_json: options.AsJson = False
+) -> None:
     """List the dataset versions below a folder.
 
     Example: ftreg data list
     """
-    from ftreg.data import list_refs, load_dataset
+    from ftreg.jobs.datasets import list_datasets
     from ftreg.report.terminal import rows_view
 
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such folder")
-    cards = [load_dataset(ref, root=root).card for ref in list_refs(root)]
-    rows: list[ListedDataset] = [
+    found = list_datasets(root)
+    rows = [
         {
-            "version": f"{card.name}@{card.version}",
-            "rows": {name: split.rows for name, split in card.splits.items()},
-            "license": card.license,
-            "cohorts": card.cohorts,
+            "version": item.version,
+            "rows": ", ".join(f"{name} {count}" for name, count in item.rows.items()),
+            "license": item.license,
+            "cohorts": ", ".join(item.cohorts),
         }
-        for card in cards
+        for item in found.datasets
     ]
-    shown = [
-        {
-            **row,
-            "rows": ", ".join(f"{name} {count}" for name, count in row["rows"].items()),
-            "cohorts": ", ".join(row["cohorts"]),
-        }
-        for row in rows
-    ]
-    value: PrintedDatasets = {"schema_version": PRINTED_SCHEMA, "datasets": rows}
-    options.show(as_json, value=value, text=rows_view("Dataset versions", shown))
+    options.show(as_json, value=found, text=rows_view("Dataset versions", rows))
 
 
 @app.command()
 @command
-def show(version: Version, root: Root = _ROOT, as_json: options.AsJson = False) -> None:
+def show(
+    version: Version,
+    root: options.DatasetRoot = options.DATASET_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
     """Show a dataset version's card, its cohorts, and how long its texts are.
 
     Example: ftreg data show ferry-desk@1
     """
-    from ftreg.data import load_dataset
-    from ftreg.data.cohorts import cohort_sizes
-    from ftreg.jobs.schemas.printed.datasets import PrintedDataset
-    from ftreg.report.data_views import dataset_view, length_bins
+    from ftreg.jobs.datasets import show_dataset
+    from ftreg.report.data_views import dataset_view
 
-    dataset = load_dataset(version, root=root)
-    sizes = {name: cohort_sizes(dataset, name) for name in dataset.card.splits}
-    lengths: dict[str, dict[str, dict[int, int]]] = {
-        name: {field: dataset.split(name).lengths(field) for field in _FIELDS}
-        for name in dataset.card.splits
-    }
-    value = PrintedDataset(
-        schema_version=PRINTED_SCHEMA,
-        card_digest=dataset.card.digest,
-        cohort_sizes=sizes,
-        lengths={
-            name: {field: dict(length_bins(counts)) for field, counts in fields.items()}
-            for name, fields in lengths.items()
-        },
-        **dict(dataset.card),
-    )
-    options.show(as_json, value=value, text=dataset_view(dataset.card, sizes, lengths))
+    found = show_dataset(version, root=root)
+    options.show(as_json, value=found, text=dataset_view(found, found.cohort_sizes, found.lengths))
 
 
 @app.command()
@@ -105,49 +75,31 @@ def verify(
         list[str] | None,
         typer.Argument(help="Versions, name@N; default: all of them.", show_default=False),
     ] = None,
-    root: Root = _ROOT,
+    root: options.DatasetRoot = options.DATASET_ROOT,
     as_json: options.AsJson = False,
 ) -> None:
     """Check dataset versions: every byte against the card's digests, then every row.
 
     Example: ftreg data verify code-summary@2
     """
-    from ftreg.data import list_refs
-    from ftreg.data.verifying import verify_version
+    from ftreg.data.verifying import verify_versions
 
-    chosen = versions or [str(ref) for ref in list_refs(root)]
-    if not chosen:
-        raise UsageError(f"{root}: no dataset is there")
-    found = [check for version in chosen for check in verify_version(version, root=root)]
-    wrong = [check for check in found if check.problem is not None]
+    found = verify_versions(versions or (), root=root)
     if as_json:
-        value: PrintedVerification = {
-            "schema_version": PRINTED_SCHEMA,
-            "ok": not wrong,
-            "splits": [
-                {
-                    "version": check.version,
-                    "split": check.split,
-                    "rows": check.rows,
-                    "problem": check.problem,
-                }
-                for check in found
-            ],
-        }
-        options.show_json(value)
+        options.show_json(found)
     else:
-        for check in found:
-            if check.problem is None:
-                options.say(f"{check.version} {check.split}: {check.rows} rows, as the card says")
-    if wrong:
-        raise UsageError("\n".join(str(check.problem) for check in wrong))
+        for item in found.splits:
+            if item.problem is None:
+                options.say(f"{item.version} {item.split}: {item.rows} rows, as the card says")
+    if not found.ok:
+        raise UsageError("\n".join(item.problem for item in found.splits if item.problem))
 
 
 @app.command()
 @command
 def build(
     versions: Annotated[list[str], typer.Argument(help="Versions, name@N.", show_default=False)],
-    root: Root = _ROOT,
+    root: options.DatasetRoot = options.DATASET_ROOT,
     no_custom_code: options.NoCustomCode = False,
 ) -> None:
     """Make the files of dataset versions from their recipes, and verify them byte by byte.
@@ -162,7 +114,103 @@ def build(
 
 
 app.command("import")(import_rows)
-app.command("draft")(data_versions.draft)
-app.command("freeze")(data_versions.freeze)
-app.command("diff")(data_versions.diff)
-app.command("leaks")(data_versions.leaks)
+
+
+@app.command()
+@command
+def draft(
+    version: Version,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder to make; default: <root>/<name>/draft.",
+            show_default=False,
+        ),
+    ] = None,
+    root: options.DatasetRoot = options.DATASET_ROOT,
+) -> None:
+    """Copy a dataset version into a folder, to edit it and freeze it as the next one.
+
+    Example: ftreg data draft ferry-desk@1
+    """
+    from ftreg.data.freezing import draft
+
+    folder = draft(version, output, root=root)
+    options.say(f"{folder}: edit the rows, then `ftreg data freeze {folder}`")
+
+
+@app.command()
+@command
+def freeze(
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="DRAFT",
+            help="A draft's folder, or name@N edited in its place.",
+            show_default=False,
+        ),
+    ],
+    changes: Changes = None,
+    root: options.DatasetRoot = options.DATASET_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make the next version of an edited draft: rows checked, counted, and their digests taken.
+
+    Example: ftreg data freeze sample_datasets/ferry-desk/draft --changes "Two typos."
+    """
+    from ftreg.data.freezing import freeze
+
+    made = freeze(given, root=root, changes=changes)
+    counts = ", ".join(f"{name} {rows} rows" for name, rows in made.rows.items())
+    options.show(as_json, value=made, text=f"{made.version}: {counts}\n{made.folder}")
+
+
+@app.command()
+@command
+def diff(
+    old: Version,
+    new: Version,
+    root: options.DatasetRoot = options.DATASET_ROOT,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what differs between two dataset versions: rows by id, cohorts, card.
+
+    Example: ftreg data diff code-summary@1 code-summary@2
+    """
+    from ftreg.data import load_dataset
+    from ftreg.data.differences import difference
+    from ftreg.report.data_views import difference_view
+
+    found = difference(load_dataset(old, root=root), load_dataset(new, root=root))
+    options.show(as_json, value=found, text=difference_view(found))
+
+
+@app.command()
+@command
+def leaks(
+    version: Version,
+    train_split: Annotated[str, typer.Option(help="The split to train on.")] = "train",
+    eval_split: Annotated[str, typer.Option(help="The held-out split.")] = "eval",
+    root: options.DatasetRoot = options.DATASET_ROOT,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find held-out rows that stand in the training split too, word for word or nearly.
+
+    Example: ftreg data leaks ferry-desk@1
+    """
+    from ftreg.jobs.datasets import find_dataset_leaks
+    from ftreg.report.data_views import leakage_view
+
+    with Bars(quiet=quiet) as bars:
+        found = find_dataset_leaks(
+            version,
+            root=root,
+            train_split=train_split,
+            eval_split=eval_split,
+            advance=bars.progress,
+        )
+    text = leakage_view(found, train=f"{version} {train_split}", held_out=eval_split)
+    options.show(as_json, value=found, text=text)

@@ -1,7 +1,7 @@
 """`ftreg data import`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -9,106 +9,113 @@ from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
-from ftreg.records.samples import PRINTED_SCHEMA
 
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.datasets import PrintedImporting
+Name = Annotated[
+    str, typer.Argument(help="The dataset's name; its next version is made.", show_default=False)
+]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows to train on: JSONL, CSV, TSV, Parquet, or hf:org/name@rev[:split].",
+        show_default=False,
+    ),
+]
+Evaluation = Annotated[
+    str | None, typer.Option("--eval", help="Held-out rows.", show_default=False)
+]
+OtherSplits = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=SOURCE", help="Another split.", show_default=False),
+]
+EvalShare = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0001,
+        max=0.9999,
+        help="Hold out this share of --train; equal inputs stay on one side.",
+        show_default=False,
+    ),
+]
+Mapped = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="FIELD=COLUMN",
+        help="Column of a field: input=question, tags.level=grade, reference=answers.text. "
+        "Others come from the column of their own name; an id is made of the content.",
+        show_default=False,
+    ),
+]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option("--mapping", help="The same as YAML, field: column.", show_default=False),
+]
+License = Annotated[
+    str | None, typer.Option("--license", help="SPDX expression.", show_default=False)
+]
+Description = Annotated[str | None, typer.Option(help="What one row is.", show_default=False)]
+Origin = Annotated[
+    str | None,
+    typer.Option(help="Where the rows come from; default: files and digests.", show_default=False),
+]
+Changes = Annotated[
+    str | None, typer.Option(help="What differs from the version before.", show_default=False)
+]
+PromptUser = Annotated[
+    str | None,
+    typer.Option(help="The user's turn, with {input} and {context}.", show_default=False),
+]
+PromptSystem = Annotated[str | None, typer.Option(help="The system turn.", show_default=False)]
+Cohorts = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TAG", help="A tag whose values form cohorts.", show_default=False),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TAG", help="A tag of rows that depend on each other.", show_default=False
+    ),
+]
+ContextFrom = Annotated[
+    str | None,
+    typer.Option(help="input, where an output must be faithful to it.", show_default=False),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="otel: spans of production calls, exported as OTLP JSON; default: by the ending.",
+        show_default=False,
+    ),
+]
+Subset = Annotated[str | None, typer.Option(help="Subset of a hub set.", show_default=False)]
+DropDuplicates = Annotated[
+    bool, typer.Option("--drop-duplicates", help="Keep the first of rows that stand twice.")
+]
 
 
 @command
 def import_rows(
-    name: Annotated[
-        str,
-        typer.Argument(help="The dataset's name; its next version is made.", show_default=False),
-    ],
-    train: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows to train on: JSONL, CSV, TSV, Parquet, or hf:org/name@rev[:split].",
-            show_default=False,
-        ),
-    ] = None,
-    evaluation: Annotated[
-        str | None, typer.Option("--eval", help="Held-out rows.", show_default=False)
-    ] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=SOURCE", help="Another split.", show_default=False),
-    ] = None,
-    eval_share: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0001,
-            max=0.9999,
-            help="Hold out this share of --train; equal inputs stay on one side.",
-            show_default=False,
-        ),
-    ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN",
-            help="Column of a field: input=question, tags.level=grade, reference=answers.text. "
-            "Others come from the column of their own name; an id is made of the content.",
-            show_default=False,
-        ),
-    ] = None,
-    mapping_file: Annotated[
-        Path | None,
-        typer.Option("--mapping", help="The same as YAML, field: column.", show_default=False),
-    ] = None,
-    license_: Annotated[
-        str | None, typer.Option("--license", help="SPDX expression.", show_default=False)
-    ] = None,
-    description: Annotated[
-        str | None, typer.Option(help="What one row is.", show_default=False)
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the rows come from; default: files and digests.", show_default=False
-        ),
-    ] = None,
-    changes: Annotated[
-        str | None, typer.Option(help="What differs from the version before.", show_default=False)
-    ] = None,
-    prompt_user: Annotated[
-        str | None,
-        typer.Option(help="The user's turn, with {input} and {context}.", show_default=False),
-    ] = None,
-    prompt_system: Annotated[
-        str | None, typer.Option(help="The system turn.", show_default=False)
-    ] = None,
-    cohort: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TAG", help="A tag whose values form cohorts.", show_default=False),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TAG", help="A tag of rows that depend on each other.", show_default=False
-        ),
-    ] = None,
-    context_from: Annotated[
-        str | None,
-        typer.Option(help="input, where an output must be faithful to it.", show_default=False),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="otel: spans of production calls, exported as OTLP JSON; default: by the ending.",
-            show_default=False,
-        ),
-    ] = None,
-    subset: Annotated[
-        str | None, typer.Option(help="Subset of a hub set.", show_default=False)
-    ] = None,
-    drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Keep the first of rows that stand twice.")
-    ] = False,
-    root: Annotated[Path, typer.Option(help="Folder of datasets.")] = Path("sample_datasets"),
+    name: Name,
+    train: Train = None,
+    evaluation: Evaluation = None,
+    split: OtherSplits = None,
+    eval_share: EvalShare = None,
+    mapping: Mapped = None,
+    mapping_file: MappingFile = None,
+    license_: License = None,
+    description: Description = None,
+    source: Origin = None,
+    changes: Changes = None,
+    prompt_user: PromptUser = None,
+    prompt_system: PromptSystem = None,
+    cohort: Cohorts = None,
+    cluster: Cluster = None,
+    context_from: ContextFrom = None,
+    form: Form = None,
+    subset: Subset = None,
+    drop_duplicates: DropDuplicates = False,
+    root: options.DatasetRoot = options.DATASET_ROOT,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -124,46 +131,34 @@ def import_rows(
     from ftreg.data.sources.mapping import listed, parse_mapping
 
     sources = _sources(train, evaluation, split or [])
-    facts: dict[str, Any] = {
-        "license": license_,
-        "description": description,
-        "source": source,
-        "changes": changes,
-        "cohorts": cohort,
-        "cluster": cluster,
-        "context_from": context_from,
-    }
-    if prompt_user is not None:
-        facts["prompt"] = {"user": prompt_user, "system": prompt_system}
-    elif prompt_system is not None:
-        raise UsageError("--prompt-system needs --prompt-user; the two make one prompt")
+    facts: dict[str, Any] = {"license": license_, "description": description, "source": source}
+    facts |= {"changes": changes, "cohorts": cohort, "cluster": cluster}
+    facts |= {"context_from": context_from, "prompt": _prompt(prompt_user, prompt_system)}
     with Bars(quiet=quiet) as bars:
         made = import_version(
             name,
             sources,
             root=root,
             mapping=parse_mapping(mapping or [], mapping_file),
-            facts={key: value for key, value in facts.items() if value is not None},
+            facts=facts,
             eval_share=eval_share,
             drop_duplicates=drop_duplicates,
             subset=subset,
             form=form,
             advance=bars.progress,
         )
-        for where, columns in made.ignored.items():
+        for where, columns in made.ignored_columns.items():
             if columns:
                 bars.notice(f"{where}: columns that were not taken: {listed(columns)}")
     counts = ", ".join(f"{where} {rows} rows" for where, rows in made.rows.items())
     dropped = f" ({made.dropped} that stood twice were dropped)" if made.dropped else ""
-    value: PrintedImporting = {
-        "schema_version": PRINTED_SCHEMA,
-        "version": str(made.ref),
-        "folder": str(made.folder),
-        "rows": dict(made.rows),
-        "dropped": made.dropped,
-        "ignored_columns": dict(made.ignored),
-    }
-    options.show(as_json, value=value, text=f"{made.ref}: {counts}{dropped}\n{made.folder}")
+    options.show(as_json, value=made, text=f"{made.version}: {counts}{dropped}\n{made.folder}")
+
+
+def _prompt(user: str | None, system: str | None) -> dict[str, str | None] | None:
+    if user is None and system is not None:
+        raise UsageError("--prompt-system needs --prompt-user; the two make one prompt")
+    return None if user is None else {"user": user, "system": system}
 
 
 def _sources(train: str | None, evaluation: str | None, others: list[str]) -> dict[str, str]:

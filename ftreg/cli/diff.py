@@ -1,16 +1,12 @@
 """`ftreg diff`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
-from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.checkpoints import PrintedRecipeDifference
 
 
 @command
@@ -33,27 +29,14 @@ def diff(
 
     Example: ftreg diff adamw lion
     """
-    from ftreg.records.recipe import recipe_differences
-    from ftreg.records.replicas import read_replicas
+    from ftreg.jobs.diff import diff_recipes
     from ftreg.report.terminal import rows_view
 
     workspace = Workspace.current()
-    found = [read_replicas(workspace.checkpoint(name)) for name in (first, second)]
-    differences = recipe_differences(found[0].recipe(), found[1].recipe())
-    same_weights = found[0].weights == found[1].weights
-    title = "What differs" + (", though the weights are the same" if same_weights else "")
-    value: PrintedRecipeDifference = {
-        "schema_version": PRINTED_SCHEMA,
-        "same_weights": same_weights,
-        "differences": [
-            {"setting": key, "first": before, "second": after} for key, before, after in differences
-        ],
-    }
-    options.show(
-        as_json,
-        value=value,
-        text=rows_view(
-            title,
-            [{"setting": key, first: before, second: after} for key, before, after in differences],
-        ),
-    )
+    found = diff_recipes(workspace.checkpoint(first), workspace.checkpoint(second))
+    title = "What differs" + (", though the weights are the same" if found.same_weights else "")
+    rows = [
+        {"setting": item.setting, first: item.first, second: item.second}
+        for item in found.differences
+    ]
+    options.show(as_json, value=found, text=rows_view(title, rows))

@@ -1,17 +1,12 @@
 """`ftreg doctor`."""
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
 from ftreg.errors import ExitCode
-from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.printed import json_object
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.machine import PrintedFindings
 
 
 @command
@@ -29,9 +24,6 @@ def doctor(as_json: options.AsJson = False) -> None:
         typer.echo(f"looking at {text}", err=True)
 
     found = examine(Workspace.current(), say=say)
-    well = all(finding.state != "problem" for finding in found)
-    rows = [finding.to_dict() for finding in found]
-    value: PrintedFindings = {"schema_version": PRINTED_SCHEMA, "ok": well, "findings": rows}
-    options.show(as_json, value=value, text=findings_view(rows))
-    if not well:
+    options.show(as_json, value=found, text=findings_view([*map(json_object, found.findings)]))
+    if not found.ok:
         raise typer.Exit(int(ExitCode.USAGE))

@@ -1,17 +1,15 @@
 """`ftreg reproduce`."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ftreg import process
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
-from ftreg.errors import UsageError
-from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,26 +43,18 @@ def reproduce(
 
     Example: ftreg reproduce lion
     """
-    from ftreg.jobs.reproduce import reproduce as run_reproduction
+    from ftreg.jobs.reproduce import reproduce
 
     folder = Workspace.current().checkpoint(checkpoint)
-    leads = int(os.environ.get("RANK", "0")) == 0
-    if output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("several processes train together: name their one --output")
-    if leads:
-        base = read_checkpoint(folder).manifest.config.base
-        options.tell_of_trust([base.model] if base.trust_remote_code else [])
-    with Bars(quiet=quiet, silent=not leads) as bars:
-        result = run_reproduction(folder, output=output, events=bars)
-    if not leads:
-        return
-    value = result.to_dict(checkpoint=folder, kept=output)
-    options.show(as_json, value=value, text="\n".join(_lines(result)))
-    raise typer.Exit(int(result.exit_code))
+    with Bars(quiet=quiet, silent=not process.leads()) as bars:
+        result = reproduce(folder, output=output, events=bars)
+    if process.leads():
+        options.show(as_json, value=result, text="\n".join(_lines(result)))
+        raise typer.Exit(int(result.exit_code))
 
 
 def _lines(result: "Reproduction") -> Iterator[str]:
-    distance, losses = result.distance, result.losses
+    distance, losses = result.distance, result.first_loss_difference
     if distance is None:
         yield "reproduced: the weights are equal, bit for bit"
     elif result.outcome == "undecided":
@@ -77,7 +67,8 @@ def _lines(result: "Reproduction") -> Iterator[str]:
             "not reproduced: the weights differ, though the environment is the same: something "
             "is not deterministic, or the manifest is not that of these weights"
         )
-    yield from (f"  {key}: {old} -> {new}" for key, old, new in result.settings)
+    for item in result.differences:
+        yield f"  {item.setting}: {item.recorded} -> {item.here}"
     if distance is not None:
         relative = "" if distance.relative_l2 is None else f", L2 {distance.relative_l2:.3g} of it"
         yield f"  weights: at most {distance.max_abs:.3g} apart{relative}"

@@ -8,7 +8,7 @@ Processes that this one starts inherit the variable.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ftreg.errors import UsageError
 
@@ -60,3 +60,11 @@ def refuse(what: str, *, place: str) -> None:
             f"{place}: {what} is code that ftreg does not bring, and --no-custom-code (or "
             f"{VARIABLE}) refuses it; take it out, or allow it where you trust whoever wrote it"
         )
+
+
+def trust_notes(models: Iterable[str]) -> list[str]:
+    """Return what to say before the code runs that comes with these models; once for each."""
+    return [
+        f"base.trust_remote_code is true: the code that comes with {model} is run"
+        for model in dict.fromkeys(models)
+    ]

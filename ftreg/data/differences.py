@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ConfigDict
-
 from ftreg.data.card import Card
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.data.dataset import DatasetVersion
 from ftreg.data.row_checks import fingerprint, row_of
 from ftreg.files.store import canonical_json
+from ftreg.records.printed import DESCRIBED, Printed
 from ftreg.records.samples import Example
 
 SHOWN = 5
@@ -21,8 +20,7 @@ _OWN = {"name", "version", "changes", "splits"}
 class Ids:
     """A number of rows, and the ids of the first of them."""
 
-    # The docstrings below the fields are the descriptions of `ftreg schema dataset-difference`.
-    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+    __pydantic_config__ = DESCRIBED
 
     count: int
     """Number of rows."""
@@ -40,7 +38,7 @@ class Ids:
 class SplitDifference:
     """What differs in one split."""
 
-    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+    __pydantic_config__ = DESCRIBED
 
     rows: tuple[int, int]
     """Before and after; 0 where a version has no such split."""
@@ -57,13 +55,17 @@ class SplitDifference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """What differs between two versions; `card` is key to what it was and is."""
+class Difference(Printed):
+    """What `ftreg data diff --json` prints."""
 
     old: str
+    """`name@N`."""
     new: str
+    """`name@N`."""
     card: Mapping[str, tuple[Any, Any]]
+    """Key of the card to its old and its new value, where they differ."""
     splits: Mapping[str, SplitDifference]
+    """By the name of the split, whether or not both versions have it."""
 
 
 def difference(old: DatasetVersion, new: DatasetVersion) -> Difference:

@@ -10,7 +10,14 @@ from ftreg.data.card import Card
 from ftreg.data.dataset import load_dataset
 from ftreg.data.reference import DatasetRef, find_folder, parse_ref
 from ftreg.data.row_checks import read_examples
-from ftreg.data.versions import CARD, RowChecks, newest, next_version, write_card
+from ftreg.data.versions import (
+    CARD,
+    MadeVersion,
+    RowChecks,
+    newest,
+    next_version,
+    write_card,
+)
 from ftreg.errors import UsageError
 from ftreg.files import marked_yaml
 from ftreg.files.marked_yaml import Document
@@ -41,7 +48,7 @@ def draft(ref: str, folder: Path | None = None, *, root: Path) -> Path:
     return target
 
 
-def freeze(given: str, *, root: Path, changes: str | None = None) -> tuple[DatasetRef, Path]:
+def freeze(given: str, *, root: Path, changes: str | None = None) -> MadeVersion:
     """Make the next version of a draft; the draft stays as it is.
 
     The draft is a folder with `dataset.yaml` and a JSONL file per split. Version, row numbers and
@@ -51,9 +58,6 @@ def freeze(given: str, *, root: Path, changes: str | None = None) -> tuple[Datas
         given: the draft's folder, or `name@N` for a version that was edited in its place.
         root: the folder of datasets.
         changes: what differs from the version before; None takes it from the card.
-
-    Returns:
-        The new version, and its folder.
 
     Raises:
         UsageError: the card or a row is wrong, or nothing differs from the newest version.
@@ -78,7 +82,7 @@ def freeze(given: str, *, root: Path, changes: str | None = None) -> tuple[Datas
             # What is checked is the copy: an editor may save the draft meanwhile.
             shutil.copyfile(folder / file, staging / file)
         card = _card(ref, document, files, folder, changes=changes)
-        checks = RowChecks(prompt=card.prompt, cohorts=card.cohorts, cluster=card.cluster)
+        checks = RowChecks(card)
         splits = {}
         for split, file in files.items():
             count = 0
@@ -93,7 +97,8 @@ def freeze(given: str, *, root: Path, changes: str | None = None) -> tuple[Datas
         card = card.model_copy(update={"splits": splits})
         _refuse_unchanged(card, folder, root)
         write_card(staging, card)
-    return ref, ref.folder(root)
+    rows = {split: entry.rows for split, entry in splits.items()}
+    return MadeVersion(version=str(ref), folder=ref.folder(root), rows=rows)
 
 
 def _files(folder: Path, splits: Any) -> dict[str, str]:

@@ -12,18 +12,17 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
 from ftreg.data.dataset import Split
 from ftreg.data.row_checks import fingerprint
-from ftreg.files.checking import documented
+from ftreg.records.printed import DESCRIBED
 from ftreg.records.samples import Example
 
 THRESHOLD = 0.8
@@ -41,9 +40,11 @@ Kind = Literal["exact", "near"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@documented
-class LeakRecord(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
     """A held-out row, and the training row that it repeats."""
+
+    __pydantic_config__ = DESCRIBED
 
     id: str
     """Of the held-out row."""
@@ -55,9 +56,11 @@ class LeakRecord(TypedDict):
     """Jaccard index of the two; 1 if exact."""
 
 
-@documented
-class LeakageRecord(TypedDict):
+@dataclass(frozen=True, kw_only=True)  # no slots, so that a printed record can be one too
+class Leakage:
     """How many held-out rows stand among the training rows, and which."""
+
+    __pydantic_config__ = DESCRIBED
 
     rows: int
     """Held-out rows."""
@@ -71,42 +74,14 @@ class LeakageRecord(TypedDict):
     """Of the held-out rows, those that leaked either way."""
     threshold: Share
     """The Jaccard index from which two rows are near."""
-    leaks: list[LeakRecord]
-    """The rows that leaked; in a stored evaluation, the first of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A held-out row, the training row that it repeats, and their Jaccard index (1 if exact)."""
-
-    id: str
-    train_id: str
-    kind: Kind
-    jaccard: float
-
-
-@dataclass(frozen=True, slots=True)
-class Leakage:
-    """The leaked ones of `rows` held-out rows, beside `train_rows` training rows."""
-
-    rows: int
-    train_rows: int
     leaks: tuple[Leak, ...]
-
-    @property
-    def share(self) -> float:
-        """Share of the held-out rows that leaked."""
-        return len(self.leaks) / self.rows if self.rows else 0.0
-
-    def count(self, kind: str) -> int:
-        """How many leaked exactly, or nearly."""
-        return sum(leak.kind == kind for leak in self.leaks)
+    """The rows that leaked; in a stored evaluation, the first of them."""
 
     def summary(self) -> str:
         """The counts in words."""
         return (
             f"{len(self.leaks)} of {self.rows} rows ({100 * self.share:.1f} %) repeat one "
-            f"({self.count('exact')} exactly, {self.count('near')} nearly)"
+            f"({self.exact} exactly, {self.near} nearly)"
         )
 
     def first_ids(self) -> str:
@@ -115,25 +90,9 @@ class Leakage:
         shown = [leak.id for leak in self.leaks[:_SHOWN]]
         return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
-    def to_dict(self, *, most: int | None = None) -> LeakageRecord:
+    def to_dict(self, *, most: int | None = None) -> dict[str, Any]:
         """Return it as JSON-ready data, with the first `most` leaks (None: all)."""
-        return {
-            "rows": self.rows,
-            "train_rows": self.train_rows,
-            "exact": self.count("exact"),
-            "near": self.count("near"),
-            "share": self.share,
-            "threshold": THRESHOLD,
-            "leaks": [
-                {
-                    "id": leak.id,
-                    "train_id": leak.train_id,
-                    "kind": leak.kind,
-                    "jaccard": leak.jaccard,
-                }
-                for leak in self.leaks[:most]
-            ],
-        }
+        return vars(self) | {"leaks": [asdict(leak) for leak in self.leaks[:most]]}
 
 
 def find_leaks(
@@ -158,7 +117,17 @@ def find_leaks(
             if position not in found or leak.jaccard > found[position].jaccard:
                 found[position] = leak
     advance(total, total)
-    return Leakage(len(held_out), total, tuple(found[key] for key in sorted(found)))
+    leaks = tuple(found[key] for key in sorted(found))
+    exact = sum(leak.kind == "exact" for leak in leaks)
+    return Leakage(
+        rows=len(held_out),
+        train_rows=total,
+        exact=exact,
+        near=len(leaks) - exact,
+        share=len(leaks) / len(held_out) if len(held_out) else 0.0,
+        threshold=THRESHOLD,
+        leaks=leaks,
+    )
 
 
 class _Index:
@@ -189,7 +158,7 @@ class _Index:
         words, key = _words_and_key(train)
         same = self._exact.get(key, ())
         for position in same:
-            yield position, Leak(self._rows[position].id, train.id, "exact", 1.0)
+            yield position, self._leak(position, train, kind="exact", jaccard=1.0)
         # No pair can reach the threshold unless that share of the row's sequences stand somewhere
         # among the held-out rows, and so one of the first that are more than the rest of it. This
         # spares nearly every training row its sketch, and most of its hashes.
@@ -203,10 +172,13 @@ class _Index:
             if position in same:
                 continue
             index = _jaccard(sequences, self._sequences_at(position))
-            if index >= THRESHOLD:
-                held_out = self._rows[position]
-                if _near_contexts(train.context, held_out.context):
-                    yield position, Leak(held_out.id, train.id, "near", index)
+            near = index >= THRESHOLD
+            if near and _near_contexts(train.context, self._rows[position].context):
+                yield position, self._leak(position, train, kind="near", jaccard=index)
+
+    def _leak(self, position: int, train: Example, *, kind: Kind, jaccard: float) -> Leak:
+        held_out = self._rows[position]
+        return Leak(id=held_out.id, train_id=train.id, kind=kind, jaccard=jaccard)
 
     def _known(self, sequences: Hashes) -> int:
         if not len(self._all):

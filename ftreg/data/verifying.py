@@ -1,32 +1,65 @@
 """Check a dataset version from its bytes to its last row, and say everything that is wrong."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.data.dataset import DatasetVersion, load_dataset
+from ftreg.data.reference import list_refs
 from ftreg.data.versions import RowChecks
 from ftreg.errors import UsageError
+from ftreg.records.printed import DESCRIBED, Printed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitCheck:
-    """What was found of one split; `rows` as the card says, `problem` None where all is well."""
+    """What was found of one split of a dataset version."""
+
+    __pydantic_config__ = DESCRIBED
 
     version: str
+    """`name@N`."""
     split: str
+    """The split's name."""
     rows: int
+    """As the card says."""
     problem: str | None
+    """What is wrong; null where all is well."""
 
 
-def verify_version(ref: str, *, root: Path) -> list[SplitCheck]:
-    """Check every split of `name@N`: its bytes are read again, then each row is checked.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification(Printed):
+    """What `ftreg data verify --json` prints, whether it ends with 0 or 2."""
+
+    ok: bool
+    """Whether no split has a problem."""
+    splits: tuple[SplitCheck, ...]
+    """In the order of the versions that were asked for."""
+
+
+def verify_versions(refs: Sequence[str] = (), *, root: Path) -> Verification:
+    """Check dataset versions from their bytes to their last row.
+
+    Args:
+        refs: `name@N` each; none stands for all that are below `root`.
+        root: the folder of datasets.
 
     Raises:
-        UsageError: no such version, or its card is wrong.
+        UsageError: no such version, or none at all, or a card is wrong. What is wrong with the
+            files is in what is returned.
     """
+    chosen = refs or [str(ref) for ref in list_refs(root)]
+    if not chosen:
+        raise UsageError(f"{root}: no dataset is there")
+    found = tuple(check for ref in chosen for check in _verify_version(ref, root=root))
+    return Verification(ok=all(check.problem is None for check in found), splits=found)
+
+
+def _verify_version(ref: str, *, root: Path) -> list[SplitCheck]:
+    """Check every split of `name@N`: its bytes are read again, then each row is checked."""
     dataset = load_dataset(ref, root=root)
     card = dataset.card
-    checks = RowChecks(prompt=card.prompt, cohorts=card.cohorts, cluster=card.cluster)
+    checks = RowChecks(card)
     found = [
         SplitCheck(
             version=ref, split=name, rows=entry.rows, problem=_problem(dataset, name, checks)

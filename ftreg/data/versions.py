@@ -2,20 +2,34 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftreg.config.load import validate
-from ftreg.data.card import Card, Prompt
+from ftreg.data.card import Card
 from ftreg.data.reference import DatasetRef, list_refs, parse_ref
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files import marked_yaml
 from ftreg.files.locks import locked
 from ftreg.files.marked_yaml import Document
 from ftreg.files.store import sweep_temporaries, write_text
+from ftreg.records.printed import Printed
 from ftreg.records.samples import Example
 
 CARD = "dataset.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeVersion(Printed):
+    """What `ftreg data freeze --json` prints."""
+
+    version: str
+    """`name@N`, the version that was made."""
+    folder: Path
+    """Path of its folder."""
+    rows: Mapping[str, int]
+    """Split to its number of rows."""
 
 
 @contextlib.contextmanager
@@ -66,8 +80,8 @@ def write_card(folder: Path, card: Card) -> None:
 class RowChecks:
     """What a version's card asks of its rows, checked row by row."""
 
-    def __init__(self, *, prompt: Prompt, cohorts: list[str], cluster: str | None) -> None:
-        self._prompt, self._cohorts, self._cluster = prompt, cohorts, cluster
+    def __init__(self, card: Card) -> None:
+        self._card = card
         self._tags: set[str] = set()
 
     def check(self, example: Example, *, split: str, place: str) -> None:
@@ -77,14 +91,15 @@ class RowChecks:
             UsageError: not so; names the place.
         """
         try:
-            self._prompt.messages(example)
+            self._card.prompt.messages(example)
         except ValueError as error:
             raise UsageError(f"{place}: {error}") from error
         self._tags.update(example.tags)
-        if self._cluster is not None and split != "train" and self._cluster not in example.tags:
+        cluster = self._card.cluster
+        if cluster is not None and split != "train" and cluster not in example.tags:
             raise UsageError(
-                f"{place}: the card's cluster is the tag {self._cluster!r}, which this row does "
-                f"not have{did_you_mean(self._cluster, example.tags)}"
+                f"{place}: the card's cluster is the tag {cluster!r}, which this row does "
+                f"not have{did_you_mean(cluster, example.tags)}"
             )
 
     def finish(self, *, where: str) -> None:
@@ -93,7 +108,7 @@ class RowChecks:
         Raises:
             UsageError: a tag was on none.
         """
-        for tag in self._cohorts:
+        for tag in self._card.cohorts:
             if tag not in self._tags:
                 raise UsageError(
                     f"{where}: the card's cohorts name the tag {tag!r}, which no row has"

@@ -11,7 +11,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.cache.entries import Entry, cache_entries, oldest_beyond, remove
 from ftreg.files.cache.folder import limit_of
 from ftreg.jobs.leftovers import leftovers, states
-from ftreg.jobs.printed import DESCRIBED, Printed
+from ftreg.records.printed import DESCRIBED, Printed
 from ftreg.records.workspace import Workspace
 
 KINDS: Mapping[str, str] = {

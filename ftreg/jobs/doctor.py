@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import psutil
 from filelock import FileLock
@@ -21,12 +21,8 @@ import ftreg
 from ftreg.errors import UsageError
 from ftreg.files.cache.folder import cache_folder
 from ftreg.models.packaged import PACKAGED, is_pulled, packaged_folder
+from ftreg.records.printed import DESCRIBED, Printed
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.machine import PrintedFinding
-
-State = Literal["ok", "note", "problem"]
 
 _GIB = 2**30
 # A checkpoint of the default base model is 0.5 GiB, a training state 1.5 GiB, and two are kept.
@@ -37,21 +33,31 @@ _MEMORY_GIB = 4.5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; a `problem` stops a run, a `note` does not."""
+    """What one look at the machine found."""
+
+    __pydantic_config__ = DESCRIBED
 
     name: str
-    state: State
+    """What was looked at: a library, `memory`, a folder, ..."""
+    state: Literal["ok", "note", "problem"]
+    """A problem stops a run, a note does not."""
     found: str
+    """In words."""
     fix: str | None = None
-
-    def to_dict(self) -> "PrintedFinding":
-        """Return it as JSON has it."""
-        return {"name": self.name, "state": self.state, "found": self.found, "fix": self.fix}
+    """The way out in words, often a command to type; null where nothing is to be done."""
 
 
-def examine(
-    workspace: Workspace, *, say: Callable[[str], None] = lambda text: None
-) -> list[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings(Printed):
+    """What `ftreg doctor --json` prints, whether it ends with 0 or 2."""
+
+    ok: bool
+    """Whether none of the findings is a problem."""
+    findings: tuple[Finding, ...]
+    """In the order in which they were looked at."""
+
+
+def examine(workspace: Workspace, *, say: Callable[[str], None] = lambda text: None) -> Findings:
     """Look at this machine and at the workspace, and return a finding per thing looked at.
 
     Nothing stays changed: what is written to try a folder is taken away again. The network is not
@@ -78,7 +84,7 @@ def examine(
     ):
         found.append(_folder(name, folder))
     found.append(_baselines(workspace))
-    return found
+    return Findings(ok=all(finding.state != "problem" for finding in found), findings=tuple(found))
 
 
 def _libraries() -> Iterator[Finding]:

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftreg import process
 from ftreg.config.code_named import refuse_code_named
+from ftreg.config.custom_code import trust_notes
 from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
 from ftreg.files.store import check_writable
+from ftreg.jobs.launch import refuse_missing_processes, refuse_to_choose_a_folder
 from ftreg.jobs.same_weights import Reproduction, compare, environment, recorded_environment
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
@@ -37,15 +40,18 @@ def reproduce(
 
     Raises:
         UsageError: the checkpoint's files, its base model or its dataset are not those of the
-            manifest, its settings were changed on the way, or it names code that is forbidden;
-            nothing was trained.
+            manifest, its settings were changed on the way, it names code that is forbidden, or
+            several processes have no `output`; nothing was trained.
         DivergedError: training diverged, in the recorded environment.
         UndecidedError: it diverged in another one.
     """
     from ftreg.training.events import Silent
 
     events = events or Silent()
-    if output is not None:
+    refuse_missing_processes()
+    if output is None:
+        refuse_to_choose_a_folder()
+    else:
         check_writable(output)
     checkpoint = read_checkpoint(checkpoint_folder)
     manifest = checkpoint.manifest
@@ -56,6 +62,9 @@ def reproduce(
         recorded=True,
         sections=("base", "optimizer"),
     )
+    base = manifest.config.base
+    for note in trust_notes([base.model] if base.trust_remote_code else []):
+        events.notice(note)
     events.phase("checking the checkpoint, its dataset and its base model")
     checkpoint.verify()
     _check_one_recipe(checkpoint)
@@ -74,7 +83,7 @@ def reproduce(
             config, folder, differences=differences, kept=output is not None, events=events
         )
         events.phase("comparing")
-        return compare(checkpoint, again)
+        return compare(checkpoint, again, kept=output is not None)
 
 
 @contextmanager
@@ -188,5 +197,5 @@ def _environment_here(config: RunConfig) -> dict[str, Any]:
     return environment(
         describe_environment(),
         threads=config.train.threads,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        processes=process.process_count(),
     )

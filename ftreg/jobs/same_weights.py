@@ -4,17 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ftreg.errors import ExitCode, UsageError
 from ftreg.files.store import read_jsonl
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.manifest import Manifest
+from ftreg.records.printed import DESCRIBED, Printed
 from ftreg.records.recipe import recipe_differences, recipe_of
-from ftreg.records.samples import PRINTED_SCHEMA
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.checkpoints import ComparedDigests, PrintedReproduction
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
@@ -41,101 +38,89 @@ OUTCOMES: Mapping[Outcome, ExitCode] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """What was recorded of something, and what the reproduction has; None where it has nothing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedDigests:
+    """A digest that was recorded, and the reproduction's."""
 
+    __pydantic_config__ = DESCRIBED
+
+    equal: bool
+    """Whether the two are the same."""
     recorded: str | None
+    """Null where the checkpoint has no such file."""
     reproduced: str | None
-
-    @property
-    def equal(self) -> bool:
-        """Whether they are the same."""
-        return self.recorded == self.reproduced
-
-
-@dataclass(frozen=True, slots=True)
-class LossDifference:
-    """The first step whose losses are not the same number; None past a history's end."""
-
-    step: int
-    recorded: float | None
-    reproduced: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """How far weights lie apart.
-
-    `max_abs` is the largest absolute difference of two weights, `relative_l2` the L2 norm of all
-    differences over that of the recorded weights (None if they are all 0). `unlike` names the
-    tensors that only one side has, or that have another shape; they are in neither number.
-    """
-
-    max_abs: float
-    relative_l2: float | None
-    unlike: list[str]
+    """Null where the reproduction has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reproduction:
-    """What came out; `settings` are (setting, recorded, here) where recipe or environment differ.
+class FirstLossDifference:
+    """The first step whose loss is not the same number."""
 
-    `distance` is None where the weights are equal.
-    """
+    __pydantic_config__ = DESCRIBED
 
+    step: int
+    """Counted from 1."""
+    recorded: float | None
+    """Loss per token in nats; null past the history's end."""
+    reproduced: float | None
+    """Null past the history's end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightDistance:
+    """How far the weights lie apart."""
+
+    __pydantic_config__ = DESCRIBED
+
+    max_abs: float
+    """The largest absolute difference of two weights."""
+    relative_l2: float | None
+    """L2 norm of all differences over that of the recorded weights; null if these are all 0."""
+    unlike: list[str]
+    """Tensors that only one side has, or that have another shape; they are in neither number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproducedSetting:
+    """A setting, or a part of the environment, that differs."""
+
+    __pydantic_config__ = DESCRIBED
+
+    setting: str
+    """As `versions.torch`."""
+    recorded: Any
+    """Its value in the manifest; null where it has none."""
+    here: Any
+    """Its value now; null where it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction(Printed):
+    """What `ftreg reproduce --json` prints, whether it ends with 0, 1 or 3."""
+
+    checkpoint: Path
+    """Path of the folder of the checkpoint."""
+    reproduction: Path | None
+    """Path of the new checkpoint's folder; null where --output did not ask to keep it."""
     outcome: Outcome
-    weights: Digests
-    files: dict[str, Digests]
-    order: Digests
-    losses: LossDifference | None
-    distance: Distance | None
-    settings: list[tuple[str, Any, Any]]
+    """Whether the weights are equal; undecided where they differ, and the environment does too."""
+    weights: ComparedDigests
+    """Over all files of weights."""
+    files: Mapping[str, ComparedDigests]
+    """The same file by file."""
+    order: ComparedDigests
+    """Of the order of the rows."""
+    first_loss_difference: FirstLossDifference | None
+    """Null where the losses of all steps are equal."""
+    distance: WeightDistance | None
+    """Null where the weights are equal."""
+    differences: tuple[ReproducedSetting, ...]
+    """Where recipe, environment or the files beside the weights differ."""
 
     @property
     def exit_code(self) -> ExitCode:
         """What the command ends with."""
         return OUTCOMES[self.outcome]
-
-    def to_dict(self, *, checkpoint: Path, kept: Path | None) -> "PrintedReproduction":
-        """Return everything, JSON-ready.
-
-        Args:
-            checkpoint: the folder of what was reproduced.
-            kept: that of the reproduction; None where it was not kept.
-        """
-        losses, distance = self.losses, self.distance
-        return {
-            "schema_version": PRINTED_SCHEMA,
-            "checkpoint": str(checkpoint),
-            "reproduction": None if kept is None else str(kept),
-            "outcome": self.outcome,
-            "weights": _digests(self.weights),
-            "files": {name: _digests(item) for name, item in self.files.items()},
-            "order": _digests(self.order),
-            "first_loss_difference": None
-            if losses is None
-            else {
-                "step": losses.step,
-                "recorded": losses.recorded,
-                "reproduced": losses.reproduced,
-            },
-            "distance": None
-            if distance is None
-            else {
-                "max_abs": distance.max_abs,
-                "relative_l2": distance.relative_l2,
-                "unlike": distance.unlike,
-            },
-            "differences": [
-                {"setting": key, "recorded": recorded, "here": here}
-                for key, recorded, here in self.settings
-            ],
-        }
-
-
-def _digests(item: Digests) -> "ComparedDigests":
-    return {"equal": item.equal, "recorded": item.recorded, "reproduced": item.reproduced}
 
 
 def recorded_environment(manifest: Manifest) -> dict[str, Any]:
@@ -168,26 +153,41 @@ def environment(
     }
 
 
-def compare(checkpoint: Checkpoint, again: Checkpoint) -> Reproduction:
-    """Hold a checkpoint that was trained again against the first."""
+def compare(checkpoint: Checkpoint, again: Checkpoint, *, kept: bool) -> Reproduction:
+    """Hold a checkpoint that was trained again against the first.
+
+    Args:
+        checkpoint: the first.
+        again: the other.
+        kept: whether its folder stays.
+    """
     old, new = checkpoint.manifest, again.manifest
-    weights = Digests(old.weights.digest, new.weights.digest)
+    weights = _digests(old.weights.digest, new.weights.digest)
     names = sorted({*old.weights.files, *new.weights.files})
     settings = recipe_differences(_everything(old), _everything(new))
     elsewhere = any(key.startswith(_ENVIRONMENT) for key, _, _ in settings)
     otherwise: Outcome = "undecided" if elsewhere else "not reproduced"
     return Reproduction(
+        checkpoint=checkpoint.folder,
+        reproduction=again.folder if kept else None,
         outcome="reproduced" if weights.equal else otherwise,
         weights=weights,
         files={
-            name: Digests(old.weights.files.get(name), new.weights.files.get(name))
+            name: _digests(old.weights.files.get(name), new.weights.files.get(name))
             for name in names
         },
-        order=Digests(old.dataset.order_digest, new.dataset.order_digest),
-        losses=_first_difference(checkpoint.folder, again.folder),
+        order=_digests(old.dataset.order_digest, new.dataset.order_digest),
+        first_loss_difference=_first_difference(checkpoint.folder, again.folder),
         distance=None if weights.equal else _distance(checkpoint, again),
-        settings=settings,
+        differences=tuple(
+            ReproducedSetting(setting=key, recorded=recorded, here=here)
+            for key, recorded, here in settings
+        ),
     )
+
+
+def _digests(recorded: str | None, reproduced: str | None) -> ComparedDigests:
+    return ComparedDigests(equal=recorded == reproduced, recorded=recorded, reproduced=reproduced)
 
 
 def _everything(manifest: Manifest) -> dict[str, Any]:
@@ -198,17 +198,17 @@ def _everything(manifest: Manifest) -> dict[str, Any]:
     return {**recipe_of(manifest), **recorded_environment(manifest), **files}
 
 
-def _first_difference(old: Path, new: Path) -> LossDifference | None:
+def _first_difference(old: Path, new: Path) -> FirstLossDifference | None:
     """The first step at which two histories part; exactly, as JSON keeps every bit of a number."""
     histories = (read_jsonl(folder / "history.jsonl") for folder in (old, new))
     for step, (recorded, reproduced) in enumerate(zip_longest(*histories), start=1):
         losses = [None if line is None else line[1]["loss"] for line in (recorded, reproduced)]
         if losses[0] != losses[1]:
-            return LossDifference(step, *losses)
+            return FirstLossDifference(step=step, recorded=losses[0], reproduced=losses[1])
     return None
 
 
-def _distance(old: Checkpoint, new: Checkpoint) -> Distance:
+def _distance(old: Checkpoint, new: Checkpoint) -> WeightDistance:
     """Compare tensor by tensor, so that neither checkpoint is ever in memory as a whole."""
     from safetensors import SafetensorError, safe_open
 
@@ -242,7 +242,7 @@ def _distance(old: Checkpoint, new: Checkpoint) -> Distance:
             largest = max(largest, float(difference.max()) if len(difference) else 0.0)
             squares += float(difference.square().sum())
             norm += float(one.double().square().sum())
-    return Distance(
+    return WeightDistance(
         max_abs=largest,
         relative_l2=(squares / norm) ** 0.5 if norm else None,
         unlike=unlike,

@@ -1,104 +1,245 @@
-"""Train what a configuration asks for, and several configurations in turn."""
+"""Train what configurations ask for, one after the other."""
 
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftreg import process
+from ftreg.config.custom_code import trust_notes
+from ftreg.config.load import load_config
 from ftreg.config.sections import RunConfig
-from ftreg.errors import DivergedError, FtregError, InterruptedRunError, UsageError
+from ftreg.errors import DivergedError, ExitCode, FtregError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
-from ftreg.records.checkpoint import Checkpoint
-from ftreg.training.events import TrainEvents
-from ftreg.training.prepare import make_accelerator
-from ftreg.training.replicate import train_replicas
-from ftreg.training.run import train
-from ftreg.training.session import refuse_together
+from ftreg.jobs.checkpoints import (
+    CheckpointRecord,
+    GroupRecord,
+    checkpoint_record,
+    group_record,
+    plot_beside,
+)
+from ftreg.jobs.launch import refuse_missing_processes, refuse_to_choose_a_folder
+from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.runs import new_run, newest_or_new, unfinished_runs
+from ftreg.records.workspace import Workspace
+from ftreg.training.events import Silent, TrainEvents
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One configuration of a series, and the folder that it is to write."""
+class TrainedOfSeries(CheckpointRecord):
+    """A configuration of a series that became a checkpoint."""
+
+    file: str
+    """Path of the configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOfSeries:
+    """A configuration of a series that became a group of replicas."""
+
+    __pydantic_config__ = DESCRIBED
+
+    file: Path
+    """Path of the configuration."""
+    checkpoint: Path
+    """Path of the group's folder."""
+    replicas: tuple[CheckpointRecord, ...]
+    """In the order of their seeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedOfSeries:
+    """A configuration of a series that became no checkpoint."""
+
+    __pydantic_config__ = DESCRIBED
+
+    file: Path
+    """Path of the configuration."""
+    error: str
+    """What went wrong, as stderr has it too."""
+    exit_code: int
+    """What training it alone would have ended with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series(Printed):
+    """What `ftreg train --json` prints of several configurations, whether or not one failed."""
+
+    runs: tuple[TrainedOfSeries | GroupOfSeries | FailedOfSeries, ...]
+    """In the order of the configurations."""
+
+
+Trained = CheckpointRecord | GroupRecord | Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """One configuration, and the folder that it is to write."""
 
     file: Path
     config: RunConfig
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What came of it: a checkpoint, one per seed, or an error and none."""
-
-    plan: Planned
-    checkpoints: tuple[Checkpoint, ...]
-    error: FtregError | None = None
-
-
-def train_configured(
-    config: RunConfig,
+def train_files(
+    files: Sequence[Path],
     *,
-    output: Path,
-    strict: bool,
-    resume: bool,
+    workspace: Workspace,
+    overrides: Sequence[str] = (),
+    output: Path | None = None,
+    strict: bool = False,
+    resume: bool = False,
     allow_change: Sequence[str] = (),
-    events: TrainEvents,
-) -> tuple[Checkpoint, ...]:
-    """Train a checkpoint, or with `train.seeds` a replica for each; see `train`, `train_replicas`.
+    events: TrainEvents | None = None,
+) -> Trained:
+    """Train what configurations ask for: a checkpoint each, or a replica for each of its seeds.
+
+    Several are trained one after the other, and one that fails does not stop the others. Each
+    checkpoint gets a plot of its history.
+
+    Args:
+        files: the YAML of each.
+        workspace: has the checkpoints, unless `output` or a `train.output` names a folder.
+        overrides: `KEY=VALUE`, for all of them.
+        output: the checkpoint folder to write; of several, the folder to write theirs in.
+        strict: refuse settings that there is advice against.
+        resume: go on from the states of interrupted runs; what is complete is not trained again.
+        allow_change: settings that may differ from the state's; of one configuration only.
+        events: is told of the progress.
+
+    Returns:
+        The checkpoint or the group of replicas; of several configurations, what came of each.
 
     Raises:
-        UsageError: as they do.
-        DivergedError: as they do.
-        InterruptedRunError: as they do.
+        UsageError: a configuration, its data or the arguments are wrong. Of several, what is wrong
+            with one alone and only shows when it is trained is in what is returned.
+        DivergedError: the one configuration led to a loss, gradient or weight that is not finite.
+        InterruptedRunError: SIGINT or SIGTERM came; what is trained so far is kept.
     """
+    if allow_change and not resume:
+        raise UsageError("--allow-change belongs to --resume")
+    if allow_change and len(files) > 1:
+        raise UsageError("--allow-change belongs to one configuration; go on with it alone")
+    events = events or Silent()
+    plans = _plans(
+        files, overrides, output=output, workspace=workspace, resume=resume, events=events
+    )
+    events.phase("starting")
+    found: Trained
+    if len(plans) == 1:
+        found = _train(
+            plans[0], strict=strict, resume=resume, allow_change=allow_change, events=events
+        )
+    else:
+        found = _train_series(plans, strict=strict, resume=resume, events=events)
+    for item in checkpoints_in(found) if process.leads() else ():
+        plot_beside(Path(item.checkpoint), notice=events.notice)
+    return found
+
+
+def checkpoints_in(found: Trained | GroupOfSeries | FailedOfSeries) -> list[CheckpointRecord]:
+    """Return the checkpoints that were made, each replica by itself."""
+    if isinstance(found, CheckpointRecord):
+        return [found]
+    if isinstance(found, Series):
+        return [item for run in found.runs for item in checkpoints_in(run)]
+    return [] if isinstance(found, FailedOfSeries) else list(found.replicas)
+
+
+def failure_of(found: Trained) -> FtregError | None:
+    """Return one error that names each configuration that failed; None if all are trained."""
+    runs = found.runs if isinstance(found, Series) else ()
+    failed = [item for item in runs if isinstance(item, FailedOfSeries)]
+    if not failed:
+        return None
+    lines = [f"{len(failed)} of {len(runs)} configurations failed:"]
+    for item in failed:
+        lines.append(f"  {item.file}: " + item.error.replace("\n", "\n    "))
+    text = "\n".join(lines)
+    if any(item.exit_code == ExitCode.REGRESSION for item in failed):
+        return DivergedError(text, taken=False)
+    return UsageError(text)
+
+
+def _plans(
+    files: Sequence[Path],
+    overrides: Sequence[str],
+    *,
+    output: Path | None,
+    workspace: Workspace,
+    resume: bool,
+    events: TrainEvents,
+) -> list[_Plan]:
+    """Read the configurations, and choose the folder of each."""
+    configs = [load_config(file, overrides=overrides) for file in files]
+    refuse_missing_processes()
+    for note in trust_notes(item.base.model for item in configs if item.base.trust_remote_code):
+        events.notice(note)
+    several = len(files) > 1
+    plans = []
+    for file, config in zip(files, configs, strict=True):
+        if output is not None:
+            folder = output / file.stem if several else output
+        elif config.train.output is not None:
+            folder = Path(config.train.output)
+        elif resume and not several:
+            folder = _unfinished(workspace.checkpoints, file.stem, events)
+        else:
+            refuse_to_choose_a_folder()
+            folder = (newest_or_new if resume else new_run)(workspace.checkpoints, file.stem)
+        plans.append(_Plan(file=file, config=config, folder=folder))
+    return plans
+
+
+def _unfinished(checkpoints: Path, stem: str, events: TrainEvents) -> Path:
+    """The interrupted run of a configuration that was begun last."""
+    *others, last = unfinished_runs(checkpoints, stem)
+    names = ", ".join(map(str, others))
+    also = f", begun last; --output names another: {names}" if others else ""
+    events.notice(f"--resume goes on with {last}{also}")
+    return last
+
+
+def _train(
+    plan: _Plan, *, strict: bool, resume: bool, allow_change: Sequence[str], events: TrainEvents
+) -> CheckpointRecord | GroupRecord:
+    from ftreg.training.replicate import train_replicas
+    from ftreg.training.run import train
+
+    config, output = plan.config, plan.folder
     if config.train.seeds is not None:
         if allow_change:
             raise UsageError("--allow-change: replicas share one recipe, from their first step on")
-        return train_replicas(
-            config, output=output, strict=strict, resume=resume, events=events
-        ).members
-    return (
-        train(
-            config,
-            output=output,
-            strict=strict,
-            resume=resume,
-            allow_change=allow_change,
-            events=events,
-        ),
+        made = train_replicas(config, output=output, strict=strict, resume=resume, events=events)
+        return group_record(output, made.members)
+    checkpoint = train(
+        config,
+        output=output,
+        strict=strict,
+        resume=resume,
+        allow_change=allow_change,
+        events=events,
     )
+    return checkpoint_record(checkpoint)
 
 
-def train_series(
-    plans: Sequence[Planned], *, strict: bool, resume: bool, events: TrainEvents
-) -> list[Trained]:
-    """Train several configurations, one after the other; one that fails does not stop the others.
-
-    Tokenised examples are kept by what decides them, so that configurations of one dataset version
-    and base model prepare them once.
-
-    Args:
-        plans: in the order of training.
-        strict: as for `train`.
-        resume: as for `train`, for each of them: what is complete is not trained again.
-        events: is told of the progress.
-
-    Raises:
-        UsageError: two would write to one folder, or a folder cannot be written; nothing began.
-        InterruptedRunError: SIGINT or SIGTERM came; what is trained so far is kept.
-    """
+def _train_series(
+    plans: Sequence[_Plan], *, strict: bool, resume: bool, events: TrainEvents
+) -> Series:
+    """Train several configurations, each with as many threads as it would have alone."""
     import torch
+
+    from ftreg.training.prepare import make_accelerator
+    from ftreg.training.session import refuse_together
 
     threads = torch.get_num_threads()
     refuse_together(make_accelerator(plans[0].config), lambda: _refuse(plans, resume=resume))
-    found = []
+    runs: list[TrainedOfSeries | GroupOfSeries | FailedOfSeries] = []
     for number, plan in enumerate(plans, start=1):
         events.notice(f"training {plan.file}, {number} of {len(plans)}, in {plan.folder}")
-        torch.set_num_threads(threads)  # as many as it would have alone
+        torch.set_num_threads(threads)
         try:
-            made = train_configured(
-                plan.config, output=plan.folder, strict=strict, resume=resume, events=events
-            )
-            found.append(Trained(plan, made))
+            made = _train(plan, strict=strict, resume=resume, allow_change=(), events=events)
+            runs.append(_of_series(plan, made))
         except InterruptedRunError as error:
             raise InterruptedRunError(
                 f"training ended in the midst of {plan.file}, {number} of {len(plans)}; its state "
@@ -107,12 +248,23 @@ def train_series(
             ) from error
         except FtregError as error:
             events.notice(f"{plan.file}: {error}")
-            found.append(Trained(plan, (), error))
+            failed = FailedOfSeries(
+                file=plan.file, error=str(error), exit_code=int(error.exit_code)
+            )
+            runs.append(failed)
         gc.collect()  # the last model is gone before the next one comes
-    return found
+    return Series(runs=tuple(runs))
 
 
-def _refuse(plans: Sequence[Planned], *, resume: bool) -> None:
+def _of_series(
+    plan: _Plan, made: CheckpointRecord | GroupRecord
+) -> TrainedOfSeries | GroupOfSeries:
+    if isinstance(made, CheckpointRecord):
+        return TrainedOfSeries(file=str(plan.file), **dict(made))
+    return GroupOfSeries(file=plan.file, checkpoint=made.checkpoint, replicas=made.replicas)
+
+
+def _refuse(plans: Sequence[_Plan], *, resume: bool) -> None:
     folders = [plan.folder for plan in plans]
     for plan in plans:
         if folders.count(plan.folder) > 1:
@@ -122,17 +274,3 @@ def _refuse(plans: Sequence[Planned], *, resume: bool) -> None:
             )
         if not resume:
             check_writable(plan.folder)
-
-
-def failure_of(trained: Sequence[Trained]) -> FtregError | None:
-    """Return one error that names each configuration that failed; None if all are trained."""
-    failed = [item for item in trained if item.error is not None]
-    if not failed:
-        return None
-    lines = [f"{len(failed)} of {len(trained)} configurations failed:"]
-    for item in failed:
-        lines.append(f"  {item.plan.file}: " + str(item.error).replace("\n", "\n    "))
-    text = "\n".join(lines)
-    if any(isinstance(item.error, DivergedError) for item in failed):
-        return DivergedError(text, taken=False)
-    return UsageError(text)

@@ -37,22 +37,6 @@ def _bars(title: str, bins: Bins) -> RenderableType:
     return Group(Text(title, "bold"), table)
 
 
-def length_bins(counts: Mapping[int, int]) -> list[tuple[str, int]]:
-    """Return label and count for lengths doubling from bin to bin, gaps included.
-
-    Args:
-        counts: length in characters to how many texts have it.
-    """
-    if not counts:
-        return []
-    bins = [0] * (max(counts).bit_length() + 1)
-    for length, count in counts.items():
-        bins[length.bit_length()] += count
-    first = min(counts).bit_length()
-    labels = ["0", "1", *(f"{2**n:,}-{2 ** (n + 1) - 1:,}" for n in range(1, len(bins)))]
-    return [(labels[number], bins[number]) for number in range(first, len(bins))]
-
-
 def _cohort_bins(sizes: Mapping[str, int], tag: str) -> list[tuple[str, int]]:
     """The values of one tag, the largest first."""
     found = [
@@ -70,14 +54,14 @@ def _cohort_bins(sizes: Mapping[str, int], tag: str) -> list[tuple[str, int]]:
 def dataset_view(
     card: Card,
     sizes: Mapping[str, Mapping[str, int]],
-    lengths: Mapping[str, Mapping[str, Mapping[int, int]]],
+    lengths: Mapping[str, Mapping[str, Mapping[str, int]]],
 ) -> RenderableType:
     """A version's card, and histograms of its cohorts and of the lengths of its texts.
 
     Args:
         card: of the version.
         sizes: split to cohort to rows.
-        lengths: split to field to length in characters to number of texts.
+        lengths: split to field to range of lengths in characters to number of texts.
     """
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     facts.add_column(style="bold")
@@ -91,9 +75,9 @@ def dataset_view(
     for name in card.splits:
         for tag in card.cohorts:
             parts += ["", _bars(f"{name}: {tag}", _cohort_bins(sizes[name], tag))]
-        for field, counts in lengths[name].items():
-            if counts:
-                parts += ["", _bars(f"{name}: characters of {field}", length_bins(counts))]
+        for field, bins in lengths[name].items():
+            if bins:
+                parts += ["", _bars(f"{name}: characters of {field}", list(bins.items()))]
     return Group(*parts)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import ftreg
+from ftreg import process
 from ftreg.errors import FtregError
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def traced(
 def _wanted() -> bool:
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    if os.environ.get("RANK", "0") != "0":  # one of the processes that train together speaks
+    if not process.leads():
         return False
     if not (_endpoint("traces") or _endpoint("logs")):
         return False

@@ -53,6 +53,7 @@ def warm() -> None:
         "ftreg.generation.served", "ftreg.jobs.gate", "ftreg.jobs.report", "ftreg.jobs.train",
         "ftreg.report.ci", "ftreg.report.terminal", "ftreg.config.load", "ftreg.data.freezing",
         "ftreg.data.leakage", "ftreg.scoring.rubric", "ftreg.training.optim.advice",
+        "ftreg.training.replicate", "ftreg.training.run",
         "ftreg.report.html", "ftreg.report.history_plot",
         "ftreg.training.trackers", "peft", "scipy.stats", "tests.fakes",
         "ftreg.gate.stats", "ftreg.gate.bootstrap",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftreg.config.custom_code import VARIABLE
+from ftreg.config.custom_code import VARIABLE, trust_notes
+from ftreg.records.printed import json_object
 from ftreg.report.characters import inert_json, visible
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ftreg.jobs.printed import Printed
+    from ftreg.records.printed import Printed
 
     Shown = Mapping[str, Any] | BaseModel | Printed
 
@@ -56,16 +57,15 @@ NoCustomCode = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes are still shown.")]
+DatasetRoot = Annotated[Path, typer.Option(help="Folder of datasets.")]
+DATASET_ROOT = Path("sample_datasets")
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def tell_of_trust(models: Iterable[str]) -> None:
     """Say that code which comes with a model will run, progress or not."""
-    for model in dict.fromkeys(models):
-        typer.echo(
-            f"note: base.trust_remote_code is true: the code that comes with {model} is run",
-            err=True,
-        )
+    for note in trust_notes(models):
+        typer.echo(f"note: {note}", err=True)
 
 
 def say(text: str) -> None:
@@ -94,5 +94,5 @@ def _plain(record: Any) -> Any:
     if isinstance(record, Path):
         return str(record)
     if dataclasses.is_dataclass(record):
-        return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+        return json_object(record)
     return record.model_dump(mode="json", by_alias=True)

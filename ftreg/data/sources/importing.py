@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from ftreg.data.reference import DatasetRef
 from ftreg.data.row_checks import UniqueIds, check_row, row_of
 from ftreg.data.sources.mapping import Mapper
 from ftreg.data.sources.readers import Source, open_source
-from ftreg.data.versions import RowChecks, make_card, newest, next_version, write_card
+from ftreg.data.versions import (
+    MadeVersion,
+    RowChecks,
+    make_card,
+    newest,
+    next_version,
+    write_card,
+)
 from ftreg.errors import UsageError
 from ftreg.files.names import check_name
 from ftreg.files.reading import LONGEST_LINE, megabytes
@@ -24,19 +31,19 @@ _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cl
 _HELD_OUT = "eval"
 _ADVANCE_EVERY = 1000
 
+Opened = Mapping[str, tuple[Source, Mapper]]
 Advance = Callable[[str, int, int], None]
 """Is told what is done, how many lines or rows of it, and of how many (0: not known)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """A version that was made; `dropped` rows stood twice, `ignored` columns were not taken."""
+class Imported(MadeVersion):
+    """What `ftreg data import --json` prints."""
 
-    ref: DatasetRef
-    folder: Path
-    rows: Mapping[str, int]
     dropped: int
-    ignored: Mapping[str, list[str]]
+    """Rows that stood twice and were left out, with --drop-duplicates."""
+    ignored_columns: Mapping[str, list[str]]
+    """Split to the columns of its source that were not taken."""
 
 
 @dataclass(slots=True)
@@ -55,14 +62,6 @@ class _SplitFile:
         self.stream.write(line)
         self.sha256.update(line)
         self.rows += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What is given for a split: where its rows come from, and how they are mapped."""
-
-    source: Source
-    mapper: Mapper
 
 
 def import_version(
@@ -85,8 +84,8 @@ def import_version(
         sources: split to file, or to a set of the hub; see `open_source`.
         root: the folder of datasets.
         mapping: field to column; see `parse_mapping`.
-        facts: what the card says, of `Card`'s fields; what is left out is taken from the version
-            before, where there is one.
+        facts: what the card says, of `Card`'s fields; what is left out or None is taken from the
+            version before, where there is one.
         eval_share: hold out this share of `train` as `eval`, in (0, 1). Rows with the same input
             go to the same side, and a row always to the same.
         drop_duplicates: leave out rows whose id stood before, instead of refusing them.
@@ -97,15 +96,16 @@ def import_version(
     Raises:
         UsageError: a source, a row or the card is wrong; nothing was written.
     """
-    given = _open(sources, mapping, eval_share=eval_share, subset=subset, form=form)
+    _check_splits(sources, eval_share=eval_share)
+    opened = _open(sources, mapping, subset=subset, form=form)
     with next_version(name, root) as ref:
-        said = _card_facts(ref, facts, given, root=root)
+        said = _card_facts(ref, facts, opened, root=root)
         card = _with_splits(said, ref, {"train": (1, "0" * 64)})
-        checks = RowChecks(prompt=card.prompt, cohorts=card.cohorts, cluster=card.cluster)
+        checks = RowChecks(card)
         with staged_folder(ref.folder(root)) as staging:
             written, dropped = _write_splits(
                 staging,
-                given,
+                opened,
                 checks=checks,
                 eval_share=eval_share,
                 drop_duplicates=drop_duplicates,
@@ -114,54 +114,86 @@ def import_version(
             for split, (rows, _) in written.items():
                 if not rows:
                     raise UsageError(f"the split {split} of {ref} would have no row")
-            ignored = {split: one.mapper.finish() for split, one in given.items()}
+            ignored = {split: mapper.finish() for split, (_, mapper) in opened.items()}
             checks.finish(where=str(ref))
             write_card(staging, _with_splits(said, ref, written))
     return Imported(
-        ref=ref,
+        version=str(ref),
         folder=ref.folder(root),
         rows={split: rows for split, (rows, _) in written.items()},
         dropped=dropped,
-        ignored=ignored,
+        ignored_columns=ignored,
     )
 
 
-def _open(
-    sources: Mapping[str, str],
-    mapping: Mapping[str, str],
-    *,
-    eval_share: float | None,
-    subset: str | None,
-    form: str | None,
-) -> dict[str, _Given]:
-    if eval_share is not None and (_HELD_OUT in sources or "train" not in sources):
+def _check_splits(splits: Collection[str], *, eval_share: float | None) -> None:
+    if eval_share is not None and (_HELD_OUT in splits or "train" not in splits):
         raise UsageError(
             "--eval-share holds out a share of --train as the split eval; it needs --train and "
             "no --eval"
         )
-    for split in sources:
+    for split in splits:
         check_name(split, what="split")
-    given = {}
-    for split, text in sources.items():
-        source = open_source(text, split=split, subset=subset, form=form)
-        given[split] = _Given(source, Mapper(mapping, source.columns, source=source.name))
-    return given
+
+
+def _open(
+    sources: Mapping[str, str], mapping: Mapping[str, str], *, subset: str | None, form: str | None
+) -> Opened:
+    """Open every source before any row is read."""
+    opened = {
+        split: open_source(text, split=split, subset=subset, form=form)
+        for split, text in sources.items()
+    }
+    return {
+        split: (source, Mapper(mapping, source.columns, source=source.name))
+        for split, source in opened.items()
+    }
+
+
+def _write_splits(
+    folder: Path,
+    opened: Opened,
+    *,
+    checks: RowChecks,
+    eval_share: float | None,
+    drop_duplicates: bool,
+    advance: Advance,
+) -> tuple[dict[str, tuple[int, str]], int]:
+    """Write a file per split; return split to rows and digest, and how many rows were dropped."""
+    with contextlib.ExitStack() as stack:
+        files = {
+            split: _SplitFile(stack.enter_context((folder / f"{split}.jsonl").open("wb")))
+            for split in (*opened, *(() if eval_share is None else (_HELD_OUT,)))
+        }
+        dropped = 0
+        for split, (source, mapper) in opened.items():
+            dropped += _import_split(
+                split,
+                _progress(source, split, advance),
+                source=source,
+                mapper=mapper,
+                checks=checks,
+                files=files,
+                eval_share=eval_share if split == "train" else None,
+                drop_duplicates=drop_duplicates,
+            )
+    return {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}, dropped
 
 
 def _card_facts(
-    ref: DatasetRef, facts: Mapping[str, Any], given: Mapping[str, _Given], *, root: Path
+    ref: DatasetRef, facts: Mapping[str, Any], opened: Opened, *, root: Path
 ) -> dict[str, Any]:
     before = newest(ref.name, root)
     known = {} if before is None else load_dataset(before, root=root).card.model_dump()
     # Without the folder of a file: it means nothing on another machine.
-    names = [one.source.origin.partition(" (")[0] for one in given.values()]
-    origin = "; ".join(f"{split}: {one.source.origin}" for split, one in given.items())
+    names = [source.origin.partition(" (")[0] for source, _ in opened.values()]
+    origin = "; ".join(f"{split}: {source.origin}" for split, (source, _) in opened.items())
     said = {
         "description": f"Imported from {', '.join(names)}.",
         "prompt": {"user": "{input}"},
         "source": origin,
         **{key: known[key] for key in _INHERITED if key in known},
-        **facts,
+        **{key: value for key, value in facts.items() if value is not None},
     }
     if "license" not in said:
         raise UsageError(
@@ -192,41 +224,12 @@ def _progress(source: Source, split: str, advance: Advance) -> Iterator[tuple[in
     advance(what, number, number)
 
 
-def _write_splits(
-    staging: Path,
-    given: Mapping[str, _Given],
-    *,
-    checks: RowChecks,
-    eval_share: float | None,
-    drop_duplicates: bool,
-    advance: Advance,
-) -> tuple[dict[str, tuple[int, str]], int]:
-    """Return each split's number of rows and digest, and how many rows were dropped."""
-    splits = [*given] if eval_share is None else [*given, _HELD_OUT]
-    with contextlib.ExitStack() as stack:
-        files = {
-            split: _SplitFile(stack.enter_context((staging / f"{split}.jsonl").open("wb")))
-            for split in splits
-        }
-        dropped = 0
-        for split, one in given.items():
-            dropped += _write_rows(
-                split,
-                _progress(one.source, split, advance),
-                given=one,
-                checks=checks,
-                files=files,
-                eval_share=eval_share if split == "train" else None,
-                drop_duplicates=drop_duplicates,
-            )
-    return {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}, dropped
-
-
-def _write_rows(
+def _import_split(
     split: str,
     rows: Iterator[tuple[int, dict[str, Any]]],
     *,
-    given: _Given,
+    source: Source,
+    mapper: Mapper,
     checks: RowChecks,
     files: Mapping[str, _SplitFile],
     eval_share: float | None,
@@ -235,9 +238,9 @@ def _write_rows(
     """Write a source's rows into their files, and return how many were dropped."""
     ids = files[split].ids
     dropped = 0
-    for number, row in rows:
-        place = given.source.place(number)
-        example = check_row(given.mapper.row(row, place=place), place=place)
+    for number, given in rows:
+        place = source.place(number)
+        example = check_row(mapper.row(given, place=place), place=place)
         if not ids.add(example.id):
             if not drop_duplicates:
                 raise UsageError(

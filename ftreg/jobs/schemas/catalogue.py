@@ -11,12 +11,24 @@ from typing_extensions import is_typeddict
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig, ScorerConfig
+from ftreg.data import differences, verifying, versions
+from ftreg.data.sources import importing
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
-from ftreg.jobs import clean
+from ftreg.jobs import (
+    checkpoints,
+    clean,
+    datasets,
+    diff,
+    doctor,
+    models,
+    optim,
+    same_weights,
+    train,
+)
 from ftreg.jobs.schemas import comparison_records, stored_records
-from ftreg.jobs.schemas.printed import checkpoints, datasets, evaluations, machine, optimizers
+from ftreg.jobs.schemas.printed import evaluations
 from ftreg.records.baseline import SCHEMA_VERSION as BASELINE_VERSION
 from ftreg.records.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
 from ftreg.records.evaluation.header import EvaluationHeader
@@ -43,12 +55,12 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "baseline": (BASELINE_VERSION, stored_records.BaselineFile, "serialization"),
     "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
-    "training": (MANIFEST_VERSION, checkpoints.PrintedTraining, "serialization"),
+    "training": (MANIFEST_VERSION, checkpoints.CheckpointRecord, "serialization"),
 }
 _PRINTED: dict[str, Any] = {
-    "group": checkpoints.PrintedGroup,
-    "series": checkpoints.PrintedSeries,
-    "reproduction": checkpoints.PrintedReproduction,
+    "group": checkpoints.GroupRecord,
+    "series": train.Series,
+    "reproduction": same_weights.Reproduction,
     "evaluated": evaluations.PrintedEvaluation,
     "scoring": evaluations.PrintedScoring,
     "report": evaluations.PrintedReport,
@@ -56,19 +68,19 @@ _PRINTED: dict[str, Any] = {
     "power": evaluations.PrintedPower,
     "promotion": evaluations.PrintedPromotion,
     "promotions": evaluations.PrintedPromotions,
-    "datasets": datasets.PrintedDatasets,
-    "dataset": datasets.PrintedDataset,
-    "verification": datasets.PrintedVerification,
-    "importing": datasets.PrintedImporting,
-    "freezing": datasets.PrintedFreezing,
-    "dataset-difference": datasets.PrintedDatasetDifference,
-    "leaks": datasets.PrintedLeaks,
-    "checkpoints": checkpoints.PrintedCheckpoints,
-    "recipe-difference": checkpoints.PrintedRecipeDifference,
-    "optimizer": optimizers.PrintedOptimizer,
-    "conversion": optimizers.PrintedConversion,
-    "models": machine.PrintedModels,
-    "findings": machine.PrintedFindings,
+    "datasets": datasets.DatasetList,
+    "dataset": datasets.ShownDataset,
+    "verification": verifying.Verification,
+    "importing": importing.Imported,
+    "freezing": versions.MadeVersion,
+    "dataset-difference": differences.Difference,
+    "leaks": datasets.DatasetLeaks,
+    "checkpoints": checkpoints.CheckpointList,
+    "recipe-difference": diff.RecipeDifference,
+    "optimizer": optim.OptimizerPlan,
+    "conversion": optim.ConversionProposal,
+    "models": models.ModelList,
+    "findings": doctor.Findings,
     "cleaning": clean.Cleaning,
 }
 _SOURCES |= {name: (PRINTED_SCHEMA, source, "serialization") for name, source in _PRINTED.items()}
@@ -91,7 +103,8 @@ class _Plain(GenerateJsonSchema):
             for key, item in inherited.items():
                 if "description" in item:
                     built["properties"][key].setdefault("description", item["description"])
-                    built["properties"][key].pop("default", None)
+        for key in built.get("required", ()):
+            built["properties"][key].pop("default", None)  # it is printed all the same
         return built
 
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:

@@ -1,12 +1,21 @@
-"""What all JSON on stdout shares. A record is a dataclass of its job; its schema comes from it."""
+"""What all JSON on stdout shares. A printed record is a dataclass; its schema comes from it."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from ftreg.records.samples import PRINTED_SCHEMA
+
+
+def json_key(field: str) -> str:
+    """Return the JSON key of a field: `from_`, since `from` is a word of Python, is `from`."""
+    return field.removesuffix("_")
+
 
 DESCRIBED = {
     "use_attribute_docstrings": True,
     "json_schema_serialization_defaults_required": True,
+    "alias_generator": json_key,
 }
 """`__pydantic_config__` of a printed record: the docstring below a field describes its key, and a
 key with a default is always printed. A plain dict, so that a record loads no pydantic."""
@@ -20,3 +29,8 @@ class Printed:
 
     schema_version: int = PRINTED_SCHEMA
     """Version of this form; it goes up when the meaning of a key does."""
+
+
+def json_object(record: Any) -> dict[str, Any]:
+    """Return the keys and values of a dataclass as JSON has them; what it holds stays as it is."""
+    return {json_key(item.name): getattr(record, item.name) for item in dataclasses.fields(record)}

@@ -1,0 +1,145 @@
+"""What `ftreg optim` shows: a configuration's optimizer, and a proposal for another one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
+
+from ftreg.config.custom_code import trust_notes
+from ftreg.config.load import load_config
+from ftreg.errors import UsageError
+from ftreg.files.checking import documented
+from ftreg.records.manifest import OptimizerRecord
+from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.samples import PRINTED_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedAdvice:
+    """A warning about a setting."""
+
+    __pydantic_config__ = DESCRIBED
+
+    key: str
+    """The setting that it is about."""
+    text: str
+    """What is known to go wrong, and what to set."""
+    source: str
+    """Who says so."""
+
+
+@documented
+class _Versioned(TypedDict):
+    schema_version: int
+    """Version of this form; it goes up when the meaning of a key does."""
+
+
+@documented
+class OptimizerPlan(_Versioned, OptimizerRecord):
+    """What `ftreg optim show --json` prints."""
+
+    steps: int | None
+    """Optimizer steps that a run would take; null where the dataset version is not here."""
+    advice: list[PrintedAdvice]
+    """What `ftreg train` would warn of; without `steps`, what does not depend on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionProposal(Printed):
+    """What `ftreg optim convert --json` prints: a proposal to start a search from."""
+
+    from_: str
+    """The optimizer of the configuration."""
+    to: str
+    """The optimizer that settings are proposed for."""
+    current: Mapping[str, Any]
+    """Setting to its value in the configuration, null where its optimizer has no such setting."""
+    proposed: Mapping[str, Any]
+    """The section `optimizer` to write: its name, and setting to value."""
+    ranges: Mapping[str, tuple[float, float]]
+    """Setting to the lower and upper end of what is published, where that is a range."""
+    sources: Mapping[str, str]
+    """Setting to who proposes so."""
+    dropped: Mapping[str, Any]
+    """Settings away from their default that the new optimizer does not have, to their value."""
+    notes: tuple[str, ...]
+    """What else to know, in sentences."""
+
+
+def show_optimizer(
+    file: Path,
+    *,
+    overrides: Sequence[str] = (),
+    notice: Callable[[str], None] = lambda text: None,
+) -> OptimizerPlan:
+    """Build the optimizer that a configuration gives, without training.
+
+    Args:
+        file: the run's YAML.
+        overrides: `KEY=VALUE` each.
+        notice: is told what a user should know, such as what `ftreg train` would advise against.
+
+    Raises:
+        UsageError: the configuration is wrong, its base model is not here, or the optimizer
+            refuses its settings.
+    """
+    config = load_config(file, overrides=overrides)
+    for note in trust_notes([config.base.model] if config.base.trust_remote_code else []):
+        notice(note)
+    from ftreg.training.plan import plan_advice, plan_optimizer, plan_steps
+
+    record, steps = plan_optimizer(config), plan_steps(config)
+    if steps is None:
+        notice(
+            f"{config.dataset.version} could not be read from {config.dataset.root}, so how "
+            "many steps a run takes is not known, nor what is to be said of so many"
+        )
+    advice = plan_advice(config, steps=steps)
+    for item in advice:
+        notice(str(item))
+    return {
+        "schema_version": PRINTED_SCHEMA,
+        **record,
+        "steps": steps,
+        "advice": [
+            PrintedAdvice(key=item.key, text=item.text, source=item.source) for item in advice
+        ],
+    }
+
+
+def convert_optimizer(
+    file: Path, *, to: str, source: str | None = None, overrides: Sequence[str] = ()
+) -> ConversionProposal:
+    """Propose another optimizer's settings from those of a configuration, by published ratios.
+
+    Args:
+        file: the run's YAML.
+        to: the optimizer to propose settings for.
+        source: the optimizer that the configuration has to name; None for any.
+        overrides: `KEY=VALUE` each.
+
+    Raises:
+        UsageError: the configuration is wrong, it names another optimizer than `source`, or
+            nothing is published from its optimizer to this one.
+    """
+    held = load_config(file, overrides=overrides).optimizer
+    if source is not None and source != held.name:
+        raise UsageError(
+            f"--from {source}: {file} has optimizer.name {held.name}; leave --from out, or "
+            f"name the configuration that trains with {source}"
+        )
+    from ftreg.training.optim.convert import convert
+
+    found = convert(held, to=to)
+    return ConversionProposal(
+        from_=found.source,
+        to=found.target,
+        current={setting.key: setting.before for setting in found.settings},
+        proposed=found.section,
+        ranges={item.key: item.ends for item in found.settings if item.ends is not None},
+        sources={setting.key: setting.source for setting in found.settings},
+        dropped=found.dropped,
+        notes=found.notes,
+    )
