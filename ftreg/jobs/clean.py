@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftreg.config.sections import DatasetConfig
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.cache.entries import Entry, cache_entries, oldest_beyond, remove
 from ftreg.files.cache.folder import limit_of
@@ -126,6 +125,9 @@ def _entries(kind: str, workspace: Workspace) -> list[Entry]:
     if kind == "states":
         return states(workspace)
     if kind == "leftovers":
+        # Builds models, which the completion of a kind's name does without.
+        from ftreg.config.sections import DatasetConfig
+
         return leftovers(workspace, Path(DatasetConfig.model_fields["root"].default))
     return cache_entries(kind)
 
