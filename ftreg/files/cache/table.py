@@ -9,6 +9,7 @@ takes no files, costs time and no result: it is said once, and the work goes on.
 import contextlib
 import functools
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -99,7 +100,7 @@ class Table:
                     connection.executemany("UPDATE kept SET used = ? WHERE key = ?", used)
                     connection.executemany("DELETE FROM kept WHERE key = ?", damaged)
 
-        if names and self.path.exists():
+        if names and os.path.exists(self.path):
             self._use(read)
         return found
 
@@ -122,7 +123,7 @@ class Table:
         Returns:
             The start of a minute in seconds since the epoch, the number of rows, and their bytes.
         """
-        if not self.path.is_file():
+        if not os.path.exists(self.path):
             return []
         rows = self._use(lambda connection: connection.execute(_GROUPS).fetchall()) or []
         return [(int(minute or 0) * _MINUTE, count, size or 0) for minute, count, size in rows]
