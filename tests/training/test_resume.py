@@ -539,7 +539,7 @@ def test_out_of_memory_says_what_to_lower(
     def full(*arguments: Any, **settings: Any) -> None:
         torch.empty(2**60)  # torch's own error, whatever this machine has
 
-    monkeypatch.setattr("ftreg.training.loop.completion_loss", full)
+    monkeypatch.setattr("ftreg.training.loss.Loss.__call__", full)
     done = cli("train", config, "-o", "a")
     assert done.code == 2, done
     assert "out of memory" in done.err
