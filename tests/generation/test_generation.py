@@ -11,10 +11,10 @@ import transformers
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from ftreg.data.dataset import load_dataset
-from ftreg.generation import continuous, packed_linear, prefill, slot_attention
-from ftreg.generation.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.decode import decode_greedily
-from ftreg.generation.packed_linear import bf16_is_fast, packed_linears
+from ftreg.generation.kernels import continuous, packed_linear, prefill, slot_attention
+from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.kernels.packed_linear import bf16_is_fast, packed_linears
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import pull
 from ftreg.models.pretrained import load_tokenizer

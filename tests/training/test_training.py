@@ -271,7 +271,7 @@ def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
         monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", chunk)
     if own_attention:
         assert use_packed_attention(packed)
-    batches = micro_batches(rows, examples, max_tokens=200, packing=True, share_prefix=share_prefix)
+    batches = micro_batches(rows, examples, max_tokens=200, share_prefix=share_prefix)
     assert 1 < len(batches) < 6
     computed = sum(batch.input_ids.numel() for batch in batches)
     assert (computed < sum(map(examples.length, rows))) == share_prefix

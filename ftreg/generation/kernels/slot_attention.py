@@ -15,8 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ftreg.generation.packed_linear import bf16_is_fast
-from ftreg.generation.slots import whole_blocks
+from ftreg.generation.kernels.packed_linear import bf16_is_fast
+from ftreg.generation.kernels.slots import whole_blocks
 
 SLOTS = "ftreg_slots"
 
