@@ -93,8 +93,8 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the model's layers with torch.compile: a longer start, and less memory."""
     kernels: Kernels = "auto"
-    """auto trains by ftreg's own CPU kernels where they suit model and machine; off by plain torch,
-    transformers and peft, slower and with other last bits."""
+    """auto trains with ftreg's own kernels where they suit model and machine; off with plain torch,
+    transformers and peft: slower, and the last bits differ."""
     save_steps: Count | None = 200
     """Save the training state, for `--resume`, every so many steps; null only when interrupted."""
     save_total_limit: Count = 2
@@ -177,8 +177,8 @@ class EvalConfig(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
     kernels: Kernels = "auto"
-    """auto generates by ftreg's own kernels where they suit the model; off by plain transformers,
-    slower. In fp32 it does not change the outputs."""
+    """auto generates with ftreg's own kernels where they suit the model; off with plain torch and
+    transformers: slower, and in fp32 the same outputs."""
     engine: AnyEngine = Field(default_factory=EngineConfig)
     """What generates: `transformers` in process, or `openai`, a server that the mapping names."""
     repeats: Annotated[int, Field(ge=1, le=8)] | None = None

@@ -15,6 +15,7 @@ import pytest
 from ftreg.files.journal import read_journal
 from ftreg.files.store import file_digest, write_json
 from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.evaluation.comparable import header_differences
 from ftreg.records.manifest import seal
 from ftreg.records.samples import Score
 from ftreg.report.noise_line import noise_line, noise_of_deltas
@@ -97,6 +98,10 @@ def test_without_kernels_outputs_are_generated_again_and_compared_in_fp32(
         done = cli("gate", "baseline", "latest")
         refused = "generation.kernels: auto in the baseline, off in the candidate" in done.err
         assert refused is (precision == "bf16"), done
+    # A header of before there was the key is of kernels.
+    old = {key: value for key, value in header["generation"].items() if key != "kernels"}
+    (line,) = header_differences({**header, "generation": old}, header)
+    assert line == "generation.kernels: auto in the baseline, off in the candidate"
 
 
 def test_new_weights_under_an_old_name_get_no_old_outputs(
