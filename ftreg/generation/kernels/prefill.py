@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from ftreg.generation.kernels.slot_attention import attending
 from ftreg.generation.padded import cache_argument
-from ftreg.models.attention import PACKED, takes_packed_attention
+from ftreg.models.attention import PACKED, attending, takes_packed_attention
 
 # Tokens of a row of prompts, unless a prompt alone has more.
 _ROW = 1024
