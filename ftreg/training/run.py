@@ -71,30 +71,37 @@ def train(
     ):
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
-        with (
-            stop_on_signal(events.notice) as stop,
-            start_trackers(
-                accelerator,
-                config,
-                output,
-                tracker_facts(run),
-                notice=events.notice,
-                done=done.steps,
-            ) as trackers,
-        ):
-            events.start(run.total_steps, done.steps)
-            try:
-                for record in _loop(run, done).steps():
-                    session.step(record)
-                    trackers.step(record)
-                    if record.step < run.total_steps:
-                        _between_steps(run, session, record, stopping=stop.name)
-                refuse_broken(run.trained, run.optimizer)
-            except DivergedError as error:
-                raise keep_failure(error, run=run, session=session, output=output) from error
-            checkpoint = _finish(run, session, output, events, trackers.runs)
-            trackers.finish(checkpoint.manifest)
-            return checkpoint
+        return _carry_out(run, session, done, output=output, events=events)
+
+
+def _carry_out(
+    run: PreparedRun, session: Session, done: Progress, *, output: Path, events: TrainEvents
+) -> Checkpoint:
+    """Take the steps that are left, watched by trackers and signals, and write the checkpoint."""
+    with (
+        stop_on_signal(events.notice) as stop,
+        start_trackers(
+            run.accelerator,
+            run.config,
+            output,
+            tracker_facts(run),
+            notice=events.notice,
+            done=done.steps,
+        ) as trackers,
+    ):
+        events.start(run.total_steps, done.steps)
+        try:
+            for record in _loop(run, done).steps():
+                session.step(record)
+                trackers.step(record)
+                if record.step < run.total_steps:
+                    _between_steps(run, session, record, stopping=stop.name)
+            refuse_broken(run.trained, run.optimizer)
+        except DivergedError as error:
+            raise keep_failure(error, run=run, session=session, output=output) from error
+        checkpoint = _finish(run, session, output, events, trackers.runs)
+        trackers.finish(checkpoint.manifest)
+        return checkpoint
 
 
 def _loop(run: PreparedRun, done: Progress) -> Loop:
