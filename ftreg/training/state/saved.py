@@ -16,7 +16,7 @@ Randomness is not in it: each step seeds its own (`ftreg.training.loop`).
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -295,11 +295,6 @@ def read_state(folder: Path) -> TrainingState:
             folder=folder,
             step=content["step"],
             facts=content["facts"],
-            history=list(_history(folder / "history.jsonl")),
+            history=[StepRecord(**row) for _, row in read_jsonl(folder / "history.jsonl")],
             optimizer=content["optimizer"],
         )
-
-
-def _history(path: Path) -> Iterator[StepRecord]:
-    for _, row in read_jsonl(path):
-        yield StepRecord(**row)
