@@ -37,6 +37,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smollm2-135m-instruct"
 DATASET = "code-summary@2"
 OURS = "ftreg"
+PLAIN = "ftreg-plain"
+"""ftreg without its kernels; only by `--one`."""
 OUR_BATCH = 32
 """The default of `eval.batch_size`."""
 OTHERS = ("generate", "lm-eval")
@@ -79,7 +81,7 @@ def measure_here(options: Options) -> Json:
     chats = [dataset.card.prompt.messages(row) for row in rows]
     prompts = [list(chat_ids(tokenizer, chat, answer_next=True)) for chat in chats]
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
-    sides = {OURS: _ftreg, "generate": _generate, "lm-eval": _lm_eval}
+    sides = {OURS: _ftreg, PLAIN: _ftreg_plain, "generate": _generate, "lm-eval": _lm_eval}
     write = sides[options.one](folder, tokenizer, dtype, options.batch_size)
     write(prompts[:2], 2)
     began, worked = time.perf_counter(), time.process_time()
@@ -99,7 +101,13 @@ Answer = tuple[int, str]
 Write = Callable[[list[list[int]], int], list[Answer]]
 
 
-def _ftreg(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write:
+def _ftreg_plain(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write:
+    return _ftreg(folder, tokenizer, dtype, batch_size, kernels=False)
+
+
+def _ftreg(
+    folder: Path, tokenizer: Any, dtype: Any, batch_size: int, *, kernels: bool = True
+) -> Write:
     from ftreg.generation.greedy import generate
     from ftreg.models.pretrained import load_model
 
@@ -112,6 +120,7 @@ def _ftreg(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write:
             tokenizer=tokenizer,
             max_new_tokens=most,
             batch_size=batch_size,
+            kernels=kernels,
         )
         return [(output.tokens, output.text) for output in outputs]
 
@@ -317,7 +326,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="only this one")
     parser.add_argument("--quick", action="store_true", help="32 prompts, one round")
     parser.add_argument("--output", type=Path, help="folder for JSON and Markdown")
-    parser.add_argument("--one", choices=[OURS, *OTHERS], help="one configuration, as JSON")
+    parser.add_argument("--one", choices=[OURS, PLAIN, *OTHERS], help="one configuration, as JSON")
     options = parser.parse_args()
     if options.quick:
         options.prompts, options.rounds, options.batch_sizes = 32, 1, [16, 32]

@@ -64,7 +64,9 @@ class Setup:
     base_dtype: str = "float32"
     """Of the weights that TRL loads."""
     compiled: bool = False
-    """Runs only with `--compile`."""
+    """Runs only with `--compile`, or by its name."""
+    plain: bool = False
+    """Without ftreg's kernels; runs only by its name."""
 
 
 # What makes TRL fast on a CPU: nothing is computed twice, and little or nothing is padded.
@@ -82,6 +84,7 @@ _COMPILED = {**_PACKED, "torch_compile": True}
 SETUPS = {
     "ftreg-full": Setup("ftreg", "full"),
     "ftreg-full-compiled": Setup("ftreg", "full", {"compile": True}, compiled=True),
+    "ftreg-full-plain": Setup("ftreg", "full", {"kernels": "off"}, plain=True),
     "ftreg-full-fp32": Setup("ftreg", "full", {"precision": "fp32"}),
     "trl-full": Setup("trl", "full"),
     "trl-full-packed": Setup("trl", "full", _PACKED),
@@ -89,6 +92,7 @@ SETUPS = {
     "trl-full-compiled": Setup("trl", "full", _COMPILED, compiled=True),
     "ftreg-lora": Setup("ftreg", "lora"),
     "ftreg-lora-compiled": Setup("ftreg", "lora", {"compile": True}, compiled=True),
+    "ftreg-lora-plain": Setup("ftreg", "lora", {"kernels": "off"}, plain=True),
     "ftreg-lora-fp32": Setup("ftreg", "lora", {"precision": "fp32"}),
     "trl-lora": Setup("trl", "lora"),
     "trl-lora-packed": Setup("trl", "lora", _PACKED),
@@ -569,7 +573,9 @@ def machine_line(described: Json, runs: Sequence[Json]) -> str:
 def compare(options: Options) -> None:
     """Measure every configuration in turn, so many rounds, and print what it comes to."""
     names = options.only or [
-        name for name, setup in SETUPS.items() if options.compile or not setup.compiled
+        name
+        for name, setup in SETUPS.items()
+        if not setup.plain and (options.compile or not setup.compiled)
     ]
     described = machine()
     if described["trl"] is None and any(SETUPS[name].side == "trl" for name in names):

@@ -243,6 +243,24 @@ gate:
 
 
 @pytest.fixture
+def examples(tiny_model: Path, workspace: Path) -> Any:
+    """The tiny dataset's training rows as tokens."""
+    from transformers import AutoTokenizer
+
+    from ftreg.data import load_dataset
+    from ftreg.training.batching.examples import tokenise
+
+    write_dataset(workspace)
+    dataset = load_dataset("colours@1", root=workspace)
+    return tokenise(
+        dataset.split("train"),
+        tokenizer=AutoTokenizer.from_pretrained(tiny_model),
+        prompt=dataset.card.prompt,
+        max_length=512,
+    )
+
+
+@pytest.fixture
 def talking_config(config: Path, talking_model: Path) -> Path:
     """`config` with the model whose outputs differ."""
     config.write_text(re.sub("model: .*", f"model: {talking_model}", config.read_text("utf-8")))

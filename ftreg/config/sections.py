@@ -14,6 +14,8 @@ from ftreg.services.chat.endpoint import refuse_secrets
 Share = Annotated[float, Field(ge=0, le=1)]
 PathText = Annotated[str, AfterValidator(path_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Kernels = Literal["auto", "off"]
+"""Whether ftreg's own code may take the place of parts of transformers and peft."""
 
 
 class BaseConfig(Section):
@@ -90,6 +92,9 @@ class TrainConfig(Section):
     """CPU threads; null leaves torch's choice."""
     compile: bool = False
     """Compile the model's layers with torch.compile: a longer start, and less memory."""
+    kernels: Kernels = "auto"
+    """auto trains with ftreg's own kernels where they suit model and machine; off with plain torch,
+    transformers and peft: slower, and the last bits differ."""
     save_steps: Count | None = 200
     """Save the training state, for `--resume`, every so many steps; null only when interrupted."""
     save_total_limit: Count = 2
@@ -171,6 +176,9 @@ class EvalConfig(Section):
     """Prompts generated together. In fp32 it does not change the outputs."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
+    kernels: Kernels = "auto"
+    """auto generates with ftreg's own kernels where they suit the model; off with plain torch and
+    transformers: slower, and in fp32 the same outputs."""
     engine: AnyEngine = Field(default_factory=EngineConfig)
     """What generates: `transformers` in process, or `openai`, a server that the mapping names."""
     repeats: Annotated[int, Field(ge=1, le=8)] | None = None

@@ -20,6 +20,7 @@ def generate(
     tokenizer: Any,
     max_new_tokens: int,
     batch_size: int,
+    kernels: bool = True,
     advance: Callable[[int], None] = lambda done: None,
     keep: Callable[[Sequence[Output]], None] = lambda outputs: None,
 ) -> list[Output]:
@@ -35,6 +36,7 @@ def generate(
         tokenizer: decodes the outputs.
         max_new_tokens: most tokens of an output.
         batch_size: most prompts at a time.
+        kernels: whether ftreg's own kernels may be used; in fp32 they change no output.
         advance: is told the number of outputs done so far.
         keep: is given outputs as soon as they are whole, each once, in any order.
 
@@ -63,6 +65,7 @@ def generate(
         stops=stops,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        kernels=kernels,
         ended=ended,
     )
     return [outputs[index] for index in range(len(prompts))]

@@ -60,6 +60,9 @@ class InProcess:
             "max_new_tokens": self._config.max_new_tokens,
             "precision": self._config.precision,
         }
+        if self._config.kernels == "off":
+            # In fp32 too, where the outputs are the same: who switches kernels off wants to see it.
+            settings["kernels"] = "off"
         if self._depends_on_batch:
             settings |= {"batch_size": self._config.batch_size, "threads": torch.get_num_threads()}
         if repeat:
@@ -110,6 +113,7 @@ class InProcess:
             tokenizer=self._tokenizer,
             max_new_tokens=self._config.max_new_tokens,
             batch_size=self._batch_size,
+            kernels=self._config.kernels == "auto",
             advance=advance,
             keep=hand_over,
         )
@@ -122,6 +126,7 @@ class InProcess:
             "max_new_tokens": self._config.max_new_tokens,
             "precision": self._config.precision,
             "batch_size": self._batch_size,
+            "kernels": self._config.kernels,
             "device": self._device,
         }
 

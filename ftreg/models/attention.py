@@ -5,7 +5,8 @@ away. On a CPU it is cheaper to compute each example on its own tokens: short on
 products (`short_attention`), others by a call of the kernel each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -134,3 +135,14 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
 def restore_attention(model: PreTrainedModel) -> None:
     """Undo `use_packed_attention`, so that the model works without `example_lengths` again."""
     model.set_attn_implementation("sdpa")
+
+
+@contextmanager
+def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Have a model attend by a registered function within the block."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -14,6 +14,8 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     training = manifest.training.model_dump(
         include={"seed", "steps", "batch_size", "max_grad_norm", "precision", "processes"}
     )
+    if manifest.config.train.kernels == "off":
+        training["kernels"] = "off"  # the default is left out, as before there was the key
     sections: dict[str, Any] = {
         "base": manifest.base.model_dump(include={"model", "revision", "digest"}),
         "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),

@@ -3,19 +3,15 @@
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from ftreg.errors import UsageError
 from ftreg.models.attention import PACKED, packed_attention
-from ftreg.training.batching.batches import micro_batches
 from ftreg.training.batching.examples import TokenisedExamples
-from ftreg.training.loop import completion_loss
+from ftreg.training.loss import Loss
 
 
-def compile_layers(
-    model: PreTrainedModel, examples: TokenisedExamples, *, own_attention: bool
-) -> None:
+def compile_layers(model: PreTrainedModel, examples: TokenisedExamples, loss: Loss) -> None:
     """Compile each decoder layer in place, and run one so that a missing compiler shows now.
 
     Layers of one kind share the compiled code, so the wait is that of one layer. Shapes are
@@ -30,23 +26,18 @@ def compile_layers(
         raise UsageError(
             "train.compile: this model does not name its layers; set train.compile: false"
         )
-    # Its loop over the examples' lengths would be compiled anew for each row.
-    kept_out: Any = torch.compiler.disable
-    AttentionInterface.register(PACKED, kept_out(packed_attention))
+    if loss.packed_attention:
+        # Its loop over the examples' lengths would be compiled anew for each row.
+        kept_out: Any = torch.compiler.disable
+        AttentionInterface.register(PACKED, kept_out(packed_attention))
     for layer in layers:
         layer.compile(dynamic=True)
+    (batch,) = loss.lay_out([min(range(len(examples)), key=examples.length)], examples)
     try:
-        _try(model, examples, own_attention=own_attention)
+        loss(model, batch, device=model.device)
     except Exception as error:  # a compiler fails in as many ways as there are compilers
         first = next(iter(str(error).strip().splitlines()), "")
         raise UsageError(
             f"train.compile: torch.compile does not work here: {type(error).__name__}: {first}; "
             "it needs a C++ compiler on the PATH, or set train.compile: false"
         ) from error
-
-
-def _try(model: nn.Module, examples: TokenisedExamples, *, own_attention: bool) -> None:
-    shortest = min(range(len(examples)), key=examples.length)
-    (batch,) = micro_batches([shortest], examples, max_tokens=1, packing=False)
-    device = next(model.parameters()).device
-    completion_loss(model, batch, device=device, own_attention=own_attention)

@@ -126,7 +126,7 @@ def _training_record(run: PreparedRun, history: list[StepRecord]) -> dict[str, A
         "batch_size": settings.batch_size,
         "micro_batch_tokens": settings.micro_batch_tokens,
         "packing": settings.packing,
-        "shared_prefix": run.share_prefix,
+        "shared_prefix": run.loss.share_prefix,
         "compile": settings.compile,
         "max_grad_norm": settings.max_grad_norm,
         "precision": _precision(run),

@@ -12,13 +12,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.nn import functional
 
 from ftreg.errors import DivergedError
-from ftreg.training.batching.batches import MicroBatch, micro_batches
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.events import StepRecord, as_number
-from ftreg.training.kernels.head import Head
+from ftreg.training.loss import Loss
 from ftreg.training.optim.step_size import StepSizeProbe
 from ftreg.training.state.tensors import all_finite, whole
 
@@ -41,10 +39,7 @@ class Loop:
     """A prepared run; `steps()` carries it out.
 
     `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
-    each step that is left, over all processes; `own_attention` says whether the model has been
-    switched to `packed_attention`, and `share_prefix` whether it may compute what all examples of a
-    row begin with once; `head` applies the output layer to many positions, or to all; `done` is
-    what an earlier session has done.
+    each step that is left, over all processes; `done` is what an earlier session has done.
     """
 
     accelerator: Accelerator
@@ -53,11 +48,7 @@ class Loop:
     schedule: torch.optim.lr_scheduler.LambdaLR
     examples: TokenisedExamples
     order: Iterable[Sequence[int]]
-    micro_batch_tokens: int
-    packing: bool
-    own_attention: bool
-    share_prefix: bool
-    head: Head | None
+    loss: Loss
     max_grad_norm: float | None
     seed: int
     done: Progress = field(default_factory=Progress)
@@ -129,7 +120,7 @@ class Loop:
         own = rows[self.accelerator.process_index :: workers]
         # A process without an example still has to take part in the gradients' exchange.
         weight = 1.0 if own else 0.0
-        batches = self._micro_batches(own or rows[:1])
+        batches = self.loss.lay_out(own or rows[:1], self.examples)
         total = torch.zeros((), device=self.accelerator.device)
         passes = [(batch, weight) for batch in batches]
         # Where parameters are sharded every pass gathers them from all processes.
@@ -140,13 +131,7 @@ class Loop:
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 # accelerate's precision is the model's own; the head may run behind it.
                 with self.accelerator.autocast():
-                    summed = completion_loss(
-                        self.model,
-                        batch,
-                        device=self.accelerator.device,
-                        own_attention=self.own_attention,
-                        head=self.head,
-                    )
+                    summed = self.loss(self.model, batch, device=self.accelerator.device)
                 summed = summed * (weight / loss_tokens)
                 total += summed.detach()
                 # Data parallelism averages gradients over processes; this makes it their sum.
@@ -159,16 +144,8 @@ class Loop:
         if not self.accelerator.is_fsdp2:
             return 0
         return max(
-            len(self._micro_batches(rows[index::workers] or rows[:1])) for index in range(workers)
-        )
-
-    def _micro_batches(self, rows: Sequence[int]) -> list[MicroBatch]:
-        return micro_batches(
-            rows,
-            self.examples,
-            max_tokens=self.micro_batch_tokens,
-            packing=self.packing,
-            share_prefix=self.share_prefix,
+            len(self.loss.lay_out(rows[index::workers] or rows[:1], self.examples))
+            for index in range(workers)
         )
 
     @staticmethod
@@ -214,18 +191,9 @@ class Loop:
         """Loss per token of each example of a step on its own: which of them is the bad one."""
         found: list[float | str] = []
         for row in rows:
-            batches = micro_batches([row], self.examples, max_tokens=1, packing=False)
+            (batch,) = self.loss.lay_out([row], self.examples)
             with torch.no_grad(), self.accelerator.autocast():
-                (loss,) = (
-                    completion_loss(
-                        self.model,
-                        batch,
-                        device=self.accelerator.device,
-                        own_attention=self.own_attention,
-                        head=self.head,
-                    ).item()
-                    for batch in batches
-                )
+                loss = self.loss(self.model, batch, device=self.accelerator.device).item()
             found.append(as_number(loss / max(1, self.examples.answer_length(row))))
         return found
 
@@ -244,37 +212,3 @@ def _seed_of(seed: int, step: int, process: int) -> int:
     """A seed of its own for each step of each process; neighbours are not related."""
     state = hashlib.sha256(f"{seed}/{step}/{process}".encode()).digest()
     return int.from_bytes(state[:8], "big") >> 1
-
-
-def completion_loss(
-    model: nn.Module,
-    batch: MicroBatch,
-    *,
-    device: torch.device,
-    own_attention: bool,
-    head: Head | None = None,
-) -> torch.Tensor:
-    """Return the summed negative log-likelihood of a micro-batch's answers, in nats.
-
-    The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
-    their indices. Many of them go through `head`, if it is given, in chunks; all of them, if it
-    computes its loss by itself. There is no attention mask: either `packed_attention` is told the
-    examples' lengths, or positions that start again at 0 tell transformers where an example begins,
-    and its causal mask becomes block-diagonal.
-    """
-    layout: dict[str, Any] = {}
-    if own_attention:
-        layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
-    targets = batch.targets.to(device)
-    by_head = head if head is not None and head.takes(len(targets)) else None
-    with by_head.left_out() if by_head is not None else nullcontext():
-        output = model(
-            input_ids=batch.input_ids.to(device),
-            position_ids=batch.position_ids.to(device),
-            logits_to_keep=batch.predict.to(device),
-            use_cache=False,
-            **layout,
-        ).logits[0]
-    if by_head is not None:
-        return by_head.loss(output, targets)
-    return functional.cross_entropy(output.float(), targets, reduction="sum")

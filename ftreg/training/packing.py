@@ -1,84 +1,55 @@
-"""Set up packing, and prove on the model itself that packed examples do not see each other."""
+"""Prove on the model itself that packed examples do not see each other."""
 
-from dataclasses import dataclass
+import dataclasses
 
 import torch
 from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
-from ftreg.models.attention import use_packed_attention
-from ftreg.training.batching.batches import micro_batches
 from ftreg.training.batching.examples import TokenisedExamples
-from ftreg.training.loop import completion_loss
+from ftreg.training.loss import Loss
 
 # fp32 sums in another order; a leak between examples changes the loss by far more.
 _TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """How a model takes packed rows: by `packed_attention`, and with a shared prefix in them."""
+def loss_alone(model: PreTrainedModel, examples: TokenisedExamples) -> float:
+    """Return the loss of the two shortest examples in nats, each alone, by plain transformers.
 
-    own_attention: bool = False
-    share_prefix: bool = False
+    Before any kernel is switched on.
+    """
+    return _of_shortest(model, examples, Loss())
 
 
-def prepare_packing(model: PreTrainedModel, examples: TokenisedExamples) -> Packing:
-    """Choose the attention for packed rows, and hold it against the model's own on single rows.
+def prove_packing(
+    model: PreTrainedModel, examples: TokenisedExamples, loss: Loss, *, alone: float
+) -> None:
+    """Hold the loss of two examples in one row against that of each alone.
 
     Not every architecture and attention implementation honours positions that start again; one
-    that does not would train on answers that can see other examples, and say nothing. A prefix is
-    shared where `packed_attention` takes it and the model has no dropout, which would be another in
-    each example.
+    that does not would train on answers that can see other examples, and say nothing.
 
-    Returns:
-        How the model, which may have been switched to `packed_attention`, takes packed rows.
+    Args:
+        model: as it is going to train, but for its precision.
+        examples: of which the two shortest are taken.
+        loss: that is going to train.
+        alone: of `loss_alone`.
 
     Raises:
-        UsageError: the loss of two short examples in one row is not that of each alone.
+        UsageError: the two losses are not the same.
     """
-    shortest = sorted(range(len(examples)), key=examples.length)[:2]
-    alone = _loss(model, examples, shortest, packing=False, how=Packing())
-    switched = use_packed_attention(model)
-    how = Packing(own_attention=switched, share_prefix=switched and not _is_random(model, examples))
-    together = _loss(model, examples, shortest, packing=True, how=how)
+    together = _of_shortest(model, examples, loss)
     if abs(together - alone) > _TOLERANCE * max(1.0, abs(alone)):
         raise UsageError(
             "train.packing: this model does not keep packed examples apart (loss "
             f"{together:.4f} packed, {alone:.4f} alone); set train.packing: false"
         )
-    return how
 
 
-def _is_random(model: PreTrainedModel, examples: TokenisedExamples) -> bool:
-    """Whether training draws random numbers in the model's own pass (dropout)."""
-    shortest = [min(range(len(examples)), key=examples.length)]
-    how = Packing(own_attention=True)
-    before = model.training
-    model.train()
-    with torch.random.fork_rng(devices=[]):
-        state = torch.random.get_rng_state()
-        _loss(model, examples, shortest, packing=True, how=how)
-        drawn = not torch.equal(state, torch.random.get_rng_state())
-    model.train(before)
-    return drawn
-
-
-def _loss(
-    model: PreTrainedModel,
-    examples: TokenisedExamples,
-    rows: list[int],
-    *,
-    packing: bool,
-    how: Packing,
-) -> float:
-    room = sum(examples.length(row) for row in rows)
-    batches = micro_batches(
-        rows, examples, max_tokens=room, packing=packing, share_prefix=how.share_prefix
-    )
+def _of_shortest(model: PreTrainedModel, examples: TokenisedExamples, loss: Loss) -> float:
+    rows = sorted(range(len(examples)), key=examples.length)[:2]
+    if loss.row_tokens:  # the two are to share a row, however long they are
+        loss = dataclasses.replace(loss, row_tokens=sum(map(examples.length, rows)))
     with torch.no_grad():
-        losses = [
-            completion_loss(model, batch, device=model.device, own_attention=how.own_attention)
-            for batch in batches
-        ]
-    return sum(loss.item() for loss in losses)
+        losses = [loss(model, batch, device=model.device) for batch in loss.lay_out(rows, examples)]
+    return sum(part.item() for part in losses)

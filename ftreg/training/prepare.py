@@ -9,6 +9,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
+from transformers import PreTrainedModel
 
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
@@ -21,16 +22,15 @@ from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
-from ftreg.training.kernels.adapted import fuse_adapters
-from ftreg.training.kernels.head import Head, find_head
-from ftreg.training.kernels.tied import add_rows_to_tied_gradient
+from ftreg.training.kernels.switch import kernels_for_layers, kernels_for_rows
+from ftreg.training.loss import Loss
 from ftreg.training.optim.advice import advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups
 from ftreg.training.optim.schedule import build_schedule
-from ftreg.training.packing import Packing, prepare_packing
+from ftreg.training.packing import loss_alone, prove_packing
 from ftreg.training.precision import choose_precision
-from ftreg.training.state.saved import group_values
+from ftreg.training.state.saved import OptimizerLayout, group_values
 from ftreg.training.trackers import tracker_settings
 
 
@@ -39,11 +39,8 @@ class PreparedRun:
     """A run before its first step.
 
     `base_network` is the model as loaded, `trained` the same or the adapters around it, and
-    `model` and `optimizer` what accelerate made of them. `head` computes the loss of many
-    positions, `built` are the values of the parameter groups before any step, and
-    `optimizer_record` what the manifest says about the optimizer. `parameter_names` are in the
-    optimizer's order: names, for a reference to the parameters would keep the whole ones alive
-    where they are sharded.
+    `model` and `optimizer` what accelerate made of them. `loss` is what the steps compute, `layout`
+    the optimizer's before any step, and `optimizer_record` what the manifest says about it.
     """
 
     config: RunConfig
@@ -56,13 +53,10 @@ class PreparedRun:
     base_network: Any
     trained: nn.Module
     model: nn.Module
-    own_attention: bool
-    share_prefix: bool
-    head: Head | None
-    parameter_names: list[str]
+    loss: Loss
     optimizer: Any
     optimizer_record: OptimizerRecord
-    built: list[dict[str, Any]]
+    layout: OptimizerLayout
     schedule: torch.optim.lr_scheduler.LambdaLR
     total_steps: int
 
@@ -103,13 +97,7 @@ def prepare_run(
     """
     set_seed(config.train.seed)
     events.phase("opening the dataset")
-    dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
-    split = dataset.split(config.dataset.train_split)[: config.dataset.max_train_examples]
-    if not len(split):
-        raise UsageError(
-            f"dataset.train_split: {dataset.ref} has no rows in its split "
-            f"{config.dataset.train_split!r}, so there is nothing to train on"
-        )
+    dataset, split = _open(config)
     steps = steps_of_run(
         len(split),
         batch_size=config.train.batch_size,
@@ -123,31 +111,15 @@ def prepare_run(
     network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
     examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
-    # With its adapter, where it has one. Sharded, its weights are whole in the model's own pass
-    # only.
-    head = None if accelerator.is_fsdp2 else find_head(network)
-    packing = Packing()
-    if config.train.packing:
-        events.phase("checking that packed examples are kept apart")
-        packing = prepare_packing(network, examples)
-    groups = parameter_groups(trained, config.optimizer)
+    loss = _prepare_loss(
+        network, trained, examples, config=config, accelerator=accelerator, events=events
+    )
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
+    record, layout = _describe(optimizer, trained, config)
     if config.train.compile:
         events.phase("compiling the layers")
-        compile_layers(network, examples, own_attention=packing.own_attention)
-    record = describe_optimizer(optimizer, config.optimizer, groups)
-    built = group_values(optimizer)
-    names = [name for group in groups for name in group.names]
-    del groups
-    plain = accelerator.device.type == "cpu" and not accelerator.is_fsdp2
-    if config.lora is not None and plain and not config.train.compile:
-        low = accelerator.mixed_precision == "bf16"
-        fuse_adapters(trained, torch.bfloat16 if low else torch.float32)
-    if plain and accelerator.num_processes == 1 and head is not None:
-        fused = head.fuse()
-        if fused is not None:
-            add_rows_to_tied_gradient(network, fused.kept)
+        compile_layers(network, examples, loss)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
@@ -161,17 +133,60 @@ def prepare_run(
         base_network=network,
         trained=trained,
         model=model,
-        own_attention=packing.own_attention,
-        # Dropout is another in each example, also where they begin alike.
-        share_prefix=packing.share_prefix and not (config.lora and config.lora.dropout),
-        head=head,
-        parameter_names=names,
+        loss=loss,
         optimizer=prepared_optimizer,
         optimizer_record=record,
-        built=built,
+        layout=layout,
         schedule=schedule,
         total_steps=steps,
     )
+
+
+def _open(config: RunConfig) -> tuple[DatasetVersion, Split]:
+    """Return the dataset version, and its rows to train on."""
+    dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
+    split = dataset.split(config.dataset.train_split)[: config.dataset.max_train_examples]
+    if not len(split):
+        raise UsageError(
+            f"dataset.train_split: {dataset.ref} has no rows in its split "
+            f"{config.dataset.train_split!r}, so there is nothing to train on"
+        )
+    return dataset, split
+
+
+def _prepare_loss(
+    network: PreTrainedModel,
+    trained: nn.Module,
+    examples: TokenisedExamples,
+    *,
+    config: RunConfig,
+    accelerator: Accelerator,
+    events: TrainEvents,
+) -> Loss:
+    """Choose how the model takes the examples, and prove it."""
+    kernels = config.train.kernels == "auto"
+    packing = config.train.packing
+    loss = Loss(row_tokens=config.train.micro_batch_tokens if packing else 0)
+    if packing:
+        events.phase("checking that packed examples are kept apart")
+        alone = loss_alone(network, examples)
+    if kernels:
+        loss = kernels_for_rows(loss, network, examples, accelerator=accelerator)
+    if packing:
+        prove_packing(network, examples, loss, alone=alone)
+    if kernels:
+        kernels_for_layers(loss, network, trained, config=config, accelerator=accelerator)
+    return loss
+
+
+def _describe(
+    optimizer: Any, trained: nn.Module, config: RunConfig
+) -> tuple[OptimizerRecord, OptimizerLayout]:
+    """Say what the manifest and a saved state have to know of an optimizer before any step."""
+    groups = parameter_groups(trained, config.optimizer)
+    names = [name for group in groups for name in group.names]
+    record = describe_optimizer(optimizer, config.optimizer, groups)
+    return record, OptimizerLayout(names=names, built=group_values(optimizer))
 
 
 def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEvents) -> None:

@@ -9,7 +9,6 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
-from ftreg.models.attention import restore_attention
 from ftreg.models.pretrained import find_base
 from ftreg.process import is_out_of_memory
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
@@ -22,7 +21,8 @@ from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
-from ftreg.training.loop import Loop
+from ftreg.training.kernels.switch import remove_kernels
+from ftreg.training.loop import Loop, Progress
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session, remove_leftovers
 from ftreg.training.state.resume import settings_that_count
@@ -72,46 +72,53 @@ def train(
     ):
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
-        loop = Loop(
-            accelerator=accelerator,
-            model=run.model,
-            optimizer=run.optimizer,
-            schedule=run.schedule,
-            examples=run.examples,
-            order=itertools.islice(order_of(run), done.steps, None),
-            micro_batch_tokens=config.train.micro_batch_tokens,
-            packing=config.train.packing,
-            own_attention=run.own_attention,
-            share_prefix=run.share_prefix,
-            head=run.head,
-            max_grad_norm=config.train.max_grad_norm,
-            seed=config.train.seed,
-            done=done,
-        )
-        with (
-            stop_on_signal(events.notice) as stop,
-            start_trackers(
-                accelerator,
-                config,
-                output,
-                tracker_facts(run),
-                notice=events.notice,
-                done=done.steps,
-            ) as trackers,
-        ):
-            events.start(run.total_steps, done.steps)
-            try:
-                for record in loop.steps():
-                    session.step(record)
-                    trackers.step(record)
-                    if record.step < run.total_steps:
-                        _between_steps(run, session, record, stopping=stop.name)
-                refuse_broken(run.trained, run.optimizer)
-            except DivergedError as error:
-                raise keep_failure(error, run=run, session=session, output=output) from error
-            checkpoint = _finish(run, session, output, events, trackers.runs)
-            trackers.finish(checkpoint.manifest)
-            return checkpoint
+        return _carry_out(run, session, done, output=output, events=events)
+
+
+def _carry_out(
+    run: PreparedRun, session: Session, done: Progress, *, output: Path, events: TrainEvents
+) -> Checkpoint:
+    """Take the steps that are left, watched by trackers and signals, and write the checkpoint."""
+    with (
+        stop_on_signal(events.notice) as stop,
+        start_trackers(
+            run.accelerator,
+            run.config,
+            output,
+            tracker_facts(run),
+            notice=events.notice,
+            done=done.steps,
+        ) as trackers,
+    ):
+        events.start(run.total_steps, done.steps)
+        try:
+            for record in _loop(run, done).steps():
+                session.step(record)
+                trackers.step(record)
+                if record.step < run.total_steps:
+                    _between_steps(run, session, record, stopping=stop.name)
+            refuse_broken(run.trained, run.optimizer)
+        except DivergedError as error:
+            raise keep_failure(error, run=run, session=session, output=output) from error
+        checkpoint = _finish(run, session, output, events, trackers.runs)
+        trackers.finish(checkpoint.manifest)
+        return checkpoint
+
+
+def _loop(run: PreparedRun, done: Progress) -> Loop:
+    """The steps that are left."""
+    return Loop(
+        accelerator=run.accelerator,
+        model=run.model,
+        optimizer=run.optimizer,
+        schedule=run.schedule,
+        examples=run.examples,
+        order=itertools.islice(order_of(run), done.steps, None),
+        loss=run.loss,
+        max_grad_norm=run.config.train.max_grad_norm,
+        seed=run.config.train.seed,
+        done=done,
+    )
 
 
 def _between_steps(
@@ -146,8 +153,7 @@ def _finish(
         resumed=session.resumed,
         environment=session.environment,
     )
-    if run.own_attention:
-        restore_attention(run.base_network)
+    remove_kernels(run.loss, run.base_network)
     accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
     checkpoint = write_checkpoint(

@@ -160,7 +160,7 @@ class Session:
             self._events.notice(f"from here on {change['key']} is {change['new']!r}")
         for text in environment:
             self._events.notice(f"the last bits may differ from an uninterrupted run: {text}")
-        state.restore(run.trained, run.optimizer, run.parameter_names)
+        state.restore(run.trained, run.optimizer, run.layout.names)
         continue_schedule(run.schedule, done=state.step)
         assert self._watch is not None
         for record in self.history:
@@ -212,8 +212,7 @@ class Session:
                 self._root,
                 model=run.trained,
                 optimizer=run.optimizer,
-                built=run.built,
-                names=run.parameter_names,
+                layout=run.layout,
                 history=self.history,
                 facts={
                     "recipe": recipe_facts(run),

@@ -7,38 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from ftreg.data.dataset import load_dataset
-from ftreg.generation import continuous, packed_linear, prefill, slot_attention
-from ftreg.generation.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation import decode
 from ftreg.generation.decode import decode_greedily
-from ftreg.generation.packed_linear import bf16_is_fast, packed_linears
+from ftreg.generation.kernels import continuous, packed_linear, prefill, slot_attention
+from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.kernels.packed_linear import bf16_is_fast, packed_linears
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import pull
 from ftreg.models.pretrained import load_tokenizer
+from tests.architectures import ARCHITECTURES, build
 
 same_bits = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX512", reason="a property of these kernels"
 )
 ROOT = Path(__file__).parents[2]
-SIZES = {"vocab_size": 200, "num_hidden_layers": 2, "num_attention_heads": 4}
-LLAMA_LIKE = {**SIZES, "hidden_size": 32, "intermediate_size": 64, "num_key_value_heads": 2}
-# Rotary, learned and shifted positions, with and without shared heads; then what keeps its own
-# cache: sliding windows and recurrent states.
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any], bool]] = {
-    "qwen3": ("Qwen3Config", {**LLAMA_LIKE, "head_dim": 8}, True),
-    "gpt2": ("GPT2Config", {"vocab_size": 200, "n_layer": 2, "n_head": 4, "n_embd": 32}, True),
-    "neox": ("GPTNeoXConfig", {**SIZES, "hidden_size": 32, "intermediate_size": 64}, True),
-    "opt": (
-        "OPTConfig",
-        {**SIZES, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32},
-        True,
-    ),
-    "mistral": ("MistralConfig", {**LLAMA_LIKE, "head_dim": 8, "sliding_window": 8}, False),
-    "gemma2": ("Gemma2Config", {**LLAMA_LIKE, "head_dim": 8, "sliding_window": 8}, False),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -96,14 +81,22 @@ def _references(model: Any, asked: list[list[int]]) -> tuple[list[int], list[lis
     return stops, expected
 
 
-def _decoded(model: Any, asked: list[list[int]], stops: list[int], **settings: Any) -> Any:
+def _decoded(
+    model: Any,
+    asked: list[list[int]],
+    stops: list[int],
+    *,
+    kernels: bool = True,
+    **settings: Any,
+) -> Any:
     written: dict[int, list[int]] = {}
 
     def ended(index: int, tokens: list[int]) -> None:
         assert index not in written
         written[index] = list(tokens)
 
-    decode_greedily(asked, model=model, stops=frozenset(stops), ended=ended, **settings)
+    ends = frozenset(stops)
+    decode_greedily(asked, model=model, stops=ends, kernels=kernels, ended=ended, **settings)
     return [written[index] for index in range(len(asked))]
 
 
@@ -118,14 +111,25 @@ def test_tokens_are_those_of_generate_at_every_batch_size(model: Any, attention:
     model.set_attn_implementation("sdpa")
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_kernels_write_the_tokens_that_are_written_without(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build(ARCHITECTURES[name], spread=6)
+    assert can_decode_continuously(built) is ARCHITECTURES[name].plain
+    for size in (1, 5):
+        settings = {"max_new_tokens": 12, "batch_size": size}
+        found = _decoded(built, prompts(), [2], **settings)
+        assert len(set(map(tuple, found))) > 12
+        with monkeypatch.context() as patch:
+            patch.setattr(decode, "decode_continuously", None)
+            assert _decoded(built, prompts(), [2], kernels=False, **settings) == found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_tokens_are_those_of_generate_in_every_architecture(name: str) -> None:
-    config, changes, continuous = ARCHITECTURES[name]
-    torch.manual_seed(0)
-    built = AutoModelForCausalLM.from_config(getattr(transformers, config)(**changes))
-    built = _spread(built)
-    assert can_decode_continuously(built) is continuous
+    built = build(ARCHITECTURES[name], spread=6)
     stops, expected = _references(built, prompts())
     for size in (1, 5):
         settings = {"max_new_tokens": 12, "batch_size": size}

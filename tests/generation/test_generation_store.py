@@ -16,6 +16,7 @@ import pytest
 
 from ftreg.files.store import file_digest, write_json
 from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.evaluation.comparable import header_differences
 from ftreg.records.manifest import seal
 from ftreg.records.samples import Score
 from ftreg.report.noise_line import noise_line, noise_of_deltas
@@ -83,6 +84,26 @@ def test_other_parameters_have_other_outputs(change: str, cli: Cli, checkpoint: 
     assert stored().items() > before.items()
     same = change == "eval.repeats=2"  # its first round is the one that counts
     assert header["generation"]["taken"] == (len(first) if same else 0)
+
+
+def test_without_kernels_outputs_are_generated_again_and_compared_in_fp32(
+    cli: Cli, checkpoint: str
+) -> None:
+    for precision in ("fp32", "bf16"):
+        given = ["-s", f"eval.precision={precision}", "-s", "eval.repeats=1"]
+        header, rows, _ = evaluate(cli, *given)
+        assert header["generation"]["kernels"] == "auto"
+        assert cli("promote", "latest", "--force", "--why", "first").code == 0
+        header, plain, _ = evaluate(cli, *given, "-s", "eval.kernels=off")
+        assert (header["generation"]["kernels"], header["generation"]["taken"]) == ("off", 0)
+        assert precision == "bf16" or plain == rows
+        done = cli("gate", "baseline", "latest")
+        refused = "generation.kernels: auto in the baseline, off in the candidate" in done.err
+        assert refused is (precision == "bf16"), done
+    # A header of before there was the key is of kernels.
+    old = {key: value for key, value in header["generation"].items() if key != "kernels"}
+    (line,) = header_differences({**header, "generation": old}, header)
+    assert line == "generation.kernels: auto in the baseline, off in the candidate"
 
 
 def test_new_weights_under_an_old_name_get_no_old_outputs(

@@ -270,7 +270,7 @@ def test_a_reproduction_that_diverges(
     if recorded is not None:
         _reseal(Path("a"), environment__versions__torch=recorded)
     monkeypatch.setattr(
-        "ftreg.training.loop.completion_loss",
+        "ftreg.training.loss.Loss.__call__",
         lambda *_, **__: torch.full((), float("nan"), requires_grad=True),
     )
     done = cli("reproduce", "a")

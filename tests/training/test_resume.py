@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from ftreg.config.load import load_config
 from ftreg.errors import InterruptedRunError, UsageError
+from ftreg.files.store import write_record
 from ftreg.training.events import Silent, StepRecord
 from ftreg.training.health import LossSpikes
 from ftreg.training.run import train
@@ -163,6 +164,23 @@ def test_a_changed_recipe_is_refused_with_the_difference(cli: Cli, config: Path)
     assert done.code == 2
     assert "schedule.name:" not in done.err
     assert [path.name for path in STATE.glob("step-*")] == ["step-00000002"]
+
+
+def test_a_state_of_before_the_kernels_could_be_switched_off_had_them_on(
+    cli: Cli, config: Path
+) -> None:
+    interrupt(config)
+    path = STATE / "step-00000002" / "state.json"
+    state = json.loads(path.read_text())
+    del state["digest"], state["facts"]["recipe"]["train"]["kernels"]
+    write_record(path, state)
+    done = cli("train", config, "-s", "train.kernels=off", "-o", "a", "--resume")
+    assert done.code == 2
+    assert "train.kernels: 'auto' -> 'off'" in done.err
+    assert cli("train", config, "-o", "a", "--resume").code == 0
+    assert cli("train", config, "-o", "whole").code == 0
+    assert manifest("a")["weights"]["digest"] == manifest("whole")["weights"]["digest"]
+    assert manifest("a")["identity"] == manifest("whole")["identity"]
 
 
 def test_an_allowed_change_takes_effect_and_is_noted(cli: Cli, config: Path) -> None:
@@ -539,7 +557,7 @@ def test_out_of_memory_says_what_to_lower(
     def full(*arguments: Any, **settings: Any) -> None:
         torch.empty(2**60)  # torch's own error, whatever this machine has
 
-    monkeypatch.setattr("ftreg.training.loop.completion_loss", full)
+    monkeypatch.setattr("ftreg.training.loss.Loss.__call__", full)
     done = cli("train", config, "-o", "a")
     assert done.code == 2, done
     assert "out of memory" in done.err

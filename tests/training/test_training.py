@@ -18,25 +18,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ftreg.config.sections import BaseConfig, LoraConfig
-from ftreg.data import load_dataset
-from ftreg.errors import UsageError
-from ftreg.models.adapters import with_adapters
-from ftreg.models.attention import packed_attention, use_packed_attention
+from ftreg.config.sections import BaseConfig
 from ftreg.models.pretrained import find_base, load_checkpoint_model, weights_digest
-from ftreg.training.batching.batches import batch_order, micro_batches
-from ftreg.training.batching.examples import TokenisedExamples, tokenise
-from ftreg.training.kernels.adapted import fuse_adapters
-from ftreg.training.kernels.head import find_head
-from ftreg.training.kernels.head_loss import plain_head
-from ftreg.training.kernels.kept_gradient import KeptGradient
-from ftreg.training.kernels.tied import add_rows_to_tied_gradient
-from ftreg.training.loop import completion_loss
-from ftreg.training.packing import Packing, prepare_packing
+from ftreg.training.batching.batches import batch_order
+from ftreg.training.batching.examples import TokenisedExamples
 from tests.conftest import Cli, make_model, write_dataset
 
 
@@ -180,61 +168,7 @@ def test_adapters_on_tied_weights_evaluate_as_they_were_trained(cli: Cli, config
             assert not torch.allclose(base(ids).logits, expected, atol=0.01)
 
 
-def test_chunks_of_a_head_with_an_adapter_do_not_change_a_run(
-    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = ["train", config, "-s", "lora={r: 2, target_modules: [q_proj, lm_head]}"]
-    given += ["-s", "train.max_steps=3", "-s", "optimizer.lr=0.05"]
-    assert cli(*given, "-o", "whole").code == 0
-    monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", 4)
-    done = cli(*given, "-o", "chunked")
-    assert done.code == 0, done
-    whole, chunked = (
-        [json.loads(line) for line in Path(name, "history.jsonl").read_text().splitlines()]
-        for name in ("whole", "chunked")
-    )
-    for key in ("loss", "grad_norm"):
-        assert [row[key] for row in chunked] == pytest.approx([r[key] for r in whole], rel=1e-4)
-
-
-def test_a_chunk_that_is_computed_again_has_the_same_dropout(tiny_model: Path) -> None:
-    config = LoraConfig(r=4, dropout=0.5, target_modules=["lm_head"])
-    network = AutoModelForCausalLM.from_pretrained(tiny_model)
-    model = with_adapters(network, config)
-    head = find_head(network)
-    assert head is not None
-    model.train()
-    layer = network.get_output_embeddings()
-    (up,) = (weight for name, weight in layer.named_parameters() if "lora_B" in name)
-    with torch.no_grad():
-        up.normal_()
-    hidden, targets = torch.randn(6, 32), torch.arange(6)
-    gradients = []
-    for again in (True, False):
-        torch.manual_seed(0)
-        loss = (
-            head.loss(hidden, targets)
-            if again
-            else functional.cross_entropy(layer(hidden), targets, reduction="sum")
-        )
-        torch.rand(1)
-        gradients.append(torch.autograd.grad(loss, up)[0])
-    torch.testing.assert_close(*gradients)
-
-
-def _examples(model_folder: Path, root: Path) -> TokenisedExamples:
-    write_dataset(root)
-    dataset = load_dataset("colours@1", root=root)
-    return tokenise(
-        dataset.split("train"),
-        tokenizer=AutoTokenizer.from_pretrained(model_folder),
-        prompt=dataset.card.prompt,
-        max_length=512,
-    )
-
-
-def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None:
-    examples = _examples(tiny_model, workspace)
+def test_only_the_answer_carries_loss(tiny_model: Path, examples: TokenisedExamples) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ids = examples.ids(0)
     answer = ids[examples.prompt_length(0) :]
@@ -242,62 +176,6 @@ def test_only_the_answer_carries_loss(tiny_model: Path, workspace: Path) -> None
     prompt = tokenizer.decode(list(ids[: examples.prompt_length(0)]))
     assert prompt.endswith("<|im_start|>assistant\n")
     assert "Item 0 is red.\nWhich colour has item 0?" in prompt
-
-
-@pytest.mark.parametrize(
-    ("own_attention", "share_prefix"), [(True, True), (True, False), (False, False)]
-)
-@pytest.mark.parametrize("chunk", [None, 4])
-@pytest.mark.parametrize("fused", [True, False])
-def test_packed_and_chunked_loss_and_gradients_equal_the_plain_ones(
-    own_attention: bool,
-    share_prefix: bool,
-    chunk: int | None,
-    fused: bool,
-    tiny_model: Path,
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    examples = _examples(tiny_model, workspace)
-    rows = range(6)
-    packed = AutoModelForCausalLM.from_pretrained(tiny_model)
-    head = find_head(packed)
-    assert head is not None
-    if fused:
-        loss_of_head = head.fuse()
-        assert loss_of_head is not None
-        assert add_rows_to_tied_gradient(packed, loss_of_head.kept)
-    if chunk is not None:
-        monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", chunk)
-    if own_attention:
-        assert use_packed_attention(packed)
-    batches = micro_batches(rows, examples, max_tokens=200, packing=True, share_prefix=share_prefix)
-    assert 1 < len(batches) < 6
-    computed = sum(batch.input_ids.numel() for batch in batches)
-    assert (computed < sum(map(examples.length, rows))) == share_prefix
-    device = torch.device("cpu")
-    assert chunk is None or all(len(batch.targets) > chunk for batch in batches)
-    loss = sum(
-        completion_loss(packed, batch, device=device, own_attention=own_attention, head=head)
-        for batch in batches
-    )
-    loss.backward()
-
-    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    expected = torch.zeros(())
-    for row in rows:
-        ids = torch.tensor([list(examples.ids(row))])
-        logits = plain(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-        start = examples.prompt_length(row)
-        expected = expected + functional.cross_entropy(
-            logits[start - 1 : -1], ids[0, start:], reduction="sum"
-        )
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    for (name, ours), (_, theirs) in zip(
-        packed.named_parameters(), plain.named_parameters(), strict=True
-    ):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -320,135 +198,6 @@ def test_the_manifest_says_whether_a_prefix_was_shared(
     assert done.json["training"]["tokens"] == history[-1]["tokens"] > 20 * history[-1]["examples"]
 
 
-def test_a_model_with_dropout_shares_no_prefix(tiny_model: Path, workspace: Path) -> None:
-    examples = _examples(tiny_model, workspace)
-    for dropout, share in ((0.0, True), (0.1, False)):
-        model = AutoModelForCausalLM.from_pretrained(tiny_model, attention_dropout=dropout).eval()
-        assert prepare_packing(model, examples) == Packing(own_attention=True, share_prefix=share)
-        assert not model.training
-
-
-@pytest.mark.parametrize("lengths", [[40, 31, 12], [520, 31, 12]], ids=["short", "one is long"])
-def test_short_attention_in_bf16_is_that_of_torch(lengths: list[int]) -> None:
-    """Autocast takes plain products; both are held against torch's kernel in fp32."""
-    torch.manual_seed(0)
-    module = torch.nn.Module()
-    module.num_key_value_groups = 3
-    module.is_causal = True
-    shared = 8
-    tokens = sum(lengths) - 2 * shared
-    parts = [torch.randn(1, heads, tokens, 16, requires_grad=True) for heads in (6, 2, 2)]
-    weight = torch.randn(1, tokens, 6, 16)
-    found = []
-    for precise in (True, False):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise):
-            output, _ = packed_attention(
-                module, *parts, None, example_lengths=lengths, shared_prefix=shared, scaling=0.3
-            )
-        found.append([output, *torch.autograd.grad((output * weight).sum(), parts)])
-    for expected, low in zip(*found, strict=True):
-        assert torch.linalg.norm(low - expected) < 0.02 * torch.linalg.norm(expected)
-        assert not torch.equal(low, expected)
-
-
-def _tied_llama(**settings: Any) -> Any:
-    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    settings = {"num_attention_heads": 2, "tie_word_embeddings": True, **settings}
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**sizes, **settings))
-
-
-def test_examples_that_do_not_cover_a_row_are_refused() -> None:
-    parts = [torch.randn(1, 2, 50, 16) for _ in range(3)]
-    for precise in (True, False):
-        with (
-            torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise),
-            pytest.raises((ValueError, RuntimeError), match="50"),
-        ):
-            packed_attention(torch.nn.Module(), *parts, None, example_lengths=[20, 20])
-
-
-@pytest.mark.parametrize("padding", [None, 5])
-def test_rows_added_to_a_tied_gradient_are_those_of_autograd(padding: int | None) -> None:
-    model = _tied_llama(pad_token_id=padding)
-    ids = torch.randint(0, 12, (1, 40))
-
-    def gradients(passes: int) -> dict[str, torch.Tensor]:
-        model.zero_grad()
-        for _ in range(passes):
-            model(input_ids=ids, labels=ids).loss.backward()
-        return {name: weight.grad.clone() for name, weight in model.named_parameters()}
-
-    once, twice = gradients(1), gradients(2)
-    assert add_rows_to_tied_gradient(model, KeptGradient(model.get_output_embeddings().weight))
-    for name, gradient in gradients(1).items():
-        assert torch.equal(gradient, once[name])
-    for name, gradient in gradients(2).items():
-        torch.testing.assert_close(gradient, twice[name])
-    with torch.no_grad():  # adds nothing
-        model(input_ids=ids)
-    assert torch.equal(gradients(1)["model.embed_tokens.weight"], once["model.embed_tokens.weight"])
-
-
-def test_only_a_tied_and_trained_weight_gets_rows() -> None:
-    untied = _tied_llama(tie_word_embeddings=False)
-    assert not add_rows_to_tied_gradient(untied, KeptGradient(untied.lm_head.weight))
-    frozen = _tied_llama().requires_grad_(False)
-    assert not add_rows_to_tied_gradient(frozen, KeptGradient(frozen.lm_head.weight))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("trained", [True, False])
-def test_the_loss_of_a_plain_head_is_torchs_cross_entropy(
-    dtype: torch.dtype, trained: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More rows than are taken at a time, twice into the same gradient, and in the next step."""
-    monkeypatch.setattr("ftreg.training.kernels.kept_gradient._ROWS", 64)
-    torch.manual_seed(0)
-    layer = nn.Linear(24, 200, bias=False).requires_grad_(trained)
-    loss = plain_head(layer)
-    assert loss is not None
-    low = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
-    for step in range(2):
-        layer.zero_grad()
-        with torch.no_grad():
-            layer.weight += 0.0 if not trained else 0.1 * step
-        weight = layer.weight.detach().clone().requires_grad_()
-        for count in (70, 5):
-            hidden, targets = torch.randn(count, 24), torch.randint(0, 200, (count,))
-            ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
-            with low:
-                found = loss(ours, targets)
-                logits = functional.linear(theirs, weight).float()
-            expected = functional.cross_entropy(logits, targets, reduction="sum")
-            (0.3 * found).backward()
-            (0.3 * expected).backward()
-            assert found.dtype is torch.float32
-            assert found.item() == pytest.approx(expected.item(), rel=1e-6)
-            _assert_near(ours.grad, theirs.grad, dtype)
-        if trained:
-            _assert_near(layer.weight.grad, weight.grad, dtype)
-        else:
-            assert layer.weight.grad is None
-
-
-def _assert_near(found: Any, expected: Any, dtype: torch.dtype) -> None:
-    """bf16 rounds the gradient of the logits, of which torch has scaled it before."""
-    allowed = 1e-5 if dtype is torch.float32 else 0.01
-    assert found.dtype is expected.dtype
-    assert torch.linalg.norm(found - expected) <= allowed * torch.linalg.norm(expected)
-
-
-def test_only_a_plain_head_computes_its_own_loss() -> None:
-    assert plain_head(nn.Linear(4, 8, bias=True)) is None
-    assert plain_head(nn.Sequential(nn.Linear(4, 8, bias=False))) is None
-    hooked: Any = nn.Linear(4, 8, bias=False)
-    assert plain_head(hooked) is not None
-    forward = hooked.forward
-    hooked.forward = lambda hidden: 2 * forward(hidden)
-    assert plain_head(hooked) is None
-
-
 def test_a_nan_in_an_embeddings_rows_is_found(cli: Cli, config: Path) -> None:
     """They go past autograd, into the gradient of the weight that is the output layer's too."""
 
@@ -468,77 +217,6 @@ def test_a_nan_in_an_embeddings_rows_is_found(cli: Cli, config: Path) -> None:
     assert math.isfinite(failure["loss"])
 
 
-@pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_adapters_fused_with_their_layers_compute_the_same(
-    dtype: torch.dtype, tiny_model: Path
-) -> None:
-    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj", "lm_head"])
-    ids = torch.arange(3, 40)[None]
-    found = []
-    for fused in (False, True):
-        torch.manual_seed(0)
-        network = AutoModelForCausalLM.from_pretrained(tiny_model)
-        model = with_adapters(network, config)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_()  # nothing, at the start
-        if fused:
-            fuse_adapters(model, dtype)
-            assert network.get_input_embeddings().weight.dtype is torch.float32  # and the head's
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
-            loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
-        assert all(gradient.dtype is torch.float32 for gradient in gradients.values())
-        found.append((loss, gradients))
-    (loss, plain), (fused_loss, ours) = found
-    close = 1e-5 if dtype is torch.float32 else 0.1
-    assert fused_loss.item() == pytest.approx(loss.item(), rel=close)
-    for name, gradient in plain.items():
-        error = torch.linalg.norm(ours[name] - gradient)
-        assert error <= close * torch.linalg.norm(gradient), name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("lora", [False, True])
-def test_chunks_of_the_head_do_not_change_a_run(
-    precision: str, lora: bool, cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = ["train", config, "-s", f"train.precision={precision}"]
-    given += ["-s", "lora.r=2"] if lora else []
-    assert cli(*given, "-o", "whole").code == 0
-    monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", 4)
-    done = cli(*given, "-o", "chunked")
-    assert done.code == 0, done
-    losses = [
-        [json.loads(line)["loss"] for line in Path(name, "history.jsonl").read_text().splitlines()]
-        for name in ("whole", "chunked")
-    ]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5 if precision == "fp32" else 1e-3)
-
-
-def test_logits_that_are_more_than_the_heads_are_left_to_the_model(tiny_model: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    assert find_head(model) is not None
-    forward = model.forward
-
-    def capped(**inputs: Any) -> Any:
-        output = forward(**inputs)
-        output.logits = 0.1 * torch.tanh(output.logits / 0.1)
-        return output
-
-    model.forward = capped
-    assert find_head(model) is None
-
-    del model.forward
-    assert find_head(model) is not None
-    model.config.final_logit_softcapping = 30.0  # as small as these logits are
-    assert find_head(model) is None
-
-
 def test_the_layout_of_a_step_does_not_change_it(cli: Cli, config: Path) -> None:
     losses = {}
     for tokens in (64, 200, 2000):
@@ -548,27 +226,6 @@ def test_the_layout_of_a_step_does_not_change_it(cli: Cli, config: Path) -> None
         losses[tokens] = [json.loads(line)["loss"] for line in lines]
     assert losses[64] == pytest.approx(losses[2000], rel=1e-4)
     assert losses[200] == pytest.approx(losses[2000], rel=1e-4)
-
-
-def test_a_model_that_leaks_between_packed_examples_is_refused(
-    tiny_model: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    examples = _examples(tiny_model, workspace)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8)  # far from the nearly uniform start, where a leak hardly shows
-    forward = model.forward
-
-    def leaky(**inputs: Any) -> Any:
-        tokens = inputs["input_ids"].shape[1]
-        return forward(**{**inputs, "position_ids": torch.arange(tokens)[None]})
-
-    monkeypatch.setattr("ftreg.training.packing.use_packed_attention", lambda model: False)
-    assert prepare_packing(model, examples) == Packing()
-    monkeypatch.setattr(model, "forward", leaky)
-    with pytest.raises(UsageError, match="does not keep packed examples apart"):
-        prepare_packing(model, examples)
 
 
 def test_order_is_a_permutation_per_epoch_by_seed() -> None:

@@ -1,6 +1,6 @@
 """Whether the scores of two evaluations can be compared, and what stands against it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ftreg.records.evaluation.rows import Scores
@@ -18,6 +18,8 @@ _COMPARABLE = (
     ("generation", "max_new_tokens"),
     ("generation", "precision"),
 )
+# What a header that lacks a key means: one of before the key came, or of a server.
+_ABSENT: dict[tuple[str, ...], Any] = {("generation", "kernels"): "auto"}
 
 
 def header_differences(
@@ -37,8 +39,8 @@ def header_differences(
     first, second = places
     paths = [*_COMPARABLE]
     if baseline["generation"]["precision"] != "fp32":
-        # In bf16 an output depends on what it is batched with.
-        paths.append(("generation", "batch_size"))
+        # In bf16 an output depends on what it is batched with, and on what adds it up.
+        paths += [("generation", "batch_size"), ("generation", "kernels")]
     for path in paths:
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
@@ -53,11 +55,11 @@ def header_differences(
     return found
 
 
-def _at(header: Mapping[str, Any], path: Sequence[str]) -> Any:
+def _at(header: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     value: Any = header
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    return _ABSENT.get(path) if value is None else value
 
 
 def rows_of_one_side(first: Scores, second: Scores, *, places: tuple[str, str]) -> list[str]:

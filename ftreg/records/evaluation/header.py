@@ -84,6 +84,8 @@ class GenerationSummary(TypedDict):
     precision: str
     batch_size: int | None
     """Null where a server batches."""
+    kernels: NotRequired[str]
+    """`eval.kernels`, of an engine in process; `auto` where an older version wrote none."""
     cut_off: int
     """Outputs that `max_new_tokens` ended."""
     taken: NotRequired[int]

@@ -69,27 +69,26 @@ def micro_batches(
     examples: TokenisedExamples,
     *,
     max_tokens: int,
-    packing: bool,
     share_prefix: bool = False,
 ) -> list[MicroBatch]:
     """Lay a step's rows out in as few micro-batches as fit (first fit, longest first).
 
     The loss of a step is divided by its loss tokens as a whole, so the layout changes nothing but
-    memory and speed. Without packing each example is a micro-batch of its own.
+    memory and speed.
 
     Args:
         rows: row numbers of the step.
         examples: their tokens.
-        max_tokens: most tokens of a micro-batch; a longer example stands alone.
-        packing: whether examples may share a row.
-        share_prefix: with packing, put the tokens that all examples begin with into a row once.
+        max_tokens: most tokens of a micro-batch; a longer example stands alone, so that 0 gives
+            each a micro-batch of its own.
+        share_prefix: put the tokens that all examples begin with into a row once.
     """
-    shared = _common_prefix(rows, examples) if packing and share_prefix else 0
+    shared = _common_prefix(rows, examples) if share_prefix else 0
     bins: list[list[int]] = []
     room: list[int] = []
     for row in sorted(rows, key=lambda row: (-examples.length(row), row)):
         length = examples.length(row)
-        fit = next((i for i, free in enumerate(room) if packing and length - shared <= free), None)
+        fit = next((i for i, free in enumerate(room) if length - shared <= free), None)
         if fit is None:
             bins.append([row])
             room.append(max_tokens - length)

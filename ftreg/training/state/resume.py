@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ftreg.config.sections import TrainConfig
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
@@ -93,7 +94,10 @@ def recipe_changes(
         UsageError: something else has changed, or a change can never be continued; or `allowed`
             names no setting.
     """
-    old, new = settings_that_count(state.facts["recipe"]), settings_that_count(recipe)
+    old, new = (
+        settings_that_count(_with_defaults(state.facts["recipe"])),
+        settings_that_count(recipe),
+    )
     for key in allowed:
         if not any(_within(setting, key) for setting in (*old, *new)):
             raise UsageError(
@@ -121,6 +125,11 @@ def recipe_changes(
             f"effect from step {state.step + 1} on: {options}"
         )
     return changes
+
+
+def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state's recipe with the settings of `train` that came after it was written."""
+    return {**recipe, "train": TrainConfig().model_dump(mode="json") | recipe["train"]}
 
 
 def _switches_momentum(change: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ Randomness is not in it: each step seeds its own (`ftreg.training.loop`).
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,18 @@ _MODEL = "model.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 # The schedule sets these from the configuration, so they are never taken from a state.
 _SCHEDULED = ("lr", "initial_lr")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerLayout:
+    """What a saved state has to know of an optimizer from before its first step.
+
+    `names` are the parameters in the optimizer's order: names, for a reference to the parameters
+    would keep the whole ones alive where they are sharded. `built` are the `group_values`.
+    """
+
+    names: list[str]
+    built: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +141,7 @@ def save_state(
     *,
     model: torch.nn.Module,
     optimizer: Any,
-    built: list[dict[str, Any]],
-    names: Sequence[str],
+    layout: OptimizerLayout,
     history: list[StepRecord],
     facts: Mapping[str, Any],
     config: str,
@@ -143,8 +154,7 @@ def save_state(
         root: the folder of states.
         model: the model, without a wrapper of data parallelism.
         optimizer: its optimizer.
-        built: `group_values` of the optimizer before the first step of all.
-        names: of the parameters, in the optimizer's order.
+        layout: the optimizer's.
         history: every step so far, at least one.
         facts: what the run records about itself, JSON-ready.
         config: the recipe as YAML.
@@ -162,18 +172,7 @@ def save_state(
     folder = state_of_step(root, step)
     if folder.exists():
         return folder
-    tensors: dict[str, torch.Tensor] = {}
-    try:
-        state = {
-            names[index]: split_tensors(values, names[index], tensors)
-            for index, values in optimizer.state_dict()["state"].items()
-        }
-    except TypeError as error:
-        raise UsageError(
-            f"train.save_steps: the state of this optimizer cannot be saved: {error}; set "
-            "train.save_steps: null to train without saving it"
-        ) from error
-    values = group_values(optimizer, tensors)
+    values, tensors = _taken_apart(optimizer, layout)
     weights = {name: whole(tensor).to("cpu") for name, tensor in _saved_tensors(model).items()}
     if not write:
         return folder
@@ -186,17 +185,32 @@ def save_state(
             "schema_version": SCHEMA_VERSION,
             "step": step,
             "facts": dict(facts),
-            "optimizer": {
-                "state": state,
-                "groups_built": built,
-                "groups": values,
-            },
+            "optimizer": values,
             "files": {path.name: file_digest(path) for path in sorted(staging.iterdir())},
         }
         write_record(staging / STATE, content)
     for old in list_states(root)[:-keep]:
         remove_state(old)
     return folder
+
+
+def _taken_apart(
+    optimizer: Any, layout: OptimizerLayout
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return an optimizer's state, JSON-ready, and the tensors that it names."""
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        state = {
+            layout.names[index]: split_tensors(values, layout.names[index], tensors)
+            for index, values in optimizer.state_dict()["state"].items()
+        }
+    except TypeError as error:
+        raise UsageError(
+            f"train.save_steps: the state of this optimizer cannot be saved: {error}; set "
+            "train.save_steps: null to train without saving it"
+        ) from error
+    groups = group_values(optimizer, tensors)
+    return {"state": state, "groups_built": layout.built, "groups": groups}, tensors
 
 
 def group_values(
@@ -281,11 +295,6 @@ def read_state(folder: Path) -> TrainingState:
             folder=folder,
             step=content["step"],
             facts=content["facts"],
-            history=list(_history(folder / "history.jsonl")),
+            history=[StepRecord(**row) for _, row in read_jsonl(folder / "history.jsonl")],
             optimizer=content["optimizer"],
         )
-
-
-def _history(path: Path) -> Iterator[StepRecord]:
-    for _, row in read_jsonl(path):
-        yield StepRecord(**row)

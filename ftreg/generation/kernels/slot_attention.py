@@ -15,8 +15,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ftreg.generation.packed_linear import bf16_is_fast
-from ftreg.generation.slots import whole_blocks
+from ftreg.generation.kernels.packed_linear import bf16_is_fast
+from ftreg.generation.kernels.slots import whole_blocks
+from ftreg.models.attention import attending
 
 SLOTS = "ftreg_slots"
 
@@ -129,17 +130,6 @@ def _by_products(
 
 AttentionInterface.register(SLOTS, slot_attention)
 AttentionMaskInterface.register(SLOTS, slot_mask)
-
-
-@contextmanager
-def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Have a model attend by a registered function within the block."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(name)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Greedy decoding of a batch that stays full: where an answer ends, the next prompt begins.
 
 Every forward pass of the loop is one token of each live row. A prompt is read beforehand, all but
-its last token (`ftreg.generation.prefill`), so that a new row is nothing special in the loop, and
-the head is computed only where a token is chosen.
+its last token (`ftreg.generation.kernels.prefill`), so that a new row is nothing special in the
+loop, and the head is computed only where a token is chosen.
 """
 
 import inspect
@@ -12,10 +12,11 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from ftreg.generation.packed_linear import packed_linears
-from ftreg.generation.prefill import Prefill, cache_argument
-from ftreg.generation.slot_attention import slot_attentions, wants_fp32_keys
-from ftreg.generation.slots import SlotCache
+from ftreg.generation.kernels.packed_linear import packed_linears
+from ftreg.generation.kernels.prefill import Prefill
+from ftreg.generation.kernels.slot_attention import slot_attentions, wants_fp32_keys
+from ftreg.generation.kernels.slots import SlotCache
+from ftreg.generation.padded import cache_argument
 
 
 def can_decode_continuously(model: PreTrainedModel) -> bool:

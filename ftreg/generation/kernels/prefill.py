@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from ftreg.generation.slot_attention import attending
-from ftreg.models.attention import PACKED, takes_packed_attention
+from ftreg.generation.padded import cache_argument
+from ftreg.models.attention import PACKED, attending, takes_packed_attention
 
 # Tokens of a row of prompts, unless a prompt alone has more.
 _ROW = 1024
@@ -37,11 +37,6 @@ class Prefilled:
     """The row of the cache."""
     columns: tuple[slice, ...]
     """Where the tokens are in that row, in order."""
-
-
-def cache_argument(part: Any) -> str:
-    """Return what a model calls the argument for its cache: transformers renamed it in 5.24."""
-    return "cache" if "cache" in inspect.signature(part.forward).parameters else "past_key_values"
 
 
 class Prefill:

@@ -1,0 +1,1 @@
+"""What generates faster than transformers by itself, with the same tokens in fp32."""

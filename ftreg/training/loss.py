@@ -1,0 +1,68 @@
+"""How a model takes a step's examples, and the loss of what it makes of them."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ftreg.training.batching.batches import MicroBatch, micro_batches
+from ftreg.training.batching.examples import TokenisedExamples
+from ftreg.training.kernels.head import Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """The loss of a step's answers, by one way to lay examples out and to put them to a model.
+
+    All that runs the model in training uses the same one, so that what was proven is what trains.
+    By itself it is plain transformers: each example in a row of its own, the model's own attention
+    and torch's cross-entropy.
+
+    `row_tokens` are the most tokens of a row that examples share; 0 gives each its own.
+    `packed_attention` says that the model has been switched to it, and wants the examples' lengths.
+    `share_prefix`, which it takes to do so, puts what all examples of a step begin with into a row
+    once. `head` applies the output layer to many positions.
+    """
+
+    row_tokens: int = 0
+    packed_attention: bool = False
+    share_prefix: bool = False
+    head: Head | None = None
+
+    def lay_out(self, rows: Sequence[int], examples: TokenisedExamples) -> list[MicroBatch]:
+        """Return a step's rows as micro-batches; see `micro_batches`."""
+        return micro_batches(
+            rows, examples, max_tokens=self.row_tokens, share_prefix=self.share_prefix
+        )
+
+    def __call__(
+        self, model: nn.Module, batch: MicroBatch, *, device: torch.device
+    ) -> torch.Tensor:
+        """Return the summed negative log-likelihood of a micro-batch's answers, in nats.
+
+        The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
+        their indices. Many of them go through `head` in chunks; all of them, if it computes its
+        loss by itself. There is no attention mask: either `packed_attention` is told the examples'
+        lengths, or positions that start again at 0 tell transformers where an example begins, and
+        its causal mask becomes block-diagonal.
+        """
+        layout: dict[str, Any] = {}
+        if self.packed_attention:
+            layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
+        targets = batch.targets.to(device)
+        head = self.head if self.head is not None and self.head.takes(len(targets)) else None
+        with head.left_out() if head is not None else nullcontext():
+            output = model(
+                input_ids=batch.input_ids.to(device),
+                position_ids=batch.position_ids.to(device),
+                logits_to_keep=batch.predict.to(device),
+                use_cache=False,
+                **layout,
+            ).logits[0]
+        if head is not None:
+            return head.loss(output, targets)
+        return functional.cross_entropy(output.float(), targets, reduction="sum")

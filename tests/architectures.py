@@ -1,0 +1,72 @@
+"""Tiny random models of the architectures that kernels treat each in their own way."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+# The vocabulary is that of `make_model`'s tokenizer.
+SIZES = {"vocab_size": 259, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES |= {"max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+HIDDEN = {**SIZES, "hidden_size": 32, "intermediate_size": 64}
+SHARED_HEADS = {**HIDDEN, "num_key_value_heads": 2}
+WINDOWED = {**SHARED_HEADS, "head_dim": 8, "sliding_window": 8}
+GPT2 = {"vocab_size": 259, "n_layer": 2, "n_head": 4, "n_embd": 32, "n_positions": 512}
+GPT2 |= {"bos_token_id": 1, "eos_token_id": 2}
+UNDROPPED = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A configuration of transformers; `plain` where a token attends to all that came before."""
+
+    config: str
+    settings: dict[str, Any]
+    plain: bool = True
+
+
+# Rotary, learned and shifted positions, with and without shared heads, tied and untied heads; then
+# what keeps its own attention and cache: sliding windows.
+ARCHITECTURES = {
+    "llama": Architecture("LlamaConfig", {**SHARED_HEADS, "tie_word_embeddings": True}),
+    "qwen2": Architecture("Qwen2Config", SHARED_HEADS),
+    "qwen3": Architecture("Qwen3Config", {**SHARED_HEADS, "head_dim": 8}),
+    "gemma": Architecture("GemmaConfig", {**SHARED_HEADS, "head_dim": 8}),
+    "phi3": Architecture("Phi3Config", SHARED_HEADS),
+    "neox": Architecture("GPTNeoXConfig", HIDDEN),
+    "gpt2": Architecture("GPT2Config", {**GPT2, **UNDROPPED}),
+    "mistral": Architecture("MistralConfig", WINDOWED, plain=False),
+    "gemma2": Architecture("Gemma2Config", WINDOWED, plain=False),
+    "gemma3": Architecture("Gemma3TextConfig", WINDOWED, plain=False),
+}
+# Positions that start again mean nothing to its own attention.
+OPT = Architecture(
+    "OPTConfig",
+    {**SIZES, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
+)
+
+
+def build(architecture: Architecture, *, spread: float) -> Any:
+    """Make a model, its random weights `spread` times as far from nothing as they begin."""
+    torch.manual_seed(0)
+    config = getattr(transformers, architecture.config)(**architecture.settings)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(spread)
+    return model.eval()
+
+
+def write_model(
+    folder: Path, architecture: Architecture, *, spread: float, tokenizer: Path
+) -> Path:
+    """Save a model beside the tokenizer of another folder."""
+    build(architecture, spread=spread).save_pretrained(folder)
+    for path in tokenizer.iterdir():
+        if path.name.startswith(("tokenizer", "special", "chat_template")):
+            shutil.copy(path, folder)
+    return folder
