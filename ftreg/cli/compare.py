@@ -41,10 +41,6 @@ def compare(
             help="Write which checkpoint should serve which cohort, as YAML.", show_default=False
         ),
     ] = None,
-    litellm: Annotated[
-        Path | None,
-        typer.Option(help="Write the routes as a LiteLLM proxy's config.", show_default=False),
-    ] = None,
     tag: Annotated[
         str | None,
         typer.Option(help="The tag to route by, if there are several.", show_default=False),
@@ -59,15 +55,15 @@ def compare(
     """
     from ftreg.cli.gate import read_policy
     from ftreg.jobs.compare import compare_evaluations
-    from ftreg.jobs.route import find_routes, litellm_config, write_yaml
+    from ftreg.jobs.route import find_routes, write_yaml
     from ftreg.report.comparison import (
         comparison_markdown,
         comparison_sections,
         comparison_view,
     )
 
-    if tag is not None and routes is None and litellm is None:
-        raise UsageError("--tag belongs to --routes or --litellm")
+    if tag is not None and routes is None:
+        raise UsageError("--tag belongs to --routes")
     comparison = compare_evaluations(
         evaluations,
         workspace=Workspace.current(),
@@ -84,13 +80,10 @@ def compare(
     )
     value = comparison.to_dict()
     written = []
-    if routes is not None or litellm is not None:
+    if routes is not None:
         value["routes"] = found = find_routes(comparison, tag=tag)
-        made = ((routes, found), (litellm, litellm_config(found)))
-        for path, record in made:
-            if path is not None:
-                write_yaml(path, record)
-                written.append(path)
+        write_yaml(routes, found)
+        written.append(routes)
     if markdown is not None:
         from ftreg.files.store import write_text
 

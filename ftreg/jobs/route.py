@@ -1,9 +1,8 @@
-"""Which checkpoint serves which cohort: routes.yaml, and what a LiteLLM router makes of it.
+"""Which checkpoint serves which cohort: routes.yaml.
 
 Part of the thin layer that puts the rooms together.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,6 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import write_text
 from ftreg.gate.choice import ROUTES_SCHEMA, choose
 from ftreg.jobs.compare import Comparison
-
-# The tag of a LiteLLM deployment that takes what no other takes.
-_DEFAULT = "default"
 
 
 def find_routes(comparison: Comparison, *, tag: str | None = None) -> dict[str, Any]:
@@ -88,42 +84,6 @@ def _served(header: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rounded(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if mean is None else round(mean, 6) for name, mean in scores.items()}
-
-
-def litellm_config(routes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a LiteLLM proxy that routes by the tags of a request.
-
-    A deployment per checkpoint takes the requests with the tags `TAG=VALUE` of its routes; the
-    default takes those without a tag too. Each is expected behind an OpenAI-compatible server such
-    as vLLM, whose address stands in an environment variable.
-
-    Args:
-        routes: of `find_routes`.
-    """
-    default = routes["default"]
-    tags = {(default["checkpoint"], default["identity"]): [_DEFAULT]}
-    for value, route in routes["routes"].items():
-        chosen = (route["checkpoint"], route["identity"])
-        tags.setdefault(chosen, []).append(f"{routes['tag']}={value}")
-    return {
-        "model_list": [
-            {
-                "model_name": routes["dataset"].partition("@")[0],
-                "litellm_params": {
-                    "model": f"hosted_vllm/{checkpoint}",
-                    "api_base": f"os.environ/{_variable(checkpoint)}",
-                    "tags": its,
-                },
-                "model_info": {"id": identity},
-            }
-            for (checkpoint, identity), its in tags.items()
-        ],
-        "router_settings": {"enable_tag_filtering": True},
-    }
-
-
-def _variable(checkpoint: str) -> str:
-    return re.sub(r"\W", "_", checkpoint, flags=re.ASCII).upper() + "_URL"
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:

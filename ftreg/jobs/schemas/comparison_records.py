@@ -77,7 +77,7 @@ class PrintedComparison(TypedDict):
     policy: GatePolicy
     """What intervals and tests were made by; the schema `policy` describes it."""
     routes: NotRequired[dict[str, Any]]
-    """With --routes or --litellm; the schema `routes` describes it."""
+    """With --routes; the schema `routes` describes it."""
 
 
 @documented
