@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -19,7 +19,7 @@ from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
 from ftreg.files.store import damaged, read_json, write_record
-from ftreg.records.evaluation.header import CheckpointSummary, check_header
+from ftreg.records.evaluation.header import CheckpointSummary, EvaluationHeader, check_header
 from ftreg.records.evaluation.rows import Scores
 from ftreg.records.evaluation.stored import Evaluation
 
@@ -43,6 +43,30 @@ class Promotion(TypedDict):
     anchor: bool
     """Whether it was pinned as the anchor."""
     why: str | None
+
+
+@documented
+class Promoted(TypedDict):
+    """An evaluation as a baseline's file keeps it."""
+
+    header: EvaluationHeader
+    scores: ScoreColumns
+    """Scorer to example id to score in [0, 1] or null; of replicas, to one for each seed."""
+
+
+@documented
+class BaselineFile(TypedDict):
+    """`baselines/<dataset>.json`: what candidates are held against, kept in git."""
+
+    schema_version: int
+    ftreg: NotRequired[str]
+    """The version that wrote it."""
+    baseline: Promoted
+    anchor: Promoted | None
+    history: list[Promotion]
+    """What was promoted, oldest first."""
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
 _HISTORY = TypeAdapter(list[Promotion])

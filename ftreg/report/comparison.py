@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -34,7 +33,6 @@ def comparison_sections(
     contests: Sequence[Contest],
     *,
     labels: Mapping[str, str],
-    headers: Mapping[str, Mapping[str, Any]],
     against: str,
     confidence: float,
     notes: Sequence[str],
@@ -44,7 +42,6 @@ def comparison_sections(
     Args:
         contests: of the tournament.
         labels: id to heading, in the order of the columns.
-        headers: id to the evaluation's header.
         against: id of the evaluation that the others are held against.
         confidence: of the intervals.
         notes: sentences on what the intervals do not cover.
@@ -57,10 +54,7 @@ def comparison_sections(
         Section(
             "Evaluations",
             ("", "evaluation", "seeds"),
-            [
-                [label, name, str(len(headers[name]["checkpoint"].get("seeds", "1")))]
-                for name, label in labels.items()
-            ],
+            [[label, name, str(_seeds(contests, name))] for name, label in labels.items()],
         ),
         Section(
             f"Mean scores in points with {percent} intervals; in brackets the ranks possible",
@@ -89,6 +83,11 @@ def comparison_sections(
         *_missing(primary, labels),
     ]
     return [*sections, Section("Notes", sentences=sentences)]
+
+
+def _seeds(contests: Iterable[Contest], name: str) -> int:
+    found = (mean for contest in contests for mean in contest.means)
+    return max((mean.seeds for mean in found if mean.evaluation == name), default=1)
 
 
 def _find(contest: Contest, name: str) -> Mean | None:
@@ -146,15 +145,15 @@ def _champion(contest: Contest, labels: Mapping[str, str]) -> str:
 
 def _front(contests: Sequence[Contest], labels: Mapping[str, str]) -> list[str]:
     found = pareto_front(contests)
-    if not found["scorers"]:
+    if not found.scorers:
         return ["no scorer has a mean of every evaluation"]
-    names = ", ".join(labels[name] for name in labels if name in found["front"])
-    sentences = [f"by the means of {', '.join(found['scorers'])}: {names}"]
+    names = ", ".join(labels[name] for name in labels if name in found.front)
+    sentences = [f"by the means of {', '.join(found.scorers)}: {names}"]
     for name, label in labels.items():
         by = [
-            f"{labels[item['by']]} ({_how(item['told_apart'])})"
-            for item in found["dominated"]
-            if item["evaluation"] == name
+            f"{labels[item.by]} ({_how(item.told_apart)})"
+            for item in found.dominated
+            if item.evaluation == name
         ]
         if by:
             sentences.append(f"{label} is dominated by {', '.join(by)}")

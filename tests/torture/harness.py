@@ -54,7 +54,8 @@ def warm() -> None:
     # is written all the same.
     history_plot.draw_checkpoint = lambda checkpoint: "<svg/>"
     for module in (
-        "ftreg.cli.app", "ftreg.jobs.compare", "ftreg.jobs.evaluate", "ftreg.generation.in_process",
+        "ftreg.cli.app", "ftreg.jobs.compare", "ftreg.jobs.evaluate_and_gate",
+        "ftreg.generation.in_process",
         "ftreg.generation.served", "ftreg.jobs.gate", "ftreg.jobs.report", "ftreg.jobs.train",
         "ftreg.report.ci", "ftreg.report.terminal", "ftreg.config.load", "ftreg.data.freezing",
         "ftreg.data.leakage", "ftreg.scoring.rubric", "ftreg.training.optim.advice",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftreg.config.custom_code import VARIABLE
+from ftreg.cli.shared import completion
+from ftreg.config.custom_code import VARIABLE, trust_note
 from ftreg.report.characters import inert_json, visible
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
     Shown = Mapping[str, Any] | BaseModel | Printed
 
+Evaluation = Annotated[
+    str,
+    typer.Argument(
+        help="The evaluation, or latest.",
+        show_default=False,
+        autocompletion=completion.evaluations,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -62,10 +71,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 def tell_of_trust(models: Iterable[str]) -> None:
     """Say that code which comes with a model will run, progress or not."""
     for model in dict.fromkeys(models):
-        typer.echo(
-            f"note: base.trust_remote_code is true: the code that comes with {model} is run",
-            err=True,
-        )
+        typer.echo(f"note: {trust_note(model)}", err=True)
 
 
 def say(text: str) -> None:
@@ -91,8 +97,10 @@ def show_json(value: "Shown") -> None:
 
 
 def _plain(record: Any) -> Any:
+    from ftreg.jobs.printed import printed_items
+
     if isinstance(record, Path):
         return str(record)
     if dataclasses.is_dataclass(record):
-        return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+        return dict(printed_items(record))
     return record.model_dump(mode="json", by_alias=True)

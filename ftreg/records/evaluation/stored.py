@@ -8,13 +8,13 @@ both have a row per seed too, which `seed` names; such an evaluation has schema 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NotRequired, TypeVar
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from ftreg.errors import UsageError
-from ftreg.files.checking import check_record
+from ftreg.files.checking import check_record, documented
 from ftreg.files.store import (
     damaged,
     file_digest,
@@ -196,14 +196,28 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
     return found
 
 
-class _GateSides(TypedDict):
+V = TypeVar("V")
+
+
+@documented
+class GateRecord(TypedDict, Generic[V]):
+    """`gate.json`: the last verdict over an evaluation, kept beside it."""
+
+    schema_version: int
+    ftreg: NotRequired[str]
+    created: str
     baseline: str
+    """Id of the evaluation that it was held against."""
     anchor: str | None
+    candidate: str
     scores: str
-    verdict: dict[str, Any]
+    """Digest of the scores that were gated."""
+    verdict: V
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
-_GATE_RECORD = TypeAdapter(_GateSides)
+_GATE_RECORD = TypeAdapter(GateRecord[dict[str, Any]])
 
 
 def read_gate(folder: Path) -> dict[str, Any]:
