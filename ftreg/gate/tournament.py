@@ -175,7 +175,7 @@ class _Slice:
             delta=drop.delta,
             interval=drop.interval,
             # The smaller of two one-sided p values, doubled.
-            p_value=min(1.0, 2 * min(_p_value(drop), _p_value(rise))),
+            p_value=min(1.0, 2 * min(drop.largest_p_value, rise.largest_p_value)),
         )
 
     def _measured(self, before: Floats, after: Floats, rows: Positions, seen: float) -> Row:
@@ -192,10 +192,6 @@ class _Slice:
 
     def _clusters(self, rows: Positions) -> Positions | None:
         return None if self.clusters is None else self.clusters[rows]
-
-
-def _p_value(row: Row) -> float:
-    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
 
 
 def _settle(contests: Sequence[Contest], policy: GatePolicy) -> list[Contest]:

@@ -89,6 +89,11 @@ class Row:
         where = self.scorer if self.cohort == PRIMARY else f"{self.scorer}, {self.cohort}"
         return f"{where}, against the anchor" if self.against == "anchor" else where
 
+    @property
+    def largest_p_value(self) -> float:
+        """Of the tests that were made; 0 where none was."""
+        return max(self.p_value or 0.0, self.p_guarded or 0.0, self.p_seeds or 0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriticalDrop:

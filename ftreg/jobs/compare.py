@@ -4,7 +4,7 @@ Part of the thin layer that puts the rooms together.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -124,42 +124,47 @@ def compare_evaluations(
             f"--against {against}: it is none of those compared ({', '.join(ids)}); add it to them"
         )
     _refuse_unlike(sides)
+    chosen = ids[refs[0] if against is None else against]
+    found = _comparison(sides, first, against=chosen, policy=policy or policy_of(first))
+    labels = {item.id: item.label for item in found.evaluations}
+    found = replace(found, notes=(*found.notes, *_leaks(stored.values(), labels)))
+    if routes is not None:
+        decided = find_routes(
+            found.contests,
+            headers={name: side.header for name, side in sides.items()},
+            default=chosen,
+            cohorts=first.cohorts,
+            tag=tag,
+            policy=found.policy,
+        )
+        write_routes(routes, decided)
+        found = replace(found, routes=decided)
+    if markdown is not None:
+        title = f"Comparison on {found.dataset}"
+        write_text(markdown, comparison_markdown(title, found.sections()))
+    return found
+
+
+def _comparison(
+    sides: Mapping[str, Baseline], first: Evaluation, *, against: str, policy: GatePolicy
+) -> Comparison:
     headers = {name: side.header for name, side in sides.items()}
-    policy = policy or policy_of(first)
     contests = hold_tournament(
         {name: side.scores for name, side in sides.items()},
         policy,
         cohorts=first.cohorts,
         clusters=first.clusters or None,
     )
-    chosen = ids[refs[0] if against is None else against]
-    decided = None
-    if routes is not None:
-        decided = find_routes(
-            contests,
-            headers=headers,
-            default=chosen,
-            values=_tags(first.cohorts),
-            tag=tag,
-            policy=policy,
-        )
-        write_routes(routes, decided)
-    compared = _compared(headers)
-    labels = {item.id: item.label for item in compared}
-    comparison = Comparison(
-        dataset=headers[chosen]["dataset"]["version"],
-        against=chosen,
-        evaluations=compared,
+    evaluations = _compared(headers)
+    return Comparison(
+        dataset=headers[against]["dataset"]["version"],
+        against=against,
+        evaluations=evaluations,
         contests=tuple(contests),
         pareto=pareto_front(contests),
-        notes=(*_seed_notes(headers, labels), *_leaks(stored.values(), labels)),
+        notes=tuple(_seed_notes(headers, {item.id: item.label for item in evaluations})),
         policy=policy,
-        routes=decided,
     )
-    if markdown is not None:
-        title = f"Comparison on {comparison.dataset}"
-        write_text(markdown, comparison_markdown(title, comparison.sections()))
-    return comparison
 
 
 def _sides(
@@ -212,14 +217,6 @@ def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
             )
         )
     return tuple(found)
-
-
-def _tags(cohorts: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    found: dict[str, set[str]] = {}
-    for tags in cohorts.values():
-        for tag, value in tags.items():
-            found.setdefault(tag, set()).add(value)
-    return {tag: sorted(values) for tag, values in sorted(found.items())}
 
 
 def _seed_notes(headers: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:

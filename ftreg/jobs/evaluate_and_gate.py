@@ -144,8 +144,7 @@ def evaluate_and_gate(
         events: is told of progress and results.
 
     Returns:
-        The evaluation with its verdict. Where the gate cannot give one, for want of a baseline
-        say, the evaluation is kept all the same: `error` says why.
+        The evaluation with its verdict; where the gate cannot give one, `error` says why.
 
     Raises:
         UsageError: an argument, checkpoint, dataset or scorer is wrong, or the tracker does not

@@ -80,7 +80,7 @@ def find_routes(
     *,
     headers: Mapping[str, Mapping[str, Any]],
     default: str,
-    values: Mapping[str, Sequence[str]],
+    cohorts: Mapping[str, Mapping[str, str]],
     tag: str | None,
     policy: GatePolicy,
 ) -> Routes:
@@ -90,13 +90,14 @@ def find_routes(
         contests: of the tournament.
         headers: id of each evaluation to its header.
         default: id of the evaluation whose checkpoint serves whatever none is better at.
-        values: each tag that forms cohorts to its values.
+        cohorts: example id to its tags.
         tag: the one to route by; None: the only one that there is.
         policy: that of the tournament; its margins are read.
 
     Raises:
         UsageError: the examples have no such tag, or several and none is named.
     """
+    values = _tags(cohorts)
     tag = _only_tag(list(values), tag)
     routes = {}
     for value in values[tag]:
@@ -118,6 +119,15 @@ def find_routes(
         default=ServedCheckpoint(**_served(headers[default])),
         routes=routes,
     )
+
+
+def _tags(cohorts: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """The tags that form cohorts, each with its values."""
+    found: dict[str, set[str]] = {}
+    for tags in cohorts.values():
+        for tag, value in tags.items():
+            found.setdefault(tag, set()).add(value)
+    return {tag: sorted(values) for tag, values in sorted(found.items())}
 
 
 def _only_tag(known: list[str], tag: str | None) -> str:
