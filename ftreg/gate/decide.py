@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.permutation import holm
-from ftreg.gate.verdict import PRIMARY, CriticalDrop, Outcome, Row
+from ftreg.gate.verdict import PRIMARY, CriticalDrop, Outcome, Row, largest_p_value
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
@@ -16,7 +16,7 @@ _ROUNDING = 1e-12
 
 def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
     """Give every row its outcome, its note, and the p value adjusted over all rows tested."""
-    adjusted = iter(holm([row.largest_p_value for row in rows if row.p_value is not None]))
+    adjusted = iter(holm([largest_p_value(row) for row in rows if row.p_value is not None]))
     settled = []
     for row in rows:
         if row.p_value is not None:

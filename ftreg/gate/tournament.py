@@ -31,7 +31,7 @@ from ftreg.gate.table import (
     slices,
 )
 from ftreg.gate.units import Floats
-from ftreg.gate.verdict import PRIMARY, Row
+from ftreg.gate.verdict import PRIMARY, Row, largest_p_value
 
 # A share of exactly max_missing does not exceed it.
 _ROUNDING = 1e-12
@@ -175,7 +175,7 @@ class _Slice:
             delta=drop.delta,
             interval=drop.interval,
             # The smaller of two one-sided p values, doubled.
-            p_value=min(1.0, 2 * min(drop.largest_p_value, rise.largest_p_value)),
+            p_value=min(1.0, 2 * min(largest_p_value(drop), largest_p_value(rise))),
         )
 
     def _measured(self, before: Floats, after: Floats, rows: Positions, seen: float) -> Row:

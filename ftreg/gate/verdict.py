@@ -89,10 +89,10 @@ class Row:
         where = self.scorer if self.cohort == PRIMARY else f"{self.scorer}, {self.cohort}"
         return f"{where}, against the anchor" if self.against == "anchor" else where
 
-    @property
-    def largest_p_value(self) -> float:
-        """Of the tests that were made; 0 where none was."""
-        return max(self.p_value or 0.0, self.p_guarded or 0.0, self.p_seeds or 0.0)
+
+def largest_p_value(row: Row) -> float:
+    """Return that of the tests that were made of a row; 0 where none was."""
+    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
