@@ -14,13 +14,13 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
 
+from ftreg.config.base import Share
 from ftreg.data.dataset import Split
 from ftreg.data.row_checks import fingerprint
 from ftreg.files.checking import documented
@@ -38,7 +38,6 @@ _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 Hashes = npt.NDArray[np.int64]
 Kind = Literal["exact", "near"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @documented

@@ -11,7 +11,6 @@ from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.measure import largest_change_of, measure, scale_between
 from ftreg.gate.table import (
     Positions,
-    Scores,
     Table,
     all_ids,
     cluster_numbers,
@@ -20,6 +19,7 @@ from ftreg.gate.table import (
     slices,
 )
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
+from ftreg.records.samples import Scores
 
 
 def compare(

@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 from ftreg.errors import UsageError
 from ftreg.gate.units import Floats
-from ftreg.records.samples import Cell
-
-Scores = Mapping[str, Mapping[str, Cell]]
-"""Scorer to example id to score, or to one a training seed; None could not be computed."""
+from ftreg.records.samples import Cell, Scores
 
 Positions = NDArray[np.int64]
 

@@ -22,7 +22,6 @@ from ftreg.gate.measure import generator_of, largest_change_of, measure, scale_b
 from ftreg.gate.permutation import holm
 from ftreg.gate.table import (
     Positions,
-    Scores,
     Table,
     all_ids,
     cluster_numbers,
@@ -32,6 +31,7 @@ from ftreg.gate.table import (
 )
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import PRIMARY, Row, largest_p_value
+from ftreg.records.samples import Scores
 
 # A share of exactly max_missing does not exceed it.
 _ROUNDING = 1e-12

@@ -13,7 +13,7 @@ from ftreg.gate import compare
 from ftreg.jobs.gate import GateResult
 from ftreg.jobs.gate_and_report import Reports
 from ftreg.records.evaluation.comparable import rows_of_one_side
-from ftreg.records.evaluation.rows import Scores
+from ftreg.records.samples import Cell, Scores
 from ftreg.report.ci import write_junit
 
 
@@ -23,7 +23,7 @@ def read_score_file(path: Path) -> Scores:
     Raises:
         UsageError: no file, no rows, or a line that is not a score's; names file and line.
     """
-    scores: Scores = {}
+    scores: dict[str, dict[str, Cell]] = {}
     for number, row in read_jsonl(path):
         place = f"{path}:{number}"
         for key in ("id", "scorer"):

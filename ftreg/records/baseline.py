@@ -20,8 +20,8 @@ from ftreg.files.locks import locked
 from ftreg.files.names import check_name
 from ftreg.files.store import damaged, read_json, write_record
 from ftreg.records.evaluation.header import CheckpointSummary, EvaluationHeader, check_header
-from ftreg.records.evaluation.rows import Scores
 from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.samples import Scores
 
 SCHEMA_VERSION = 2
 

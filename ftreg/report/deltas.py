@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ftreg.gate import Row, Verdict
 from ftreg.report import phrases
 from ftreg.report.axis import linear_marks
-from ftreg.report.material import Scores
+from ftreg.report.material import MeanScores
 
 LEVELS = 5
 """Steps of colour on each side of none."""
@@ -148,7 +148,7 @@ def _level(delta: float | None, full: float) -> int:
     return size if delta > 0 else -size
 
 
-def score_heat(scores: Scores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat:
+def score_heat(scores: MeanScores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat:
     """Colour mean scores by cohort, for an evaluation that is held against nothing."""
     members: dict[str, list[str]] = {}
     for name, tags in cohorts.items():

@@ -8,7 +8,7 @@ from typing import Any
 from ftreg.files.store import canonical_json
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.stored import Evaluation, read_findings, read_outputs
-from ftreg.records.samples import Cell, over_seeds
+from ftreg.records.samples import Scores, over_seeds
 from ftreg.report import phrases
 from ftreg.report.characters import one_line
 
@@ -83,7 +83,7 @@ def worst_drops(candidate: Evaluation, baseline: Baseline) -> list[Drop]:
     ]
 
 
-def _number(scores: Mapping[str, Mapping[str, Cell]], scorer: str, name: str) -> float:
+def _number(scores: Scores, scorer: str, name: str) -> float:
     return over_seeds(scores[scorer][name]) or 0.0
 
 

@@ -28,7 +28,6 @@ from ftreg.records.evaluation.rows import (
     OUTPUTS,
     SCORES,
     Run,
-    Scores,
     each_output,
     each_score,
     output_rows,
@@ -38,7 +37,7 @@ from ftreg.records.evaluation.rows import (
     summarise,
     together,
 )
-from ftreg.records.samples import Example
+from ftreg.records.samples import Example, Scores
 
 HEADER = "evaluation.json"
 SCHEMA_VERSION = 2

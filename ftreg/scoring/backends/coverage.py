@@ -6,13 +6,13 @@ phrases: words that stand about one by one convey nothing.
 
 from ftreg.scoring.backends.evidence import (
     Evidence,
-    FloatArray,
     Passage,
     Source,
     checks,
     nearest,
     share,
 )
+from ftreg.scoring.backends.vector_store import FloatArray
 
 
 def gather(

@@ -6,13 +6,11 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from ftreg.scoring import facts
+from ftreg.scoring.backends.vector_store import FloatArray
 from ftreg.scoring.facts import Facts
 from ftreg.scoring.words import content_words, stem, words
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def neighbours(sequence: Sequence[str]) -> frozenset[tuple[str, str]]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ftreg.scoring.backends.evidence import Evidence, FloatArray
+from ftreg.scoring.backends.evidence import Evidence
 from ftreg.scoring.backends.questions import holds, kind_of
+from ftreg.scoring.backends.vector_store import FloatArray
 from ftreg.scoring.words import content_words
 
 RELEVANCE_FEATURES = ("similarity", "kind", "news")

@@ -7,7 +7,6 @@ import numpy as np
 
 from ftreg.scoring.backends.evidence import (
     Evidence,
-    FloatArray,
     Passage,
     Source,
     checks,
@@ -16,6 +15,7 @@ from ftreg.scoring.backends.evidence import (
     neighbours,
     share,
 )
+from ftreg.scoring.backends.vector_store import FloatArray
 
 SUPPORT_FEATURES = ("similarity", "recall", "bigrams", "order")
 """What `gather` returns, in order; the coefficients are fitted for these."""
