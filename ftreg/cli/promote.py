@@ -11,7 +11,7 @@ from ftreg.records.workspace import Workspace
 
 @command
 def promote(
-    evaluation: options.Evaluation,
+    evaluation: options.EvaluationRef,
     anchor: Annotated[
         bool, typer.Option("--anchor", help="Pin it as the anchor too, against slow drift.")
     ] = False,

@@ -6,7 +6,7 @@ from ftreg.records.workspace import Workspace
 
 
 @command
-def track(evaluation: options.Evaluation, as_json: options.AsJson = False) -> None:
+def track(evaluation: options.EvaluationRef, as_json: options.AsJson = False) -> None:
     """Log an evaluation to MLflow, in the run that trained its checkpoint.
 
     Example: ftreg track latest

@@ -18,12 +18,12 @@ from ftreg.gate.interval import (
     scale_of,
     worst_change,
 )
-from ftreg.gate.table import Positions, over_seeds
+from ftreg.gate.table import Positions, mean_over_seeds
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 
 
-def measure(
+def measure_row(
     baseline: Floats,
     candidate: Floats,
     policy: GatePolicy,
@@ -49,7 +49,7 @@ def measure(
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
     """
-    old, new = over_seeds(baseline), over_seeds(candidate)
+    old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
     both, units = _paired(old, new, clusters)
     row = _counted(old, new, both, units, policy, scorer=scorer, cohort=cohort, against=against)
     row = replace(row, baseline_seeds=_seeds(baseline), candidate_seeds=_seeds(candidate))
@@ -185,7 +185,7 @@ def _with_seeds(
         seed_error=noise.seed_error,
         baseline_seed_deviation=noise.baseline.deviation if noise.baseline else None,
         candidate_seed_deviation=noise.candidate.deviation if noise.candidate else None,
-        p_seeds=seeds.drop_p_value(units.mean, noise),
+        p_seeds=seeds.seeds_p_value(units.mean, noise),
         detectable_drop=test + normal.inv_cdf(sample_size.POWER) * noise.standard_error,
         n_needed=None if needed is None or alone is None else max(needed, alone),
     )
@@ -204,7 +204,7 @@ def largest_change_of(
     baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
     """Return the largest change to reckon with for a scorer, from all of its examples."""
-    _, units = _paired(over_seeds(baseline), over_seeds(candidate), clusters)
+    _, units = _paired(mean_over_seeds(baseline), mean_over_seeds(candidate), clusters)
     return largest_change(units) if units.count else 0.0
 
 

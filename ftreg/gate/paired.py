@@ -8,13 +8,13 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate import decide
 from ftreg.gate.critical import critical_drops, unscored_critical
-from ftreg.gate.measure import largest_change_of, measure, scale_between
+from ftreg.gate.measure import largest_change_of, measure_row, scale_between
 from ftreg.gate.table import (
     Positions,
     Table,
     all_ids,
     cluster_numbers,
-    over_seeds,
+    mean_over_seeds,
     read_side,
     slices,
 )
@@ -136,10 +136,10 @@ def _rows(
     scale = scale_between(before, after)
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     seen = largest_change_of(before, after, clusters)
-    rows = [measure(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
+    rows = [measure_row(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
     for cohort, positions in members.items():
         rows.append(
-            measure(
+            measure_row(
                 before[positions],
                 after[positions],
                 policy,
@@ -162,7 +162,7 @@ def _anchor_rows(
     clusters: Positions | None,
 ) -> list[Row]:
     return [
-        measure(
+        measure_row(
             anchor.columns[scorer],
             new.columns[scorer],
             policy,
@@ -181,7 +181,7 @@ def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
     examples = len(old.ids)
     present = old if scorer in old.columns else new
     absent = "candidate" if present is old else "baseline"
-    unscored = int(np.isnan(over_seeds(present.columns[scorer])).sum())
+    unscored = int(np.isnan(mean_over_seeds(present.columns[scorer])).sum())
     return Row(
         scorer=scorer,
         cohort=PRIMARY,

@@ -50,7 +50,7 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
     )
 
 
-def over_seeds(column: Floats) -> Floats:
+def mean_over_seeds(column: Floats) -> Floats:
     """Return the mean over the seeds, shape (examples,); NaN where a seed lacks its score."""
     return column if column.ndim == 1 else np.asarray(column.mean(axis=1))
 

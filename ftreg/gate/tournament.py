@@ -18,14 +18,14 @@ from ftreg.config.policy import GatePolicy
 from ftreg.gate.contest import Contest, Mean, Pair
 from ftreg.gate.interval import Interval, Scale
 from ftreg.gate.mean import mean_interval
-from ftreg.gate.measure import generator_of, largest_change_of, measure, scale_between
+from ftreg.gate.measure import generator_of, largest_change_of, measure_row, scale_between
 from ftreg.gate.permutation import holm
 from ftreg.gate.table import (
     Positions,
     Table,
     all_ids,
     cluster_numbers,
-    over_seeds,
+    mean_over_seeds,
     read_side,
     slices,
 )
@@ -88,7 +88,7 @@ def _contest(
     whole = {
         name: table.columns[scorer] for name, table in tables.items() if scorer in table.columns
     }
-    scored = {name: ~np.isnan(over_seeds(column)) for name, column in whole.items()}
+    scored = {name: ~np.isnan(mean_over_seeds(column)) for name, column in whole.items()}
     everywhere = np.logical_and.reduce(list(scored.values()))
     rows = positions[everywhere[positions]]
     slice_ = _Slice(scorer, cohort, positions, policy, clusters, scale_between(*whole.values()))
@@ -97,7 +97,7 @@ def _contest(
             evaluation=name,
             missing=int((~scored[name][positions]).sum()),
             seeds=column.shape[1] if column.ndim > 1 else 1,
-            mean=float(over_seeds(column[rows]).mean()) if len(rows) else None,
+            mean=float(mean_over_seeds(column[rows]).mean()) if len(rows) else None,
             interval=slice_.interval(column, rows),
         )
         for name, column in whole.items()
@@ -179,7 +179,7 @@ class _Slice:
         )
 
     def _measured(self, before: Floats, after: Floats, rows: Positions, seen: float) -> Row:
-        return measure(
+        return measure_row(
             before[rows],
             after[rows],
             self.policy,

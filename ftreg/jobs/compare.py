@@ -23,7 +23,7 @@ from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
 from ftreg.records.workspace import Workspace
-from ftreg.report.comparison import Section, comparison_markdown, comparison_sections
+from ftreg.report.comparison import ComparisonSection, comparison_markdown, comparison_sections
 from ftreg.report.phrases import short_recipe
 
 _WORDS = ("baseline", "anchor")
@@ -74,7 +74,7 @@ class Comparison(Printed):
     routes: Routes | None = field(default=None, metadata=OPTIONAL)
     """With --routes; the schema `routes` describes it."""
 
-    def sections(self) -> list[Section]:
+    def sections(self) -> list[ComparisonSection]:
         """The comparison as tables and sentences."""
         return comparison_sections(
             self.contests,

@@ -23,7 +23,7 @@ from ftreg.records.evaluation.header import CheckpointSummary, EvaluationHeader,
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Scores
 
-SCHEMA_VERSION = 2
+BASELINE_SCHEMA = 2
 
 
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -107,7 +107,7 @@ def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:
             f"{path}: there is no baseline yet, so there is nothing to compare with; make a good "
             "evaluation the baseline with `ftreg promote EVALUATION`"
         )
-    record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+    record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
     if anchor and record.get("anchor") is None:
         raise UndecidedError(f"{path}: no anchor is pinned; `ftreg promote --anchor` pins one")
     return _entry(record.get("anchor" if anchor else "baseline"), path)
@@ -119,7 +119,7 @@ def read_anchor(path: Path) -> Baseline | None:
     Raises:
         UsageError: the file is broken or of a newer schema.
     """
-    entry = read_json(path, kind="baseline", schema=SCHEMA_VERSION).get("anchor")
+    entry = read_json(path, kind="baseline", schema=BASELINE_SCHEMA).get("anchor")
     return None if entry is None else _entry(entry, path)
 
 
@@ -129,7 +129,7 @@ def read_history(path: Path) -> list[Promotion]:
     Raises:
         UsageError: the file is missing, broken or of a newer schema.
     """
-    return _history(read_json(path, kind="baseline", schema=SCHEMA_VERSION), path)
+    return _history(read_json(path, kind="baseline", schema=BASELINE_SCHEMA), path)
 
 
 def _history(record: Mapping[str, Any], path: Path) -> list[Promotion]:
@@ -173,7 +173,7 @@ def move_baseline(
     with locked(path.with_name(f".{path.name}.lock")):
         record: dict[str, Any] = {"anchor": None, "history": []}
         if path.is_file():
-            record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+            record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
             record["history"] = _history(record, path)
             if check is not None:
                 pinned = record.get("anchor")
@@ -182,7 +182,7 @@ def move_baseline(
                     None if pinned is None else _entry(pinned, path),
                 )
         entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
-        record |= {"schema_version": SCHEMA_VERSION, "ftreg": ftreg.__version__, "baseline": entry}
+        record |= {"schema_version": BASELINE_SCHEMA, "ftreg": ftreg.__version__, "baseline": entry}
         if anchor:
             record["anchor"] = entry
         with damaged(path, kind="baseline"):
@@ -203,4 +203,4 @@ def _schema(record: Mapping[str, Any]) -> int:
     """A file without replicas stays one that older versions of ftreg read."""
     entries = [entry for entry in (record["baseline"], record.get("anchor")) if entry]
     by_seed = any("seeds" in entry["header"]["checkpoint"] for entry in entries)
-    return SCHEMA_VERSION if by_seed else 1
+    return BASELINE_SCHEMA if by_seed else 1

@@ -16,7 +16,7 @@ from ftreg.records.manifest import Manifest, digest_over, identity_of
 MANIFEST = "ftreg.json"
 REPLICAS = "ftreg-replicas.json"
 """The record of a group of replicas, see `ftreg.records.replicas`."""
-SCHEMA_VERSION = 1
+MANIFEST_SCHEMA = 1
 
 # People may write a model card later; nobody who loads the weights reads it.
 UNHASHED = (MANIFEST, "README.md")
@@ -72,7 +72,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "data made it. `ftreg train` writes the manifest with the weights; for outputs of "
             "models made elsewhere use `ftreg score`."
         )
-    data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
+    data = read_json(path, kind="checkpoint manifest", schema=MANIFEST_SCHEMA)
     try:
         manifest = Manifest.model_validate(data, strict=False)
     except ValidationError as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Shown = Mapping[str, Any] | BaseModel | Printed
 
-Evaluation = Annotated[
+EvaluationRef = Annotated[
     str,
     typer.Argument(
         help="The evaluation, or latest.",

@@ -29,13 +29,11 @@ from ftreg.jobs import (
 )
 from ftreg.jobs.printed import DESCRIBED, optional_keys
 from ftreg.jobs.schemas.printed import checkpoints, datasets, machine, optimizers
-from ftreg.records.baseline import SCHEMA_VERSION as BASELINE_VERSION
-from ftreg.records.baseline import BaselineFile
-from ftreg.records.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
+from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
+from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow
-from ftreg.records.evaluation.stored import GATE_SCHEMA, GateRecord
-from ftreg.records.evaluation.stored import SCHEMA_VERSION as EVALUATION_VERSION
+from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, GATE_SCHEMA, GateRecord
 from ftreg.records.manifest import Manifest
 from ftreg.records.samples import PRINTED_SCHEMA
 
@@ -47,16 +45,16 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
     "verdict": (GATE_SCHEMA, gate.PrintedVerdict, "serialization"),
-    "evaluation": (EVALUATION_VERSION, EvaluationHeader, "serialization"),
-    "output": (EVALUATION_VERSION, OutputRow, "serialization"),
-    "score": (EVALUATION_VERSION, ScoreRow, "serialization"),
+    "evaluation": (EVALUATION_SCHEMA, EvaluationHeader, "serialization"),
+    "output": (EVALUATION_SCHEMA, OutputRow, "serialization"),
+    "score": (EVALUATION_SCHEMA, ScoreRow, "serialization"),
     "gate": (GATE_SCHEMA, GateRecord[Verdict], "serialization"),
     "comparison": (COMPARISON_SCHEMA, compare.Comparison, "serialization"),
     "routes": (ROUTES_SCHEMA, route.Routes, "serialization"),
-    "baseline": (BASELINE_VERSION, BaselineFile, "serialization"),
-    "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
+    "baseline": (BASELINE_SCHEMA, BaselineFile, "serialization"),
+    "checkpoint": (MANIFEST_SCHEMA, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
-    "training": (MANIFEST_VERSION, checkpoints.PrintedTraining, "serialization"),
+    "training": (MANIFEST_SCHEMA, checkpoints.PrintedTraining, "serialization"),
 }
 _PRINTED: dict[str, Any] = {
     "group": checkpoints.PrintedGroup,

@@ -40,7 +40,7 @@ from ftreg.records.evaluation.rows import (
 from ftreg.records.samples import Example, Scores
 
 HEADER = "evaluation.json"
-SCHEMA_VERSION = 2
+EVALUATION_SCHEMA = 2
 GATE = "gate.json"
 GATE_SCHEMA = 2
 
@@ -105,7 +105,7 @@ def write_evaluation(
             output_rows(examples, runs, cohort_tags=cohort_tags, cluster=cluster),
         )
         write_jsonl(staging / SCORES, score_rows(examples, runs))
-        schema = 1 if None in runs else SCHEMA_VERSION
+        schema = 1 if None in runs else EVALUATION_SCHEMA
         files = {name: file_digest(staging / name) for name in (OUTPUTS, SCORES)}
         write_record(
             staging / HEADER,
@@ -128,7 +128,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such evaluation")
-    header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+    header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
     with damaged(folder / HEADER, kind="evaluation"):
         check_header(header)
         files = dict(header.get("files", {}))  # older evaluations do not name them
@@ -250,7 +250,7 @@ def list_evaluations(root: Path) -> list[Path]:
     folders = [path.parent for path in root.glob(f"[!.]*/{HEADER}")]
 
     def age(folder: Path) -> tuple[str, str]:
-        header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+        header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
         return str(header.get("created")), folder.name
 
     return sorted(folders, key=age)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 
-__all__ = ["CachedEmbedder", "Embedder", "FloatArray", "WordVectors", "clean"]
+__all__ = ["CachedEmbedder", "Embedder", "FloatArray", "WordVectors", "readable_text"]
 
 _CACHED = 50_000
 """Vectors kept in memory: 384 floats each, so about 75 MB."""
@@ -40,7 +40,7 @@ class Embedder(Protocol):
         ...
 
 
-def clean(text: str) -> str:
+def readable_text(text: str) -> str:
     """Replace lone surrogates, which are legal in a Python string and in no tokenizer."""
     return text.encode("utf-8", "replace").decode()
 
@@ -75,7 +75,7 @@ class CachedEmbedder:
         missing = sorted(texts - kept.keys(), key=lambda text: (len(text), text))
         if not missing:
             return kept
-        readable = [clean(text) for text in missing]
+        readable = [readable_text(text) for text in missing]
         made = dict(zip(missing, self.embedder.encode(readable), strict=True))
         if self._store is not None:
             self._store.put(made)

@@ -20,7 +20,7 @@ from ftreg.services.chat.client import ChatClient, ChatError
 from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.chat.wire import Usage
 
-VERSION = 2
+_VERSION = 2
 _ASKED = 2
 """How often a question is asked whose answer is not of the form that was asked for."""
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
@@ -73,7 +73,7 @@ class Verdicts(Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class JudgedAnswer:
     """A valid answer, and what it took: tokens, and whether it came from the cache."""
 
     answer: Strict
@@ -107,7 +107,7 @@ class JudgeBackend:
         """Return name, version, endpoint, model and limit: all that may change a verdict."""
         return {
             "name": "judge",
-            "version": VERSION,
+            "version": _VERSION,
             "base_url": self._options.base_url,
             "model": self._options.model,
             "max_tokens": self._options.max_tokens,
@@ -140,7 +140,9 @@ class JudgeBackend:
             )
         ]
 
-    def ask(self, questions: Sequence[Question], *, check: Check) -> list[Finding | BackendError]:
+    def ask(
+        self, questions: Sequence[Question], *, check: Check
+    ) -> list[JudgedAnswer | BackendError]:
         """Return an answer to each question, in order, several at a time.
 
         Args:
@@ -150,20 +152,20 @@ class JudgeBackend:
         if not questions:
             return []
 
-        def one(question: Question) -> Finding | BackendError:
+        def one(question: Question) -> JudgedAnswer | BackendError:
             return self._one(question, check)
 
         workers = min(self._options.concurrency, len(questions))
         with ThreadPool(workers) as pool:  # its threads end with the process; an executor's do not
             return list(pool.imap(one, questions))
 
-    def _one(self, question: Question, check: Check) -> Finding | BackendError:
+    def _one(self, question: Question, check: Check) -> JudgedAnswer | BackendError:
         identity = question.identity()
         kept = self._cache.get(identity)
         if kept is not None:
             answer = _read(question, kept, check)
             if isinstance(answer, Strict):
-                return Finding(answer, Usage(), cached=True)
+                return JudgedAnswer(answer, Usage(), cached=True)
         spent = Usage()
         fault = ""
         for _ in range(_ASKED):
@@ -177,7 +179,7 @@ class JudgeBackend:
             answer = _read(question, reply.text, check)
             if isinstance(answer, Strict):
                 self._cache.put(identity, reply.text)
-                return Finding(answer, spent, cached=False)
+                return JudgedAnswer(answer, spent, cached=False)
             fault = answer
         return _failed(f"the judge's answer is of no use: {fault}", spent)
 
@@ -188,7 +190,7 @@ def _failed(reason: str, spent: Usage) -> BackendError:
     return BackendError(reason, {"judge": {**spent.model_dump(), "cached": False}} if took else {})
 
 
-def make(
+def make_judge(
     *,
     base_url: str,
     model: str,
@@ -240,7 +242,7 @@ def _one_verdict_each(question: Question, answer: Any) -> str | None:
     return None if found == expected else f"verdicts on the points {found}, not on {expected}"
 
 
-def _supports(relation: Relation, inquiry: Inquiry, finding: Finding) -> list[Support]:
+def _supports(relation: Relation, inquiry: Inquiry, finding: JudgedAnswer) -> list[Support]:
     assert isinstance(finding.answer, Verdicts)
     verdicts = sorted(finding.answer.verdicts, key=lambda verdict: verdict.point)
     text = _plain(inquiry.text)

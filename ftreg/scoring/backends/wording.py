@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from ftreg.scoring.backends.encoder import Embedder, WordVectors, clean
+from ftreg.scoring.backends.encoder import Embedder, WordVectors, readable_text
 from ftreg.scoring.backends.vector_store import VectorStore
 from ftreg.scoring.facts import numbers
 from ftreg.scoring.words import FUNCTION_WORDS, stem, words
@@ -34,7 +34,7 @@ _VERSION = 3
 _AT_ONCE = 32
 _REMEMBERED = 200_000
 
-Pair = tuple[str, tuple[str, ...]]
+WordingPair = tuple[str, tuple[str, ...]]
 """A point, and the passages of a source."""
 
 
@@ -52,7 +52,7 @@ class Wording:
         self._known: dict[str, float | None] = {}
         self._lock = threading.Lock()
 
-    def shares(self, pairs: Sequence[Pair]) -> dict[Pair, float | None]:
+    def shares(self, pairs: Sequence[WordingPair]) -> dict[WordingPair, float | None]:
         """Return the share of each point's phrases that its source conveys.
 
         A word that stands in the source in any form has 1. Another one has the largest cosine with
@@ -74,7 +74,7 @@ class Wording:
                 del self._known[next(iter(self._known))]
             return found
 
-    def _fetch(self, pairs: dict[str, Pair]) -> dict[str, float | None]:
+    def _fetch(self, pairs: dict[str, WordingPair]) -> dict[str, float | None]:
         """Read shares from disk, and compute and keep those that are not there."""
         kept = self._store.get(pairs) if self._store is not None and pairs else {}
         # A point without a word has a vector without a number.
@@ -89,14 +89,14 @@ class Wording:
             self._store.put(values)
         return found | made
 
-    def _compute(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, float | None]]:
+    def _compute(self, pairs: Sequence[WordingPair]) -> Iterator[tuple[WordingPair, float | None]]:
         """Yield the share of each pair; a source is read once for all of its points."""
         points: dict[tuple[str, ...], list[str]] = {}
         for point, source in pairs:
             points.setdefault(source, []).append(point)
         for some in _batches(points):
             texts = sorted({text for source in some for text in (*points[source], *source)})
-            read = self._embedder.words([clean(text) for text in texts])
+            read = self._embedder.words([readable_text(text) for text in texts])
             vectors = dict(zip(texts, read, strict=True))
             for source in some:
                 held = _Source([vectors[text] for text in source])
@@ -167,7 +167,7 @@ def _is_number(word: str) -> bool:
     return bool(numbers(word))
 
 
-def _key(pair: Pair) -> str:
+def _key(pair: WordingPair) -> str:
     point, source = pair
     total = blake2b(digest_size=16)
     for text in (point, *source):
