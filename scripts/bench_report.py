@@ -107,7 +107,9 @@ def main() -> None:
         baseline, candidate = evaluations(options.examples)
         result = gate(candidate, baseline, policy=GatePolicy(margin=0.01))
         began = time.perf_counter()
-        path = write_html(candidate, workspace=Workspace(Path()), result=result, baseline=baseline)
+        path = write_html(
+            candidate, workspace=Workspace(Path()), result=result, baseline=baseline
+        ).report
         print(f"{options.examples:,} examples, 4 scorers, with a baseline")
         print(f"  write                        {time.perf_counter() - began:8.2f} s")
         print(f"  size                         {path.stat().st_size / 2**20:8.2f} MiB")

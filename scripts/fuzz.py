@@ -228,7 +228,7 @@ def _outputs(path: Path) -> Any:
     from ftreg.files.store import write_jsonl
     from ftreg.jobs.score import score_file
 
-    return write_jsonl(path.with_suffix(".out"), score_file(path, scorers=["equals"]))
+    return write_jsonl(path.with_suffix(".out"), score_file(path, scorers=["equals"]).rows or ())
 
 
 def _import(form: str | None = None) -> Callable[[Path], Any]:
@@ -290,11 +290,10 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
     """Gate, report and promote with one of the records replaced."""
 
     def reading(data: bytes, folder: Path) -> Any:
-        from ftreg.cli.gate import read_policy
-        from ftreg.jobs.gate import find_baselines, gate, write_report
-        from ftreg.jobs.promote import promote
+        from ftreg.jobs.gate import policy_of
+        from ftreg.jobs.gate_and_report import gate_and_report
+        from ftreg.jobs.promote import promote, promotions
         from ftreg.jobs.report import write_html
-        from ftreg.records.baseline import read_history
         from ftreg.records.evaluation.stored import read_evaluation
         from ftreg.records.workspace import Workspace
         from ftreg.report.terminal import baseline_view, console, evaluation_view, verdict_view
@@ -310,22 +309,17 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
         with screen.file:
             if name == "gate.json":
                 write_html(evaluation, workspace=workspace)
-                return promote(evaluation, path)
+                return promote(evaluation, workspace=workspace)
             screen.print(evaluation_view(evaluation.header))
-            policy = read_policy(None, evaluation)
-            policy = policy.model_copy(update={"resamples": 999})
-            baseline, anchor = find_baselines("baseline", evaluation, workspace=workspace)
-            result = gate(evaluation, baseline, policy=policy, anchor=anchor)
-            write_report(result, evaluation=evaluation, baseline=baseline)
-            write_html(
-                evaluation, workspace=workspace, result=result, baseline=baseline, anchor=anchor
-            )
+            policy = policy_of(evaluation).model_copy(update={"resamples": 999})
+            result = gate_and_report(evaluation, workspace=workspace, policy=policy)
             view = verdict_view(
                 result.verdict, baseline=result.baseline, candidate=result.candidate
             )
             screen.print(view)
-            screen.print(baseline_view(baseline.header, read_history(path)))
-            return promote(evaluation, path, force=True, why="fuzzing")
+            found = promotions("colours", workspace=workspace)
+            screen.print(baseline_view(found.header, found.history))
+            return promote(evaluation, workspace=workspace, force=True, why="fuzzing")
 
     return reading
 

@@ -68,7 +68,7 @@ def _serve(address: str) -> None:
         PreTrainedTokenizerFast,
     )
 
-    import ftreg.jobs.evaluate
+    import ftreg.jobs.evaluate_and_gate
     import ftreg.report.history_plot
     import ftreg.report.html
     import ftreg.training.run  # noqa: F401

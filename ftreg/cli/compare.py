@@ -7,7 +7,6 @@ import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
-from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace
 
 
@@ -41,10 +40,6 @@ def compare(
             help="Write which checkpoint should serve which cohort, as YAML.", show_default=False
         ),
     ] = None,
-    litellm: Annotated[
-        Path | None,
-        typer.Option(help="Write the routes as a LiteLLM proxy's config.", show_default=False),
-    ] = None,
     tag: Annotated[
         str | None,
         typer.Option(help="The tag to route by, if there are several.", show_default=False),
@@ -57,49 +52,20 @@ def compare(
 
     Example: ftreg compare baseline latest --tag length --routes routes.yaml
     """
-    from ftreg.cli.gate import read_policy
+    from ftreg.config.load import read_policy
     from ftreg.jobs.compare import compare_evaluations
-    from ftreg.jobs.route import find_routes, litellm_config, write_yaml
-    from ftreg.report.comparison import (
-        comparison_markdown,
-        comparison_sections,
-        comparison_view,
-    )
+    from ftreg.report.comparison import comparison_view
 
-    if tag is not None and routes is None and litellm is None:
-        raise UsageError("--tag belongs to --routes or --litellm")
-    comparison = compare_evaluations(
+    found = compare_evaluations(
         evaluations,
         workspace=Workspace.current(),
         against=against,
-        policy=None if policy is None else read_policy(policy, None),
+        policy=read_policy(policy),
+        tag=tag,
+        routes=routes,
+        markdown=markdown,
     )
-    sections = comparison_sections(
-        comparison.contests,
-        labels=comparison.labels,
-        headers=comparison.headers,
-        against=comparison.against,
-        confidence=comparison.policy.confidence,
-        notes=comparison.notes,
-    )
-    value = comparison.to_dict()
-    written = []
-    if routes is not None or litellm is not None:
-        value["routes"] = found = find_routes(comparison, tag=tag)
-        made = ((routes, found), (litellm, litellm_config(found)))
-        for path, record in made:
-            if path is not None:
-                write_yaml(path, record)
-                written.append(path)
-    if markdown is not None:
-        from ftreg.files.store import write_text
-
-        write_text(
-            markdown,
-            comparison_markdown(f"Comparison on {comparison.dataset['version']}", sections),
-        )
-        written.append(markdown)
-    options.show(as_json, value=value, text=comparison_view(sections))
+    options.show(as_json, value=found, text=comparison_view(found.sections()))
     if not as_json:
-        for path in written:
+        for path in filter(None, (routes, markdown)):
             options.say(f"\nwritten: {path}")

@@ -1,16 +1,12 @@
 """`ftreg power`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
-from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.evaluations import PrintedPower
 
 
 @command
@@ -33,22 +29,20 @@ def power(
 
     Example: ftreg power latest --margin 0.01
     """
-    from ftreg.jobs.gate import examples_needed
+    from ftreg.jobs.power import power
     from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.report.terminal import rows_view
 
-    record = read_evaluation(Workspace.current().evaluation(evaluation))
-    rows = examples_needed(record, margin=margin)
-    # What no number of examples shows is left to the seeds.
-    shown = [{**row, "need": row["need"] or "more seeds"} for row in rows]
-    value: PrintedPower = {
-        "schema_version": PRINTED_SCHEMA,
-        "evaluation": record.id,
-        "margin": margin,
-        "scorers": rows,
-    }
-    options.show(
-        as_json,
-        value=value,
-        text=rows_view(f"Examples for a margin of {100 * margin:g} points", shown),
-    )
+    found = power(read_evaluation(Workspace.current().evaluation(evaluation)), margin=margin)
+    rows = [
+        {
+            "scorer": item.scorer,
+            "have": item.have,
+            "spread": item.spread,
+            # What no number of examples shows is left to the seeds.
+            "need": item.need or "more seeds",
+        }
+        for item in found.scorers
+    ]
+    title = f"Examples for a margin of {100 * margin:g} points"
+    options.show(as_json, value=found, text=rows_view(title, rows))

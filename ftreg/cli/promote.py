@@ -1,29 +1,17 @@
 """`ftreg promote` and `ftreg baseline`."""
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
-from ftreg.cli.shared import completion, options
+from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
-from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.evaluations import PrintedPromotion, PrintedPromotions
-    from ftreg.records.evaluation.header import EvaluationHeader
 
 
 @command
 def promote(
-    evaluation: Annotated[
-        str,
-        typer.Argument(
-            help="The evaluation, or latest.",
-            show_default=False,
-            autocompletion=completion.evaluations,
-        ),
-    ],
+    evaluation: options.EvaluationRef,
     anchor: Annotated[
         bool, typer.Option("--anchor", help="Pin it as the anchor too, against slow drift.")
     ] = False,
@@ -40,22 +28,12 @@ def promote(
     Example: ftreg promote latest
     """
     from ftreg.jobs.promote import promote
-    from ftreg.records.baseline import baseline_path
     from ftreg.records.evaluation.stored import read_evaluation
 
     workspace = Workspace.current()
-    record = read_evaluation(workspace.evaluation(evaluation))
-    path = baseline_path(workspace.baselines, record.header["dataset"]["name"])
-    promote(record, path, why=why, force=force, anchor=anchor)
-    value: PrintedPromotion = {
-        "schema_version": PRINTED_SCHEMA,
-        "baseline": record.id,
-        "anchor": anchor,
-        "forced": force,
-        "why": why,
-        "file": str(path),
-    }
-    options.show(as_json, value=value, text=f"{record.id} is now the baseline: {path}")
+    found = read_evaluation(workspace.evaluation(evaluation))
+    done = promote(found, workspace=workspace, why=why, force=force, anchor=anchor)
+    options.show(as_json, value=done, text=f"{done.baseline} is now the baseline: {done.file}")
 
 
 @command
@@ -69,14 +47,8 @@ def baseline(
 
     Example: ftreg baseline code-summary
     """
-    from ftreg.records.baseline import baseline_path, read_baseline, read_history
+    from ftreg.jobs.promote import promotions
     from ftreg.report.terminal import baseline_view
 
-    path = baseline_path(Workspace.current().baselines, dataset)
-    entry, history = read_baseline(path), read_history(path)
-    value: PrintedPromotions = {
-        "schema_version": PRINTED_SCHEMA,
-        "header": cast("EvaluationHeader", entry.header),  # which it was read as
-        "history": history,
-    }
-    options.show(as_json, value=value, text=baseline_view(entry.header, history))
+    found = promotions(dataset, workspace=Workspace.current())
+    options.show(as_json, value=found, text=baseline_view(found.header, found.history))

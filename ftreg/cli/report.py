@@ -1,17 +1,13 @@
 """`ftreg report`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
-from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.records.workspace import Workspace
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.evaluations import PrintedReport
 
 
 @command
@@ -39,10 +35,5 @@ def report(
 
     workspace = Workspace.current()
     found = read_evaluation(workspace.evaluation(evaluation))
-    path = write_html(found, workspace=workspace, path=output)
-    value: PrintedReport = {
-        "schema_version": PRINTED_SCHEMA,
-        "evaluation": found.id,
-        "report": str(path),
-    }
-    options.show(as_json, value=value, text=str(path))
+    done = write_html(found, workspace=workspace, path=output)
+    options.show(as_json, value=done, text=str(done.report))

@@ -1,18 +1,13 @@
 """`ftreg score`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
-from ftreg.records.samples import PRINTED_SCHEMA
 from ftreg.report.characters import inert_json
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.evaluations import PrintedScoring
-    from ftreg.records.evaluation.rows import ScoreRow
 
 
 @command
@@ -46,32 +41,15 @@ def score(
 
     Example: ftreg score outputs.jsonl --scorer faithfulness --scorer equals -o scores.jsonl
     """
-    from ftreg.files.store import canonical_json, check_writable, write_jsonl
-    from ftreg.jobs.score import judge_tokens, score_file
+    from ftreg.files.store import canonical_json
+    from ftreg.jobs.score import score_file
 
-    if output is not None:
-        check_writable(output)
-    rows = score_file(file, scorers=scorer, backend=backend)
-    if output is not None:
-        write_jsonl(output, rows)
-    elif not as_json:
-        for row in rows:
+    done = score_file(file, scorers=scorer, backend=backend, output=output)
+    if done.rows is not None and not as_json:
+        for row in done.rows:
             typer.echo(inert_json(canonical_json(row)))
         return
-    missing = sum(row["score"] is None for row in rows)
-    read, written = judge_tokens(rows)
+    read, written = done.judge_tokens.read, done.judge_tokens.written
     cost = f"; the judge read {read} tokens and wrote {written}" if read or written else ""
-    value: PrintedScoring = {
-        "schema_version": PRINTED_SCHEMA,
-        "file": None if output is None else str(output),
-        "scores": len(rows),
-        "missing": missing,
-        "judge_tokens": {"read": read, "written": written},
-    }
-    if output is None:
-        value["rows"] = cast("list[ScoreRow]", rows)
-    options.show(
-        as_json,
-        value=value,
-        text=f"{output}: {len(rows)} scores, {missing} of them missing{cost}",
-    )
+    text = f"{output}: {done.scores} scores, {done.missing} of them missing{cost}"
+    options.show(as_json, value=done, text=text)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 """A number of things: rows, steps, tokens."""
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):

@@ -45,6 +45,11 @@ def names_code(name: str) -> bool:
     return bool(colon) and family != "rubric"
 
 
+def trust_note(model: str) -> str:
+    """Say that code which comes with a model will run."""
+    return f"base.trust_remote_code is true: the code that comes with {model} is run"
+
+
 def refuse(what: str, *, place: str) -> None:
     """End here if custom code is forbidden.
 

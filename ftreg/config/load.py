@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ftreg.config.code_named import refuse_code_named
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
+from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files import marked_yaml
@@ -86,6 +87,17 @@ def override_config(
         sections=("base", "eval"),
     )
     return changed
+
+
+def read_policy(path: Path | None) -> GatePolicy | None:
+    """Read a file with the gate's settings; None where none is given.
+
+    Raises:
+        UsageError: one line per mistake, with file, line and key.
+    """
+    if path is None:
+        return None
+    return validate(GatePolicy, marked_yaml.read(path), where=str(path))
 
 
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from ftreg.config.base import Count, Section
+from ftreg.config.base import Count, Section, Share
 
 _ZERO_MARGIN = (
     "a margin of 0 can never be passed: however many examples there are, the interval around the "
@@ -20,7 +20,6 @@ def _refuse_zero(value: object) -> object:
 
 
 Margin = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class GatePolicy(Section):

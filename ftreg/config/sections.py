@@ -4,14 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from ftreg.config.base import Count, Options, Section
+from ftreg.config.base import Count, Options, Section, Share
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
 from ftreg.files.names import path_text
 from ftreg.services.chat.endpoint import refuse_secrets
 
-Share = Annotated[float, Field(ge=0, le=1)]
 PathText = Annotated[str, AfterValidator(path_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Kernels = Literal["auto", "off"]

@@ -14,12 +14,12 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
+from ftreg.config.base import Share
 from ftreg.data.dataset import Split
 from ftreg.data.row_checks import fingerprint
 from ftreg.records.printed import DESCRIBED
@@ -37,7 +37,6 @@ _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 Hashes = npt.NDArray[np.int64]
 Kind = Literal["exact", "near"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

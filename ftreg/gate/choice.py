@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import ConfigDict
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.contest import Contest
@@ -30,15 +31,39 @@ class Choice:
     default_scores: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def pareto_front(contests: Iterable[Contest]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dominated:
+    """An evaluation with another that is nowhere worse by its means, and somewhere better."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    evaluation: str
+    """Its id."""
+    by: str
+    """Id of the other."""
+    told_apart: tuple[str, ...]
+    """The scorers by which the two are told apart; none where it may be chance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pareto:
+    """Which evaluations no other dominates, by their means over all examples."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    scorers: tuple[str, ...]
+    """Those that count: every evaluation has a mean of them."""
+    front: tuple[str, ...]
+    """Ids of those that no other dominates."""
+    dominated: tuple[Dominated, ...]
+    """The rest."""
+
+
+def pareto_front(contests: Iterable[Contest]) -> Pareto:
     """Return which evaluations no other dominates, by their means over all examples.
 
     One dominates another if none of its means is lower and one is higher. Only scorers count by
     which every evaluation has a mean.
-
-    Returns:
-        JSON-ready: `scorers` that count, `front`, and `dominated`: an entry per evaluation and
-        another that dominates it, with the scorers by which the two are told apart.
     """
     primary = [item for item in contests if item.cohort == PRIMARY]
     names = sorted({mean.evaluation for contest in primary for mean in contest.means})
@@ -54,18 +79,18 @@ def pareto_front(contests: Iterable[Contest]) -> dict[str, Any]:
             gaps = [round(its - own, 12) for own, its in known]
             if not gaps or min(gaps) < 0 or max(gaps) <= 0:
                 continue
-            apart = [
+            apart = tuple(
                 contest.scorer
                 for contest in counted
                 if (pair := contest.pair(name, other)) is not None and pair.told_apart
-            ]
-            dominated.append({"evaluation": name, "by": other, "told_apart": apart})
-    beaten = {item["evaluation"] for item in dominated}
-    return {
-        "scorers": [contest.scorer for contest in counted],
-        "front": [name for name in names if counted and name not in beaten],
-        "dominated": dominated,
-    }
+            )
+            dominated.append(Dominated(evaluation=name, by=other, told_apart=apart))
+    beaten = {item.evaluation for item in dominated}
+    return Pareto(
+        scorers=tuple(contest.scorer for contest in counted),
+        front=tuple(name for name in names if counted and name not in beaten),
+        dominated=tuple(dominated),
+    )
 
 
 def choose(contests: Sequence[Contest], cohort: str, *, default: str, policy: GatePolicy) -> Choice:

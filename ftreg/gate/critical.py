@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ftreg.gate.table import Table, over_seeds, some
+from ftreg.gate.table import Table, mean_over_seeds, some
 from ftreg.gate.verdict import CriticalDrop
 
 # The rounding of a subtraction is no drop.
@@ -21,7 +21,7 @@ def critical_drops(
     """
     drops = []
     for scorer in sorted(set(old.columns) & set(new.columns)):
-        olds, news = over_seeds(old.columns[scorer]), over_seeds(new.columns[scorer])
+        olds, news = mean_over_seeds(old.columns[scorer]), mean_over_seeds(new.columns[scorer])
         for position in _positions(old, critical):
             before, after = olds[position], news[position]
             if before - after > tolerance + _ROUNDING:  # false where a side has no score
@@ -47,9 +47,9 @@ def unscored_critical(old: Table, new: Table, critical: Collection[str]) -> list
     measured = np.zeros(len(old.ids), dtype=bool)
     positions = _positions(old, critical)
     for scorer in shared:
-        scored = ~np.isnan(over_seeds(old.columns[scorer]))
+        scored = ~np.isnan(mean_over_seeds(old.columns[scorer]))
         measured |= scored
-        lost = scored & np.isnan(over_seeds(new.columns[scorer]))
+        lost = scored & np.isnan(mean_over_seeds(new.columns[scorer]))
         names = [old.ids[position] for position in positions if lost[position]]
         if names:
             found.append(f"{scorer}: the candidate has no score for critical {some(names)}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.permutation import holm
-from ftreg.gate.verdict import PRIMARY, Outcome, Row
+from ftreg.gate.verdict import PRIMARY, CriticalDrop, Outcome, Row, largest_p_value
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
@@ -16,7 +16,7 @@ _ROUNDING = 1e-12
 
 def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
     """Give every row its outcome, its note, and the p value adjusted over all rows tested."""
-    adjusted = iter(holm([_p_value(row) for row in rows if row.p_value is not None]))
+    adjusted = iter(holm([largest_p_value(row) for row in rows if row.p_value is not None]))
     settled = []
     for row in rows:
         if row.p_value is not None:
@@ -24,10 +24,6 @@ def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
         outcome, note = _judge(row, policy)
         settled.append(replace(row, outcome=outcome, note=note))
     return settled
-
-
-def _p_value(row: Row) -> float:
-    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
 
 
 def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
@@ -77,6 +73,15 @@ def _remark(row: Row) -> str:
 def regressions(rows: Iterable[Row], policy: GatePolicy) -> list[str]:
     """Return a sentence for each row that regressed."""
     return [_regression(row, policy) for row in rows if row.outcome == "regression"]
+
+
+def critical_regressions(drops: Iterable[CriticalDrop]) -> list[str]:
+    """Return a sentence for each critical example that got worse."""
+    return [
+        f"{drop.scorer}: the critical example {drop.id!r} got worse "
+        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points)"
+        for drop in drops
+    ]
 
 
 def _regression(row: Row, policy: GatePolicy) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ftreg.gate import seeds
 from ftreg.gate.interval import Interval, Scale, estimate_interval
-from ftreg.gate.table import Positions, over_seeds
+from ftreg.gate.table import Positions, mean_over_seeds
 from ftreg.gate.units import DECIMALS, Floats, units_of
 
 # Scores lie within half a unit of it, which is the worst that an unseen example can do.
@@ -32,7 +32,7 @@ def mean_interval(
         generator: source of randomness.
         clusters: shape (examples,), or None.
     """
-    deltas = np.round(over_seeds(scores) - _CENTRE, DECIMALS)
+    deltas = np.round(mean_over_seeds(scores) - _CENTRE, DECIMALS)
     units = units_of(deltas, clusters)
     # A cluster may lie further away than its examples do, see `Units.values`.
     worst = max(_CENTRE, float(np.abs(units.values()).max()))

@@ -18,12 +18,12 @@ from ftreg.gate.interval import (
     scale_of,
     worst_change,
 )
-from ftreg.gate.table import Positions, over_seeds
+from ftreg.gate.table import Positions, mean_over_seeds
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 
 
-def measure(
+def measure_row(
     baseline: Floats,
     candidate: Floats,
     policy: GatePolicy,
@@ -49,10 +49,37 @@ def measure(
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
     """
-    old, new = over_seeds(baseline), over_seeds(candidate)
+    old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
     both, units = _paired(old, new, clusters)
+    row = _counted(old, new, both, units, policy, scorer=scorer, cohort=cohort, against=against)
+    row = replace(row, baseline_seeds=_seeds(baseline), candidate_seeds=_seeds(candidate))
+    if row.n == 0 or (cohort != PRIMARY and row.n < policy.min_cohort):
+        return row
+    # A stream of draws that the interval, the p values and the seeds take from in this order.
+    generator = generator_of(policy.seed, against, scorer, cohort)
+    seen = max(seen, largest_change(units))
+    row = _with_statistics(row, units, policy, scale=scale, seen=seen, generator=generator)
+    if units.count < 2:
+        return row
+    noise = seeds.seed_noise(
+        baseline[both], candidate[both], units, None if clusters is None else clusters[both]
+    )
+    return row if noise is None else _with_seeds(row, units, noise, policy, generator)
+
+
+def _counted(
+    old: Floats,
+    new: Floats,
+    both: NDArray[np.bool_],
+    units: Units,
+    policy: GatePolicy,
+    *,
+    scorer: str,
+    cohort: str,
+    against: Literal["baseline", "anchor"],
+) -> Row:
+    """Return the row with its counts, its margin, and the means of what can be compared."""
     primary, anchored = cohort == PRIMARY, against == "anchor"
-    margin = policy.anchor_margin if anchored else policy.margin_for(scorer)
     row = Row(
         scorer=scorer,
         cohort=cohort,
@@ -63,25 +90,31 @@ def measure(
         units=units.count,
         missing_baseline=int(np.isnan(old).sum()),
         missing_candidate=int(np.isnan(new).sum()),
-        baseline_seeds=_seeds(baseline),
-        candidate_seeds=_seeds(candidate),
-        margin=margin,
+        margin=policy.anchor_margin if anchored else policy.margin_for(scorer),
         note="nothing to compare",
     )
     if row.n == 0:
         return row
-    row = replace(
+    return replace(
         row,
         baseline_mean=float(old[both].mean()),
         candidate_mean=float(new[both].mean()),
         delta=units.mean,
         note=f"too small to gate: {row.n} examples, fewer than min_cohort {policy.min_cohort}",
     )
-    if not primary and row.n < policy.min_cohort:
-        return row
-    seen = max(seen, largest_change(units))
+
+
+def _with_statistics(
+    row: Row,
+    units: Units,
+    policy: GatePolicy,
+    *,
+    scale: Scale,
+    seen: float,
+    generator: np.random.Generator,
+) -> Row:
+    """Return the row with its interval, p values and what it can see, as of one seed."""
     worst = worst_change(scale, seen=seen, unseen_drop=policy.unseen_drop)
-    generator = generator_of(policy.seed, against, scorer, cohort)
     estimate = estimate_interval(
         units,
         scale=scale,
@@ -94,7 +127,7 @@ def measure(
         units, scale=scale, seen=seen, resamples=policy.resamples, generator=generator
     )
     error = units.standard_error()
-    row = replace(
+    return replace(
         row,
         interval=estimate.interval,
         method=estimate.method,
@@ -107,14 +140,8 @@ def measure(
             if error
             else units.mean - estimate.interval.low
         ),
-        n_needed=_needed(units, worst, policy, margin),
+        n_needed=_needed(units, worst, policy, row.margin),
     )
-    if units.count < 2:
-        return row
-    noise = seeds.seed_noise(
-        baseline[both], candidate[both], units, None if clusters is None else clusters[both]
-    )
-    return row if noise is None else _with_seeds(row, units, noise, policy, generator)
 
 
 def _seeds(column: Floats) -> int:
@@ -158,7 +185,7 @@ def _with_seeds(
         seed_error=noise.seed_error,
         baseline_seed_deviation=noise.baseline.deviation if noise.baseline else None,
         candidate_seed_deviation=noise.candidate.deviation if noise.candidate else None,
-        p_seeds=seeds.drop_p_value(units.mean, noise),
+        p_seeds=seeds.seeds_p_value(units.mean, noise),
         detectable_drop=test + normal.inv_cdf(sample_size.POWER) * noise.standard_error,
         n_needed=None if needed is None or alone is None else max(needed, alone),
     )
@@ -177,7 +204,7 @@ def largest_change_of(
     baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
     """Return the largest change to reckon with for a scorer, from all of its examples."""
-    _, units = _paired(over_seeds(baseline), over_seeds(candidate), clusters)
+    _, units = _paired(mean_over_seeds(baseline), mean_over_seeds(candidate), clusters)
     return largest_change(units) if units.count else 0.0
 
 

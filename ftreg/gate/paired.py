@@ -8,18 +8,18 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate import decide
 from ftreg.gate.critical import critical_drops, unscored_critical
-from ftreg.gate.measure import largest_change_of, measure, scale_between
+from ftreg.gate.measure import largest_change_of, measure_row, scale_between
 from ftreg.gate.table import (
     Positions,
-    Scores,
     Table,
     all_ids,
     cluster_numbers,
-    over_seeds,
+    mean_over_seeds,
     read_side,
     slices,
 )
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
+from ftreg.records.samples import Scores
 
 
 def compare(
@@ -60,32 +60,16 @@ def compare(
     numbers = cluster_numbers(ids, clusters)
     _check_names(policy, old, new, members)
 
-    shared = sorted(set(old.columns) & set(new.columns))
-    rows = []
-    for scorer in shared:
-        rows += _rows(scorer, old, new, policy, members=members, clusters=numbers)
-    rows += [
-        _lonely(scorer, old, new, policy) for scorer in sorted(set(old.columns) ^ set(new.columns))
-    ]
-    doubts = []
-    if anchor is not None:
-        oldest = read_side(anchor, ids, side="anchor")
-        anchored = _anchor_rows(shared, oldest, new, policy, clusters=numbers)
-        if not any(row.n for row in anchored):
-            doubts.append("the anchor: it has no score in common with the candidate")
-        rows += anchored
-
+    oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
+    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
     rows = decide.settle(rows, policy)
     drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
-    reasons = decide.regressions(rows, policy)
-    reasons += [
-        f"{drop.scorer}: the critical example {drop.id!r} got worse "
-        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points)"
-        for drop in drops
-    ]
+    reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops)
     outcome: Outcome = "regression"
     if not reasons:
-        doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubts
+        doubts = decide.doubts(rows) + unscored_critical(old, new, critical)
+        if oldest is not None and not any(row.n for row in rows if row.against == "anchor"):
+            doubts.append("the anchor: it has no score in common with the candidate")
         doubts += decide.leakage(leaked, policy)
         if not any(row.gated for row in rows):
             doubts.append("nothing to compare: neither side has a scorer")
@@ -98,6 +82,27 @@ def compare(
         critical=tuple(drops),
         policy=policy.model_dump(mode="json"),
     )
+
+
+def _measured(
+    old: Table,
+    new: Table,
+    anchor: Table | None,
+    policy: GatePolicy,
+    *,
+    members: Mapping[str, Positions],
+    clusters: Positions | None,
+) -> list[Row]:
+    """Measure every scorer, over all examples and in each cohort, then against the anchor."""
+    shared = sorted(old.columns.keys() & new.columns.keys())
+    rows = []
+    for scorer in shared:
+        rows += _rows(scorer, old, new, policy, members=members, clusters=clusters)
+    for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
+        rows.append(_lonely(scorer, old, new, policy))
+    if anchor is not None:
+        rows += _anchor_rows(shared, anchor, new, policy, clusters=clusters)
+    return rows
 
 
 def _check_names(
@@ -131,10 +136,10 @@ def _rows(
     scale = scale_between(before, after)
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     seen = largest_change_of(before, after, clusters)
-    rows = [measure(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
+    rows = [measure_row(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
     for cohort, positions in members.items():
         rows.append(
-            measure(
+            measure_row(
                 before[positions],
                 after[positions],
                 policy,
@@ -157,7 +162,7 @@ def _anchor_rows(
     clusters: Positions | None,
 ) -> list[Row]:
     return [
-        measure(
+        measure_row(
             anchor.columns[scorer],
             new.columns[scorer],
             policy,
@@ -176,7 +181,7 @@ def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
     examples = len(old.ids)
     present = old if scorer in old.columns else new
     absent = "candidate" if present is old else "baseline"
-    unscored = int(np.isnan(over_seeds(present.columns[scorer])).sum())
+    unscored = int(np.isnan(mean_over_seeds(present.columns[scorer])).sum())
     return Row(
         scorer=scorer,
         cohort=PRIMARY,

@@ -217,7 +217,7 @@ def two_level_means(
     return np.asarray(drawn)
 
 
-def drop_p_value(delta: float, noise: SeedNoise) -> float:
+def seeds_p_value(delta: float, noise: SeedNoise) -> float:
     """Return the p value of a drop, one-sided, that belongs to the interval's t part.
 
     It is the smallest level at which the interval around `delta` leaves out 0.

@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 from ftreg.errors import UsageError
 from ftreg.gate.units import Floats
-from ftreg.records.samples import Cell
-
-Scores = Mapping[str, Mapping[str, Cell]]
-"""Scorer to example id to score, or to one a training seed; None could not be computed."""
+from ftreg.records.samples import Cell, Scores
 
 Positions = NDArray[np.int64]
 
@@ -53,7 +50,7 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
     )
 
 
-def over_seeds(column: Floats) -> Floats:
+def mean_over_seeds(column: Floats) -> Floats:
     """Return the mean over the seeds, shape (examples,); NaN where a seed lacks its score."""
     return column if column.ndim == 1 else np.asarray(column.mean(axis=1))
 

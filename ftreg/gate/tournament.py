@@ -18,20 +18,20 @@ from ftreg.config.policy import GatePolicy
 from ftreg.gate.contest import Contest, Mean, Pair
 from ftreg.gate.interval import Interval, Scale
 from ftreg.gate.mean import mean_interval
-from ftreg.gate.measure import generator_of, largest_change_of, measure, scale_between
+from ftreg.gate.measure import generator_of, largest_change_of, measure_row, scale_between
 from ftreg.gate.permutation import holm
 from ftreg.gate.table import (
     Positions,
-    Scores,
     Table,
     all_ids,
     cluster_numbers,
-    over_seeds,
+    mean_over_seeds,
     read_side,
     slices,
 )
 from ftreg.gate.units import Floats
-from ftreg.gate.verdict import PRIMARY, Row
+from ftreg.gate.verdict import PRIMARY, Row, largest_p_value
+from ftreg.records.samples import Scores
 
 # A share of exactly max_missing does not exceed it.
 _ROUNDING = 1e-12
@@ -88,7 +88,7 @@ def _contest(
     whole = {
         name: table.columns[scorer] for name, table in tables.items() if scorer in table.columns
     }
-    scored = {name: ~np.isnan(over_seeds(column)) for name, column in whole.items()}
+    scored = {name: ~np.isnan(mean_over_seeds(column)) for name, column in whole.items()}
     everywhere = np.logical_and.reduce(list(scored.values()))
     rows = positions[everywhere[positions]]
     slice_ = _Slice(scorer, cohort, positions, policy, clusters, scale_between(*whole.values()))
@@ -97,7 +97,7 @@ def _contest(
             evaluation=name,
             missing=int((~scored[name][positions]).sum()),
             seeds=column.shape[1] if column.ndim > 1 else 1,
-            mean=float(over_seeds(column[rows]).mean()) if len(rows) else None,
+            mean=float(mean_over_seeds(column[rows]).mean()) if len(rows) else None,
             interval=slice_.interval(column, rows),
         )
         for name, column in whole.items()
@@ -175,11 +175,11 @@ class _Slice:
             delta=drop.delta,
             interval=drop.interval,
             # The smaller of two one-sided p values, doubled.
-            p_value=min(1.0, 2 * min(_p_value(drop), _p_value(rise))),
+            p_value=min(1.0, 2 * min(largest_p_value(drop), largest_p_value(rise))),
         )
 
     def _measured(self, before: Floats, after: Floats, rows: Positions, seen: float) -> Row:
-        return measure(
+        return measure_row(
             before[rows],
             after[rows],
             self.policy,
@@ -192,10 +192,6 @@ class _Slice:
 
     def _clusters(self, rows: Positions) -> Positions | None:
         return None if self.clusters is None else self.clusters[rows]
-
-
-def _p_value(row: Row) -> float:
-    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
 
 
 def _settle(contests: Sequence[Contest], policy: GatePolicy) -> list[Contest]:

@@ -90,6 +90,11 @@ class Row:
         return f"{where}, against the anchor" if self.against == "anchor" else where
 
 
+def largest_p_value(row: Row) -> float:
+    """Return that of the tests that were made of a row; 0 where none was."""
+    return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriticalDrop:
     """A critical example that got worse."""

@@ -9,12 +9,12 @@ from ftreg.errors import UsageError
 from ftreg.generation.decode import decode_greedily
 from ftreg.records.samples import Output
 
-Prompt = tuple[str, Sequence[int]]
+_Prompt = tuple[str, Sequence[int]]
 """An example's id, and the token ids of its prompt."""
 
 
 def generate(
-    prompts: Sequence[Prompt],
+    prompts: Sequence[_Prompt],
     *,
     model: PreTrainedModel,
     tokenizer: Any,
@@ -72,7 +72,7 @@ def generate(
 
 
 def _refuse_too_long(
-    prompts: Sequence[Prompt], *, model: PreTrainedModel, max_new_tokens: int
+    prompts: Sequence[_Prompt], *, model: PreTrainedModel, max_new_tokens: int
 ) -> None:
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, ids in prompts:

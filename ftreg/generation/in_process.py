@@ -16,7 +16,7 @@ from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.samples import Output
 
-VERSION = 2
+_VERSION = 2
 """Goes up when the outputs may change: what an older version wrote is then generated again."""
 _GROUP = 4
 """Batches that are generated together where an output depends on its neighbours."""
@@ -50,7 +50,7 @@ class InProcess:
         libraries = ["torch", "transformers", *(["peft"] if manifest.lora else [])]
         settings: dict[str, Any] = {
             "engine": "transformers",
-            "version": VERSION,
+            "version": _VERSION,
             "libraries": {name: importlib.metadata.version(name) for name in libraries},
             "device": _device_name(self._device),
             "weights": manifest.weights.digest,

@@ -16,7 +16,7 @@ from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.services.chat.client import ChatClient, ChatError, Reply
 
-VERSION = 1
+_VERSION = 1
 """Goes up when the outputs may change: what an older version wrote is then generated again."""
 
 
@@ -44,7 +44,7 @@ class Served:
         manifest = self._checkpoint.manifest
         settings: dict[str, Any] = {
             "engine": "openai",
-            "version": VERSION,
+            "version": _VERSION,
             "base_url": self._endpoint.base_url,
             "model": self._endpoint.model,
             "weights": manifest.weights.digest,

@@ -4,72 +4,85 @@ Part of the thin layer that puts the rooms together.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.gate.choice import pareto_front
+from ftreg.files.store import write_text
+from ftreg.gate.choice import Pareto, pareto_front
 from ftreg.gate.contest import COMPARISON_SCHEMA, Contest
 from ftreg.gate.tournament import hold_tournament
 from ftreg.jobs.gate import baseline_of, find_baselines, policy_of
+from ftreg.jobs.route import Routes, find_routes, write_routes
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
+from ftreg.records.printed import DESCRIBED, OPTIONAL, Printed
 from ftreg.records.workspace import Workspace
+from ftreg.report.comparison import ComparisonSection, comparison_markdown, comparison_sections
 from ftreg.report.phrases import short_recipe
 
 _WORDS = ("baseline", "anchor")
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Evaluations side by side.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One of the evaluations of a comparison."""
 
-    `headers` and `labels` (such as "Lion 1e-5") are by the evaluation's id, in the order asked
-    for; `against` is the id of the one that the others are held against; `tags` are the cohort tags
-    that the examples have, with their values.
-    """
+    __pydantic_config__ = DESCRIBED
 
-    headers: Mapping[str, Mapping[str, Any]]
-    labels: Mapping[str, str]
+    id: str
+    """Its name, that of its folder."""
+    label: str
+    """How tables name it: optimizer and learning rate."""
+    checkpoint: str
+    """The folder's name of the checkpoint that was evaluated."""
+    identity: str
+    """Digest of its manifest; of replicas, over those of all."""
+    optimizer: str
+    """What it was trained with."""
+    lr: float
+    """At which learning rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Printed):
+    """What `ftreg compare --json` prints."""
+
+    schema_version: int = COMPARISON_SCHEMA
+    """Version of this form; it goes up when the meaning of a key does."""
+    ftreg: str = ftreg.__version__
+    """The version that compared."""
+    dataset: str
+    """`name@N`."""
     against: str
+    """Id of the evaluation that the others are held against."""
+    evaluations: tuple[Compared, ...]
+    """In the order in which they were asked for."""
+    contests: tuple[Contest, ...]
+    """One per scorer over all examples, then one per cohort and scorer."""
+    pareto: Pareto
+    """Who is not dominated."""
+    notes: tuple[str, ...]
+    """What the intervals do not cover."""
     policy: GatePolicy
-    contests: Sequence[Contest]
-    tags: Mapping[str, Sequence[str]]
-    notes: Sequence[str]
+    """What intervals and tests were made by; the schema `policy` describes it."""
+    routes: Routes | None = field(default=None, metadata=OPTIONAL)
+    """With --routes; the schema `routes` describes it."""
 
-    @property
-    def dataset(self) -> Mapping[str, Any]:
-        """The dataset's part of the headers, which all share."""
-        found: Mapping[str, Any] = self.headers[self.against]["dataset"]
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `ftreg compare --json` prints; `ftreg schema comparison` describes it."""
-        return {
-            "schema_version": COMPARISON_SCHEMA,
-            "ftreg": ftreg.__version__,
-            "dataset": self.dataset["version"],
-            "against": self.against,
-            "evaluations": [
-                {
-                    "id": name,
-                    "label": self.labels[name],
-                    "checkpoint": header["checkpoint"]["name"],
-                    "identity": header["checkpoint"]["identity"],
-                    "optimizer": header["checkpoint"]["optimizer"],
-                    "lr": header["checkpoint"]["lr"],
-                }
-                for name, header in self.headers.items()
-            ],
-            "contests": [asdict(contest) for contest in self.contests],
-            "pareto": pareto_front(self.contests),
-            "notes": list(self.notes),
-            "policy": self.policy.model_dump(mode="json"),
-        }
+    def sections(self) -> list[ComparisonSection]:
+        """The comparison as tables and sentences."""
+        return comparison_sections(
+            self.contests,
+            labels={item.id: item.label for item in self.evaluations},
+            against=self.against,
+            confidence=self.policy.confidence,
+            notes=self.notes,
+        )
 
 
 def compare_evaluations(
@@ -78,6 +91,9 @@ def compare_evaluations(
     workspace: Workspace,
     against: str | None = None,
     policy: GatePolicy | None = None,
+    tag: str | None = None,
+    routes: Path | None = None,
+    markdown: Path | None = None,
 ) -> Comparison:
     """Read evaluations, refuse those that cannot be compared, and hold the tournament.
 
@@ -86,51 +102,89 @@ def compare_evaluations(
         workspace: where to look.
         against: one of `refs`, that the others are held against; default: the first.
         policy: default: that of the first stored evaluation.
+        tag: the tag to route by; default: the only one that there is.
+        routes: YAML to write, of which checkpoint should serve which cohort.
+        markdown: Markdown to write the comparison to.
 
     Raises:
         UndecidedError: two of them cannot be compared; a line per field that differs.
-        UsageError: there is no such evaluation, one is named twice, or a policy is wrong.
+        UsageError: there is no such evaluation or tag, one is named twice, a policy is wrong, or a
+            file cannot be written.
     """
+    if tag is not None and routes is None:
+        raise UsageError("--tag belongs to --routes")
     stored = {ref: read_evaluation(workspace.evaluation(ref)) for ref in refs if ref not in _WORDS}
     if not stored:
         raise UsageError("name a stored evaluation too: it says which dataset's baseline is meant")
     first = next(iter(stored.values()))
-    sides: dict[str, Baseline] = {}
-    ids: dict[str, str] = {}
-    for ref in refs:
-        if ref in stored:
-            side = baseline_of(stored[ref])
-        else:
-            side, _ = find_baselines(ref, first, workspace=workspace)
-        ids[ref] = str(side.header["id"])
-        if ids[ref] in sides:
-            raise UsageError(f"{ref}: {ids[ref]} is named twice")
-        sides[ids[ref]] = side
-    if len(sides) < 2:
-        raise UsageError("a comparison needs two evaluations or more")
+    sides = _sides(refs, stored, workspace)
+    ids = dict(zip(refs, sides, strict=True))
     if against is not None and against not in ids:
         raise UsageError(
             f"--against {against}: it is none of those compared ({', '.join(ids)}); add it to them"
         )
     _refuse_unlike(sides)
-    policy = policy or policy_of(first)
+    chosen = ids[refs[0] if against is None else against]
+    found = _comparison(sides, first, against=chosen, policy=policy or policy_of(first))
+    labels = {item.id: item.label for item in found.evaluations}
+    found = replace(found, notes=(*found.notes, *_leaks(stored.values(), labels)))
+    if routes is not None:
+        decided = find_routes(
+            found.contests,
+            headers={name: side.header for name, side in sides.items()},
+            default=chosen,
+            cohorts=first.cohorts,
+            tag=tag,
+            policy=found.policy,
+        )
+        write_routes(routes, decided)
+        found = replace(found, routes=decided)
+    if markdown is not None:
+        title = f"Comparison on {found.dataset}"
+        write_text(markdown, comparison_markdown(title, found.sections()))
+    return found
+
+
+def _comparison(
+    sides: Mapping[str, Baseline], first: Evaluation, *, against: str, policy: GatePolicy
+) -> Comparison:
+    headers = {name: side.header for name, side in sides.items()}
     contests = hold_tournament(
         {name: side.scores for name, side in sides.items()},
         policy,
         cohorts=first.cohorts,
         clusters=first.clusters or None,
     )
-    headers = {name: side.header for name, side in sides.items()}
-    labels = _labels(headers)
+    evaluations = _compared(headers)
     return Comparison(
-        headers=headers,
-        labels=labels,
-        against=ids[refs[0] if against is None else against],
+        dataset=headers[against]["dataset"]["version"],
+        against=against,
+        evaluations=evaluations,
+        contests=tuple(contests),
+        pareto=pareto_front(contests),
+        notes=tuple(_seed_notes(headers, {item.id: item.label for item in evaluations})),
         policy=policy,
-        contests=contests,
-        tags=_tags(first.cohorts),
-        notes=[*_seed_notes(headers, labels), *_leaks(stored.values(), labels)],
     )
+
+
+def _sides(
+    refs: Sequence[str], stored: Mapping[str, Evaluation], workspace: Workspace
+) -> dict[str, Baseline]:
+    """Evaluation's id to its header and scores, in the order of `refs`."""
+    first = next(iter(stored.values()))
+    sides: dict[str, Baseline] = {}
+    for ref in refs:
+        if ref in stored:
+            side = baseline_of(stored[ref])
+        else:
+            side, _ = find_baselines(ref, first, workspace=workspace)
+        name = str(side.header["id"])
+        if name in sides:
+            raise UsageError(f"{ref}: {name} is named twice")
+        sides[name] = side
+    if len(sides) < 2:
+        raise UsageError("a comparison needs two evaluations or more")
+    return sides
 
 
 def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
@@ -145,22 +199,24 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
             )
 
 
-def _labels(headers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Optimizer and learning rate; numbered by id where several have the same."""
+def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
+    """The evaluations; labels are numbered by id where several have the same."""
     words = {name: short_recipe(header["checkpoint"]) for name, header in headers.items()}
-    labels = {}
-    for name, text in words.items():
-        same = sorted(other for other, its in words.items() if its == text)
-        labels[name] = text if len(same) == 1 else f"{text} #{1 + same.index(name)}"
-    return labels
-
-
-def _tags(cohorts: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    found: dict[str, set[str]] = {}
-    for tags in cohorts.values():
-        for tag, value in tags.items():
-            found.setdefault(tag, set()).add(value)
-    return {tag: sorted(values) for tag, values in sorted(found.items())}
+    found = []
+    for name, header in headers.items():
+        checkpoint, label = header["checkpoint"], words[name]
+        same = sorted(other for other, its in words.items() if its == label)
+        found.append(
+            Compared(
+                id=name,
+                label=label if len(same) == 1 else f"{label} #{1 + same.index(name)}",
+                checkpoint=checkpoint["name"],
+                identity=checkpoint["identity"],
+                optimizer=checkpoint["optimizer"],
+                lr=checkpoint["lr"],
+            )
+        )
+    return tuple(found)
 
 
 def _seed_notes(headers: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:

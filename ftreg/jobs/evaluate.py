@@ -3,6 +3,7 @@
 Part of the thin layer that puts the rooms together: model work is imported where it is used.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,8 @@ from ftreg.services.telemetry import traced
 _RECORDED_LEAKS = 20
 
 
-class Silent:
+class _Silent(EvalEvents):
     """A listener that does nothing."""
-
-    def phase(self, text: str) -> None:
-        """Do nothing."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Do nothing."""
-
-    def notice(self, text: str) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +68,10 @@ def evaluate(
         UsageError: checkpoint, dataset or scorers are wrong, or custom code is forbidden and named;
             nothing was written.
     """
-    events = events or Silent()
+    events = events or _Silent()
     check_writable(folder)
     replicas = read_replicas(checkpoint_folder)
-    for member in replicas.members:
-        _refuse_forbidden_code(member)
+    _tell_of_trust(replicas, events)
     _refuse_one_server_for_all(replicas, config)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
@@ -92,14 +83,8 @@ def evaluate(
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")
     scorers = {item.name: _scorer(item) for item in config.eval.scorers}
-    described = {name: scorer.describe() for name, scorer in scorers.items()}
-    try:
-        digest(described)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
-
+    described = _described(scorers)
     leakage = _leakage(subject, Path(config.dataset.root), events)
-
     scoring = Scoring(dataset, rows, scorers)
     runs: dict[int | None, Run] = {}
     records, noise = [], []
@@ -125,12 +110,20 @@ def evaluate(
     )
 
 
-def _refuse_forbidden_code(checkpoint: Checkpoint) -> None:
-    """The configuration is looked at where it is read; this is the record of the base model."""
-    base = checkpoint.manifest.base
-    if base.trust_remote_code and custom_code.forbidden():
-        place = place_in_manifest(checkpoint.folder / MANIFEST, TRUST)
-        custom_code.refuse(f"what comes with the model {base.model}", place=place)
+def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:
+    """Say, or refuse, that code which comes with a base model runs.
+
+    The configuration is looked at where it is read; this is the record of the base model.
+
+    Raises:
+        UsageError: custom code is forbidden, and a replica's base model brings some.
+    """
+    trusted = [member for member in replicas.members if member.manifest.base.trust_remote_code]
+    for member in trusted:
+        place = place_in_manifest(member.folder / MANIFEST, TRUST)
+        custom_code.refuse(f"what comes with the model {member.manifest.base.model}", place=place)
+    for model in dict.fromkeys(member.manifest.base.model for member in trusted):
+        events.notice(custom_code.trust_note(model))
 
 
 def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
@@ -181,6 +174,16 @@ def _leakage(subject: _Subject, root: Path, events: EvalEvents) -> dict[str, Any
             f"{found.first_ids()}; the scores of these say little of new ones"
         )
     return record | found.to_dict(most=_RECORDED_LEAKS)
+
+
+def _described(scorers: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation records of its scorers."""
+    described = {name: scorer.describe() for name, scorer in scorers.items()}
+    try:
+        digest(described)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
+    return described
 
 
 def _scorer(item: Any) -> Any:

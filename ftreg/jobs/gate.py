@@ -5,21 +5,17 @@ Part of the thin layer that puts the rooms together.
 
 import dataclasses
 import datetime
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode, UndecidedError
 from ftreg.files.names import plain
-from ftreg.files.store import damaged, digest, write_record, write_text
-from ftreg.gate import Verdict, compare
-from ftreg.gate.sample_size import POWER, examples_for_pass
-from ftreg.gate.seeds import margin_left
-from ftreg.gate.verdict import PRIMARY
+from ftreg.files.store import damaged, digest, write_record
+from ftreg.gate import CriticalDrop, Outcome, Row, Verdict, compare
 from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import (
@@ -30,23 +26,76 @@ from ftreg.records.evaluation.stored import (
     read_gate,
 )
 from ftreg.records.layout import GATE, HEADER
-from ftreg.records.samples import PRINTED_SCHEMA
+from ftreg.records.printed import Printed
 from ftreg.records.workspace import Workspace
-from ftreg.report.markdown import gate_report
-from ftreg.report.worst import worst_drops
-
-if TYPE_CHECKING:
-    from ftreg.jobs.schemas.printed.evaluations import NeededExamples, PrintedEvaluation
-    from ftreg.records.evaluation.header import EvaluationHeader
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedVerdict(Printed):
+    """What `ftreg gate --json` and a gating `ftreg eval --json` print."""
+
+    schema_version: int = GATE_SCHEMA
+    """Version of this form; it goes up when the meaning of a key does."""
+    ftreg: str = ftreg.__version__
+    """The version that gated."""
+    baseline: str
+    """Id of the evaluation that it was held against."""
+    candidate: str
+    """Id of the evaluation that was judged."""
+    report: Path | None
+    """Path of the Markdown report; null where two files of scores were gated."""
+    html: Path | None
+    """Path of the HTML report; null likewise, and with --no-report."""
+    exit_code: int
+    """What the command ends with: 0, 1 or 3."""
+    outcome: Outcome
+    """Undecided where too little can be said either way."""
+    rows: tuple[Row, ...]
+    """One per scorer and cohort."""
+    reasons: tuple[str, ...]
+    """Plain sentences: what got worse, or what stands in the way of a pass."""
+    critical: tuple[CriticalDrop, ...]
+    """Examples tagged as critical that got worse."""
+    policy: GatePolicy
+    """What was decided by; the schema `policy` describes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """A verdict, and what it is about."""
+    """A verdict, what it is about, and where it is written.
+
+    `baseline` and `candidate` are the headers of the evaluations. `baseline_file` is the file in
+    `baselines/` that the baseline was read from, None where it was not; `report` and `html` are the
+    reports, None where there is none.
+    """
 
     baseline: Mapping[str, Any]
     candidate: Mapping[str, Any]
     verdict: Verdict
+    baseline_file: Path | None = None
+    report: Path | None = None
+    html: Path | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command that gates ends with."""
+        return self.verdict.exit_code
+
+    @property
+    def printed(self) -> PrintedVerdict:
+        """The result as `--json` prints it."""
+        return PrintedVerdict(
+            baseline=self.baseline["id"],
+            candidate=self.candidate["id"],
+            report=self.report,
+            html=self.html,
+            exit_code=int(self.exit_code),
+            outcome=self.verdict.outcome,
+            rows=self.verdict.rows,
+            reasons=self.verdict.reasons,
+            critical=self.verdict.critical,
+            policy=GatePolicy.model_validate(self.verdict.policy, strict=False),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +140,20 @@ def gate(
     candidate: Evaluation,
     baseline: Baseline,
     *,
-    policy: GatePolicy,
+    policy: GatePolicy | None = None,
     anchor: Baseline | None = None,
 ) -> GateResult:
     """Compare a candidate with a baseline and store `gate.json` in the candidate's folder.
 
+    Args:
+        candidate: the evaluation to judge.
+        baseline: what it is held against.
+        policy: default: the one that was in force when the candidate was evaluated.
+        anchor: an older baseline that it is held against too.
+
     Raises:
         UndecidedError: the two cannot be compared; a line per field that differs.
+        UsageError: a score is damaged, or the policy names what is not there.
     """
     _refuse_unlike(baseline, candidate, name="baseline")
     if anchor is not None:
@@ -105,14 +161,13 @@ def gate(
     verdict = compare(
         baseline.scores,
         candidate.scores,
-        policy,
+        policy or policy_of(candidate),
         cohorts=candidate.cohorts,
         critical=candidate.critical,
         clusters=candidate.clusters or None,
         anchor=anchor.scores if anchor else None,
         leaked=leaked_share(candidate),
     )
-    result = GateResult(baseline.header, candidate.header, verdict)
     write_record(
         candidate.folder / GATE,
         {
@@ -126,7 +181,7 @@ def gate(
             "verdict": verdict.to_dict(),
         },
     )
-    return result
+    return GateResult(baseline=baseline.header, candidate=candidate.header, verdict=verdict)
 
 
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
@@ -147,53 +202,6 @@ def policy_of(evaluation: Evaluation) -> GatePolicy:
     """Return the policy that was in force when the evaluation was made."""
     with damaged(evaluation.folder / HEADER, kind="evaluation"):
         return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
-
-
-def examples_needed(evaluation: Evaluation, *, margin: float) -> "list[NeededExamples]":
-    """Return, per scorer, how many examples an equally good candidate needs to pass a margin.
-
-    The spread of the paired deltas is that of the evaluation's last gate, and so is the noise of
-    seeds; `need` is None where that alone is more than the margin.
-
-    Raises:
-        UndecidedError: the evaluation has not been gated, so no spread is known.
-    """
-    gate = last_gate(evaluation)
-    if gate is None:
-        raise UndecidedError(
-            f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
-            f"gate; `ftreg gate baseline {evaluation.id}` makes one"
-        )
-    verdict = gate.verdict
-    rows: list[NeededExamples] = []
-    for row in verdict.rows:
-        if row.cohort != PRIMARY or row.against != "baseline" or row.standard_error is None:
-            continue
-        confidence = verdict.policy["confidence"]
-        left = margin_left(
-            margin,
-            (
-                (row.baseline_seeds, row.baseline_seed_deviation),
-                (row.candidate_seeds, row.candidate_seed_deviation),
-            ),
-            level=(1 - confidence) / 2,
-            power=POWER,
-        )
-        error = row.standard_error if row.example_error is None else row.example_error
-        spread = error * math.sqrt(row.n)
-        # Scores of 0 and 1 are bounded exactly, with one unseen example reckoned at its worst.
-        bounded = row.method.partition(";")[0] in ("exact", "rule of three")
-        needed = (
-            None
-            if left is None
-            else examples_for_pass(
-                min(spread, 1.0), margin=left, confidence=confidence, worst=float(bounded)
-            )
-        )
-        rows.append(
-            {"scorer": row.scorer, "have": row.n, "spread": round(spread, 4), "need": needed}
-        )
-    return rows
 
 
 def find_baselines(
@@ -220,47 +228,3 @@ def find_baselines(
     if (folder / HEADER).is_file():
         baseline = dataclasses.replace(baseline, folder=folder)
     return baseline, read_anchor(path)
-
-
-def outcome_record(result: GateResult, *, report: Path | None, page: Path | None) -> dict[str, Any]:
-    """Return what `ftreg gate --json` prints; `ftreg schema verdict` describes it."""
-    return {
-        "schema_version": GATE_SCHEMA,
-        "ftreg": ftreg.__version__,
-        "baseline": result.baseline["id"],
-        "candidate": result.candidate["id"],
-        "report": None if report is None else str(report),
-        "html": None if page is None else str(page),
-        "exit_code": int(result.verdict.exit_code),
-        **result.verdict.to_dict(),
-    }
-
-
-def evaluation_record(
-    evaluation: Evaluation, *, page: Path | None, reasons: Sequence[str], exit_code: ExitCode
-) -> "PrintedEvaluation":
-    """Return what `ftreg eval --json` prints where there is no verdict."""
-    return {
-        "schema_version": PRINTED_SCHEMA,
-        "candidate": evaluation.id,
-        "baseline": None,
-        "outcome": None,
-        "reasons": list(reasons),
-        "report": None,
-        "html": None if page is None else str(page),
-        "exit_code": int(exit_code),
-        "evaluation": cast("EvaluationHeader", evaluation.header),  # which it was read as
-    }
-
-
-def write_report(result: GateResult, *, evaluation: Evaluation, baseline: Baseline) -> Path:
-    """Write the Markdown report into the candidate's folder and return its path."""
-    path = evaluation.folder / "report.md"
-    text = gate_report(
-        result.verdict,
-        baseline=result.baseline,
-        candidate=evaluation,
-        worst=worst_drops(evaluation, baseline),
-    )
-    write_text(path, text)
-    return path

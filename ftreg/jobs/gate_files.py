@@ -11,8 +11,10 @@ from ftreg.errors import UndecidedError, UsageError
 from ftreg.files.store import read_jsonl
 from ftreg.gate import compare
 from ftreg.jobs.gate import GateResult
+from ftreg.jobs.gate_and_report import Reports
 from ftreg.records.evaluation.comparable import rows_of_one_side
-from ftreg.records.evaluation.rows import Scores
+from ftreg.records.samples import Cell, Scores
+from ftreg.report.ci import write_junit
 
 
 def read_score_file(path: Path) -> Scores:
@@ -21,7 +23,7 @@ def read_score_file(path: Path) -> Scores:
     Raises:
         UsageError: no file, no rows, or a line that is not a score's; names file and line.
     """
-    scores: Scores = {}
+    scores: dict[str, dict[str, Cell]] = {}
     for number, row in read_jsonl(path):
         place = f"{path}:{number}"
         for key in ("id", "scorer"):
@@ -48,14 +50,29 @@ def read_score_file(path: Path) -> Scores:
     return scores
 
 
-def gate_files(baseline: Path, candidate: Path, *, policy: GatePolicy) -> GateResult:
-    """Compare two files of scores, paired by example id. Nothing is written.
+def gate_files(
+    baseline: Path,
+    candidate: Path,
+    *,
+    policy: GatePolicy | None = None,
+    reports: Reports | None = None,
+) -> GateResult:
+    """Compare two files of scores, paired by example id. Nothing is written but a JUnit file.
+
+    Args:
+        baseline: JSONL that `ftreg score` wrote.
+        candidate: the same, of the outputs to judge.
+        policy: default: every setting has its default.
+        reports: `junit` is written; the others are made of evaluations.
 
     Raises:
-        UsageError: a file is not one of scores, or the policy asks for cohorts, which such files
-            do not have.
+        UsageError: a file is not one of scores, the policy asks for cohorts, which such files
+            do not have, or `reports` has a comment.
         UndecidedError: they have other scorers, or other examples; says which.
     """
+    reports = reports or Reports()
+    if reports.comment is not None:
+        raise UsageError("--markdown: a report is made of evaluations, and these are bare scores")
     old, new = read_score_file(baseline), read_score_file(candidate)
     found = [
         f"scorers in {place} only: {', '.join(sorted(only))}"
@@ -72,7 +89,10 @@ def gate_files(baseline: Path, candidate: Path, *, policy: GatePolicy) -> GateRe
             f"{candidate} cannot be compared with {baseline}:\n  {lines}\n"
             "Score the same examples with the same scorers."
         )
-    return GateResult(_header(baseline), _header(candidate), compare(old, new, policy))
+    verdict = compare(old, new, policy)
+    if reports.junit is not None:
+        write_junit(reports.junit, verdict, candidate=str(candidate))
+    return GateResult(baseline=_header(baseline), candidate=_header(candidate), verdict=verdict)
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -21,12 +21,15 @@ class EvalEvents(Protocol):
 
     def phase(self, text: str) -> None:
         """A preparation has begun, in a few words."""
+        return
 
     def progress(self, what: str, done: int, total: int) -> None:
         """So many outputs are generated, or scored by one scorer."""
+        return
 
     def notice(self, text: str) -> None:
         """What the user should know, though nothing is wrong with the command."""
+        return
 
 
 @dataclass(frozen=True, slots=True)

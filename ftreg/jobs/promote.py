@@ -1,33 +1,95 @@
-"""Make an evaluation the baseline that candidates are held against."""
+"""Make an evaluation the baseline that candidates are held against, and say what was promoted."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ftreg.config.policy import GatePolicy, loosened
 from ftreg.errors import UsageError
 from ftreg.files.store import damaged, digest
-from ftreg.records.baseline import Baseline, move_baseline
+from ftreg.records.baseline import (
+    Baseline,
+    Promotion,
+    baseline_path,
+    move_baseline,
+    read_baseline,
+    read_history,
+)
+from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.stored import Evaluation, read_gate
 from ftreg.records.layout import GATE
+from ftreg.records.printed import Printed
+from ftreg.records.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedPromotion(Printed):
+    """What `ftreg promote --json` prints."""
+
+    baseline: str
+    """Id of the evaluation that is the baseline now."""
+    anchor: bool
+    """Whether it was pinned as the anchor too."""
+    forced: bool
+    """Whether --force was given."""
+    why: str | None
+    """The reason that was given."""
+    file: Path
+    """Path of the baseline's file; the schema `baseline` describes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedPromotions(Printed):
+    """What `ftreg baseline --json` prints."""
+
+    header: EvaluationHeader
+    """The evaluation that is the baseline; the schema `evaluation` describes it."""
+    history: tuple[Promotion, ...]
+    """What was promoted, oldest first."""
+
+
+def promotions(dataset: str, *, workspace: Workspace) -> PrintedPromotions:
+    """Return the baseline of a dataset, and what was promoted before it.
+
+    Args:
+        dataset: its name, without version.
+        workspace: has the baselines.
+
+    Raises:
+        UndecidedError: there is no baseline.
+        UsageError: the file is broken or of a newer schema.
+    """
+    path = baseline_path(workspace.baselines, dataset)
+    header = cast(EvaluationHeader, read_baseline(path).header)  # which it was read as
+    return PrintedPromotions(header=header, history=tuple(read_history(path)))
 
 
 def promote(
     evaluation: Evaluation,
-    path: Path,
     *,
+    workspace: Workspace,
     why: str | None = None,
     force: bool = False,
     anchor: bool = False,
-) -> None:
-    """Make an evaluation the baseline (and the anchor, if asked).
+) -> PrintedPromotion:
+    """Make an evaluation the baseline of its dataset (and the anchor, if asked).
 
     The first evaluation of a dataset may be promoted as it is; after that only one that has
     passed its gate, unless forced with a reason, which the history keeps.
+
+    Args:
+        evaluation: the new baseline.
+        workspace: has the baselines.
+        why: a reason, for the history.
+        force: promote it whatever its gate said; needs a reason.
+        anchor: pin it as the anchor too.
 
     Raises:
         UsageError: the gate has not passed and `force` is off, or `force` has no reason.
     """
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
+    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
 
     def check(baseline: Baseline, pinned: Baseline | None) -> None:
         _refuse_unless_passed(evaluation, baseline, anchor=pinned, path=path)
@@ -40,6 +102,7 @@ def promote(
         why=why,
         check=None if force else check,
     )
+    return PrintedPromotion(baseline=evaluation.id, anchor=anchor, forced=force, why=why, file=path)
 
 
 def _refuse_unless_passed(

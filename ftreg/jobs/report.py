@@ -6,6 +6,7 @@ the report says so: an evaluation outlives its checkpoint, its dataset and its b
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_ba
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER
+from ftreg.records.printed import Printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
@@ -29,6 +31,16 @@ from ftreg.report.material import Material, Side, mean_scores
 REPORT = "report.html"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenReport(Printed):
+    """What `ftreg report --json` prints."""
+
+    evaluation: str
+    """Its id."""
+    report: Path
+    """Path of the HTML report."""
+
+
 def write_html(
     evaluation: Evaluation,
     *,
@@ -37,8 +49,8 @@ def write_html(
     result: GateResult | None = None,
     baseline: Baseline | None = None,
     anchor: Baseline | None = None,
-) -> Path:
-    """Write an evaluation's HTML report and return its path.
+) -> WrittenReport:
+    """Write an evaluation's HTML report.
 
     Args:
         evaluation: what the report is about.
@@ -81,7 +93,7 @@ def write_html(
     )
     place = evaluation.folder / REPORT if path is None else path
     write_bytes(place, (part.encode() for part in html_report(material)))
-    return place
+    return WrittenReport(evaluation=evaluation.id, report=place)
 
 
 def _note(notes: dict[str, list[str]], part: str, text: str) -> None:

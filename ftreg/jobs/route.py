@@ -1,66 +1,136 @@
-"""Which checkpoint serves which cohort: routes.yaml, and what a LiteLLM router makes of it.
+"""Which checkpoint serves which cohort: routes.yaml.
 
 Part of the thin layer that puts the rooms together.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import ftreg
+from ftreg.config.policy import GatePolicy
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import write_text
 from ftreg.gate.choice import ROUTES_SCHEMA, choose
-from ftreg.jobs.compare import Comparison
-
-# The tag of a LiteLLM deployment that takes what no other takes.
-_DEFAULT = "default"
+from ftreg.gate.contest import Contest
+from ftreg.records.printed import DESCRIBED
 
 
-def find_routes(comparison: Comparison, *, tag: str | None = None) -> dict[str, Any]:
-    """Decide which checkpoint serves each value of a tag; `ftreg schema routes` describes it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedCheckpoint:
+    """A checkpoint that requests go to."""
+
+    __pydantic_config__ = DESCRIBED
+
+    checkpoint: str
+    """Its folder's name."""
+    identity: str
+    """Digest of its manifest; of replicas, over those of all."""
+    evaluation: str
+    """Id of the evaluation that speaks for it."""
+    optimizer: str
+    lr: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(ServedCheckpoint):
+    """What serves one value of the tag."""
+
+    __pydantic_config__ = DESCRIBED
+
+    better: bool
+    """Whether it is told apart from the default, and better; false for the default itself."""
+    better_by: tuple[str, ...]
+    """The scorers by which it is."""
+    examples: int
+    """Examples of the cohort that were compared; of several scorers, the fewest."""
+    scores: dict[str, float | None]
+    """Scorer to the mean score in the cohort, in [0, 1]."""
+    default_scores: dict[str, float | None]
+    """The same of the default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """`routes.yaml`: which checkpoint serves which cohort."""
+
+    __pydantic_config__ = DESCRIBED
+
+    schema_version: int = ROUTES_SCHEMA
+    ftreg: str = ftreg.__version__
+    """The version that wrote it."""
+    dataset: str
+    """`name@N`: what it was decided on."""
+    dataset_digest: str
+    tag: str
+    """The tag of a request that decides where it goes."""
+    confidence: float
+    """Of the intervals; the level of the tests is what it leaves of 1."""
+    default: ServedCheckpoint
+    """Serves requests without the tag, and values that have no route."""
+    routes: dict[str, Route]
+    """The tag's value to what serves it."""
+
+
+def find_routes(
+    contests: Sequence[Contest],
+    *,
+    headers: Mapping[str, Mapping[str, Any]],
+    default: str,
+    cohorts: Mapping[str, Mapping[str, str]],
+    tag: str | None,
+    policy: GatePolicy,
+) -> Routes:
+    """Decide which checkpoint serves each value of a tag.
 
     Args:
-        comparison: its `against` is the default, which serves whatever none is better at.
-        tag: default: the only one that there is.
+        contests: of the tournament.
+        headers: id of each evaluation to its header.
+        default: id of the evaluation whose checkpoint serves whatever none is better at.
+        cohorts: example id to its tags.
+        tag: the one to route by; None: the only one that there is.
+        policy: that of the tournament; its margins are read.
 
     Raises:
         UsageError: the examples have no such tag, or several and none is named.
     """
-    tag = _only_tag(comparison, tag)
+    values = _tags(cohorts)
+    tag = _only_tag(list(values), tag)
     routes = {}
-    for value in comparison.tags[tag]:
-        choice = choose(
-            comparison.contests,
-            f"{tag}={value}",
-            default=comparison.against,
-            policy=comparison.policy,
+    for value in values[tag]:
+        choice = choose(contests, f"{tag}={value}", default=default, policy=policy)
+        routes[value] = Route(
+            **_served(headers[choice.evaluation]),
+            better=bool(choice.better_by),
+            better_by=choice.better_by,
+            examples=choice.n,
+            scores=_rounded(choice.scores),
+            default_scores=_rounded(choice.default_scores),
         )
-        routes[value] = {
-            **_served(comparison.headers[choice.evaluation]),
-            "better": bool(choice.better_by),
-            "better_by": list(choice.better_by),
-            "examples": choice.n,
-            "scores": _rounded(choice.scores),
-            "default_scores": _rounded(choice.default_scores),
-        }
-    return {
-        "schema_version": ROUTES_SCHEMA,
-        "ftreg": ftreg.__version__,
-        "dataset": comparison.dataset["version"],
-        "dataset_digest": comparison.dataset["digest"],
-        "tag": tag,
-        "confidence": comparison.policy.confidence,
-        "default": _served(comparison.headers[comparison.against]),
-        "routes": routes,
-    }
+    dataset = headers[default]["dataset"]
+    return Routes(
+        dataset=dataset["version"],
+        dataset_digest=dataset["digest"],
+        tag=tag,
+        confidence=policy.confidence,
+        default=ServedCheckpoint(**_served(headers[default])),
+        routes=routes,
+    )
 
 
-def _only_tag(comparison: Comparison, tag: str | None) -> str:
-    known = list(comparison.tags)
+def _tags(cohorts: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """The tags that form cohorts, each with its values."""
+    found: dict[str, set[str]] = {}
+    for tags in cohorts.values():
+        for tag, value in tags.items():
+            found.setdefault(tag, set()).add(value)
+    return {tag: sorted(values) for tag, values in sorted(found.items())}
+
+
+def _only_tag(known: list[str], tag: str | None) -> str:
     if not known:
         raise UsageError(
             "the examples have no cohorts to route by; `cohorts` in the card of the dataset "
@@ -90,46 +160,10 @@ def _rounded(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if mean is None else round(mean, 6) for name, mean in scores.items()}
 
 
-def litellm_config(routes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a LiteLLM proxy that routes by the tags of a request.
-
-    A deployment per checkpoint takes the requests with the tags `TAG=VALUE` of its routes; the
-    default takes those without a tag too. Each is expected behind an OpenAI-compatible server such
-    as vLLM, whose address stands in an environment variable.
-
-    Args:
-        routes: of `find_routes`.
-    """
-    default = routes["default"]
-    tags = {(default["checkpoint"], default["identity"]): [_DEFAULT]}
-    for value, route in routes["routes"].items():
-        chosen = (route["checkpoint"], route["identity"])
-        tags.setdefault(chosen, []).append(f"{routes['tag']}={value}")
-    return {
-        "model_list": [
-            {
-                "model_name": routes["dataset"].partition("@")[0],
-                "litellm_params": {
-                    "model": f"hosted_vllm/{checkpoint}",
-                    "api_base": f"os.environ/{_variable(checkpoint)}",
-                    "tags": its,
-                },
-                "model_info": {"id": identity},
-            }
-            for (checkpoint, identity), its in tags.items()
-        ],
-        "router_settings": {"enable_tag_filtering": True},
-    }
-
-
-def _variable(checkpoint: str) -> str:
-    return re.sub(r"\W", "_", checkpoint, flags=re.ASCII).upper() + "_URL"
-
-
-def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a record as YAML, its keys in order.
+def write_routes(path: Path, routes: Routes) -> None:
+    """Write routes.yaml, its keys in order.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    write_text(path, yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.safe_dump(asdict(routes), sort_keys=False, allow_unicode=True))

@@ -1,24 +1,54 @@
 """Score a JSONL file of outputs made anywhere."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ftreg.config import custom_code
 from ftreg.config.load import validate
 from ftreg.config.sections import ScorerConfig
 from ftreg.errors import UsageError, shown
 from ftreg.files import marked_yaml
-from ftreg.files.store import read_jsonl
+from ftreg.files.store import check_writable, read_jsonl, write_jsonl
+from ftreg.records.evaluation.rows import ScoreRow
+from ftreg.records.printed import DESCRIBED, OPTIONAL, Printed
 from ftreg.records.samples import Sample
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import Scorer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeTokens:
+    """What a judge cost; answers of the cache cost nothing."""
+
+    __pydantic_config__ = DESCRIBED
+
+    read: int
+    """Tokens of the prompts."""
+    written: int
+    """Tokens of the answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredFile(Printed):
+    """What `ftreg score --json` prints."""
+
+    file: Path | None
+    """Path of the file of scores; null without --output."""
+    scores: int
+    """Rows: one per example and scorer."""
+    missing: int
+    """Those of them without a score."""
+    judge_tokens: JudgeTokens
+    """0 where no scorer has a judge."""
+    rows: tuple[ScoreRow, ...] | None = field(default=None, metadata=OPTIONAL)
+    """Without --output, what would be in the file."""
+
+
 def score_file(
-    path: Path, *, scorers: list[str], backend: str | None = None
-) -> list[dict[str, Any]]:
-    """Return a row per scorer and line: id, scorer, score or None, reason, evidence.
+    path: Path, *, scorers: Sequence[str], backend: str | None = None, output: Path | None = None
+) -> ScoredFile:
+    """Score each line of a file by each scorer.
 
     Keys of a line other than id, input, output, reference and context are left alone.
 
@@ -27,11 +57,32 @@ def score_file(
         scorers: names, or mappings in YAML as `eval.scorers` has them:
             `"{name: equals, options: {mode: exact}}"`.
         backend: for the scorers that name none themselves.
+        output: JSONL to write the scores to, a row per scorer and line.
+
+    Returns:
+        Counts; without `output`, the rows too: id, scorer, score in [0, 1] or None, reason,
+        evidence.
 
     Raises:
         UsageError: a broken line, a missing key, an id or a scorer that stands twice, an unknown
-            scorer or option, or custom code where it is forbidden.
+            scorer or option, or custom code where it is forbidden; `output` exists, or cannot be
+            written.
     """
+    if output is not None:
+        check_writable(output)
+    rows = _score_rows(path, scorers, backend)
+    if output is not None:
+        write_jsonl(output, rows)
+    return ScoredFile(
+        file=output,
+        scores=len(rows),
+        missing=sum(row["score"] is None for row in rows),
+        judge_tokens=_judge_tokens(rows),
+        rows=rows if output is None else None,
+    )
+
+
+def _score_rows(path: Path, scorers: Sequence[str], backend: str | None) -> tuple[ScoreRow, ...]:
     configs = [_config(text) for text in scorers]
     names = [config.name for config in configs]
     for name in names:
@@ -43,7 +94,7 @@ def score_file(
                 custom_code.refuse(named, place=f"--{option}")
     samples = _samples(path)
     made = {config.name: _scorer(config, backend) for config in configs}
-    rows = []
+    rows: list[ScoreRow] = []
     for name, scorer in made.items():
         for sample, score in zip(samples, scorer.score(samples), strict=True):
             rows.append(
@@ -55,15 +106,14 @@ def score_file(
                     "evidence": [dict(item) for item in score.evidence],
                 }
             )
-    return rows
+    return tuple(rows)
 
 
-def judge_tokens(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
-    """Return how many tokens a judge read and wrote for these rows; the cache's answers cost 0."""
+def _judge_tokens(rows: Iterable[ScoreRow]) -> JudgeTokens:
     costs = [item["judge"] for row in rows for item in row["evidence"] if "judge" in item]
-    return (
-        sum(cost["prompt_tokens"] for cost in costs),
-        sum(cost["completion_tokens"] for cost in costs),
+    return JudgeTokens(
+        read=sum(cost["prompt_tokens"] for cost in costs),
+        written=sum(cost["completion_tokens"] for cost in costs),
     )
 
 

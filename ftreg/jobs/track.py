@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftreg.errors import UsageError
 from ftreg.jobs.gate import LastGate, last_gate
 from ftreg.jobs.report import REPORT
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.layout import GATE, HEADER
+from ftreg.records.printed import Printed
 from ftreg.report.metrics import metrics_of
 from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,
@@ -33,17 +34,24 @@ _LONGEST_DIGEST = 36
 _LONGEST_TAG = 5000
 
 
-@dataclass(frozen=True, slots=True)
-class TrackedRun:
-    """The tracker's run that an evaluation was logged to; `new` if it was made for it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedRun(Printed):
+    """What `ftreg track --json` prints."""
 
-    id: str
+    evaluation: str
+    """Its id."""
+    tracker: Literal["mlflow"] = "mlflow"
+    """The experiment tracker."""
+    run: str
+    """The id of the tracker's run."""
     name: str
+    """The run's name."""
     new: bool
+    """Whether the run was made for it, because the one that trained the checkpoint is not there."""
 
     def __str__(self) -> str:
         made = " (a new one: the run that trained the checkpoint is not there)" if self.new else ""
-        return f"mlflow: run {self.name}, {self.id}{made}"
+        return f"{self.tracker}: run {self.name}, {self.run}{made}"
 
 
 def check_mlflow(asked_by: str) -> None:
@@ -87,7 +95,9 @@ def log_evaluation(evaluation: Evaluation, *, asked_by: str) -> TrackedRun:
         _log(client, run.info.run_id, evaluation, gate)
         if new:
             client.set_terminated(run.info.run_id)
-        return TrackedRun(run.info.run_id, run.info.run_name, new)
+    return TrackedRun(
+        evaluation=evaluation.id, run=run.info.run_id, name=run.info.run_name, new=new
+    )
 
 
 @contextlib.contextmanager

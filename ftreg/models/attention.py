@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ftreg.models.short_attention import LONGEST, Span, short_attention
+from ftreg.models.short_attention import LONGEST_EXAMPLE, Span, short_attention
 
 PACKED = "ftreg_packed"
 
@@ -52,7 +52,7 @@ def packed_attention(
     kind = query.device.type
     autocast = torch.is_autocast_enabled(kind)
     short = autocast and torch.get_autocast_dtype(kind) is torch.bfloat16 and not dropout
-    if short and max(example_lengths) <= LONGEST:
+    if short and max(example_lengths) <= LONGEST_EXAMPLE:
         spans = _spans(example_lengths, shared_prefix)
         return short_attention(query, key, value, spans=spans, scaling=scaling), None
     first, *others = example_lengths
@@ -63,7 +63,7 @@ def packed_attention(
         of_kind[1:] = [torch.cat([prefix, rest], dim=2) for rest in of_kind[1:]]
     outputs = [
         short_attention(*parts, spans=[Span.whole(*parts[:2])], scaling=scaling)
-        if short and parts[1].shape[2] <= LONGEST
+        if short and parts[1].shape[2] <= LONGEST_EXAMPLE
         else _by_kernel(module, *parts, scaling=scaling, dropout=dropout, **settings)
         for parts in zip(*pieces, strict=True)
     ]

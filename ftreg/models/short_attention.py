@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-LONGEST = 512
+LONGEST_EXAMPLE = 512
 """Tokens of an example up to which its attention weights are kept: 2 bytes a pair and head."""
 
 
@@ -58,7 +58,7 @@ class _Attention(torch.autograd.Function):
             keys, values = _with_prefix(key[0], span), _with_prefix(value[0], span)
             length, seen = part.shape[1], keys.shape[1]
             scores = torch.bmm(rows, keys.transpose(1, 2)).view(heads, length, seen)
-            scores += _causal_mask(LONGEST, query.device)[seen - length : seen, :seen]
+            scores += _causal_mask(LONGEST_EXAMPLE, query.device)[seen - length : seen, :seen]
             weights = torch.softmax(scores, dim=-1).view(groups, -1, seen)
             output[0, span.queries] = torch.bmm(weights, values).view(part.shape).transpose(0, 1)
             kept += [rows, keys, values, weights]
@@ -113,8 +113,8 @@ def short_attention(
         query: (1, heads, tokens, width).
         key: (1, groups, keys, width), where `groups` divides `heads`.
         value: see `key`.
-        spans: the examples, of at most `LONGEST` keys each, which cover all queries and keys. An
-            example's queries are its last tokens. Shared keys are the row's first.
+        spans: the examples, of at most `LONGEST_EXAMPLE` keys each, which cover all queries and
+            keys. An example's queries are its last tokens. Shared keys are the row's first.
         scaling: of the scores; None for one over the root of the width.
 
     Returns:

@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
@@ -19,11 +19,11 @@ from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
 from ftreg.files.store import damaged, read_json, write_record
-from ftreg.records.evaluation.header import CheckpointSummary, check_header
-from ftreg.records.evaluation.rows import Scores
+from ftreg.records.evaluation.header import CheckpointSummary, EvaluationHeader, check_header
 from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.samples import Scores
 
-SCHEMA_VERSION = 2
+BASELINE_SCHEMA = 2
 
 
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -43,6 +43,30 @@ class Promotion(TypedDict):
     anchor: bool
     """Whether it was pinned as the anchor."""
     why: str | None
+
+
+@documented
+class Promoted(TypedDict):
+    """An evaluation as a baseline's file keeps it."""
+
+    header: EvaluationHeader
+    scores: ScoreColumns
+    """Scorer to example id to score in [0, 1] or null; of replicas, to one for each seed."""
+
+
+@documented
+class BaselineFile(TypedDict):
+    """`baselines/<dataset>.json`: what candidates are held against, kept in git."""
+
+    schema_version: int
+    ftreg: NotRequired[str]
+    """The version that wrote it."""
+    baseline: Promoted
+    anchor: Promoted | None
+    history: list[Promotion]
+    """What was promoted, oldest first."""
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
 _HISTORY = TypeAdapter(list[Promotion])
@@ -83,7 +107,7 @@ def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:
             f"{path}: there is no baseline yet, so there is nothing to compare with; make a good "
             "evaluation the baseline with `ftreg promote EVALUATION`"
         )
-    record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+    record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
     if anchor and record.get("anchor") is None:
         raise UndecidedError(f"{path}: no anchor is pinned; `ftreg promote --anchor` pins one")
     return _entry(record.get("anchor" if anchor else "baseline"), path)
@@ -95,7 +119,7 @@ def read_anchor(path: Path) -> Baseline | None:
     Raises:
         UsageError: the file is broken or of a newer schema.
     """
-    entry = read_json(path, kind="baseline", schema=SCHEMA_VERSION).get("anchor")
+    entry = read_json(path, kind="baseline", schema=BASELINE_SCHEMA).get("anchor")
     return None if entry is None else _entry(entry, path)
 
 
@@ -105,7 +129,7 @@ def read_history(path: Path) -> list[Promotion]:
     Raises:
         UsageError: the file is missing, broken or of a newer schema.
     """
-    return _history(read_json(path, kind="baseline", schema=SCHEMA_VERSION), path)
+    return _history(read_json(path, kind="baseline", schema=BASELINE_SCHEMA), path)
 
 
 def _history(record: Mapping[str, Any], path: Path) -> list[Promotion]:
@@ -149,7 +173,7 @@ def move_baseline(
     with locked(path.with_name(f".{path.name}.lock")):
         record: dict[str, Any] = {"anchor": None, "history": []}
         if path.is_file():
-            record = read_json(path, kind="baseline", schema=SCHEMA_VERSION)
+            record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
             record["history"] = _history(record, path)
             if check is not None:
                 pinned = record.get("anchor")
@@ -158,7 +182,7 @@ def move_baseline(
                     None if pinned is None else _entry(pinned, path),
                 )
         entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
-        record |= {"schema_version": SCHEMA_VERSION, "ftreg": ftreg.__version__, "baseline": entry}
+        record |= {"schema_version": BASELINE_SCHEMA, "ftreg": ftreg.__version__, "baseline": entry}
         if anchor:
             record["anchor"] = entry
         with damaged(path, kind="baseline"):
@@ -179,4 +203,4 @@ def _schema(record: Mapping[str, Any]) -> int:
     """A file without replicas stays one that older versions of ftreg read."""
     entries = [entry for entry in (record["baseline"], record.get("anchor")) if entry]
     by_seed = any("seeds" in entry["header"]["checkpoint"] for entry in entries)
-    return SCHEMA_VERSION if by_seed else 1
+    return BASELINE_SCHEMA if by_seed else 1

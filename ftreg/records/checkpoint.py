@@ -14,7 +14,7 @@ from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.manifest import Manifest, digest_over, identity_of
 
-SCHEMA_VERSION = 1
+MANIFEST_SCHEMA = 1
 
 # People may write a model card later; nobody who loads the weights reads it.
 UNHASHED = (MANIFEST, "README.md")
@@ -70,7 +70,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "data made it. `ftreg train` writes the manifest with the weights; for outputs of "
             "models made elsewhere use `ftreg score`."
         )
-    data = read_json(path, kind="checkpoint manifest", schema=SCHEMA_VERSION)
+    data = read_json(path, kind="checkpoint manifest", schema=MANIFEST_SCHEMA)
     try:
         manifest = Manifest.model_validate(data, strict=False)
     except ValidationError as error:

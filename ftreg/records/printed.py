@@ -1,7 +1,6 @@
 """What all JSON on stdout shares. A printed record is a dataclass; its schema comes from it."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ftreg.records.samples import PRINTED_SCHEMA
@@ -20,6 +19,9 @@ DESCRIBED = {
 """`__pydantic_config__` of a printed record: the docstring below a field describes its key, and a
 key with a default is always printed. A plain dict, so that a record loads no pydantic."""
 
+OPTIONAL = {"optional": True}
+"""`field(default=None, metadata=OPTIONAL)` declares a key that is left out where it is None."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Printed:
@@ -31,6 +33,17 @@ class Printed:
     """Version of this form; it goes up when the meaning of a key does."""
 
 
+def optional_keys(record: Any) -> set[str]:
+    """Return the fields of a dataclass, or of an instance, that are `OPTIONAL`."""
+    return {item.name for item in fields(record) if item.metadata == OPTIONAL}
+
+
 def json_object(record: Any) -> dict[str, Any]:
     """Return the keys and values of a dataclass as JSON has them; what it holds stays as it is."""
-    return {json_key(item.name): getattr(record, item.name) for item in dataclasses.fields(record)}
+    optional = optional_keys(record)
+    found = {item.name: getattr(record, item.name) for item in fields(record)}
+    return {
+        json_key(name): value
+        for name, value in found.items()
+        if value is not None or name not in optional
+    }

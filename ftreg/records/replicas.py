@@ -16,7 +16,7 @@ from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.recipe import recipe_of
 
-SCHEMA_VERSION = 1
+REPLICAS_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def write_replicas(group: Path, members: Sequence[Checkpoint]) -> Replicas:
     write_json(
         group / REPLICAS,
         {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": REPLICAS_SCHEMA,
             "members": [
                 {
                     "folder": member.folder.name,
@@ -127,7 +127,7 @@ def read_replicas(folder: Path) -> Replicas:
                 f"--resume -o {folder}`, or name one of them, such as {members_below(folder)[0]}"
             )
         return Replicas(folder, (read_checkpoint(folder),))
-    record = read_json(path, kind="record of replicas", schema=SCHEMA_VERSION)
+    record = read_json(path, kind="record of replicas", schema=REPLICAS_SCHEMA)
     members = []
     with damaged(path, kind="record of replicas"):
         for item in record["members"]:

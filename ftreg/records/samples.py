@@ -11,6 +11,9 @@ Cell = float | None | Sequence[float | None]
 """What an evaluation holds for one scorer and example: a score in [0, 1], None where it could not
 be computed, or a sequence of these, one a training seed."""
 
+Scores = Mapping[str, Mapping[str, Cell]]
+"""An evaluation's scores: scorer to example id to cell; of replicas, the seeds in their order."""
+
 
 def over_seeds(cell: Cell) -> float | None:
     """Return the mean of a cell over its seeds; None where any of them lacks its score."""

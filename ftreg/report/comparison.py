@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +11,7 @@ from ftreg.gate.choice import pareto_front
 from ftreg.gate.contest import Contest, Mean
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report import phrases
-from ftreg.report.markdown import grid, plain
+from ftreg.report.markdown import escaped, grid
 
 # Columns of two lines each that fit beside a scorer's name at 80 characters.
 _COLUMNS = 4
@@ -21,7 +20,7 @@ _NONE = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ComparisonSection:
     """A heading, a table of text (cells may have several lines), and sentences below it."""
 
     title: str
@@ -34,17 +33,15 @@ def comparison_sections(
     contests: Sequence[Contest],
     *,
     labels: Mapping[str, str],
-    headers: Mapping[str, Mapping[str, Any]],
     against: str,
     confidence: float,
     notes: Sequence[str],
-) -> list[Section]:
+) -> list[ComparisonSection]:
     """Return everything that a comparison shows, in order.
 
     Args:
         contests: of the tournament.
         labels: id to heading, in the order of the columns.
-        headers: id to the evaluation's header.
         against: id of the evaluation that the others are held against.
         confidence: of the intervals.
         notes: sentences on what the intervals do not cover.
@@ -54,15 +51,12 @@ def comparison_sections(
     percent = f"{100 * confidence:g} %"
     others = [name for name in labels if name != against]
     sections = [
-        Section(
+        ComparisonSection(
             "Evaluations",
             ("", "evaluation", "seeds"),
-            [
-                [label, name, str(len(headers[name]["checkpoint"].get("seeds", "1")))]
-                for name, label in labels.items()
-            ],
+            [[label, name, str(_seeds(contests, name))] for name, label in labels.items()],
         ),
-        Section(
+        ComparisonSection(
             f"Mean scores in points with {percent} intervals; in brackets the ranks possible",
             ("scorer", *labels.values()),
             [
@@ -71,7 +65,7 @@ def comparison_sections(
             ],
             [_winner(item, labels) for item in primary],
         ),
-        Section(
+        ComparisonSection(
             f"Deltas from {labels[against]}, in points (* told apart)",
             ("scorer", *(labels[name] for name in others)),
             [[item.scorer, *(_delta(item, against, name) for name in others)] for item in primary],
@@ -79,7 +73,7 @@ def comparison_sections(
     ]
     if cohorts:
         sections.append(_by_cohort(cohorts, labels))
-    sections.append(Section("Not dominated", sentences=_front(contests, labels)))
+    sections.append(ComparisonSection("Not dominated", sentences=_front(contests, labels)))
     level = f"{1 - confidence:.2g}"
     sentences = [
         "told apart: the interval leaves out 0, and the two-sided p value is at most "
@@ -88,7 +82,12 @@ def comparison_sections(
         *notes,
         *_missing(primary, labels),
     ]
-    return [*sections, Section("Notes", sentences=sentences)]
+    return [*sections, ComparisonSection("Notes", sentences=sentences)]
+
+
+def _seeds(contests: Iterable[Contest], name: str) -> int:
+    found = (mean for contest in contests for mean in contest.means)
+    return max((mean.seeds for mean in found if mean.evaluation == name), default=1)
 
 
 def _find(contest: Contest, name: str) -> Mean | None:
@@ -125,7 +124,7 @@ def _winner(contest: Contest, labels: Mapping[str, str]) -> str:
     return f"{contest.scorer}: no winner"
 
 
-def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> Section:
+def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> ComparisonSection:
     scorers = list(dict.fromkeys(contest.scorer for contest in cohorts))
     table: dict[str, dict[str, Contest]] = {}
     for contest in cohorts:
@@ -135,7 +134,7 @@ def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> Section
         cells = [_champion(row[scorer], labels) for scorer in scorers]
         rows.append([f"{cohort}\nn {max(item.examples for item in row.values())}", *cells])
     title = "Winners by cohort (told apart from every other; else no winner)"
-    return Section(title, ("cohort", *(name.replace("_", " ") for name in scorers)), rows)
+    return ComparisonSection(title, ("cohort", *(name.replace("_", " ") for name in scorers)), rows)
 
 
 def _champion(contest: Contest, labels: Mapping[str, str]) -> str:
@@ -146,15 +145,15 @@ def _champion(contest: Contest, labels: Mapping[str, str]) -> str:
 
 def _front(contests: Sequence[Contest], labels: Mapping[str, str]) -> list[str]:
     found = pareto_front(contests)
-    if not found["scorers"]:
+    if not found.scorers:
         return ["no scorer has a mean of every evaluation"]
-    names = ", ".join(labels[name] for name in labels if name in found["front"])
-    sentences = [f"by the means of {', '.join(found['scorers'])}: {names}"]
+    names = ", ".join(labels[name] for name in labels if name in found.front)
+    sentences = [f"by the means of {', '.join(found.scorers)}: {names}"]
     for name, label in labels.items():
         by = [
-            f"{labels[item['by']]} ({_how(item['told_apart'])})"
-            for item in found["dominated"]
-            if item["evaluation"] == name
+            f"{labels[item.by]} ({_how(item.told_apart)})"
+            for item in found.dominated
+            if item.evaluation == name
         ]
         if by:
             sentences.append(f"{label} is dominated by {', '.join(by)}")
@@ -186,7 +185,7 @@ def _missing(contests: Iterable[Contest], labels: Mapping[str, str]) -> list[str
     return found
 
 
-def comparison_view(sections: Sequence[Section]) -> RenderableType:
+def comparison_view(sections: Sequence[ComparisonSection]) -> RenderableType:
     """The sections for the terminal; tables wider than it go on below."""
     parts: list[RenderableType] = []
     for section in sections:
@@ -197,7 +196,7 @@ def comparison_view(sections: Sequence[Section]) -> RenderableType:
     return Group(*parts[1:])
 
 
-def _tables(section: Section) -> list[RenderableType]:
+def _tables(section: ComparisonSection) -> list[RenderableType]:
     first, rest = section.headings[0], section.headings[1:]
     made: list[RenderableType] = []
     for start in range(0, len(rest), _COLUMNS):
@@ -220,13 +219,13 @@ def _sentence(text: str) -> Table:
     return row
 
 
-def comparison_markdown(title: str, sections: Sequence[Section]) -> str:
+def comparison_markdown(title: str, sections: Sequence[ComparisonSection]) -> str:
     """The sections as a Markdown page."""
-    parts = [f"# {plain(title)}"]
+    parts = [f"# {escaped(title)}"]
     for section in sections:
-        parts.append(f"## {plain(section.title)}")
+        parts.append(f"## {escaped(section.title)}")
         if section.rows:
             parts.append(grid(section.headings, section.rows))
         if section.sentences:
-            parts.append("\n".join(f"- {plain(sentence)}" for sentence in section.sentences))
+            parts.append("\n".join(f"- {escaped(sentence)}" for sentence in section.sentences))
     return "\n\n".join(parts) + "\n"

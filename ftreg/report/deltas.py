@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ftreg.gate import Row, Verdict
 from ftreg.report import phrases
 from ftreg.report.axis import linear_marks
-from ftreg.report.material import Scores
+from ftreg.report.material import MeanScores
 
 LEVELS = 5
 """Steps of colour on each side of none."""
@@ -111,7 +111,7 @@ def _domain(primary: Sequence[Row], rows: Sequence[Row]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class HeatCell:
     """A cell of the heat map; `level` from -5 (a drop) to 5, or 0 to 10 for mean scores."""
 
     value: float | None
@@ -125,7 +125,7 @@ class Heat:
     """Cohort to scorer to cell, all examples first; `full` is the value with the full colour."""
 
     scorers: Sequence[str]
-    rows: Mapping[str, Mapping[str, Cell]]
+    rows: Mapping[str, Mapping[str, HeatCell]]
     full: float
 
 
@@ -133,9 +133,9 @@ def delta_heat(verdict: Verdict) -> Heat:
     """Colour the deltas against the baseline by their size."""
     rows = [row for row in verdict.rows if row.against == "baseline"]
     full = _FULL * max((row.margin for row in rows), default=0.0) or 0.1
-    table: dict[str, dict[str, Cell]] = {}
+    table: dict[str, dict[str, HeatCell]] = {}
     for row in sorted(rows, key=lambda row: (row.cohort != "all", row.cohort)):
-        table.setdefault(row.cohort, {})[row.scorer] = Cell(
+        table.setdefault(row.cohort, {})[row.scorer] = HeatCell(
             value=row.delta, level=_level(row.delta, full), n=row.n, row=row
         )
     return Heat(scorers=phrases.scorers(rows), rows=table, full=full)
@@ -148,7 +148,7 @@ def _level(delta: float | None, full: float) -> int:
     return size if delta > 0 else -size
 
 
-def score_heat(scores: Scores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat:
+def score_heat(scores: MeanScores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat:
     """Colour mean scores by cohort, for an evaluation that is held against nothing."""
     members: dict[str, list[str]] = {}
     for name, tags in cohorts.items():
@@ -160,7 +160,7 @@ def score_heat(scores: Scores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat
     return Heat(scorers=list(scores), rows=table, full=1.0)
 
 
-def _mean(column: Mapping[str, float | None], names: Sequence[str]) -> Cell:
+def _mean(column: Mapping[str, float | None], names: Sequence[str]) -> HeatCell:
     found = [value for name in names if (value := column.get(name)) is not None]
     mean = sum(found) / len(found) if found else None
-    return Cell(value=mean, level=0 if mean is None else round(2 * LEVELS * mean), n=len(found))
+    return HeatCell(value=mean, level=0 if mean is None else round(2 * LEVELS * mean), n=len(found))

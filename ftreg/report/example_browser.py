@@ -14,7 +14,7 @@ from ftreg.records.samples import Example
 from ftreg.report import phrases
 from ftreg.report.material import Material, Side
 
-CHUNK = 100
+EXAMPLES_PER_CHUNK = 100
 """Examples whose texts are read together."""
 
 # The key under which each kind of evidence has its point; what has none is shown as it is.
@@ -55,7 +55,7 @@ def index(material: Material) -> dict[str, Any]:
         "labels": {side: phrases.named(item.header["checkpoint"])
                    for side, item in material.sides.items()},
         "code": card is not None and card.context_from == "input",
-        "chunk": CHUNK,
+        "chunk": EXAMPLES_PER_CHUNK,
     }  # fmt: skip
 
 
@@ -76,10 +76,10 @@ def chunks(material: Material) -> Iterator[dict[str, Any]]:
         side: read_outputs(folder, known) if folder else {} for side, folder in folders.items()
     }
     findings = {side: _findings(folder, known) for side, folder in folders.items()}
-    for start in range(0, len(ids), CHUNK):
+    for start in range(0, len(ids), EXAMPLES_PER_CHUNK):
         texts: dict[str, int] = {}
         examples = []
-        for key in ids[start : start + CHUNK]:
+        for key in ids[start : start + EXAMPLES_PER_CHUNK]:
             sides = {
                 side: {
                     **_output(outputs[side].get(key), texts),

@@ -82,7 +82,7 @@ def _noise(material: Material) -> list[str]:
     if material.verdict is None or material.baseline is None:
         return []
     floor = noise_line(material.baseline.header, material.candidate.header)
-    said = phrases.seed_noise(material.verdict)
+    said = phrases.seeds_sentence(material.verdict)
     return [f"{said[0].upper()}{said[1:]}.", *([f"{floor}."] if floor else [])]
 
 
@@ -93,7 +93,7 @@ def _headline(material: Material) -> str:
             baseline=material.baseline.header,
             candidate=material.candidate.header,
         )
-    return phrases.summary(material.candidate.header)
+    return phrases.scores_sentence(material.candidate.header)
 
 
 def _reasons(verdict: Verdict | None) -> list[str]:

@@ -10,7 +10,7 @@ from ftreg.records.recipe import recipe_differences
 from ftreg.report import phrases
 from ftreg.report.characters import one_line, visible
 from ftreg.report.noise_line import noise_line
-from ftreg.report.worst import Drop, Side
+from ftreg.report.worst import Drop, DropSide
 
 _LONGEST_TEXT = 300
 _BREAK = re.compile(r"\r\n|\r|\n")
@@ -35,8 +35,8 @@ def gate_report(
     header = candidate.header
     parts = [
         f"# {phrases.OUTCOME_WORDS[verdict.outcome]}",
-        plain(phrases.headline(verdict, baseline=baseline, candidate=header)),
-        *([_bullets(map(plain, verdict.reasons))] if verdict.reasons else []),
+        escaped(phrases.headline(verdict, baseline=baseline, candidate=header)),
+        *([_bullets(map(escaped, verdict.reasons))] if verdict.reasons else []),
         "## Deltas by scorer",
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
@@ -55,8 +55,8 @@ def gate_report(
                 f"{header['generation']['precision']} precision, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
-                phrases.seed_noise(verdict),
-                f"ftreg {plain(str(header.get('ftreg', 'of a version that is not recorded')))}",
+                phrases.seeds_sentence(verdict),
+                f"ftreg {escaped(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),
     ]
@@ -85,11 +85,11 @@ def grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Text that cannot end its cell, nor be taken for HTML or markup; a new line is a break."""
-    lines = (plain(line) for line in _BREAK.split(text))
+    lines = (escaped(line) for line in _BREAK.split(text))
     return "<br>".join(line for line in lines if line)
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     """One line of text that cannot be taken for HTML, markup, or a mention of somebody."""
     flat = visible(one_line(text))
     for sign in "\\|`*_[]#~$":
@@ -188,7 +188,7 @@ def _worst_section(worst: Sequence[Drop]) -> list[str]:
 
 def _drop(drop: Drop) -> list[str]:
     """One example: what was asked, and what both sides wrote, with what the scorers found."""
-    asked = [f"**{title}:** {plain(_short(text))}" for title, text in drop.asked.items()]
+    asked = [f"**{title}:** {escaped(_short(text))}" for title, text in drop.asked.items()]
     rows = [["output", _output(drop.before), _output(drop.after)]]
     for scorer, before, after in drop.scores:
         rows.append([f"{scorer} {phrases.signed(after - before)}", phrases.points(before),
@@ -198,17 +198,17 @@ def _drop(drop: Drop) -> list[str]:
             rows.append(["evidence", *found])
     marks = ", critical" if drop.critical else ""
     return [
-        f"### {plain(drop.id)}{marks}",
+        f"### {escaped(drop.id)}{marks}",
         *asked,
         grid(["", "baseline", "candidate"], rows),
     ]
 
 
-def _output(side: Side | None) -> str:
+def _output(side: DropSide | None) -> str:
     return "(not at hand)" if side is None else _short(side.output)
 
 
-def _evidence(side: Side | None, scorer: str) -> str:
+def _evidence(side: DropSide | None, scorer: str) -> str:
     return "" if side is None else "\n".join(side.evidence.get(scorer, ()))
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from ftreg.data import DatasetVersion
 from ftreg.gate import Verdict
 from ftreg.records.evaluation.stored import Evaluation
-from ftreg.records.samples import Cell, Example, over_seeds
+from ftreg.records.samples import Example, Scores, over_seeds
 from ftreg.report.history import Step
 
-Scores = Mapping[str, Mapping[str, float | None]]
+MeanScores = Mapping[str, Mapping[str, float | None]]
 """Scorer to example id to score; of replicas, the mean over their seeds."""
 
 
-def mean_scores(scores: Mapping[str, Mapping[str, Cell]]) -> Scores:
+def mean_scores(scores: Scores) -> MeanScores:
     """Return scores of an evaluation with one number per example, whatever its seeds are."""
     return {
         scorer: {name: over_seeds(cell) for name, cell in column.items()}
@@ -32,7 +32,7 @@ class Side:
     """
 
     header: Mapping[str, Any]
-    scores: Scores
+    scores: MeanScores
     folder: Path | None = None
     history: Sequence[Step] | None = None
 

@@ -65,7 +65,7 @@ def _noise(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def seed_noise(verdict: Verdict) -> str:
+def seeds_sentence(verdict: Verdict) -> str:
     """Say whose seed noise the intervals cover, and whose they do not."""
     rows = [row for row in verdict.rows if row.against == "baseline"]
     old = max((row.baseline_seeds for row in rows), default=1)
@@ -156,7 +156,7 @@ def _change(row: Row) -> str:
     )
 
 
-def summary(header: Mapping[str, Any]) -> str:
+def scores_sentence(header: Mapping[str, Any]) -> str:
     """An evaluation in one sentence, where it is held against nothing."""
     means = "; ".join(
         f"{scorer_title(name)} {points(column['mean'])}"

@@ -35,7 +35,7 @@ def verdict_view(
         parts.append(Text(noise))
     seeds = phrases.seed_table(verdict)
     if seeds:
-        title = f"Noise, in points ({phrases.seed_noise(verdict)})"
+        title = f"Noise, in points ({phrases.seeds_sentence(verdict)})"
         parts += ["", rows_view(title, seeds)]
     if phrases.cohort_rows(verdict):
         parts += ["", _by_cohort(verdict)]

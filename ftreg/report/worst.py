@@ -8,7 +8,7 @@ from typing import Any
 from ftreg.files.store import canonical_json
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.stored import Evaluation, read_findings, read_outputs
-from ftreg.records.samples import Cell, over_seeds
+from ftreg.records.samples import Scores, over_seeds
 from ftreg.report import phrases
 from ftreg.report.characters import one_line
 
@@ -20,7 +20,7 @@ _FOUND = {"claim": "supported", "statement": "relevant", "key_point": "covered"}
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class DropSide:
     """What one of the two wrote, and scorer to its evidence, a line per point."""
 
     output: str
@@ -39,8 +39,8 @@ class Drop:
     id: str
     critical: bool
     scores: Sequence[tuple[str, float, float]]
-    before: Side | None
-    after: Side
+    before: DropSide | None
+    after: DropSide
     asked: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def worst_drops(candidate: Evaluation, baseline: Baseline) -> list[Drop]:
     ]
 
 
-def _number(scores: Mapping[str, Mapping[str, Cell]], scorer: str, name: str) -> float:
+def _number(scores: Scores, scorer: str, name: str) -> float:
     return over_seeds(scores[scorer][name]) or 0.0
 
 
@@ -92,7 +92,7 @@ def _asked(row: Mapping[str, Any]) -> dict[str, str]:
     return {title: text for title, text in texts.items() if text}
 
 
-def _sides(folder: Path, ids: Sequence[str]) -> dict[str, Side]:
+def _sides(folder: Path, ids: Sequence[str]) -> dict[str, DropSide]:
     outputs, findings = read_outputs(folder, ids), read_findings(folder, ids)
     evidence: dict[str, dict[str, list[str]]] = {name: {} for name in ids}
     for (scorer, name), row in findings.items():
@@ -101,7 +101,7 @@ def _sides(folder: Path, ids: Sequence[str]) -> dict[str, Side]:
         if len(points) > _MOST_POINTS:
             lines.append(f"and {len(points) - _MOST_POINTS} more")
         evidence[name][scorer] = lines
-    return {name: Side(row["output"], evidence[name]) for name, row in outputs.items()}
+    return {name: DropSide(row["output"], evidence[name]) for name, row in outputs.items()}
 
 
 def _point(point: Mapping[str, Any]) -> str:

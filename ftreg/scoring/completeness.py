@@ -1,18 +1,14 @@
 """How many key points of a reference an output covers."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims
-from ftreg.scoring.pointwise import evidence_of, judged
-from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support, check_relation
-
-_SOURCES = ("reference", "context", "input")
+from ftreg.scoring.pointwise import PointwiseScorer, evidence_of
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
-class Completeness:
+class Completeness(PointwiseScorer):
     """Covered key points of the reference over its key points, each counted by how well.
 
     0 for an output that says nothing; None where there is no reference or it has no key point.
@@ -28,25 +24,11 @@ class Completeness:
 
     name = "completeness"
     version = 1
+    relation = Relation.COVERED
+    sources = ("reference", "context", "input")
 
     def __init__(self, *, backend: Backend, source: str = "reference") -> None:
-        if source not in _SOURCES:
-            raise UsageError(
-                f"completeness: {source!r} is not a source"
-                f"{did_you_mean(str(source), _SOURCES)} Known: {', '.join(_SOURCES)}."
-            )
-        check_relation(backend, Relation.COVERED, scorer=self.name)
-        self.source = source
-        self.backend = backend
-
-    def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "options": {"source": self.source},
-            "backend": self.backend.describe(),
-        }
+        super().__init__(backend=backend, source=source)
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         """Score each sample, in order."""
@@ -55,13 +37,7 @@ class Completeness:
             for place, sample in enumerate(samples)
             for text in self._texts(sample)
         ]
-        found = judged(
-            [sample for _, sample in spread],
-            self._inquiry,
-            self._combine,
-            relation=Relation.COVERED,
-            backend=self.backend,
-        )
+        found = super().score([sample for _, sample in spread])
         best: dict[int, Score] = {}
         for (place, _), score in zip(spread, found, strict=True):
             held = best.get(place)

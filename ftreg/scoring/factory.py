@@ -25,15 +25,15 @@ BACKENDS = Registry(
     "backend",
     {
         "embedded": "ftreg.scoring.backends.minilm:shared",
-        "judge": "ftreg.scoring.backends.judge:make",
-        "nli": "ftreg.scoring.backends.nli:make",
+        "judge": "ftreg.scoring.backends.judge:make_judge",
+        "nli": "ftreg.scoring.backends.nli:make_nli",
     },
 )
 DEFAULT_BACKEND = "embedded"
 _FAMILIES = ("evaluate", "rubric")
 """Scorers that `name:WHICH` makes one of; the gate knows each by the whole of it."""
 
-Parameters = Mapping[str, inspect.Parameter]
+_Parameters = Mapping[str, inspect.Parameter]
 
 
 def get_scorer(name: str, *, backend: str | Backend | None = None, **options: Any) -> Scorer:
@@ -59,7 +59,7 @@ def get_scorer(name: str, *, backend: str | Backend | None = None, **options: An
     thinks = "backend" in taken
     own = {key: entry for key, entry in taken.items() if key != "backend"}
     make_backend: Callable[..., Any] | None = None
-    theirs: Parameters = {}
+    theirs: _Parameters = {}
     chosen = backend or getattr(factory, "default_backend", DEFAULT_BACKEND)
     # The options of a backend are of interest only where one has to be made.
     if thinks and isinstance(chosen, str):
@@ -91,7 +91,7 @@ def _factory(name: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
-def _parameters(factory: Callable[..., Any], otherwise: str) -> Parameters:
+def _parameters(factory: Callable[..., Any], otherwise: str) -> _Parameters:
     """Return what can be given by keyword."""
     try:
         parameters = inspect.signature(factory).parameters
@@ -103,7 +103,7 @@ def _parameters(factory: Callable[..., Any], otherwise: str) -> Parameters:
 
 
 def _divide(
-    name: str, options: Mapping[str, Any], own: Parameters, theirs: Parameters
+    name: str, options: Mapping[str, Any], own: _Parameters, theirs: _Parameters
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Say which options are the scorer's and which the backend's; the scorer's come first."""
     for_scorer: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def _divide(
     return for_scorer, for_backend
 
 
-def _named(parameters: Parameters) -> list[str]:
+def _named(parameters: _Parameters) -> list[str]:
     return [key for key, entry in parameters.items() if _is_named(entry)]
 
 
@@ -132,11 +132,11 @@ def _is_named(entry: inspect.Parameter) -> bool:
     return entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)
 
 
-def _takes_any(parameters: Parameters) -> bool:
+def _takes_any(parameters: _Parameters) -> bool:
     return any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values())
 
 
-def _check_missing(what: str, parameters: Parameters, options: Mapping[str, Any]) -> None:
+def _check_missing(what: str, parameters: _Parameters, options: Mapping[str, Any]) -> None:
     for key, entry in parameters.items():
         if _is_named(entry) and entry.default is entry.empty and key not in options:
             raise UsageError(f"{what} needs the option {key!r}")

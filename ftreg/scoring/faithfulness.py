@@ -1,15 +1,12 @@
 """How much of an output its context supports."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims, passages
-from ftreg.scoring.pointwise import evidence_of, judged
-from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support, check_relation
+from ftreg.scoring.pointwise import PointwiseScorer, evidence_of
+from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
-_SOURCES = ("context", "input")
 UNSUPPORTED = 0.3
 """Support up to which a claim counts as not supported at all."""
 WEAKEST = 0.3
@@ -27,7 +24,7 @@ def combine(supports: Sequence[float]) -> float:
     return (1 - WEAKEST) * sum(counted) / len(counted) + WEAKEST * min(supports)
 
 
-class Faithfulness:
+class Faithfulness(PointwiseScorer):
     """Supported claims of the output over its claims, held against the context.
 
     None where there is no context, or where the output claims nothing. Of a backend that gives
@@ -45,31 +42,11 @@ class Faithfulness:
 
     name = "faithfulness"
     version = 2
+    relation = Relation.SUPPORTED
+    sources = ("context", "input")
 
     def __init__(self, *, backend: Backend, source: str = "context") -> None:
-        if source not in _SOURCES:
-            raise UsageError(
-                f"faithfulness: {source!r} is not a source"
-                f"{did_you_mean(str(source), _SOURCES)} Known: {', '.join(_SOURCES)}."
-            )
-        check_relation(backend, Relation.SUPPORTED, scorer=self.name)
-        self.source = source
-        self.backend = backend
-
-    def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "options": {"source": self.source},
-            "backend": self.backend.describe(),
-        }
-
-    def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """Score each sample, in order."""
-        return judged(
-            samples, self._inquiry, self._combine, relation=Relation.SUPPORTED, backend=self.backend
-        )
+        super().__init__(backend=backend, source=source)
 
     def _inquiry(self, sample: Sample) -> Inquiry | Score:
         source = sample.context if self.source == "context" else sample.input

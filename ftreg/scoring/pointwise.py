@@ -1,46 +1,83 @@
 """What the scorers share that judge point by point: one batch to the backend, scores back."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
-from ftreg.scoring.protocol import Backend, BackendError, Inquiry, Relation, Support
+from ftreg.scoring.protocol import (
+    Backend,
+    BackendError,
+    Inquiry,
+    Relation,
+    Support,
+    check_relation,
+)
 
 
-def judged(
-    samples: Sequence[Sample],
-    inquire: Callable[[Sample], Inquiry | Score],
-    combine: Callable[[Inquiry, Sequence[Support]], Score],
-    *,
-    relation: Relation,
-    backend: Backend,
-) -> list[Score]:
-    """Score samples with one call of the backend.
+class PointwiseScorer(ABC):
+    """What these scorers are made of: a backend, and which part of an example they look into.
 
     Args:
-        samples: what to score.
-        inquire: gives what to ask about a sample, or its score where nothing need be asked.
-        combine: makes the score of the backend's findings.
-        relation: what is asked.
-        backend: who is asked.
+        backend: judges the points.
+        source: one of `sources`; None where a scorer has no choice.
 
-    Returns:
-        A score for each sample, in order; null where the backend failed, with its reason.
+    Raises:
+        UsageError: the source is none of these, or the backend cannot judge by this relation.
     """
-    planned = [inquire(sample) for sample in samples]
-    inquiries = [plan for plan in planned if isinstance(plan, Inquiry)]
-    findings = iter(backend.judge(relation, inquiries) if inquiries else [])
-    scores = []
-    for plan in planned:
-        if isinstance(plan, Score):
-            scores.append(plan)
-            continue
-        found = next(findings)
-        if isinstance(found, BackendError):
-            scores.append(found.score())
-        else:
-            scores.append(combine(plan, found))
-    return scores
+
+    name: str
+    version: int
+    relation: Relation
+    sources: tuple[str, ...] = ()
+
+    def __init__(self, *, backend: Backend, source: str | None = None) -> None:
+        if self.sources and source not in self.sources:
+            raise UsageError(
+                f"{self.name}: {source!r} is not a source"
+                f"{did_you_mean(str(source), self.sources)} Known: {', '.join(self.sources)}."
+            )
+        check_relation(backend, self.relation, scorer=self.name)
+        self.source = source
+        self.backend = backend
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity that makes two evaluations comparable."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": {"source": self.source} if self.sources else {},
+            "backend": self.backend.describe(),
+        }
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Score each sample, in order, with one call of the backend.
+
+        A score is null where the backend failed, with its reason.
+        """
+        planned = [self._inquiry(sample) for sample in samples]
+        inquiries = [plan for plan in planned if isinstance(plan, Inquiry)]
+        findings = iter(self.backend.judge(self.relation, inquiries) if inquiries else [])
+        scores = []
+        for plan in planned:
+            if isinstance(plan, Score):
+                scores.append(plan)
+                continue
+            found = next(findings)
+            if isinstance(found, BackendError):
+                scores.append(found.score())
+            else:
+                scores.append(self._combine(plan, found))
+        return scores
+
+    @abstractmethod
+    def _inquiry(self, sample: Sample) -> Inquiry | Score:
+        """What to ask about a sample, or its score where nothing need be asked."""
+
+    @abstractmethod
+    def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
+        """The score that the backend's findings make."""
 
 
 def evidence_of(

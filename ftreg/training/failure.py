@@ -12,7 +12,7 @@ from ftreg.training.prepare import PreparedRun
 from ftreg.training.session import Session
 from ftreg.training.write import resolved
 
-SCHEMA_VERSION = 1
+FAILURE_SCHEMA = 1
 
 
 def keep_failure(
@@ -36,7 +36,7 @@ def keep_failure(
         folder = _write_if_possible(
             output,
             {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": FAILURE_SCHEMA,
                 "message": str(error),
                 "steps_taken": healthy,
                 **_with_ids(error.details, run),

@@ -271,8 +271,9 @@ def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path)
     code = (
         "import sys\nfrom pathlib import Path\nfrom ftreg.jobs.promote import promote\n"
         "from ftreg.records.evaluation.stored import read_evaluation\n"
+        "from ftreg.records.workspace import Workspace\n"
         "for i in range(8):\n"
-        "    promote(read_evaluation(Path(sys.argv[1])), Path('baselines/colours.json'),"
+        "    promote(read_evaluation(Path(sys.argv[1])), workspace=Workspace.current(),"
         " force=True, why=f'{sys.argv[2]}/{i}')\n"
     )
     (evaluation,) = Path("evaluations").iterdir()

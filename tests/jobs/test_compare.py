@@ -350,7 +350,7 @@ def test_evaluations_that_were_not_made_alike(cli: Cli) -> None:
         (["a", "b", "--against", "c"], "--against c: it is none of those compared (a, b)"),
         (["baseline"], "name a stored evaluation too"),
         (["a", "bb"], "did you mean b?"),
-        (["a", "b", "--tag", "difficulty"], "--tag belongs to --routes or --litellm"),
+        (["a", "b", "--tag", "difficulty"], "--tag belongs to --routes"),
         (["a", "b", "--routes", "r.yaml", "--tag", "dificulty"], "did you mean difficulty?"),
     ],
 )
@@ -415,7 +415,7 @@ def test_small_cohorts_have_no_winner(cli: Cli) -> None:
 
 def test_routes_send_a_cohort_to_whoever_is_better_at_it(cli: Cli) -> None:
     tournament()
-    done = cli("compare", *NAMES, "--routes", "routes.yaml", "--litellm", "proxy.yaml")
+    done = cli("compare", *NAMES, "--routes", "routes.yaml")
     assert done.code == 0, done
     routes = yaml.safe_load(Path("routes.yaml").read_text())
     fits("routes", routes)
@@ -434,17 +434,6 @@ def test_routes_send_a_cohort_to_whoever_is_better_at_it(cli: Cli) -> None:
     )
     # Not told apart: the default serves it.
     assert (easy["checkpoint"], easy["better"], easy["better_by"]) == ("of-a-adamw", False, [])
-    proxy = yaml.safe_load(Path("proxy.yaml").read_text())
-    assert proxy["router_settings"] == {"enable_tag_filtering": True}
-    assert {item["model_name"] for item in proxy["model_list"]} == {"desk"}
-    assert {
-        item["litellm_params"]["model"]: item["litellm_params"]["tags"]
-        for item in proxy["model_list"]
-    } == {
-        "hosted_vllm/of-a-adamw": ["default", "difficulty=easy"],
-        "hosted_vllm/of-b-lion": ["difficulty=hard"],
-    }
-    assert proxy["model_list"][1]["litellm_params"]["api_base"] == "os.environ/OF_B_LION_URL"
 
 
 def test_better_by_one_scorer_does_not_outweigh_a_loss_by_another(cli: Cli) -> None:

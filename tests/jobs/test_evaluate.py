@@ -393,7 +393,7 @@ def test_a_checkpoint_of_a_checkpoint_knows_its_parent(cli: Cli, config: Path) -
 def test_a_fault_of_ours_is_neither_a_verdict_nor_a_usage_error(
     cli: Cli, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftreg.jobs.evaluate.evaluate", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("ftreg.jobs.evaluate_and_gate.evaluate", lambda *a, **k: 1 / 0)
     done = cli("eval", checkpoint)
     assert done.code == 70
     assert "this is a fault of ftreg" in done.err

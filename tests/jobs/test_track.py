@@ -190,7 +190,7 @@ def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(
     def gone(asked_by: str) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
 
-    monkeypatch.setattr("ftreg.jobs.track.check_mlflow", gone)
+    monkeypatch.setattr("ftreg.jobs.evaluate_and_gate.check_mlflow", gone)
     done = cli("eval", "unheard", *EVAL, "--json")
     assert done.code == 3, done
     assert done.json["outcome"] == "undecided"

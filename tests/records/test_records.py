@@ -23,16 +23,16 @@ SETS = sorted(path.name for path in RECORDS.iterdir() if path.is_dir())
 
 # Every schema version in the code, and the files of a set that carry it.
 VERSIONED = {
-    "ftreg.records.checkpoint:SCHEMA_VERSION": ["checkpoints/**/ftreg.json"],
-    "ftreg.records.replicas:SCHEMA_VERSION": ["checkpoints/*/ftreg-replicas.json"],
-    "ftreg.training.state.saved:SCHEMA_VERSION": ["checkpoints/*.state/*/state.json"],
-    "ftreg.training.failure:SCHEMA_VERSION": ["checkpoints/*.failed/failure.json"],
-    "ftreg.records.evaluation.stored:SCHEMA_VERSION": ["evaluations/*/evaluation.json"],
+    "ftreg.records.checkpoint:MANIFEST_SCHEMA": ["checkpoints/**/ftreg.json"],
+    "ftreg.records.replicas:REPLICAS_SCHEMA": ["checkpoints/*/ftreg-replicas.json"],
+    "ftreg.training.state.saved:STATE_SCHEMA": ["checkpoints/*.state/*/state.json"],
+    "ftreg.training.failure:FAILURE_SCHEMA": ["checkpoints/*.failed/failure.json"],
+    "ftreg.records.evaluation.stored:EVALUATION_SCHEMA": ["evaluations/*/evaluation.json"],
     "ftreg.records.evaluation.stored:GATE_SCHEMA": [
         "evaluations/*/gate.json",
         "printed/verdict.json",
     ],
-    "ftreg.records.baseline:SCHEMA_VERSION": ["baselines/*.json"],
+    "ftreg.records.baseline:BASELINE_SCHEMA": ["baselines/*.json"],
     "ftreg.gate.contest:COMPARISON_SCHEMA": ["printed/comparison.json"],
     "ftreg.gate.choice:ROUTES_SCHEMA": ["routes.yaml"],
 }

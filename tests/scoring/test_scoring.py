@@ -14,7 +14,7 @@ from ftreg.scoring import Sample, Score, get_scorer
 from ftreg.scoring import faithfulness as faithfulness_module
 from ftreg.scoring.backends.embedded import EmbeddedBackend, Weights, load_weights
 from ftreg.scoring.backends.evidence import common_subsequence
-from ftreg.scoring.backends.questions import Kind, kind_of
+from ftreg.scoring.backends.questions import AnswerKind, kind_of
 from ftreg.scoring.claims import MAX_WORDS, claims, is_code, passages, sentences
 from ftreg.scoring.equals import normalize, parse_number
 from ftreg.scoring.facts import denied, measures, names, numbers
@@ -369,14 +369,14 @@ def test_relevancy_of_nothing(backend):
 @pytest.mark.parametrize(
     ("question", "kind"),
     [
-        ("How many lanes does it have?", Kind.NUMBER),
-        ("when was it built", Kind.DATE),
-        ("In what year did it open?", Kind.DATE),
-        ("Who built it?", Kind.PERSON),
-        ("where is it", Kind.PLACE),
-        ("What is a bridge?", Kind.DEFINITION),
-        ("Summarise this text.", Kind.OPEN),
-        ("How does it work?", Kind.OPEN),
+        ("How many lanes does it have?", AnswerKind.NUMBER),
+        ("when was it built", AnswerKind.DATE),
+        ("In what year did it open?", AnswerKind.DATE),
+        ("Who built it?", AnswerKind.PERSON),
+        ("where is it", AnswerKind.PLACE),
+        ("What is a bridge?", AnswerKind.DEFINITION),
+        ("Summarise this text.", AnswerKind.OPEN),
+        ("How does it work?", AnswerKind.OPEN),
     ],
 )
 def test_what_a_question_asks_for(question, kind):

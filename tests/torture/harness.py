@@ -49,7 +49,8 @@ def warm() -> None:
 
     torch.set_num_threads(1)  # a fork must not inherit a pool of threads
     for module in (
-        "ftreg.cli.app", "ftreg.jobs.compare", "ftreg.jobs.evaluate", "ftreg.generation.in_process",
+        "ftreg.cli.app", "ftreg.jobs.compare", "ftreg.jobs.evaluate_and_gate",
+        "ftreg.generation.in_process",
         "ftreg.generation.served", "ftreg.jobs.gate", "ftreg.jobs.report", "ftreg.jobs.train",
         "ftreg.report.ci", "ftreg.report.terminal", "ftreg.config.load", "ftreg.data.freezing",
         "ftreg.data.leakage", "ftreg.scoring.rubric", "ftreg.training.optim.advice",

@@ -74,10 +74,10 @@ def _evaluation(folder: Path) -> Any:
 
 
 def _gate_record(folder: Path) -> Any:
-    from ftreg.jobs.gate import examples_needed
+    from ftreg.jobs.power import power
     from ftreg.records.evaluation.stored import read_evaluation
 
-    return examples_needed(read_evaluation(folder / "evaluations/B"), margin=0.03)
+    return power(read_evaluation(folder / "evaluations/B"), margin=0.03)
 
 
 def _baseline(folder: Path) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftreg.cli.shared import completion
 from ftreg.config.custom_code import VARIABLE, trust_notes
 from ftreg.records.printed import json_object
 from ftreg.report.characters import inert_json, visible
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
     Shown = Mapping[str, Any] | BaseModel | Printed
 
+EvaluationRef = Annotated[
+    str,
+    typer.Argument(
+        help="The evaluation, or latest.",
+        show_default=False,
+        autocompletion=completion.evaluations,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -91,6 +100,7 @@ def show_json(value: "Shown") -> None:
 
 
 def _plain(record: Any) -> Any:
+
     if isinstance(record, Path):
         return str(record)
     if dataclasses.is_dataclass(record):

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 from rich.progress import (
@@ -66,11 +66,15 @@ class Bars:
         self._began = 0.0
         self._done_before = 0
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bars away, to leave the terminal to a result."""
         self._progress.stop()
 
     def phase(self, text: str) -> None:

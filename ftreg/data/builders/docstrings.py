@@ -18,7 +18,7 @@ from ftreg.config.load import validate
 from ftreg.data.builders.python_source import (
     Documented,
     argument_count,
-    documented,
+    documented_functions,
     has_loop,
     without_docstring,
 )
@@ -27,7 +27,7 @@ from ftreg.files import marked_yaml
 from ftreg.files.store import write_jsonl
 from ftreg.services.wheels import fetch_wheel
 
-Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0)]
 
 
 class Package(Section):
@@ -48,8 +48,8 @@ class Package(Section):
 class Bounds(Section):
     """From `min` to `max`, both included."""
 
-    min: Count
-    max: Count
+    min: _Count
+    max: _Count
 
     def __contains__(self, value: int) -> bool:
         return self.min <= value <= self.max
@@ -62,7 +62,7 @@ class Filters(Section):
     """Length of the function without its docstring."""
     summary_words: Bounds
     """Length of the sentence."""
-    summary_overlap: Count = 1
+    summary_overlap: _Count = 1
     """How many words of the sentence have to occur in the code, or it could not be told from it."""
 
 
@@ -110,7 +110,7 @@ def build(recipe: Recipe, folder: Path) -> Mapping[str, Path]:
     seen: set[str] = set()
     for package in recipe.packages:
         wheel = fetch_wheel(package.requirement, package.sha256)
-        found = list(documented(wheel, package.import_name, package.skip))
+        found = list(documented_functions(wheel, package.import_name, package.skip))
         held_out = _held_out({item.module for item in found}, recipe)
         for item in found:
             row = _row(item, package.import_name, recipe.filters)

@@ -41,7 +41,9 @@ class Documented:
         return ast.get_docstring(self.node, clean=False) or ""
 
 
-def documented(wheel: Path, package: str, skip: Sequence[str] = ()) -> Iterator[Documented]:
+def documented_functions(
+    wheel: Path, package: str, skip: Sequence[str] = ()
+) -> Iterator[Documented]:
     """Yield the documented public functions and methods of a wheel, files in order of name.
 
     Tests, private modules, classes and functions, functions inside functions, and stubs whose body

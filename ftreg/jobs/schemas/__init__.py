@@ -1,5 +1,4 @@
 """JSON Schemas of what people write, and of what ftreg prints and stores.
 
-`ftreg.jobs.schemas.catalogue` makes them; the other modules declare what is printed, for the
-commands too, which import no more than they print.
+`ftreg.jobs.schemas.catalogue` makes them from the classes that the code reads and writes with.
 """

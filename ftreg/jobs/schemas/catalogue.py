@@ -14,28 +14,36 @@ from ftreg.config.sections import RunConfig, ScorerConfig
 from ftreg.data import differences, verifying, versions
 from ftreg.data.sources import importing
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.gate import Verdict
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.jobs import (
     checkpoints,
     clean,
+    compare,
     datasets,
     diff,
     doctor,
+    evaluate_and_gate,
+    gate,
     models,
     optim,
+    power,
+    promote,
+    report,
+    route,
     same_weights,
+    score,
+    track,
     train,
 )
-from ftreg.jobs.schemas import comparison_records, stored_records
-from ftreg.jobs.schemas.printed import evaluations
-from ftreg.records.baseline import SCHEMA_VERSION as BASELINE_VERSION
-from ftreg.records.checkpoint import SCHEMA_VERSION as MANIFEST_VERSION
+from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
+from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow
-from ftreg.records.evaluation.stored import GATE_SCHEMA
-from ftreg.records.evaluation.stored import SCHEMA_VERSION as EVALUATION_VERSION
+from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, GATE_SCHEMA, GateRecord
 from ftreg.records.manifest import Manifest
+from ftreg.records.printed import optional_keys
 from ftreg.records.samples import PRINTED_SCHEMA
 
 _CONFIG_VERSION = 1
@@ -45,29 +53,29 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
-    "verdict": (GATE_SCHEMA, stored_records.PrintedVerdict, "serialization"),
-    "evaluation": (EVALUATION_VERSION, EvaluationHeader, "serialization"),
-    "output": (EVALUATION_VERSION, OutputRow, "serialization"),
-    "score": (EVALUATION_VERSION, ScoreRow, "serialization"),
-    "gate": (GATE_SCHEMA, stored_records.GateRecord, "serialization"),
-    "comparison": (COMPARISON_SCHEMA, comparison_records.PrintedComparison, "serialization"),
-    "routes": (ROUTES_SCHEMA, comparison_records.RoutesFile, "serialization"),
-    "baseline": (BASELINE_VERSION, stored_records.BaselineFile, "serialization"),
-    "checkpoint": (MANIFEST_VERSION, Manifest, "serialization"),
+    "verdict": (GATE_SCHEMA, gate.PrintedVerdict, "serialization"),
+    "evaluation": (EVALUATION_SCHEMA, EvaluationHeader, "serialization"),
+    "output": (EVALUATION_SCHEMA, OutputRow, "serialization"),
+    "score": (EVALUATION_SCHEMA, ScoreRow, "serialization"),
+    "gate": (GATE_SCHEMA, GateRecord[Verdict], "serialization"),
+    "comparison": (COMPARISON_SCHEMA, compare.Comparison, "serialization"),
+    "routes": (ROUTES_SCHEMA, route.Routes, "serialization"),
+    "baseline": (BASELINE_SCHEMA, BaselineFile, "serialization"),
+    "checkpoint": (MANIFEST_SCHEMA, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
-    "training": (MANIFEST_VERSION, checkpoints.CheckpointRecord, "serialization"),
+    "training": (MANIFEST_SCHEMA, checkpoints.CheckpointRecord, "serialization"),
 }
 _PRINTED: dict[str, Any] = {
     "group": checkpoints.GroupRecord,
     "series": train.Series,
     "reproduction": same_weights.Reproduction,
-    "evaluated": evaluations.PrintedEvaluation,
-    "scoring": evaluations.PrintedScoring,
-    "report": evaluations.PrintedReport,
-    "tracking": evaluations.PrintedTracking,
-    "power": evaluations.PrintedPower,
-    "promotion": evaluations.PrintedPromotion,
-    "promotions": evaluations.PrintedPromotions,
+    "evaluated": evaluate_and_gate.PrintedEvaluation,
+    "scoring": score.ScoredFile,
+    "report": report.WrittenReport,
+    "tracking": track.TrackedRun,
+    "power": power.Power,
+    "promotion": promote.PrintedPromotion,
+    "promotions": promote.PrintedPromotions,
     "datasets": datasets.DatasetList,
     "dataset": datasets.ShownDataset,
     "verification": verifying.Verification,
@@ -95,6 +103,12 @@ class _Plain(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """A key of a mapping that may be missing stays one, whatever holds the mapping."""
+        if field["type"] == "typed-dict-field":
+            return bool(field.get("required", total))
+        return super().field_is_required(field, total)
+
     def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
         """Describe inherited keys too: pydantic reads the docstrings of the class alone."""
         built = super().dataclass_schema(schema)
@@ -105,6 +119,11 @@ class _Plain(GenerateJsonSchema):
                     built["properties"][key].setdefault("description", item["description"])
         for key in built.get("required", ()):
             built["properties"][key].pop("default", None)  # it is printed all the same
+        for key in optional_keys(schema["cls"]):
+            built["required"].remove(key)
+            item = built["properties"][key]
+            (some,) = (one for one in item.pop("anyOf") if one != {"type": "null"})
+            item |= some
         return built
 
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:

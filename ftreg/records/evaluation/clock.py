@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftreg.errors import UsageError
 from ftreg.files.store import read_json
-from ftreg.records.evaluation.stored import SCHEMA_VERSION
+from ftreg.records.evaluation.stored import EVALUATION_SCHEMA
 from ftreg.records.layout import HEADER
 
 _TICK = datetime.timedelta(milliseconds=1)
@@ -41,7 +41,7 @@ def _moments(root: Path) -> list[tuple[datetime.datetime, str]]:
     found = []
     for path in root.glob(f"[!.]*/{HEADER}"):
         try:
-            header = read_json(path, kind="evaluation", schema=SCHEMA_VERSION)
+            header = read_json(path, kind="evaluation", schema=EVALUATION_SCHEMA)
             moment = datetime.datetime.fromisoformat(str(header.get("created")))
         except (UsageError, ValueError):
             continue

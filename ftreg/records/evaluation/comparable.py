@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ftreg.records.evaluation.rows import Scores
+from ftreg.records.samples import Scores
 
 # Rows of one side that a message names.
 _MOST_ROWS = 5

@@ -15,11 +15,7 @@ from typing_extensions import TypedDict
 from ftreg.errors import UsageError, shown
 from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, file_digest, read_jsonl
-from ftreg.records.samples import Cell, Example, Output, Score
-
-Scores = dict[str, dict[str, Cell]]
-"""Scorer to example id to score, None where it could not be computed; of replicas, to a list of
-these in the order of their seeds."""
+from ftreg.records.samples import Example, Output, Score, Scores
 
 
 @documented

@@ -8,13 +8,13 @@ both have a row per seed too, which `seed` names; such an evaluation has schema 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NotRequired, TypeVar
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from ftreg.errors import UsageError
-from ftreg.files.checking import check_record
+from ftreg.files.checking import check_record, documented
 from ftreg.files.store import (
     damaged,
     file_digest,
@@ -26,7 +26,6 @@ from ftreg.files.store import (
 from ftreg.records.evaluation.header import check_header
 from ftreg.records.evaluation.rows import (
     Run,
-    Scores,
     each_output,
     each_score,
     output_rows,
@@ -37,9 +36,9 @@ from ftreg.records.evaluation.rows import (
     together,
 )
 from ftreg.records.layout import GATE, HEADER, OUTPUTS, SCORES
-from ftreg.records.samples import Example
+from ftreg.records.samples import Example, Scores
 
-SCHEMA_VERSION = 2
+EVALUATION_SCHEMA = 2
 GATE_SCHEMA = 2
 
 
@@ -103,7 +102,7 @@ def write_evaluation(
             output_rows(examples, runs, cohort_tags=cohort_tags, cluster=cluster),
         )
         write_jsonl(staging / SCORES, score_rows(examples, runs))
-        schema = 1 if None in runs else SCHEMA_VERSION
+        schema = 1 if None in runs else EVALUATION_SCHEMA
         files = {name: file_digest(staging / name) for name in (OUTPUTS, SCORES)}
         write_record(
             staging / HEADER,
@@ -126,7 +125,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such evaluation")
-    header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+    header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
     with damaged(folder / HEADER, kind="evaluation"):
         check_header(header)
         files = dict(header.get("files", {}))  # older evaluations do not name them
@@ -193,14 +192,28 @@ def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], d
     return found
 
 
-class _GateSides(TypedDict):
+V = TypeVar("V")
+
+
+@documented
+class GateRecord(TypedDict, Generic[V]):
+    """`gate.json`: the last verdict over an evaluation, kept beside it."""
+
+    schema_version: int
+    ftreg: NotRequired[str]
+    created: str
     baseline: str
+    """Id of the evaluation that it was held against."""
     anchor: str | None
+    candidate: str
     scores: str
-    verdict: dict[str, Any]
+    """Digest of the scores that were gated."""
+    verdict: V
+    digest: NotRequired[str]
+    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
-_GATE_RECORD = TypeAdapter(_GateSides)
+_GATE_RECORD = TypeAdapter(GateRecord[dict[str, Any]])
 
 
 def read_gate(folder: Path) -> dict[str, Any]:
@@ -234,7 +247,7 @@ def list_evaluations(root: Path) -> list[Path]:
     folders = [path.parent for path in root.glob(f"[!.]*/{HEADER}")]
 
     def age(folder: Path) -> tuple[str, str]:
-        header = read_json(folder / HEADER, kind="evaluation", schema=SCHEMA_VERSION)
+        header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
         return str(header.get("created")), folder.name
 
     return sorted(folders, key=age)

@@ -7,7 +7,7 @@ phrases: words that stand about one by one convey nothing.
 from ftreg.scoring.backends.evidence import (
     Evidence,
     Passage,
-    Source,
+    SourceText,
     checks,
     nearest,
     share,
@@ -15,8 +15,8 @@ from ftreg.scoring.backends.evidence import (
 from ftreg.scoring.backends.vector_store import FloatArray
 
 
-def gather(
-    point: Passage, source: Source, similarities: FloatArray, wording: float | None
+def coverage_evidence(
+    point: Passage, source: SourceText, similarities: FloatArray, wording: float | None
 ) -> Evidence:
     """Collect the evidence that a source covers a key point.
 

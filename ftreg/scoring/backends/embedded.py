@@ -23,16 +23,16 @@ import numpy as np
 from ftreg.files.store import digest
 from ftreg.scoring.backends import coverage, relevance, support
 from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder
-from ftreg.scoring.backends.evidence import Evidence, Passage, Source
+from ftreg.scoring.backends.evidence import Evidence, Passage, SourceText
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
-from ftreg.scoring.backends.wording import Pair, Wording
+from ftreg.scoring.backends.wording import Wording, WordingPair
 from ftreg.scoring.claims import MAX_WORDS, is_code, passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import split_identifiers
 
 __all__ = ["PENALTIES", "EmbeddedBackend", "Embedder", "Weights", "load_weights"]
 
-VERSION = 3
+_VERSION = 3
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
     Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, "negation": 0.3},
     # A number or name that an output leaves out is missing from its words already.
@@ -101,7 +101,7 @@ class EmbeddedBackend:
         }
         return {
             "name": "embedded",
-            "version": VERSION,
+            "version": _VERSION,
             "model": self._embedder.embedder.describe(),
             "weights": digest(weights),
         }
@@ -129,7 +129,7 @@ class EmbeddedBackend:
         }
         wanted = {split_identifiers(text) for text in texts}
         vectors = self._embedder.encode(sorted(wanted))
-        shares: Mapping[Pair, float | None] = {}
+        shares: Mapping[WordingPair, float | None] = {}
         if relation is Relation.COVERED:
             shares = self._wording.shares(
                 [
@@ -150,7 +150,7 @@ class EmbeddedBackend:
         inquiry: Inquiry,
         units: Sequence[str],
         vectors: Mapping[str, FloatArray],
-        shares: Mapping[Pair, float | None],
+        shares: Mapping[WordingPair, float | None],
     ) -> list[Evidence] | BackendError:
         if not units:
             return BackendError("the text to judge by is empty")
@@ -162,19 +162,19 @@ class EmbeddedBackend:
         similarities = np.round(points @ source.T, 5)
         if not np.isfinite(similarities).all():
             return BackendError("the model returned a number that is not finite")
-        held = Source(tuple(_passage(unit) for unit in units))
+        held = SourceText(tuple(_passage(unit) for unit in units))
         found = []
         for point, row in zip(inquiry.points, similarities, strict=True):
             match relation:
                 case Relation.SUPPORTED:
-                    found.append(support.gather(_passage(point), held, row))
+                    found.append(support.support_evidence(_passage(point), held, row))
                 case Relation.COVERED:
                     share = shares[_pair(point, units)]
                     if share is not None and not math.isfinite(share):
                         return BackendError("the model returned a number that is not finite")
-                    found.append(coverage.gather(_passage(point), held, row, share))
+                    found.append(coverage.coverage_evidence(_passage(point), held, row, share))
                 case Relation.RELEVANT:
-                    found.append(relevance.gather(point, inquiry.text, units, row))
+                    found.append(relevance.relevance_evidence(point, inquiry.text, units, row))
         return found
 
     def _support(self, relation: Relation, evidence: Evidence) -> Support:
@@ -194,7 +194,7 @@ def _passage(text: str) -> Passage:
     return Passage(text)
 
 
-def _pair(point: str, units: Sequence[str]) -> Pair:
+def _pair(point: str, units: Sequence[str]) -> WordingPair:
     return split_identifiers(point), tuple(map(split_identifiers, units))
 
 

@@ -72,7 +72,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A text that points are held against, cut into passages; never empty."""
 
     passages: tuple[Passage, ...]
@@ -102,7 +102,7 @@ class Evidence:
     checks: tuple[str, ...]
 
 
-def nearest(point: Passage, source: Source, similarities: FloatArray) -> tuple[int, ...]:
+def nearest(point: Passage, source: SourceText, similarities: FloatArray) -> tuple[int, ...]:
     """Return the places of the passages that speak for a point most, the first one most of all.
 
     Judged by cosine and common words together, for either alone is misled.
@@ -116,7 +116,7 @@ _NEAR = 3
 """How many of the nearest passages the costlier comparisons look at."""
 
 
-def checks(point: Passage, source: Source, ranked: Sequence[int]) -> tuple[str, ...]:
+def checks(point: Passage, source: SourceText, ranked: Sequence[int]) -> tuple[str, ...]:
     """Return what speaks against a point in the passages `ranked`, and beside the first of them.
 
     The sentence before or after often carries what a pronoun of the nearest one stands for.

@@ -21,7 +21,7 @@ from ftreg.services.chat.client import ChatClient, ChatError
 from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.chat.wire import Usage
 
-VERSION = 2
+_VERSION = 2
 _ASKED = 2
 """How often a question is asked whose answer is not of the form that was asked for."""
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
@@ -74,7 +74,7 @@ class Verdicts(Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class JudgedAnswer:
     """A valid answer, and what it took: tokens, and whether it came from the cache."""
 
     answer: Strict
@@ -108,7 +108,7 @@ class JudgeBackend:
         """Return name, version, endpoint, model and limit: all that may change a verdict."""
         return {
             "name": "judge",
-            "version": VERSION,
+            "version": _VERSION,
             "base_url": self._options.base_url,
             "model": self._options.model,
             "max_tokens": self._options.max_tokens,
@@ -141,7 +141,9 @@ class JudgeBackend:
             )
         ]
 
-    def ask(self, questions: Sequence[Question], *, check: Check) -> list[Finding | BackendError]:
+    def ask(
+        self, questions: Sequence[Question], *, check: Check
+    ) -> list[JudgedAnswer | BackendError]:
         """Return an answer to each question, in order, several at a time.
 
         Args:
@@ -151,20 +153,20 @@ class JudgeBackend:
         if not questions:
             return []
 
-        def one(question: Question) -> Finding | BackendError:
+        def one(question: Question) -> JudgedAnswer | BackendError:
             return self._one(question, check)
 
         workers = min(self._options.concurrency, len(questions))
         with ThreadPool(workers) as pool:  # its threads end with the process; an executor's do not
             return list(pool.imap(one, questions))
 
-    def _one(self, question: Question, check: Check) -> Finding | BackendError:
+    def _one(self, question: Question, check: Check) -> JudgedAnswer | BackendError:
         key = digest(question.identity())
         kept = self._answers.get_many([key]).get(key)
         if kept is not None:
             answer = _read(question, kept.decode(), check)
             if isinstance(answer, Strict):
-                return Finding(answer, Usage(), cached=True)
+                return JudgedAnswer(answer, Usage(), cached=True)
         spent = Usage()
         fault = ""
         for _ in range(_ASKED):
@@ -178,7 +180,7 @@ class JudgeBackend:
             answer = _read(question, reply.text, check)
             if isinstance(answer, Strict):
                 self._answers.put_many({key: reply.text.encode()})
-                return Finding(answer, spent, cached=False)
+                return JudgedAnswer(answer, spent, cached=False)
             fault = answer
         return _failed(f"the judge's answer is of no use: {fault}", spent)
 
@@ -189,7 +191,7 @@ def _failed(reason: str, spent: Usage) -> BackendError:
     return BackendError(reason, {"judge": {**spent.model_dump(), "cached": False}} if took else {})
 
 
-def make(
+def make_judge(
     *,
     base_url: str,
     model: str,
@@ -241,7 +243,7 @@ def _one_verdict_each(question: Question, answer: Any) -> str | None:
     return None if found == expected else f"verdicts on the points {found}, not on {expected}"
 
 
-def _supports(relation: Relation, inquiry: Inquiry, finding: Finding) -> list[Support]:
+def _supports(relation: Relation, inquiry: Inquiry, finding: JudgedAnswer) -> list[Support]:
     assert isinstance(finding.answer, Verdicts)
     verdicts = sorted(finding.answer.verdicts, key=lambda verdict: verdict.point)
     text = _plain(inquiry.text)

@@ -24,7 +24,7 @@ from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 if TYPE_CHECKING:
     from ftreg.scoring.backends.sentence_model import SentenceModel
 
-PACKAGED = "all-minilm-l6-v2"
+_PACKAGED = "all-minilm-l6-v2"
 ENCODING = 1
 """Raise it when a bit of a vector may change: what is kept on disk is then made anew."""
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
@@ -42,7 +42,7 @@ class MiniLM:
 
     def __init__(self, folder: Path | None = None) -> None:
         if folder is None:
-            folder = packaged_folder(PACKAGED)
+            folder = packaged_folder(_PACKAGED)
         if not (folder / "modules.json").is_file():
             raise UsageError(f"{folder}: not a sentence-transformers model (no modules.json)")
         self.folder = folder
@@ -60,7 +60,7 @@ class MiniLM:
 
     def describe(self) -> dict[str, Any]:
         """Return the model's name and digest."""
-        return {"name": PACKAGED, "digest": self.digest}
+        return {"name": _PACKAGED, "digest": self.digest}
 
     def identity(self) -> str:
         """Return the digest of all that decides the bits of a vector, but for the text.

@@ -20,13 +20,13 @@ from ftreg.scoring.claims import passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import without_surrogates
 
-VERSION = 1
+_VERSION = 1
 _BATCH = 32
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]  # all that is needed, and no pickle
 _ENOUGH_FOR_ANY_MODEL = 1 << 20
 
-Pair = tuple[str, str]
+_Pair = tuple[str, str]
 
 
 class NliBackend:
@@ -61,7 +61,7 @@ class NliBackend:
         """Return name, version, the model's identity and how texts are cut."""
         return {
             "name": "nli",
-            "version": VERSION,
+            "version": _VERSION,
             "model": {"name": self._name, "digest": self._digest},
             "window": self._window,
         }
@@ -82,19 +82,19 @@ class NliBackend:
             _findings(inquiry, own, found) for inquiry, own in zip(inquiries, pieces, strict=True)
         ]
 
-    def _entailments(self, pairs: Sequence[Pair]) -> dict[Pair, float]:
+    def _entailments(self, pairs: Sequence[_Pair]) -> dict[_Pair, float]:
         """Return p(entailment) of each (premise, hypothesis); pairs that are too long are left out.
 
         Only pairs of one token count share a batch, so that nothing is padded and a probability
         does not depend on what it is batched with, bar the last bits, which are rounded off.
         """
-        groups: dict[int, list[tuple[Pair, dict[str, Any]]]] = {}
+        groups: dict[int, list[tuple[_Pair, dict[str, Any]]]] = {}
         for pair in pairs:
             read = self._tokenizer(*map(without_surrogates, pair), return_tensors="pt")
             length = read["input_ids"].shape[1]
             if length <= self._longest:
                 groups.setdefault(length, []).append((pair, read))
-        found: dict[Pair, float] = {}
+        found: dict[_Pair, float] = {}
         with torch.inference_mode():
             for group in groups.values():
                 for start in range(0, len(group), _BATCH):
@@ -109,7 +109,7 @@ class NliBackend:
 
 
 def _findings(
-    inquiry: Inquiry, pieces: Mapping[str, bool], found: Mapping[Pair, float]
+    inquiry: Inquiry, pieces: Mapping[str, bool], found: Mapping[_Pair, float]
 ) -> list[Support] | BackendError:
     if not pieces:
         return BackendError("the text to judge by is empty")
@@ -199,6 +199,6 @@ def _longest(tokenizer: Any, config: Any) -> int:
     return int(min(tokenizer.model_max_length, positions))
 
 
-def make(*, model: str, window: int = 2) -> NliBackend:
+def make_nli(*, model: str, window: int = 2) -> NliBackend:
     """Make a backend from the options of a configuration; see `NliBackend`."""
     return NliBackend(model, window)

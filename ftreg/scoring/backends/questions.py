@@ -7,7 +7,7 @@ from ftreg.scoring.facts import names, numbers
 from ftreg.scoring.words import content_words, words
 
 
-class Kind(StrEnum):
+class AnswerKind(StrEnum):
     """The kind of thing that answers a question."""
 
     DATE = "date"
@@ -22,18 +22,21 @@ class Kind(StrEnum):
 # The first that matches counts, so the narrow ones come first.
 _ASKS = (
     (
-        Kind.NUMBER,
+        AnswerKind.NUMBER,
         r"how (?:many|much|long|old|far|tall|big|fast|high|large|deep|wide|heavy|often)\b"
         r"|what (?:\w+ )?(?:percent|percentage|number|age|amount|population|temperature)\b",
     ),
-    (Kind.DATE, r"when\b|(?:what|which) (?:\w+ )?(?:year|date|day|time|month|century|decade)\b"),
-    (Kind.PERSON, r"(?:who|whom|whose)\b"),
     (
-        Kind.PLACE,
+        AnswerKind.DATE,
+        r"when\b|(?:what|which) (?:\w+ )?(?:year|date|day|time|month|century|decade)\b",
+    ),
+    (AnswerKind.PERSON, r"(?:who|whom|whose)\b"),
+    (
+        AnswerKind.PLACE,
         r"where\b|(?:what|which) (?:is the |was the |\w+ )?"
         r"(?:city|country|countries|state|states|county|continent|town|place|island|region|capital)\b",
     ),
-    (Kind.DEFINITION, r"(?:what|define)(?: is| are| was| were|s| does)?\b"),
+    (AnswerKind.DEFINITION, r"(?:what|define)(?: is| are| was| were|s| does)?\b"),
 )
 _KINDS = tuple((kind, re.compile(rf"\b(?:{pattern})")) for kind, pattern in _ASKS)
 _MONTH = re.compile(
@@ -53,13 +56,13 @@ _HEAD = 150
 """A definition is given in a statement's first characters or not at all."""
 
 
-def kind_of(question: str) -> Kind:
+def kind_of(question: str) -> AnswerKind:
     """Return what a question asks for; `OPEN` for "how", "why" and for what is no question."""
     text = " ".join(words(question))
     for kind, pattern in _KINDS:
         if pattern.search(text):
             return kind
-    return Kind.OPEN
+    return AnswerKind.OPEN
 
 
 def _is_fragment(statement: str) -> bool:
@@ -76,24 +79,24 @@ def _names_someone_new(statement: str, question: str) -> bool:
     return bool(names(text) - set(content_words(question)))
 
 
-def holds(kind: Kind, statement: str, question: str) -> float | None:
+def holds(kind: AnswerKind, statement: str, question: str) -> float | None:
     """Return how far a statement holds what `kind` needs and the question has not already said.
 
     Returns:
         A number in [0, 1], 1 where it does; None where the kind needs nothing in particular.
     """
     match kind:
-        case Kind.DATE:
+        case AnswerKind.DATE:
             dated = _YEAR.search(statement) or _MONTH.search(statement)
             return 1.0 if dated else 0.5 * bool(numbers(statement) - numbers(question))
-        case Kind.NUMBER:
+        case AnswerKind.NUMBER:
             return float(bool(numbers(statement) - numbers(question)))
-        case Kind.PERSON:
+        case AnswerKind.PERSON:
             return float(_names_someone_new(statement, question))
-        case Kind.PLACE:
+        case AnswerKind.PLACE:
             located = _LOCATES.search(statement) is not None or _is_fragment(statement)
             return (_names_someone_new(statement, question) + located) / 2
-        case Kind.DEFINITION:
+        case AnswerKind.DEFINITION:
             return float(_DEFINES.search(statement[:_HEAD]) is not None)
-        case Kind.OPEN:
+        case AnswerKind.OPEN:
             return None

@@ -11,14 +11,14 @@ from ftreg.scoring.backends.vector_store import FloatArray
 from ftreg.scoring.words import content_words
 
 RELEVANCE_FEATURES = ("similarity", "kind", "news")
-"""What `gather` returns, in order; the coefficients are fitted for these."""
+"""What `relevance_evidence` returns, in order; the coefficients are fitted for these."""
 
 _ENOUGH_NEWS = 8
 """New content words above which more say no more; fewer count by their logarithm."""
 _NEUTRAL = 0.5
 
 
-def gather(
+def relevance_evidence(
     statement: str, question: str, units: Sequence[str], similarities: FloatArray
 ) -> Evidence:
     """Collect the evidence that a statement answers a question.

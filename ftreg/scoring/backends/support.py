@@ -8,7 +8,7 @@ import numpy as np
 from ftreg.scoring.backends.evidence import (
     Evidence,
     Passage,
-    Source,
+    SourceText,
     checks,
     common_subsequence,
     nearest,
@@ -18,10 +18,10 @@ from ftreg.scoring.backends.evidence import (
 from ftreg.scoring.backends.vector_store import FloatArray
 
 SUPPORT_FEATURES = ("similarity", "recall", "bigrams", "order")
-"""What `gather` returns, in order; the coefficients are fitted for these."""
+"""What `support_evidence` returns, in order; the coefficients are fitted for these."""
 
 
-def gather(claim: Passage, source: Source, similarities: FloatArray) -> Evidence:
+def support_evidence(claim: Passage, source: SourceText, similarities: FloatArray) -> Evidence:
     """Collect the evidence for a claim.
 
     Args:

@@ -34,7 +34,7 @@ _VERSION = 3
 _AT_ONCE = 32
 _REMEMBERED = 200_000
 
-Pair = tuple[str, tuple[str, ...]]
+WordingPair = tuple[str, tuple[str, ...]]
 """A point, and the passages of a source."""
 
 
@@ -52,7 +52,7 @@ class Wording:
         self._known: dict[str, float | None] = {}
         self._lock = threading.Lock()
 
-    def shares(self, pairs: Sequence[Pair]) -> dict[Pair, float | None]:
+    def shares(self, pairs: Sequence[WordingPair]) -> dict[WordingPair, float | None]:
         """Return the share of each point's phrases that its source conveys.
 
         A word that stands in the source in any form has 1. Another one has the largest cosine with
@@ -74,7 +74,7 @@ class Wording:
                 del self._known[next(iter(self._known))]
             return found
 
-    def _fetch(self, pairs: dict[str, Pair]) -> dict[str, float | None]:
+    def _fetch(self, pairs: dict[str, WordingPair]) -> dict[str, float | None]:
         """Read shares from disk, and compute and keep those that are not there."""
         kept = self._store.get(pairs) if self._store is not None and pairs else {}
         # A point without a word has a vector without a number.
@@ -89,7 +89,7 @@ class Wording:
             self._store.put(values)
         return found | made
 
-    def _compute(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, float | None]]:
+    def _compute(self, pairs: Sequence[WordingPair]) -> Iterator[tuple[WordingPair, float | None]]:
         """Yield the share of each pair; a source is read once for all of its points."""
         points: dict[tuple[str, ...], list[str]] = {}
         for point, source in pairs:
@@ -167,7 +167,7 @@ def _is_number(word: str) -> bool:
     return bool(numbers(word))
 
 
-def _key(pair: Pair) -> str:
+def _key(pair: WordingPair) -> str:
     point, source = pair
     total = blake2b(digest_size=16)
     for text in (point, *source):

@@ -10,7 +10,7 @@ class Message(BaseModel):
     refusal: str | None = None
 
 
-class Choice(BaseModel):
+class _Choice(BaseModel):
     """What is used of a choice."""
 
     message: Message
@@ -34,6 +34,6 @@ class Usage(BaseModel):
 class Answer(BaseModel):
     """What is used of a chat completion."""
 
-    choices: list[Choice]
+    choices: list[_Choice]
     usage: Usage | None = None
     model: str | None = None

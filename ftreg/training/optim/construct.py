@@ -15,7 +15,7 @@ from ftreg.errors import UsageError
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.optim.groups import ParameterGroup, parameter_groups
 
-OPTIMIZERS = Registry(
+_OPTIMIZERS = Registry(
     "optimizer",
     {
         "adagrad": "torch.optim:Adagrad",
@@ -53,7 +53,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
         ]
     else:
         params = list(params_or_module)
-    factory = OPTIMIZERS.load(config.path if isinstance(config, CustomConfig) else config.name)
+    factory = _OPTIMIZERS.load(config.path if isinstance(config, CustomConfig) else config.name)
     optimizer = _construct(factory, params, config)
     _check(optimizer, params, config)
     _refuse_stuck(optimizer)

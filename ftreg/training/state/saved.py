@@ -47,7 +47,7 @@ from ftreg.training.state.tensors import (
     whole,
 )
 
-SCHEMA_VERSION = 1
+STATE_SCHEMA = 1
 STATE = "state.json"
 _MODEL = "model.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
@@ -182,7 +182,7 @@ def save_state(
         write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
         write_text(staging / "config.yaml", config)
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": STATE_SCHEMA,
             "step": step,
             "facts": dict(facts),
             "optimizer": values,
@@ -284,7 +284,7 @@ def read_state(folder: Path) -> TrainingState:
         UsageError: something is missing or has changed; names it.
     """
     path = folder / STATE
-    content = read_json(path, kind="training state", schema=SCHEMA_VERSION, sealed=True)
+    content = read_json(path, kind="training state", schema=STATE_SCHEMA, sealed=True)
     with damaged(path, kind="training state"):
         for name, expected in files_below(content["files"]).items():
             if not (folder / name).is_file():

@@ -1,0 +1,226 @@
+"""Evaluate a checkpoint, hold it against a baseline, and report on it, in one call.
+
+Part of the thin layer that puts the rooms together.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, cast
+
+from ftreg.config.load import override_config
+from ftreg.config.policy import GatePolicy
+from ftreg.config.sections import RunConfig
+from ftreg.errors import ExitCode, FtregError, UsageError
+from ftreg.jobs.evaluate import evaluate
+from ftreg.jobs.gate import GateResult, PrintedVerdict
+from ftreg.jobs.gate_and_report import Reports, gate_and_report
+from ftreg.jobs.generate import EvalEvents
+from ftreg.jobs.report import write_html
+from ftreg.jobs.track import TrackedRun, check_mlflow, log_evaluation
+from ftreg.records.baseline import baseline_path
+from ftreg.records.evaluation.header import EvaluationHeader
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.layout import MANIFEST
+from ftreg.records.printed import Printed
+from ftreg.records.replicas import read_replicas
+from ftreg.records.workspace import Workspace
+
+_SECTIONS = ("dataset", "eval", "gate")
+_REPORT_TO = "eval.report_to"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedEvaluation(Printed):
+    """What `ftreg eval --json` prints of an evaluation without a verdict.
+
+    The keys beside `evaluation` are those of a verdict, so that a reader can look at `outcome`
+    first, whichever it is.
+    """
+
+    candidate: str
+    """Id of the evaluation."""
+    baseline: None = None
+    """Null: it was held against nothing."""
+    outcome: None = None
+    """Null: there is no verdict."""
+    reasons: tuple[str, ...]
+    """Why there is none, in words; empty with --no-gate."""
+    report: None = None
+    """Null: a Markdown report is one of a verdict."""
+    html: Path | None
+    """Path of the HTML report; null with --no-report."""
+    exit_code: int
+    """What the command ends with: 0 if no verdict was wanted, or with --bootstrap; 3 where there
+    is no baseline, or none that it can be compared with; 2 where a file of the gate is wrong."""
+    evaluation: EvaluationHeader
+    """The record `evaluation.json`; the schema `evaluation` describes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """A stored evaluation, and what came of holding it against another.
+
+    `gate` is None where there is no verdict; `reasons` then say why, and `error` is what the gate
+    ended with, if it did. `html` is the HTML report, if there is one.
+    """
+
+    evaluation: Evaluation
+    html: Path | None = None
+    gate: GateResult | None = None
+    reasons: tuple[str, ...] = ()
+    error: FtregError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command that evaluates and gates ends with."""
+        if self.error is not None:
+            return self.error.exit_code
+        return ExitCode.OK if self.gate is None else self.gate.exit_code
+
+    @property
+    def printed(self) -> PrintedVerdict | PrintedEvaluation:
+        """The result as `--json` prints it."""
+        if self.gate is not None:
+            return self.gate.printed
+        return PrintedEvaluation(
+            candidate=self.evaluation.id,
+            reasons=self.reasons,
+            html=self.html,
+            exit_code=int(self.exit_code),
+            evaluation=cast(EvaluationHeader, self.evaluation.header),  # which it was read as
+        )
+
+
+class GateEvents(EvalEvents, Protocol):
+    """A listener that also hears of results as they are stored; every method may do nothing."""
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """The evaluation is stored; the gate comes next."""
+        return
+
+    def gated(self, found: Evaluated) -> None:
+        """The gate has ended, with a verdict or without; what follows changes nothing of it."""
+        return
+
+    def tracked(self, run: TrackedRun) -> None:
+        """The evaluation is logged to the experiment tracker."""
+        return
+
+
+class _Silent(GateEvents):
+    """A listener that does nothing."""
+
+
+def evaluate_and_gate(
+    checkpoint: str | Path,
+    *,
+    workspace: Workspace,
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+    against: str | None = "baseline",
+    policy: GatePolicy | None = None,
+    bootstrap: bool = False,
+    reports: Reports | None = None,
+    events: GateEvents | None = None,
+) -> Evaluated:
+    """Run a checkpoint over a dataset version, score it, and gate it.
+
+    Where the configuration has `eval.report_to`, the evaluation is logged there when the gate has
+    ended, however it did; a tracker that fails then is a notice.
+
+    Args:
+        checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation.
+        workspace: gets the evaluation, and has the baselines.
+        dataset: dataset version, `name@N`; default: the one that it was trained on.
+        overrides: `"section.key=value"` texts over the configuration that it was trained with, for
+            the sections dataset, eval and gate.
+        against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`. None:
+            there is no gate.
+        policy: default: the gate section of the configuration.
+        bootstrap: whether a missing baseline is no reason to be undecided.
+        reports: default: the Markdown and the HTML report.
+        events: is told of progress and results.
+
+    Returns:
+        The evaluation with its verdict; where the gate cannot give one, `error` says why.
+
+    Raises:
+        UsageError: an argument, checkpoint, dataset or scorer is wrong, or the tracker does not
+            answer; nothing was written. Or the HTML report cannot be.
+    """
+    reports, events = reports or Reports(), events or _Silent()
+    folder = workspace.checkpoint(str(checkpoint))
+    config = _config(folder, dataset=dataset, overrides=overrides)
+    if against not in (None, "baseline", "anchor"):
+        workspace.evaluation(against)  # a name that is not there costs no minutes
+    if config.eval.report_to:
+        check_mlflow(_REPORT_TO)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    evaluation = evaluate(folder, config=config, folder=workspace.evaluations / name, events=events)
+    events.evaluated(evaluation)
+    found = _gated(
+        evaluation,
+        against,
+        workspace=workspace,
+        policy=policy,
+        bootstrap=bootstrap,
+        reports=reports,
+    )
+    events.gated(found)
+    if config.eval.report_to:
+        _track(evaluation, events)
+    return found
+
+
+def _config(folder: Path, *, dataset: str | None, overrides: Sequence[str]) -> RunConfig:
+    """The configuration that a checkpoint was trained with, changed where it may be."""
+    first = read_replicas(folder).first
+    for change in overrides:
+        if change.partition(".")[0].partition("=")[0] not in _SECTIONS:
+            raise UsageError(
+                f"-s {change}: an evaluation reads the sections dataset, eval and gate; the others "
+                "made the checkpoint, and cannot be changed after training"
+            )
+    version = [f"dataset.version={dataset}"] if dataset else []
+    return override_config(
+        first.manifest.config, overrides=[*version, *overrides], manifest=first.folder / MANIFEST
+    )
+
+
+def _gated(
+    evaluation: Evaluation,
+    against: str | None,
+    *,
+    workspace: Workspace,
+    policy: GatePolicy | None,
+    bootstrap: bool,
+    reports: Reports,
+) -> Evaluated:
+    html = write_html(evaluation, workspace=workspace).report if reports.html else None
+    found = Evaluated(evaluation=evaluation, html=html)
+    if against is None:
+        return found
+    first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    if bootstrap and against == "baseline" and not first.is_file():
+        why = "there is no baseline yet; promote this evaluation to make it the first"
+        return replace(found, reasons=(why,))
+    try:
+        result = gate_and_report(
+            evaluation, against, workspace=workspace, policy=policy, reports=reports
+        )
+    except FtregError as error:  # no baseline, not comparable, ...: no verdict, but a result
+        reasons = tuple(line.strip() for line in str(error).split("\n"))
+        return replace(found, reasons=reasons, error=error)
+    return replace(found, gate=result)
+
+
+def _track(evaluation: Evaluation, events: GateEvents) -> None:
+    try:
+        run = log_evaluation(evaluation, asked_by=_REPORT_TO)
+    except UsageError as error:
+        events.notice(f"{error}\n  The evaluation is kept; `ftreg track {evaluation.id}` logs it.")
+    else:
+        events.tracked(run)

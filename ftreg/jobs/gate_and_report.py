@@ -1,0 +1,89 @@
+"""Hold a stored evaluation against a baseline, and write the reports on it.
+
+Part of the thin layer that puts the rooms together.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftreg.config.policy import GatePolicy
+from ftreg.files.store import write_text
+from ftreg.jobs.gate import GateResult, find_baselines, gate
+from ftreg.jobs.report import write_html
+from ftreg.records.baseline import baseline_path
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.workspace import Workspace
+from ftreg.report.ci import append_summary, write_comment, write_junit
+from ftreg.report.markdown import gate_report
+from ftreg.report.worst import worst_drops
+
+MARKDOWN = "report.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """Which reports a gate writes, besides `report.md` in the evaluation's folder."""
+
+    html: bool = True
+    """`report.html`, in the evaluation's folder."""
+    junit: Path | None = None
+    """The verdict as JUnit XML."""
+    comment: Path | None = None
+    """The Markdown report, cut to what the comment of a pull request takes."""
+    summary: Path | None = None
+    """A file that the Markdown report is added to, such as `$GITHUB_STEP_SUMMARY`."""
+
+
+def gate_and_report(
+    evaluation: Evaluation,
+    against: str = "baseline",
+    *,
+    workspace: Workspace,
+    policy: GatePolicy | None = None,
+    reports: Reports | None = None,
+) -> GateResult:
+    """Hold an evaluation against a baseline, keep the verdict beside it, and write its reports.
+
+    Args:
+        evaluation: the candidate.
+        against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`.
+        workspace: where baselines and other evaluations are looked for.
+        policy: default: the one that was in force when the candidate was evaluated.
+        reports: default: the Markdown and the HTML report.
+
+    Returns:
+        The verdict, with the paths of the reports.
+
+    Raises:
+        UndecidedError: there is no baseline, or the two cannot be compared.
+        UsageError: there is no such evaluation, a record is damaged, or a report cannot be written.
+    """
+    reports = reports or Reports()
+    baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
+    result = gate(evaluation, baseline, policy=policy, anchor=anchor)
+    worst = worst_drops(evaluation, baseline)
+    text = (
+        gate_report(result.verdict, baseline=baseline.header, candidate=evaluation, worst=worst)
+        + "\n"
+    )
+    path = evaluation.folder / MARKDOWN
+    write_text(path, text)
+    html = None
+    if reports.html:
+        html = write_html(
+            evaluation, workspace=workspace, result=result, baseline=baseline, anchor=anchor
+        ).report
+    if reports.junit is not None:
+        write_junit(reports.junit, result.verdict, candidate=evaluation.id)
+    if reports.comment is not None:
+        write_comment(reports.comment, text)
+    if reports.summary is not None:
+        append_summary(reports.summary, text)
+    kept = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    return dataclasses.replace(
+        result,
+        baseline_file=kept if against in ("baseline", "anchor") else None,
+        report=path,
+        html=html,
+    )
