@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ftreg.report.axis import Scale
+from ftreg.report.axis import AxisScale
 from ftreg.report.curves import Curve, Frame, Panel, path
 from ftreg.report.picture import picture
 
@@ -48,8 +48,8 @@ def lines(
     """
     xs = [x for points in curves.values() for x, _ in points]
     ys = [y for points in curves.values() for _, y in points]
-    across = Scale(low=min(xs), high=max(xs), start=frame.left, end=frame.right)
-    up = Scale(
+    across = AxisScale(low=min(xs), high=max(xs), start=frame.left, end=frame.right)
+    up = AxisScale(
         low=min(ys) if low is None else low,
         high=max(ys) if high is None else high,
         start=frame.bottom,

@@ -14,7 +14,7 @@ import numpy as np
 from figures import FRAME, lines, save
 
 from ftreg.gate import GatePolicy, compare
-from ftreg.report.axis import Scale
+from ftreg.report.axis import AxisScale
 from ftreg.report.curves import Curve, Frame, Panel
 
 POLICY = GatePolicy(margin=0.02, resamples=999)
@@ -73,7 +73,7 @@ def draw_verdicts(trials: int) -> Path:
 
 def _bars(title: str, shares: Sequence[Mapping[str, float]]) -> Panel:
     """A panel with a bar for each size: the shares of the outcomes, one upon the other."""
-    up = Scale(low=0, high=1, start=FRAME.bottom, end=FRAME.top)
+    up = AxisScale(low=0, high=1, start=FRAME.bottom, end=FRAME.top)
     width = (FRAME.right - FRAME.left) / len(SIZES)
     places = [FRAME.left + width * (index + 0.5) for index in range(len(SIZES))]
     paths = dict.fromkeys(OUTCOMES, "")

@@ -7,7 +7,7 @@ import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
-from ftreg.cli.shared.groups import group
+from ftreg.cli.shared.command_groups import group
 from ftreg.records.printed import json_object
 from ftreg.records.workspace import Workspace
 

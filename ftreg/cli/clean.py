@@ -9,40 +9,42 @@ from ftreg.cli.shared.command import command
 from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace
 
+_Kinds = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
+        "wheels, models and states only if named. Default: all but these three.",
+        show_default=False,
+        autocompletion=completion.cache_kinds,
+    ),
+]
+_OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE",
+        help="Remove what was not used for so long: 12h, 30d, 2w.",
+        show_default=False,
+    ),
+]
+_MaxSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
+        show_default=False,
+    ),
+]
+_All = Annotated[bool, typer.Option("--all", help="Remove all of these kinds, whatever its age.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")]
+
 
 @command
 def clean(
-    kinds: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
-            "wheels, models and states only if named. Default: all but these three.",
-            show_default=False,
-            autocompletion=completion.cache_kinds,
-        ),
-    ] = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE",
-            help="Remove what was not used for so long: 12h, 30d, 2w.",
-            show_default=False,
-        ),
-    ] = None,
-    max_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
-            show_default=False,
-        ),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Remove all of these kinds, whatever its age.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")
-    ] = False,
+    kinds: _Kinds = None,
+    older_than: _OlderThan = None,
+    max_size: _MaxSize = None,
+    everything: _All = False,
+    dry_run: _DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
     """List the caches with their sizes, and remove what is asked for, and what kills left behind.

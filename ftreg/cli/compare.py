@@ -52,7 +52,6 @@ def compare(
 
     Example: ftreg compare baseline latest --tag length --routes routes.yaml
     """
-    from ftreg.config.load import read_policy
     from ftreg.jobs.compare import compare_evaluations
     from ftreg.report.comparison import comparison_view
 
@@ -60,7 +59,7 @@ def compare(
         evaluations,
         workspace=Workspace.current(),
         against=against,
-        policy=read_policy(policy),
+        policy=options.given_policy(policy),
         tag=tag,
         routes=routes,
         markdown=markdown,

@@ -8,7 +8,7 @@ import typer
 from ftreg.cli.data_import import import_rows
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
-from ftreg.cli.shared.groups import group
+from ftreg.cli.shared.command_groups import group
 from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
 

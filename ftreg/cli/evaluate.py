@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftreg.cli.gate import report_files, show_result
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
+from ftreg.cli.shared.verdicts import report_files, show_result
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ def evaluate(
 
     Example: ftreg eval checkpoints/lion --against baseline
     """
-    from ftreg.config.load import read_policy
     from ftreg.jobs.evaluate_and_gate import evaluate_and_gate
 
     with _Results(quiet=quiet, as_json=as_json) as results:
@@ -109,7 +108,7 @@ def evaluate(
             dataset=dataset,
             overrides=overrides or (),
             against=None if no_gate else against,
-            policy=read_policy(policy),
+            policy=options.given_policy(policy),
             bootstrap=bootstrap,
             reports=report_files(html=not no_report, junit=junit, comment=markdown),
             events=results,

@@ -6,7 +6,7 @@ import typer
 
 from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
-from ftreg.cli.shared.groups import group
+from ftreg.cli.shared.command_groups import group
 from ftreg.records.printed import json_object
 
 app = group("Packaged base models and embedders.")

@@ -89,14 +89,12 @@ def override_config(
     return changed
 
 
-def read_policy(path: Path | None) -> GatePolicy | None:
-    """Read a file with the gate's settings; None where none is given.
+def read_policy(path: Path) -> GatePolicy:
+    """Read a file with the gate's settings.
 
     Raises:
         UsageError: one line per mistake, with file, line and key.
     """
-    if path is None:
-        return None
     return validate(GatePolicy, marked_yaml.read(path), where=str(path))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ftreg.gate.table import Table, mean_over_seeds, some
+from ftreg.gate.aligned import AlignedScores, mean_over_seeds, some
 from ftreg.gate.verdict import CriticalDrop
 
 # The rounding of a subtraction is no drop.
@@ -12,7 +12,7 @@ _ROUNDING = 1e-12
 
 
 def critical_drops(
-    old: Table, new: Table, critical: Collection[str], *, tolerance: float
+    old: AlignedScores, new: AlignedScores, critical: Collection[str], *, tolerance: float
 ) -> list[CriticalDrop]:
     """Return every critical example and scorer whose score dropped by more than `tolerance`.
 
@@ -36,7 +36,9 @@ def critical_drops(
     return drops
 
 
-def unscored_critical(old: Table, new: Table, critical: Collection[str]) -> list[str]:
+def unscored_critical(
+    old: AlignedScores, new: AlignedScores, critical: Collection[str]
+) -> list[str]:
     """Return a sentence for each way in which critical examples escape the comparison.
 
     An example that the baseline could not score on some scorer has nothing to fall from there;
@@ -61,6 +63,6 @@ def unscored_critical(old: Table, new: Table, critical: Collection[str]) -> list
     return found
 
 
-def _positions(old: Table, critical: Collection[str]) -> list[int]:
+def _positions(old: AlignedScores, critical: Collection[str]) -> list[int]:
     wanted = set(critical)
     return [position for position, name in enumerate(old.ids) if name in wanted]

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ftreg.gate import seeds
+from ftreg.gate.aligned import Positions, mean_over_seeds
 from ftreg.gate.interval import Interval, Scale, estimate_interval
-from ftreg.gate.table import Positions, mean_over_seeds
 from ftreg.gate.units import DECIMALS, Floats, units_of
 
 # Scores lie within half a unit of it, which is the worst that an unseen example can do.

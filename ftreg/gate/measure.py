@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate import sample_size, seeds
+from ftreg.gate.aligned import Positions, mean_over_seeds
 from ftreg.gate.interval import (
     Scale,
     estimate_interval,
@@ -18,7 +19,6 @@ from ftreg.gate.interval import (
     scale_of,
     worst_change,
 )
-from ftreg.gate.table import Positions, mean_over_seeds
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 

@@ -7,17 +7,17 @@ import numpy as np
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.gate import decide
-from ftreg.gate.critical import critical_drops, unscored_critical
-from ftreg.gate.measure import largest_change_of, measure_row, scale_between
-from ftreg.gate.table import (
+from ftreg.gate.aligned import (
+    AlignedScores,
     Positions,
-    Table,
     all_ids,
     cluster_numbers,
     mean_over_seeds,
     read_side,
     slices,
 )
+from ftreg.gate.critical import critical_drops, unscored_critical
+from ftreg.gate.measure import largest_change_of, measure_row, scale_between
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -85,9 +85,9 @@ def compare(
 
 
 def _measured(
-    old: Table,
-    new: Table,
-    anchor: Table | None,
+    old: AlignedScores,
+    new: AlignedScores,
+    anchor: AlignedScores | None,
     policy: GatePolicy,
     *,
     members: Mapping[str, Positions],
@@ -106,7 +106,7 @@ def _measured(
 
 
 def _check_names(
-    policy: GatePolicy, old: Table, new: Table, members: Mapping[str, Positions]
+    policy: GatePolicy, old: AlignedScores, new: AlignedScores, members: Mapping[str, Positions]
 ) -> None:
     scorers = sorted(set(old.columns) | set(new.columns))
     for name in policy.margins:
@@ -125,8 +125,8 @@ def _check_names(
 
 def _rows(
     scorer: str,
-    old: Table,
-    new: Table,
+    old: AlignedScores,
+    new: AlignedScores,
     policy: GatePolicy,
     *,
     members: Mapping[str, Positions],
@@ -155,8 +155,8 @@ def _rows(
 
 def _anchor_rows(
     scorers: list[str],
-    anchor: Table,
-    new: Table,
+    anchor: AlignedScores,
+    new: AlignedScores,
     policy: GatePolicy,
     *,
     clusters: Positions | None,
@@ -176,7 +176,7 @@ def _anchor_rows(
     ]
 
 
-def _lonely(scorer: str, old: Table, new: Table, policy: GatePolicy) -> Row:
+def _lonely(scorer: str, old: AlignedScores, new: AlignedScores, policy: GatePolicy) -> Row:
     """Return the row of a scorer that only one side has."""
     examples = len(old.ids)
     present = old if scorer in old.columns else new

@@ -15,20 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gate.contest import Contest, Mean, Pair
-from ftreg.gate.interval import Interval, Scale
-from ftreg.gate.mean import mean_interval
-from ftreg.gate.measure import generator_of, largest_change_of, measure_row, scale_between
-from ftreg.gate.permutation import holm
-from ftreg.gate.table import (
+from ftreg.gate.aligned import (
+    AlignedScores,
     Positions,
-    Table,
     all_ids,
     cluster_numbers,
     mean_over_seeds,
     read_side,
     slices,
 )
+from ftreg.gate.contest import Contest, Mean, Pair
+from ftreg.gate.interval import Interval, Scale
+from ftreg.gate.mean import mean_interval
+from ftreg.gate.measure import generator_of, largest_change_of, measure_row, scale_between
+from ftreg.gate.permutation import holm
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import PRIMARY, Row, largest_p_value
 from ftreg.records.samples import Scores
@@ -81,7 +81,7 @@ def _contest(
     scorer: str,
     cohort: str,
     positions: Positions,
-    tables: Mapping[str, Table],
+    tables: Mapping[str, AlignedScores],
     policy: GatePolicy,
     clusters: Positions | None,
 ) -> Contest:

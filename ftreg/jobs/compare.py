@@ -1,7 +1,4 @@
-"""Compare stored evaluations with each other: a tournament of optimizers.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Compare stored evaluations with each other: a tournament of optimizers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

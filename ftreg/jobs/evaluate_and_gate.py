@@ -1,7 +1,4 @@
-"""Evaluate a checkpoint, hold it against a baseline, and report on it, in one call.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Evaluate a checkpoint, hold it against a baseline, and report on it, in one call."""
 
 import datetime
 from collections.abc import Sequence
@@ -14,8 +11,8 @@ from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.errors import ExitCode, FtregError, UsageError
 from ftreg.jobs.evaluate import evaluate
-from ftreg.jobs.gate import GateResult, PrintedVerdict
-from ftreg.jobs.gate_and_report import Reports, gate_and_report
+from ftreg.jobs.gate_and_report import gate_and_report
+from ftreg.jobs.gate_result import GateResult, PrintedVerdict, Reports
 from ftreg.jobs.generate import EvalEvents
 from ftreg.jobs.report import write_html
 from ftreg.jobs.track import TrackedRun, check_mlflow, log_evaluation

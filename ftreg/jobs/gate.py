@@ -1,101 +1,21 @@
-"""Hold an evaluation against a baseline, and keep the verdict beside it.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Hold an evaluation against a baseline, and keep the verdict beside it."""
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import ftreg
 from ftreg.config.policy import GatePolicy
-from ftreg.errors import ExitCode, UndecidedError
+from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import CriticalDrop, Outcome, Row, Verdict, compare
+from ftreg.gate import Verdict, compare
+from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
-from ftreg.records.evaluation.stored import (
-    GATE_SCHEMA,
-    Evaluation,
-    leaked_share,
-    read_evaluation,
-    read_gate,
-)
-from ftreg.records.layout import GATE, HEADER
-from ftreg.records.printed import Printed
+from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
+from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
 from ftreg.records.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrintedVerdict(Printed):
-    """What `ftreg gate --json` and a gating `ftreg eval --json` print."""
-
-    schema_version: int = GATE_SCHEMA
-    """Version of this form; it goes up when the meaning of a key does."""
-    ftreg: str = ftreg.__version__
-    """The version that gated."""
-    baseline: str
-    """Id of the evaluation that it was held against."""
-    candidate: str
-    """Id of the evaluation that was judged."""
-    report: Path | None
-    """Path of the Markdown report; null where two files of scores were gated."""
-    html: Path | None
-    """Path of the HTML report; null likewise, and with --no-report."""
-    exit_code: int
-    """What the command ends with: 0, 1 or 3."""
-    outcome: Outcome
-    """Undecided where too little can be said either way."""
-    rows: tuple[Row, ...]
-    """One per scorer and cohort."""
-    reasons: tuple[str, ...]
-    """Plain sentences: what got worse, or what stands in the way of a pass."""
-    critical: tuple[CriticalDrop, ...]
-    """Examples tagged as critical that got worse."""
-    policy: GatePolicy
-    """What was decided by; the schema `policy` describes it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateResult:
-    """A verdict, what it is about, and where it is written.
-
-    `baseline` and `candidate` are the headers of the evaluations. `baseline_file` is the file in
-    `baselines/` that the baseline was read from, None where it was not; `report` and `html` are the
-    reports, None where there is none.
-    """
-
-    baseline: Mapping[str, Any]
-    candidate: Mapping[str, Any]
-    verdict: Verdict
-    baseline_file: Path | None = None
-    report: Path | None = None
-    html: Path | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """What a command that gates ends with."""
-        return self.verdict.exit_code
-
-    @property
-    def printed(self) -> PrintedVerdict:
-        """The result as `--json` prints it."""
-        return PrintedVerdict(
-            baseline=self.baseline["id"],
-            candidate=self.candidate["id"],
-            report=self.report,
-            html=self.html,
-            exit_code=int(self.exit_code),
-            outcome=self.verdict.outcome,
-            rows=self.verdict.rows,
-            reasons=self.verdict.reasons,
-            critical=self.verdict.critical,
-            policy=GatePolicy.model_validate(self.verdict.policy, strict=False),
-        )
 
 
 @dataclass(frozen=True, slots=True)

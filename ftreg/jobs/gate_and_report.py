@@ -1,15 +1,11 @@
-"""Hold a stored evaluation against a baseline, and write the reports on it.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Hold a stored evaluation against a baseline, and write the reports on it."""
 
 import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
 
 from ftreg.config.policy import GatePolicy
 from ftreg.files.store import write_text
-from ftreg.jobs.gate import GateResult, find_baselines, gate
+from ftreg.jobs.gate import find_baselines, gate
+from ftreg.jobs.gate_result import GateResult, Reports
 from ftreg.jobs.report import write_html
 from ftreg.records.baseline import baseline_path
 from ftreg.records.evaluation.stored import Evaluation
@@ -19,20 +15,6 @@ from ftreg.report.markdown import gate_report
 from ftreg.report.worst import worst_drops
 
 MARKDOWN = "report.md"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reports:
-    """Which reports a gate writes, besides `report.md` in the evaluation's folder."""
-
-    html: bool = True
-    """`report.html`, in the evaluation's folder."""
-    junit: Path | None = None
-    """The verdict as JUnit XML."""
-    comment: Path | None = None
-    """The Markdown report, cut to what the comment of a pull request takes."""
-    summary: Path | None = None
-    """A file that the Markdown report is added to, such as `$GITHUB_STEP_SUMMARY`."""
 
 
 def gate_and_report(

@@ -1,7 +1,4 @@
-"""Gate two files of scores that `ftreg score` wrote, for outputs that were made elsewhere.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Gate two files of scores that `ftreg score` wrote, for outputs that were made elsewhere."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +7,9 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.files.store import read_jsonl
 from ftreg.gate import compare
-from ftreg.jobs.gate import GateResult
-from ftreg.jobs.gate_and_report import Reports
+from ftreg.jobs.gate_result import GateResult, Reports
 from ftreg.records.evaluation.comparable import rows_of_one_side
 from ftreg.records.samples import Cell, Scores
-from ftreg.report.ci import write_junit
 
 
 def read_score_file(path: Path) -> Scores:
@@ -91,6 +86,8 @@ def gate_files(
         )
     verdict = compare(old, new, policy)
     if reports.junit is not None:
+        from ftreg.report.ci import write_junit
+
         write_junit(reports.junit, verdict, candidate=str(candidate))
     return GateResult(baseline=_header(baseline), candidate=_header(candidate), verdict=verdict)
 

@@ -1,7 +1,4 @@
-"""How many examples a margin needs, from what the last gate of an evaluation measured.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""How many examples a margin needs, from what the last gate of an evaluation measured."""
 
 import math
 from dataclasses import dataclass

@@ -15,7 +15,8 @@ from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import damaged, digest, write_bytes
 from ftreg.gate import Verdict
-from ftreg.jobs.gate import GateResult, baseline_of, last_gate
+from ftreg.jobs.gate import baseline_of, last_gate
+from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation

@@ -18,7 +18,7 @@ from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
 from ftreg.files.store import check_writable
 from ftreg.jobs.launch import refuse_missing_processes, refuse_to_choose_a_folder
-from ftreg.jobs.same_weights import Reproduction, compare, environment, recorded_environment
+from ftreg.jobs.same_weights import Reproduction, compare_weights, environment, recorded_environment
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import Manifest
@@ -83,7 +83,7 @@ def reproduce(
             config, folder, differences=differences, kept=output is not None, events=events
         )
         events.phase("comparing")
-        return compare(checkpoint, again, kept=output is not None)
+        return compare_weights(checkpoint, again, kept=output is not None)
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""Which checkpoint serves which cohort: routes.yaml.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Which checkpoint serves which cohort: routes.yaml."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

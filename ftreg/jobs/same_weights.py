@@ -153,7 +153,7 @@ def environment(
     }
 
 
-def compare(checkpoint: Checkpoint, again: Checkpoint, *, kept: bool) -> Reproduction:
+def compare_weights(checkpoint: Checkpoint, again: Checkpoint, *, kept: bool) -> Reproduction:
     """Hold a checkpoint that was trained again against the first.
 
     Args:

@@ -1,7 +1,4 @@
-"""Score the outputs of a checkpoint, those of further rounds too, where the noise is measured.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Score the outputs of a checkpoint, those of further rounds too, where the noise is measured."""
 
 import math
 from collections.abc import Mapping, Sequence

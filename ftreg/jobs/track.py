@@ -1,7 +1,4 @@
-"""Log an evaluation to an experiment tracker, in the run that trained its checkpoint.
-
-Part of the thin layer that puts the rooms together.
-"""
+"""Log an evaluation to an experiment tracker, in the run that trained its checkpoint."""
 
 import contextlib
 import importlib.util

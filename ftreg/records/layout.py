@@ -7,3 +7,5 @@ HEADER = "evaluation.json"
 OUTPUTS = "outputs.jsonl"
 SCORES = "scores.jsonl"
 GATE = "gate.json"
+GATE_SCHEMA = 2
+"""Schema version of `gate.json` and of a printed verdict."""

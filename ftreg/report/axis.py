@@ -8,7 +8,7 @@ Mark = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
+class AxisScale:
     """An axis: values from `low` to `high`, drawn from position `start` to position `end`.
 
     `low` is below `high`, and above 0 where the axis is logarithmic.

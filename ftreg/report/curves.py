@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ftreg.report.axis import Mark, Scale, label
+from ftreg.report.axis import AxisScale, Mark, label
 from ftreg.report.history import Step, number, running_median, thin
 
 HINT = (
@@ -105,7 +105,7 @@ def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> lis
     first = min(column[0] for column in steps.values())
     last = max(column[-1] for column in steps.values())
     room = 0.5 if first == last else 0.0
-    across = Scale(low=first - room, high=last + room, start=frame.left, end=frame.right)
+    across = AxisScale(low=first - room, high=last + room, start=frame.left, end=frame.right)
     places = {side: [across.place(step) for step in column] for side, column in steps.items()}
     gaps = {side: _gaps(places[side], columns) for side, columns in values.items()}
     found = []
@@ -133,7 +133,7 @@ def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> lis
     return found
 
 
-def path(points: Sequence[tuple[float, float | None]], up: Scale, *, dots: bool = False) -> str:
+def path(points: Sequence[tuple[float, float | None]], up: AxisScale, *, dots: bool = False) -> str:
     """Return the `d` of an SVG path; a value that is missing ends a stroke.
 
     Args:
@@ -159,7 +159,7 @@ def _gaps(places: Sequence[float], columns: Mapping[str, Sequence[float | None]]
     return sorted({round(x) for x, *row in rows if None in row})
 
 
-def _scale(columns: Sequence[Sequence[float | None]], key: str, frame: Frame) -> Scale:
+def _scale(columns: Sequence[Sequence[float | None]], key: str, frame: Frame) -> AxisScale:
     finite = [value for column in columns for value in column if value is not None] or [0.0]
     low, high = min(finite), max(finite)
     # One run's step size follows its learning rate to nothing, which is no news; the step sizes of
@@ -173,11 +173,11 @@ def _scale(columns: Sequence[Sequence[float | None]], key: str, frame: Frame) ->
             low, high = (0.0, high) if high > 0 else (low - 0.5, high + 0.5)
         room = 0.04 * (high - low)
         low, high = low if low == 0 else low - room, high + room
-    return Scale(low=low, high=high, start=frame.bottom, end=frame.top, logarithmic=logarithmic)
+    return AxisScale(low=low, high=high, start=frame.bottom, end=frame.top, logarithmic=logarithmic)
 
 
 def _strokes(
-    places: Sequence[float], values: Sequence[float | None], up: Scale, *, noisy: bool
+    places: Sequence[float], values: Sequence[float | None], up: AxisScale, *, noisy: bool
 ) -> dict[str, str]:
     each = [(places[index], values[index]) for index in thin(values)]
     median = running_median(values) if noisy and len(values) > 1 else {}

@@ -26,7 +26,7 @@ from ftreg.report.axis import label
 from ftreg.report.characters import UNSEEN
 from ftreg.report.material import Material
 from ftreg.report.noise_line import noise_line
-from ftreg.report.rendering import asset, environment
+from ftreg.report.rendering import asset, template_environment
 
 # What could end a `script` element, and what is better not seen raw in the file either.
 _NOT_IN_DATA = re.compile(f"[<>&]|{UNSEEN.pattern}")
@@ -133,7 +133,7 @@ def _source(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    found = environment(_FILTERS)
+    found = template_environment(_FILTERS)
     found.globals["OUTCOMES"] = phrases.OUTCOME_WORDS
     return found
 

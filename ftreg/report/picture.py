@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ftreg.report.curves import Panel
-from ftreg.report.rendering import asset, environment
+from ftreg.report.rendering import asset, template_environment
 
 _EDGE, _GAP = 16.0, 20.0
 _HEADING, _LINE, _NAME = 26.0, 17.0, 20.0
@@ -79,4 +79,4 @@ def picture(
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    return environment({})
+    return template_environment({})

@@ -11,7 +11,7 @@ from ftreg.report import phrases
 from ftreg.report.characters import visible
 
 
-def environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
+def template_environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
     """Return what renders `ftreg/report/templates`: texts are escaped, and no character is unseen.
 
     Args:

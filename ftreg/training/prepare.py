@@ -22,7 +22,7 @@ from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
-from ftreg.training.kernels.switch import kernels_for_layers, kernels_for_rows
+from ftreg.training.kernel_switch import kernels_for_layers, kernels_for_rows
 from ftreg.training.loss import Loss
 from ftreg.training.optim.advice import advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer

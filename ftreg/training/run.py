@@ -21,7 +21,7 @@ from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
-from ftreg.training.kernels.switch import remove_kernels
+from ftreg.training.kernel_switch import remove_kernels
 from ftreg.training.loop import Loop, Progress
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session, remove_leftovers

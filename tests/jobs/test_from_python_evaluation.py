@@ -9,8 +9,9 @@ import pytest
 from ftreg.errors import ExitCode, UndecidedError, UsageError
 from ftreg.jobs.compare import compare_evaluations
 from ftreg.jobs.evaluate_and_gate import Evaluated, GateEvents, evaluate_and_gate
-from ftreg.jobs.gate_and_report import Reports, gate_and_report
+from ftreg.jobs.gate_and_report import gate_and_report
 from ftreg.jobs.gate_files import gate_files
+from ftreg.jobs.gate_result import Reports
 from ftreg.jobs.power import power
 from ftreg.jobs.promote import promote, promotions
 from ftreg.jobs.report import write_html

@@ -28,7 +28,7 @@ VERSIONED = {
     "ftreg.training.state.saved:STATE_SCHEMA": ["checkpoints/*.state/*/state.json"],
     "ftreg.training.failure:FAILURE_SCHEMA": ["checkpoints/*.failed/failure.json"],
     "ftreg.records.evaluation.stored:EVALUATION_SCHEMA": ["evaluations/*/evaluation.json"],
-    "ftreg.records.evaluation.stored:GATE_SCHEMA": [
+    "ftreg.records.layout:GATE_SCHEMA": [
         "evaluations/*/gate.json",
         "printed/verdict.json",
     ],

@@ -16,8 +16,8 @@ from ftreg.config.load import load_config
 from ftreg.config.sections import LoraConfig
 from ftreg.models.adapters import with_adapters
 from ftreg.models.attention import packed_attention, use_packed_attention
+from ftreg.training import kernel_switch as switch
 from ftreg.training.batching.examples import TokenisedExamples
-from ftreg.training.kernels import switch
 from ftreg.training.kernels.adapted import fuse_adapters
 from ftreg.training.kernels.head import find_head
 from ftreg.training.kernels.head_loss import plain_head

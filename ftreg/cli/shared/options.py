@@ -16,6 +16,7 @@ from ftreg.report.characters import inert_json, visible
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from ftreg.config.policy import GatePolicy
     from ftreg.records.printed import Printed
 
     Shown = Mapping[str, Any] | BaseModel | Printed
@@ -69,6 +70,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes a
 DatasetRoot = Annotated[Path, typer.Option(help="Folder of datasets.")]
 DATASET_ROOT = Path("sample_datasets")
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def given_policy(path: Path | None) -> "GatePolicy | None":
+    """Read a file with the gate's settings, if one is given."""
+    if path is None:  # the reader loads the models of the whole configuration
+        return None
+    from ftreg.config.load import read_policy
+
+    return read_policy(path)
 
 
 def tell_of_trust(models: Iterable[str]) -> None:

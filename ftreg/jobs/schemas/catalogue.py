@@ -25,7 +25,7 @@ from ftreg.jobs import (
     diff,
     doctor,
     evaluate_and_gate,
-    gate,
+    gate_result,
     models,
     optim,
     power,
@@ -41,7 +41,8 @@ from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
 from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow
-from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, GATE_SCHEMA, GateRecord
+from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, GateRecord
+from ftreg.records.layout import GATE_SCHEMA
 from ftreg.records.manifest import Manifest
 from ftreg.records.printed import optional_keys
 from ftreg.records.samples import PRINTED_SCHEMA
@@ -53,7 +54,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
-    "verdict": (GATE_SCHEMA, gate.PrintedVerdict, "serialization"),
+    "verdict": (GATE_SCHEMA, gate_result.PrintedVerdict, "serialization"),
     "evaluation": (EVALUATION_SCHEMA, EvaluationHeader, "serialization"),
     "output": (EVALUATION_SCHEMA, OutputRow, "serialization"),
     "score": (EVALUATION_SCHEMA, ScoreRow, "serialization"),

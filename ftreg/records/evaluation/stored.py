@@ -35,11 +35,10 @@ from ftreg.records.evaluation.rows import (
     summarise,
     together,
 )
-from ftreg.records.layout import GATE, HEADER, OUTPUTS, SCORES
+from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER, OUTPUTS, SCORES
 from ftreg.records.samples import Example, Scores
 
 EVALUATION_SCHEMA = 2
-GATE_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,17 +58,16 @@ Check = Callable[[Question, Any], str | None]
 """Looks at a well-formed answer, and returns what is wrong with it, or None."""
 
 
-class Verdict(Strict):
-    """The finding on one point."""
-
-    point: int
-    explanation: str
-    quote: str
-    verdict: bool
-
-
 class Verdicts(Strict):
     """The findings on all points of one inquiry."""
+
+    class Verdict(Strict):
+        """The finding on one point."""
+
+        point: int
+        explanation: str
+        quote: str
+        verdict: bool
 
     verdicts: list[Verdict]
 

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Shows the first sentence of each command whole, on as many lines as it takes."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -18,4 +18,4 @@ class Group(TyperGroup):
 
 def group(text: str) -> typer.Typer:
     """Return a group with this help, to which commands are added."""
-    return typer.Typer(help=text, cls=Group, no_args_is_help=True, rich_markup_mode=None)
+    return typer.Typer(help=text, cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None)

@@ -17,7 +17,7 @@ _NUMBERS = (float, int, np.number, type(None))
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class AlignedScores:
     """One side of a comparison: scorer to scores, NaN where there is none.
 
     Their shape is (examples,), or (examples, seeds) where several seeds were trained.
@@ -32,7 +32,7 @@ def all_ids(*sides: Scores) -> list[str]:
     return sorted(set().union(*(scores for side in sides for scores in side.values())))
 
 
-def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
+def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> AlignedScores:
     """Align one side's scores with `ids` and check them.
 
     Args:
@@ -44,7 +44,7 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> Table:
         UsageError: a score is NaN, infinite, outside [0, 1] or no number, or the examples have
             unequally many seeds; scorer and id are named.
     """
-    return Table(
+    return AlignedScores(
         ids,
         {name: _column(values, ids, f"{side}, {name}") for name, values in sorted(scores.items())},
     )
