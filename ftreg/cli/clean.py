@@ -9,34 +9,38 @@ from ftreg.cli.shared.command import command
 from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace
 
+_Kinds = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
+        "wheels, models and states only if named. Default: all but these three.",
+        show_default=False,
+        autocompletion=completion.cache_kinds,
+    ),
+]
+_Age = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE",
+        help="Remove what was not used for so long: 12h, 30d, 2w.",
+        show_default=False,
+    ),
+]
+_Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
+        show_default=False,
+    ),
+]
+
 
 @command
 def clean(
-    kinds: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
-            "wheels, models and states only if named. Default: all but these three.",
-            show_default=False,
-            autocompletion=completion.cache_kinds,
-        ),
-    ] = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE",
-            help="Remove what was not used for so long: 12h, 30d, 2w.",
-            show_default=False,
-        ),
-    ] = None,
-    max_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
-            show_default=False,
-        ),
-    ] = None,
+    kinds: _Kinds = None,
+    older_than: _Age = None,
+    max_size: _Size = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Remove all of these kinds, whatever its age.")
     ] = False,
