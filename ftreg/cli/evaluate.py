@@ -58,7 +58,7 @@ class _Results(Bars):
 
         self.stop()
         if not self._as_json:
-            options.show(False, value={}, text=evaluation_view(evaluation.header))
+            options.draw(evaluation_view(evaluation.header))
             options.say(f"\n{evaluation.folder}")
 
     def gated(self, found: "Evaluated") -> None:

@@ -399,6 +399,17 @@ def test_a_fault_of_ours_is_neither_a_verdict_nor_a_usage_error(
     assert "this is a fault of ftreg" in done.err
 
 
+def test_what_is_stored_is_shown_whatever_becomes_of_the_gate(
+    cli: Cli, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftreg.jobs.evaluate_and_gate.gate_and_report", lambda *a, **k: 1 / 0)
+    done = cli("eval", checkpoint)
+    assert done.code == 70
+    (folder,) = _evaluations()
+    assert "equals" in done.out and done.out.endswith(f"\n{folder}\n")
+    assert cli("eval", checkpoint, "--json").out == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_before_the_first_step_it_ends_with_130(config: Path, number: int) -> None:
     command = [sys.executable, "-m", "ftreg", "train", str(config), "-o", "checkpoints/a"]

@@ -96,7 +96,13 @@ def show(as_json: bool, *, value: "Shown", text: Any) -> None:
     """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
     if as_json:
         show_json(value)
-    elif isinstance(text, str):
+    else:
+        draw(text)
+
+
+def draw(text: Any) -> None:
+    """Print plain text, or anything that rich draws."""
+    if isinstance(text, str):
         say(text)
     else:
         from ftreg.report.terminal import console

@@ -40,6 +40,6 @@ def show_result(result: "GateResult", *, as_json: bool) -> None:
         options.show_json(result.printed)
         return
     typer.echo()
-    options.show(False, value=result.printed, text=text)
+    options.draw(text)
     page = f"\n        {result.html}" if result.html else ""
     options.say(f"\nreport: {result.report}{page}")
