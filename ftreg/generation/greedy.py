@@ -1,4 +1,9 @@
-"""Greedy generation in process, with transformers."""
+"""Greedy generation in process, with transformers.
+
+Most models decode continuously (`ftreg.generation.kernels`). The others, and all of them where
+`eval.kernels` is off, decode batch by batch (`ftreg.generation.padded`), which carries a row to the
+end of its batch, long after it has ended. The tokens are those of `generate(do_sample=False)`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +11,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
-from ftreg.generation.decode import decode_greedily
+from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.padded import decode_padded
 from ftreg.records.samples import Output
 
 _Prompt = tuple[str, Sequence[int]]
@@ -59,16 +65,21 @@ def generate(
         keep([outputs[index]])
         advance(len(outputs))
 
-    decode_greedily(
+    decoder_of(model, kernels=kernels)(
         [prompts[index][1] for index in order],
         model=model,
         stops=stops,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
-        kernels=kernels,
         ended=ended,
     )
     return [outputs[index] for index in range(len(prompts))]
+
+
+def decoder_of(model: PreTrainedModel, *, kernels: bool) -> Callable[..., None]:
+    """Return what decodes a model: the only place where generation's kernels are switched on."""
+    continuously = kernels and can_decode_continuously(model)
+    return decode_continuously if continuously else decode_padded
 
 
 def _refuse_too_long(

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from ftreg.data.dataset import load_dataset
-from ftreg.generation import decode
-from ftreg.generation.decode import decode_greedily
+from ftreg.generation import greedy
+from ftreg.generation.greedy import decoder_of
 from ftreg.generation.kernels import continuous, packed_linear, prefill, slot_attention
 from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.kernels.packed_linear import bf16_is_fast, packed_linears
@@ -96,7 +96,8 @@ def _decoded(
         written[index] = list(tokens)
 
     ends = frozenset(stops)
-    decode_greedily(asked, model=model, stops=ends, kernels=kernels, ended=ended, **settings)
+    write = decoder_of(model, kernels=kernels)
+    write(asked, model=model, stops=ends, ended=ended, **settings)
     return [written[index] for index in range(len(asked))]
 
 
@@ -122,7 +123,7 @@ def test_kernels_write_the_tokens_that_are_written_without(
         found = _decoded(built, prompts(), [2], **settings)
         assert len(set(map(tuple, found))) > 12
         with monkeypatch.context() as patch:
-            patch.setattr(decode, "decode_continuously", None)
+            patch.setattr(greedy, "decode_continuously", None)
             assert _decoded(built, prompts(), [2], kernels=False, **settings) == found
 
 

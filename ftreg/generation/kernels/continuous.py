@@ -13,10 +13,9 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ftreg.generation.kernels.packed_linear import packed_linears
-from ftreg.generation.kernels.prefill import Prefill
+from ftreg.generation.kernels.prefill import Prefill, cache_argument
 from ftreg.generation.kernels.slot_attention import slot_attentions, wants_fp32_keys
 from ftreg.generation.kernels.slots import SlotCache
-from ftreg.generation.padded import cache_argument
 
 
 def can_decode_continuously(model: PreTrainedModel) -> bool:
@@ -44,15 +43,17 @@ def decode_continuously(
     ended: Callable[[int, list[int]], None],
     together: int | None = None,
 ) -> None:
-    """Write the answer of each prompt; see `decode_greedily` for the arguments.
+    """Write the new tokens of each prompt, up to and including its end token.
 
     Args:
-        prompts: begun in this order.
+        prompts: token ids, none empty; begun in this order, so that prompts of like length
+            should be neighbours.
         model: one that `can_decode_continuously`.
         stops: tokens that end an answer.
         max_new_tokens: most tokens of an answer, at least 1.
         batch_size: most rows at a time.
-        ended: is given a prompt's index and its new tokens, as soon as they are complete.
+        ended: is given a prompt's index and its new tokens as soon as they are complete, each once,
+            in any order.
         together: prompts to read at a time, once as many slots are free; None leaves it to the
             device.
     """

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from ftreg.generation.padded import cache_argument
 from ftreg.models.attention import PACKED, attending, takes_packed_attention
 
 # Tokens of a row of prompts, unless a prompt alone has more.
@@ -166,3 +165,8 @@ def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """Count the tokens that all prompts begin with, but leave each at least one of its own."""
     alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
     return min(sum(1 for _ in alike), min(map(len, prompts)) - 1)
+
+
+def cache_argument(part: Any) -> str:
+    """Return what a model calls the argument for its cache: transformers renamed it in 5.24."""
+    return "cache" if "cache" in inspect.signature(part.forward).parameters else "past_key_values"
