@@ -9,7 +9,7 @@ from ftreg.data.cohorts import cohort_sizes
 from ftreg.data.dataset import DatasetVersion
 from ftreg.data.row_checks import fingerprint, row_of
 from ftreg.files.store import canonical_json
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import DESCRIBED, Printed, printed
 from ftreg.records.samples import Example
 
 SHOWN = 5
@@ -34,11 +34,9 @@ class Ids:
             self.first.append(name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class SplitDifference:
     """What differs in one split."""
-
-    __pydantic_config__ = DESCRIBED
 
     rows: tuple[int, int]
     """Before and after; 0 where a version has no such split."""
@@ -54,7 +52,7 @@ class SplitDifference:
     """Cohort, `tag=value`, to its rows before and after."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Difference(Printed):
     """What `ftreg data diff --json` prints."""
 

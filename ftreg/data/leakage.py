@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ftreg.config.base import Share
 from ftreg.data.dataset import Split
 from ftreg.data.row_checks import fingerprint
-from ftreg.records.printed import DESCRIBED
+from ftreg.records.printed import DESCRIBED, printed
 from ftreg.records.samples import Example
 
 THRESHOLD = 0.8
@@ -39,11 +39,9 @@ Hashes = npt.NDArray[np.int64]
 Kind = Literal["exact", "near"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Leak:
     """A held-out row, and the training row that it repeats."""
-
-    __pydantic_config__ = DESCRIBED
 
     id: str
     """Of the held-out row."""

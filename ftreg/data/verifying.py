@@ -1,21 +1,18 @@
 """Check a dataset version from its bytes to its last row, and say everything that is wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.data.dataset import DatasetVersion, load_dataset
 from ftreg.data.reference import list_refs
 from ftreg.data.versions import RowChecks
 from ftreg.errors import UsageError
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class SplitCheck:
     """What was found of one split of a dataset version."""
-
-    __pydantic_config__ = DESCRIBED
 
     version: str
     """`name@N`."""
@@ -27,7 +24,7 @@ class SplitCheck:
     """What is wrong; null where all is well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Verification(Printed):
     """What `ftreg data verify --json` prints, whether it ends with 0 or 2."""
 

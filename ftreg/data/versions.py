@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from ftreg.files import marked_yaml
 from ftreg.files.locks import locked
 from ftreg.files.marked_yaml import Document
 from ftreg.files.store import sweep_temporaries, write_text
-from ftreg.records.printed import Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.samples import Example
 
 CARD = "dataset.yaml"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class MadeVersion(Printed):
     """What `ftreg data freeze --json` prints."""
 

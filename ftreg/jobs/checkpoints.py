@@ -1,7 +1,6 @@
 """What `ftreg checkpoints` shows: the checkpoints of a workspace, one of them, and its plot."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ConfigDict
@@ -10,7 +9,7 @@ from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import write_text
 from ftreg.records.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
 from ftreg.records.manifest import Manifest
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.workspace import Workspace
 
@@ -26,7 +25,7 @@ class CheckpointRecord(Manifest):
     """Path of its folder."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class GroupRecord(Printed):
     """What is printed of a group of replicas."""
 
@@ -36,11 +35,9 @@ class GroupRecord(Printed):
     """In the order of their seeds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ListedCheckpoint:
     """A checkpoint of the workspace; each replica of a group is one."""
-
-    __pydantic_config__ = DESCRIBED
 
     name: str
     """Path of its folder, below that of the checkpoints."""
@@ -58,7 +55,7 @@ class ListedCheckpoint:
     """Hex digest of its recipe, environment and weights."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class CheckpointList(Printed):
     """What `ftreg checkpoints list --json` prints."""
 

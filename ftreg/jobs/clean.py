@@ -3,14 +3,13 @@
 import re
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.cache.entries import Entry, cache_entries, oldest_beyond, remove
 from ftreg.files.cache.folder import limit_of
 from ftreg.jobs.leftovers import leftovers, states
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.workspace import Workspace
 
 KINDS: Mapping[str, str] = {
@@ -30,11 +29,9 @@ ON_REQUEST = ("wheels", "models", "states")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class CleanedKind:
     """What ftreg keeps of one kind, and what was removed of it."""
-
-    __pydantic_config__ = DESCRIBED
 
     kind: str
     """`arrow`, `prepared`, `outputs`, ...: what `ftreg clean KIND` takes."""
@@ -52,7 +49,7 @@ class CleanedKind:
     """Paths that should have gone and are left: in use, or not to be removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Cleaning(Printed):
     """What `ftreg clean --json` prints."""
 

@@ -1,7 +1,7 @@
 """Compare stored evaluations with each other: a tournament of optimizers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ftreg.jobs.route import Routes, find_routes, write_routes
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
-from ftreg.records.printed import DESCRIBED, OPTIONAL, Printed
+from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
 from ftreg.report.comparison import ComparisonSection, comparison_markdown, comparison_sections
 from ftreg.report.phrases import short_recipe
@@ -26,11 +26,9 @@ from ftreg.report.phrases import short_recipe
 _WORDS = ("baseline", "anchor")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Compared:
     """One of the evaluations of a comparison."""
-
-    __pydantic_config__ = DESCRIBED
 
     id: str
     """Its name, that of its folder."""
@@ -46,7 +44,7 @@ class Compared:
     """At which learning rate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Comparison(Printed):
     """What `ftreg compare --json` prints."""
 

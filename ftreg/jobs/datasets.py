@@ -12,17 +12,15 @@ from ftreg.data.card import Card
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.data.leakage import Leakage, find_leaks
 from ftreg.errors import UsageError
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.samples import PRINTED_SCHEMA
 
 _FIELDS: tuple[Literal["input", "reference", "context"], ...] = ("input", "reference", "context")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ListedDataset:
     """A dataset version."""
-
-    __pydantic_config__ = DESCRIBED
 
     version: str
     """`name@N`."""
@@ -34,7 +32,7 @@ class ListedDataset:
     """The tags whose values form cohorts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class DatasetList(Printed):
     """What `ftreg data list --json` prints."""
 

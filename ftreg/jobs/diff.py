@@ -1,19 +1,16 @@
 """What differs between the recipes of two checkpoints."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.recipe import recipe_differences
 from ftreg.records.replicas import read_replicas
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class SettingDifference:
     """A setting in which two recipes differ."""
-
-    __pydantic_config__ = DESCRIBED
 
     setting: str
     """As `optimizer.lr`."""
@@ -23,7 +20,7 @@ class SettingDifference:
     """The same of the second."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class RecipeDifference(Printed):
     """What `ftreg diff --json` prints."""
 

@@ -21,7 +21,7 @@ import ftreg
 from ftreg.errors import UsageError
 from ftreg.files.cache.folder import cache_folder
 from ftreg.models.packaged import PACKAGED, is_pulled, packaged_folder
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import DESCRIBED, Printed, printed
 from ftreg.records.workspace import Workspace
 
 _GIB = 2**30
@@ -47,7 +47,7 @@ class Finding:
     """The way out in words, often a command to type; null where nothing is to be done."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Findings(Printed):
     """What `ftreg doctor --json` prints, whether it ends with 0 or 2."""
 

@@ -20,7 +20,7 @@ from ftreg.records.baseline import baseline_path
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.layout import MANIFEST
-from ftreg.records.printed import Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.workspace import Workspace
 
@@ -28,7 +28,7 @@ _SECTIONS = ("dataset", "eval", "gate")
 _REPORT_TO = "eval.report_to"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class PrintedEvaluation(Printed):
     """What `ftreg eval --json` prints of an evaluation without a verdict.
 

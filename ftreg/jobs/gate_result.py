@@ -10,7 +10,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
 from ftreg.gate import CriticalDrop, Outcome, Row, Verdict
 from ftreg.records.layout import GATE_SCHEMA
-from ftreg.records.printed import Printed
+from ftreg.records.printed import Printed, printed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Reports:
     """A file that the Markdown report is added to, such as `$GITHUB_STEP_SUMMARY`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class PrintedVerdict(Printed):
     """What `ftreg gate --json` and a gating `ftreg eval --json` print."""
 

@@ -1,16 +1,12 @@
 """What `ftreg models list` shows of the packaged models."""
 
-from dataclasses import dataclass
-
 from ftreg.models.packaged import PACKAGED, is_pulled
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ListedModel:
     """A packaged model."""
-
-    __pydantic_config__ = DESCRIBED
 
     name: str
     """What `base.model` and `ftreg models pull` take."""
@@ -24,7 +20,7 @@ class ListedModel:
     """What it is, in words."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ModelList(Printed):
     """What `ftreg models list --json` prints."""
 

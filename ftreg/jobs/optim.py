@@ -1,7 +1,6 @@
 """What `ftreg optim` shows: a configuration's optimizer, and a proposal for another one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,9 @@ from ftreg.config.load import load_config
 from ftreg.errors import UsageError
 from ftreg.files.checking import documented
 from ftreg.records.manifest import OptimizerRecord
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.samples import PRINTED_SCHEMA
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrintedAdvice:
-    """A warning about a setting."""
-
-    __pydantic_config__ = DESCRIBED
-
-    key: str
-    """The setting that it is about."""
-    text: str
-    """What is known to go wrong, and what to set."""
-    source: str
-    """Who says so."""
+from ftreg.training.optim.advice import Advice
 
 
 @documented
@@ -42,11 +28,11 @@ class OptimizerPlan(_Versioned, OptimizerRecord):
 
     steps: int | None
     """Optimizer steps that a run would take; null where the dataset version is not here."""
-    advice: list[PrintedAdvice]
+    advice: list[Advice]
     """What `ftreg train` would warn of; without `steps`, what does not depend on them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ConversionProposal(Printed):
     """What `ftreg optim convert --json` prints: a proposal to start a search from."""
 
@@ -103,9 +89,7 @@ def show_optimizer(
         "schema_version": PRINTED_SCHEMA,
         **record,
         "steps": steps,
-        "advice": [
-            PrintedAdvice(key=item.key, text=item.text, source=item.source) for item in advice
-        ],
+        "advice": advice,
     }
 
 

@@ -1,7 +1,6 @@
 """How many examples a margin needs, from what the last gate of an evaluation measured."""
 
 import math
-from dataclasses import dataclass
 
 from ftreg.errors import UndecidedError
 from ftreg.gate import Row
@@ -10,14 +9,12 @@ from ftreg.gate.seeds import margin_left
 from ftreg.gate.verdict import PRIMARY
 from ftreg.jobs.gate import last_gate
 from ftreg.records.evaluation.stored import Evaluation
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class NeededExamples:
     """How many examples one scorer needs."""
-
-    __pydantic_config__ = DESCRIBED
 
     scorer: str
     """Its name."""
@@ -30,7 +27,7 @@ class NeededExamples:
     where the noise of the training seeds alone is more than the margin."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Power(Printed):
     """What `ftreg power --json` prints."""
 

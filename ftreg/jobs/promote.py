@@ -1,6 +1,5 @@
 """Make an evaluation the baseline that candidates are held against, and say what was promoted."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -18,11 +17,11 @@ from ftreg.records.baseline import (
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.stored import Evaluation, read_gate
 from ftreg.records.layout import GATE
-from ftreg.records.printed import Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class PrintedPromotion(Printed):
     """What `ftreg promote --json` prints."""
 
@@ -38,7 +37,7 @@ class PrintedPromotion(Printed):
     """Path of the baseline's file; the schema `baseline` describes it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class PrintedPromotions(Printed):
     """What `ftreg baseline --json` prints."""
 

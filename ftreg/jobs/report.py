@@ -6,7 +6,6 @@ the report says so: an evaluation outlives its checkpoint, its dataset and its b
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_ba
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER
-from ftreg.records.printed import Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
@@ -32,7 +31,7 @@ from ftreg.report.material import Material, Side, mean_scores
 REPORT = "report.html"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class WrittenReport(Printed):
     """What `ftreg report --json` prints."""
 

@@ -1,7 +1,7 @@
 """Which checkpoint serves which cohort: routes.yaml."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,12 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import write_text
 from ftreg.gate.choice import ROUTES_SCHEMA, choose
 from ftreg.gate.contest import Contest
-from ftreg.records.printed import DESCRIBED
+from ftreg.records.printed import printed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ServedCheckpoint:
     """A checkpoint that requests go to."""
-
-    __pydantic_config__ = DESCRIBED
 
     checkpoint: str
     """Its folder's name."""
@@ -32,11 +30,9 @@ class ServedCheckpoint:
     lr: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Route(ServedCheckpoint):
     """What serves one value of the tag."""
-
-    __pydantic_config__ = DESCRIBED
 
     better: bool
     """Whether it is told apart from the default, and better; false for the default itself."""
@@ -50,11 +46,9 @@ class Route(ServedCheckpoint):
     """The same of the default."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Routes:
     """`routes.yaml`: which checkpoint serves which cohort."""
-
-    __pydantic_config__ = DESCRIBED
 
     schema_version: int = ROUTES_SCHEMA
     ftreg: str = ftreg.__version__

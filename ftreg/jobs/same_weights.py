@@ -1,7 +1,6 @@
 """Whether a checkpoint that was trained again is the same, and what differs where it is not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from ftreg.errors import ExitCode, UsageError
 from ftreg.files.store import read_jsonl
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.manifest import Manifest
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.recipe import recipe_differences, recipe_of
 
 Outcome = Literal["reproduced", "not reproduced", "undecided"]
@@ -38,11 +37,9 @@ OUTCOMES: Mapping[Outcome, ExitCode] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ComparedDigests:
     """A digest that was recorded, and the reproduction's."""
-
-    __pydantic_config__ = DESCRIBED
 
     equal: bool
     """Whether the two are the same."""
@@ -52,11 +49,9 @@ class ComparedDigests:
     """Null where the reproduction has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class FirstLossDifference:
     """The first step whose loss is not the same number."""
-
-    __pydantic_config__ = DESCRIBED
 
     step: int
     """Counted from 1."""
@@ -66,11 +61,9 @@ class FirstLossDifference:
     """Null past the history's end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class WeightDistance:
     """How far the weights lie apart."""
-
-    __pydantic_config__ = DESCRIBED
 
     max_abs: float
     """The largest absolute difference of two weights."""
@@ -80,11 +73,9 @@ class WeightDistance:
     """Tensors that only one side has, or that have another shape; they are in neither number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ReproducedSetting:
     """A setting, or a part of the environment, that differs."""
-
-    __pydantic_config__ = DESCRIBED
 
     setting: str
     """As `versions.torch`."""
@@ -94,7 +85,7 @@ class ReproducedSetting:
     """Its value now; null where it has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Reproduction(Printed):
     """What `ftreg reproduce --json` prints, whether it ends with 0, 1 or 3."""
 

@@ -1,7 +1,7 @@
 """Score a JSONL file of outputs made anywhere."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from ftreg.config import custom_code
@@ -11,17 +11,15 @@ from ftreg.errors import UsageError, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import check_writable, read_jsonl, write_jsonl
 from ftreg.records.evaluation.rows import ScoreRow
-from ftreg.records.printed import DESCRIBED, OPTIONAL, Printed
+from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import Scorer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class JudgeTokens:
     """What a judge cost; answers of the cache cost nothing."""
-
-    __pydantic_config__ = DESCRIBED
 
     read: int
     """Tokens of the prompts."""
@@ -29,7 +27,7 @@ class JudgeTokens:
     """Tokens of the answers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class ScoredFile(Printed):
     """What `ftreg score --json` prints."""
 

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from ftreg.jobs.gate import LastGate, last_gate
 from ftreg.jobs.report import REPORT
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.layout import GATE, HEADER
-from ftreg.records.printed import Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.report.metrics import metrics_of
 from ftreg.services.tracker_clients import (
     MLFLOW_WAY_OUT,
@@ -31,7 +30,7 @@ _LONGEST_DIGEST = 36
 _LONGEST_TAG = 5000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class TrackedRun(Printed):
     """What `ftreg track --json` prints."""
 

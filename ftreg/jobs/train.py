@@ -19,7 +19,7 @@ from ftreg.jobs.checkpoints import (
     plot_beside,
 )
 from ftreg.jobs.launch import refuse_missing_processes, refuse_to_choose_a_folder
-from ftreg.records.printed import DESCRIBED, Printed
+from ftreg.records.printed import Printed, printed
 from ftreg.records.runs import new_run, newest_or_new, unfinished_runs
 from ftreg.records.workspace import Workspace
 from ftreg.training.events import Silent, TrainEvents
@@ -32,11 +32,9 @@ class TrainedOfSeries(CheckpointRecord):
     """Path of the configuration."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class GroupOfSeries:
     """A configuration of a series that became a group of replicas."""
-
-    __pydantic_config__ = DESCRIBED
 
     file: Path
     """Path of the configuration."""
@@ -46,11 +44,9 @@ class GroupOfSeries:
     """In the order of their seeds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class FailedOfSeries:
     """A configuration of a series that became no checkpoint."""
-
-    __pydantic_config__ = DESCRIBED
 
     file: Path
     """Path of the configuration."""
@@ -60,7 +56,7 @@ class FailedOfSeries:
     """What training it alone would have ended with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Series(Printed):
     """What `ftreg train --json` prints of several configurations, whether or not one failed."""
 

@@ -1,7 +1,7 @@
 """What all JSON on stdout shares. A printed record is a dataclass; its schema comes from it."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 from ftreg.records.samples import PRINTED_SCHEMA
 
@@ -16,18 +16,28 @@ DESCRIBED = {
     "json_schema_serialization_defaults_required": True,
     "alias_generator": json_key,
 }
-"""`__pydantic_config__` of a printed record: the docstring below a field describes its key, and a
-key with a default is always printed. A plain dict, so that a record loads no pydantic."""
+"""`__pydantic_config__` of what is printed; a plain dict, so that a record loads no pydantic."""
+
+_Record = TypeVar("_Record")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def printed(cls: type[_Record]) -> type[_Record]:
+    """Make a frozen dataclass of keywords whose JSON Schema comes from it.
+
+    The docstring below a field describes its key, and a key with a default is always printed.
+    """
+    cls.__pydantic_config__ = DESCRIBED  # type: ignore[attr-defined]
+    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
 
 OPTIONAL = {"optional": True}
 """`field(default=None, metadata=OPTIONAL)` declares a key that is left out where it is None."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@printed
 class Printed:
     """A JSON object on stdout."""
-
-    __pydantic_config__ = DESCRIBED
 
     schema_version: int = PRINTED_SCHEMA
     """Version of this form; it goes up when the meaning of a key does."""

@@ -17,6 +17,7 @@ from ftreg.config.optimizer import (
     SGDConfig,
 )
 from ftreg.config.sections import RunConfig
+from ftreg.records.printed import DESCRIBED
 
 _CHEN = "Chen et al. 2023, arXiv 2302.06675"
 _LION = f"{_CHEN}, section 5"
@@ -35,11 +36,16 @@ _FIXED_DECAY_LEFT = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One warning: what, and by whom it is said. `key` is the setting that it is about."""
+    """A warning about a setting."""
+
+    __pydantic_config__ = DESCRIBED
 
     key: str
+    """The setting that it is about."""
     text: str
+    """What is known to go wrong, and what to set."""
     source: str
+    """Who says so."""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.text} ({self.source})"
