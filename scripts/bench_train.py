@@ -365,10 +365,11 @@ def held_out_loss(folder: str) -> float:
 
     from ftreg.models.adapters import merge_adapters
     from ftreg.models.pretrained import load_model
-    from ftreg.training.batching.examples import tokenise
+    from ftreg.training.batching.examples import TokenisedExamples, record_batches, token_pairs
 
     split, prompt, tokenizer, base = materials("eval", HELD_OUT_ROWS)
-    examples = tokenise(split, tokenizer=tokenizer, prompt=prompt, max_length=2**20)
+    pairs = token_pairs(split, tokenizer=tokenizer, prompt=prompt, max_length=2**20)
+    examples = TokenisedExamples(record_batches(pairs))
     if folder == UNTRAINED:
         model = load_model(base)
     elif (Path(folder) / "adapter_config.json").is_file():

@@ -248,16 +248,17 @@ def examples(tiny_model: Path, workspace: Path) -> Any:
     from transformers import AutoTokenizer
 
     from ftreg.data import load_dataset
-    from ftreg.training.batching.examples import tokenise
+    from ftreg.training.batching.examples import TokenisedExamples, record_batches, token_pairs
 
     write_dataset(workspace)
     dataset = load_dataset("colours@1", root=workspace)
-    return tokenise(
+    pairs = token_pairs(
         dataset.split("train"),
         tokenizer=AutoTokenizer.from_pretrained(tiny_model),
         prompt=dataset.card.prompt,
         max_length=512,
     )
+    return TokenisedExamples(record_batches(pairs))
 
 
 @pytest.fixture

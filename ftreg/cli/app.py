@@ -17,14 +17,12 @@ import ftreg
 # Section of the help to command to what the section says of it: the first line of its docstring.
 _SECTIONS: dict[str, dict[str, str]] = {
     "Start": {
-        "init": "Write a folder to start from: configurations, a small dataset, and what to type.",
-        "doctor": "Look at this machine: libraries, arithmetic, models, memory, folders, and how "
-        "to mend them.",
+        "init": "Write a folder to start from: configurations, a dataset, what to type.",
+        "doctor": "Look at this machine, and say what to mend and how.",
     },
     "Train": {
         "train": "Fine-tune a base model and save a checkpoint with all that made it.",
-        "reproduce": "Train a checkpoint again from its manifest, and compare the weights bit for "
-        "bit.",
+        "reproduce": "Train a checkpoint again from its manifest; are the weights the same?",
         "diff": "Show what differs between the recipes of two checkpoints.",
         "checkpoints": "Checkpoints and what made them.",
         "optim": "Optimizers.",
@@ -32,25 +30,21 @@ _SECTIONS: dict[str, dict[str, str]] = {
     "Evaluate": {
         "eval": "Run a checkpoint over a dataset version, score it, and gate it.",
         "score": "Score outputs that were made elsewhere.",
-        "compare": "Compare evaluations with each other: ranks, winners by cohort, and who is not "
-        "dominated.",
-        "report": "Write the HTML report of an evaluation, with the verdict of its last gate.",
+        "compare": "Compare evaluations: ranks, winners by cohort, who is not dominated.",
+        "report": "Write the HTML report of an evaluation, with its last verdict.",
         "track": "Log an evaluation to MLflow, in the run that trained its checkpoint.",
     },
     "Gate": {
         "gate": "Decide whether a candidate may replace the baseline.",
         "promote": "Make an evaluation the baseline that later candidates are held against.",
         "baseline": "Show the baseline of a dataset, and what was promoted before it.",
-        "power": "Say how many examples a margin needs, from the paired spread of a gated "
-        "evaluation.",
+        "power": "Say how many examples a margin needs, from the spread of a last gate.",
     },
     "Data, models and caches": {
         "data": "Versioned datasets.",
         "models": "Packaged base models and embedders.",
-        "clean": "List the caches with their sizes, and remove what is asked for, and what kills "
-        "left behind.",
-        "schema": "Print the JSON Schema of a file that you write, or of a record that ftreg "
-        "writes.",
+        "clean": "List the caches, and remove what is asked for and what kills left.",
+        "schema": "Print the JSON Schema of a file that you write, or of a record.",
     },
 }
 _HELP = {name: text for section in _SECTIONS.values() for name, text in section.items()}

@@ -46,7 +46,7 @@ def compare(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare evaluations with each other: ranks, winners by cohort, and who is not dominated.
+    """Compare evaluations: ranks, winners by cohort, who is not dominated.
 
     Ends with 3 if they were not evaluated alike.
 

@@ -15,7 +15,7 @@ def init(
         Path, typer.Argument(help="The folder to start in; it is made.", show_default=False)
     ],
 ) -> None:
-    """Write a folder to start from: configurations, a small dataset, and what to type.
+    """Write a folder to start from: configurations, a dataset, what to type.
 
     Example: ftreg init my-specialist
     """

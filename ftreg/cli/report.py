@@ -26,7 +26,7 @@ def report(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write the HTML report of an evaluation, with the verdict of its last gate.
+    """Write the HTML report of an evaluation, with its last verdict.
 
     Example: ftreg report latest -o report.html
     """

@@ -12,7 +12,12 @@ import pytest
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.pretrained import load_tokenizer
-from ftreg.training.batching.examples import BATCH_ROWS, TokenisedExamples, tokenise
+from ftreg.training.batching.examples import (
+    BATCH_ROWS,
+    TokenisedExamples,
+    record_batches,
+    token_pairs,
+)
 from ftreg.training.batching.tokens import open_prepared, prepare_examples, write_prepared
 from tests.conftest import TEMPLATE, Cli, make_model, rows_of, write_dataset
 
@@ -98,7 +103,8 @@ def test_the_tokens_are_those_of_memory(
 ) -> None:
     rows = dataset.split("train")
     prompt = dataset.card.prompt
-    plain = tokenise(rows, tokenizer=tokenizer, prompt=prompt, max_length=512)
+    pairs = token_pairs(rows, tokenizer=tokenizer, prompt=prompt, max_length=512)
+    plain = TokenisedExamples(record_batches(pairs))
     assert _content(prepare()) == _content(plain)
     last = len(rows) - 1
     messages = prompt.messages(rows[last])

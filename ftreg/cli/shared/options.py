@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ftreg.cli.shared import completion
-from ftreg.config.custom_code import VARIABLE, trust_notes
+from ftreg.config.custom_code import VARIABLE
 from ftreg.records.printed import json_object
 from ftreg.report.characters import inert_json, visible
 
@@ -81,12 +81,6 @@ def given_policy(path: Path | None) -> "GatePolicy | None":
     return read_policy(path)
 
 
-def tell_of_trust(models: Iterable[str]) -> None:
-    """Say that code which comes with a model will run, progress or not."""
-    for note in trust_notes(models):
-        typer.echo(f"note: {note}", err=True)
-
-
 def say(text: str) -> None:
     """Print lines of text; what data would do to the terminal is spelt out."""
     typer.echo(visible(text))
@@ -116,7 +110,6 @@ def show_json(value: "Shown") -> None:
 
 
 def _plain(record: Any) -> Any:
-
     if isinstance(record, Path):
         return str(record)
     if dataclasses.is_dataclass(record):

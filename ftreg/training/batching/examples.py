@@ -101,32 +101,6 @@ def record_batches(pairs: Iterable[tuple[list[int], list[int]]]) -> Iterator[pa.
         yield batch()
 
 
-def tokenise(
-    examples: Iterable[Example],
-    *,
-    tokenizer: Any,
-    prompt: Prompt,
-    max_length: int,
-    advance: Callable[[], None] = lambda: None,
-) -> TokenisedExamples:
-    """Tokenise in memory; `ftreg.training.batching.tokens` keeps the same on disk.
-
-    Args:
-        examples: rows to train on.
-        tokenizer: with a chat template.
-        prompt: the dataset's template.
-        max_length: most tokens of one example.
-        advance: called after each example.
-
-    Raises:
-        UsageError: as `token_pairs`.
-    """
-    pairs = token_pairs(
-        examples, tokenizer=tokenizer, prompt=prompt, max_length=max_length, advance=advance
-    )
-    return TokenisedExamples(record_batches(pairs))
-
-
 def token_pairs(
     examples: Iterable[Example],
     *,
