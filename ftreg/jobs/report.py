@@ -1,10 +1,11 @@
 """Gather what the HTML report of an evaluation shows, and write it.
 
-Part of the thin layer that puts the rooms together. Whatever is no longer at hand is left out, and
-the report says so: an evaluation outlives its checkpoint, its dataset and its baseline.
+Whatever is no longer at hand is left out, and the report says so: an evaluation outlives its
+checkpoint, its dataset and its baseline.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def write_html(
     Raises:
         UsageError: the evaluation is damaged, or the file cannot be written.
     """
-    notes: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = defaultdict(list)
     verdict = result.verdict if result else None
     if result is None:
         verdict, baseline, anchor = _last_gate(evaluation, workspace, notes)
@@ -74,9 +75,7 @@ def write_html(
     if baseline is not None:
         folder = baseline.folder or _stored(baseline.header, workspace)
         if folder is None:
-            _note(
-                notes,
-                "examples",
+            notes["examples"].append(
                 "The baseline is known by its scores alone: its evaluation "
                 f"{baseline.header['id']}, with outputs and evidence, is not in the workspace.",
             )
@@ -96,26 +95,20 @@ def write_html(
     return WrittenReport(evaluation=evaluation.id, report=place)
 
 
-def _note(notes: dict[str, list[str]], part: str, text: str) -> None:
-    notes.setdefault(part, []).append(text)
-
-
 def _last_gate(
     evaluation: Evaluation, workspace: Workspace, notes: dict[str, list[str]]
 ) -> tuple[Verdict | None, Baseline | None, Baseline | None]:
     """The verdict that the evaluation's folder keeps, as long as it still is about these scores."""
     gate = last_gate(evaluation)
     if gate is None:
-        _note(notes, "verdict", "This evaluation is not held against a baseline.")
+        notes["verdict"].append("This evaluation is not held against a baseline.")
         return None, None, None
     if not gate.of_these_scores:
-        _note(notes, "verdict", "Its last gate judged other scores than these; gate it again.")
+        notes["verdict"].append("Its last gate judged other scores than these; gate it again.")
         return None, None, None
     baseline = _find(gate.baseline, evaluation, workspace)
     if baseline is None:
-        _note(
-            notes,
-            "verdict",
+        notes["verdict"].append(
             f"Its last gate ({gate.verdict.outcome}) held it against {gate.baseline}, which "
             "is neither in the workspace nor a baseline any more; gate it again.",
         )
@@ -152,9 +145,7 @@ def _side(
     checkpoint = _checkpoint(header, workspace)
     name = header["checkpoint"]["name"]
     if checkpoint is None:
-        _note(
-            notes,
-            "training",
+        notes["training"].append(
             f"The history of {name} is not at hand: its checkpoint is not in "
             "the workspace, or is another one now.",
         )
@@ -162,7 +153,7 @@ def _side(
     try:
         return dataclasses.replace(side, history=_history(checkpoint))
     except UsageError as error:
-        _note(notes, "training", f"The history of {name} is not at hand: {error}")
+        notes["training"].append(f"The history of {name} is not at hand: {error}")
         return side
 
 
@@ -204,9 +195,9 @@ def _examples(
         rows = dataset.split(wanted["split"])[: wanted["rows"]]
         examples = list(rows)
     except FtregError as error:
-        _note(notes, "dataset", f"The dataset version is not at hand, so {lacks}: {error}")
+        notes["dataset"].append(f"The dataset version is not at hand, so {lacks}: {error}")
         return None, ()
     if digest([example.id for example in examples]) != wanted["rows_digest"]:
-        _note(notes, "dataset", f"The evaluated rows are not the dataset's first, so {lacks}.")
+        notes["dataset"].append(f"The evaluated rows are not the dataset's first, so {lacks}.")
         return dataset, ()
     return dataset, examples
