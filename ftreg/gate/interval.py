@@ -44,7 +44,7 @@ class Scale(Enum):
 
 def scale_of(scores: Floats) -> Scale:
     """Return how finely `scores`, of both sides together, are graded."""
-    distinct = np.unique(scores)
+    distinct = np.array(sorted(set(scores.ravel().tolist())))  # np.unique loads numpy.ma first
     if np.isin(distinct, (0.0, 1.0)).all():
         return Scale.BINARY
     if 2 <= len(distinct) <= 5:
