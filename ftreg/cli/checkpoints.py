@@ -11,7 +11,7 @@ from ftreg.cli.shared.command_groups import group
 from ftreg.records.printed import json_object
 from ftreg.records.workspace import Workspace
 
-app = group("Checkpoints and what made them.")
+app = group("List, inspect and plot checkpoints.")
 
 CheckpointName = Annotated[
     str,

@@ -47,7 +47,7 @@ def clean(
     dry_run: _DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the caches, and remove what is asked for and what kills left.
+    """List the caches, and remove what you name and what killed runs left.
 
     Without --older-than, --max-size or --all only leftovers go: half-written files and folders that
     nothing touched for an hour, and locks that nobody holds. What another process uses stays.

@@ -46,7 +46,7 @@ def compare(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare evaluations: ranks, winners by cohort, who is not dominated.
+    """Compare evaluations: ranks, winners by cohort, the Pareto front.
 
     Ends with 3 if they were not evaluated alike.
 

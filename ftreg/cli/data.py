@@ -12,7 +12,7 @@ from ftreg.cli.shared.command_groups import group
 from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
 
-app = group("Versioned datasets.")
+app = group("List, import, check, build and compare dataset versions.")
 
 Version = Annotated[
     str,
@@ -156,7 +156,7 @@ def freeze(
     root: options.DatasetRoot = options.DATASET_ROOT,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make the next version of an edited draft: rows checked, counted, and their digests taken.
+    """Make the next version from an edited draft: check and count its rows, take digests.
 
     Example: ftreg data freeze sample_datasets/ferry-desk/draft --changes "Two typos."
     """
@@ -197,7 +197,7 @@ def leaks(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find held-out rows that stand in the training split too, word for word or nearly.
+    """Find held-out rows that are also in the training split, word for word or nearly.
 
     Example: ftreg data leaks ferry-desk@1
     """

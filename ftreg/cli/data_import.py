@@ -119,7 +119,7 @@ def import_rows(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a dataset version of rows from elsewhere, every row checked.
+    """Make a dataset version from a file or a hub dataset, checking each row.
 
     What the card says (licence, prompt, cohorts, ...) is taken from the version before, unless it
     is said anew.

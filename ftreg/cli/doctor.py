@@ -11,7 +11,7 @@ from ftreg.records.workspace import Workspace
 
 @command
 def doctor(as_json: options.AsJson = False) -> None:
-    """Look at this machine, and say what to mend and how.
+    """Check this machine, and say what to fix and how.
 
     Ends with 2 where something would stop a run.
 

@@ -15,7 +15,7 @@ def init(
         Path, typer.Argument(help="The folder to start in; it is made.", show_default=False)
     ],
 ) -> None:
-    """Write a folder to start from: configurations, a dataset, what to type.
+    """Write a starter folder: configurations, a dataset, the commands to run.
 
     Example: ftreg init my-specialist
     """

@@ -9,7 +9,7 @@ from ftreg.cli.shared.command import command
 from ftreg.cli.shared.command_groups import group
 from ftreg.records.printed import json_object
 
-app = group("Packaged base models and embedders.")
+app = group("List and fetch packaged base models and embedders.")
 
 
 @app.command("list")

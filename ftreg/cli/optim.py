@@ -11,7 +11,7 @@ from ftreg.cli.shared.command_groups import group
 from ftreg.records.printed import json_object
 from ftreg.report.characters import visible
 
-app = group("Optimizers.")
+app = group("Show an optimizer's settings, or convert them to another optimizer.")
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML.", show_default=False)]
 
@@ -56,7 +56,7 @@ def convert(
     overrides: options.Overrides = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Propose another optimizer's settings by the published ratios, and say whose they are.
+    """Propose another optimizer's settings by the published ratios, with their sources.
 
     Nothing is written: the section that is printed can be pasted into a configuration.
 

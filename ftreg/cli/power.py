@@ -23,7 +23,7 @@ def power(
     ] = 0.02,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say how many examples a margin needs, from the spread of a last gate.
+    """Say how many examples a margin needs, from the spread in the last gate.
 
     A candidate as good as the baseline passes with so many in four of five cases.
 

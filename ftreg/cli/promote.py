@@ -23,7 +23,7 @@ def promote(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make an evaluation the baseline that later candidates are held against.
+    """Make an evaluation the baseline for later candidates.
 
     Example: ftreg promote latest
     """

@@ -36,7 +36,7 @@ def reproduce(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train a checkpoint again from its manifest; are the weights the same?
+    """Train a checkpoint again from its manifest, and compare the weights.
 
     Ends with 0 where they are equal, 1 where they differ though the environment is the same, 3
     where they differ in another environment (versions, hardware, threads, processes, commit).

@@ -15,7 +15,7 @@ def schema(
         typer.Argument(help="config, policy, verdict, ...; all names without.", show_default=False),
     ] = None,
 ) -> None:
-    """Print the JSON Schema of a file that you write, or of a record.
+    """Print the JSON Schema of a configuration file or a record.
 
     Example: ftreg schema config > config.schema.json
     """

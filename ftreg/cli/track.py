@@ -7,7 +7,7 @@ from ftreg.records.workspace import Workspace
 
 @command
 def track(evaluation: options.EvaluationRef, as_json: options.AsJson = False) -> None:
-    """Log an evaluation to MLflow, in the run that trained its checkpoint.
+    """Log an evaluation to the MLflow run of its checkpoint.
 
     Example: ftreg track latest
     """

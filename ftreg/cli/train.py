@@ -59,7 +59,7 @@ def train(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fine-tune a base model and save a checkpoint with all that made it.
+    """Fine-tune a base model and save a checkpoint with its full recipe.
 
     Example: ftreg train configs/lion.yaml -s optimizer.lr=1e-5
     """
