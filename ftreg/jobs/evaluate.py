@@ -1,6 +1,6 @@
 """Run a checkpoint over a dataset version and score every output.
 
-Part of the thin layer that puts the rooms together: model work is imported where it is used.
+Model work is imported where it is used.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Get a checkpoint's outputs: what was written before from the store, the rest from an engine.
 
-Part of the thin layer that puts the rooms together: model work is imported where it is used.
+Model work is imported where it is used.
 """
 
 from collections.abc import Iterable, Sequence

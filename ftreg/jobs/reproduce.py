@@ -1,6 +1,6 @@
 """Train a checkpoint again from its manifest, and say whether the same weights come out.
 
-Part of the thin layer that puts the rooms together: model work is imported where it is used.
+Model work is imported where it is used.
 """
 
 import os
