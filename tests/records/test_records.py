@@ -230,3 +230,16 @@ def test_a_record_of_a_newer_ftreg_names_the_version_to_install(
     assert "schema version 99" in done.err
     assert "install ftreg 7.3, which wrote it, or a newer one" in done.err
     assert path.read_text("utf-8") == before
+
+
+@pytest.mark.parametrize("damaged", ["digest", "scores", "candidate"])
+def test_a_record_whose_keys_are_damaged_is_refused(damaged: str, cli: Cli, config: Path) -> None:
+    assert cli("train", config, "-o", "checkpoints/a").code == 0
+    for _ in range(2):  # the first becomes the baseline, the second has a gate
+        assert cli("eval", "checkpoints/a", "--bootstrap").code in (0, 3)
+        cli("promote", "latest", "--force", "--why", "a test")
+    path = next(Path("evaluations").glob("*/gate.json"))
+    path.write_text(path.read_text("utf-8").replace(f'"{damaged}":', f'"{damaged}{damaged}":'))
+    done = cli("report", path.parent)
+    assert done.code == 2, done
+    assert f"{path}: this gate record has changed since it was written" in done.err

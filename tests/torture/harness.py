@@ -61,6 +61,11 @@ def warm() -> None:
     ):  # fmt: skip
         with contextlib.suppress(ModuleNotFoundError):
             __import__(module)
+    # What a first template loads: a fork without privileges may not read Python's own library.
+    from ftreg.report import html, rendering
+
+    rendering.asset("report.css")
+    html._environment().get_template("report.html")
 
 
 @dataclass(frozen=True, slots=True)
