@@ -11,8 +11,7 @@ from ftreg.cli.shared.command import command
 @command
 def schema(
     name: Annotated[
-        str | None,
-        typer.Argument(help="config, policy, verdict, ...; all names without.", show_default=False),
+        str | None, typer.Argument(help="config, policy, verdict, ...; all names without.")
     ] = None,
 ) -> None:
     """Print the JSON Schema of a file that you write, or of a record.
