@@ -18,8 +18,8 @@ def schema(
 
     Example: ftreg schema config > config.schema.json
     """
-    from ftreg.jobs.schemas.catalogue import SCHEMAS
-    from ftreg.jobs.schemas.catalogue import schema as find_schema
+    from ftreg.jobs.schemas import SCHEMAS
+    from ftreg.jobs.schemas import schema as find_schema
 
     if name is None:
         typer.echo("\n".join(SCHEMAS))
