@@ -74,7 +74,11 @@ def shown(value: object, *, most: int = 60) -> str:
 
     A text of megabytes is cut before it is made into one.
     """
-    text = repr(value[: most + 1] if isinstance(value, str | bytes) else value)
+    return cut(repr(value[: most + 1] if isinstance(value, str | bytes) else value), most)
+
+
+def cut(text: str, most: int) -> str:
+    """Return at most `most` characters of a text; dots say that there were more."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -20,9 +20,8 @@ from ftreg.cli.app import app
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data.card import Card
-from ftreg.jobs.schemas.catalogue import SCHEMAS
-from ftreg.jobs.schemas.catalogue import schema as schema_of
-from ftreg.jobs.schemas.commands import PRINTED
+from ftreg.jobs.schemas import PRINTED, SCHEMAS
+from ftreg.jobs.schemas import schema as schema_of
 from ftreg.training.events import StepRecord
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"

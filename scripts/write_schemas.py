@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ftreg.files.store import write_json
-from ftreg.jobs.schemas.catalogue import SCHEMAS, schema
+from ftreg.jobs.schemas import SCHEMAS, schema
 
 FOLDER = Path(__file__).parent.parent / "docs" / "schemas"
 

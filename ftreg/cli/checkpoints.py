@@ -14,10 +14,7 @@ from ftreg.records.workspace import Workspace
 app = group("List, inspect and plot checkpoints.")
 
 CheckpointName = Annotated[
-    str,
-    typer.Argument(
-        help="Folder or name.", show_default=False, autocompletion=completion.checkpoints
-    ),
+    str, typer.Argument(help="Folder or name.", autocompletion=completion.checkpoints)
 ]
 
 
@@ -62,10 +59,7 @@ def plot(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
-            help="The .svg to write; history.svg in the checkpoint by default.",
-            show_default=False,
+            "--output", "-o", help="The .svg to write; history.svg in the checkpoint by default."
         ),
     ] = None,
 ) -> None:

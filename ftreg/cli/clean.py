@@ -14,24 +14,18 @@ _Kinds = Annotated[
     typer.Argument(
         help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
         "wheels, models and states only if named. Default: all but these three.",
-        show_default=False,
         autocompletion=completion.cache_kinds,
     ),
 ]
 _OlderThan = Annotated[
     str | None,
-    typer.Option(
-        metavar="AGE",
-        help="Remove what was not used for so long: 12h, 30d, 2w.",
-        show_default=False,
-    ),
+    typer.Option(metavar="AGE", help="Remove what was not used for so long: 12h, 30d, 2w."),
 ]
 _MaxSize = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
         help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
-        show_default=False,
     ),
 ]
 _All = Annotated[bool, typer.Option("--all", help="Remove all of these kinds, whatever its age.")]

@@ -17,7 +17,6 @@ def compare(
         typer.Argument(
             metavar="REF",
             help="Evaluations, latest, baseline or anchor.",
-            show_default=False,
             autocompletion=completion.references,
         ),
     ],
@@ -25,24 +24,18 @@ def compare(
         str | None,
         typer.Option(
             help="Which of them the others are held against; default: the first.",
-            show_default=False,
             autocompletion=completion.references,
         ),
     ] = None,
     policy: options.Policy = None,
     markdown: Annotated[
-        Path | None,
-        typer.Option("--markdown", help="Write the comparison as Markdown.", show_default=False),
+        Path | None, typer.Option("--markdown", help="Write the comparison as Markdown.")
     ] = None,
     routes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write which checkpoint should serve which cohort, as YAML.", show_default=False
-        ),
+        Path | None, typer.Option(help="Write which checkpoint should serve which cohort, as YAML.")
     ] = None,
     tag: Annotated[
-        str | None,
-        typer.Option(help="The tag to route by, if there are several.", show_default=False),
+        str | None, typer.Option(help="The tag to route by, if there are several.")
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:

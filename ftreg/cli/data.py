@@ -15,14 +15,9 @@ from ftreg.errors import UsageError
 app = group("List, import, check, build and compare dataset versions.")
 
 Version = Annotated[
-    str,
-    typer.Argument(
-        help="Dataset version, name@N.", show_default=False, autocompletion=completion.datasets
-    ),
+    str, typer.Argument(help="Dataset version, name@N.", autocompletion=completion.datasets)
 ]
-Changes = Annotated[
-    str | None, typer.Option(help="What differs from the version before.", show_default=False)
-]
+Changes = Annotated[str | None, typer.Option(help="What differs from the version before.")]
 
 
 @app.command("list")
@@ -72,8 +67,7 @@ def show(
 @command
 def verify(
     versions: Annotated[
-        list[str] | None,
-        typer.Argument(help="Versions, name@N; default: all of them.", show_default=False),
+        list[str] | None, typer.Argument(help="Versions, name@N; default: all of them.")
     ] = None,
     root: options.DatasetRoot = options.DATASET_ROOT,
     as_json: options.AsJson = False,
@@ -98,7 +92,7 @@ def verify(
 @app.command()
 @command
 def build(
-    versions: Annotated[list[str], typer.Argument(help="Versions, name@N.", show_default=False)],
+    versions: Annotated[list[str], typer.Argument(help="Versions, name@N.")],
     root: options.DatasetRoot = options.DATASET_ROOT,
     no_custom_code: options.NoCustomCode = False,
 ) -> None:
@@ -122,12 +116,7 @@ def draft(
     version: Version,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder to make; default: <root>/<name>/draft.",
-            show_default=False,
-        ),
+        typer.Option("--output", "-o", help="Folder to make; default: <root>/<name>/draft."),
     ] = None,
     root: options.DatasetRoot = options.DATASET_ROOT,
 ) -> None:
@@ -146,11 +135,7 @@ def draft(
 def freeze(
     given: Annotated[
         str,
-        typer.Argument(
-            metavar="DRAFT",
-            help="A draft's folder, or name@N edited in its place.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="DRAFT", help="A draft's folder, or name@N edited in its place."),
     ],
     changes: Changes = None,
     root: options.DatasetRoot = options.DATASET_ROOT,

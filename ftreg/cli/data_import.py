@@ -10,22 +10,14 @@ from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
 
-Name = Annotated[
-    str, typer.Argument(help="The dataset's name; its next version is made.", show_default=False)
-]
+Name = Annotated[str, typer.Argument(help="The dataset's name; its next version is made.")]
 Train = Annotated[
     str | None,
-    typer.Option(
-        help="Rows to train on: JSONL, CSV, TSV, Parquet, or hf:org/name@rev[:split].",
-        show_default=False,
-    ),
+    typer.Option(help="Rows to train on: JSONL, CSV, TSV, Parquet, or hf:org/name@rev[:split]."),
 ]
-Evaluation = Annotated[
-    str | None, typer.Option("--eval", help="Held-out rows.", show_default=False)
-]
+Evaluation = Annotated[str | None, typer.Option("--eval", help="Held-out rows.")]
 OtherSplits = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=SOURCE", help="Another split.", show_default=False),
+    list[str] | None, typer.Option(metavar="NAME=SOURCE", help="Another split.")
 ]
 EvalShare = Annotated[
     float | None,
@@ -33,7 +25,6 @@ EvalShare = Annotated[
         min=0.0001,
         max=0.9999,
         help="Hold out this share of --train; equal inputs stay on one side.",
-        show_default=False,
     ),
 ]
 Mapped = Annotated[
@@ -43,52 +34,38 @@ Mapped = Annotated[
         metavar="FIELD=COLUMN",
         help="Column of a field: input=question, tags.level=grade, reference=answers.text. "
         "Others come from the column of their own name; an id is made of the content.",
-        show_default=False,
     ),
 ]
 MappingFile = Annotated[
-    Path | None,
-    typer.Option("--mapping", help="The same as YAML, field: column.", show_default=False),
+    Path | None, typer.Option("--mapping", help="The same as YAML, field: column.")
 ]
-License = Annotated[
-    str | None, typer.Option("--license", help="SPDX expression.", show_default=False)
-]
-Description = Annotated[str | None, typer.Option(help="What one row is.", show_default=False)]
+License = Annotated[str | None, typer.Option("--license", help="SPDX expression.")]
+Description = Annotated[str | None, typer.Option(help="What one row is.")]
 Origin = Annotated[
-    str | None,
-    typer.Option(help="Where the rows come from; default: files and digests.", show_default=False),
+    str | None, typer.Option(help="Where the rows come from; default: files and digests.")
 ]
-Changes = Annotated[
-    str | None, typer.Option(help="What differs from the version before.", show_default=False)
-]
+Changes = Annotated[str | None, typer.Option(help="What differs from the version before.")]
 PromptUser = Annotated[
-    str | None,
-    typer.Option(help="The user's turn, with {input} and {context}.", show_default=False),
+    str | None, typer.Option(help="The user's turn, with {input} and {context}.")
 ]
-PromptSystem = Annotated[str | None, typer.Option(help="The system turn.", show_default=False)]
+PromptSystem = Annotated[str | None, typer.Option(help="The system turn.")]
 Cohorts = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TAG", help="A tag whose values form cohorts.", show_default=False),
+    list[str] | None, typer.Option(metavar="TAG", help="A tag whose values form cohorts.")
 ]
 Cluster = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TAG", help="A tag of rows that depend on each other.", show_default=False
-    ),
+    str | None, typer.Option(metavar="TAG", help="A tag of rows that depend on each other.")
 ]
 ContextFrom = Annotated[
-    str | None,
-    typer.Option(help="input, where an output must be faithful to it.", show_default=False),
+    str | None, typer.Option(help="input, where an output must be faithful to it.")
 ]
 Form = Annotated[
     str | None,
     typer.Option(
         "--from",
         help="otel: spans of production calls, exported as OTLP JSON; default: by the ending.",
-        show_default=False,
     ),
 ]
-Subset = Annotated[str | None, typer.Option(help="Subset of a hub set.", show_default=False)]
+Subset = Annotated[str | None, typer.Option(help="Subset of a hub set.")]
 DropDuplicates = Annotated[
     bool, typer.Option("--drop-duplicates", help="Keep the first of rows that stand twice.")
 ]

@@ -14,15 +14,10 @@ def diff(
     first: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint, or a group of replicas.",
-            show_default=False,
-            autocompletion=completion.checkpoints,
+            help="A checkpoint, or a group of replicas.", autocompletion=completion.checkpoints
         ),
     ],
-    second: Annotated[
-        str,
-        typer.Argument(help="Another.", show_default=False, autocompletion=completion.checkpoints),
-    ],
+    second: Annotated[str, typer.Argument(help="Another.", autocompletion=completion.checkpoints)],
     as_json: options.AsJson = False,
 ) -> None:
     """Show what differs between the recipes of two checkpoints.

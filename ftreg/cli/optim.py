@@ -13,7 +13,7 @@ from ftreg.report.characters import visible
 
 app = group("Show an optimizer's settings, or convert them to another optimizer.")
 
-Config = Annotated[Path, typer.Argument(help="The run's YAML.", show_default=False)]
+Config = Annotated[Path, typer.Argument(help="The run's YAML.")]
 
 
 @app.command()
@@ -48,9 +48,7 @@ def convert(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from",
-            help="The optimizer that the configuration has to name; a safeguard.",
-            show_default=False,
+            "--from", help="The optimizer that the configuration has to name; a safeguard."
         ),
     ] = None,
     overrides: options.Overrides = None,

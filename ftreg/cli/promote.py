@@ -18,9 +18,7 @@ def promote(
     force: Annotated[
         bool, typer.Option("--force", help="Promote even if the gate did not pass.")
     ] = False,
-    why: Annotated[
-        str | None, typer.Option(help="Reason, kept in the history.", show_default=False)
-    ] = None,
+    why: Annotated[str | None, typer.Option(help="Reason, kept in the history.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make an evaluation the baseline for later candidates.
@@ -38,9 +36,7 @@ def promote(
 
 @command
 def baseline(
-    dataset: Annotated[
-        str, typer.Argument(help="The dataset's name, without version.", show_default=False)
-    ],
+    dataset: Annotated[str, typer.Argument(help="The dataset's name, without version.")],
     as_json: options.AsJson = False,
 ) -> None:
     """Show the baseline of a dataset, and what was promoted before it.

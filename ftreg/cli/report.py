@@ -12,16 +12,11 @@ from ftreg.records.workspace import Workspace
 
 @command
 def report(
-    evaluation: Annotated[
-        str, typer.Argument(help="An evaluation, or latest.", show_default=False)
-    ],
+    evaluation: Annotated[str, typer.Argument(help="An evaluation, or latest.")],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
-            help="The file; default: report.html in the evaluation's folder.",
-            show_default=False,
+            "--output", "-o", help="The file; default: report.html in the evaluation's folder."
         ),
     ] = None,
     as_json: options.AsJson = False,

@@ -21,16 +21,11 @@ def reproduce(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="Checkpoint folder, or its name.",
-            show_default=False,
-            autocompletion=completion.checkpoints,
+            help="Checkpoint folder, or its name.", autocompletion=completion.checkpoints
         ),
     ],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Keep the new checkpoint in this folder.", show_default=False
-        ),
+        Path | None, typer.Option("--output", "-o", help="Keep the new checkpoint in this folder.")
     ] = None,
     no_custom_code: options.NoCustomCode = False,
     quiet: options.Quiet = False,

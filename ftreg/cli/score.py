@@ -13,26 +13,17 @@ from ftreg.report.characters import inert_json
 @command
 def score(
     file: Annotated[
-        Path,
-        typer.Argument(
-            help="JSONL with id, input, output, and reference or context.", show_default=False
-        ),
+        Path, typer.Argument(help="JSONL with id, input, output, and reference or context.")
     ],
     scorer: Annotated[
         list[str],
         typer.Option(
-            "--scorer",
             help="A scorer, or a YAML mapping as in eval.scorers; give it again for more.",
         ),
     ],
-    backend: Annotated[
-        str | None, typer.Option(help="What the scorers think with.", show_default=False)
-    ] = None,
+    backend: Annotated[str | None, typer.Option(help="What the scorers think with.")] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="JSONL of scores; default: stdout.", show_default=False
-        ),
+        Path | None, typer.Option("--output", "-o", help="JSONL of scores; default: stdout.")
     ] = None,
     no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,

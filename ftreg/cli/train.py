@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 Configs = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="CONFIG", help="The run's YAML; several are trained in turn.", show_default=False
-    ),
+    typer.Argument(metavar="CONFIG", help="The run's YAML; several are trained in turn."),
 ]
 Output = Annotated[
     Path | None,
@@ -28,7 +26,6 @@ Output = Annotated[
         "--output",
         "-o",
         help="Checkpoint folder to write; of several, the folder to write theirs in.",
-        show_default=False,
     ),
 ]
 Strict = Annotated[
@@ -39,11 +36,7 @@ Resume = Annotated[
 ]
 AllowChange = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="KEY",
-        help="With --resume: let this setting differ from the state's.",
-        show_default=False,
-    ),
+    typer.Option(metavar="KEY", help="With --resume: let this setting differ from the state's."),
 ]
 
 

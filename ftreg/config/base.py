@@ -26,6 +26,11 @@ class Section(BaseModel):
     )
 
 
+def by_name(value: object) -> object:
+    """Return the mapping that a section's name alone stands for; all else as it is."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number has to be finite")

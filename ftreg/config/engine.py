@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ftreg.config.base import Section
+from ftreg.config.base import Section, by_name
 from ftreg.services.chat.endpoint import Endpoint
 
 
@@ -57,8 +57,4 @@ class EngineConfig(Section):
         )
 
 
-def _engine_by_name(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
-AnyEngine = Annotated[EngineConfig, BeforeValidator(_engine_by_name)]
+AnyEngine = Annotated[EngineConfig, BeforeValidator(by_name)]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from ftreg.config.base import Count, Options, Section, Share
+from ftreg.config.base import Count, Options, Section, Share, by_name
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
@@ -148,12 +148,8 @@ class ScorerConfig(Section):
         return self
 
 
-def _scorer_by_name(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
 AnyScorer = Annotated[
-    ScorerConfig, BeforeValidator(_scorer_by_name, json_schema_input_type=str | ScorerConfig)
+    ScorerConfig, BeforeValidator(by_name, json_schema_input_type=str | ScorerConfig)
 ]
 
 

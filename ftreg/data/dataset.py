@@ -124,14 +124,16 @@ class DatasetVersion:
         arrow = cache_folder("arrow", f"{entry.sha256}-{entry.rows}-{_CACHE_FORMAT}.arrow")
         limit_of("arrow")  # a wrong limit is told of before anything is made
         # Opened under the lock as well: `ftreg clean` takes it to remove a copy.
-        with FileLock(f"{_made(arrow)}.lock"):
+        arrow.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{arrow}.lock"):
             # A wrong text would score silently.
             made = not is_whole(arrow, digest_of=remembered_digest)
             if made:
-                _convert(path, arrow, expected=entry.rows)
+                with written_whole(arrow) as temporary:
+                    _write_arrow(path, temporary, expected=entry.rows)
             else:
                 touch(seal_of(arrow))  # its own time is part of what is remembered of its digest
-            found = _open(arrow)
+            found = Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
         if made:
             trim("arrow")
         return found
@@ -167,10 +169,6 @@ class DatasetVersion:
             )
 
 
-def _open(arrow: Path) -> Split:
-    return Split(pa.ipc.open_file(pa.memory_map(str(arrow))).read_all())
-
-
 def _broken_row(path: Path) -> str:
     """What is wrong with the first broken row of a changed file, on a line of its own; or ""."""
     try:
@@ -181,18 +179,8 @@ def _broken_row(path: Path) -> str:
     return ""
 
 
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _convert(path: Path, arrow: Path, *, expected: int) -> None:
-    """Check every row of a JSONL file and write the Arrow file, whole or not at all."""
-    with written_whole(arrow) as temporary:
-        _write_arrow(path, temporary, expected=expected)
-
-
 def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:
+    """Check every row of a JSONL file, and write the Arrow file."""
     count = 0
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows: list[dict[str, object]] = []

@@ -205,12 +205,7 @@ def _words_and_key(example: Example) -> tuple[list[str], bytes]:
 
 
 def _sequences(words: list[str], *, most: int | None = None) -> Hashes:
-    """The hashes of the distinct five-word sequences; of the whole where it is shorter.
-
-    Args:
-        words: of the text.
-        most: stop when so many distinct ones are found.
-    """
+    """Hashes of the first `most` distinct five-word sequences; of the whole where it is shorter."""
     if not words:
         return np.empty(0, np.int64)
     found: set[str] = set()

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ftreg.errors import UsageError, shown
+from ftreg.errors import UsageError, cut, shown
 from ftreg.files.reading import MIB, read_text
 
 KeyPath = tuple[str | int, ...]
@@ -209,21 +209,17 @@ def parse(text: str, file: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = loader.line_at(mark.index) if loader is not None and mark is not None else 1
-        problem = (error.problem or error.context or "").partition("\n")[0]
-        raise UsageError(f"{file}:{line}: not valid YAML: {_cut(problem)}") from error
+        problem = cut((error.problem or error.context or "").partition("\n")[0], _LONGEST_PROBLEM)
+        raise UsageError(f"{file}:{line}: not valid YAML: {problem}") from error
     except RecursionError as error:
         line = 1 if loader is None else loader.line_at(loader.index)
         raise UsageError(f"{file}:{line}: not valid YAML: nested too deeply") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{file}: not valid YAML: {_cut(str(error))}") from error
+        problem = cut(str(error).partition("\n")[0], _LONGEST_PROBLEM)
+        raise UsageError(f"{file}: not valid YAML: {problem}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{file}:1: expected keys and values, found a {type(data).__name__}")
     return Document(data, walk.marks)
-
-
-def _cut(problem: str) -> str:
-    line = problem.partition("\n")[0]
-    return line if len(line) <= _LONGEST_PROBLEM else f"{line[: _LONGEST_PROBLEM - 3]}..."
 
 
 def read(file: Path, *, kind: str = "configuration") -> Document:

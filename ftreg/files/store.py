@@ -102,11 +102,7 @@ def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def _settle(path: Path) -> None:
-    """Make what has just been renamed to `path` outlast a power cut.
-
-    Raises:
-        UsageError: the disk does not say that it will.
-    """
+    """Make what has just been renamed to `path` outlast a power cut."""
     try:
         fsync_folder(path.parent)
     except OSError as error:

@@ -133,19 +133,15 @@ def p_values(
         generator: source of randomness.
     """
     if scale is Scale.BINARY and not units.clustered:
-        exact = _mcnemar(units.sums)
+        # scipy takes longer to load than most comparisons take to run: only where it is needed.
+        from ftreg.gate.stats import mcnemar
+
+        exact = mcnemar(int((units.sums < 0).sum()), int((units.sums > 0).sum()))
         return exact, exact
     exchanged = sign_flip(units.sums, resamples=resamples, generator=generator)
     if not units.sums.any():
         return exchanged, 1.0
     return exchanged, drop_p_value(units.values(), worst=seen)
-
-
-def _mcnemar(deltas: Floats) -> float:
-    # scipy takes longer to load than most comparisons take to run: only where it is needed.
-    from ftreg.gate.stats import mcnemar
-
-    return mcnemar(int((deltas < 0).sum()), int((deltas > 0).sum()))
 
 
 def _exact_binary(deltas: Floats, level: float) -> Interval:

@@ -1,1 +1,1 @@
-"""What a command does, each as one call from Python: here the rooms meet."""
+"""What a command does, as one call from Python: rooms meet here, models load where used."""

@@ -112,11 +112,7 @@ def show_dataset(version: str, *, root: Path) -> ShownDataset:
 
 
 def _bins(counts: Mapping[int, int]) -> dict[str, int]:
-    """Count lengths in bins that double in width, gaps included.
-
-    Args:
-        counts: length in characters to how many texts have it.
-    """
+    """Put lengths, each with how many texts have it, in bins that double in width; gaps too."""
     if not counts:
         return {}
     bins = [0] * (max(counts).bit_length() + 1)

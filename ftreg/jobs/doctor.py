@@ -1,7 +1,4 @@
-"""What is wrong with this machine, or will be in the midst of a run, and how to mend it.
-
-Torch is imported where it is used.
-"""
+"""What is wrong with this machine, or will be in the midst of a run, and how to mend it."""
 
 import importlib.metadata
 import os

@@ -1,7 +1,4 @@
-"""Run a checkpoint over a dataset version and score every output.
-
-Model work is imported where it is used.
-"""
+"""Run a checkpoint over a dataset version and score every output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,9 +111,6 @@ def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:
     """Say, or refuse, that code which comes with a base model runs.
 
     The configuration is looked at where it is read; this is the record of the base model.
-
-    Raises:
-        UsageError: custom code is forbidden, and a replica's base model brings some.
     """
     trusted = [member for member in replicas.members if member.manifest.base.trust_remote_code]
     for member in trusted:
@@ -127,11 +121,7 @@ def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:
 
 
 def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
-    """A server has one replica's weights: what it writes for each would show seeds without noise.
-
-    Raises:
-        UsageError: there are several replicas, and a server is to generate.
-    """
+    """A server has one replica's weights: what it wrote for each would show seeds without noise."""
     if len(replicas.members) > 1 and config.eval.engine.name == "openai":
         raise UsageError(
             f"eval.engine: {replicas.folder} has {len(replicas.members)} replicas, and a server "
@@ -143,14 +133,8 @@ def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
 def _leakage(subject: _Subject, root: Path, events: EvalEvents) -> dict[str, Any]:
     """Look for evaluated rows among the rows that the checkpoint was trained on.
 
-    Args:
-        subject: what is evaluated.
-        root: the folder of datasets of the evaluation; the training rows are looked for in it where
-            they are not in that of the training.
-        events: is told what was found.
-
-    Returns:
-        The evaluation's record: `trained_on`, and the counts, or why they are not known.
+    `root` is the evaluation's folder of datasets, for training rows that the training's lacks. The
+    record that is returned has `trained_on`, and the counts, or why they are not known.
     """
     events.phase("looking for leaked rows")
     recorded = subject.checkpoint.manifest.dataset

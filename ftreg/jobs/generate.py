@@ -1,7 +1,4 @@
-"""Get a checkpoint's outputs: what was written before from the store, the rest from an engine.
-
-Model work is imported where it is used.
-"""
+"""Get a checkpoint's outputs: what was written before from the store, the rest from an engine."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Train a checkpoint again from its manifest, and say whether the same weights come out.
-
-Model work is imported where it is used.
-"""
+"""Train a checkpoint again from its manifest, and say whether the same weights come out."""
 
 import os
 import tempfile

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 from pathlib import Path
+from typing import cast
 
 from ftreg.config import custom_code
 from ftreg.config.load import validate
@@ -10,7 +11,7 @@ from ftreg.config.sections import ScorerConfig
 from ftreg.errors import UsageError, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import check_writable, read_jsonl, write_jsonl
-from ftreg.records.evaluation.rows import ScoreRow
+from ftreg.records.evaluation.rows import Run, ScoreRow, score_rows
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
 from ftreg.scoring.factory import get_scorer
@@ -92,19 +93,8 @@ def _score_rows(path: Path, scorers: Sequence[str], backend: str | None) -> tupl
                 custom_code.refuse(named, place=f"--{option}")
     samples = _samples(path)
     made = {config.name: _scorer(config, backend) for config in configs}
-    rows: list[ScoreRow] = []
-    for name, scorer in made.items():
-        for sample, score in zip(samples, scorer.score(samples), strict=True):
-            rows.append(
-                {
-                    "id": sample.id,
-                    "scorer": name,
-                    "score": score.value,
-                    "reason": score.reason,
-                    "evidence": [dict(item) for item in score.evidence],
-                }
-            )
-    return tuple(rows)
+    scores = {name: scorer.score(samples) for name, scorer in made.items()}
+    return cast(tuple[ScoreRow, ...], tuple(score_rows(samples, {None: Run((), scores)})))
 
 
 def _judge_tokens(rows: Iterable[ScoreRow]) -> JudgeTokens:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, cut
 from ftreg.jobs.gate import LastGate, last_gate
 from ftreg.jobs.report import REPORT
 from ftreg.records.evaluation.stored import Evaluation
@@ -165,7 +165,7 @@ def _new_run(client: Any, checkpoint: Mapping[str, Any]) -> Any:
     return client.create_run(
         experiment,
         run_name=checkpoint["name"],
-        tags={key: _cut(value) for key, value in tags.items() if value is not None},
+        tags={key: cut(value, _LONGEST_TAG) for key, value in tags.items() if value is not None},
     )
 
 
@@ -178,7 +178,7 @@ def _log(client: Any, run: str, evaluation: Evaluation, gate: LastGate | None) -
     metrics = [Metric(key, value, now, step) for key, value in numbers.items()]
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(run, metrics=metrics[start : start + _METRICS_AT_ONCE], synchronous=True)
-    tags = [RunTag(key, _cut(value)) for key, value in _tags(evaluation, gate).items()]
+    tags = [RunTag(key, cut(value, _LONGEST_TAG)) for key, value in _tags(evaluation, gate).items()]
     client.log_batch(run, tags=tags, synchronous=True)
     _log_dataset(client, run, evaluation.header["dataset"])
     for name in (REPORT, HEADER, GATE):
@@ -222,7 +222,3 @@ def _log_dataset(client: Any, run: str, dataset: Mapping[str, Any]) -> None:
     )
     context = InputTag("mlflow.data.context", "evaluation")
     client.log_inputs(run, datasets=[DatasetInput(described, [context])])
-
-
-def _cut(value: str) -> str:
-    return value if len(value) <= _LONGEST_TAG else f"{value[: _LONGEST_TAG - 3]}..."

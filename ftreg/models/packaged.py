@@ -121,11 +121,7 @@ def packaged_digest(name: str) -> str:
 
 
 def _recorded(marker: Path, name: str) -> dict[str, dict[str, Any]]:
-    """What `pull` recorded of each file: `sha256` and `stamp`.
-
-    Raises:
-        UsageError: the record is damaged; says what to do.
-    """
+    """What `pull` recorded of each file: `sha256` and `stamp`."""
     try:
         files = json.loads(marker.read_text(encoding="utf-8"))["files"]
         return {

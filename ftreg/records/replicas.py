@@ -89,8 +89,8 @@ def members_below(group: Path) -> list[Path]:
     return sorted(path.parent for path in group.glob(f"seed-*/{MANIFEST}"))
 
 
-def write_replicas(group: Path, members: Sequence[Checkpoint]) -> Replicas:
-    """Write the record of a group whose replicas are whole, and read it back.
+def write_replicas(group: Path, members: Sequence[Checkpoint]) -> None:
+    """Write the record of a group whose replicas are whole.
 
     Raises:
         UsageError: it cannot be written.
@@ -109,7 +109,6 @@ def write_replicas(group: Path, members: Sequence[Checkpoint]) -> Replicas:
             ],
         },
     )
-    return read_replicas(group)
 
 
 def read_replicas(folder: Path) -> Replicas:

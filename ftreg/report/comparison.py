@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate.choice import pareto_front
@@ -12,6 +11,7 @@ from ftreg.gate.contest import Contest, Mean
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report import phrases
 from ftreg.report.markdown import escaped, grid
+from ftreg.report.terminal import bare_table, hanging
 
 # Columns of two lines each that fit beside a scorer's name at 80 characters.
 _COLUMNS = 4
@@ -192,7 +192,7 @@ def comparison_view(sections: Sequence[ComparisonSection]) -> RenderableType:
         parts += ["", Text(section.title, "bold")]
         if section.rows:
             parts += _tables(section)
-        parts += [_sentence(sentence) for sentence in section.sentences]
+        parts += [hanging((Text("-"), Text(sentence))) for sentence in section.sentences]
     return Group(*parts[1:])
 
 
@@ -201,7 +201,7 @@ def _tables(section: ComparisonSection) -> list[RenderableType]:
     made: list[RenderableType] = []
     for start in range(0, len(rest), _COLUMNS):
         stop = start + _COLUMNS
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = bare_table()
         table.add_column(first, overflow="fold", max_width=20)
         for heading in rest[start:stop]:
             table.add_column(heading, overflow="fold", min_width=min(_NARROW, len(heading)))
@@ -209,14 +209,6 @@ def _tables(section: ComparisonSection) -> list[RenderableType]:
             table.add_row(*(Text(cell) for cell in (row[0], *row[1:][start:stop])))
         made.append(table)
     return made
-
-
-def _sentence(text: str) -> Table:
-    row = Table.grid(padding=(0, 1, 0, 0))
-    row.add_column(no_wrap=True)
-    row.add_column(overflow="fold")
-    row.add_row(Text("-"), Text(text))
-    return row
 
 
 def comparison_markdown(title: str, sections: Sequence[ComparisonSection]) -> str:

@@ -1,14 +1,13 @@
 """How a proposed change of optimizer is shown in the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ftreg.files import marked_yaml
-from ftreg.report.terminal import rows_view
+from ftreg.report.terminal import hanging, rows_view
 
 
 def conversion_view(record: Mapping[str, Any]) -> RenderableType:
@@ -36,21 +35,11 @@ def conversion_view(record: Mapping[str, Any]) -> RenderableType:
     return Group(
         rows_view(title, rows),
         "",
-        _listed([(f"[{number}]", source) for number, source in enumerate(sources, start=1)]),
-        _listed([("-", note) for note in [*record["notes"], *dropped]]),
+        hanging(*((Text(f"[{at}]"), Text(source)) for at, source in enumerate(sources, start=1))),
+        hanging(*((Text("-"), Text(note)) for note in [*record["notes"], *dropped])),
         "",
         Text(marked_yaml.dump({"optimizer": record["proposed"]}).rstrip()),
     )
-
-
-def _listed(items: Sequence[tuple[str, str]]) -> Table:
-    """Texts behind their marks; further lines of a text stand below its first."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for mark, text in items:
-        grid.add_row(Text(mark), Text(text))
-    return grid
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 from ftreg.data.card import Card
 from ftreg.data.differences import Difference, Ids
 from ftreg.data.leakage import Leakage
-from ftreg.report.terminal import rows_view
+from ftreg.report.terminal import bare_table, facts_table, rows_view
 
 _BAR = 24
 _MOST_VALUES = 12
@@ -20,7 +20,7 @@ Bins = Sequence[tuple[str, int]]
 
 def _table(*columns: str) -> Table:
     """A table whose first column is to the left, and the others to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = bare_table()
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     return table
@@ -63,9 +63,7 @@ def dataset_view(
         sizes: split to cohort to rows.
         lengths: split to field to range of lengths in characters to number of texts.
     """
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
+    facts = facts_table()
     for key in ("description", "source", "changes", "license"):
         facts.add_row(key, getattr(card, key))
     facts.add_row("digest", card.digest)

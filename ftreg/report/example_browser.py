@@ -137,7 +137,7 @@ def _evidence(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": kind,
         "point": item[kind],
-        "support": support if isinstance(support, int | float) and _finite(support) else None,
+        "support": support if isinstance(support, int | float) and math.isfinite(support) else None,
         "best": best if isinstance(best, str) else None,
         "checks": [str(check) for check in item.get("checks") or ()],
         **({"more": _plain(more)} if more else {}),
@@ -150,8 +150,4 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, float) and not _finite(value) else value
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

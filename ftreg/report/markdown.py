@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ftreg.errors import cut
 from ftreg.gate import Row, Verdict
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.recipe import recipe_differences
@@ -188,7 +189,9 @@ def _worst_section(worst: Sequence[Drop]) -> list[str]:
 
 def _drop(drop: Drop) -> list[str]:
     """One example: what was asked, and what both sides wrote, with what the scorers found."""
-    asked = [f"**{title}:** {escaped(_short(text))}" for title, text in drop.asked.items()]
+    asked = [
+        f"**{title}:** {escaped(cut(text, _LONGEST_TEXT))}" for title, text in drop.asked.items()
+    ]
     rows = [["output", _output(drop.before), _output(drop.after)]]
     for scorer, before, after in drop.scores:
         rows.append([f"{scorer} {phrases.signed(after - before)}", phrases.points(before),
@@ -205,12 +208,8 @@ def _drop(drop: Drop) -> list[str]:
 
 
 def _output(side: DropSide | None) -> str:
-    return "(not at hand)" if side is None else _short(side.output)
+    return "(not at hand)" if side is None else cut(side.output, _LONGEST_TEXT)
 
 
 def _evidence(side: DropSide | None, scorer: str) -> str:
     return "" if side is None else "\n".join(side.evidence.get(scorer, ()))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."

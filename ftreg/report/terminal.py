@@ -16,8 +16,17 @@ _STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold ye
 _MOST_REASONS = 6
 
 
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def bare_table(*, show_header: bool = True) -> Table:
+    """A table without lines, whose columns are to be added."""
+    return Table(box=None, show_header=show_header, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+def facts_table() -> Table:
+    """A table of names and values, a fact each row."""
+    facts = bare_table(show_header=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    return facts
 
 
 def _titled(title: str, table: Table) -> Group:
@@ -41,27 +50,28 @@ def verdict_view(
         parts += ["", _by_cohort(verdict)]
     outcome = phrases.OUTCOME_WORDS[verdict.outcome].upper()
     sentence = phrases.headline(verdict, baseline=baseline, candidate=candidate)
-    parts += ["", _hanging(Text(outcome, _STYLES[verdict.outcome]), Text(sentence))]
+    parts += ["", hanging((Text(outcome, _STYLES[verdict.outcome]), Text(sentence)))]
     shown = verdict.reasons[:_MOST_REASONS]
-    parts += [_hanging(Text("  -"), Text(reason)) for reason in shown]
+    parts += [hanging((Text("  -"), Text(reason))) for reason in shown]
     rest = len(verdict.reasons) - len(shown)
     if rest > 0:
         parts.append(f"  - and {rest} more, in the report")
     return Group(*parts)
 
 
-def _hanging(mark: Text, text: Text) -> Table:
-    """Text behind a mark, whose further lines stand below its first."""
+def hanging(*items: tuple[Text, Text]) -> Table:
+    """Texts behind their marks; further lines of a text stand below its first."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row(mark, text)
+    for item in items:
+        grid.add_row(*item)
     return grid
 
 
 def _by_scorer(verdict: Verdict) -> Group:
     confidence = f"{100 * verdict.policy['confidence']:g} %"
-    table = _table()
+    table = bare_table()
     table.add_column("scorer", overflow="fold")
     for heading in ("n", "base", "cand", "delta", confidence, "margin"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -84,7 +94,7 @@ def _by_scorer(verdict: Verdict) -> Group:
 def _by_cohort(verdict: Verdict) -> Group:
     cohorts = phrases.cohort_rows(verdict)
     names = phrases.scorers(verdict.rows)
-    table = _table()
+    table = bare_table()
     table.add_column("cohort", overflow="fold")
     table.add_column("n", justify="right")
     for name in names:
@@ -103,7 +113,7 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
     """An evaluation's mean scores."""
     checkpoint, dataset = header["checkpoint"], header["dataset"]
     title = f"{checkpoint['name']} on {dataset['version']}, {dataset['rows']} rows, mean scores"
-    table = _table()
+    table = bare_table()
     table.add_column("scorer")
     for heading in ("mean", "scored", "missing"):
         table.add_column(heading, justify="right")
@@ -118,7 +128,7 @@ def baseline_view(
     header: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> RenderableType:
     """The baseline's scores, and the history of promotions."""
-    table = _table()
+    table = bare_table()
     for heading in ("when", "checkpoint", "recipe", "why"):
         table.add_column(heading, overflow="fold")
     for item in history:
@@ -136,7 +146,7 @@ def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Rows with the same keys as a table; numbers to the right."""
     if not rows:
         return f"{title}: none"
-    table = _table()
+    table = bare_table()
     for key, value in rows[0].items():
         table.add_column(key, justify="right" if isinstance(value, int | float) else "left")
     for row in rows:
@@ -146,15 +156,13 @@ def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
     """The effective optimizer: class, every value in force, parameter groups."""
-    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
+    facts = facts_table()
     facts.add_row("class", f"{record['import_path']} ({record['library_version']})")
     facts.add_row("implementation", record["implementation"])
     facts.add_row("decay", record["decay_coupling"])
     for key, value in record["arguments"].items():
         facts.add_row(key, str(value))
-    table = _table()
+    table = bare_table()
     for heading in ("group", "weight decay", "tensors", "parameters"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for group in record["groups"]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftreg.errors import cut
 from ftreg.files.store import canonical_json
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.stored import Evaluation, read_findings, read_outputs
@@ -122,5 +123,4 @@ def _point(point: Mapping[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    flat = one_line(text)
-    return flat if len(flat) <= _LONGEST_POINT else flat[: _LONGEST_POINT - 3] + "..."
+    return cut(one_line(text), _LONGEST_POINT)

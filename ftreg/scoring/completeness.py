@@ -59,7 +59,7 @@ class Completeness(PointwiseScorer):
         return tuple(text for text in texts if text.strip())
 
     def _inquiry(self, sample: Sample) -> Inquiry | Score:
-        points = [point for text in sample.references for point in key_points(text)]
+        points = [point for text in sample.references for point in claims(text)]
         if not points:
             return Score(None, f"no key points in the {self.source}")
         if not claims(sample.output):
@@ -73,8 +73,3 @@ class Completeness(PointwiseScorer):
 
 def _rank(score: Score) -> float:
     return -1.0 if score.value is None else score.value
-
-
-def key_points(text: str) -> list[str]:
-    """Return the key points of a reference: its claims."""
-    return claims(text)

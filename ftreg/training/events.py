@@ -44,34 +44,24 @@ class TrainEvents(Protocol):
 
     def phase(self, text: str) -> None:
         """A preparation has begun, in a few words."""
+        return
 
     def notice(self, text: str) -> None:
         """Something the user should know; it stays on the screen."""
+        return
 
     def preparing(self, done: int, total: int) -> None:
         """So many of the examples are tokenised."""
+        return
 
     def start(self, total_steps: int, done: int) -> None:
         """The steps begin, after so many that an earlier session has done."""
+        return
 
     def step(self, record: StepRecord) -> None:
         """An optimizer step is done."""
+        return
 
 
-class Silent:
+class Silent(TrainEvents):
     """A listener that does nothing."""
-
-    def phase(self, text: str) -> None:
-        """Do nothing."""
-
-    def notice(self, text: str) -> None:
-        """Do nothing."""
-
-    def preparing(self, done: int, total: int) -> None:
-        """Do nothing."""
-
-    def start(self, total_steps: int, done: int) -> None:
-        """Do nothing."""
-
-    def step(self, record: StepRecord) -> None:
-        """Do nothing."""

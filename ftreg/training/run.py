@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from ftreg.training.health import refuse_broken
 from ftreg.training.kernel_switch import remove_kernels
 from ftreg.training.loop import Loop, Progress
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
-from ftreg.training.session import Session, remove_leftovers
+from ftreg.training.session import Session
 from ftreg.training.state.resume import settings_that_count
+from ftreg.training.state.saved import state_folder
 from ftreg.training.stopping import stop_on_signal
 from ftreg.training.trackers import start_trackers
 from ftreg.training.write import resolved, write_checkpoint
@@ -186,18 +188,15 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
             f"{output} is complete, and was made by another recipe ({key}: {before!r}, here "
             f"{after!r}); choose another --output"
         )
-    remove_leftovers(output)
+    # It may have been killed right before it deleted its states.
+    shutil.rmtree(state_folder(output), ignore_errors=True)
     events.notice(f"{output} is complete already; there is nothing to resume")
     return checkpoint
 
 
 @contextlib.contextmanager
 def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
-    """Say what to lower when a step does not fit.
-
-    Raises:
-        UsageError: the device or the machine has no memory left.
-    """
+    """Say what to lower when a step does not fit."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -62,11 +62,6 @@ def refuse_together(accelerator: Accelerator, check: Callable[[], None]) -> None
         raise UsageError(refusal[0])
 
 
-def remove_leftovers(output: Path) -> None:
-    """Delete the states of a run whose checkpoint is whole: it was killed right before that."""
-    shutil.rmtree(state_folder(output), ignore_errors=True)
-
-
 class Session:
     """The states and the history of a run while it goes on; use `Session.open`."""
 

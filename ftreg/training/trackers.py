@@ -12,14 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, utils
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
-from accelerate.utils import (
-    is_mlflow_available,
-    is_tensorboard_available,
-    is_trackio_available,
-    is_wandb_available,
-)
 
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError, first_line
@@ -39,12 +33,6 @@ from ftreg.training.state.saved import state_folder
 from ftreg.training.write import resolved
 
 _METRICS = ("loss", "lr", "grad_norm", "step_size", "tokens", "tokens_per_second")
-_AVAILABLE: dict[str, Callable[[], bool]] = {
-    "mlflow": is_mlflow_available,
-    "tensorboard": is_tensorboard_available,
-    "trackio": is_trackio_available,
-    "wandb": is_wandb_available,
-}
 _WAY_OUT = {
     "mlflow": MLFLOW_WAY_OUT,
     "tensorboard": "see that the folder can be written",
@@ -61,7 +49,7 @@ def tracker_settings(config: RunConfig) -> dict[str, Any]:
     """
     names = list(dict.fromkeys(config.train.report_to))
     for name in names:
-        if not _AVAILABLE[name]():
+        if not getattr(utils, f"is_{name}_available")():
             raise UsageError(
                 f"train.report_to: {name} is not installed: pip install 'ftreg[{name}]'"
             )

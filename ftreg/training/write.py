@@ -60,15 +60,17 @@ def write_checkpoint(
                 for path in sorted(folder.iterdir())
                 if path.name not in UNHASHED
             }
-            weights = {name: value for name, value in digests.items() if _is_weights(name)}
+            weights = {
+                name: value for name, value in digests.items() if name.endswith(".safetensors")
+            }
             manifest = seal(
                 records
                 | {
                     "config": _portable(config),
-                    "weights": _weights(weights),
+                    "weights": {"files": weights, "digest": digest_over(weights)},
                     "files": {name: digests[name] for name in digests if name not in weights},
                 },
-                created=_now(),
+                created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             )
             write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     accelerator.wait_for_everyone()
@@ -111,15 +113,3 @@ def _forget_places(model: Any) -> None:
         if isinstance(adapters.target_modules, set):
             # Written in the set's order, the file would be another one in each process.
             adapters.target_modules = sorted(adapters.target_modules)
-
-
-def _weights(files: dict[str, str]) -> dict[str, Any]:
-    return {"files": files, "digest": digest_over(files)}
-
-
-def _is_weights(name: str) -> bool:
-    return name.endswith(".safetensors")
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ftreg.gate import GatePolicy, compare
-from ftreg.jobs.schemas.catalogue import schema
+from ftreg.jobs.schemas import schema
 from tests.conftest import Cli
 
 

@@ -13,8 +13,7 @@ from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from ftreg.cli.app import app
-from ftreg.jobs.schemas.catalogue import schema
-from ftreg.jobs.schemas.commands import PRINTED
+from ftreg.jobs.schemas import PRINTED, schema
 from tests.conftest import Cli, Result, write_dataset
 from tests.jobs.test_reproduce import UNREPEATABLE
 

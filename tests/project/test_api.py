@@ -27,7 +27,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data.card import Card
 from ftreg.errors import ExitCode
-from ftreg.jobs.schemas.catalogue import SCHEMAS
+from ftreg.jobs.schemas import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ftreg", "ftreg.config", "ftreg.data", "ftreg.gate", "ftreg.optim", "ftreg.scoring")

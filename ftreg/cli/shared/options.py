@@ -22,40 +22,23 @@ if TYPE_CHECKING:
     Shown = Mapping[str, Any] | BaseModel | Printed
 
 EvaluationRef = Annotated[
-    str,
-    typer.Argument(
-        help="The evaluation, or latest.",
-        show_default=False,
-        autocompletion=completion.evaluations,
-    ),
+    str, typer.Argument(help="The evaluation, or latest.", autocompletion=completion.evaluations)
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set",
-        "-s",
-        metavar="KEY=VALUE",
-        help="Override a setting: -s optimizer.lr=1e-5.",
-        show_default=False,
+        "--set", "-s", metavar="KEY=VALUE", help="Override a setting: -s optimizer.lr=1e-5."
     ),
 ]
 Policy = Annotated[
     Path | None,
-    typer.Option(
-        help="YAML with the gate's settings; default: those it was evaluated with.",
-        show_default=False,
-    ),
+    typer.Option(help="YAML with the gate's settings; default: those it was evaluated with."),
 ]
-JUnit = Annotated[
-    Path | None,
-    typer.Option("--junit", help="Write the verdict as JUnit XML too.", show_default=False),
-]
+JUnit = Annotated[Path | None, typer.Option("--junit", help="Write the verdict as JUnit XML too.")]
 Comment = Annotated[
     Path | None,
     typer.Option(
-        "--markdown",
-        help="Write the report as the body of a pull request's comment too.",
-        show_default=False,
+        "--markdown", help="Write the report as the body of a pull request's comment too."
     ),
 ]
 NoCustomCode = Annotated[

@@ -84,20 +84,18 @@ def _lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
 
-def _by_line(rows: Callable[[Path], Iterator[Numbered]]) -> Callable[[Path], Source]:
-    """Open a file whose reader knows the line of each row, and whose rows may differ."""
-
-    def opened(path: Path) -> Source:
-        return Source(
-            name=str(path),
-            origin=_origin(path),
-            unit="line",
-            total=_lines(path),
-            columns=None,
-            rows=lambda: rows(path),
-        )
-
-    return opened
+def _by_line(
+    rows: Callable[[Path], Iterator[Numbered]], *, columns: tuple[str, ...] | None = None
+) -> Callable[[Path], Source]:
+    """Open a file whose reader knows the line of each row."""
+    return lambda path: Source(
+        name=str(path),
+        origin=_origin(path),
+        unit="line",
+        total=_lines(path),
+        columns=columns,
+        rows=lambda: rows(path),
+    )
 
 
 def _csv(path: Path) -> Source:
@@ -108,7 +106,7 @@ def _csv(path: Path) -> Source:
         problem = f"the column {twice[0]!r} stands twice" if twice else "no header"
         raise UsageError(f"{path}:1: {problem}; the first line has to name each column once")
 
-    def rows() -> Iterator[Numbered]:
+    def rows(path: Path) -> Iterator[Numbered]:
         records = _records(path)
         next(records)
         for number, cells in records:
@@ -120,14 +118,7 @@ def _csv(path: Path) -> Source:
             # CSV has no null; an empty cell is the nearest to it.
             yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
-    return Source(
-        name=str(path),
-        origin=_origin(path),
-        unit="line",
-        total=_lines(path),
-        columns=tuple(header),
-        rows=rows,
-    )
+    return _by_line(rows, columns=tuple(header))(path)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:

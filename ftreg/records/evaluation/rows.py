@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from ftreg.errors import UsageError, shown
 from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, file_digest, read_jsonl
-from ftreg.records.samples import Example, Output, Score, Scores
+from ftreg.records.samples import Example, Output, Sample, Score, Scores
 
 
 @documented
@@ -116,7 +116,7 @@ def output_rows(
 
 
 def score_rows(
-    examples: Sequence[Example], runs: Mapping[int | None, Run]
+    examples: Sequence[Example | Sample], runs: Mapping[int | None, Run]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of `scores.jsonl`; the arguments are those of `write_evaluation`."""
     for seed, run in runs.items():

@@ -23,7 +23,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, cut
 from ftreg.files.reading import megabytes
 from ftreg.services.chat.bounded import LARGEST_ANSWER, TooLongError, bound, text_of
 from ftreg.services.chat.endpoint import Endpoint
@@ -129,7 +129,7 @@ class ChatClient:
             # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
             if not self._answered and status in (401, 403, 404):
                 raise UsageError(self._refused(status, text))
-            raise ChatError(f"the {self._speaker} answered {status}: {_message(text)}")
+            raise ChatError(f"the {self._endpoint.speaker} answered {status}: {_message(text)}")
         self._answered = True
         return self._reply(text)
 
@@ -174,7 +174,7 @@ class ChatClient:
                     f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is no "
                     f"chat completion: {what}"
                 ) from None
-            raise ChatError(f"the {self._speaker} did not answer: {what}") from None
+            raise ChatError(f"the {self._endpoint.speaker} did not answer: {what}") from None
         except HTTPError as error:
             cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
             what = self._redact(_cause(cause, timeout))
@@ -185,7 +185,7 @@ class ChatClient:
                     f"{what}. Start the server, or set base_url to where /chat/completions lies "
                     "below (https://host/v1)."
                 ) from None
-            raise ChatError(f"the {self._speaker} did not answer: {what}") from None
+            raise ChatError(f"the {self._endpoint.speaker} did not answer: {what}") from None
         return response.status, self._redact(text)
 
     def _refused(self, status: int, text: str) -> str:
@@ -235,19 +235,17 @@ class ChatClient:
                 ) from error
         return bound(urllib3.PoolManager(maxsize=self._endpoint.concurrency))
 
-    @property
-    def _speaker(self) -> str:
-        return self._endpoint.speaker
-
     def _reply(self, text: str) -> Reply:
         try:
             answer = Answer.model_validate_json(text)
             choice = answer.choices[0]
         except (ValueError, IndexError):
-            raise ChatError(f"what the {self._speaker} sent is not a chat completion") from None
+            raise ChatError(
+                f"what the {self._endpoint.speaker} sent is not a chat completion"
+            ) from None
         if choice.message.refusal:
             said = _message(choice.message.refusal)
-            raise ChatError(f"the {self._speaker} refused: {said}", answer.usage)
+            raise ChatError(f"the {self._endpoint.speaker} refused: {said}", answer.usage)
         content = choice.message.content or ""
         return Reply(content, answer.usage, choice.finish_reason, answer.model)
 
@@ -280,8 +278,7 @@ def _message(text: str) -> str:
         said = found["message"] if isinstance(found, dict) else found
     except (ValueError, KeyError, TypeError, RecursionError):
         said = text
-    line = " ".join(str(said).split()) or "nothing more"
-    return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."
+    return cut(" ".join(str(said).split()) or "nothing more", _SHOWN)
 
 
 def _is_completion(text: str) -> bool:

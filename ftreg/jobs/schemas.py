@@ -1,5 +1,9 @@
-"""Build the schemas from the classes that the code itself reads and writes with."""
+"""JSON Schemas of what people write, and of what ftreg prints and stores.
 
+They are made from the classes that the code itself reads and writes with.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -97,6 +101,43 @@ _SOURCES |= {name: (PRINTED_SCHEMA, source, "serialization") for name, source in
 SCHEMAS = tuple(_SOURCES)
 """The names of the schemas."""
 
+PRINTED: Mapping[str, Mapping[str, str]] = {
+    "doctor": {"findings": ""},
+    "train": {
+        "training": "of one checkpoint",
+        "group": "of replicas (`train.seeds`)",
+        "series": "of several configurations",
+    },
+    "reproduce": {"reproduction": ""},
+    "eval": {"verdict": "where it gates", "evaluated": "where there is no verdict"},
+    "score": {"scoring": ""},
+    "gate": {"verdict": ""},
+    "compare": {"comparison": ""},
+    "report": {"report": ""},
+    "track": {"tracking": ""},
+    "power": {"power": ""},
+    "diff": {"recipe-difference": ""},
+    "promote": {"promotion": ""},
+    "baseline": {"promotions": ""},
+    "clean": {"cleaning": ""},
+    "data list": {"datasets": ""},
+    "data show": {"dataset": ""},
+    "data verify": {"verification": ""},
+    "data import": {"importing": ""},
+    "data freeze": {"freezing": ""},
+    "data diff": {"dataset-difference": ""},
+    "data leaks": {"leaks": ""},
+    "checkpoints list": {"checkpoints": ""},
+    "checkpoints show": {"checkpoint": "of one checkpoint", "group": "of replicas"},
+    "models list": {"models": ""},
+    "optim show": {"optimizer": ""},
+    "optim convert": {"conversion": ""},
+}
+"""Command, as it is typed after `ftreg`, to the schemas of its JSON, each with when it is that one.
+
+`checkpoints show` always prints JSON, and the others with `--json`.
+"""
+
 
 class _Plain(GenerateJsonSchema):
     """Without the titles that only repeat a key, and with what a record inherits described."""
@@ -111,13 +152,9 @@ class _Plain(GenerateJsonSchema):
         return super().field_is_required(field, total)
 
     def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
-        """Describe inherited keys too: pydantic reads the docstrings of the class alone."""
+        """Describe inherited keys too."""
         built = super().dataclass_schema(schema)
-        for base in filter(is_dataclass, schema["cls"].__mro__[1:]):
-            inherited = TypeAdapter(base).json_schema(schema_generator=_Plain)["properties"]
-            for key, item in inherited.items():
-                if "description" in item:
-                    built["properties"][key].setdefault("description", item["description"])
+        _describe_inherited(built, filter(is_dataclass, schema["cls"].__mro__[1:]))
         for key in built.get("required", ()):
             built["properties"][key].pop("default", None)  # it is printed all the same
         for key in optional_keys(schema["cls"]):
@@ -128,15 +165,20 @@ class _Plain(GenerateJsonSchema):
         return built
 
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
-        """Describe inherited keys too: pydantic reads the docstrings of the class alone."""
+        """Describe inherited keys too."""
         built = super().typed_dict_schema(schema)
-        for base in getattr(schema.get("cls"), "__orig_bases__", ()):
-            if is_typeddict(base):
-                inherited = TypeAdapter(base).json_schema(schema_generator=_Plain)["properties"]
-                for key, item in inherited.items():
-                    if "description" in item:
-                        built["properties"][key].setdefault("description", item["description"])
+        bases = getattr(schema.get("cls"), "__orig_bases__", ())
+        _describe_inherited(built, filter(is_typeddict, bases))
         return built
+
+
+def _describe_inherited(built: JsonSchemaValue, bases: Iterable[Any]) -> None:
+    """Take over what the classes above say of keys: pydantic reads one class's docstrings."""
+    for base in bases:
+        inherited = TypeAdapter(base).json_schema(schema_generator=_Plain)["properties"]
+        for key, item in inherited.items():
+            if "description" in item:
+                built["properties"][key].setdefault("description", item["description"])
 
 
 def schema(name: str) -> dict[str, Any]:
