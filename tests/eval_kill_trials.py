@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+import ftreg.generation.in_process
+import ftreg.jobs.evaluate_and_gate  # noqa: F401
 from ftreg.cli.app import app
 from ftreg.files.cache.table import Table
 
