@@ -1,7 +1,7 @@
 """Kill training with SIGKILL again and again, resume it, and compare the bits in the end.
 
-Run by a test: `python kill_trials.py CONFIG MODEL`. Everything is imported once and each run is a
-fork of this process, so that a trial takes a second and not ten. The last line is JSON.
+Run by a test: `python -m tests.kill_trials CONFIG MODEL`. Everything is imported once and each run
+is a fork of this process, so that a trial takes a second and not ten. The last line is JSON.
 """
 
 import json

@@ -16,7 +16,7 @@ from ftreg.jobs.gate_result import GateResult, PrintedVerdict, Reports
 from ftreg.jobs.generate import EvalEvents
 from ftreg.jobs.report import write_html
 from ftreg.jobs.track import TrackedRun, check_mlflow, log_evaluation
-from ftreg.records.baseline import baseline_path
+from ftreg.records.baseline import baseline_file
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.layout import MANIFEST
@@ -200,7 +200,7 @@ def _gated(
     found = Evaluated(evaluation=evaluation, html=html)
     if against is None:
         return found
-    first = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    first = baseline_file(evaluation, workspace)
     if bootstrap and against == "baseline" and not first.is_file():
         why = "there is no baseline yet; promote this evaluation to make it the first"
         return replace(found, reasons=(why,))

@@ -11,7 +11,7 @@ from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
 from ftreg.gate import Verdict, compare
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
@@ -109,7 +109,6 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
     if found:
         places = (f"the {name}", "the candidate")
         found += rows_of_one_side(side.scores, candidate.scores, places=places)
-    if found:
         lines = "\n  ".join(found)
         raise UndecidedError(
             f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
@@ -138,7 +137,7 @@ def find_baselines(
         UndecidedError: there is no baseline yet, or `anchor` is asked for and none is pinned.
         UsageError: no such evaluation, or a broken file.
     """
-    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    path = baseline_file(evaluation, workspace)
     if ref == "anchor":
         return read_baseline(path, anchor=True), None
     if ref != "baseline":

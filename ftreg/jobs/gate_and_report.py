@@ -7,7 +7,7 @@ from ftreg.files.store import write_text
 from ftreg.jobs.gate import find_baselines, gate
 from ftreg.jobs.gate_result import GateResult, Reports
 from ftreg.jobs.report import write_html
-from ftreg.records.baseline import baseline_path
+from ftreg.records.baseline import baseline_file
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.workspace import Workspace
 from ftreg.report.ci import append_summary, write_comment, write_junit
@@ -62,7 +62,7 @@ def gate_and_report(
         write_comment(reports.comment, text)
     if reports.summary is not None:
         append_summary(reports.summary, text)
-    kept = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    kept = baseline_file(evaluation, workspace)
     return dataclasses.replace(
         result,
         baseline_file=kept if against in ("baseline", "anchor") else None,

@@ -9,6 +9,7 @@ from ftreg.files.store import damaged, digest
 from ftreg.records.baseline import (
     Baseline,
     Promotion,
+    baseline_file,
     baseline_path,
     move_baseline,
     read_baseline,
@@ -88,7 +89,7 @@ def promote(
     """
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
-    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    path = baseline_file(evaluation, workspace)
 
     def check(baseline: Baseline, pinned: Baseline | None) -> None:
         _refuse_unless_passed(evaluation, baseline, anchor=pinned, path=path)

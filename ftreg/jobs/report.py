@@ -17,7 +17,7 @@ from ftreg.files.store import damaged, digest, write_bytes
 from ftreg.gate import Verdict
 from ftreg.jobs.gate import baseline_of, last_gate
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER
@@ -122,7 +122,7 @@ def _find(name: str, evaluation: Evaluation, workspace: Workspace) -> Baseline |
     folder = workspace.evaluations / name
     if (folder / HEADER).is_file():
         return baseline_of(read_evaluation(folder))
-    path = baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
+    path = baseline_file(evaluation, workspace)
     if not path.is_file():
         return None
     kept = (read_baseline(path), read_anchor(path))

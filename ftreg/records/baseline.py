@@ -22,6 +22,7 @@ from ftreg.files.store import damaged, read_json, write_record
 from ftreg.records.evaluation.header import CheckpointSummary, EvaluationHeader, check_header
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Scores
+from ftreg.records.workspace import Workspace
 
 BASELINE_SCHEMA = 2
 
@@ -93,6 +94,15 @@ def baseline_path(root: Path, dataset: str) -> Path:
         UsageError: the name could leave the folder.
     """
     return root / f"{check_name(dataset, what='dataset')}.json"
+
+
+def baseline_file(evaluation: Evaluation, workspace: Workspace) -> Path:
+    """Where the baseline of an evaluation's dataset lies in a workspace.
+
+    Raises:
+        UsageError: the dataset's name could leave the folder.
+    """
+    return baseline_path(workspace.baselines, evaluation.header["dataset"]["name"])
 
 
 def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:
