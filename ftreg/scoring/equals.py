@@ -3,7 +3,7 @@
 import json
 import math
 import re
-import unicodedata
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,46 +12,33 @@ from typing import Any, NoReturn
 
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
+from ftreg.scoring.answers import (
+    answer_words,
+    answers_date,
+    last_value,
+    numbers_of,
+    one_value,
+    whole_value,
+    word_readings,
+)
+from ftreg.scoring.value_reader import number_of
+from ftreg.scoring.values import same, values
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
-_GROUPING = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-# What SQuAD removes too, but what tells answers apart: "3.5" from "35", "-5" from "5", "C#" from
-# "C". Everything else of the Unicode class P, and these symbols, goes.
-_MEANINGFUL = re.compile(r"(?<=\d)\.(?=\d)|(?<![^\s(])-(?=\.?\d)|(?<=\w)#(?!\w)")
-_SYMBOLS = frozenset("$<=>^`|~")
+_HANGUL = re.compile(r"[\uac00-\ud7af]{2,}")
 
 
 class _UnusableReferenceError(ValueError):
     """A reference is not what the mode needs; its message becomes the reason."""
 
 
-def normalize(text: str) -> str:
-    """Fold a short answer much as SQuAD's evaluation does (Rajpurkar et al. 2016), in any script.
-
-    NFKC, casefold, punctuation removed, English articles removed, whitespace collapsed. Unlike
-    there, decimal points, signs and "C#" stay, and "1,000" is "1000". A text of which nothing
-    would be left ("The", "?!") keeps its casefolded form.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    folded = _GROUPING.sub("", folded)
-    spared = {found.start() for found in _MEANINGFUL.finditer(folded)}
-    kept = "".join(
-        char
-        for place, char in enumerate(folded)
-        if place in spared or not (char in _SYMBOLS or unicodedata.category(char)[0] == "P")
-    )
-    return " ".join(_ARTICLES.sub(" ", kept).split()) or " ".join(folded.split())
-
-
 def parse_number(text: str) -> float | None:
     """Return the number that a text consists of, or the last one in it; None without one.
 
-    "1,250.5", "$12", "40 %" (40.0) and "The answer is 7." are read; the last number counts
-    because worked answers end with their result.
+    "1,250.5", "$12", "40 %" (40.0), "3 x 10^8" and "The answer is 7." are read; the last number
+    counts because worked answers end with their result.
     """
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    value = last_value(text)
+    return None if value is None or isinstance(value.amount, tuple) else float(number_of(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +57,35 @@ def _exact(output: str, answer: str, options: EqualsOptions) -> float:
 
 
 def _normalized(output: str, answer: str, options: EqualsOptions) -> float:
-    return float(normalize(output) == normalize(answer))
+    mine, wanted = whole_value(output), whole_value(answer)
+    if mine is not None and wanted is not None and one_value(mine, wanted):
+        return 1.0
+    return float(not set(word_readings(output)).isdisjoint(word_readings(answer)))
 
 
 def _contains(output: str, answer: str, options: EqualsOptions) -> float:
-    """Whether the answer's words stand in the output, whole and in a row."""
-    wanted, text = normalize(answer), normalize(output)
-    return float(f" {wanted} " in f" {text} " if wanted else not text)
+    """Whether the answer's words stand in the output, whole and in a row, or its value does."""
+    for text in word_readings(output):
+        for wanted in word_readings(answer):
+            if not wanted:
+                return float(not text)
+            if any(_stands(wanted, text, at) for at in range(len(text) - len(wanted) + 1)):
+                return 1.0
+    value = whole_value(answer)
+    return float(value is not None and any(one_value(value, one) for one in values(output)))
+
+
+def _stands(wanted: Sequence[str], text: Sequence[str], at: int) -> bool:
+    """Whether words stand at a place of a text; a Korean particle may follow the last of them."""
+    end = at + len(wanted) - 1
+    last, there = wanted[-1], text[end]
+    fits = there == last or (there.startswith(last) and _HANGUL.fullmatch(last) is not None)
+    return fits and text[at:end] == wanted[:-1]
 
 
 def _overlap(output: str, answer: str, options: EqualsOptions) -> float:
     """F1 of the words, as SQuAD's."""
-    mine, wanted = normalize(output).split(), normalize(answer).split()
+    mine, wanted = answer_words(output, joined=True), answer_words(answer, joined=True)
     if not mine or not wanted:
         return float(mine == wanted)
     shared = sum((Counter(mine) & Counter(wanted)).values())
@@ -89,15 +93,19 @@ def _overlap(output: str, answer: str, options: EqualsOptions) -> float:
 
 
 def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
-    wanted, number = parse_number(answer), parse_number(output)
+    wanted, mine = last_value(answer), last_value(output)
     if wanted is None:
         raise _UnusableReferenceError(f"the reference {answer!r} holds no number")
-    if math.isinf(wanted):  # everything would lie within a share of it
+    if isinstance(wanted.amount, tuple):
+        return float(mine is not None and answers_date(mine, wanted))
+    number = number_of(wanted)
+    if abs(number) > sys.float_info.max:
         raise _UnusableReferenceError("the number of the reference is too large")
-    if number is None:
+    if mine is None:
         return 0.0
-    allowed = max(options.tolerance, options.relative_tolerance * abs(wanted))
-    return float(number == wanted or abs(number - wanted) <= allowed)
+    allowed = max(options.tolerance, options.relative_tolerance * abs(float(number)))
+    near = (abs(amount - number) <= allowed for amount in numbers_of(mine, wanted))
+    return float(any(near) or same(mine, wanted))
 
 
 def _regex(output: str, answer: str, options: EqualsOptions) -> float:
@@ -114,7 +122,7 @@ def _json(output: str, answer: str, options: EqualsOptions) -> float:
     except (ValueError, RecursionError) as error:
         raise _UnusableReferenceError(f"the reference is not valid JSON: {error}") from error
     try:
-        return float(_same_json(_parse_json(output), wanted))
+        return float(same_json(_parse_json(output), wanted))
     except (ValueError, RecursionError):  # nested deeper than what it is held against
         return 0.0
 
@@ -128,7 +136,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
 
 
-def _same_json(left: Any, right: Any) -> bool:
+def same_json(left: Any, right: Any) -> bool:
     """Compare decoded JSON; unlike Python's `==`, true is not 1, while 1 and 1.0 are one number.
 
     Without recursion, so that whatever can be decoded can be compared.
@@ -168,11 +176,11 @@ class Equals:
     Needs no model.
 
     Args:
-        mode: `exact`; `normalized` (see `normalize`); `contains` (the answer's words stand in the
-            output in a row, normalised); `overlap` (graded: F1 of the words); `numeric` (the last
-            number of the output); `regex` (the reference is a pattern for the whole
-            output, with or without the space around it);
-            `json` (equal as JSON values).
+        mode: `exact`; `normalized` (the same words and values, see `answer_words`); `contains` (the
+            answer's words stand in the output in a row, or its value does); `overlap` (graded: F1
+            of the words); `numeric` (the last value of the output); `regex` (the reference is a
+            pattern for the whole output, with or without the space around it); `json` (equal as
+            JSON values).
         tolerance: `numeric`: the absolute difference that still counts as equal.
         relative_tolerance: `numeric`: the same as a share of the accepted number.
         separator: where a reference holds several accepted answers in one text, what stands
@@ -184,7 +192,7 @@ class Equals:
     """
 
     name = "equals"
-    version = 2
+    version = 3
 
     def __init__(
         self,

@@ -6,28 +6,16 @@ it, and names what it found; it stays silent where either side says nothing abou
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from ftreg.scoring.words import FUNCTION_WORDS, content_words, join_digits, stem, words
+from ftreg.scoring.contrasts import denies_the_opposite, opposed, swapped, unconditional
+from ftreg.scoring.value_reader import NUMERIC, number_of
+from ftreg.scoring.values import Value, ValueKind, same, spelled, unsupported, vague, values
+from ftreg.scoring.words import FUNCTION_WORDS, content_words, stem, words
 
-_UNIT_GROUPS = (
-    "mm millimetre millimeter", "cm centimetre centimeter", "m metre meter",
-    "km kilometre kilometer", "inch", "ft foot feet", "yd yard", "mi mile", "mg milligram",
-    "g gram", "kg kilogram kilo", "lb lbs pound", "oz ounce", "ton tonne",
-    "ml millilitre milliliter",
-    "l litre liter", "gallon", "s sec second", "ms millisecond", "min minute", "h hr hour", "day",
-    "week", "month", "year", "decade", "century", "percent %", "usd dollar $", "eur euro €",
-    "gbp £", "kb kilobyte", "mb megabyte", "gb gigabyte", "tb terabyte", "mph", "kmh", "celsius",
-    "fahrenheit", "hz hertz", "khz", "mhz", "ghz", "w watt", "kw kilowatt", "mw megawatt",
-)  # fmt: skip
-_UNITS = {form: group.split()[-1] for group in _UNIT_GROUPS for form in group.split()}
-_VAGUE = re.compile(
-    r"\b(?:one|first|second|third|hundreds?|thousands?|millions?|billions?|twice|dozens?)\b",
-    re.IGNORECASE,
-)
-_MEASURE = re.compile(r"(?:([$€£])\s*)?(\d+(?:[.,]\d+)*)[\s-]*(%|[^\W\d_]+)?")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nobody|neither|nor|cannot|nothing|nowhere|without|zero|0|isnt|wasnt"
     r"|dont|doesnt|didnt|cant|wont)\b(?![.,]\d)|n['\u2019]t\b|n\s['\u2019]\s?t\b",
@@ -42,54 +30,81 @@ _NOT_NEGATION = re.compile(
 _CLAUSE_EDGE = re.compile(
     r"[,;:()\u2013\u2014]|\s-\s|\b(?:but|although|though|while|whereas|because|and|who|which)\b"
 )
-_NAME = re.compile(r"\b[^\W\d_a-z][\w'\u2019-]*")
+_NAME = re.compile(r"[^\W\d_][\w'\u2019-]*")
 _SENTENCE_EDGE = re.compile(r"(?:^|[.!?:;\"“(\[•*-])\W*$")
+_MARKER = re.compile(r"\[[^\[\]]{0,30}\]|【[^】]{0,30}】")
+
+
+def _counted(text: str, *, labels: bool = False) -> tuple[Value, ...]:
+    """Return the values that number, measure or date something; on demand labels as well."""
+    return tuple(
+        value
+        for value in values(text)
+        if (labels or value.kind is not ValueKind.LABEL)
+        and not vague(value)
+        and (value.kind is not ValueKind.DATE or any(map(str.isdigit, value.text)))
+    )
 
 
 def numbers(text: str) -> frozenset[str]:
-    """Return the numbers of a text, as `words` writes them, less those that rarely count things.
+    """Return the values of a text, each in the spelling that equal ones share.
 
-    "One" and "first" are as often pronouns and adverbs; zero is left to negation ("no cars").
+    Without those that rarely count things: "one" and "first" are as often pronouns and adverbs;
+    zero is left to negation ("no cars").
     """
-    plain = _VAGUE.sub(" ", text)
-    return frozenset(word for word in words(plain) if word[0].isdigit() and word != "0")
+    return frozenset(spelled(value.text) for value in _counted(text))
+
+
+_SIDE, _FRAME, _LEAST_FRAME = 3, 6, 4
+"""Words of a number's frame: on a side where there are as many on the other, in all, at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedNumber:
-    """A number of a text, and the words before and after it, other numbers written "#"."""
+    """A value of a text, and the next words before and after it, other values written "#"."""
 
-    number: str
+    number: Value
     before: tuple[str, ...]
     after: tuple[str, ...]
 
 
 def placed_numbers(text: str) -> tuple[PlacedNumber, ...]:
-    """Return the numbers of a text, each with all words before and after it."""
-    sequence = words(_VAGUE.sub(" ", text))
-    masked = tuple("#" if word[0].isdigit() else word for word in sequence)
+    """Return the values of a text, each with the words of its frame."""
+    found = _counted(text, labels=True)
+    masked: list[str] = []
+    places = []
+    end = 0
+    for value in found:
+        masked += words(text[end : value.start])
+        places.append(len(masked))
+        masked.append("#")
+        end = value.end
+    masked += words(text[end:])
     return tuple(
-        PlacedNumber(word, masked[:place], masked[place + 1 :])
-        for place, word in enumerate(sequence)
-        if word[0].isdigit()
+        PlacedNumber(
+            value,
+            tuple(masked[max(0, place - _FRAME) : place]),
+            tuple(masked[place + 1 : place + 1 + _FRAME]),
+        )
+        for value, place in zip(found, places, strict=True)
     )
 
 
-def measures(text: str) -> frozenset[tuple[str, str]]:
-    """Return (number, unit) for each number with a unit that is known."""
-    found = set()
-    for sign, number, word in _MEASURE.findall(join_digits(text.casefold())):
-        unit = _UNITS.get(sign) or _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
-        if unit:
-            found.add((number.replace(",", ""), unit))
-    return frozenset(found)
-
-
 def names(text: str) -> frozenset[str]:
-    """Return the stems of capitalised words that do not owe their capital to a sentence's start."""
+    """Return the stems of capitalised words that do not owe their capital to a sentence's start.
+
+    Neither values ("March 5", "18 °C") nor markers of citations hold names.
+    """
+    text = _MARKER.sub(lambda found: " " * len(found.group()), text)
+    chars = list(text)
+    for value in values(text):
+        if value.kind is not ValueKind.LABEL:
+            chars[value.start : value.end] = "#" * (value.end - value.start)
+    text = "".join(chars)
     found: set[str] = set()
     for match in _NAME.finditer(text):
-        if not _SENTENCE_EDGE.search(text[max(0, match.start() - 8) : match.start()]):
+        before = text[max(0, match.start() - 8) : match.start()]
+        if match.group()[0].isupper() and not _SENTENCE_EDGE.search(before):
             found.update(
                 stem(word)
                 for word in words(match.group())
@@ -98,18 +113,73 @@ def names(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def denied(text: str) -> frozenset[str]:
-    """Return the stems of what a text denies: the first content words after each "not".
+@lru_cache(maxsize=1 << 16)
+def _plain_stem(word: str) -> str:
+    """Return a stem without accents, cut as one that never had any."""
+    parts = unicodedata.normalize("NFKD", word)
+    return stem("".join(char for char in parts if not unicodedata.combining(char)))
 
-    "It did not damage his eye, but" gives "damag" and "ey".
-    """
-    found: set[str] = set()
+
+@lru_cache(maxsize=1 << 10)
+def _known(source_words: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(_plain_stem, source_words))
+
+
+_LEAST_ROOT = 4
+"""Letters that two forms of a name share at least: "Iceland" and "Icelandic"."""
+
+
+def new_names(text: str, source_words: Set[str]) -> frozenset[str]:
+    """Return the names of a text of which a source has no form, whatever its case and accents."""
+    known = _known(frozenset(source_words))
+    return frozenset(
+        name
+        for name in names(text)
+        if (plain := _plain_stem(name)) not in known
+        and not any(
+            (plain.startswith(word) or word.startswith(plain))
+            and min(len(plain), len(word)) >= _LEAST_ROOT
+            for word in known
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What a negation denies: the first content words after it; the content words of its clause."""
+
+    words: frozenset[str]
+    clause: frozenset[str]
+    in_title: bool
+    """Whether its capital makes it part of a name, which denies nothing ("Life Without Bees")."""
+
+    def agrees(self, other: "Denial") -> bool:
+        """Whether two deny the same in another order: "no dogs are allowed", "... not allowed"."""
+        shared = len(self.clause & other.clause) * 2
+        alike = shared >= max(len(self.clause), len(other.clause))
+        return alike and bool(self.words & other.clause and other.words & self.clause)
+
+    def against(self, stated: Set[str], others: Sequence["Denial"]) -> bool:
+        """Whether this denies what is stated, and no other denial says the same."""
+        denies = not self.in_title and not self.words.isdisjoint(stated)
+        return denies and not any(self.agrees(other) for other in others)
+
+
+def denials(text: str) -> tuple[Denial, ...]:
+    """Return what a text denies, in order: of "It did not damage his eye" the words damage, eye."""
+    found = []
     for clause in _CLAUSE_EDGE.split(_NOT_NEGATION.sub(" ", text)):
+        stems: frozenset[str] | None = None
         for cue in _NEGATION.finditer(clause):
-            found.update(content_words(clause[cue.end() :])[:_DENIED])
-    return frozenset(found)
+            stems = frozenset(content_words(clause)) if stems is None else stems
+            in_title = cue.group().istitle() and bool(clause[: cue.start()].strip())
+            governed = content_words(clause[cue.end() : cue.end() + _REACH])[:_DENIED]
+            found.append(Denial(frozenset(governed), stems, in_title))
+    return tuple(found)
 
 
+_REACH = 200
+"""Characters after a negation among which the words that it governs are."""
 _DENIED = 2
 """How many content words after a negation it is taken to govern."""
 
@@ -121,24 +191,14 @@ class Facts:
     text: str
 
     @cached_property
-    def numbers(self) -> frozenset[str]:
-        """See `numbers`."""
-        return numbers(self.text)
-
-    @cached_property
     def placed_numbers(self) -> tuple[PlacedNumber, ...]:
         """See `placed_numbers`."""
         return placed_numbers(self.text)
 
     @cached_property
-    def measures(self) -> frozenset[tuple[str, str]]:
-        """See `measures`."""
-        return measures(self.text)
-
-    @cached_property
-    def denied(self) -> frozenset[str]:
-        """See `denied`."""
-        return denied(self.text)
+    def denials(self) -> tuple[Denial, ...]:
+        """See `denials`."""
+        return denials(self.text)
 
     @cached_property
     def content(self) -> frozenset[str]:
@@ -146,29 +206,27 @@ class Facts:
         return frozenset(content_words(self.text))
 
 
-_SIDE, _FRAME, _LEAST_FRAME = 3, 6, 4
-"""Words of a number's frame: on a side where there are as many on the other, in all, at least."""
-
-
-def _misplaced_number(claim: Facts, passages: Sequence[Facts]) -> bool:
+def _misplaced_number(claim: Facts, passages: Sequence[Facts], missing: Set[Value]) -> bool:
     """Whether a number of the claim stands in words in which the passages have other numbers only.
 
     "30 minutes before, drivers 45" and "45 minutes before, drivers 30" have the same numbers. Only
     a frame of several words in a row tells: fewer stand around more than one number.
     """
     for mine in claim.placed_numbers:
+        if mine.number in missing:
+            continue
         left = min(len(mine.before), max(_SIDE, _FRAME - len(mine.after)))
         before, after = mine.before[len(mine.before) - left :], mine.after[: _FRAME - left]
         if len(before) + len(after) < _LEAST_FRAME:
             continue
-        theirs = {
+        theirs = [
             other.number
             for passage in passages
             for other in passage.placed_numbers
             if other.before[max(0, len(other.before) - left) :] == before
             and other.after[: len(after)] == after
-        }
-        if theirs and mine.number not in theirs:
+        ]
+        if theirs and not any(same(mine.number, other) for other in theirs):
             return True
     return False
 
@@ -182,10 +240,12 @@ def _contradicts(claim: Facts, passages: Sequence[Facts]) -> bool:
     nearest = passages[0]
     if len(claim.content & nearest.content) * 2 < len(claim.content):
         return False
-    near_denied = frozenset().union(*(passage.denied for passage in passages))
-    return bool(
-        (claim.denied & nearest.content) - near_denied
-        or (nearest.denied & claim.content) - claim.denied
+    theirs = [denial for passage in passages for denial in passage.denials]
+    # What both deny in the same words explains no other denial of theirs.
+    own = [denial for denial in claim.denials if denial not in theirs]
+    near = [denial for denial in theirs if denial not in claim.denials]
+    return any(denial.against(nearest.content, near) for denial in own) or any(
+        denial.against(claim.content, own) for denial in nearest.denials if denial in near
     )
 
 
@@ -203,23 +263,34 @@ def fired(
         source_words: the content words of the whole source.
 
     Returns:
-        Of `number`: the claim has a number that no near passage has, or none in its place; `unit`:
-        its number stands there with another unit; `name`: it has a name that the source does not
-        have; `negation`: one side denies what the other states.
+        Of `number`: the claim has a value that no near passage has, or none in its place; `unit`:
+        its amount stands there, but in another unit or currency, or with the other sign; `name`: it
+        has a name that the source does not have; `negation`: one side denies what the other states;
+        and of a passage with nearly the same words `opposite`, `order` and `condition`: see
+        `contrasts`.
     """
     checks = []
-    near_numbers = frozenset().union(*(passage.numbers for passage in passages))
-    if claim.numbers - near_numbers or _misplaced_number(claim, passages):
+    near = "\n".join(passage.text for passage in passages)
+    missing = unsupported(claim.text, near)
+    amounts = {abs(number_of(value)) for value in values(near) if value.kind in NUMERIC}
+    turned = [
+        value for value in missing if value.kind in NUMERIC and abs(number_of(value)) in amounts
+    ]
+    if len(turned) < len(missing) or _misplaced_number(claim, passages, frozenset(missing)):
         checks.append("number")
-    near_measures = {pair for passage in passages for pair in passage.measures}
-    measured = {number for number, _ in near_measures}
-    if any(
-        number in measured and (number, unit) not in near_measures
-        for number, unit in claim.measures
-    ):
+    if turned:
         checks.append("unit")
-    if names(claim.text) - source_words:
+    if new_names(claim.text, source_words):
         checks.append("name")
-    if _contradicts(claim, passages):
+    nearest = passages[0].text
+    # A long passage denies and conditions much beside what the claim takes from it.
+    alike = len(nearest.split()) <= 2 * len(claim.text.split()) + 2
+    if alike and _contradicts(claim, passages) and not denies_the_opposite(claim.text, nearest):
         checks.append("negation")
+    if opposed(claim.text, nearest):
+        checks.append("opposite")
+    if swapped(claim.text, nearest):
+        checks.append("order")
+    if alike and unconditional(claim.text, nearest):
+        checks.append("condition")
     return tuple(checks)

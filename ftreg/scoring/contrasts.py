@@ -1,0 +1,118 @@
+"""What turns a claim into another one though nearly every word is the same.
+
+A judge that reads a whole text may overlook one word. These look at a claim and the passage that it
+was made of: a relation turned round, two names swapped, a condition left out. Each asks for nearly
+all words in common, and stays silent otherwise.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import combinations
+
+_PAIRS = """
+    before/after over/under above/below least/most minimum/maximum more/less more/fewer first/last
+    inside/outside with/without until/from early/late earlier/later left/right up/down
+    including/excluding included/excluded north/south east/west northern/southern
+    eastern/western largest/smallest larger/smaller biggest/smallest oldest/youngest oldest/newest
+    older/younger older/newer highest/lowest higher/lower longest/shortest longer/shorter
+    fastest/slowest faster/slower
+    best/worst better/worse cheapest/dearest always/never everybody/nobody everyone/nobody
+    everyone/no-one morning/evening morning/afternoon summer/winter spring/autumn hot/cold
+    upper/lower top/bottom front/back increased/decreased increase/decrease increases/decreases
+    rose/fell rise/fall rises/falls rising/falling grew/shrank gained/lost won/lost win/lose
+    open/closed opens/closes opened/closed starts/ends begins/ends started/ended allowed/forbidden
+    allowed/prohibited permitted/forbidden accepted/rejected approved/rejected bought/sold
+    arrived/departed arrives/departs entered/left entrance/exit added/removed adds/removes
+    all/none all/no every/no most/few most/none many/few none/some
+    men/women boys/girls mother/father son/daughter buyers/sellers import/export imports/exports
+    yes/no possible/impossible legal/illegal safe/unsafe true/false public/private odd/even
+    ascending/descending positive/negative rows/columns row/column sum/product
+"""
+_OPPOSITES: dict[str, set[str]] = {}
+for _pair in _PAIRS.split():
+    _one, _other = _pair.split("/")
+    _OPPOSITES.setdefault(_one, set()).add(_other)
+    _OPPOSITES.setdefault(_other, set()).add(_one)
+for _word in ("all", "every"):  # the other way round it follows
+    _OPPOSITES[_word] |= {"some", "few", "most"}
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_NEGATION = re.compile(r"\b(?:not|no|never|none|neither|nor|cannot|without)\b|n['’]t\b", re.I)
+_SYMMETRIC = frozenset(
+    ["and", "or", "with", "between", "met", "meets", "married", "cousin", "cousins"]
+) | frozenset(["friends", "agree", "agrees", "near", "beside"])
+_CONDITION = re.compile(
+    r"\b(?:if|unless|except|provided|only (?:if|when|with|on|for|by|after|in|to|at|from)"
+    r"|(?:all|any|every \w+) but|might|could"
+    r"|(?:plan|hope|want|intend|expect|fail|refuse)(?:s|d|ed)? to)\b",
+    re.IGNORECASE,
+)
+_COMMON = 0.75
+"""The share of a claim's words that have to stand in the passage."""
+_LONGEST = 60
+
+
+@lru_cache(maxsize=1 << 14)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text))
+
+
+def _lower(words: Sequence[str]) -> list[str]:
+    return [word.casefold() for word in words]
+
+
+def _share(claim: Sequence[str], passage: Sequence[str]) -> float:
+    return (Counter(claim) & Counter(passage)).total() / len(claim) if claim else 0.0
+
+
+def opposed(claim: str, passage: str) -> bool:
+    """Whether a claim has the opposite of a word of the passage, in its place.
+
+    Not where one of them denies: "not closed" is "open".
+    """
+    mine, theirs = _lower(_words(claim)), _lower(_words(passage))
+    if max(len(mine), len(theirs)) > _LONGEST or _share(mine, theirs) < _COMMON / 1.5:
+        return False
+    if bool(_NEGATION.search(claim)) != bool(_NEGATION.search(passage)):
+        return False
+    matcher = SequenceMatcher(None, mine, theirs, autojunk=False)
+    same = sum(block.size for block in matcher.get_matching_blocks())
+    changed = [
+        (mine[a:b], theirs[c:d]) for tag, a, b, c, d in matcher.get_opcodes() if tag == "replace"
+    ]
+    words = sum(len(left) for left, _ in changed)
+    if same < _COMMON * (len(mine) - words):
+        return False
+    return any(_OPPOSITES.get(one, set()) & set(right) for left, right in changed for one in left)
+
+
+def denies_the_opposite(claim: str, passage: str) -> bool:
+    """Whether one side denies the opposite of a word of the other: "open", and "not closed"."""
+    if bool(_NEGATION.search(claim)) == bool(_NEGATION.search(passage)):
+        return False
+    theirs = set(_lower(_words(passage)))
+    return any(_OPPOSITES.get(word, set()) & theirs for word in _lower(_words(claim)))
+
+
+def swapped(claim: str, passage: str) -> bool:
+    """Whether a claim is a passage with two of its names swapped: "Bo owes Al" of "Al owes Bo"."""
+    mine, theirs = _words(claim), _words(passage)
+    if len(mine) > _LONGEST or Counter(_lower(mine)) != Counter(_lower(theirs)):
+        return False
+    if _SYMMETRIC & set(_lower(mine)) or "," in claim + passage:  # "In May, Ivo left Turin."
+        return False
+    names = [word for word in mine if word[0].isupper() and word in theirs]
+    return any(
+        theirs.index(one) > theirs.index(other) and mine.index(one) < mine.index(other)
+        for one, other in combinations(dict.fromkeys(names), 2)
+    )
+
+
+def unconditional(claim: str, passage: str) -> bool:
+    """Whether a claim leaves out the condition, or the doubt, under which the passage says it."""
+    found = _CONDITION.search(passage)
+    if found is None or _CONDITION.search(claim):
+        return False
+    return _share(_lower(_words(claim)), _lower(_words(passage))) > _COMMON - 0.1
