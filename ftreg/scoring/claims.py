@@ -2,7 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from ftreg.scoring.clauses import begins_with_clause, clauses, is_other_language
+from ftreg.scoring.courtesies import before_offer, is_courtesy, without_preamble
+from ftreg.scoring.markup import Kind, Line, plain_lines
 
 MAX_WORDS = 80
 """A longer unit is cut: a sentence encoder reads some 200 word pieces and drops the rest."""
@@ -19,17 +23,24 @@ _SPACED_DECIMAL = re.compile(r"\d{1,3}")
 _CLOSING = "\"'\u201d\u2019\u00bb)]"
 _WIDE_MARKS = "\u3002\uff01\uff1f\uff61"  # full stops and marks of Chinese and Japanese
 _OTHER_MARKS = "\u061f\u0964"  # Arabic question mark, Hindi full stop
-# Possessive, and never begun inside a run of marks: a text of dots alone stays linear.
+# Possessive, and never begun inside a run of marks: a text of dots alone stays linear. A capital
+# may follow without a blank; `_ends_sentence` tells "at nine.Cars" from "torch.Tensor".
 _MARK = re.compile(
-    rf"(?<![.!?…])[.!?…]++[{re.escape(_CLOSING)}]*+(?=\s|$)"
+    rf"(?<![.!?…])[.!?…]++[{re.escape(_CLOSING)}]*+(?=\s|$|[A-Z\u00c0-\u00de\u0391-\u03a9\u0410-\u042f])"
     rf"|[{_WIDE_MARKS}]+[\u300d\u300f\u201d\u2019]*|[{_OTHER_MARKS}]+"
+    r"|(?<=[\u0370-\u03ff\u1f00-\u1fff]);(?=\s|$)"  # the Greek question mark
 )
+_WIDE_MARK = re.compile(rf"[{_WIDE_MARKS}{_OTHER_MARKS};]")
 _LAST_WORD = re.compile(r"([^\W_](?:[\w.]*[^\W_])?)\W*$")
 _BULLET = re.compile(
-    r"^\s*(?:[-*+•‣◦\u2013\u2014]|\(?\d{1,3}[.)]|\(?(?:[a-z][.)]|[A-Z]\)))\s+(?=\S)"
+    r"^\s*(?:(?:[-*+•‣◦▪\u2013\u2014]|\(?\d{1,3}[.)]|\(?(?:[a-z][.)]|[A-Z]\)))\s+"
+    r"(?:\[[ xX]\]\s+)?(?=\S)|\d{1,2}[.)](?=[^\W\d_][^\W\d_])"
+    r"|(?:\d{1,2}\u3001|[\u2460-\u2473]|\uff08\d{1,2}\uff09)\s*(?=\S))"
 )
 _HEADING = re.compile(r"^\s*#{1,6}\s+(?=\S)")
-_FENCE = re.compile(r"^\s*(?:```|~~~)")
+_UNDERLINE = re.compile(r"^\s*(?:={3,}|-{3,})\s*$")
+_ROW = re.compile(r"^\s*\|.*\|\s*$|\S \| \S")
+_RULE_OF_TABLE = re.compile(r"^[\s|:-]*-[\s|:-]*$")
 _CODE_LINE = re.compile(
     r"^\s*(?:(?:async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[:({]|(?:from|import)\s+[\w.]+(?:\s+import\b|$)"
     r"|return\b(?=.*[\w)\]]\s*;?$)|(?:if|elif|else|for|while|try|except|with|finally)\b.*:\s*(?:#.*)?$"
@@ -54,11 +65,48 @@ def is_code(text: str) -> bool:
     return hits * 2 >= len(lines)
 
 
+# Before a dot without a blank after it, these are modules: "np.Array".
+_MODULES_LIST = """
+    np pd tf os sys nn self this std torch numpy pandas java math system
+"""
+_MODULES = frozenset(_MODULES_LIST.split())
+_ENDINGS_LIST = """
+    com org net edu gov io js py md txt pdf html json csv
+"""
+_ENDINGS = frozenset(_ENDINGS_LIST.split())
+
+
+def _starts_glued(before: str, mark: str, after: str) -> bool:
+    """Whether a sentence ends and the next one starts though no blank parts them.
+
+    "It opens at nine.Cars cost 30 euros", but not "a random.Random instance".
+    """
+    last, first = _LAST_WORD.search(before), _LETTERS.match(after)
+    if last is None or first is None or not (before[-1].islower() or before[-1] in "0123456789)]%"):
+        return False
+    word, following = first.group(), after[first.end() : first.end() + 1]
+    if following not in {" ", ",", "'", "\u2019", "-", ""} or word[1:] != word[1:].lower():
+        return False  # "pd.DataFrame", "os.Path(", "java.Util.List"
+    if last.group(1).lower() in _MODULES or word.lower() in _ENDINGS or _ADDRESS.search(before):
+        return False
+    if not mark.startswith(".") or word.lower() in _FRESH:
+        return True
+    return begins_with_clause(after) or is_other_language(f"{before} {after}")
+
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_ADDRESS = re.compile(r"(?:://|www\.|@|\w\.\w)\S*$")
+
+
 def _ends_sentence(before: str, mark: str, after: str) -> bool:
     """Judge a mark by the text before it (its last ~40 characters) and the text after it."""
     stripped = mark.rstrip(_CLOSING)
+    glued, after = bool(after) and not after[0].isspace(), after.lstrip()
+    if glued and not _WIDE_MARK.match(mark) and not _starts_glued(before, mark, after):
+        return False
     if not stripped.startswith(".") or not after:
-        return not (stripped.startswith("…") and after[:1].islower())
+        in_title = mark != stripped and after[:1].islower()  # the show "Who is it?" was
+        return not (in_title or (stripped.startswith("…") and after[:1].islower()))
     if len(stripped) > 1:  # an ellipsis goes on where a small letter follows
         return not after[0].islower()
     if before[-1:].isspace():  # tokenised text, where every mark stands alone
@@ -97,7 +145,7 @@ def _cut_sentences(paragraph: str) -> Iterator[str]:
     start = 0
     for found in _MARK.finditer(paragraph):
         before = paragraph[max(start, found.start() - 40) : found.start()]
-        after = paragraph[found.end() : found.end() + 40].lstrip()
+        after = paragraph[found.end() : found.end() + 80]
         if _ends_sentence(before, found.group(), after):
             yield paragraph[start : found.end()]
             start = found.end()
@@ -119,41 +167,73 @@ def _cut_long(unit: str) -> Iterator[str]:
     yield " ".join(words[start:])
 
 
-def _paragraphs(text: str) -> Iterator[str]:
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
+
+
+def _without_tables(lines: Sequence[Line]) -> Iterator[Line]:
+    """Write each row of a table as one sentence: "Vehicle: car, Fare: 30 euros"."""
+    header: list[str] = []
+    for place, line in enumerate(lines):
+        if line.kind is Kind.CODE or not (_ROW.search(line.text) or "-|-" in line.text):
+            header = []
+            yield line
+            continue
+        follows = lines[place + 1].text if place + 1 < len(lines) else ""
+        if "|" in follows and _RULE_OF_TABLE.match(follows):
+            header = _cells(line.text)
+            yield Line(", ".join(filter(None, header)), Kind.HEADING)
+        elif not _RULE_OF_TABLE.match(line.text):
+            named = zip([*header, *[""] * line.text.count("|")], _cells(line.text), strict=False)
+            said = [f"{name}: {cell}" if name else cell for name, cell in named if cell]
+            yield Line("\u2022 " + ", ".join(said), line.kind)
+
+
+def _paragraphs(text: str) -> Iterator[Line]:
     """Yield paragraphs, list items and headings; a line that only wraps is joined to the last."""
     pending: list[str] = []
-    fenced = False
-    for line in text.splitlines():
-        if _FENCE.match(line):
-            fenced = not fenced
-            line = ""
-        marker = _BULLET.match(line) or _HEADING.match(line)
-        body = line[marker.end() :] if marker else line
-        goes_on = pending and not marker and body.strip()[:1].islower() and not fenced
+    kind = Kind.PROSE
+    for line in _without_tables(list(plain_lines(text))):
+        if len(pending) == 1 and _UNDERLINE.match(line.text):
+            kind = Kind.HEADING
+        marker = _BULLET.match(line.text) or _HEADING.match(line.text)
+        body = line.text[marker.end() :] if marker else line.text
+        goes_on = (
+            pending
+            and not marker
+            and body.strip()[:1].islower()
+            and kind is line.kind is Kind.PROSE
+        )
         if pending and not goes_on:
-            yield " ".join(pending)
+            yield Line(" ".join(pending), kind)
             pending = []
         if body.strip():
+            kind = line.kind if not pending else kind
             pending.append(body.strip())
     if pending:
-        yield " ".join(pending)
+        yield Line(" ".join(pending), kind)
+
+
+def _units(text: str) -> list[Line]:
+    """Return the sentences of a text, in order, and what kind of line each is from."""
+    return [
+        Line(piece, paragraph.kind)
+        for paragraph in _paragraphs(unicodedata.normalize("NFC", text))
+        for sentence in _cut_sentences(paragraph.text)
+        for piece in _cut_long(sentence)
+        if _WORD.search(piece)
+    ]
 
 
 def sentences(text: str) -> list[str]:
-    """Split prose into sentences, in order.
+    """Split prose into sentences, in order, without citation markers and other markup.
 
-    Knows abbreviations, initials, decimals, ellipses, lists, headings, wrapped lines, tokenised
-    text (" . "), and the full stops of Chinese, Japanese, Arabic and Hindi. Whitespace inside a
-    sentence becomes one space. Units without a letter or digit are dropped.
+    Knows abbreviations, initials, decimals, ellipses, lists, headings, tables, wrapped lines,
+    tokenised text (" . "), a missing blank ("at nine.Cars cost"), and the full stops of Chinese,
+    Japanese, Arabic and Hindi. Whitespace inside a sentence becomes one space. Units without a
+    letter or digit are dropped.
     """
-    text = unicodedata.normalize("NFC", text)
-    units = (
-        piece
-        for paragraph in _paragraphs(text)
-        for sentence in _cut_sentences(paragraph)
-        for piece in _cut_long(sentence)
-    )
-    return [unit for unit in units if _WORD.search(unit)]
+    return [unit.text for unit in _units(text)]
 
 
 def _code_units(text: str) -> list[str]:
@@ -168,25 +248,97 @@ def _code_units(text: str) -> list[str]:
     return [unit for unit in units if _WORD.search(unit)]
 
 
+_OPENING = "\"'\u201c\u2018\u00ab([\u300c\u00bf*"
+_QUESTION = re.compile(r"[?\uff1f\u061f][!?\uff01\uff1f]*$|[\u0370-\u03ff\u1f00-\u1fff];$")
+
+
+def is_question(sentence: str) -> bool:
+    """Return whether a sentence asks; one that only ends in a quoted question does not."""
+    core = sentence.rstrip(_CLOSING + " \u300d\u300f*")
+    closed = core != sentence.rstrip() and not sentence.lstrip().startswith(tuple(_OPENING))
+    return not closed and _QUESTION.search(core) is not None
+
+
 def passages(text: str) -> list[str]:
-    """Split a context into the units that a claim is held against: sentences, or lines of code."""
-    return _code_units(text) if is_code(text) else sentences(text)
+    """Split a context into the units that a claim is held against: sentences, or lines of code.
+
+    A question is no evidence of what it asks, and is left out; what answers it stays.
+    """
+    if is_code(text):
+        return _code_units(text)
+    return [
+        unit.text for unit in _units(text) if unit.kind is Kind.CODE or not is_question(unit.text)
+    ]
 
 
 _SMALL_TALK_LIST = """
-    yes yeah yep no nope ok okay sure thanks thank you hi hello hey oh ah wow well indeed right
-    certainly course of great good nice cool sorry please bye goodbye welcome absolutely definitely
-    exactly i see hmm haha lol hope this helps here is the answer summary
+    ok okay sure thanks thank you hi hello hey oh ah wow sorry please bye goodbye welcome hmm haha
+    lol here
 """
-_SMALL_TALK = frozenset(_SMALL_TALK_LIST.split())
+_ASSENT_LIST = """
+    well indeed right certainly of course great good nice cool absolutely definitely exactly
+"""
+_ASSENT = frozenset(_ASSENT_LIST.split())
+_SMALL_TALK = frozenset(_SMALL_TALK_LIST.split()) | _ASSENT
+_LETTERS_OR_DIGITS = re.compile(r"[^\W\d_]+|\d+")
+
+
+def _consists_of(unit: str, known: frozenset[str]) -> bool:
+    return set(_LETTERS_OR_DIGITS.findall(unit.lower())) <= known
+
+
+def _stated(sentence: str) -> str:
+    """Return what a sentence states, or "" where it asks, thanks or only leads in."""
+    if is_question(sentence):
+        sentence = before_offer(sentence)
+    for _ in range(2):  # as it stands, and without its preamble
+        if not sentence or _consists_of(sentence, _SMALL_TALK) or is_courtesy(sentence):
+            return ""
+        sentence = without_preamble(sentence)
+    led_in = sentence.rstrip("*_ ").endswith((":", "\uff1a")) and not re.search(r"\d", sentence)
+    return "" if led_in or is_question(sentence) else sentence
+
+
+def _key(claim: str) -> str:
+    """Return what equal claims share: case, blanks and punctuation aside, but for numbers' own."""
+    folded = unicodedata.normalize("NFKC", claim).casefold()
+    kept = [
+        sign
+        if unicodedata.category(sign)[0] in "LNMS"
+        or sign in "%#@*/&"
+        or (folded[place + 1 : place + 2].isdigit() and sign in ".,:-/\u2212")
+        else " "
+        for place, sign in enumerate(folded)
+    ]
+    return " ".join("".join(kept).split())
+
+
+def _first_of_equals(found: Sequence[str]) -> list[str]:
+    first: dict[str, str] = {}
+    for claim in found:
+        first.setdefault(_key(claim), claim)
+    return list(first.values())
 
 
 def claims(text: str) -> list[str]:
-    """Split an output into claims: its sentences, less those that state nothing.
+    """Split an output into claims: what its sentences state, each thing once, in order.
 
-    A sentence of nothing but small talk ("Sure!", "Thank you.") states nothing.
+    A sentence is cut where a comma or semicolon parts two clauses. Questions, courtesies, headings
+    and lead-ins state nothing; of "Based on the context, X" the claim is X. A bare "Yes" or "No"
+    is a claim: it answers the question. Code has a claim per line and comment.
     """
-    units = _code_units(text) if is_code(text) else sentences(text)
-    return [
-        unit for unit in units if not set(re.findall(r"[^\W\d_]+|\d+", unit.lower())) <= _SMALL_TALK
-    ]
+    if is_code(text):
+        return [
+            unit for unit in dict.fromkeys(_code_units(text)) if not _consists_of(unit, _SMALL_TALK)
+        ]
+    units = _units(text)
+    body = [place for place, unit in enumerate(units) if unit.kind is not Kind.HEADING]
+    found = []
+    for place, unit in enumerate(units):
+        if unit.kind is Kind.CODE:
+            found.append(unit.text)
+        elif unit.kind is Kind.PROSE or not body or place > body[-1]:
+            found += [part for part in clauses(_stated(unit.text)) if _WORD.search(part)]
+    if not found:  # "Of course." is an answer where nothing else is said
+        found = [unit.text for unit in units if _consists_of(unit.text, _ASSENT)]
+    return _first_of_equals(found)
