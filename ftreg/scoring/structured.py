@@ -1,0 +1,292 @@
+"""What scorers of structured answers share: JSON as it was written, schemas, values field by field.
+
+Nothing here fetches anything: a `$ref` leads within its schema.
+"""
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import specification_with
+
+from ftreg.errors import UsageError, cut, did_you_mean
+from ftreg.files.reading import LARGEST_SETTINGS, parse_json, read_text
+from ftreg.files.store import canonical_json
+from ftreg.records.samples import Sample, Score
+from ftreg.scoring.answers import normalize
+from ftreg.scoring.equals import same_json
+
+Text = Literal["exact", "normalized"]
+"""How texts within a value are compared: as written, or after `normalize`."""
+Place = tuple[str | int, ...]
+"""The keys and positions that lead to a value."""
+
+_TEXTS = ("exact", "normalized")
+_SOURCES = ("context", "input")
+_FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_MOST_SHOWN = 20
+_LONGEST_SHOWN = 300
+
+
+class UnreadableError(ValueError):
+    """A text is not what it should be; its message says why."""
+
+
+class UncheckableError(ValueError):
+    """A value cannot be held against its schema; its message becomes the reason of a null score."""
+
+
+def unfenced(text: str) -> str:
+    """Return what stands in a text's only Markdown fence, or the text where it has not just one."""
+    blocks = _FENCE.findall(text)
+    return str(blocks[0]) if len(blocks) == 1 else text
+
+
+def decoded(text: str) -> Any:
+    """Return the value of a text that is JSON and nothing else.
+
+    Raises:
+        UnreadableError: it is not, or it is nested too deeply to be worked with.
+    """
+    try:
+        return parse_json(text, place="")
+    except UsageError as error:
+        raise UnreadableError(str(error).removeprefix(": ")) from error
+
+
+def in_words(place: Place) -> str:
+    """Return a place as `$.items[0].name`."""
+    return str(ValidationError("", path=place).json_path)
+
+
+class CheckedSchema:
+    """A JSON Schema that has been found sound.
+
+    The draft is the one that `$schema` names, or 2020-12. `format` says nothing about validity, as
+    the standard has it: what it would check depends on the libraries that happen to be there.
+
+    Args:
+        schema: the schema.
+        place: what it is, for messages.
+
+    Raises:
+        UsageError: it is not a JSON Schema, or refers to one that is elsewhere; names the key.
+    """
+
+    def __init__(self, schema: Any, *, place: str) -> None:
+        dialect = schema.get("$schema") if isinstance(schema, Mapping) else None
+        draft = Draft202012Validator if dialect is None else validator_for(schema, default=None)
+        if draft is None:
+            raise UsageError(f"{place}: $schema: {dialect!r} is not a draft that ftreg knows")
+        try:
+            draft.check_schema(schema)
+            registry: Registry[Any] = Registry()
+            resource = specification_with(draft.META_SCHEMA["$schema"]).create_resource(schema)
+            _check_references(resource, registry.resolver_with_root(resource))
+            # Without a registry jsonschema would fetch what a reference names.
+            self._validator = draft(schema, registry=registry)
+            list(self._validator.iter_errors(None))
+        except SchemaError as error:
+            message = cut(error.message, _LONGEST_SHOWN)
+            raise UsageError(f"{place}: {error.json_path}: {message}") from error
+        except UnreadableError as error:
+            raise UsageError(f"{place}: {error}") from error
+        except RecursionError as error:
+            raise UsageError(f"{place}: the schema refers to itself without an end") from error
+
+    def problems(self, value: Any) -> list[str]:
+        """Return what is wrong with a value, each with its place; empty where it is valid.
+
+        Raises:
+            UncheckableError: the value is too deeply nested for a schema that refers to itself, or
+                has numbers beyond a float.
+        """
+        try:
+            found = sorted(self._validator.iter_errors(value), key=lambda error: error.json_path)
+        except (RecursionError, OverflowError) as error:
+            raise UncheckableError(f"the schema cannot be checked: {error}") from error
+        return [f"{error.json_path}: {cut(error.message, _LONGEST_SHOWN)}" for error in found]
+
+
+def _check_references(resource: Any, resolver: Any) -> None:
+    """Raise UnreadableError where a schema refers to what it does not hold."""
+    if isinstance(resource.contents, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            reference = resource.contents.get(key)
+            if not isinstance(reference, str):
+                continue
+            try:
+                resolver.lookup(reference)
+            except (Unresolvable, ValueError) as error:  # a list has no place called by a word
+                raise UnreadableError(
+                    f"{key}: {reference!r} leads nowhere; nothing is fetched, so put what it "
+                    "refers to into the schema, under $defs"
+                ) from error
+    for inner in resource.subresources():
+        _check_references(inner, resolver.in_subresource(inner))
+
+
+def given(option: Any, *, place: str) -> Any:
+    """Return the value of an option that is JSON, or the path of a file with it.
+
+    Raises:
+        UsageError: no such file, or it is not JSON; or the value is none of JSON's.
+    """
+    if isinstance(option, str):
+        path = Path(option)
+        text = read_text(path, most=LARGEST_SETTINGS, kind=place.rpartition(" ")[2])
+        return parse_json(text, place=str(path), first_line=1)
+    try:
+        return json.loads(canonical_json(option))  # a copy, so that nobody changes it later
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{place} is not JSON: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """How the fields of a value agree with those of a reference.
+
+    A field is a value that holds no others, at its place; of a list, each by its position.
+    """
+
+    same: int
+    missing: tuple[Place, ...]
+    extra: tuple[Place, ...]
+    different: tuple[tuple[Place, Any, Any], ...]
+    """Place, value of the reference, value."""
+
+    @property
+    def total(self) -> int:
+        """The fields of either."""
+        return self.same + len(self.missing) + len(self.extra) + len(self.different)
+
+    @property
+    def share(self) -> float:
+        """The share of the fields that are the same."""
+        return self.same / self.total
+
+    def evidence(self) -> dict[str, Any]:
+        """Return the places of what is not the same, JSON-ready, and no more than people read."""
+        return {
+            "missing": [in_words(place) for place in self.missing[:_MOST_SHOWN]],
+            "extra": [in_words(place) for place in self.extra[:_MOST_SHOWN]],
+            "different": [
+                {"field": in_words(place), "expected": expected, "found": found}
+                for place, expected, found in self.different[:_MOST_SHOWN]
+            ],
+        }
+
+
+def compare_fields(value: Any, reference: Any, *, text: Text) -> Fields:
+    """Hold decoded JSON against a reference, field by field; 1 and 1.0 are one number."""
+    mine, wanted = dict(_fields(value)), dict(_fields(reference))
+    both = [place for place in wanted if place in mine]
+    different = tuple(
+        (place, wanted[place], mine[place])
+        for place in both
+        if not _same(mine[place], wanted[place], text)
+    )
+    return Fields(
+        same=len(both) - len(different),
+        missing=_without(wanted, mine),
+        extra=_without(mine, wanted),
+        different=different,
+    )
+
+
+def _without(fields: Mapping[Place, Any], others: Mapping[Place, Any]) -> tuple[Place, ...]:
+    """Places that the others lack; an empty list or object lacks no place where they have more."""
+    above = {place[:depth] for place in others for depth in range(len(place))}
+    return tuple(
+        place
+        for place, value in fields.items()
+        if place not in others and not (value in ([], {}) and place in above)
+    )
+
+
+def _same(one: Any, other: Any, text: Text) -> bool:
+    if text == "normalized" and isinstance(one, str) and isinstance(other, str):
+        return normalize(one) == normalize(other)
+    return same_json(one, other)
+
+
+def _fields(value: Any) -> Iterator[tuple[Place, Any]]:
+    pending: list[tuple[Place, Any]] = [((), value)]
+    while pending:
+        place, item = pending.pop()
+        inner: list[tuple[str | int, Any]] = []
+        if isinstance(item, dict):
+            inner = list(item.items())
+        elif isinstance(item, list):
+            inner = list(enumerate(item))
+        if inner:
+            pending.extend(((*place, key), one) for key, one in reversed(inner))
+        else:
+            yield place, item
+
+
+class StructuredScorer(ABC):
+    """What these scorers are made of: options, and a score for each sample by itself."""
+
+    name: str
+    version: int
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+        self._choose("text", options.text, _TEXTS)
+        if not isinstance(options.fenced, bool):
+            raise UsageError(f"{self.name}: fenced has to be true or false: {options.fenced!r}")
+
+    def _choose(self, option: str, value: Any, known: Sequence[str]) -> None:
+        if value not in known:
+            raise UsageError(
+                f"{self.name}: {option} cannot be {value!r}{did_you_mean(str(value), known)} "
+                f"Known: {', '.join(known)}."
+            )
+
+    def _choose_source(self, option: str, *, fixed: Any, source: Any) -> None:
+        """See that what examples are held against is given once: for all, or by each example."""
+        if source is not None:
+            if fixed is not None:
+                raise UsageError(f"{self.name}: give either {option} or {option}_in, not both")
+            self._choose(f"{option}_in", source, _SOURCES)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity that makes two evaluations comparable."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": asdict(self.options),
+            "backend": None,
+        }
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Score each sample, in order."""
+        return [self._score_or_reason(sample) for sample in samples]
+
+    def _score_or_reason(self, sample: Sample) -> Score:
+        try:
+            return self._score_one(sample)
+        except UncheckableError as error:
+            return Score(None, str(error))
+
+    @abstractmethod
+    def _score_one(self, sample: Sample) -> Score:
+        """Score one sample; what raises UncheckableError has no score."""
+
+    def _of_example(self, sample: Sample, source: str) -> Any:
+        """The JSON that an example brings itself."""
+        text = sample.context if source == "context" else sample.input
+        try:
+            return decoded(text or "")
+        except UnreadableError as error:
+            raise UncheckableError(f"the example's {source}: {error}") from error
