@@ -1,0 +1,110 @@
+"""Whether a scorer may be trusted for gating on rows like those that people have labelled."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from ftreg.errors import ExitCode
+from ftreg.gate.agreement import Agreement, Measured
+from ftreg.gate.interval import Interval
+
+Finding = Literal["met", "not met", "undecided"]
+Trust = Literal["trusted", "not trusted", "undecided"]
+
+_RECORD = ConfigDict(use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustBars:
+    """What a scorer has to clear."""
+
+    __pydantic_config__ = _RECORD
+
+    min_auroc: float = 0.7
+    """The lower end of the AUROC's interval has to lie above it."""
+    min_gain: float = 0.0
+    """The lower end of the gain over the overlap of words has to lie above it; -1 asks for none."""
+    max_missing: float = 0.0
+    """Share of the labelled rows that may lack a score; the gate's own default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One of the bars, and whether it is cleared."""
+
+    __pydantic_config__ = _RECORD
+
+    name: Literal["auroc", "gain", "missing"]
+    bar: float
+    value: float
+    interval: Interval | None
+    """Of the value; null for the share of rows without a score, which is no estimate."""
+    finding: Finding
+    """`met` or `not met` where the whole interval lies on one side of the bar, else `undecided`."""
+    rows_needed: int | None
+    """Where undecided: about how many rows like these would meet it if the value stays as it is;
+    null where the value is not above the bar."""
+
+
+def hold_to(bars: TrustBars, agreement: Agreement, *, missing: int) -> tuple[Criterion, ...]:
+    """Hold an agreement to the bars.
+
+    Args:
+        bars: what has to be cleared.
+        agreement: over the rows with a label and a score.
+        missing: rows with a label and without a score.
+    """
+    found = [_by_interval("auroc", bars.min_auroc, agreement.auroc, agreement.rows)]
+    if agreement.gain is not None and bars.min_gain > -1:
+        found.append(_by_interval("gain", bars.min_gain, agreement.gain, agreement.rows))
+    share = missing / (agreement.rows + missing)
+    found.append(
+        Criterion(
+            name="missing",
+            bar=bars.max_missing,
+            value=share,
+            interval=None,
+            finding="met" if share <= bars.max_missing else "not met",
+            rows_needed=None,
+        )
+    )
+    return tuple(found)
+
+
+def _by_interval(
+    name: Literal["auroc", "gain"], bar: float, measured: Measured, rows: int
+) -> Criterion:
+    value, (low, high) = measured.value, measured.interval
+    needed = None
+    finding: Finding = "met" if low > bar else "not met" if high <= bar else "undecided"
+    if finding == "undecided" and value > bar:
+        # An interval's half shrinks with the square root of the rows.
+        needed = math.ceil(rows * ((value - low) / (value - bar)) ** 2)
+    return Criterion(
+        name=name,
+        bar=bar,
+        value=value,
+        interval=measured.interval,
+        finding=finding,
+        rows_needed=needed,
+    )
+
+
+def trust(criteria: Iterable[Criterion]) -> Trust:
+    """Return what follows: trusted only where all are met, not trusted where any is not.
+
+    All have to hold, so that no correction is wanted: a scorer that falls short of a bar clears it
+    with a chance of about 2.5 % at most.
+    """
+    findings = {criterion.finding for criterion in criteria}
+    if "not met" in findings:
+        return "not trusted"
+    return "undecided" if "undecided" in findings else "trusted"
+
+
+def exit_code_of(found: Trust) -> ExitCode:
+    """Return what a command ends with."""
+    return ExitCode.OK if found == "trusted" else ExitCode.UNDECIDED

@@ -1,0 +1,56 @@
+"""The overlap of words: what every scorer has to beat, and what none here is."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ftreg.records.samples import Sample
+
+_PARTS = {"faithfulness": ("context",), "answer_relevancy": ("input",)}
+"""What an output is held against, by scorer; for every other the first of these that rows have."""
+_ANY = ("reference", "context", "input")
+
+
+def tokens(text: str) -> list[str]:
+    """Return the lower-case runs of letters and digits."""
+    return "".join(char if char.isalnum() else " " for char in text.lower()).split()
+
+
+def token_overlap(wanted: str, there: str) -> float:
+    """Return the share of the wanted words that are there, each as often as it is wanted."""
+    mine, theirs = Counter(tokens(wanted)), Counter(tokens(there))
+    return sum((mine & theirs).values()) / max(sum(mine.values()), 1)
+
+
+def plain_overlap(
+    samples: Sequence[Sample], *, scorer: str, source: str | None = None
+) -> tuple[str, list[float]] | None:
+    """Return the overlap that a scorer has to beat: the part of an example it is with, and values.
+
+    It is the share of the output's words that are in the context, or of the words of the reference
+    (the best of several) or input that are in the output. None where some row lacks the text.
+
+    Args:
+        samples: the rows.
+        scorer: its name.
+        source: the part of the example that the scorer looks into, where it has the choice.
+    """
+    for part in (source,) if source else _PARTS.get(scorer, _ANY):
+        texts = [_texts(sample, part) for sample in samples]
+        if not all(texts):
+            continue
+        claimed = scorer == "faithfulness" or (part == "context" and scorer != "completeness")
+        return part, [
+            max(
+                token_overlap(*((sample.output, text) if claimed else (text, sample.output)))
+                for text in known
+            )
+            for sample, known in zip(samples, texts, strict=True)
+        ]
+    return None
+
+
+def _texts(sample: Sample, part: str) -> Sequence[str]:
+    if part == "reference":
+        return sample.references
+    text = sample.context if part == "context" else sample.input
+    return (text,) if text else ()
