@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ftreg.services.chat.dialect import Manners
+
 FENCE = re.compile(r"<<([0-9a-f]{32}) ([A-Z0-9 ]+)>>\n(.*?)\n<<\1 END>>", re.DOTALL)
 
 
@@ -65,6 +67,7 @@ def gullible(chat: Chat) -> dict[str, Any]:
 class Server:
     """The endpoint. `script` makes the answer to a chat; `plan` goes first, an item a request.
 
+    `refuses` comes before both, for probes too: it looks at a body, and returns a step or None.
     `reads` makes of a request's body what `script` gets and `chats` collects.
 
     An item of the plan is a status with headers and a body, or the name of a misdeed: `cut` sends
@@ -76,9 +79,11 @@ class Server:
         self.reads: Callable[[dict[str, Any]], Any] = Chat
         self.script: Callable[[Any], dict[str, Any]] = gullible
         self.plan: list[Any] = []
+        self.refuses: Callable[[dict[str, Any]], Any] = lambda body: None
         self.chats: list[Any] = []
         self.authorizations: set[str | None] = set()
         self.probes = 0
+        self.probed: list[dict[str, Any]] = []
         self.probe: Any = None  # a step as in `plan`, for the chat that only asks who is there
         self.models: list[str] | None = None
         self.under_way = self.most_under_way = 0
@@ -112,17 +117,21 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if body["max_tokens"] == 1:
+            if body["messages"][0]["content"] == "Answer with one word.":
                 with server.lock:
                     server.probes += 1
+                    server.probed.append(body)
                     server.authorizations.add(self.headers["Authorization"])
-                self.act(server.probe or completion("Yes", finish="length"), None)
+                refused = server.refuses(body)
+                self.act(refused or server.probe or completion("Yes", finish="length"), None)
                 return
             chat = server.reads(body)
             with server.lock:
                 server.chats.append(chat)
                 server.authorizations.add(self.headers["Authorization"])
-                step = server.plan.pop(0) if server.plan else None
+                step = server.refuses(body)
+                if step is None:
+                    step = server.plan.pop(0) if server.plan else None
                 server.under_way += 1
                 server.most_under_way = max(server.most_under_way, server.under_way)
             try:
@@ -170,6 +179,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 @contextmanager
 def serving(port: int = 0) -> Iterator[Server]:
     """Run the endpoint until the block ends; on a free port, if none is given."""
+    Manners.forget()  # another server may have had the port
     server = Server()
     http = ThreadingHTTPServer(("127.0.0.1", port), _handler(server))
     http.daemon_threads = True

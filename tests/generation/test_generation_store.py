@@ -372,6 +372,32 @@ def test_what_fails_for_a_moment_is_tried_again(
     assert slept[0] == 3
 
 
+def test_a_server_with_another_name_for_the_limit_is_asked_by_it(
+    cli: Cli, checkpoint: str, server: Server
+) -> None:
+    said = json.dumps({"error": {"message": "max_tokens is gone; use max_completion_tokens"}})
+    server.refuses = lambda body: (400, {}, said) if "max_tokens" in body else None
+    answer = reply("")
+    answer["choices"][0]["message"]["content"] = [{"type": "text", "text": "teal"}]
+    server.script = lambda body: {**answer, "usage": {"completion_tokens": None}}
+    header, rows, _ = evaluate(cli, *by(server, concurrency=1))
+    assert {(row["output"], row["tokens"]) for row in rows} == {("teal", None)}
+    assert [body.get("max_completion_tokens") for body in server.chats] == [None] + [4] * 8
+    assert header["generation"]["max_new_tokens"] == 4
+
+
+@pytest.mark.parametrize("name", ["temperature", "max_tokens"])
+def test_a_server_that_cannot_be_held_to_greedy_outputs_of_a_length_is_refused(
+    name: str, cli: Cli, checkpoint: str, server: Server
+) -> None:
+    """The evaluation would say that its outputs are what they are not."""
+    said = f"{name} is not supported"
+    server.refuses = lambda body: (400, {}, said) if name in body else None
+    done = cli("eval", checkpoint, "--no-gate", *by(server, concurrency=1))
+    assert (done.code, f"answered 400: {said}" in done.err) == (2, True), done
+    assert len(server.chats) == 1
+
+
 def test_nobody_there_is_one_message(cli: Cli, checkpoint: str, server: Server) -> None:
     for options, expected in (
         (by(server, base_url="http://127.0.0.1:9/v1"), "no answer from base_url"),

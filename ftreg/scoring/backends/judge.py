@@ -6,7 +6,7 @@ request asks for all points of an output; the answer is validated, and what cann
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Any
@@ -17,15 +17,24 @@ from ftreg.files.cache.table import Table
 from ftreg.files.store import canonical_json, digest
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
+from ftreg.scoring.thoughts import answer_of
 from ftreg.services.chat.client import ChatClient, ChatError
 from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.chat.wire import Usage
 
-_VERSION = 2
+_VERSION = 3
 _ASKED = 2
 """How often a question is asked whose answer is not of the form that was asked for."""
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
-_THOUGHT = re.compile(r"\A<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*```(?:json)?[ \t]*\n(.*?)\n[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_THOUGHTS_END = re.compile(r"</think>", re.IGNORECASE)
+
+_NO_ANSWER = {
+    "length": "the judge's answer was cut off; raise the option max_tokens",
+    "content_filter": "the content filter of the judge's server held its answer back",
+}
+"""Why there is no answer, by the reason that a server gives for its end."""
+_ONLY_THOUGHTS = "it has thoughts, and nothing behind them"
 
 _TASKS = {
     Relation.SUPPORTED: (
@@ -74,15 +83,20 @@ class Verdicts(Strict):
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """A valid answer, and what it took: tokens, and whether it came from the cache."""
+    """A valid answer, and what it took: tokens, and whether it came from the cache.
+
+    `left_out` names what the request lacked since the server refuses it.
+    """
 
     answer: Strict
     usage: Usage
     cached: bool
+    left_out: tuple[str, ...] = ()
 
     def cost(self) -> dict[str, Any]:
         """Return the cost as evidence, JSON-ready."""
-        return {**self.usage.model_dump(), "cached": self.cached}
+        lacked = {"left_out": list(self.left_out)} if self.left_out else {}
+        return {**self.usage.model_dump(), "cached": self.cached, **lacked}
 
 
 class JudgeBackend:
@@ -95,23 +109,25 @@ class JudgeBackend:
         UsageError: nobody answers at the endpoint, or it refuses the key or the model.
     """
 
-    averages = True
-
     def __init__(self, options: Endpoint) -> None:
         self._options = options
         self._client = ChatClient(options)
         self._client.look()
+        self._refused = self._client.left_out
         self._answers = Table("judge", canonical_json(self.describe()))
 
     def describe(self) -> dict[str, Any]:
-        """Return name, version, endpoint, model and limit: all that may change a verdict."""
+        """Return name, version, endpoint, model and limit: all that may change a verdict.
+
+        Limit or temperature is None where the endpoint refused it when it was asked for first.
+        """
         return {
             "name": "judge",
             "version": _VERSION,
             "base_url": self._options.base_url,
             "model": self._options.model,
-            "max_tokens": self._options.max_tokens,
-            "temperature": 0,
+            "max_tokens": None if "max_tokens" in self._refused else self._options.max_tokens,
+            "temperature": None if "temperature" in self._refused else 0,
             "prompt": PROMPT_VERSION,
         }
 
@@ -126,7 +142,7 @@ class JudgeBackend:
                 _FORM,
                 [
                     Part(label, inquiry.text),
-                    *(Part(f"POINT {n}", text) for n, text in enumerate(inquiry.points, 1)),
+                    *(Part(f"POINT {n}", text) for n, text in enumerate(inquiry.statements, 1)),
                 ],
                 Verdicts,
                 {"verdicts": dict.fromkeys(("minItems", "maxItems"), len(inquiry.points))},
@@ -174,13 +190,14 @@ class JudgeBackend:
             except ChatError as error:
                 return _failed(str(error), spent + (error.usage or Usage()))
             spent += reply.usage or Usage()
-            if reply.finish == "length":
-                return _failed("the judge's answer was cut off; raise the option max_tokens", spent)
+            if reply.finish in _NO_ANSWER:
+                return _failed(_NO_ANSWER[reply.finish], spent)
             answer = _read(question, reply.text, check)
             if isinstance(answer, Strict):
                 self._answers.put_many({key: reply.text.encode()})
-                return JudgedAnswer(answer, spent, cached=False)
-            fault = answer
+                return JudgedAnswer(answer, spent, cached=False, left_out=reply.left_out)
+            only_thoughts = reply.thought and not reply.text.strip()
+            fault = _ONLY_THOUGHTS if only_thoughts else answer
         return _failed(f"the judge's answer is of no use: {fault}", spent)
 
 
@@ -222,18 +239,44 @@ def make_judge(
 def _read(question: Question, text: str, check: Check) -> Strict | str:
     """Return the answer that a text is, or what is wrong with it.
 
-    The text has to be the object and nothing else, bar a code fence or a model's thoughts before
-    it: an object that is merely quoted from an output is not the judge's.
+    The text has to be the object and nothing else, bar thoughts before it, and prose around a code
+    fence: an object that is merely quoted from an output is not the judge's.
     """
-    bare = _THOUGHT.sub("", text.strip()).strip()
-    fenced = _FENCED.match(bare)
-    try:
-        answer = question.answer.model_validate_json(fenced.group(1) if fenced else bare)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        return f"{place}: {first['msg']}" if place else first["msg"]
-    return check(question, answer) or answer
+    if not text.strip():
+        return "it is empty"
+    if not answer_of(text).strip():
+        return _ONLY_THOUGHTS
+    faults = []
+    for bare in _objects(question, text):
+        try:
+            answer = question.answer.model_validate_json(bare)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            faults.append(f"{place}: {first['msg']}" if place else first["msg"])
+            continue
+        fault = check(question, answer)
+        if fault is None:
+            return answer
+        faults.append(fault)
+    return faults[-1]
+
+
+def _objects(question: Question, text: str) -> Iterator[str]:
+    """Yield what may be the answer's object.
+
+    The text itself comes first, since a quote in it may well have a tag of thoughts; these end at
+    their first closing tag, or at their last if they speak of tags.
+    """
+    first_end = _THOUGHTS_END.split(text, maxsplit=1)[-1]
+    for answer in dict.fromkeys(part.strip() for part in (text, first_end, answer_of(text))):
+        fenced = _FENCED.match(answer)
+        yield fenced.group(1) if fenced else answer
+        fences = _FENCE.findall(answer)
+        if not fenced and len(fences) == 1:
+            inner = _plain(fences[0])
+            if not any(inner in _plain(part.text) for part in question.parts):
+                yield fences[0]
 
 
 def _one_verdict_each(question: Question, answer: Any) -> str | None:

@@ -23,18 +23,17 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from ftreg.errors import UsageError, cut
+from ftreg.errors import UsageError
 from ftreg.files.reading import megabytes
 from ftreg.services.chat.bounded import LARGEST_ANSWER, TooLongError, bound, text_of
+from ftreg.services.chat.dialect import Dialect, Manners, is_cut_off
 from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.chat.redaction import redactor
 from ftreg.services.chat.retries import RETRIED, patient
-from ftreg.services.chat.wire import Answer, Usage
+from ftreg.services.chat.wire import Answer, Usage, error_message
 
 _NAMED = 10
 """Models of a server that a message names."""
-_SHOWN = 300
-"""Characters of a server's message that are passed on."""
 
 
 class ChatError(Exception):
@@ -52,13 +51,17 @@ class ChatError(Exception):
 class Reply:
     """A text that the model wrote, and what the server says of it: None where it does not.
 
-    `finish` is why it ended, `"stop"` or `"length"` as a rule; `model` who wrote it.
+    `finish` is why it ended, `"stop"` or `"length"` as a rule; `model` who wrote it. `thought`
+    says that the server sent thoughts beside the text, and `left_out` names what the request lacks
+    since the server refused it.
     """
 
     text: str
     usage: Usage | None
     finish: str | None
     model: str | None
+    thought: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 class ChatClient:
@@ -66,19 +69,26 @@ class ChatClient:
 
     Args:
         endpoint: where it is, and its limits.
+        exact: whether limit and temperature have to be sent. If not, a server that refuses one is
+            asked without it.
 
     Raises:
         UsageError: the key is not there, or the proxy's address is none.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, exact: bool = False) -> None:
         self._endpoint = endpoint
         self._key = endpoint.api_key()
         self._pool = self._connections()
         self._retries = patient(endpoint.max_retries)
         self._redact = redactor(self._key)
         self._answered = False
-        self._form = 0  # which form of asking the server takes, once it has refused others
+        self._manners = Manners(endpoint, exact=exact)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the server has refused, and is not sent: `temperature`, `max_tokens`."""
+        return self._manners.known.left_out
 
     def look(self) -> None:
         """Ask for one token: is anybody there, is the key good, and does the model answer?
@@ -90,9 +100,12 @@ class ChatClient:
             UsageError: nothing answers at `base_url`, the key or the model is refused, or what
                 answers is no chat endpoint.
         """
-        body = self._body([{"role": "user", "content": "Answer with one word."}], max_tokens=1)
         retries = self._retries.new(connect=1)  # an address where nobody is needs no patience
-        status, text = self._send("POST", "/chat/completions", body, retries, looking=True)
+        chat = [{"role": "user", "content": "Answer with one word."}]
+        status, text, _ = self._send_chat(chat, max_tokens=1, retries=retries, looking=True)
+        if status == 400 and is_cut_off(text):
+            self._answered = True  # by a model that thinks first; all else is in order
+            return
         if status != 200:
             raise UsageError(self._refused(status, text))
         if not _is_completion(text):
@@ -105,7 +118,7 @@ class ChatClient:
     def ask(
         self, messages: Sequence[Mapping[str, str]], schemas: Sequence[Mapping[str, Any]] = ()
     ) -> Reply:
-        """Send one chat and return what the model wrote, always the likeliest token.
+        """Send one chat and return what the model wrote, the likeliest token where it can be had.
 
         Args:
             messages: role and content of each.
@@ -116,31 +129,58 @@ class ChatClient:
             ChatError: the server gave no usable answer; the message never holds the key.
             UsageError: the first request of all was refused, or found nobody.
         """
-        body = self._body(messages, max_tokens=self._endpoint.max_tokens)
-        forms = [*map(_response_format, schemas), {}]
-        for form in range(min(self._form, len(forms) - 1), len(forms)):
-            asked = {**body, **forms[form]}
-            status, text = self._send("POST", "/chat/completions", asked, self._retries)
-            if status not in (400, 422):
-                break
-        if status == 200:
-            self._form = max(self._form, form)
-        else:
+        status, text, dialect = self._send_chat(
+            messages,
+            max_tokens=self._endpoint.max_tokens,
+            retries=self._retries,
+            forms=[*map(_response_format, schemas), {}],
+        )
+        if status != 200:
             # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
             if not self._answered and status in (401, 403, 404):
                 raise UsageError(self._refused(status, text))
-            raise ChatError(f"the {self._endpoint.speaker} answered {status}: {_message(text)}")
+            if status == 400 and is_cut_off(text):
+                raise ChatError(
+                    f"the {self._endpoint.speaker}'s answer was cut off; raise the option "
+                    f"max_tokens: {error_message(text)}"
+                )
+            raise ChatError(
+                f"the {self._endpoint.speaker} answered {status}: {error_message(text)}"
+            )
         self._answered = True
-        return self._reply(text)
+        return self._reply(text, dialect)
 
-    def _body(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int) -> dict[str, Any]:
-        return {
-            "model": self._endpoint.model,
-            "messages": list(messages),
-            "temperature": 0,
-            "max_tokens": max_tokens,
-            "stream": False,
-        }
+    def _send_chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        max_tokens: int,
+        retries: urllib3.Retry,
+        forms: Sequence[Mapping[str, Any]] = ({},),
+        looking: bool = False,
+    ) -> tuple[int, str, Dialect]:
+        """Send a chat, again without what a refusal names or in its next form, until it is taken.
+
+        Returns:
+            Status and text of the last answer, and how it was asked for.
+        """
+        dialect: Dialect | None = self._manners.known
+        while dialect is not None:
+            asked = dialect
+            body = {
+                "model": self._endpoint.model,
+                "messages": list(messages),
+                **asked.parameters(max_tokens=max_tokens),
+                "stream": False,
+                **forms[min(asked.form, len(forms) - 1)],
+            }
+            status, text = self._send("POST", "/chat/completions", body, retries, looking=looking)
+            if status == 200:
+                self._manners.learn(asked)
+            if status not in (400, 422) or is_cut_off(text):
+                break
+            dialect = self._manners.next(asked, text, forms=len(forms))
+        return status, text, asked
 
     def _send(
         self,
@@ -208,7 +248,7 @@ class ChatClient:
                     "redirections are not followed."
                 )
         place, url = self._endpoint.place, self._endpoint.base_url
-        return f"{place}: {url} answered {status}: {_message(text)}. {way_out}"
+        return f"{place}: {url} answered {status}: {error_message(text)}. {way_out}"
 
     def _models(self) -> str:
         """Return the names of the server's models, in brackets; nothing where it names none."""
@@ -235,19 +275,27 @@ class ChatClient:
                 ) from error
         return bound(urllib3.PoolManager(maxsize=self._endpoint.concurrency))
 
-    def _reply(self, text: str) -> Reply:
+    def _reply(self, text: str, dialect: Dialect) -> Reply:
         try:
             answer = Answer.model_validate_json(text)
             choice = answer.choices[0]
         except (ValueError, IndexError):
+            told = f": {error_message(text)}" if '"error"' in text else ""
             raise ChatError(
-                f"what the {self._endpoint.speaker} sent is not a chat completion"
+                f"what the {self._endpoint.speaker} sent is not a chat completion{told}"
             ) from None
-        if choice.message.refusal:
-            said = _message(choice.message.refusal)
+        message = choice.message
+        if message.refusal:
+            said = error_message(message.refusal)
             raise ChatError(f"the {self._endpoint.speaker} refused: {said}", answer.usage)
-        content = choice.message.content or ""
-        return Reply(content, answer.usage, choice.finish_reason, answer.model)
+        return Reply(
+            message.content or "",
+            answer.usage,
+            choice.finish_reason,
+            answer.model,
+            thought=message.has_thoughts,
+            left_out=dialect.left_out,
+        )
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,16 +317,6 @@ def _cause(error: Exception, timeout: float) -> str:
             return "the proxy that the environment names does not answer"
         case _:
             return f"the connection was cut ({type(error).__name__})"
-
-
-def _message(text: str) -> str:
-    """Return what a server says of an error, on one line."""
-    try:
-        found = json.loads(text)["error"]
-        said = found["message"] if isinstance(found, dict) else found
-    except (ValueError, KeyError, TypeError, RecursionError):
-        said = text
-    return cut(" ".join(str(said).split()) or "nothing more", _SHOWN)
 
 
 def _is_completion(text: str) -> bool:
