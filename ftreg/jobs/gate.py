@@ -12,7 +12,12 @@ from ftreg.files.store import damaged, digest, write_record
 from ftreg.gate import Verdict, compare
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
-from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
+from ftreg.records.evaluation.comparable import (
+    header_differences,
+    is_older,
+    rows_of_one_side,
+    unlike_thoughts,
+)
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
 from ftreg.records.workspace import Workspace
@@ -110,11 +115,32 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
         places = (f"the {name}", "the candidate")
         found += rows_of_one_side(side.scores, candidate.scores, places=places)
         lines = "\n  ".join(found)
+        rescored = ways_to_rescore(side, baseline_of(candidate))
+        anew = f"Score kept outputs anew: {rescored}. Or evaluate" if rescored else "Evaluate"
         raise UndecidedError(
             f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
-            f"were not evaluated alike:\n  {lines}\nEvaluate both in the same way, and promote a "
+            f"were not evaluated alike:\n  {lines}\n{anew} both in the same way, and promote a "
             "new baseline (and anchor) if the change is meant."
         )
+
+
+def ways_to_rescore(first: Baseline, second: Baseline) -> str:
+    """Return the commands that score two sides alike, empty where scoring alone cannot.
+
+    Of unlike thoughts the first is to be scored as the second is.
+    """
+    thoughts = unlike_thoughts(first.header, second.header)
+    option = f" --thoughts {thoughts}" if thoughts else ""
+    commands = []
+    if option or is_older(first.header, second.header):
+        commands.append(f"`ftreg rescore {_place(first)}{option}`")
+    if is_older(second.header, first.header):
+        commands.append(f"`ftreg rescore {_place(second)}`")
+    return " and ".join(commands)
+
+
+def _place(side: Baseline) -> object:
+    return side.file or side.folder or side.header["id"]
 
 
 def policy_of(evaluation: Evaluation) -> GatePolicy:

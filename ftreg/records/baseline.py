@@ -14,12 +14,17 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 import ftreg
-from ftreg.errors import UndecidedError
+from ftreg.errors import UndecidedError, UsageError
 from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
 from ftreg.files.store import damaged, read_json, write_record
-from ftreg.records.evaluation.header import CheckpointSummary, EvaluationHeader, check_header
+from ftreg.records.evaluation.header import (
+    CheckpointSummary,
+    EvaluationHeader,
+    ScorerSummary,
+    check_header,
+)
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Scores
 from ftreg.records.workspace import Workspace
@@ -29,6 +34,23 @@ BASELINE_SCHEMA = 2
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 ScoreColumns = dict[str, dict[str, Unit | list[Unit | None] | None]]
+
+
+@documented
+class Replaced(TypedDict):
+    """Scores of the baseline or the anchor that were replaced by those of today's scorers.
+
+    The evaluation's folder has them by example, and so has the file before, in git.
+    """
+
+    evaluation: str
+    """Id of the evaluation that had them."""
+    by: str
+    """Id of the evaluation of the same outputs that took its place."""
+    scorers: dict[str, dict[str, Any]]
+    """Scorer to its name, version, options and backend, as they were."""
+    summary: dict[str, ScorerSummary]
+    """Scorer to the summary of its column, as it was."""
 
 
 @documented
@@ -44,6 +66,8 @@ class Promotion(TypedDict):
     anchor: bool
     """Whether it was pinned as the anchor."""
     why: str | None
+    replaced: NotRequired[list["Replaced"]]
+    """The scores of older versions of the scorers, where only these were replaced."""
 
 
 @documented
@@ -79,12 +103,13 @@ class Baseline:
     """One promoted evaluation, as the gate takes it; `header` as in `evaluation.json`.
 
     `folder` is its evaluation's, where that is at hand: outputs and evidence lie there, and a
-    baseline file has neither.
+    baseline file has neither. `file` is that file, where it was read from one.
     """
 
     header: Mapping[str, Any]
     scores: Scores
     folder: Path | None = None
+    file: Path | None = None
 
 
 def baseline_path(root: Path, dataset: str) -> Path:
@@ -94,6 +119,11 @@ def baseline_path(root: Path, dataset: str) -> Path:
         UsageError: the name could leave the folder.
     """
     return root / f"{check_name(dataset, what='dataset')}.json"
+
+
+def baseline_files(root: Path) -> list[Path]:
+    """Return the baselines' files in a folder, sorted."""
+    return sorted(root.glob("[!.]*.json"))
 
 
 def baseline_file(evaluation: Evaluation, workspace: Workspace) -> Path:
@@ -153,7 +183,7 @@ def _entry(entry: Any, path: Path) -> Baseline:
         header, scores = dict(entry["header"]), dict(entry["scores"])
         check_header(header)
         check_record(_COLUMNS, scores)
-        return Baseline(header=header, scores=scores)
+        return Baseline(header=header, scores=scores, file=path)
 
 
 def move_baseline(
@@ -207,6 +237,51 @@ def move_baseline(
         }
         record["history"] = [*record["history"], promotion]
         write_record(path, record)
+
+
+def replace_entries(path: Path, scored: Mapping[str, Evaluation]) -> None:
+    """Give baseline and anchor other scores of the same outputs; the history keeps what was.
+
+    Args:
+        path: the dataset's file.
+        scored: id of the baseline, and of the anchor, to the evaluation that takes its place.
+
+    Raises:
+        UsageError: the baseline or the anchor is another one by now, or the file is broken, of a
+            newer schema, or cannot be written.
+    """
+    with locked(path.with_name(f".{path.name}.lock")):
+        record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
+        history = _history(record, path)
+        sides = [side for side in ("baseline", "anchor") if record.get(side) is not None]
+        old = {side: _entry(record[side], path).header for side in sides}
+        if {header["id"] for header in old.values()} != set(scored):
+            raise UsageError(
+                f"{path}: it was moved while its outputs were scored; rescore it again"
+            )
+        for side, header in old.items():
+            new = scored[header["id"]]
+            record[side] = {"header": dict(new.header), "scores": new.scores}
+        with damaged(path, kind="baseline"):
+            record |= {"schema_version": _schema(record), "ftreg": ftreg.__version__}
+        promotion: Promotion = {
+            "evaluation": record["baseline"]["header"]["id"],
+            "checkpoint": record["baseline"]["header"]["checkpoint"],
+            "promoted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "forced": False,
+            "anchor": False,
+            "why": f"the same outputs, scored anew by ftreg {ftreg.__version__}",
+            "replaced": [
+                {
+                    "evaluation": header["id"],
+                    "by": scored[header["id"]].id,
+                    "scorers": header["scorers"],
+                    "summary": header["summary"],
+                }
+                for header in {header["id"]: header for header in old.values()}.values()
+            ],
+        }
+        write_record(path, {**record, "history": [*history, promotion]})
 
 
 def _schema(record: Mapping[str, Any]) -> int:

@@ -19,7 +19,10 @@ _COMPARABLE = (
     ("generation", "precision"),
 )
 # What a header that lacks a key means: one of before the key came, or of a server.
-_ABSENT: dict[tuple[str, ...], Any] = {("generation", "kernels"): "auto"}
+_ABSENT: dict[tuple[str, ...], Any] = {
+    ("generation", "kernels"): "auto",
+    ("thoughts",): "keep",
+}
 
 
 def header_differences(
@@ -37,10 +40,12 @@ def header_differences(
     """
     found = []
     first, second = places
-    paths = [*_COMPARABLE]
+    paths: list[tuple[str, ...]] = [*_COMPARABLE]
     if baseline["generation"]["precision"] != "fp32":
         # In bf16 an output depends on what it is batched with, and on what adds it up.
         paths += [("generation", "batch_size"), ("generation", "kernels")]
+    if _thinking(baseline, candidate):
+        paths += [("thoughts",)]
     for path in paths:
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
@@ -53,6 +58,49 @@ def header_differences(
             if old.get(key) != new.get(key)
         )
     return found
+
+
+def is_older(header: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether an evaluation was scored by an older version of a scorer than another one was."""
+    old, new = header["scorers"], other["scorers"]
+    return any(_versions(old[name]) < _versions(new[name]) for name in old if name in new)
+
+
+def unlike_thoughts(header: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Return the other's setting of `eval.thoughts` where it stands against comparing the two."""
+    setting, wanted = (str(_at(side, ("thoughts",))) for side in (header, other))
+    return wanted if setting != wanted and _thinking(header, other) else None
+
+
+def _versions(identity: Mapping[str, Any]) -> tuple[int, ...]:
+    """The versions that go up when scores may change, of scorer and backend."""
+    parts = (identity, identity.get("backend"))
+    found = (part.get("version") if isinstance(part, Mapping) else 0 for part in parts)
+    return tuple(version if isinstance(version, int) else 0 for version in found)
+
+
+def _thinking(*headers: Mapping[str, Any]) -> bool:
+    """Whether thoughts matter to all: of outputs without one the scores are the same either way."""
+    return all(header.get("thoughts_in") != 0 for header in headers)
+
+
+def same_configuration(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two descriptions are of a scorer that is set up alike, whatever their versions.
+
+    Options that only one of them has came or went with a version.
+    """
+    if old.get("name") != new.get("name"):
+        return False
+    pairs = [(old.get("options") or {}, new.get("options") or {})]
+    backends = [side.get("backend") or {} for side in (old, new)]
+    keys = ("name", "base_url", "window", *(["model"] if "base_url" in backends[0] else []))
+    pairs.append(({key: backends[0][key] for key in keys if key in backends[0]}, backends[1]))
+    return all(
+        second[key] == value
+        for first, second in pairs
+        for key, value in first.items()
+        if key in second
+    )
 
 
 def _at(header: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -145,8 +145,16 @@ class EvaluationHeader(TypedDict):
     """What is known of evaluated rows among the training rows."""
     noise: NotRequired[NoiseSummary | None]
     """Where the outputs were generated several times."""
+    rescored_from: NotRequired[str]
+    """Id of the evaluation whose outputs were scored anew."""
+    thoughts: NotRequired[str]
+    """`eval.thoughts`, whether scorers saw thoughts; `keep` where an older version wrote none."""
+    thoughts_in: NotRequired[int]
+    """Outputs for which `thoughts` makes a difference: they, or their references, have some."""
     scorers: dict[str, dict[str, Any]]
     """Scorer to its name, version, options and backend."""
+    scorer_configs: NotRequired[list[dict[str, Any]]]
+    """`eval.scorers`, for scoring the outputs anew."""
     summary: dict[str, ScorerSummary]
     """Scorer to the summary of its column."""
     files: NotRequired[dict[str, str]]

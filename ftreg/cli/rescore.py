@@ -1,0 +1,67 @@
+"""`ftreg rescore`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ftreg.cli.shared import completion, options
+from ftreg.cli.shared.command import command
+from ftreg.cli.shared.progress import Bars
+from ftreg.records.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ftreg.jobs.rescore import Rescoring
+
+_Ref = Annotated[
+    str,
+    typer.Argument(
+        help="An evaluation, latest, baseline, or the file of a baseline.",
+        autocompletion=completion.references,
+    ),
+]
+_Root = Annotated[
+    Path | None, typer.Option(help="Folder of datasets; default: the one it was evaluated on.")
+]
+_Thoughts = Annotated[
+    Literal["strip", "keep"] | None,
+    typer.Option(help="Whether scorers see <think>...</think>; default: as it was evaluated."),
+]
+
+
+@command
+def rescore(
+    ref: _Ref,
+    root: _Root = None,
+    thoughts: _Thoughts = None,
+    no_custom_code: options.NoCustomCode = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score kept outputs anew, with the scorers of today.
+
+    The scores go into a new evaluation, and the old one stays. Of a baseline, its anchor is scored
+    anew too, and the file's history says what the scores were.
+
+    Example: ftreg rescore latest
+    """
+    from ftreg.jobs.rescore import rescore
+
+    with Bars(quiet=quiet) as events:
+        done = rescore(
+            ref, workspace=Workspace.current(), root=root, thoughts=thoughts, events=events
+        )
+    options.show(as_json, value=done, text=_text(done))
+
+
+def _text(done: "Rescoring") -> str:
+    lines = []
+    for item in done.evaluations:
+        lines.append(f"{item.evaluation}, rescored from {item.rescored_from}")
+        for mean in item.scorers:
+            before, after = ("none" if m is None else f"{m:.3f}" for m in (mean.before, mean.after))
+            missing = f", {mean.missing} missing" if mean.missing else ""
+            lines.append(f"  {mean.scorer}: {before} before, {after} now{missing}")
+    if done.baseline is not None:
+        lines.append(f"{done.baseline} has the new scores")
+    return "\n".join(lines)
