@@ -29,7 +29,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 
 $(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_datasets/*/v*/recipe.yaml) \
   $(if $(filter-out $(wildcard $(DATA_FILES)),$(DATA_FILES)),FORCE)
-	$(BIN)/ftreg models pull smollm2-135m-instruct all-minilm-l6-v2
+	$(BIN)/ftreg models pull smollm2-135m-instruct all-minilm-l6-v2 all-mpnet-base-v2
 	$(BIN)/ftreg data build code-summary@1 code-summary@2
 	@touch $@
 

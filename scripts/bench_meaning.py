@@ -126,7 +126,7 @@ def swapped_numbers(desk: Desk) -> Iterator[Change]:
     for change in own_sentences(desk):
         there = sorted(set(_DIGITS.findall(change.notice)))
         for found in _DIGITS.finditer(change.before):
-            other = next((text for text in there if text != found[0]), None)
+            other = next((text for text in there if int(text) != int(found[0])), None)
             if other is not None:
                 yield _replaced(change, found, other)
 

@@ -1,44 +1,63 @@
-"""Fit the few coefficients of the embedded backend on sets labelled by people.
+"""Calibrate the embedded backend on sets labelled by people.
 
-    python scripts/fit_scorers.py --data DIR [--model FOLDER] [--write]
+    python scripts/fit_scorers.py --data DIR [--write]
 
-Prints cross-validated figures (groups are documents or questions, so that no text is on both
-sides), then fits on all rows; `--write` puts the coefficients into the package. Completeness has
-none: `bench_scorers.py` measures it.
+For each relation the few weights of its features are fitted on all sets but one and measured on
+that one, then within sets by document, then on all rows; `--write` puts those into the package.
+Beside each figure stand the two baselines: token overlap, and plain cosine of the encoder.
 """
 
 import argparse
-import itertools
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import rankdata, spearmanr
+from threadpoolctl import threadpool_limits
 
 from ftreg.files.store import write_json
-from ftreg.scoring import faithfulness
-from ftreg.scoring.backends.embedded import PENALTIES, EmbeddedBackend, Weights
+from ftreg.gate.agreement import auroc, spearman
+from ftreg.records.samples import Sample, Score
+from ftreg.scoring.backends.embedded import FEATURES, PENALTIES, EmbeddedBackend, Weights, shared
 from ftreg.scoring.backends.minilm import MiniLM
-from ftreg.scoring.backends.relevance import RELEVANCE_FEATURES
-from ftreg.scoring.backends.support import SUPPORT_FEATURES
-from ftreg.scoring.claims import claims
+from ftreg.scoring.claims import sentences
+from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation
+from ftreg.scoring.token_overlap import token_overlap
 
 WEIGHTS_FILE = Path(__file__).parents[1] / "ftreg/scoring/backends/embedded_weights.json"
-FOLDS, REPEATS = 5, 3
-RIDGE = 0.0005
-SETS = {
-    Relation.SUPPORTED: ("qags_cnndm", "q2_wow"),
-    Relation.RELEVANT: ("wikiqa",),
+FOLDS, REPEATS = 5, 1
+RIDGE = 0.002
+GOOD_FROM = 1 - 1e-9
+Metric = Callable[[np.ndarray, np.ndarray], float]
+Rows = Sequence[dict[str, Any]]
+
+
+def auroc_of_good(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the AUROC of label 1 against the rest."""
+    return auroc(scores, labels >= GOOD_FROM)
+
+
+SETS: dict[str, tuple[str, Metric]] = {
+    "qags_cnndm": ("faithfulness", auroc_of_good),
+    "q2_wow": ("faithfulness", auroc_of_good),
+    "cliff_cnndm": ("faithfulness", auroc_of_good),
+    "begin_tc": ("faithfulness", auroc_of_good),
+    "wikiqa": ("answer_relevancy", auroc_of_good),
+    "grade": ("answer_relevancy", spearman),
+    "realsumm": ("completeness", spearman),
+    "sfres": ("completeness", spearman),
+    "beetle_c": ("completeness", auroc_of_good),
+    "webnlg_coverage": ("completeness", spearman),
 }
-NAMES = {
-    Relation.SUPPORTED: SUPPORT_FEATURES,
-    Relation.RELEVANT: RELEVANCE_FEATURES,
+RELATIONS = {
+    "faithfulness": Relation.SUPPORTED,
+    "answer_relevancy": Relation.RELEVANT,
+    "completeness": Relation.COVERED,
 }
 
 
@@ -49,21 +68,57 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def cluster(name: str, row: dict[str, Any]) -> str:
     """Return what rows share that are not independent: the document, dialogue or question."""
-    if name == "wikiqa":
-        return str(row["input"])
-    if name == "sfres":
-        return str(row["context"])
-    if name == "realsumm":
-        return re.sub(r"^.*-", "", row["id"])
-    if name == "q2_wow":
-        return str(row["context"])
-    return str(row["id"])
+    match name:
+        case "wikiqa" | "grade" | "beetle_c":
+            return str(row["input"])
+        case "sfres" | "q2_wow" | "begin_tc" | "webnlg_coverage":
+            return str(row["context"] or row["reference"])
+        case "realsumm":
+            return re.sub(r"^.*-", "", row["id"])
+        case "cliff_cnndm" | "qags_cnndm":
+            return str(row["context"])
+        case _:
+            return str(row["id"])
 
 
-def inquiry(relation: Relation, row: dict[str, Any]) -> Inquiry:
-    """Return what the scorer of a relation would ask about a row."""
-    text = row["context"] if relation is Relation.SUPPORTED else row["input"]
-    return Inquiry(claims(row["output"]), text)
+def sample(row: dict[str, Any]) -> Sample:
+    """Return what a scorer sees of a row."""
+    return Sample(
+        id=row["id"],
+        input=row["input"],
+        output=row["output"],
+        reference=tuple(row["reference"].split(" | ")) if row["reference"] else None,
+        context=row["context"] or None,
+    )
+
+
+def pair(task: str, row: dict[str, Any]) -> tuple[str, str]:
+    """Return what a baseline compares: (text whose words are wanted, text they should be in)."""
+    match task:
+        case "faithfulness":
+            return row["output"], row["context"]
+        case "answer_relevancy":
+            return row["input"], row["output"]
+        case _:
+            return row["reference"], row["output"]
+
+
+def overlaps(task: str, rows: Rows) -> np.ndarray:
+    """Return the share of the wanted words that are there."""
+    return np.array([token_overlap(*pair(task, row)) for row in rows])
+
+
+def cosines(task: str, rows: Rows, model: MiniLM) -> np.ndarray:
+    """Return the plain cosine: for faithfulness, each output sentence's nearest of the context."""
+    if task != "faithfulness":
+        left = model.encode([pair(task, row)[0] for row in rows])
+        right = model.encode([pair(task, row)[1] for row in rows])
+        return np.asarray((left * right).sum(1))
+    values = []
+    for row in rows:
+        points = model.encode(sentences(row["output"]) or [row["output"]])
+        values.append(float((points @ model.encode(sentences(row["context"])).T).max(1).mean()))
+    return np.array(values)
 
 
 @dataclass(frozen=True)
@@ -73,110 +128,105 @@ class LabelledSet:
     name: str
     features: np.ndarray  # (points, features)
     penalty: np.ndarray  # (points,)
-    starts: np.ndarray  # (examples,): where each example's points begin
+    verbatim: np.ndarray  # (points,)
+    owner: np.ndarray  # (points,): the alternative
+    given: np.ndarray  # (alternatives,): the score where nothing is asked of the backend, else nan
+    first: np.ndarray  # (examples,): the first of its alternatives
     labels: np.ndarray  # (examples,)
     clusters: np.ndarray  # (examples,)
 
-    def subset(self, kept: np.ndarray) -> "LabelledSet":
-        """Return the examples for which the mask `kept` holds."""
-        counts = self.counts
-        points = np.repeat(kept, counts)
-        starts = np.concatenate([[0], np.cumsum(counts[kept])[:-1]])
-        return LabelledSet(
-            self.name, self.features[points], self.penalty[points], starts,
-            self.labels[kept], self.clusters[kept],
-        )  # fmt: skip
+    def mean(self, points: np.ndarray) -> np.ndarray:
+        """Return the mean over the points of each example's best alternative, shape (examples,)."""
+        size = len(self.given)
+        counts = np.maximum(np.bincount(self.owner, minlength=size), 1)
+        made = np.bincount(self.owner, weights=points, minlength=size) / counts
+        made = np.where(np.isnan(self.given), made, self.given)
+        return np.asarray(np.maximum.reduceat(made, self.first))
 
-    @property
-    def counts(self) -> np.ndarray:
-        """How many points each example has."""
-        return np.diff(self.starts, append=len(self.penalty))
+    def support(self, weights: Weights) -> np.ndarray:
+        """Return the support of each point, checks left aside."""
+        odds = weights.intercept + self.features @ np.array(weights.weights)
+        return np.where(self.verbatim, 1.0, 1 / (1 + np.exp(-odds)))
 
-    def predict(self, relation: Relation, weights: Weights) -> np.ndarray:
+    def predict(self, weights: Weights) -> np.ndarray:
         """Return the score of each example, as the scorer would give it."""
-        support = self.penalty * np.array([weights.support(row) for row in self.features])
-        if relation is not Relation.SUPPORTED:
-            return np.add.reduceat(support, self.starts) / self.counts
-        ends = np.append(self.starts, len(support))
-        return np.array(
-            [faithfulness.combine(support[a:b].tolist()) for a, b in itertools.pairwise(ends)]
-        )
+        return self.mean(self.support(weights) * self.penalty)
 
 
-def gather(relation: Relation, name: str, data: Path, backend: EmbeddedBackend) -> LabelledSet:
-    """Work out the evidence for every row of a set that has points and a text to judge by."""
+def gather(name: str, data: Path, backend: EmbeddedBackend) -> LabelledSet:
+    """Work out the evidence for every row of a set; a row without a score counts as 0."""
     rows = read_rows(data / f"{name}.jsonl")
-    asked = [(row, inquiry(relation, row)) for row in rows]
-    asked = [(row, ask) for row, ask in asked if ask.points]
-    found = backend.evidence(relation, [ask for _, ask in asked])
-    kept = [
-        (row, evidence)
-        for (row, _), evidence in zip(asked, found, strict=True)
-        if not isinstance(evidence, BackendError)
+    task = SETS[name][0]
+    relation = RELATIONS[task]
+    scorer: Any = get_scorer(task, backend=backend)
+    samples = [sample(row) for row in rows]
+    spread = [
+        replace(each, reference=text) for each in samples for text in each.references or (None,)
     ]
-    print(f"{name}: {len(kept)} of {len(rows)} rows")
-    penalties = PENALTIES.get(relation, {})
-    points = [piece for _, evidence in kept for piece in evidence]
-    counts = [len(evidence) for _, evidence in kept]
+    first = np.cumsum([0, *(max(len(each.references), 1) for each in samples)])[:-1]
+    plans = [scorer._inquiry(each) for each in spread]
+    asked = [plan for plan in plans if isinstance(plan, Inquiry)]
+    found = iter(backend.evidence(relation, asked))
+    evidence = [next(found) if isinstance(plan, Inquiry) else plan for plan in plans]
+    given = np.full(len(spread), np.nan)
+    points, owner = [], []
+    for place, each in enumerate(evidence):
+        if isinstance(each, Score | BackendError):
+            given[place] = (each.value if isinstance(each, Score) else None) or 0.0
+        else:
+            points += each
+            owner += [place] * len(each)
+    factors = PENALTIES.get(relation, {})
     return LabelledSet(
         name,
-        np.array([piece.features for piece in points]),
-        np.array(
-            [np.prod([penalties.get(check, 1.0) for check in piece.checks]) for piece in points]
-        ),
-        np.concatenate([[0], np.cumsum(counts)[:-1]]),
-        np.array([float(row["label"]) for row, _ in kept]),
-        np.array([cluster(name, row) for row, _ in kept]),
+        np.array([point.features for point in points]),
+        np.array([np.prod([factors.get(check, 1.0) for check in p.checks]) for p in points]),
+        np.array([point.verbatim for point in points]),
+        np.array(owner),
+        given,
+        first,
+        np.array([float(row["label"]) for row in rows]),
+        np.array([cluster(name, row) for row in rows]),
     )
 
 
-def agreement(relation: Relation, scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return Spearman's rho for graded completeness, else the AUROC of label 1."""
-    if relation is Relation.COVERED:
-        return float(spearmanr(scores, labels)[0])
-    good = labels >= 1 - 1e-9
-    ranks = rankdata(scores)
-    wins = ranks[good].sum() - good.sum() * (good.sum() + 1) / 2
-    return float(wins / (good.sum() * (~good).sum()))
-
-
-def fit(sets: Sequence[LabelledSet]) -> Weights:
+def fit(sets: Sequence[LabelledSet], kept: Sequence[np.ndarray] | None = None) -> Weights:
     """Fit by cross-entropy of the mean support, good and bad examples counting the same.
 
     Each set has an intercept of its own, so that a difference in how strict its people were does
-    not pass for evidence; their mean is kept. Weights are bounded by 0. Checks take no part: they
-    are set by hand.
-    """
-    balances = []
-    for one in sets:
-        share = one.labels.mean()
-        balances.append(one.labels / share / 2 + (1 - one.labels) / (1 - share) / 2)
+    not pass for evidence; their mean is kept. Weights are bounded by 0. Checks take no part.
 
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+    Args:
+        sets: what to fit on, all sets counting the same.
+        kept: a mask over the examples of each set; all where None.
+    """
+    masks = kept or [np.full(len(one.labels), True) for one in sets]
+    balances = []
+    for one, mask in zip(sets, masks, strict=True):
+        share = one.labels[mask].mean()
+        balance = one.labels / share / 2 + (1 - one.labels) / (1 - share) / 2
+        balances.append(np.where(mask, balance, 0.0) / mask.sum())
+
+    def loss(parameters: np.ndarray) -> float:
         weights = parameters[len(sets) :]
         total = RIDGE * float((weights**2).sum())
-        slope = np.concatenate([np.zeros(len(sets)), 2 * RIDGE * weights])
         for place, (one, balance) in enumerate(zip(sets, balances, strict=True)):
-            support = 1 / (1 + np.exp(-(parameters[place] + one.features @ weights)))
-            value = np.clip(np.add.reduceat(support, one.starts) / one.counts, 1e-4, 1 - 1e-4)
-            scale = balance / len(value)
+            support = one.support(Weights(parameters[place], tuple(weights)))
+            value = np.clip(one.mean(support), 1e-4, 1 - 1e-4)
             entropy = one.labels * np.log(value) + (1 - one.labels) * np.log(1 - value)
-            total -= float((scale * entropy).sum())
-            outer = scale * ((1 - one.labels) / (1 - value) - one.labels / value) / one.counts
-            inner = np.repeat(outer, one.counts) * support * (1 - support)
-            slope[place] += inner.sum()
-            slope[len(sets) :] += inner @ one.features
-        return total, slope
+            total -= float((balance * entropy).sum()) / len(sets)
+        return total
 
     width = sets[0].features.shape[1]
     start = np.concatenate([np.full(len(sets), -3.0), np.ones(width)])
     bounds = [(-20.0, 5.0)] * len(sets) + [(0.0, 20.0)] * width
-    found = minimize(loss, start, method="L-BFGS-B", jac=True, bounds=bounds).x
+    with threadpool_limits(1):  # products this small only wait for each other
+        found = minimize(loss, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-6}).x
     return Weights(float(found[: len(sets)].mean()), tuple(found[len(sets) :].tolist()))
 
 
-def cross_validate(relation: Relation, sets: Sequence[LabelledSet]) -> dict[str, float]:
-    """Return each set's agreement, averaged over repeated grouped folds."""
+def cross_validate(sets: Sequence[LabelledSet]) -> dict[str, float]:
+    """Return each set's figure, by folds of its documents, averaged over several divisions."""
     figures: dict[str, list[float]] = {one.name: [] for one in sets}
     for repeat in range(REPEATS):
         generator = np.random.default_rng(repeat)
@@ -186,11 +236,11 @@ def cross_validate(relation: Relation, sets: Sequence[LabelledSet]) -> dict[str,
             folds.append(generator.permutation(np.arange(len(distinct)) % FOLDS)[places])
         scores = [np.zeros(len(one.labels)) for one in sets]
         for fold in range(FOLDS):
-            weights = fit([one.subset(own != fold) for one, own in zip(sets, folds, strict=True)])
+            weights = fit(sets, [own != fold for own in folds])
             for one, own, mine in zip(sets, folds, scores, strict=True):
-                mine[own == fold] = one.subset(own == fold).predict(relation, weights)
+                mine[own == fold] = one.predict(weights)[own == fold]
         for one, mine in zip(sets, scores, strict=True):
-            figures[one.name].append(agreement(relation, mine, one.labels))
+            figures[one.name].append(SETS[one.name][1](mine, one.labels))
     return {name: float(np.mean(values)) for name, values in figures.items()}
 
 
@@ -198,30 +248,36 @@ def main() -> None:
     """Fit, report, and write the coefficients if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
-    parser.add_argument(
-        "--model", type=Path, help="sentence encoder (the packaged one if left out)"
-    )
     parser.add_argument("--write", action="store_true", help="write the package's coefficients")
     arguments = parser.parse_args()
-    backend = EmbeddedBackend(MiniLM(arguments.model), weights={})
-    relations = {}
-    for relation, names in SETS.items():
-        sets = [gather(relation, name, arguments.data, backend) for name in names]
-        validated = cross_validate(relation, sets)
+    backend, encoder = shared(), MiniLM()
+    # Those of claims about code come from functions and docstrings, and stay.
+    relations = json.loads(WEIGHTS_FILE.read_text("utf-8"))["relations"]
+    for task, relation in RELATIONS.items():
+        names = [name for name, (of, _) in SETS.items() if of == task]
+        sets = [gather(name, arguments.data, backend) for name in names]
+        validated = cross_validate(sets)
         fitted = fit(sets)
+        gains = []
         for one in sets:
-            inside = agreement(relation, one.predict(relation, fitted), one.labels)
-            print(
-                f"  {one.name}: cross-validated {validated[one.name]:.3f}, in-sample {inside:.3f}"
-            )
-        relations[str(relation)] = {
-            "intercept": round(fitted.intercept, 3),
-            "weights": {
-                name: round(weight, 3)
-                for name, weight in zip(NAMES[relation], fitted.weights, strict=True)
-            },
-        }
-        print(f"  {relations[str(relation)]}")
+            rows = read_rows(arguments.data / f"{one.name}.jsonl")
+            metric = SETS[one.name][1]
+            others = [other for other in sets if other is not one]
+            base = [overlaps(task, rows), cosines(task, rows, encoder)]
+            figures = {
+                "overlap": metric(base[0], one.labels),
+                "cosine": metric(base[1], one.labels),
+                "judge alone": metric(one.mean(one.features[:, 0]), one.labels),
+                "weights of the other sets": metric(one.predict(fit(others)), one.labels),
+                "cross-validated": validated[one.name],
+                "in sample": metric(one.predict(fitted), one.labels),
+            }
+            gains.append(validated[one.name] - max(figures["overlap"], figures["cosine"]))
+            print(f"{one.name}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+        print(f"{task}: over the better baseline {np.mean(gains):+.3f}, least {min(gains):+.3f}")
+        named = dict(zip(FEATURES[relation], np.round(fitted.weights, 3).tolist(), strict=True))
+        relations[str(relation)] = {"intercept": round(fitted.intercept, 3), "weights": named}
+        print(f"  {relations[str(relation)]}", flush=True)
     if arguments.write:
         write_json(WEIGHTS_FILE, {"schema_version": 1, "relations": relations})
 

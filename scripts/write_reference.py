@@ -360,7 +360,8 @@ def printed() -> str:
             [
                 [
                     "It did its work, and what it found is the reason: a verdict (1, 3), what was "
-                    "not reproduced (1, 3), damaged data (`data verify`, 2), a machine with a "
+                    "not reproduced (1, 3), a scorer that is not to be trusted (`agree`, 3), "
+                    "damaged data (`data verify`, 2), a machine with a "
                     "problem (`doctor`, 2), a series with a training that failed (`train` of "
                     "several, 1 or 2)",
                     "the object, as with 0",
@@ -421,9 +422,9 @@ def command_line() -> str:
         "# Command line",
         "`ftreg COMMAND --help` says the same. Exit codes, the same for all: 0 done, or the gate "
         "passed; 1 a regression, training that diverged, or a checkpoint that was not reproduced; "
-        "2 wrong configuration, arguments or data; 3 undecided; 70 a fault of ftreg; 130 "
-        "interrupted. `ftreg --install-completion` teaches the shell commands, checkpoints, "
-        "evaluations and dataset versions.",
+        "2 wrong configuration, arguments or data; 3 undecided, or not to be trusted; 70 a fault "
+        "of ftreg; 130 interrupted. `ftreg --install-completion` teaches the shell commands, "
+        "checkpoints, evaluations and dataset versions.",
     ]
     for name, command in _commands(get_command(app), "ftreg"):
         if name == "ftreg" or getattr(command, "commands", {}):

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ftreg.scoring.backends.encoder import WordVectors
+from ftreg.scoring.backends.embedded import EmbeddedBackend
+from ftreg.scoring.backends.encoder import Embedder, WordVectors
+from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.protocol import Inquiry
 from ftreg.scoring.words import content_words, words
 
 WIDTH = 384
@@ -55,6 +58,40 @@ class NotFiniteWords(HashedWords):
 
     def words(self, texts: Sequence[str]) -> list[WordVectors]:
         return [WordVectors(one.words, one.vectors * np.nan) for one in super().words(texts)]
+
+
+class SharedWords:
+    """A judge that believes in words: a claim is entailed as far as its words stand in the text."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "shared-words", "digest": "0", "adapters": "0", "precision": "fp32"}
+
+    def support(self, inquiries: Sequence[Inquiry]) -> list[np.ndarray]:
+        self.asked += [(each.text, point) for each in inquiries for point in each.points]
+        shares = [[_share(point, each.text) for point in each.points] for each in inquiries]
+        return [
+            np.array([[share, 1 - share, 0.0] for share in own], dtype=np.float32).reshape(-1, 3)
+            for own in shares
+        ]
+
+    def answers(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        self.asked += pairs
+        return [_share(question, answer) for question, answer in pairs]
+
+
+def _share(wanted: str, there: str) -> float:
+    words_wanted = set(content_words(wanted))
+    return len(words_wanted & set(content_words(there))) / max(len(words_wanted), 1)
+
+
+def embedded(
+    embedder: Embedder | None = None, *, store: VectorStore | None = None
+) -> EmbeddedBackend:
+    """The embedded backend without a model."""
+    return EmbeddedBackend(SharedWords(), embedder or HashedWords(), store=store)
 
 
 def plain_factory(*, word: str = "ok") -> "PlainScorer":

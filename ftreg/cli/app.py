@@ -30,6 +30,8 @@ _SECTIONS: dict[str, dict[str, str]] = {
     "Evaluate": {
         "eval": "Run a checkpoint over a dataset version, score it, and gate it.",
         "score": "Score outputs that were made elsewhere.",
+        "agree": "Say how far a scorer agrees with your labels, and whether to trust it.",
+        "rescore": "Score kept outputs anew, with the scorers of today.",
         "compare": "Compare evaluations: ranks, winners by cohort, the Pareto front.",
         "report": "Write the HTML report of an evaluation, with its last verdict.",
         "track": "Log an evaluation to the MLflow run of its checkpoint.",
@@ -57,7 +59,8 @@ _PLACES = {
 
 _EPILOG = (
     "Exit codes: 0 done or the gate passed; 1 a regression, training that diverged, or a "
-    "checkpoint that was not reproduced; 2 wrong configuration, arguments or data; 3 undecided; "
+    "checkpoint that was not reproduced; 2 wrong configuration, arguments or data; 3 undecided, "
+    "or not to be trusted; "
     "70 a fault of ftreg; 130 interrupted."
 )
 

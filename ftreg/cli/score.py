@@ -1,7 +1,7 @@
 """`ftreg score`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ def score(
         ),
     ],
     backend: Annotated[str | None, typer.Option(help="What the scorers think with.")] = None,
+    thoughts: Annotated[
+        Literal["strip", "keep"], typer.Option(help="Whether scorers see <think>...</think>.")
+    ] = "strip",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSONL of scores; default: stdout.")
     ] = None,
@@ -35,7 +38,7 @@ def score(
     from ftreg.files.store import canonical_json
     from ftreg.jobs.score import score_file
 
-    done = score_file(file, scorers=scorer, backend=backend, output=output)
+    done = score_file(file, scorers=scorer, backend=backend, thoughts=thoughts, output=output)
     if done.rows is not None and not as_json:
         for row in done.rows:
             typer.echo(inert_json(canonical_json(row)))

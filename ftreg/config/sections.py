@@ -15,6 +15,8 @@ PathText = Annotated[str, AfterValidator(path_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Kernels = Literal["auto", "off"]
 """Whether ftreg's own code may take the place of parts of transformers and peft."""
+Thoughts = Literal["strip", "keep"]
+"""Whether scorers see what an output has between `<think>` and `</think>`."""
 
 
 class BaseConfig(Section):
@@ -165,6 +167,9 @@ class EvalConfig(Section):
         default_factory=_default_scorers
     )
     """Scorers: a name, or a mapping with name, backend and options."""
+    thoughts: Thoughts = "strip"
+    """strip hides from every scorer what an output has between `<think>` and `</think>` (and other
+    models' tags); keep shows it. The stored output has it either way."""
     max_new_tokens: Count = 64
     """Most tokens of one output."""
     batch_size: Count = 32

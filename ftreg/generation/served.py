@@ -68,7 +68,9 @@ class Served:
             UsageError: the server is not there, or gives no usable answer to a chat after all
                 attempts. What was under way then is waited for and kept.
         """
-        client = ChatClient(self._endpoint)
+        client = ChatClient(
+            self._endpoint, exact=True
+        )  # or they would not be greedy, or of a length
         failed = threading.Event()
 
         def ask(position: int) -> tuple[int, Written | FtregError | None]:

@@ -13,7 +13,7 @@ from ftreg.files.store import write_text
 from ftreg.gate.choice import Pareto, pareto_front
 from ftreg.gate.contest import COMPARISON_SCHEMA, Contest
 from ftreg.gate.tournament import hold_tournament
-from ftreg.jobs.gate import baseline_of, find_baselines, policy_of
+from ftreg.jobs.gate import baseline_of, find_baselines, policy_of, ways_to_rescore
 from ftreg.jobs.route import Routes, find_routes, write_routes
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
@@ -188,9 +188,11 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
         found += rows_of_one_side(one.scores, other.scores, places=(first, second))
         if found:
             lines = "\n  ".join(found)
+            rescored = ways_to_rescore(one, other)
+            anew = f"Score kept outputs anew: {rescored}. Or evaluate" if rescored else "Evaluate"
             raise UndecidedError(
                 f"{first} and {second} cannot be compared, since they were not evaluated alike:\n"
-                f"  {lines}\nEvaluate all of them in the same way."
+                f"  {lines}\n{anew} all of them in the same way."
             )
 
 

@@ -1,6 +1,5 @@
 """Run a checkpoint over a dataset version and score every output."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,12 @@ from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
 from ftreg.jobs.generate import EvalEvents, generate_rounds
-from ftreg.jobs.score_rounds import Scoring, generation_of, noise_of
+from ftreg.jobs.score_rounds import (
+    Scoring,
+    generation_of,
+    make_scorers,
+    noise_of,
+)
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Run
@@ -23,7 +27,6 @@ from ftreg.records.evaluation.stored import Evaluation, write_evaluation
 from ftreg.records.layout import MANIFEST
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.span_facts import eval_asked, eval_found, eval_results
-from ftreg.scoring import get_scorer
 from ftreg.services.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
@@ -79,8 +82,7 @@ def evaluate(
     subject = _Subject(replicas.first, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")
-    scorers = {item.name: _scorer(item) for item in config.eval.scorers}
-    described = _described(scorers)
+    scorers = make_scorers(config.eval.scorers, thoughts=config.eval.thoughts)
     leakage = _leakage(subject, Path(config.dataset.root), events)
     scoring = Scoring(dataset, rows, scorers)
     runs: dict[int | None, Run] = {}
@@ -99,7 +101,8 @@ def evaluate(
         folder,
         header={"created": created}
         | _header(subject, replicas, config, generation=generation_of(records))
-        | {"leakage": leakage, "noise": noise_of(noise), "scorers": described},
+        | {"leakage": leakage, "noise": noise_of(noise)}
+        | scoring.record(runs.values(), configs=config.eval.scorers, thoughts=config.eval.thoughts),
         examples=list(rows),
         runs=runs,
         cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
@@ -158,27 +161,6 @@ def _leakage(subject: _Subject, root: Path, events: EvalEvents) -> dict[str, Any
             f"{found.first_ids()}; the scores of these say little of new ones"
         )
     return record | found.to_dict(most=_RECORDED_LEAKS)
-
-
-def _described(scorers: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation records of its scorers."""
-    described = {name: scorer.describe() for name, scorer in scorers.items()}
-    try:
-        digest(described)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
-    return described
-
-
-def _scorer(item: Any) -> Any:
-    backend = {} if item.backend is None else {"backend": item.backend}
-    reserved = sorted({"name", "backend"} & item.options.keys())
-    if reserved:
-        raise UsageError(f"eval.scorers: {item.name}: {reserved[0]} does not belong into options")
-    scorer = get_scorer(item.name, **backend, **item.options)
-    if not (hasattr(scorer, "score") and hasattr(scorer, "describe")):
-        raise UsageError(f"eval.scorers: {item.name} has no score() and describe()")
-    return scorer
 
 
 def _header(

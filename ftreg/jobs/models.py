@@ -11,7 +11,7 @@ class ListedModel:
     name: str
     """What `base.model` and `ftreg models pull` take."""
     kind: str
-    """`base model` or `embedder`."""
+    """`base model`, `embedder`, or `encoder` (what the judge is built on)."""
     here: bool
     """Whether it is on this machine."""
     license: str

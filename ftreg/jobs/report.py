@@ -142,7 +142,7 @@ def _side(
     notes: dict[str, list[str]],
 ) -> Side:
     side = Side(header=header, scores=mean_scores(scores), folder=folder)
-    checkpoint = _checkpoint(header, workspace)
+    checkpoint = evaluated_checkpoint(header, workspace)
     name = header["checkpoint"]["name"]
     if checkpoint is None:
         notes["training"].append(
@@ -165,7 +165,7 @@ def _history(checkpoint: Checkpoint) -> Sequence[Step]:
     return steps
 
 
-def _checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Checkpoint | None:
+def evaluated_checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Checkpoint | None:
     """The checkpoint that was evaluated, if it is still there under its name.
 
     Of replicas, the first: one run's curves are drawn.
@@ -183,7 +183,7 @@ def _examples(
 ) -> tuple[DatasetVersion | None, Sequence[Example]]:
     """The dataset version and the rows that were evaluated, where they are the same still."""
     wanted = evaluation.header["dataset"]
-    checkpoint = _checkpoint(evaluation.header, workspace)
+    checkpoint = evaluated_checkpoint(evaluation.header, workspace)
     config = checkpoint.manifest.config.dataset if checkpoint else None
     trained_in = config.root if config else DatasetConfig.model_fields["root"].default
     root = wanted.get("root", trained_in)  # older evaluations do not say

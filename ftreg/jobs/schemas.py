@@ -22,6 +22,7 @@ from ftreg.gate import Verdict
 from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.jobs import (
+    agree,
     checkpoints,
     clean,
     compare,
@@ -35,6 +36,7 @@ from ftreg.jobs import (
     power,
     promote,
     report,
+    rescore,
     route,
     same_weights,
     score,
@@ -76,6 +78,8 @@ _PRINTED: dict[str, Any] = {
     "reproduction": same_weights.Reproduction,
     "evaluated": evaluate_and_gate.PrintedEvaluation,
     "scoring": score.ScoredFile,
+    "agreement": agree.AgreementWithLabels,
+    "rescoring": rescore.Rescoring,
     "report": report.WrittenReport,
     "tracking": track.TrackedRun,
     "power": power.Power,
@@ -111,6 +115,8 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "reproduce": {"reproduction": ""},
     "eval": {"verdict": "where it gates", "evaluated": "where there is no verdict"},
     "score": {"scoring": ""},
+    "agree": {"agreement": ""},
+    "rescore": {"rescoring": ""},
     "gate": {"verdict": ""},
     "compare": {"comparison": ""},
     "report": {"report": ""},

@@ -1,21 +1,20 @@
 """Score a JSONL file of outputs made anywhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ftreg.config import custom_code
 from ftreg.config.load import validate
-from ftreg.config.sections import ScorerConfig
+from ftreg.config.sections import ScorerConfig, Thoughts
 from ftreg.errors import UsageError, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import check_writable, read_jsonl, write_jsonl
+from ftreg.jobs.score_rounds import make_scorer
 from ftreg.records.evaluation.rows import Run, ScoreRow, score_rows
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
-from ftreg.scoring.factory import get_scorer
-from ftreg.scoring.protocol import Scorer
 
 
 @printed
@@ -45,7 +44,12 @@ class ScoredFile(Printed):
 
 
 def score_file(
-    path: Path, *, scorers: Sequence[str], backend: str | None = None, output: Path | None = None
+    path: Path,
+    *,
+    scorers: Sequence[str],
+    backend: str | None = None,
+    thoughts: Thoughts = "strip",
+    output: Path | None = None,
 ) -> ScoredFile:
     """Score each line of a file by each scorer.
 
@@ -56,6 +60,8 @@ def score_file(
         scorers: names, or mappings in YAML as `eval.scorers` has them:
             `"{name: equals, options: {mode: exact}}"`.
         backend: for the scorers that name none themselves.
+        thoughts: whether the scorers see what an output has between `<think>` and `</think>`:
+            `strip` or `keep`.
         output: JSONL to write the scores to, a row per scorer and line.
 
     Returns:
@@ -69,58 +75,76 @@ def score_file(
     """
     if output is not None:
         check_writable(output)
-    rows = _score_rows(path, scorers, backend)
+    rows = _score_rows(path, scorers, backend=backend, thoughts=thoughts)
     if output is not None:
         write_jsonl(output, rows)
     return ScoredFile(
         file=output,
         scores=len(rows),
         missing=sum(row["score"] is None for row in rows),
-        judge_tokens=_judge_tokens(rows),
+        judge_tokens=judge_tokens(item for row in rows for item in row["evidence"]),
         rows=rows if output is None else None,
     )
 
 
-def _score_rows(path: Path, scorers: Sequence[str], backend: str | None) -> tuple[ScoreRow, ...]:
-    configs = [_config(text) for text in scorers]
+def _score_rows(
+    path: Path, scorers: Sequence[str], *, backend: str | None, thoughts: Thoughts
+) -> tuple[ScoreRow, ...]:
+    configs = [read_scorer(text) for text in scorers]
     names = [config.name for config in configs]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--scorer: {name} stands twice; scores are told apart by its name")
     for config in configs:
-        for option, named in (("scorer", config.name), ("backend", config.backend or backend)):
-            if named is not None and custom_code.names_code(named):
-                custom_code.refuse(named, place=f"--{option}")
-    samples = _samples(path)
-    made = {config.name: _scorer(config, backend) for config in configs}
+        refuse_custom_code(config, backend)
+    samples = [sample for _, _, sample in read_samples(path)]
+    made = {
+        config.name: make_scorer(config, thoughts=thoughts, place="--scorer", backend=backend)
+        for config in configs
+    }
     scores = {name: scorer.score(samples) for name, scorer in made.items()}
     return cast(tuple[ScoreRow, ...], tuple(score_rows(samples, {None: Run((), scores)})))
 
 
-def _judge_tokens(rows: Iterable[ScoreRow]) -> JudgeTokens:
-    costs = [item["judge"] for row in rows for item in row["evidence"] if "judge" in item]
+def judge_tokens(evidence: Iterable[Mapping[str, Any]]) -> JudgeTokens:
+    """Add up what the judge cost by the evidence of scores."""
+    costs = [item["judge"] for item in evidence if "judge" in item]
     return JudgeTokens(
         read=sum(cost["prompt_tokens"] for cost in costs),
         written=sum(cost["completion_tokens"] for cost in costs),
     )
 
 
-def _config(text: str) -> ScorerConfig:
+def read_scorer(text: str) -> ScorerConfig:
+    """Read a scorer's name, or a mapping in YAML as `eval.scorers` has it.
+
+    Raises:
+        UsageError: it is neither.
+    """
     if not text.lstrip().startswith("{"):
         return ScorerConfig(name=text)
     document = marked_yaml.parse(text, Path("--scorer"))
     return validate(ScorerConfig, document, where="--scorer")
 
 
-def _scorer(config: ScorerConfig, backend: str | None) -> Scorer:
-    for key in ("name", "backend"):
-        if key in config.options:
-            raise UsageError(f"--scorer: {config.name}: {key} does not belong into options")
-    return get_scorer(config.name, backend=config.backend or backend, **config.options)
+def refuse_custom_code(config: ScorerConfig, backend: str | None) -> None:
+    """Refuse a scorer or a backend that is code of others, where that is forbidden.
+
+    Raises:
+        UsageError: it is.
+    """
+    for option, named in (("scorer", config.name), ("backend", config.backend or backend)):
+        if named is not None and custom_code.names_code(named):
+            custom_code.refuse(named, place=f"--{option}")
 
 
-def _samples(path: Path) -> list[Sample]:
-    samples: list[Sample] = []
+def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
+    """Read the rows of a JSONL file: number of the line, all of its keys, and the sample.
+
+    Raises:
+        UsageError: a broken line, a missing key, an id that stands twice, or no rows.
+    """
+    samples: list[tuple[int, dict[str, Any], Sample]] = []
     seen: dict[str, int] = {}
     for number, row in read_jsonl(path):
         place = f"{path}:{number}"
@@ -142,15 +166,14 @@ def _samples(path: Path) -> list[Sample]:
         for key in ("input", "context"):
             if not isinstance(row.get(key), str | None):
                 raise UsageError(f"{place}: {key!r} has to be a text")
-        samples.append(
-            Sample(
-                id=row["id"],
-                input=row.get("input") or "",
-                output=row["output"],
-                reference=tuple(alternatives) or None,
-                context=row.get("context"),
-            )
+        sample = Sample(
+            id=row["id"],
+            input=row.get("input") or "",
+            output=row["output"],
+            reference=tuple(alternatives) or None,
+            context=row.get("context"),
         )
+        samples.append((number, row, sample))
     if not samples:
         raise UsageError(f"{path}: no rows")
     return samples

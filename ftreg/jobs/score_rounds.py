@@ -1,19 +1,69 @@
 """Score the outputs of a checkpoint, those of further rounds too, where the noise is measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftreg.data import DatasetVersion, Split
+from ftreg.config.sections import ScorerConfig, Thoughts
+from ftreg.data import DatasetVersion
 from ftreg.errors import FtregError, UsageError
+from ftreg.files.store import digest
 from ftreg.jobs.generate import EvalEvents, Round
 from ftreg.records.evaluation.rows import Run
 from ftreg.records.samples import Example, Output, Sample, Score
+from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.noise import noise_floor
+from ftreg.scoring.thoughts import answer_only
 
+_OWN_KEYS = frozenset({"name", "backend", "thoughts"})
+"""What says which scorer it is, and how it is fed, and so cannot be among its options."""
 # How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
 _BATCH = 64
+
+
+def make_scorer(
+    config: ScorerConfig, *, thoughts: Thoughts, place: str, backend: str | None = None
+) -> Any:
+    """Make a scorer as a configuration describes it.
+
+    Args:
+        config: its name, backend and options.
+        thoughts: whether it sees thoughts.
+        place: what messages name: `eval.scorers`.
+        backend: for one that names none itself.
+
+    Raises:
+        UsageError: it is no scorer, or an option does not fit.
+    """
+    for key in sorted(_OWN_KEYS & config.options.keys()):
+        raise UsageError(f"{place}: {config.name}: {key} does not belong into options")
+    chosen = config.backend or backend
+    return get_scorer(config.name, backend=chosen, thoughts=thoughts, **config.options)
+
+
+def make_scorers(configs: Iterable[ScorerConfig], *, thoughts: Thoughts) -> dict[str, Any]:
+    """Make the scorers of an evaluation, by name.
+
+    Raises:
+        UsageError: one is no scorer, or cannot say what it is, or an option does not fit.
+    """
+    place = "eval.scorers"
+    made = {item.name: make_scorer(item, thoughts=thoughts, place=place) for item in configs}
+    for name, scorer in made.items():
+        if not (hasattr(scorer, "score") and hasattr(scorer, "describe")):
+            raise UsageError(f"{place}: {name} has no score() and describe()")
+    _described(made)  # what cannot be recorded costs no minutes
+    return made
+
+
+def _described(scorers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    described = {name: scorer.describe() for name, scorer in scorers.items()}
+    try:
+        digest(described)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"eval.scorers: a describe() is not JSON: {error}") from error
+    return described
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +71,7 @@ class Scoring:
     """Examples of a dataset version, and the scorers for the outputs to them."""
 
     dataset: DatasetVersion
-    rows: Split
+    rows: Sequence[Example]
     scorers: Mapping[str, Any]
 
     def score(
@@ -41,6 +91,24 @@ class Scoring:
         }
         run = Run(outputs, scores)
         return run, self._noise(rounds, samples, scores, events) if len(rounds) > 1 else None
+
+    def record(
+        self, runs: Iterable[Run], *, configs: Iterable[ScorerConfig], thoughts: Thoughts
+    ) -> dict[str, Any]:
+        """Return what an evaluation's header says of how its outputs were scored.
+
+        Args:
+            runs: outputs and scores.
+            configs: what the scorers were made of.
+            thoughts: whether they saw thoughts.
+        """
+        samples = (one for run in runs for one in map(self._sample, self.rows, run.outputs))
+        return {
+            "thoughts": thoughts,
+            "thoughts_in": sum(answer_only(sample) is not sample for sample in samples),
+            "scorer_configs": [config.model_dump(mode="json") for config in configs],
+            "scorers": _described(self.scorers),
+        }
 
     def _sample(self, example: Example, output: Output) -> Sample:
         return Sample(

@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 
 from ftreg.records.samples import Sample, Score
-from ftreg.scoring.claims import claims
-from ftreg.scoring.pointwise import PointwiseScorer, evidence_of
+from ftreg.scoring.claims import claims, is_question, sentences
+from ftreg.scoring.nonanswers import echoes, is_refusal
+from ftreg.scoring.pointwise import PointwiseScorer, mean_of
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
 class AnswerRelevancy(PointwiseScorer):
     """Relevant statements of the output over its statements, each counted by how relevant it is.
 
-    0 for an output that states nothing; None where there is no input.
+    0 for an output that states nothing, declines to answer, or only says the question again; None
+    where there is no input.
     """
 
     name = "answer_relevancy"
-    version = 1
+    version = 2
     relation = Relation.RELEVANT
 
     def __init__(self, *, backend: Backend) -> None:
@@ -24,11 +26,15 @@ class AnswerRelevancy(PointwiseScorer):
     def _inquiry(self, sample: Sample) -> Inquiry | Score:
         if not sample.input.strip():
             return Score(None, "no input to answer")
-        points = claims(sample.output)
+        if is_refusal(sample.output):
+            return Score(0.0, "the output declines to answer")
+        if echoes(sample.input, sample.output):
+            return Score(0.0, "the output only says the question again")
+        asked_back = [unit for unit in sentences(sample.output) if is_question(unit)]
+        points = claims(sample.output) or asked_back
         if not points:
             return Score(0.0, "the output states nothing")
         return Inquiry(points, sample.input)
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
-        value = sum(support.support for support in supports) / len(supports)
-        return Score(round(value, 6), evidence=evidence_of("statement", inquiry, supports))
+        return mean_of("statement", inquiry, supports)

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims
-from ftreg.scoring.pointwise import PointwiseScorer, evidence_of
+from ftreg.scoring.nonanswers import is_refusal
+from ftreg.scoring.pointwise import PointwiseScorer, mean_of, question_of
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
 class Completeness(PointwiseScorer):
     """Covered key points of the reference over its key points, each counted by how well.
 
-    0 for an output that says nothing; None where there is no reference or it has no key point.
+    0 for an output that says nothing or declines to answer, where the reference does not decline
+    too; None where there is no reference or it has no key point.
 
     Args:
         backend: judges key points against the output.
@@ -23,7 +25,7 @@ class Completeness(PointwiseScorer):
     """
 
     name = "completeness"
-    version = 1
+    version = 2
     relation = Relation.COVERED
     sources = ("reference", "context", "input")
 
@@ -64,11 +66,13 @@ class Completeness(PointwiseScorer):
             return Score(None, f"no key points in the {self.source}")
         if not claims(sample.output):
             return Score(0.0, "the output says nothing")
-        return Inquiry(points, sample.output)
+        if is_refusal(sample.output):
+            expected = all(map(is_refusal, sample.references))
+            return Score(float(expected), "the output declines to answer")
+        return Inquiry(points, sample.output, question_of(sample.input))
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
-        value = sum(support.support for support in supports) / len(supports)
-        return Score(round(value, 6), evidence=evidence_of("key_point", inquiry, supports))
+        return mean_of("key_point", inquiry, supports)
 
 
 def _rank(score: Score) -> float:

@@ -3,11 +3,15 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ftreg.config.registry import Registry
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.scoring.protocol import Backend, Scorer
+from ftreg.scoring.thoughts import AnswerScorer
+
+if TYPE_CHECKING:  # it loads pydantic
+    from ftreg.config.sections import Thoughts
 
 SCORERS = Registry(
     "scorer",
@@ -17,6 +21,8 @@ SCORERS = Registry(
         "completeness": "ftreg.scoring.completeness:Completeness",
         "equals": "ftreg.scoring.equals:Equals",
         "ground_truth_match": "ftreg.scoring.equals:Equals",
+        "json_schema": "ftreg.scoring.json_schema:JsonSchema",
+        "tool_call": "ftreg.scoring.tool_call:ToolCall",
         "rubric": "ftreg.scoring.rubric:Rubric",
         "evaluate": "ftreg.scoring.evaluate_metric:EvaluateMetric",
     },
@@ -24,7 +30,7 @@ SCORERS = Registry(
 BACKENDS = Registry(
     "backend",
     {
-        "embedded": "ftreg.scoring.backends.minilm:shared",
+        "embedded": "ftreg.scoring.backends.embedded:shared",
         "judge": "ftreg.scoring.backends.judge:make_judge",
         "nli": "ftreg.scoring.backends.nli:make_nli",
     },
@@ -36,7 +42,13 @@ _FAMILIES = ("evaluate", "rubric")
 _Parameters = Mapping[str, inspect.Parameter]
 
 
-def get_scorer(name: str, *, backend: str | Backend | None = None, **options: Any) -> Scorer:
+def get_scorer(
+    name: str,
+    *,
+    backend: str | Backend | None = None,
+    thoughts: "Thoughts" = "strip",
+    **options: Any,
+) -> Scorer:
     """Make a scorer.
 
     Args:
@@ -46,13 +58,17 @@ def get_scorer(name: str, *, backend: str | Backend | None = None, **options: An
         backend: a name of `BACKENDS`, an import path, or a backend made already; where None, the
             factory's `default_backend`, or else `embedded`. A scorer that needs none (`equals`)
             loads none.
+        thoughts: whether the scorer sees what an output has between `<think>` and `</think>` (and
+            other models' tags): `strip` or `keep`.
         **options: the scorer's own options, and those of the backend.
 
     Raises:
-        UsageError: name, backend or option are unknown (the message names the nearest), or an
-            option's value does not fit.
+        UsageError: name, backend, `thoughts` or option are unknown (the message names the
+            nearest), or an option's value does not fit.
     """
     factory = _factory(name)
+    if thoughts not in ("strip", "keep"):
+        raise UsageError(f"thoughts has to be strip or keep, found {thoughts!r}")
     if isinstance(backend, str) and ":" not in backend and backend not in BACKENDS:
         BACKENDS.load(backend)  # raises, and names the nearest
     taken = _parameters(factory, f"{name!r} is not a scorer")
@@ -74,7 +90,9 @@ def get_scorer(name: str, *, backend: str | Backend | None = None, **options: An
         for_scorer["backend"] = make_backend(**for_backend)
     elif thinks:
         for_scorer["backend"] = backend
-    return cast(Scorer, factory(**for_scorer))
+    made = factory(**for_scorer)
+    strips = thoughts == "strip" and hasattr(made, "score")
+    return cast(Scorer, AnswerScorer(made) if strips else made)
 
 
 def _factory(name: str) -> Callable[..., Any]:

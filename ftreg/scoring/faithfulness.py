@@ -4,32 +4,15 @@ from collections.abc import Sequence
 
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims, passages
-from ftreg.scoring.pointwise import PointwiseScorer, evidence_of
+from ftreg.scoring.pointwise import PointwiseScorer, mean_of, question_of
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
-
-UNSUPPORTED = 0.3
-"""Support up to which a claim counts as not supported at all."""
-WEAKEST = 0.3
-"""How much of the score is the weakest claim's support."""
-
-
-def combine(supports: Sequence[float]) -> float:
-    """Return the faithfulness of claims with these supports.
-
-    `0.7 · mean(max(0, s - 0.3) / 0.7) + 0.3 · min(s)`: the share of supported claims, each
-    counted by how well, and the weakest claim. A claim that is not supported (s ≤ 0.3) adds
-    nothing to the mean and can only lower the minimum, so adding one never raises the score.
-    """
-    counted = [max(0.0, support - UNSUPPORTED) / (1 - UNSUPPORTED) for support in supports]
-    return (1 - WEAKEST) * sum(counted) / len(counted) + WEAKEST * min(supports)
 
 
 class Faithfulness(PointwiseScorer):
     """Supported claims of the output over its claims, held against the context.
 
-    None where there is no context, or where the output claims nothing. Of a backend that gives
-    verdicts or probabilities it is their mean (`supported / claims`); graded support is combined
-    by `combine`.
+    The mean of the probabilities, or verdicts, that the backend gives. None where there is no
+    context, or where the output claims nothing.
 
     Args:
         backend: judges claims against the context.
@@ -41,7 +24,7 @@ class Faithfulness(PointwiseScorer):
     """
 
     name = "faithfulness"
-    version = 2
+    version = 3
     relation = Relation.SUPPORTED
     sources = ("context", "input")
 
@@ -55,10 +38,8 @@ class Faithfulness(PointwiseScorer):
         points = claims(sample.output)
         if not points:
             return Score(None, "no claims in the output")
-        return Inquiry(points, source)
+        question = question_of(sample.input) if self.source == "context" else None
+        return Inquiry(points, source, question)
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
-        found = [support.support for support in supports]
-        plain = getattr(self.backend, "averages", False)
-        value = sum(found) / len(found) if plain else combine(found)
-        return Score(round(value, 6), evidence=evidence_of("claim", inquiry, supports))
+        return mean_of("claim", inquiry, supports)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
+from ftreg.scoring.claims import is_code, is_question, sentences
 from ftreg.scoring.protocol import (
     Backend,
     BackendError,
@@ -14,6 +15,7 @@ from ftreg.scoring.protocol import (
     Support,
     check_relation,
 )
+from ftreg.scoring.words import words
 
 
 class PointwiseScorer(ABC):
@@ -80,11 +82,12 @@ class PointwiseScorer(ABC):
         """The score that the backend's findings make."""
 
 
-def evidence_of(
-    kind: str, inquiry: Inquiry, supports: Sequence[Support]
-) -> tuple[dict[str, Any], ...]:
-    """Return the JSON-ready evidence: one mapping per point, the point's text under `kind`."""
-    return tuple(
+def mean_of(kind: str, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
+    """Return the mean support of some points as a score.
+
+    Its evidence is a JSON-ready mapping per point, the point's text under `kind`.
+    """
+    evidence = tuple(
         {
             kind: point,
             "support": support.support,
@@ -94,3 +97,29 @@ def evidence_of(
         }
         for point, support in zip(inquiry.points, supports, strict=True)
     )
+    value = sum(support.support for support in supports) / len(supports)
+    return Score(round(value, 6), evidence=evidence)
+
+
+_LONGEST_QUESTION = 40
+_ASKING_LIST = """
+    who whom whose what when where which why how is are was were do does did can could may must
+    should will would has have name list give tell explain describe state say wer was wann wo warum
+    wie welche qui que quoi quand où pourquoi comment quel quelle quién qué cuándo dónde cómo cuál
+"""
+_ASKING = frozenset(_ASKING_LIST.split())
+
+
+def question_of(text: str) -> str | None:
+    """Return the last short question of an input; None where it asks none, and for code.
+
+    What is stated in an input is left out: a question may be read with a text, a statement would be
+    evidence.
+    """
+    if is_code(text):
+        return None
+    for unit in reversed(sentences(text)):
+        found = words(unit)
+        if len(found) <= _LONGEST_QUESTION and (is_question(unit) or _ASKING & {*found[:1]}):
+            return unit
+    return None

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ftreg.errors import UsageError
 from ftreg.records.samples import Sample, Score
+from ftreg.scoring.clauses import is_fragment
 
 
 class Scorer(Protocol):
@@ -37,10 +38,21 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """The points of one sample (claims, key points, statements), and the text to judge them by."""
+    """The points of one sample (claims, key points, statements), and the text to judge them by.
+
+    `question` is what the text or the points answer, where that is known: without it "Yes" and
+    "£5" say nothing.
+    """
 
     points: Sequence[str]
     text: str
+    question: str | None = None
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """The points, those that are no sentence ("Yes", "£5") after the question they answer."""
+        ask = self.question
+        return tuple(f"{ask} {each}" if ask and is_fragment(each) else each for each in self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +61,8 @@ class Support:
 
     `support` lies in [0, 1]; `best` is the passage that speaks for the point most, `checks` are
     the names of the checks that fired against it (`number`, `unit`, `name`, `negation`,
-    `question`, `quote`). `details` is what else the backend says of it, JSON-ready.
+    `opposite`, `order`, `condition`, `answer`, `question`, `quote`). `details` is what else the
+    backend says of it, JSON-ready.
     """
 
     support: float
@@ -79,9 +92,8 @@ class BackendError(Exception):
 class Backend(Protocol):
     """Judges points against texts. A failure belongs to its inquiry and leaves the rest alone.
 
-    A backend may also say, as attributes: `averages`, True where its support is a verdict or a
-    probability, so that faithfulness is the plain mean of it; and `relations`, those that it can
-    judge where it cannot judge them all.
+    Its support is a verdict or a probability, so that a score is the plain mean of it. A backend
+    may also say, as an attribute, `relations`: those that it can judge where it cannot judge all.
     """
 
     def describe(self) -> dict[str, Any]:

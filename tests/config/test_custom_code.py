@@ -222,7 +222,8 @@ def test_every_command_that_can_import_code_has_the_option() -> None:
         return any(OPTION in parameter.opts for parameter in command.params)
 
     root = get_command(app).commands
-    assert {name for name in root if having(root[name])} == {"train", "eval", "score", "reproduce"}
+    expected = {"train", "eval", "score", "rescore", "agree", "reproduce"}
+    assert {name for name in root if having(root[name])} == expected
     assert having(root["optim"].commands["show"])
     assert having(root["data"].commands["build"])
 

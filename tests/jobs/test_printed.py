@@ -57,10 +57,10 @@ def errors(name: str, value: Any) -> list[str]:
 
 CHECKPOINTS = {"train", "checkpoints show", "checkpoints list", "diff", "reproduce"}
 OPTIMIZERS = {"optim show", "optim convert"}
-EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power"}
+EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power", "rescore"}
 DATA = {
     *("data list", "data show", "data verify", "data import", "data freeze", "data diff"),
-    *("data leaks", "score"),
+    *("data leaks", "score", "agree"),
 }
 MACHINE = {"models list", "doctor", "clean"}
 TRACKING = {"track"}
@@ -155,6 +155,7 @@ def test_training_and_evaluations(cli: Cli, config: Path) -> None:
     assert run("report", "latest", "-o", "r.html", fits="report")["report"] == "r.html"
     refs = ("baseline", "latest", "--routes", "routes.yaml", "--tag", "parity")
     assert run("compare", *refs, fits="comparison")["routes"]["tag"] == "parity"
+    assert run("rescore", "latest", fits="rescoring")["baseline"] is None
     assert run("power", replicas["candidate"], fits="power")["scorers"]
     run.end(CHECKPOINTS | EVALUATIONS)
 
@@ -211,6 +212,12 @@ def test_datasets_and_scores(cli: Cli, workspace: Path) -> None:
     assert "rows" not in run("score", *filed, fits="scoring")
     lines = Path("scores.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == scored
+
+    mixed = [item | {"good": n % 2, "output": "red"[: 3 - n // 5]} for n, item in enumerate(rows)]
+    Path("labelled.jsonl").write_text("".join(json.dumps(item) + "\n" for item in mixed))
+    labelled = ("labelled.jsonl", "--label", "good", "--scorer", "equals")
+    agreed = run("agree", *labelled, fits="agreement", code=3)
+    assert (agreed["exit_code"], agreed["agreement"]["rows"]) == (3, 4)
 
     listed = run("data list", *root, fits="datasets")["datasets"]
     assert listed[0]["rows"] == {"train": 12, "eval": 8}

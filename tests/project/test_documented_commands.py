@@ -104,8 +104,35 @@ def _outputs(folder: Path) -> None:
     (folder / "outputs.jsonl").write_text(json.dumps(row) + "\n")
 
 
+def _labelled(folder: Path) -> None:
+    """Answers of which some have their numbers swapped, and some the right words elsewhere."""
+    lines = []
+    for number in range(90):
+        pier, minutes = 2 + number % 5, 10 + number % 45
+        told = f"from pier {pier} at 8:{minutes}"
+        swapped = f"from pier 8 at {pier}:{minutes}"
+        output = (
+            swapped
+            if number % 3 == 0
+            else f"at 8:{minutes} from pier {pier}"
+            if number % 9 == 1
+            else told
+        )
+        row = {
+            "id": f"q{number}",
+            "input": "Where and when does it sail?",
+            "output": f"{output[0].upper()}{output[1:]}.",
+            "reference": told,
+            "good": "no" if number % 3 == 0 else "yes",
+            "day": f"d{number // 2}",
+        }
+        lines.append(json.dumps(row) + "\n")
+    (folder / "labelled.jsonl").write_text("".join(lines))
+
+
 PLANS = {
     "../README.md": Plan("baseline"),
+    "agree.md": Plan("empty", files=_labelled),
     "ci.md": Plan(
         "empty",
         files=_release_gate,
@@ -128,8 +155,8 @@ PLANS = {
     ),
     "reference/cli.md": Plan(
         "candidate",
-        files=lambda at: (_outputs(at), _to_import(at)),
-        before={25: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
+        files=lambda at: (_outputs(at), _labelled(at), _to_import(at)),
+        before={27: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
     ),
     # It removes packaged models, which the other pages want.
     "long-runs.md": Plan("empty", before={0: "export FTREG_CACHE=$PWD/cache\n"}),
@@ -178,7 +205,9 @@ def said(command: str) -> str:
 def _small_model(cache: Path) -> None:
     """Put a tiny random model where the packaged base model would be, and all else as it is."""
     for name in PACKAGED:
-        folder = cache / cache_folder("models").name / f"{name}-{PACKAGED[name].sha256[:12]}-1"
+        folder = (
+            cache / cache_folder("models").name / f"{name}-{PACKAGED[name].wheels[0].sha256[:12]}-1"
+        )
         folder.parent.mkdir(parents=True, exist_ok=True)
         if PACKAGED[name].kind != "base model":
             folder.symlink_to(cache_folder("models", folder.name))

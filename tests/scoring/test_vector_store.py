@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ftreg.scoring import Sample, Score, get_scorer
-from ftreg.scoring.backends.embedded import EmbeddedBackend
 from ftreg.scoring.backends.vector_store import VectorStore
 from tests.conftest import Cli
-from tests.scoring_fakes import HashedWords, NotFinite
+from tests.scoring_fakes import HashedWords, NotFinite, embedded
 
 ROOT = Path(__file__).parents[2]
 THINKING = ("faithfulness", "answer_relevancy", "completeness")
@@ -42,7 +41,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def score(embedder: Any, identity: str = "a") -> list[Score]:
     """Score as a new process would: with nothing but what lies on the disk."""
-    backend = EmbeddedBackend(embedder, store=VectorStore(identity))
+    backend = embedded(embedder, store=VectorStore(identity))
     return [
         found for name in THINKING for found in get_scorer(name, backend=backend).score(SAMPLES)
     ]
@@ -55,7 +54,7 @@ def encoded(embedder: HashedWords) -> set[str]:
 
 def test_a_second_scoring_encodes_nothing_and_finds_the_same() -> None:
     first, second = HashedWords(), HashedWords()
-    plain = EmbeddedBackend(HashedWords())
+    plain = embedded()
     without = [s for name in THINKING for s in get_scorer(name, backend=plain).score(SAMPLES)]
     assert score(first) == without
     assert score(second) == without
@@ -66,10 +65,10 @@ def test_a_second_scoring_encodes_nothing_and_finds_the_same() -> None:
 def test_what_is_there_partly_is_completed() -> None:
     embedder = HashedWords()
     store = VectorStore("a")
-    get_scorer("completeness", backend=EmbeddedBackend(embedder, store=store)).score(SAMPLES[:2])
+    get_scorer("completeness", backend=embedded(embedder, store=store)).score(SAMPLES[:2])
     known = encoded(embedder)
     later = HashedWords()
-    plain = EmbeddedBackend(HashedWords())
+    plain = embedded()
     without = [s for name in THINKING for s in get_scorer(name, backend=plain).score(SAMPLES)]
     assert score(later) == without
     assert known
@@ -182,7 +181,7 @@ def test_a_folder_that_takes_no_files_costs_no_score(
 ) -> None:
     file.parent.parent.write_text("a file where the folder should be")
     right = score(HashedWords())
-    plain = EmbeddedBackend(HashedWords())
+    plain = embedded()
     assert right == [s for name in THINKING for s in get_scorer(name, backend=plain).score(SAMPLES)]
     assert len(caplog.records) == 1
     assert "the work goes on without it" in caplog.text

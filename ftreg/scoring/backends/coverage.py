@@ -4,6 +4,7 @@ A key point may be covered in other words, so words count by their meaning in th
 phrases: words that stand about one by one convey nothing.
 """
 
+from ftreg.scoring.answers import answer_words
 from ftreg.scoring.backends.evidence import (
     Evidence,
     Passage,
@@ -32,4 +33,15 @@ def coverage_evidence(
     """
     ranked = nearest(point, source, similarities)
     held = share(frozenset(point.stems), source.stems) if wording is None else wording
-    return Evidence((held,), source.passages[ranked[0]].text, checks(point, source, ranked))
+    fired = checks(point, source, ranked)
+    if _answers_otherwise(point.text, source):
+        fired = (*fired, "answer")
+    return Evidence((held,), source.passages[ranked[0]].text, fired)
+
+
+def _answers_otherwise(point: str, source: SourceText) -> bool:
+    """Whether the point is one letter or one word of yes and no, and the source has another."""
+    wanted = answer_words(point)
+    if len(wanted) != 1 or not (len(wanted[0]) == 1 or wanted[0] in ("yes", "no")):
+        return False
+    return all(wanted[0] not in answer_words(passage.text) for passage in source.passages)

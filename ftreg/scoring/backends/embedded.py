@@ -1,19 +1,18 @@
-"""The default backend: sentence embeddings, words in common, and checks of facts. Offline.
+"""The default backend: a judge of entailment, similarity and wording, and checks of facts. Offline.
 
-Support is made of a handful of features in [0, 1], scaled so that a verbatim point has exactly 1:
+The judge sees what is reworded; wording and similarity see names, numbers and copied spans. Support
+is a logistic function of both, calibrated by `scripts/fit_scorers.py` so that 0.8 means about 80 %:
 
-    sigmoid(b + w · features) / sigmoid(b + sum(w)) · product of the fired penalties
+    sigmoid(b + w · features) · the fired penalties
 
-All weights are at least 0, so more evidence never gives less support. They are fitted by
-`scripts/fit_scorers.py` on sets labelled by people and kept in `embedded_weights.json`; the
-penalties are set by hand, for such sets hold too few altered numbers and names to fit them.
-Coverage has one feature, so no weights: it is the support.
+with features in [0, 1], the first of which is the judge's log-odds. A point that stands in the text
+as a sentence, or a clause of one, has exactly 1.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
@@ -23,23 +22,32 @@ import numpy as np
 from ftreg.files.store import digest
 from ftreg.scoring.backends import coverage, relevance, support
 from ftreg.scoring.backends.encoder import CachedEmbedder, Embedder
+from ftreg.scoring.backends.entailment import Entailment, Judge
 from ftreg.scoring.backends.evidence import Evidence, Passage, SourceText
+from ftreg.scoring.backends.minilm import MiniLM
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 from ftreg.scoring.backends.wording import Wording, WordingPair
-from ftreg.scoring.claims import MAX_WORDS, is_code, passages
+from ftreg.scoring.claims import MAX_WORDS, is_code, passages, sentences
+from ftreg.scoring.clauses import clauses
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
-from ftreg.scoring.words import split_identifiers
+from ftreg.scoring.values import spelled, values
+from ftreg.scoring.words import split_identifiers, words
 
-__all__ = ["PENALTIES", "EmbeddedBackend", "Embedder", "Weights", "load_weights"]
-
-_VERSION = 3
+_VERSION = 4
+_CONTRASTS = {"negation": 0.4, "opposite": 0.4, "order": 0.4, "condition": 0.5}
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
-    Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, "negation": 0.3},
-    # A number or name that an output leaves out is missing from its words already.
-    Relation.COVERED: {"unit": 0.6, "negation": 0.5},
-    Relation.RELEVANT: {"question": 0.3},
+    Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, **_CONTRASTS},
+    Relation.COVERED: {"number": 0.3, "unit": 0.4, "answer": 0.1, **_CONTRASTS},
 }
 """What each check leaves of the support."""
+FEATURES: Mapping[Relation, tuple[str, ...]] = {
+    Relation.SUPPORTED: ("judge", *support.SUPPORT_FEATURES),
+    Relation.COVERED: ("judge", "wording"),
+    Relation.RELEVANT: ("judge", *relevance.RELEVANCE_FEATURES),
+}
+"""What the coefficients go with, in order."""
+_SUREST = 4.0
+"""Log-odds beyond which the judge and the wording are not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +57,41 @@ class Weights:
     intercept: float
     weights: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        if min(self.weights) < 0 or not sum(self.weights):
-            raise ValueError("weights must not be negative, nor all 0")
-
     def support(self, features: Sequence[float]) -> float:
-        """Return the support that features in [0, 1] give, in [0, 1]; 1 where all are 1."""
-        most = self.intercept + math.fsum(self.weights)
-        mine = self.intercept + math.fsum(
+        """Return the support that features in [0, 1] give, in (0, 1)."""
+        odds = self.intercept + math.fsum(
             weight * value for weight, value in zip(self.weights, features, strict=True)
         )
-        return min((1 + math.exp(-most)) / (1 + math.exp(-mine)), 1.0)
+        return 1 / (1 + math.exp(-odds))
+
+
+def judged(probability: float) -> float:
+    """Return the judge's log-odds, within what is believed, on a scale from 0 to 1."""
+    inside = min(max(probability, 1e-9), 1 - 1e-9)
+    odds = min(max(math.log(inside / (1 - inside)), -_SUREST), _SUREST)
+    return 0.5 + odds / (2 * _SUREST)
+
+
+CODE = "supported_by_code"
+"""The coefficients of claims about source code, which is seldom near its summary in words."""
 
 
 @cache
-def load_weights() -> Mapping[Relation, Weights]:
-    """Read the coefficients that come with the package."""
+def load_weights() -> Mapping[str, Weights]:
+    """Read the coefficients that come with the package: of each relation, and `CODE`."""
     text = files("ftreg.scoring.backends").joinpath("embedded_weights.json").read_text("utf-8")
     relations = json.loads(text)["relations"]
     return {
-        Relation(name): Weights(entry["intercept"], tuple(entry["weights"].values()))
+        str(name): Weights(entry["intercept"], tuple(entry["weights"].values()))
         for name, entry in relations.items()
     }
 
 
 class EmbeddedBackend:
-    """Judges points by similarity, common words, and checks of numbers, names and negation.
+    """Judges points by entailment, similarity and common words, and checks of facts.
 
     Args:
+        judge: tells what texts support and what answers questions.
         embedder: what turns texts into vectors.
         weights: coefficients per relation; those of the package where None.
         store: keeps the vectors on disk; None for none.
@@ -84,17 +99,19 @@ class EmbeddedBackend:
 
     def __init__(
         self,
+        judge: Judge,
         embedder: Embedder,
         *,
-        weights: Mapping[Relation, Weights] | None = None,
+        weights: Mapping[str, Weights] | None = None,
         store: VectorStore | None = None,
     ) -> None:
+        self._judge = judge
         self._embedder = CachedEmbedder(embedder, store)
         self._wording = Wording(embedder, store)
         self._weights = load_weights() if weights is None else weights
 
     def describe(self) -> dict[str, Any]:
-        """Return name, version, the model's identity and the digest of the coefficients."""
+        """Return name, version, the models' identities and the digest of the coefficients."""
         weights = {
             str(relation): [entry.intercept, *entry.weights]
             for relation, entry in self._weights.items()
@@ -102,6 +119,7 @@ class EmbeddedBackend:
         return {
             "name": "embedded",
             "version": _VERSION,
+            "judge": self._judge.describe(),
             "model": self._embedder.embedder.describe(),
             "weights": digest(weights),
         }
@@ -113,8 +131,8 @@ class EmbeddedBackend:
         return [
             found
             if isinstance(found, BackendError)
-            else [self._support(relation, evidence) for evidence in found]
-            for found in self.evidence(relation, inquiries)
+            else [self._support(relation, inquiry.text, evidence) for evidence in found]
+            for inquiry, found in zip(inquiries, self.evidence(relation, inquiries), strict=True)
         ]
 
     def evidence(
@@ -125,24 +143,56 @@ class EmbeddedBackend:
         texts = {
             text
             for inquiry, own in zip(inquiries, units, strict=True)
-            for text in (*inquiry.points, *own)
+            for text in (*_compared(relation, inquiry), *own)
         }
-        wanted = {split_identifiers(text) for text in texts}
-        vectors = self._embedder.encode(sorted(wanted))
-        shares: Mapping[WordingPair, float | None] = {}
-        if relation is Relation.COVERED:
-            shares = self._wording.shares(
-                [
-                    _pair(point, own)
-                    for inquiry, own in zip(inquiries, units, strict=True)
-                    for point in inquiry.points
-                    if own
-                ]
-            )
+        vectors = self._embedder.encode(sorted({split_identifiers(text) for text in texts}))
+        shares = self._shares(relation, inquiries, units)
         return [
-            self._evidence_of(relation, inquiry, own, vectors, shares)
-            for inquiry, own in zip(inquiries, units, strict=True)
+            self._evidence_of(relation, inquiry, own, vectors, shares, judge)
+            for inquiry, own, judge in zip(
+                inquiries, units, self._judged(relation, inquiries), strict=True
+            )
         ]
+
+    def _judged(
+        self, relation: Relation, inquiries: Sequence[Inquiry]
+    ) -> Iterable[Sequence[float]]:
+        """Return the judge's probability for each point of each inquiry."""
+        if relation is not Relation.RELEVANT:
+            found = self._judge.support(
+                [_as_read(each) for inquiry in inquiries for each in (inquiry, _contrary(inquiry))]
+            )
+            return [
+                [
+                    # Yes and no exclude each other: what speaks for one is held against both.
+                    chance / max(chance + other, 0.5) if _said(point) in _OTHER else chance
+                    for point, chance, other in zip(
+                        inquiry.points, mine[:, 0].tolist(), theirs[:, 0].tolist(), strict=True
+                    )
+                ]
+                for inquiry, mine, theirs in zip(inquiries, found[::2], found[1::2], strict=True)
+            ]
+        pairs = [
+            (split_identifiers(inquiry.text), split_identifiers(point))
+            for inquiry in inquiries
+            for point in inquiry.points
+        ]
+        answers = iter(self._judge.answers(pairs))
+        return [[next(answers) for _ in inquiry.points] for inquiry in inquiries]
+
+    def _shares(
+        self, relation: Relation, inquiries: Sequence[Inquiry], units: Sequence[Sequence[str]]
+    ) -> Mapping[WordingPair, float | None]:
+        if relation is not Relation.COVERED:
+            return {}
+        return self._wording.shares(
+            [
+                _pair(point, own)
+                for inquiry, own in zip(inquiries, units, strict=True)
+                for point in inquiry.points
+                if own
+            ]
+        )
 
     def _evidence_of(
         self,
@@ -151,37 +201,54 @@ class EmbeddedBackend:
         units: Sequence[str],
         vectors: Mapping[str, FloatArray],
         shares: Mapping[WordingPair, float | None],
+        probabilities: Sequence[float],
     ) -> list[Evidence] | BackendError:
         if not units:
             return BackendError("the text to judge by is empty")
         if not inquiry.points:
             return []
-        points = np.stack([vectors[split_identifiers(point)] for point in inquiry.points])
+        compared = _compared(relation, inquiry)
+        points = np.stack([vectors[split_identifiers(point)] for point in compared])
         source = np.stack([vectors[split_identifiers(unit)] for unit in units])
         # Rounded, so that the last bits, which depend on the batch, do not show in a score.
         similarities = np.round(points @ source.T, 5)
-        if not np.isfinite(similarities).all():
+        if not (np.isfinite(similarities).all() and np.isfinite(probabilities).all()):
             return BackendError("the model returned a number that is not finite")
         held = SourceText(tuple(_passage(unit) for unit in units))
+        verbatim = {_plain(part) for unit in units for part in (unit, *clauses(unit))}
         found = []
-        for point, row in zip(inquiry.points, similarities, strict=True):
+        for point, claim, row, probability in zip(
+            inquiry.points, compared, similarities, probabilities, strict=True
+        ):
             match relation:
                 case Relation.SUPPORTED:
-                    found.append(support.support_evidence(_passage(point), held, row))
+                    evidence = support.support_evidence(
+                        _passage(claim), held, row, point=_passage(point)
+                    )
                 case Relation.COVERED:
                     share = shares[_pair(point, units)]
                     if share is not None and not math.isfinite(share):
                         return BackendError("the model returned a number that is not finite")
-                    found.append(coverage.coverage_evidence(_passage(point), held, row, share))
+                    evidence = coverage.coverage_evidence(_passage(point), held, row, share)
                 case Relation.RELEVANT:
-                    found.append(relevance.relevance_evidence(point, inquiry.text, units, row))
+                    evidence = relevance.relevance_evidence(units, row)
+            chance = judged(probability)
+            features = evidence.features
+            if _said(point) in _OTHER:  # it has no words to compare
+                features = (chance,) * len(features)
+            found.append(
+                replace(
+                    evidence,
+                    features=(chance, *features),
+                    verbatim=relation is not Relation.RELEVANT and _plain(point) in verbatim,
+                )
+            )
         return found
 
-    def _support(self, relation: Relation, evidence: Evidence) -> Support:
-        if relation is Relation.COVERED:
-            (value,) = evidence.features
-        else:
-            value = self._weights[relation].support(evidence.features)
+    def _support(self, relation: Relation, text: str, evidence: Evidence) -> Support:
+        of_code = relation is Relation.SUPPORTED and is_code(text)
+        weights = self._weights[CODE if of_code else relation]
+        value = 1.0 if evidence.verbatim else weights.support(evidence.features)
         penalties = PENALTIES.get(relation, {})
         for check in evidence.checks:
             value *= penalties.get(check, 1.0)
@@ -194,8 +261,43 @@ def _passage(text: str) -> Passage:
     return Passage(text)
 
 
+@lru_cache(maxsize=1 << 14)
+def _plain(text: str) -> tuple[str, ...]:
+    """Return the words of a text, its values spelled one way."""
+    return tuple(words(spelled(text)))
+
+
+def _compared(relation: Relation, inquiry: Inquiry) -> Sequence[str]:
+    """Return what is compared with the text by similarity and words."""
+    return inquiry.statements if relation is Relation.SUPPORTED else inquiry.points
+
+
 def _pair(point: str, units: Sequence[str]) -> WordingPair:
     return split_identifiers(point), tuple(map(split_identifiers, units))
+
+
+_OTHER = {"yes": "No", "no": "Yes"}
+
+
+def _said(point: str) -> str:
+    """Return what a point says if that is one word."""
+    return point.strip(" .!").casefold()
+
+
+def _contrary(inquiry: Inquiry) -> Inquiry:
+    """Return an inquiry with "No" for "Yes" and "Yes" for "No"; other points stay."""
+    points = [_OTHER.get(_said(point), point) for point in inquiry.points]
+    return Inquiry(points, inquiry.text, inquiry.question)
+
+
+def _as_read(inquiry: Inquiry) -> Inquiry:
+    """Return an inquiry as the judge reads it: values spelled one way, identifiers as words."""
+    if is_code(inquiry.text):
+        points = [split_identifiers(point) for point in inquiry.points]
+        return Inquiry(points, split_identifiers(inquiry.text))
+    held = values(inquiry.text)
+    points = [spelled(point, like=held) for point in inquiry.statements]
+    return Inquiry(points, spelled(inquiry.text), inquiry.question and spelled(inquiry.question))
 
 
 def _units(relation: Relation, text: str) -> tuple[str, ...]:
@@ -205,7 +307,21 @@ def _units(relation: Relation, text: str) -> tuple[str, ...]:
     whole = " ".join(text.split())
     if not whole:
         return ()
-    asked = passages(text)
+    asked = passages(text) if is_code(text) else sentences(text)
     long = is_code(text) or len(whole.split()) > MAX_WORDS
     parts = asked if long else [unit for unit in asked if unit.endswith("?")]
     return tuple(dict.fromkeys((whole, *parts)))
+
+
+@cache
+def shared(*, precision: str = "auto") -> EmbeddedBackend:
+    """Return this process's backend with the packaged models.
+
+    All scorers share it, so each text is read once; what was computed is kept on disk.
+
+    Args:
+        precision: of the judge; see `Entailment`.
+    """
+    embedder = MiniLM()
+    judge = Entailment(precision=precision)
+    return EmbeddedBackend(judge, embedder, store=VectorStore(embedder.identity()))

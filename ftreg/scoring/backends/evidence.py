@@ -95,11 +95,15 @@ class SourceText:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The features of one point against one source, the nearest passage, and the checks."""
+    """The features of one point against one source, the nearest passage, and the checks.
+
+    `verbatim` where the point is one of the passages.
+    """
 
     features: tuple[float, ...]
     best: str
     checks: tuple[str, ...]
+    verbatim: bool = False
 
 
 def nearest(point: Passage, source: SourceText, similarities: FloatArray) -> tuple[int, ...]:

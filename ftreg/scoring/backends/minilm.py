@@ -7,7 +7,7 @@ already, neither it nor torch is needed.
 import hashlib
 import platform
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,8 @@ from ftreg.errors import UsageError
 from ftreg.files.store import digest
 from ftreg.models.packaged import packaged_folder
 from ftreg.process import cpu_facts
-from ftreg.scoring.backends.embedded import EmbeddedBackend
 from ftreg.scoring.backends.encoder import WordVectors
-from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
+from ftreg.scoring.backends.vector_store import FloatArray
 
 if TYPE_CHECKING:
     from ftreg.scoring.backends.sentence_model import SentenceModel
@@ -101,13 +100,3 @@ class MiniLM:
     def words(self, texts: Sequence[str]) -> list[WordVectors]:
         """Return the words of each text with what they mean in it; see `SentenceModel.words`."""
         return self._model.words(texts)
-
-
-@cache
-def shared(folder: Path | None = None, /) -> EmbeddedBackend:
-    """Return this process's backend for a model folder (the packaged model where None).
-
-    All scorers share it, so each text is encoded once; its vectors are kept on disk.
-    """
-    model = MiniLM(folder)
-    return EmbeddedBackend(model, store=VectorStore(model.identity()))

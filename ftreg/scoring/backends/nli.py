@@ -41,7 +41,6 @@ class NliBackend:
         UsageError: no such model, no such label, weights that do not fit, or a window below 1.
     """
 
-    averages = True
     relations = (Relation.SUPPORTED, Relation.COVERED)
 
     def __init__(self, model: str, window: int) -> None:
@@ -75,7 +74,7 @@ class NliBackend:
             (piece, point)
             for inquiry, own in zip(inquiries, pieces, strict=True)
             for piece in own
-            for point in inquiry.points
+            for point in inquiry.statements
         }
         found = self._entailments(sorted(wanted))
         return [
@@ -114,7 +113,7 @@ def _findings(
     if not pieces:
         return BackendError("the text to judge by is empty")
     supports = []
-    for point in inquiry.points:
+    for point in inquiry.statements:
         if any(alone and (piece, point) not in found for piece, alone in pieces.items()):
             return BackendError("a point and a sentence are together longer than the model reads")
         # Rounded before they are compared, so that the same piece wins in any company.

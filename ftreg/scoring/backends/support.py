@@ -21,13 +21,16 @@ SUPPORT_FEATURES = ("similarity", "recall", "bigrams", "order")
 """What `support_evidence` returns, in order; the coefficients are fitted for these."""
 
 
-def support_evidence(claim: Passage, source: SourceText, similarities: FloatArray) -> Evidence:
+def support_evidence(
+    claim: Passage, source: SourceText, similarities: FloatArray, *, point: Passage
+) -> Evidence:
     """Collect the evidence for a claim.
 
     Args:
-        claim: the claim.
+        claim: the claim, after its question if it is no sentence.
         source: the text to hold it against, of n passages.
         similarities: cosine of the claim and each passage, shape (n,).
+        point: the claim alone, which is checked.
 
     Returns:
         The features (see `SUPPORT_FEATURES`), all 1 for a passage of the source itself: cosine of
@@ -46,4 +49,4 @@ def support_evidence(claim: Passage, source: SourceText, similarities: FloatArra
         share(neighbours(claim.content), source.bigrams),
         order if claim.stems else 1.0,
     )
-    return Evidence(features, source.passages[ranked[0]].text, checks(claim, source, ranked))
+    return Evidence(features, source.passages[ranked[0]].text, checks(point, source, ranked))
