@@ -21,6 +21,7 @@ from ftreg.scoring.unit_names import (
     months,
     named_units,
 )
+from ftreg.scoring.words import without_surrogates
 
 Amount = Decimal | Fraction | tuple[int | None, ...] | tuple[str]
 """A number; (year, month, day), each of which may be missing; (hour, minute, second); a label."""
@@ -951,4 +952,4 @@ def _sized_like(first: Value, second: Value) -> Amount:
 
 def read_values(text: str) -> tuple[Value, ...]:
     """Return the values of a text, in order, none overlapping another."""
-    return _Reader(text).read()
+    return _Reader(without_surrogates(text)).read()  # no library reads a lone surrogate

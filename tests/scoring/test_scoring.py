@@ -608,7 +608,7 @@ def test_packaged_words_are_whole_and_those_it_does_not_know_are_near_nothing(pa
 
 @pytest.mark.slow
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    from ftreg.scoring.backends.embedded import shared
+    from ftreg.scoring.backends.minilm import MiniLM
 
     with pytest.raises(UsageError, match=r"modules\.json"):
-        shared(tmp_path)
+        MiniLM(tmp_path)
