@@ -248,7 +248,9 @@ class EmbeddedBackend:
     def _support(self, relation: Relation, text: str, evidence: Evidence) -> Support:
         of_code = relation is Relation.SUPPORTED and is_code(text)
         weights = self._weights[CODE if of_code else relation]
-        value = 1.0 if evidence.verbatim else weights.support(evidence.features)
+        if evidence.verbatim:
+            return Support(1.0, evidence.best)
+        value = weights.support(evidence.features)
         penalties = PENALTIES.get(relation, {})
         for check in evidence.checks:
             value *= penalties.get(check, 1.0)
