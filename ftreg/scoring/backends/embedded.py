@@ -131,7 +131,7 @@ class EmbeddedBackend:
         return [
             found
             if isinstance(found, BackendError)
-            else [self._support(relation, inquiry.text, evidence) for evidence in found]
+            else self._supports(relation, inquiry.text, found)
             for inquiry, found in zip(inquiries, self.evidence(relation, inquiries), strict=True)
         ]
 
@@ -245,9 +245,12 @@ class EmbeddedBackend:
             )
         return found
 
-    def _support(self, relation: Relation, text: str, evidence: Evidence) -> Support:
+    def _supports(self, relation: Relation, text: str, found: Sequence[Evidence]) -> list[Support]:
         of_code = relation is Relation.SUPPORTED and is_code(text)
         weights = self._weights[CODE if of_code else relation]
+        return [self._support(relation, weights, evidence) for evidence in found]
+
+    def _support(self, relation: Relation, weights: Weights, evidence: Evidence) -> Support:
         if evidence.verbatim:
             return Support(1.0, evidence.best)
         value = weights.support(evidence.features)

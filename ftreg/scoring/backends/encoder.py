@@ -1,10 +1,10 @@
 """What turns texts into vectors, and the memory that spares it from doing so twice."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ftreg.scoring.backends.remembered import Remembered
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 from ftreg.scoring.words import without_surrogates
 
@@ -49,28 +49,12 @@ class CachedEmbedder:
 
     def __init__(self, embedder: Embedder, store: VectorStore | None = None) -> None:
         self.embedder = embedder
-        self._store = store
-        self._vectors: dict[str, FloatArray] = {}
-        self._lock = threading.Lock()
+        self._vectors = Remembered(store, most=_CACHED)
 
     def encode(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """Return a vector of shape (width,) for each distinct text."""
-        with self._lock:
-            fresh = self._fetch(set(texts) - self._vectors.keys())
-            found = {text: fresh[text] if text in fresh else self._vectors[text] for text in texts}
-            self._vectors |= fresh
-            while len(self._vectors) > _CACHED:
-                del self._vectors[next(iter(self._vectors))]
-            return found
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        return self._vectors.get({text: text for text in distinct}, self._compute)
 
-    def _fetch(self, texts: set[str]) -> dict[str, FloatArray]:
-        """Read vectors from disk, and compute and keep those that are not there."""
-        kept = self._store.get(texts) if self._store is not None and texts else {}
-        missing = sorted(texts - kept.keys(), key=lambda text: (len(text), text))
-        if not missing:
-            return kept
-        readable = [without_surrogates(text) for text in missing]
-        made = dict(zip(missing, self.embedder.encode(readable), strict=True))
-        if self._store is not None:
-            self._store.put(made)
-        return kept | made
+    def _compute(self, texts: Sequence[str]) -> FloatArray:
+        return self.embedder.encode([without_surrogates(text) for text in texts])

@@ -48,7 +48,8 @@ class Remembered:
             missing = wanted.keys() - self._known.keys()
             fresh = self._store.get(missing) if self._store is not None and missing else {}
             left = [key for key in wanted if key in missing and key not in fresh]
-            made = dict(zip(left, compute([wanted[key] for key in left]), strict=True))
+            computed = compute([wanted[key] for key in left]) if left else ()
+            made = dict(zip(left, computed, strict=True))
             if self._store is not None and made:
                 self._store.put(made)
             fresh |= made

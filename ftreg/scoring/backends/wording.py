@@ -11,13 +11,13 @@ much; what is remembered, and kept on disk, is one number per point and source.
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from ftreg.scoring.backends.encoder import Embedder, WordVectors
+from ftreg.scoring.backends.remembered import key_of
 from ftreg.scoring.backends.vector_store import VectorStore
 from ftreg.scoring.facts import numbers
 from ftreg.scoring.words import FUNCTION_WORDS, stem, without_surrogates, words
@@ -169,8 +169,4 @@ def _is_number(word: str) -> bool:
 
 def _key(pair: WordingPair) -> str:
     point, source = pair
-    total = blake2b(digest_size=16)
-    for text in (point, *source):
-        data = text.encode("utf-8", "surrogatepass")
-        total.update(len(data).to_bytes(8, "little") + data)
-    return total.hexdigest()
+    return key_of(point, *source)
