@@ -51,14 +51,20 @@ _COMMENT = re.compile(r"(?:#|//)\s*(.+)$|\"\"\"|'''|/\*+|\*+/")
 _WORD = re.compile(r"\w")
 
 
+_DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def|class|function|fn|func)\s+\w+\s*[(:{<]")
+
+
 def is_code(text: str) -> bool:
     """Return whether most lines of a text are source code of some common language.
 
-    One line alone counts only if it is unmistakable: a definition or a statement with a call.
+    A text that begins with a definition is code. One line alone counts only if it is one.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return False
+    undecorated = (line for line in lines if not line.lstrip().startswith("@"))
+    if len(lines) > 1 and _DEFINITION.match(next(undecorated, "")):
+        return True
     hits = sum(len(line) < 300 and bool(_CODE_LINE.match(line)) for line in lines)
     if len(lines) == 1:
         return bool(re.match(r"^\s*(?:(?:async\s+)?def|class|function|fn|func)\s+\w+.*[:{]", text))

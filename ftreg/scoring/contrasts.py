@@ -12,6 +12,8 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from itertools import combinations
 
+from ftreg.scoring.words import content_words, stem
+
 _PAIRS = """
     before/after over/under above/below least/most minimum/maximum more/less more/fewer first/last
     inside/outside with/without until/from early/late earlier/later left/right up/down
@@ -44,11 +46,14 @@ _SYMMETRIC = frozenset(
     ["and", "or", "with", "between", "met", "meets", "married", "cousin", "cousins"]
 ) | frozenset(["friends", "agree", "agrees", "near", "beside"])
 _CONDITION = re.compile(
-    r"\b(?:if|unless|except|provided|only (?:if|when|with|on|for|by|after|in|to|at|from)"
-    r"|(?:all|any|every \w+) but|might|could"
-    r"|(?:plan|hope|want|intend|expect|fail|refuse)(?:s|d|ed)? to)\b",
+    r"\b(?:if|provided|only (?:if|when|with|on|for|by|after|in|to|at|from))\b", re.IGNORECASE
+)
+_EXCEPTION = re.compile(r"\b(?:unless|except|(?:all|any|every \w+) but)\b", re.IGNORECASE)
+_DOUBT = re.compile(
+    r"\b(?:might|could|(?:plan|hope|want|intend|expect|fail|refuse)(?:s|d|ed|ing)? to)\b",
     re.IGNORECASE,
 )
+_PART_EDGE = re.compile(r"[,;:()\u2013\u2014]|\s-\s|\b(?:and|but|while|because|after|who|which)\b")
 _COMMON = 0.75
 """The share of a claim's words that have to stand in the passage."""
 _LONGEST = 60
@@ -73,11 +78,12 @@ def opposed(claim: str, passage: str) -> bool:
     Not where one of them denies: "not closed" is "open".
     """
     mine, theirs = _lower(_words(claim)), _lower(_words(passage))
-    if max(len(mine), len(theirs)) > _LONGEST or _share(mine, theirs) < _COMMON / 1.5:
+    roots, others = list(map(stem, mine)), list(map(stem, theirs))
+    if max(len(mine), len(theirs)) > _LONGEST or _share(roots, others) < _COMMON / 1.5:
         return False
     if bool(_NEGATION.search(claim)) != bool(_NEGATION.search(passage)):
         return False
-    matcher = SequenceMatcher(None, mine, theirs, autojunk=False)
+    matcher = SequenceMatcher(None, roots, others, autojunk=False)
     same = sum(block.size for block in matcher.get_matching_blocks())
     changed = [
         (mine[a:b], theirs[c:d]) for tag, a, b, c, d in matcher.get_opcodes() if tag == "replace"
@@ -92,8 +98,8 @@ def denies_the_opposite(claim: str, passage: str) -> bool:
     """Whether one side denies the opposite of a word of the other: "open", and "not closed"."""
     if bool(_NEGATION.search(claim)) == bool(_NEGATION.search(passage)):
         return False
-    theirs = set(_lower(_words(passage)))
-    return any(_OPPOSITES.get(word, set()) & theirs for word in _lower(_words(claim)))
+    mine, theirs = set(_lower(_words(claim))), set(_lower(_words(passage)))
+    return any(_OPPOSITES.get(word, set()) & (theirs - mine) for word in mine - theirs)
 
 
 def swapped(claim: str, passage: str) -> bool:
@@ -110,9 +116,24 @@ def swapped(claim: str, passage: str) -> bool:
     )
 
 
-def unconditional(claim: str, passage: str) -> bool:
-    """Whether a claim leaves out the condition, or the doubt, under which the passage says it."""
-    found = _CONDITION.search(passage)
-    if found is None or _CONDITION.search(claim):
+def unconditional(claim: str, passage: str, question: str = "") -> bool:
+    """Whether a claim leaves out the condition, exception or doubt with which the passage says it.
+
+    A condition may stand anywhere in the passage, a doubt in the part that the claim was made of.
+    What most of the condition's words stand in, be it the claim or its question, states it.
+    """
+    mine = _lower(_words(claim))
+    if any(each.search(claim) for each in (_CONDITION, _EXCEPTION, _DOUBT)):
         return False
-    return _share(_lower(_words(claim)), _lower(_words(passage))) > _COMMON - 0.1
+    if _share(mine, _lower(_words(passage))) <= _COMMON - 0.1:
+        return False
+    if _EXCEPTION.search(passage):
+        return True
+    if found := _CONDITION.search(passage):
+        condition = content_words(_PART_EDGE.split(passage[found.end() :])[0])
+        stated = set(content_words(f"{question} {claim}"))
+        return sum(word in stated for word in condition) * 2 <= len(condition)
+    return any(
+        _DOUBT.search(part) and _share(mine, _lower(_words(part))) > 0.5
+        for part in _PART_EDGE.split(passage)
+    )

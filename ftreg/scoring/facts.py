@@ -11,19 +11,22 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from ftreg.scoring.clauses import clauses
 from ftreg.scoring.contrasts import denies_the_opposite, opposed, swapped, unconditional
 from ftreg.scoring.value_reader import NUMERIC, number_of
 from ftreg.scoring.values import Value, ValueKind, same, spelled, unsupported, vague, values
 from ftreg.scoring.words import FUNCTION_WORDS, content_words, stem, words
 
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|nobody|neither|nor|cannot|nothing|nowhere|without|zero|0|isnt|wasnt"
-    r"|dont|doesnt|didnt|cant|wont)\b(?![.,]\d)|n['\u2019]t\b|n\s['\u2019]\s?t\b",
+    r"\b(?:not|no|never|none|nobody|neither|nor|cannot|nothing|nowhere|without|zero|isnt|wasnt"
+    r"|dont|doesnt|didnt|cant|wont)\b|(?<![\d.,:])\b0\b(?![.,:]\d)|n['\u2019]t\b|n\s['\u2019]\s?t\b",
     re.IGNORECASE,
 )
-# "Not only" affirms; what the speaker does not know, like or do says nothing of the world.
+# "Not only" affirms, and so does "won 2-0"; what the speaker does not know, like or do says nothing
+# of the world.
 _NOT_NEGATION = re.compile(
     r"\bnot (?:only|just|sure)\b|\bno (?:longer than|doubt|matter)\b|\bno\.?\s*\d|\bwhy not\b"
+    r"|\b\d+ ?[-\u2013] ?\d+\b"
     r"|\b(?:i|we)\b(?:\s?['\u2019]\s?\w+)?(?:\s\w+){0,2}?\s?(?:not|never|n\s?['\u2019]\s?t)\b",
     re.IGNORECASE,
 )
@@ -146,8 +149,12 @@ def new_names(text: str, source_words: Set[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """What a negation denies: the first content words after it; the content words of its clause."""
+    """What a negation denies, and the content words of its clause.
 
+    It denies the first content words after it; where there are none, the last ones before it.
+    """
+
+    first: str | None
     words: frozenset[str]
     clause: frozenset[str]
     in_title: bool
@@ -173,8 +180,10 @@ def denials(text: str) -> tuple[Denial, ...]:
         for cue in _NEGATION.finditer(clause):
             stems = frozenset(content_words(clause)) if stems is None else stems
             in_title = cue.group().istitle() and bool(clause[: cue.start()].strip())
-            governed = content_words(clause[cue.end() : cue.end() + _REACH])[:_DENIED]
-            found.append(Denial(frozenset(governed), stems, in_title))
+            after, before = clause[cue.end() : cue.end() + _REACH], clause[: cue.start()]
+            governed = content_words(after)[:_DENIED] or content_words(before)[-_DENIED:]
+            first = governed[0] if governed else None
+            found.append(Denial(first, frozenset(governed), stems, in_title))
     return tuple(found)
 
 
@@ -199,6 +208,11 @@ class Facts:
     def denials(self) -> tuple[Denial, ...]:
         """See `denials`."""
         return denials(self.text)
+
+    @cached_property
+    def parts(self) -> tuple["Facts", ...]:
+        """The clauses."""
+        return tuple(map(Facts, clauses(self.text)))
 
     @cached_property
     def content(self) -> frozenset[str]:
@@ -231,22 +245,35 @@ def _misplaced_number(claim: Facts, passages: Sequence[Facts], missing: Set[Valu
     return False
 
 
-def _contradicts(claim: Facts, passages: Sequence[Facts]) -> bool:
-    """Whether the claim denies a word that the nearest passage states, or the reverse.
+def _part_of(passage: Facts, claim: Facts) -> Facts:
+    """Return the first of a passage's clauses that have most of a claim's content words."""
+    return max(passage.parts, key=lambda part: len(claim.content & part.content), default=passage)
+
+
+def _contradicts(
+    claim: Facts, nearest: Facts, others: Sequence[Denial], asked: Sequence[Denial]
+) -> bool:
+    """Whether a claim denies a word that the nearest clause states, or the reverse.
 
     Only where the two share at least half of the claim's content words: else they speak of
-    different things.
+    different things. What other passages or the question deny too is not denied against them.
     """
-    nearest = passages[0]
     if len(claim.content & nearest.content) * 2 < len(claim.content):
         return False
-    theirs = [denial for passage in passages for denial in passage.denials]
+    theirs = [*nearest.denials, *others]
     # What both deny in the same words explains no other denial of theirs.
-    own = [denial for denial in claim.denials if denial not in theirs]
-    near = [denial for denial in theirs if denial not in claim.denials]
+    said = {denial.first for denial in (*claim.denials, *asked)}
+    said &= {denial.first for denial in (*nearest.denials, *asked)}
+    own = [each for each in claim.denials if each.first not in said and each not in theirs]
+    near = [each for each in theirs if each.first not in said and each not in claim.denials]
     return any(denial.against(nearest.content, near) for denial in own) or any(
         denial.against(claim.content, own) for denial in nearest.denials if denial in near
     )
+
+
+def _alike(claim: str, passage: str) -> bool:
+    """Whether a passage is no longer than twice a claim: a long one denies and conditions much."""
+    return len(passage.split()) <= 2 * len(claim.split()) + 2
 
 
 def fired(
@@ -254,6 +281,8 @@ def fired(
     passages: Sequence[Facts],
     *,
     source_words: Set[str],
+    source: str,
+    question: Facts | None = None,
 ) -> tuple[str, ...]:
     """Return the names of the checks that speak against a claim.
 
@@ -261,9 +290,13 @@ def fired(
         claim: the claim.
         passages: the passages nearest to it, the nearest first; at least one.
         source_words: the content words of the whole source.
+        source: the whole source.
+        question: what the claim answers, where that is known: what it denies or makes a condition,
+            the claim need not say again.
 
     Returns:
-        Of `number`: the claim has a value that no near passage has, or none in its place; `unit`:
+        Of `number`: the claim has a value that the source does not have, or none in its place;
+        `elsewhere`: it has one that stands only in passages about other things; `unit`:
         its amount stands there, but in another unit or currency, or with the other sign; `name`: it
         has a name that the source does not have; `negation`: one side denies what the other states;
         and of a passage with nearly the same words `opposite`, `order` and `condition`: see
@@ -276,21 +309,27 @@ def fired(
     turned = [
         value for value in missing if value.kind in NUMERIC and abs(number_of(value)) in amounts
     ]
-    if len(turned) < len(missing) or _misplaced_number(claim, passages, frozenset(missing)):
+    lost = len(missing) - len(turned)
+    if _misplaced_number(claim, passages, frozenset(missing)):
         checks.append("number")
+    elif lost:
+        checks.append("number" if unsupported(claim.text, source) else "elsewhere")
     if turned:
         checks.append("unit")
     if new_names(claim.text, source_words):
         checks.append("name")
     nearest = passages[0].text
-    # A long passage denies and conditions much beside what the claim takes from it.
-    alike = len(nearest.split()) <= 2 * len(claim.text.split()) + 2
-    if alike and _contradicts(claim, passages) and not denies_the_opposite(claim.text, nearest):
+    part = _part_of(passages[0], claim)
+    others = [denial for passage in passages[1:] for denial in passage.denials]
+    asked = question.denials if question else ()
+    denied = _alike(claim.text, part.text) and _contradicts(claim, part, others, asked)
+    if denied and not denies_the_opposite(claim.text, part.text):
         checks.append("negation")
     if opposed(claim.text, nearest):
         checks.append("opposite")
     if swapped(claim.text, nearest):
         checks.append("order")
-    if alike and unconditional(claim.text, nearest):
+    said = question.text if question else ""
+    if _alike(claim.text, nearest) and unconditional(claim.text, nearest, said):
         checks.append("condition")
     return tuple(checks)

@@ -223,7 +223,8 @@ _TEN_TO = re.compile(r"(?:\^|\*\*)\{?([+-]?\d{1,3})\}?")
 _OVER = re.compile(r"/(\d{1,4})(?![\w/.])")
 _MIXED = re.compile(r"[ -](\d{1,3})/(\d{1,4})(?![\w/.])")
 _AND_PART = re.compile(
-    r" (?:and|&) (?:(a|one|two|three) )?(half|quarters?|thirds?|1/2|1/4|3/4)\b", re.IGNORECASE
+    r" (?:and|&) (?:(a|one|two|three) )?(half|quarters?|thirds?|1/2|1/4|3/4)\b(?!-\w)",
+    re.IGNORECASE,
 )
 _ORDINAL = re.compile(r"(?:st|nd|rd|th|er|ère|ème)\b", re.IGNORECASE)
 _SIGN_WORD = re.compile(r"\b(?:minus|negative) $", re.IGNORECASE)

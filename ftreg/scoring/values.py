@@ -5,7 +5,7 @@ converted by pint.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -16,6 +16,7 @@ from ftreg.scoring.value_reader import (
     HYPHENATED,
     NUMERIC,
     RANGE,
+    Amount,
     Value,
     ValueKind,
     as_decimal,
@@ -24,6 +25,7 @@ from ftreg.scoring.value_reader import (
     parts_of,
     read_values,
 )
+from ftreg.scoring.words import join_digits
 
 __all__ = ["Value", "ValueKind", "same", "spelled", "unsupported", "vague", "values"]
 
@@ -62,9 +64,9 @@ def same(left: Value, right: Value) -> bool:
 
 
 def _same_amount(left: Value, right: Value) -> bool:
-    mine, theirs = number_of(left), number_of(right)
     if left.unit == right.unit:
-        return mine == theirs
+        return left.amount == right.amount
+    theirs = number_of(right)
     if left.unit is None or right.unit is None:
         # "Half of them" is "50 percent of them".
         whole, share = (left, right) if left.unit is None else (right, left)
@@ -131,19 +133,35 @@ def unsupported(claim: str, source: str) -> tuple[Value, ...]:
     A value is held by the same one, and by one that says more: a year by a date, a decade by a
     year, a bare number by a measure. The amount in another unit or currency, or of the other sign,
     does not hold it. What counts little ("one", "first", small number words without a unit) is
-    left out, and so is zero, which is a denial.
+    left out, and so is zero, which is a denial. Where blanks may be a tokenizer's ("1 , 056",
+    "£ 50 m"), either reading will do.
     """
+    sources = dict.fromkeys((source, _joined(source)))
+    claims = dict.fromkeys((claim, _joined(claim)))
+    return min((_missing(each, list(sources)) for each in claims), key=len)
+
+
+_PARTED = re.compile(r"(?<=\w) (-) (?=\w)|(?<=[£$€]) (?=\d)|(?<=\d) (?=[kmK]\b)")
+
+
+@lru_cache(maxsize=1 << 12)
+def _joined(text: str) -> str:
+    """Return a text without the blanks by which a tokenizer parts its values."""
+    return _PARTED.sub(lambda found: found[1] or "", join_digits(text))
+
+
+def _missing(claim: str, sources: Sequence[str]) -> tuple[Value, ...]:
     stated = [value for value in values(claim) if not vague(value)]
-    if not stated:
-        return ()
-    there = values(source)
-    alike = {(other.kind, other.amount, other.unit) for other in there}
-    return tuple(
-        value
-        for value in stated
-        if (value.kind, value.amount, value.unit) not in alike
-        and not _is_held(value, there, source)
-    )
+    for source in sources if stated else ():
+        there = values(source)
+        alike = {(other.kind, other.amount, other.unit) for other in there}
+        stated = [
+            value
+            for value in stated
+            if (value.kind, value.amount, value.unit) not in alike
+            and not _is_held(value, there, source)
+        ]
+    return tuple(stated)
 
 
 def vague(value: Value) -> bool:
@@ -202,7 +220,7 @@ _COUNTED = re.compile(r"[ -][^\W\d_]")
 # Spelling
 
 
-def spelled(text: str, *, like: Sequence[Value] = ()) -> str:
+def spelled(text: str, *, like: str = "") -> str:
     """Return a text with each value in one spelling, so that equal ones are spelled alike.
 
     "£15" gives "15 pounds", "9:05" "09:05", "12 thousand" "12000", dates "5 March 2024". Code, and
@@ -210,8 +228,8 @@ def spelled(text: str, *, like: Sequence[Value] = ()) -> str:
 
     Args:
         text: the text.
-        like: values of another text; one that is the same is spelled as it would be there, so
-            that "120 minutes" gives "2 hours" beside those.
+        like: another text; a value that is there too is spelled as it would be there, so that
+            "120 minutes" gives "2 hours" beside those.
     """
     if not values(text) or is_code(text):
         return text
@@ -231,12 +249,12 @@ _LARGEST = 10**15
 _GOES_ON = re.compile(r" ?- ?[^\W\d_]")
 
 
-def _spell_once(text: str, like: Sequence[Value]) -> str:
+def _spell_once(text: str, like: str) -> str:
     pieces = []
     end = 0
     found = values(text)
     for value, after in zip(found, (*found[1:], None), strict=False):
-        model = next((other for other in like if same(other, value)), value)
+        model = _alike(value, like)
         if after and value.unit and value.unit == after.unit and value.kind in NUMERIC:
             begins = RANGE.fullmatch(text[value.end : after.start]) is not None
         else:
@@ -250,6 +268,20 @@ def _spell_once(text: str, like: Sequence[Value]) -> str:
         pieces += [text[end : value.start], spelling]
         end = value.end
     return "".join([*pieces, text[end:]])
+
+
+def _alike(value: Value, text: str) -> Value:
+    """Return the value of a text that is the same, or the value itself where there is none."""
+    if value.kind in NUMERIC and (found := _numeric(text).get((value.unit, value.amount))):
+        return found
+    return next((other for other in values(text) if same(other, value)), value)
+
+
+@lru_cache(maxsize=64)
+def _numeric(text: str) -> Mapping[tuple[str | None, Amount], Value]:
+    """Return the numbers of a text by unit and amount; of like ones the first."""
+    found = [value for value in values(text) if value.kind in NUMERIC]
+    return {(value.unit, value.amount): value for value in reversed(found)}
 
 
 def _spelling(value: Value, placed: Value, *, one: bool) -> str:

@@ -34,7 +34,7 @@ _ORDINALS = {
 
 _IDENTIFIER_EDGE = re.compile(r"_+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _IDENTIFIER = re.compile(r"\b[A-Za-z]\w*(?:_[A-Za-z0-9]|[a-z][A-Z])\w*")
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:, ?\d{3})+(?!\d)")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?: ?, ?\d{3})+(?!\d)")
 _SPACED_DECIMAL = re.compile(r"(?<![\d.,])(\d{1,3})\. (?=\d{1,2}(?![\d.,]))")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?=st\b|nd\b|rd\b|th\b|s\b)?|[^\W\d_]+")
 _ORDINAL_TAIL = re.compile(r"(?<=\d)(?:st|nd|rd|th|s)\b")

@@ -17,6 +17,7 @@ from ftreg.scoring.contrasts import opposed, swapped, unconditional
         ("The kiosk is open on Mondays.", "The kiosk is not closed on Mondays.", False),
         ("Wash it before use.", "After the storm the crew washed the deck before lunch.", False),
         ("Wash it before use.", "Wash it before use.", False),
+        ("Every door was locked.", "A few doors were locked.", True),
         ("", "", False),
     ],
 )
@@ -46,6 +47,10 @@ def test_two_names_swapped(claim: str, passage: str, found: bool) -> None:
         ("The match is called off.", "If it snows, the match is called off.", True),
         ("If it snows, the match is called off.", "The match is called off if it snows.", False),
         ("The only church burnt down.", "The only church burnt down in 1702.", False),
+        ("The shop is open on Sundays.", "The shop is open every day but Sunday.", True),
+        ("Sheds are for members.", "Sheds are only for members.", False),
+        ("Rosa has won the cup.", "Rosa has won the cup and could leave in May.", False),
+        ("Rosa wins the cup.", "Rosa could win the cup.", True),
     ],
 )
 def test_a_condition_left_out(claim: str, passage: str, found: bool) -> None:

@@ -63,6 +63,10 @@ def ids(folder: Path, text: str) -> list[int]:
     return Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
 
 
+def supports(model: EntailmentModel, window: list[int], claims: list[str]) -> torch.Tensor:
+    return model.support(model.read(window), [model.claim(claim) for claim in claims])
+
+
 def by_transformers(
     folders: tuple[Path, Path], row: list[int], seen: torch.Tensor, *, first: int, which: int
 ) -> list[float]:
@@ -91,7 +95,7 @@ def test_a_claim_has_the_probabilities_of_a_row_whose_text_does_not_see_it(
 ) -> None:
     model = EntailmentModel(*folders, dtype=torch.float32)
     (window,) = model.windows(TEXT, question)
-    found = model.support(model.read(window), CLAIMS)
+    found = supports(model, window, CLAIMS)
     asked = [*ids(folders[0], question), 2, 2] if question else []
     head = [0, *asked, *ids(folders[0], TEXT), 2, 2]
     assert window == head
@@ -118,7 +122,7 @@ def test_training_reads_several_claims_as_judging_does(folders: tuple[Path, Path
     row = supporting(ids(folders[0], TEXT), [ids(folders[0], claim) for claim in CLAIMS])
     with torch.inference_mode():
         means = states(model._model, [row, row])
-    found = model.support(model.read(window), CLAIMS)
+    found = supports(model, window, CLAIMS)
     assert torch.allclose(model._head(0, means), torch.cat([found, found]), atol=1e-5)
 
 
@@ -128,8 +132,8 @@ def test_a_claim_has_the_same_bits_alone_and_in_company(
 ) -> None:
     model = EntailmentModel(*folders, dtype=dtype)
     (window,) = model.windows(TEXT, None)
-    together = model.support(model.read(window), CLAIMS)
-    alone = torch.cat([model.support(model.read(window), [claim]) for claim in CLAIMS])
+    together = supports(model, window, CLAIMS)
+    alone = torch.cat([supports(model, window, [claim]) for claim in CLAIMS])
     assert torch.equal(together, alone)
 
 
@@ -152,10 +156,37 @@ def test_a_long_text_is_read_in_windows_and_the_best_counts(folders: tuple[Path,
     tokens = len(WORDS) * 40
     assert len(windows) == -(-(tokens - WINDOW) // STRIDE) + 1
     assert all(window[:6] == windows[0][:6] for window in windows)
-    each = torch.stack([model.support(model.read(window), CLAIMS) for window in windows])
+    each = torch.stack([supports(model, window, CLAIMS) for window in windows])
     judge = Entailment(base=folders[0], weights=folders[1], precision="fp32", keep=False)
     (found,) = judge.support([Inquiry(CLAIMS, text, "when does it cost")])
     assert found[:, 0].tolist() == each[:, :, 0].amax(0).tolist()
+
+
+def test_of_a_very_long_text_a_claim_meets_the_windows_with_its_words(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = EntailmentModel(*folders, dtype=torch.float32)
+    filler = "does it cost " * 700
+    text = f"{filler} dogs stay ashore {filler} the ferry sails at nine {filler}"
+    windows = plain.windows(text, None)
+    assert len(windows) > 20
+    held: list[tuple[int, int]] = []
+    support = EntailmentModel.support
+
+    def noted(self: EntailmentModel, reading: object, claims: list[list[int]]) -> torch.Tensor:
+        held.extend((reading.tokens, len(claim)) for claim in claims)  # type: ignore[attr-defined]
+        return support(self, reading, claims)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EntailmentModel, "support", noted)
+    judge = Entailment(base=folders[0], weights=folders[1], precision="fp32", keep=False)
+    asked = ["dogs stay ashore", "the ferry sails at nine"]
+    (found,) = judge.support([Inquiry(asked, text)])
+    assert len(held) == 4 * len(asked)
+    for claim, row in zip(asked, found, strict=True):
+        first = plain.claim(claim)[0]
+        having = [window for window in windows if first in window]
+        mine = max(supports(plain, window, [claim])[0, 0] for window in having)
+        assert row[0] >= mine - 1e-6
 
 
 def test_a_text_is_read_once(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,17 +13,8 @@ pytestmark = pytest.mark.slow
 
 SETS = Path(__file__).parents[2] / "sample_datasets"
 ROWS = 60
-LEAST = {
-    ("ferry-desk/v1", "faithfulness"): 0.55,
-    ("ferry-desk/v1", "answer_relevancy"): 0.75,
-    ("ferry-desk/v1", "completeness"): 0.95,
-    ("code-summary/v2", "faithfulness"): 0.7,
-    ("code-summary/v2", "answer_relevancy"): 0.75,
-    ("code-summary/v2", "completeness"): 0.95,
-}
-"""The mean that accepted answers have at least. It should be 0.8 for each: what a hard question of
-the desk implies, and what a function does, the judge sees too seldom (docs/scorers/validation.md).
-"""
+DATASETS = ("ferry-desk/v1", "code-summary/v2")
+SCORERS = ("faithfulness", "answer_relevancy", "completeness")
 
 
 def gold(dataset: str) -> list[Sample]:
@@ -65,20 +56,22 @@ def with_output(write: Callable[[int, Sample], str], samples: Sequence[Sample]) 
     ]
 
 
-@pytest.mark.parametrize(("dataset", "name"), LEAST)
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", SCORERS)
 def test_an_accepted_answer_scores_high(dataset: str, name: str) -> None:
-    assert mean(name, gold(dataset)) >= LEAST[dataset, name]
+    assert mean(name, gold(dataset)) >= 0.8
 
 
-@pytest.mark.parametrize(("dataset", "name"), LEAST)
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", SCORERS)
 def test_the_answer_to_something_else_scores_low(dataset: str, name: str) -> None:
     samples = gold(dataset)
     half = len(samples) // 2  # far away: rows of one notice stand together
     other = with_output(lambda place, _: samples[(place + half) % len(samples)].output, samples)
-    assert mean(name, other) <= 0.26
+    assert mean(name, other) <= 0.25
 
 
-@pytest.mark.parametrize("dataset", ["ferry-desk/v1", "code-summary/v2"])
+@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", ["answer_relevancy", "completeness"])
 def test_not_knowing_scores_nothing(dataset: str, name: str) -> None:
     assert mean(name, with_output(lambda *_: "I do not know.", gold(dataset))) <= 0.1

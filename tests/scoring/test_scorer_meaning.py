@@ -230,7 +230,7 @@ def test_each_text_of_the_desk_covers_itself(packaged, desk):
         (bench_meaning.own_sentences, None),
         (bench_meaning.other_numbers, 0.95),
         (bench_meaning.swapped_numbers, 0.95),
-        (bench_meaning.negated, 0.8),
+        (bench_meaning.negated, 0.97),
     ],
 )
 def test_a_fact_that_was_altered_is_far_less_faithful(probe, least, packaged, desk):
@@ -295,7 +295,7 @@ def test_a_language_other_than_english(language, packaged):
     by = scorers(packaged)
     assert score(by["faithfulness"], output=first, context=text).value == 1.0
     altered = first.replace("22:15", "23:15")
-    assert score(by["faithfulness"], output=altered, context=text).value < 0.3
+    assert score(by["faithfulness"], output=altered, context=text).value < 0.2
     assert score(by["completeness"], output=text, reference=text).value == 1.0
     assert score(by["equals"], output=first, reference=first).value == 1.0
     if affirmed:  # the limit that the page names
@@ -340,5 +340,6 @@ def test_ten_thousand_words(packaged):
     )
     assert len(found["answer_relevancy"].evidence) == 849
     assert score(by["faithfulness"], output=text, context=CONTEXT).value < 0.05
+    fields |= {"output": "word " * 10_000, "reference": CONTEXT}
     for name, one in by.items():
-        assert score(one, **(fields | {"output": "word " * 10_000})).value < 0.1, name
+        assert score(one, **fields).value < 0.1, name

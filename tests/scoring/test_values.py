@@ -192,7 +192,7 @@ def test_what_is_not_spelled_anew(text):
 
 
 def test_spelled_like_another_text():
-    source = values("The walk takes 2 hours and starts on 4 June 2022.")
+    source = "The walk takes 2 hours and starts on 4 June 2022."
     assert spelled("120 minutes, from June 4", like=source) == "2 hours, from 4 June 2022"
 
 
@@ -239,8 +239,14 @@ def test_a_value_that_the_source_does_not_hold(claim, source, text):
     assert [value.text for value in unsupported(claim, source)] == [text]
 
 
-def _checks(claim, source):
-    return fired(Facts(claim), [Facts(source)], source_words=frozenset(content_words(source)))
+def _checks(claim, source, *, far="", question=None):
+    return fired(
+        Facts(claim),
+        [Facts(source)],
+        source_words=frozenset(content_words(source)),
+        source=f"{source}\n{far}",
+        question=question and Facts(question),
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,11 +271,50 @@ def _checks(claim, source):
         ("The film Summer Without Rain won.", "A film, summer without rain, won.", ()),
         ("It sails at ten [Source B] 【2】.", "It sails at ten.", ()),
         ("Yesterday Petra called.", "Yesterday Sven called.", ("name",)),
+        ("The team beat Ajax 3 - 0.", "The team beat Ajax 3-0 in spring.", ()),
+        ("The team led 0-1.", "The team lost 4-0 after it had led 0 - 1.", ()),
+        ("Rowers must not focus on tired birds.", "Rowers must not focus on birds.", ()),
+        ("Dogs are not fed there.", "Dogs are fed there, and cats are turned away.", ("negation",)),
+        ("Half is not refunded.", "Half is refunded; a pass is never refunded.", ("negation",)),
+        ("Lights must not be on.", "Lights must be on.", ("negation",)),
+        ("A child under 5 may not ride.", "A child under 5 may ride.", ("negation",)),
+        ("Entry is free.", "Entry is free, and visitors may not smoke.", ()),
         ("The Danish crew met Zoë.", "The crew of danish sailors met ZOE.", ()),
     ],
 )
 def test_checks_of_facts(claim, source, checks):
     assert _checks(claim, source) == checks
+
+
+def test_a_value_of_another_passage_is_told_from_one_of_none():
+    claim, near = "The small boat has 9 seats.", "The small boat has seats."
+    assert _checks(claim, near, far="The crane lifts 9 tonnes and has 9 wheels.") == ("elsewhere",)
+    assert _checks(claim, near, far="The crane lifts 8 tonnes.") == ("number",)
+
+
+def test_what_a_question_says_its_answer_need_not_say():
+    source = "Riders without a parent need a letter, signed by a parent."
+    answer, question = "Riders need a letter, signed by a parent.", "Who rides without a parent?"
+    assert _checks(answer, source) == ("negation",)
+    assert _checks(answer, source, question=question) == ()
+    source, answer = "If the lake freezes, you may skate free.", "You may skate free."
+    assert _checks(answer, source) == ("condition",)
+    assert _checks(answer, source, question="What if the lake freezes?") == ()
+
+
+@pytest.mark.parametrize(
+    ("claim", "source"),
+    [
+        ("He led 1,056 matches.", "He led 1, 056 matches."),
+        ("They run 23 , 768 shops.", "They run 23,768 shops."),
+        ("It is 98.7 per cent.", "It is 98. 7 per cent."),
+        ("It costs £ 50 m.", "It costs £50million."),
+        ("He scored in the first - half.", "It was a first-half goal."),
+        ("He weighs 6st 4lbs and a half - marathon is next.", "He weighs 6st 4lbs."),
+    ],
+)
+def test_blanks_of_a_tokenizer_make_no_other_value(claim, source):
+    assert unsupported(claim, source) == ()
 
 
 def test_another_form_of_a_name_is_not_new():

@@ -36,8 +36,20 @@ from ftreg.scoring.words import split_identifiers, words
 _VERSION = 4
 _CONTRASTS = {"negation": 0.4, "opposite": 0.4, "order": 0.4, "condition": 0.5}
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
-    Relation.SUPPORTED: {"number": 0.3, "unit": 0.4, "name": 0.5, **_CONTRASTS},
-    Relation.COVERED: {"number": 0.3, "unit": 0.4, "answer": 0.1, **_CONTRASTS},
+    Relation.SUPPORTED: {
+        "number": 0.2,
+        "elsewhere": 0.6,
+        "unit": 0.4,
+        "name": 0.5,
+        **_CONTRASTS,
+    },
+    Relation.COVERED: {
+        "number": 0.2,
+        "elsewhere": 0.6,
+        "unit": 0.4,
+        "answer": 0.1,
+        **_CONTRASTS,
+    },
 }
 """What each check leaves of the support."""
 FEATURES: Mapping[Relation, tuple[str, ...]] = {
@@ -159,18 +171,17 @@ class EmbeddedBackend:
     ) -> Iterable[Sequence[float]]:
         """Return the judge's probability for each point of each inquiry."""
         if relation is not Relation.RELEVANT:
-            found = self._judge.support(
-                [_as_read(each) for inquiry in inquiries for each in (inquiry, _contrary(inquiry))]
-            )
+            read = [_as_read(inquiry) for inquiry in inquiries]
+            contrary = [_as_read(_contrary(inquiry)) for inquiry in inquiries]
+            found = [each[:, 0].tolist() for each in self._judge.support([*read, *contrary])]
+            others = [iter(each) for each in found[len(read) :]]
             return [
                 [
                     # Yes and no exclude each other: what speaks for one is held against both.
-                    chance / max(chance + other, 0.5) if _said(point) in _OTHER else chance
-                    for point, chance, other in zip(
-                        inquiry.points, mine[:, 0].tolist(), theirs[:, 0].tolist(), strict=True
-                    )
+                    chance / max(chance + next(other), 0.5) if _said(point) in _OTHER else chance
+                    for point, chance in zip(inquiry.points, mine, strict=True)
                 ]
-                for inquiry, mine, theirs in zip(inquiries, found[::2], found[1::2], strict=True)
+                for inquiry, mine, other in zip(inquiries, found, others, strict=False)
             ]
         pairs = [
             (split_identifiers(inquiry.text), split_identifiers(point))
@@ -215,6 +226,7 @@ class EmbeddedBackend:
         if not (np.isfinite(similarities).all() and np.isfinite(probabilities).all()):
             return BackendError("the model returned a number that is not finite")
         held = SourceText(tuple(_passage(unit) for unit in units))
+        of_code = is_code(inquiry.text)
         verbatim = {_plain(part) for unit in units for part in (unit, *clauses(unit))}
         found = []
         for point, claim, row, probability in zip(
@@ -223,8 +235,15 @@ class EmbeddedBackend:
             match relation:
                 case Relation.SUPPORTED:
                     evidence = support.support_evidence(
-                        _passage(claim), held, row, point=_passage(point)
+                        _passage(claim),
+                        held,
+                        row,
+                        point=_passage(point),
+                        question=inquiry.question,
                     )
+                    if of_code and not is_code(point):
+                        # A summary names classes and numbers that its function does not write.
+                        evidence = replace(evidence, checks=())
                 case Relation.COVERED:
                     share = shares[_pair(point, units)]
                     if share is not None and not math.isfinite(share):
@@ -248,16 +267,16 @@ class EmbeddedBackend:
     def _supports(self, relation: Relation, text: str, found: Sequence[Evidence]) -> list[Support]:
         of_code = relation is Relation.SUPPORTED and is_code(text)
         weights = self._weights[CODE if of_code else relation]
-        return [self._support(relation, weights, evidence) for evidence in found]
-
-    def _support(self, relation: Relation, weights: Weights, evidence: Evidence) -> Support:
-        if evidence.verbatim:
-            return Support(1.0, evidence.best)
-        value = weights.support(evidence.features)
         penalties = PENALTIES.get(relation, {})
-        for check in evidence.checks:
-            value *= penalties.get(check, 1.0)
-        return Support(round(value, 6), evidence.best, evidence.checks)
+        return [_support(weights, evidence, penalties) for evidence in found]
+
+
+def _support(weights: Weights, evidence: Evidence, penalties: Mapping[str, float]) -> Support:
+    if evidence.verbatim:
+        return Support(1.0, evidence.best)
+    fired = tuple(check for check in evidence.checks if check in penalties)
+    value = weights.support(evidence.features) * math.prod(penalties[check] for check in fired)
+    return Support(round(value, 6), evidence.best, fired)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -267,9 +286,9 @@ def _passage(text: str) -> Passage:
 
 
 @lru_cache(maxsize=1 << 14)
-def _plain(text: str) -> tuple[str, ...]:
-    """Return the words of a text, its values spelled one way."""
-    return tuple(words(spelled(text)))
+def _plain(text: str) -> tuple[object, ...]:
+    """Return what two spellings of a sentence share: its words, and its values' amounts."""
+    return (*words(spelled(text)), *(value.amount for value in values(text)))
 
 
 def _compared(relation: Relation, inquiry: Inquiry) -> Sequence[str]:
@@ -290,9 +309,9 @@ def _said(point: str) -> str:
 
 
 def _contrary(inquiry: Inquiry) -> Inquiry:
-    """Return an inquiry with "No" for "Yes" and "Yes" for "No"; other points stay."""
-    points = [_OTHER.get(_said(point), point) for point in inquiry.points]
-    return Inquiry(points, inquiry.text, inquiry.question)
+    """Return an inquiry with "No" for "Yes" and "Yes" for "No", and no other point."""
+    points = [_OTHER[said] for point in inquiry.points if (said := _said(point)) in _OTHER]
+    return replace(inquiry, points=points)
 
 
 def _as_read(inquiry: Inquiry) -> Inquiry:
@@ -300,8 +319,7 @@ def _as_read(inquiry: Inquiry) -> Inquiry:
     if is_code(inquiry.text):
         points = [split_identifiers(point) for point in inquiry.points]
         return Inquiry(points, split_identifiers(inquiry.text))
-    held = values(inquiry.text)
-    points = [spelled(point, like=held) for point in inquiry.statements]
+    points = [spelled(point, like=inquiry.text) for point in inquiry.statements]
     return Inquiry(points, spelled(inquiry.text), inquiry.question and spelled(inquiry.question))
 
 

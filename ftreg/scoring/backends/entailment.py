@@ -33,6 +33,8 @@ _VERSION = 1
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 PRECISIONS = ("auto", "bf16", "fp32")
 _REMEMBERED = 200_000
+_WINDOWS = 4
+"""How many windows of a long text a point is held against."""
 _READINGS = 1 << 30
 """Bytes of readings that are kept as long as the process lives."""
 
@@ -133,7 +135,8 @@ class Entailment:
     def support(self, inquiries: Sequence[Inquiry]) -> list[FloatArray]:
         """Return, for each inquiry, p(entailment, neutral, contradiction), shape (points, 3).
 
-        Of a text longer than the network reads, the window counts that entails a point most.
+        Of a text longer than the network reads, the window counts that entails a point most, among
+        the four that have most of its words.
         """
         asked = {
             key: (inquiry, point)
@@ -157,17 +160,18 @@ class Entailment:
         groups: dict[tuple[str | None, str], list[str]] = {}
         for inquiry, point in asked:
             groups.setdefault((inquiry.question, inquiry.text), []).append(point)
-        made = {}
+        made: dict[tuple[str | None, str, str], FloatArray] = {}
         for (question, text), points in groups.items():
             windows = self._model.windows(*map(_readable, (text, question)))
-            claims = [without_surrogates(point) for point in points]
-            each = np.stack(
-                [self._model.support(self._read(window), claims).numpy() for window in windows]
-            )
-            best = each[each[:, :, 0].argmax(0), np.arange(len(points))]
-            made.update(
-                {(question, text, point): row for point, row in zip(points, best, strict=True)}
-            )
+            claims = [self._model.claim(without_surrogates(point)) for point in points]
+            for place, claims_there in _nearest(windows, claims).items():
+                found = self._model.support(
+                    self._read(windows[place]), [claims[claim] for claim in claims_there]
+                )
+                for claim, row in zip(claims_there, found.numpy(), strict=True):
+                    key = question, text, points[claim]
+                    if key not in made or row[0] > made[key][0]:
+                        made[key] = row
         for inquiry, point in asked:
             yield made[inquiry.question, inquiry.text, point]
 
@@ -186,6 +190,30 @@ class Entailment:
             self._room -= reading.nbytes
             self._readings[tuple(window)] = reading
         return reading
+
+
+def _nearest(
+    windows: Sequence[Sequence[int]], claims: Sequence[Sequence[int]]
+) -> dict[int, list[int]]:
+    """Return, for each window in order, the claims that are held against it.
+
+    Each claim has the windows that share most of its tokens, a rare one counting more.
+    """
+    if len(windows) <= _WINDOWS:
+        return {place: list(range(len(claims))) for place in range(len(windows))}
+    having: dict[int, list[int]] = {}
+    for place, window in enumerate(windows):
+        for token in set(window):
+            having.setdefault(token, []).append(place)
+    chosen: dict[int, list[int]] = {place: [] for place in range(len(windows))}
+    for number, claim in enumerate(claims):
+        shared = [0.0] * len(windows)
+        for token in sorted(set(claim)):
+            for place in having.get(token, ()):
+                shared[place] += 1 / len(having[token])
+        for place in sorted(range(len(windows)), key=lambda place: -shared[place])[:_WINDOWS]:
+            chosen[place].append(number)
+    return chosen
 
 
 def _keys(inquiry: Inquiry) -> list[str]:

@@ -22,6 +22,7 @@ _START, _PADDING, _END = 0, 1, 2
 _FIRST_POSITION = _PADDING + 1
 _BUCKETS = 32
 _STEP = 16
+_ROWS = 64
 WINDOW, STRIDE = 320, 256
 """Tokens of a text that are read at a time, and from one window's start to the next one's."""
 QUESTION, CLAIM = 64, 128
@@ -88,23 +89,28 @@ class EntailmentModel:
         _, keys, values = self._forward([window], len(window))
         return Reading(tuple(keys), tuple(values))
 
+    def claim(self, text: str) -> list[int]:
+        """Return the tokens of a claim."""
+        return [*self._ids(text)[:CLAIM], _END]
+
     @torch.inference_mode()
-    def support(self, reading: Reading, claims: Sequence[str]) -> Tensor:
+    def support(self, reading: Reading, claims: Sequence[Sequence[int]]) -> Tensor:
         """Return the probabilities of entailment, neutral and contradiction, shape (claims, 3).
 
         Claims of like length are computed together, padded to a length that each of them would be
         padded to alone, so that sums run in the same order in any company.
         """
-        rows = [[*self._ids(claim)[:CLAIM], _END] for claim in claims]
         groups: dict[int, list[int]] = {}
-        for place, row in enumerate(rows):
-            groups.setdefault(-(-len(row) // _STEP) * _STEP, []).append(place)
+        for place, claim in enumerate(claims):
+            groups.setdefault(-(-len(claim) // _STEP) * _STEP, []).append(place)
         found = torch.empty(len(claims), 3)
-        for length, places in groups.items():
-            own = [rows[place] for place in places]
-            states, _, _ = self._forward(own, length, reading)
-            means = [state[: len(row)].mean(0) for state, row in zip(states, own, strict=True)]
-            found[places] = torch.cat([self._head(0, mean[None]) for mean in means])
+        for length, alike in groups.items():
+            for start in range(0, len(alike), _ROWS):
+                places = alike[start : start + _ROWS]
+                own = [claims[place] for place in places]
+                states, _, _ = self._forward(own, length, reading)
+                means = [state[: len(row)].mean(0) for state, row in zip(states, own, strict=True)]
+                found[places] = torch.cat([self._head(0, mean[None]) for mean in means])
         return found
 
     @torch.inference_mode()

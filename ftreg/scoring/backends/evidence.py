@@ -78,6 +78,11 @@ class SourceText:
     passages: tuple[Passage, ...]
 
     @cached_property
+    def text(self) -> str:
+        """All passages, a line each."""
+        return "\n".join(passage.text for passage in self.passages)
+
+    @cached_property
     def content(self) -> frozenset[str]:
         """The content words of all passages."""
         return frozenset().union(*(passage.content_set for passage in self.passages))
@@ -120,7 +125,9 @@ _NEAR = 3
 """How many of the nearest passages the costlier comparisons look at."""
 
 
-def checks(point: Passage, source: SourceText, ranked: Sequence[int]) -> tuple[str, ...]:
+def checks(
+    point: Passage, source: SourceText, ranked: Sequence[int], question: str | None = None
+) -> tuple[str, ...]:
     """Return what speaks against a point in the passages `ranked`, and beside the first of them.
 
     The sentence before or after often carries what a pronoun of the nearest one stands for.
@@ -131,4 +138,6 @@ def checks(point: Passage, source: SourceText, ranked: Sequence[int]) -> tuple[s
         point.facts,
         [source.passages[place].facts for place in dict.fromkeys(near)],
         source_words=source.content,
+        source=source.text,
+        question=Facts(question) if question else None,
     )

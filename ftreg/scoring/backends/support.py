@@ -22,7 +22,12 @@ SUPPORT_FEATURES = ("similarity", "recall", "bigrams", "order")
 
 
 def support_evidence(
-    claim: Passage, source: SourceText, similarities: FloatArray, *, point: Passage
+    claim: Passage,
+    source: SourceText,
+    similarities: FloatArray,
+    *,
+    point: Passage,
+    question: str | None = None,
 ) -> Evidence:
     """Collect the evidence for a claim.
 
@@ -31,6 +36,7 @@ def support_evidence(
         source: the text to hold it against, of n passages.
         similarities: cosine of the claim and each passage, shape (n,).
         point: the claim alone, which is checked.
+        question: what it answers.
 
     Returns:
         The features (see `SUPPORT_FEATURES`), all 1 for a passage of the source itself: cosine of
@@ -49,4 +55,6 @@ def support_evidence(
         share(neighbours(claim.content), source.bigrams),
         order if claim.stems else 1.0,
     )
-    return Evidence(features, source.passages[ranked[0]].text, checks(point, source, ranked))
+    return Evidence(
+        features, source.passages[ranked[0]].text, checks(point, source, ranked, question)
+    )

@@ -8,7 +8,6 @@ Only points and sources are held in vectors at once that are being compared: a v
 much; what is remembered, and kept on disk, is one number per point and source.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -17,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ftreg.scoring.backends.encoder import Embedder, WordVectors
-from ftreg.scoring.backends.remembered import key_of
-from ftreg.scoring.backends.vector_store import VectorStore
+from ftreg.scoring.backends.remembered import Remembered, key_of
+from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 from ftreg.scoring.facts import numbers
 from ftreg.scoring.words import FUNCTION_WORDS, stem, without_surrogates, words
 
@@ -48,9 +47,8 @@ class Wording:
 
     def __init__(self, embedder: Embedder, store: VectorStore | None = None) -> None:
         self._embedder = embedder
-        self._store = None if store is None else store.part(f"wording {_VERSION}")
-        self._known: dict[str, float | None] = {}
-        self._lock = threading.Lock()
+        kept = None if store is None else store.part(f"wording {_VERSION}")
+        self._shares = Remembered(kept, most=_REMEMBERED)
 
     def shares(self, pairs: Sequence[WordingPair]) -> dict[WordingPair, float | None]:
         """Return the share of each point's phrases that its source conveys.
@@ -62,32 +60,17 @@ class Wording:
         0 up to 0.4, 1 from 0.9, is how far the phrase is conveyed; and the mean of that over the
         words is the share. None where the point has no word; nan where the model returned none.
         """
-        with self._lock:
-            keys = {pair: _key(pair) for pair in pairs}
-            missing = {key: pair for pair, key in keys.items() if key not in self._known}
-            fresh = self._fetch(missing)
-            found = {
-                pair: fresh[key] if key in fresh else self._known[key] for pair, key in keys.items()
-            }
-            self._known |= fresh
-            while len(self._known) > _REMEMBERED:
-                del self._known[next(iter(self._known))]
-            return found
-
-    def _fetch(self, pairs: dict[str, WordingPair]) -> dict[str, float | None]:
-        """Read shares from disk, and compute and keep those that are not there."""
-        kept = self._store.get(pairs) if self._store is not None and pairs else {}
+        keys = {pair: _key(pair) for pair in pairs}
+        found = self._shares.get({key: pair for pair, key in keys.items()}, self._fresh)
         # A point without a word has a vector without a number.
-        found = {key: float(value[0]) if value.size else None for key, value in kept.items()}
-        keys = {pair: key for key, pair in pairs.items() if key not in found}
-        made = {keys[pair]: share for pair, share in self._compute(list(keys))}
-        if self._store is not None:
-            values = {
-                key: np.array([] if share is None else [share], dtype=np.float32)
-                for key, share in made.items()
-            }
-            self._store.put(values)
-        return found | made
+        return {
+            pair: float(found[key][0]) if found[key].size else None for pair, key in keys.items()
+        }
+
+    def _fresh(self, pairs: Sequence[WordingPair]) -> list[FloatArray]:
+        made = dict(self._compute(pairs))
+        shares = [made[pair] for pair in pairs]
+        return [np.array([] if share is None else [share], dtype=np.float32) for share in shares]
 
     def _compute(self, pairs: Sequence[WordingPair]) -> Iterator[tuple[WordingPair, float | None]]:
         """Yield the share of each pair; a source is read once for all of its points."""
