@@ -8,6 +8,8 @@ import re
 
 _COURTESIES = r"""
     (?:that'?s |that is |what )?(?:an? )?(?:\w+ )?(?:great|good|excellent|interesting|fair) question(?: to ask)?(?:,? let me …)?
+    (?:(?:yes|yeah|oh|wow|well|lol|haha|ok|okay)[,!. ]+)*(?:(?:i|we) (?:totally |completely |fully )?agree(?: with (?:you|that|this))?|i know,? right|me too|same here)
+    (?:(?:yes|yeah|oh|wow|well|lol|haha|ok|okay)[,!. ]+)*(?:that|this)(?:'s| is| was| sounds?) (?:so |very |really |pretty |quite |truly )?(?:interesting|great|cool|amazing|awesome|funny|crazy|wild|nice|neat|good to know|impressive|fascinating|wonderful)
     (?:i |we )?(?:really )?hope (?:that )?(?:this|that|it|these|the above|i|you|we|your)\b…
     (?:(?:please|just|and|so|but) )*(?:let (?:me|us) know|feel free|reach out|get in touch|stay tuned)\b…
     (?:(?:please|and|so|but) )*(?:don'?t|do not|never) hesitate\b…
@@ -169,6 +171,9 @@ _BEFORE_A_BLANK = rf"""
     it is (?:stated|mentioned|noted|said|written) (?:in {_TEXT} )?that|(?:please )?note that
     (?:it (?:is|seems|appears)(?: (?:clear|stated|likely))?|we can (?:see|infer|conclude)|i can (?:see|tell you|say)) that
     the (?:\w+ )?answer (?:to (?:your|the|this) question )?(?:is|would be)(?: that|:)?
+    i ?'? ?(?:a?m not|do(?: not|n ?'? ?t)|can(?:not| ?'? ?t)|ha(?:ve not|ven ?'? ?t)|ve never|have never)\b[^.;:!?,]{{0,60}}?(?: ?,)? but
+    i (?:do |also |just )?(?:know|(?:have )?heard|(?:have )?read)(?: that|(?= (?:it|he|she|they|there|we)\b))
+    i (?:do |also |just )?(?:think|believe|guess|suppose)(?: that|(?= (?:it|he|she|they|there|we|the|an?|this|these|most|some|many)\b))
 
     die antwort (?:lautet|ist)[:,]?(?: dass)?
     la réponse est(?: que| :)?

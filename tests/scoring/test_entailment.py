@@ -14,7 +14,7 @@ from transformers import MPNetConfig, MPNetModel
 
 from ftreg.errors import UsageError
 from ftreg.scoring.backends.entailment import Entailment
-from ftreg.scoring.backends.entailment_model import STRIDE, WINDOW, EntailmentModel
+from ftreg.scoring.backends.entailment_model import STRIDE, WINDOW, EntailmentModel, Reading
 from ftreg.scoring.protocol import Inquiry
 from scripts.judge.packed import states, supporting
 
@@ -64,7 +64,8 @@ def ids(folder: Path, text: str) -> list[int]:
 
 
 def supports(model: EntailmentModel, window: list[int], claims: list[str]) -> torch.Tensor:
-    return model.support(model.read(window), [model.claim(claim) for claim in claims])
+    (reading,) = model.read([window])
+    return model.support([(reading, model.claim(claim)) for claim in claims])
 
 
 def by_transformers(
@@ -113,7 +114,8 @@ def test_an_answer_and_its_question_see_each_other(folders: tuple[Path, Path]) -
     row = [0, *question, 2, 2, *answer, 2]
     seen = torch.ones(len(row), len(row), dtype=torch.bool)
     theirs = by_transformers(folders, row, seen, first=len(question) + 3, which=1)
-    assert model.answers("when does it cost", "at nine") == pytest.approx(theirs[1], abs=1e-5)
+    (found,) = model.answers([("when does it cost", "at nine")])
+    assert found == pytest.approx(theirs[1], abs=1e-5)
 
 
 def test_training_reads_several_claims_as_judging_does(folders: tuple[Path, Path]) -> None:
@@ -135,6 +137,13 @@ def test_a_claim_has_the_same_bits_alone_and_in_company(
     together = supports(model, window, CLAIMS)
     alone = torch.cat([supports(model, window, [claim]) for claim in CLAIMS])
     assert torch.equal(together, alone)
+    windows = [model.windows(text, None)[0] for text in (TEXT, "dogs", f"{TEXT} {TEXT}", "it cost")]
+    company = model.support(
+        [(reading, model.claim(claim)) for claim in CLAIMS for reading in model.read(windows)]
+    )
+    assert torch.equal(company[:: len(windows)], alone)
+    pairs = [(claim, TEXT) for claim in CLAIMS]
+    assert model.answers(pairs) == [model.answers([pair])[0] for pair in pairs]
 
 
 def test_bf16_is_near_fp32(folders: tuple[Path, Path]) -> None:
@@ -173,9 +182,9 @@ def test_of_a_very_long_text_a_claim_meets_the_windows_with_its_words(
     held: list[tuple[int, int]] = []
     support = EntailmentModel.support
 
-    def noted(self: EntailmentModel, reading: object, claims: list[list[int]]) -> torch.Tensor:
-        held.extend((reading.tokens, len(claim)) for claim in claims)  # type: ignore[attr-defined]
-        return support(self, reading, claims)  # type: ignore[arg-type]
+    def noted(self: EntailmentModel, claims: list[tuple[Reading, list[int]]]) -> torch.Tensor:
+        held.extend((reading.tokens, len(claim)) for reading, claim in claims)
+        return support(self, claims)
 
     monkeypatch.setattr(EntailmentModel, "support", noted)
     judge = Entailment(base=folders[0], weights=folders[1], precision="fp32", keep=False)
@@ -194,9 +203,9 @@ def test_a_text_is_read_once(folders: tuple[Path, Path], monkeypatch: pytest.Mon
     read: list[int] = []
     plain = EntailmentModel.read
 
-    def counted(self: EntailmentModel, window: list[int]) -> object:
-        read.append(len(window))
-        return plain(self, window)
+    def counted(self: EntailmentModel, windows: list[list[int]]) -> object:
+        read.extend(map(len, windows))
+        return plain(self, windows)
 
     monkeypatch.setattr(EntailmentModel, "read", counted)
     judge.support([Inquiry(CLAIMS[:2], TEXT), Inquiry(CLAIMS[1:3], TEXT)])

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 _BASE = "all-mpnet-base-v2"
 _WEIGHTS = Path(str(files("ftreg.scoring.backends").joinpath("entailment.safetensors")))
-_VERSION = 1
+_VERSION = 2
 """Raise it when a probability may change though weights and precision stay."""
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 PRECISIONS = ("auto", "bf16", "fp32")
 _REMEMBERED = 200_000
 _WINDOWS = 4
 """How many windows of a long text a point is held against."""
+_AT_ONCE = 32
+"""How many windows are held in memory beside those that are kept."""
 _READINGS = 1 << 30
 """Bytes of readings that are kept as long as the process lives."""
 
@@ -156,40 +158,46 @@ class Entailment:
         return [float(found[key_of(*pair)][0]) for pair in pairs]
 
     def _judge(self, asked: Sequence[tuple[Inquiry, str]]) -> Iterator[FloatArray]:
-        """Yield the probabilities of each point; points about one text come one after another."""
-        groups: dict[tuple[str | None, str], list[str]] = {}
-        for inquiry, point in asked:
-            groups.setdefault((inquiry.question, inquiry.text), []).append(point)
-        made: dict[tuple[str | None, str, str], FloatArray] = {}
-        for (question, text), points in groups.items():
+        """Yield the probabilities of each point; those about one text are computed together."""
+        groups: dict[tuple[str | None, str], list[int]] = {}
+        for place, (inquiry, _) in enumerate(asked):
+            groups.setdefault((inquiry.question, inquiry.text), []).append(place)
+        held: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+        for (question, text), places in groups.items():
             windows = self._model.windows(*map(_readable, (text, question)))
-            claims = [self._model.claim(without_surrogates(point)) for point in points]
-            for place, claims_there in _nearest(windows, claims).items():
-                found = self._model.support(
-                    self._read(windows[place]), [claims[claim] for claim in claims_there]
+            claims = [self._model.claim(without_surrogates(asked[place][1])) for place in places]
+            for window, own in _nearest(windows, claims).items():
+                held.setdefault(tuple(windows[window]), []).extend(
+                    (places[number], claims[number]) for number in own
                 )
-                for claim, row in zip(claims_there, found.numpy(), strict=True):
-                    key = question, text, points[claim]
-                    if key not in made or row[0] > made[key][0]:
-                        made[key] = row
-        for inquiry, point in asked:
-            yield made[inquiry.question, inquiry.text, point]
+        best: dict[int, FloatArray] = {}
+        by_length = sorted(held, key=len)
+        for start in range(0, len(held), _AT_ONCE):
+            together = by_length[start : start + _AT_ONCE]
+            readings = self._read(together)
+            some = [(readings[window], *each) for window in together for each in held[window]]
+            found = self._model.support([(reading, claim) for reading, _, claim in some]).numpy()
+            for (_, place, _), row in zip(some, found, strict=True):
+                if place not in best or row[0] > best[place][0]:
+                    best[place] = row
+        for place in range(len(asked)):
+            yield best[place]
 
     def _match(self, pairs: Sequence[tuple[str, str]]) -> Iterator[FloatArray]:
-        for question, answer in pairs:
-            found = self._model.answers(without_surrogates(question), without_surrogates(answer))
+        readable = [(without_surrogates(ask), without_surrogates(text)) for ask, text in pairs]
+        for found in self._model.answers(readable):
             yield np.array([found], dtype=np.float32)
 
-    def _read(self, window: Sequence[int]) -> "Reading":
-        """Read a window, or return what was kept of it; once there is no room, no more is kept."""
-        kept = self._readings.get(tuple(window))
-        if kept is not None:
-            return kept
-        reading = self._model.read(window)
-        if reading.nbytes <= self._room:
-            self._room -= reading.nbytes
-            self._readings[tuple(window)] = reading
-        return reading
+    def _read(self, windows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], "Reading"]:
+        """Read windows, but for those that are kept; once there is no room, no more are."""
+        missing = [window for window in windows if window not in self._readings]
+        fresh = dict(zip(missing, self._model.read(missing), strict=True))
+        found = {window: fresh.get(window) or self._readings[window] for window in windows}
+        for window, reading in fresh.items():
+            if reading.nbytes <= self._room:
+                self._room -= reading.nbytes
+                self._readings[window] = reading
+        return found
 
 
 def _nearest(

@@ -5,7 +5,7 @@ see the claims, and a claim sees the text and itself, placed as if it followed t
 claim's probability does not depend on the claims beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ _START, _PADDING, _END = 0, 1, 2
 _FIRST_POSITION = _PADDING + 1
 _BUCKETS = 32
 _STEP = 16
-_ROWS = 64
+"""Rows are padded to a multiple of so many tokens, and computed with others of that length."""
+_AT_ONCE = 4096
+"""Tokens of a batch, with their padding."""
 WINDOW, STRIDE = 320, 256
 """Tokens of a text that are read at a time, and from one window's start to the next one's."""
 QUESTION, CLAIM = 64, 128
@@ -33,13 +35,13 @@ QUESTION, CLAIM = 64, 128
 class Reading:
     """What is kept of a text that was read: the keys and values of each layer."""
 
-    keys: tuple[Tensor, ...]  # (1, heads, n, width) each
+    keys: tuple[Tensor, ...]  # (heads, n, width) each
     values: tuple[Tensor, ...]
 
     @property
     def tokens(self) -> int:
         """How many tokens the text has, n."""
-        return self.keys[0].shape[2]
+        return self.keys[0].shape[1]
 
     @property
     def nbytes(self) -> int:
@@ -84,42 +86,59 @@ class EntailmentModel:
         return [[*head, *ids[start : start + WINDOW], _END, _END] for start in starts]
 
     @torch.inference_mode()
-    def read(self, window: Sequence[int]) -> Reading:
-        """Read a window of a text."""
-        _, keys, values = self._forward([window], len(window))
-        return Reading(tuple(keys), tuple(values))
+    def read(self, windows: Sequence[Sequence[int]]) -> list[Reading]:
+        """Read windows of texts."""
+        found: dict[int, Reading] = {}
+        for (length,), places in _batches([(len(window),) for window in windows]):
+            own = [windows[place] for place in places]
+            _, keys, values = self._forward(own, length)
+            for number, (place, window) in enumerate(zip(places, own, strict=True)):
+                found[place] = Reading(
+                    *(
+                        tuple(part[number, :, : len(window)].clone() for part in parts)
+                        for parts in (keys, values)
+                    )
+                )
+        return [found[place] for place in range(len(windows))]
 
     def claim(self, text: str) -> list[int]:
         """Return the tokens of a claim."""
         return [*self._ids(text)[:CLAIM], _END]
 
     @torch.inference_mode()
-    def support(self, reading: Reading, claims: Sequence[Sequence[int]]) -> Tensor:
+    def support(self, claims: Sequence[tuple[Reading, Sequence[int]]]) -> Tensor:
         """Return the probabilities of entailment, neutral and contradiction, shape (claims, 3).
 
-        Claims of like length are computed together, padded to a length that each of them would be
-        padded to alone, so that sums run in the same order in any company.
+        Claims of like length about texts of like length are computed together, padded as each of
+        them would be alone, so that sums run in the same order in any company.
+
+        Args:
+            claims: what was read of a text, and the tokens of a claim about it.
         """
-        groups: dict[int, list[int]] = {}
-        for place, claim in enumerate(claims):
-            groups.setdefault(-(-len(claim) // _STEP) * _STEP, []).append(place)
         found = torch.empty(len(claims), 3)
-        for length, alike in groups.items():
-            for start in range(0, len(alike), _ROWS):
-                places = alike[start : start + _ROWS]
-                own = [claims[place] for place in places]
-                states, _, _ = self._forward(own, length, reading)
-                means = [state[: len(row)].mean(0) for state, row in zip(states, own, strict=True)]
-                found[places] = torch.cat([self._head(0, mean[None]) for mean in means])
+        lengths = [(len(claim), reading.tokens) for reading, claim in claims]
+        for (length, _), places in _batches(lengths):
+            readings, own = zip(*(claims[place] for place in places), strict=True)
+            states, _, _ = self._forward(own, length, readings)
+            for place, state, row in zip(places, states, own, strict=True):
+                found[place] = self._head(0, state[: len(row)].mean(0)[None])[0]
         return found
 
     @torch.inference_mode()
-    def answers(self, question: str, answer: str) -> float:
-        """Return the probability that a text answers a question."""
-        head = [_START, *self._ids(question)[:WINDOW], _END, _END]
-        row = [*head, *self._ids(answer)[:CLAIM], _END]
-        states, _, _ = self._forward([row], len(row))
-        return float(self._head(1, states[:, len(head) :].mean(1))[0, 1])
+    def answers(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return, for each question and text, the probability that the text answers it."""
+        heads = [[_START, *self._ids(ask)[:WINDOW], _END, _END] for ask, _ in pairs]
+        rows = [
+            [*head, *self._ids(answer)[:CLAIM], _END]
+            for head, (_, answer) in zip(heads, pairs, strict=True)
+        ]
+        found = [0.0] * len(pairs)
+        for (length,), places in _batches([(len(row),) for row in rows]):
+            states, _, _ = self._forward([rows[place] for place in places], length)
+            for place, state in zip(places, states, strict=True):
+                mean = state[len(heads[place]) : len(rows[place])].mean(0)
+                found[place] = float(self._head(1, mean[None])[0, 1])
+        return found
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -130,22 +149,30 @@ class EntailmentModel:
         return functional.linear(hidden, outer, end).softmax(-1)
 
     def _forward(
-        self, rows: Sequence[Sequence[int]], length: int, reading: Reading | None = None
+        self, rows: Sequence[Sequence[int]], length: int, readings: Sequence[Reading] = ()
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return the last states of rows that follow a reading, and their keys and values.
+        """Return the last states of rows, each after its reading, and their keys and values.
 
         Shapes (rows, length, width) and (rows, heads, length, width of a head). What stands behind
         a row's end is of no meaning.
         """
-        first = 0 if reading is None else reading.tokens
         ids = torch.tensor([[*row, *[_PADDING] * (length - len(row))] for row in rows])
-        positions = torch.arange(first, first + length)
+        first = torch.tensor([reading.tokens for reading in readings] or [0])[:, None]
+        before = _padded(int(first.max()))
+        positions = first + torch.arange(length)
         embeddings = self._model.embeddings
         x = embeddings.word_embeddings(ids)
         x = embeddings.LayerNorm(x + embeddings.position_embeddings(positions + _FIRST_POSITION))
-        lengths = torch.tensor([first + len(row) for row in rows])
-        bias = self._bias(positions, first + length, lengths)
+        bias = self._bias(positions, first, before, torch.tensor([len(row) for row in rows]))
         bias = bias.to(self._model.encoder.layer[0].output.dense.weight.dtype)
+        distinct = {id(reading): reading for reading in readings}
+        places = {key: place for place, key in enumerate(distinct)}
+        of_row = torch.tensor([places[id(reading)] for reading in readings], dtype=torch.long)
+
+        def past(parts: Sequence[Tensor]) -> Tensor:
+            padded = [functional.pad(part, (0, 0, 0, before - part.shape[1])) for part in parts]
+            return torch.stack(padded)[of_row]
+
         kept_keys, kept_values = [], []
         for number, layer in enumerate(self._model.encoder.layer):
             attention = layer.attention.attn
@@ -157,10 +184,9 @@ class EntailmentModel:
             )
             kept_keys.append(k)
             kept_values.append(v)
-            if reading is not None:
-                shape = (len(rows), -1, -1, -1)
-                k = torch.cat([reading.keys[number].expand(shape), k], dim=2)
-                v = torch.cat([reading.values[number].expand(shape), v], dim=2)
+            if readings:
+                k = torch.cat([past([each.keys[number] for each in distinct.values()]), k], 2)
+                v = torch.cat([past([each.values[number] for each in distinct.values()]), v], 2)
             mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
             mixed = attention.o(mixed.transpose(1, 2).flatten(2))
             x = layer.attention.LayerNorm(mixed.float() + x)
@@ -168,14 +194,35 @@ class EntailmentModel:
             x = layer.output.LayerNorm(layer.output.dense(inner).float() + x)
         return x, kept_keys, kept_values
 
-    def _bias(self, positions: Tensor, seen: int, lengths: Tensor) -> Tensor:
-        """Return the relative positions' bias, minus infinity behind a row's end.
+    def _bias(self, positions: Tensor, first: Tensor, before: int, lengths: Tensor) -> Tensor:
+        """Return the relative positions' bias, minus infinity where there is padding.
 
-        Shape (rows, heads, own tokens, seen tokens).
+        Shape (rows, heads, own tokens, seen tokens); seen are `before` tokens of a reading, of
+        which `first` are real, and a row's own.
         """
         encoder = self._model.encoder
-        distance = torch.arange(seen)[None, :] - positions[:, None]
+        earlier = torch.arange(before).expand(len(positions), before)
+        seen = torch.cat([earlier, positions], 1)
+        distance = seen[:, None, :] - positions[:, :, None]
         bucket = encoder.relative_position_bucket(distance, num_buckets=_BUCKETS)
-        bias = encoder.relative_attention_bias(bucket).permute(2, 0, 1)[None]
-        behind = torch.arange(seen)[None, :] >= lengths[:, None]
-        return torch.where(behind[:, None, None], float("-inf"), bias)
+        bias = encoder.relative_attention_bias(bucket).permute(0, 3, 1, 2)
+        own = torch.arange(positions.shape[1]) < lengths[:, None]
+        real = torch.cat([(earlier < first).expand(len(own), before), own], 1)
+        return torch.where(real[:, None, None], bias, float("-inf"))
+
+
+def _padded(length: int) -> int:
+    return -(-length // _STEP) * _STEP
+
+
+def _batches(
+    lengths: Sequence[tuple[int, ...]],
+) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+    """Yield padded lengths, and the places of some rows that have them; the first is a row's."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, each in enumerate(lengths):
+        groups.setdefault(tuple(map(_padded, each)), []).append(place)
+    for padded, places in groups.items():
+        rows = max(_AT_ONCE // padded[0], 1)
+        for start in range(0, len(places), rows):
+            yield padded, places[start : start + rows]
