@@ -286,11 +286,14 @@ _ASSENT_LIST = """
 """
 _ASSENT = frozenset(_ASSENT_LIST.split())
 _SMALL_TALK = frozenset(_SMALL_TALK_LIST.split()) | _ASSENT
+_POINTING = frozenset(["you", "here"])
+"""Of themselves these answer who and where."""
 _LETTERS_OR_DIGITS = re.compile(r"[^\W\d_]+|\d+")
 
 
 def _consists_of(unit: str, known: frozenset[str]) -> bool:
-    return set(_LETTERS_OR_DIGITS.findall(unit.lower())) <= known
+    found = set(_LETTERS_OR_DIGITS.findall(unit.lower()))
+    return found <= known and not found <= _POINTING
 
 
 def _stated(sentence: str) -> str:

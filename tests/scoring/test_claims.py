@@ -413,3 +413,23 @@ def test_any_text_is_cut_and_claims_are_stable(text):
 def test_markup_without_end_is_read_in_linear_time(hostile):
     assert all(claim.strip() for claim in claims(hostile))
     assert all(passage.strip() for passage in passages(hostile))
+
+
+@pytest.mark.parametrize("said", ["You", "Here.", "Me"])
+def test_a_word_that_points_is_an_answer(said):
+    assert claims(said) == [said]
+    assert claims("Thank you!") == claims("OK, here you") == []
+
+
+@pytest.mark.parametrize(
+    ("said", "claim"),
+    [
+        ("i ' m not sure , but i do know that it opened in 1978 .", "it opened in 1978 ."),
+        ("I think the ferry sails at nine.", "the ferry sails at nine."),
+        ("That is interesting! The bridge opened.", "The bridge opened."),
+        ("Yeah, I agree. The bridge opened.", "The bridge opened."),
+        ("I know the owner.", "I know the owner."),
+    ],
+)
+def test_what_the_speaker_thinks_of_it_is_no_claim(said, claim):
+    assert claims(said) == [claim]
