@@ -312,9 +312,8 @@ def test_a_language_other_than_english(language, packaged):
 def test_code(packaged):
     by = scorers(packaged)
     fields = {"input": "Write total", "reference": CODE, "context": CODE}
-    same = {name: score(one, output=CODE, **fields).value for name, one in by.items()}
-    assert (same["faithfulness"], same["completeness"], same["equals"]) == (1.0, 1.0, 1.0)
-    assert same["answer_relevancy"] < 0.5
+    for name in ("faithfulness", "completeness", "equals"):
+        assert score(by[name], output=CODE, **fields).value == 1.0
     faithful, complete = by["faithfulness"], by["completeness"]
     number, operator = CODE.replace("0.2", "0.3"), CODE.replace("1 + tax", "1 - tax")
     altered = score(faithful, output=number, **fields).evidence
