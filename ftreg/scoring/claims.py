@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from ftreg.scoring.clauses import begins_with_clause, clauses, is_other_language
 from ftreg.scoring.courtesies import before_offer, is_courtesy, without_preamble
@@ -54,6 +55,7 @@ _WORD = re.compile(r"\w")
 _DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def|class|function|fn|func)\s+\w+\s*[(:{<]")
 
 
+@lru_cache(maxsize=1 << 10)
 def is_code(text: str) -> bool:
     """Return whether most lines of a text are source code of some common language.
 

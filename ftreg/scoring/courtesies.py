@@ -8,8 +8,7 @@ import re
 
 _COURTESIES = r"""
     (?:that'?s |that is |what )?(?:an? )?(?:\w+ )?(?:great|good|excellent|interesting|fair) question(?: to ask)?(?:,? let me …)?
-    (?:(?:yes|yeah|oh|wow|well|lol|haha|ok|okay)[,!. ]+)*(?:(?:i|we) (?:totally |completely |fully )?agree(?: with (?:you|that|this))?|i know,? right|me too|same here)
-    (?:(?:yes|yeah|oh|wow|well|lol|haha|ok|okay)[,!. ]+)*(?:that|this)(?:'s| is| was| sounds?) (?:so |very |really |pretty |quite |truly )?(?:interesting|great|cool|amazing|awesome|funny|crazy|wild|nice|neat|good to know|impressive|fascinating|wonderful)
+    (?:(?:yes|yeah|oh|wow|well|lol|haha|ok|okay)[,!. ]+)*(?:(?:(?:i|we) (?:totally |completely |fully )?agree(?: with (?:you|that|this))?|i know,? right|me too|same here)|(?:that|this)(?:'s| is| was| sounds?) (?:so |very |really |pretty |quite |truly )?(?:interesting|great|cool|amazing|awesome|funny|crazy|wild|nice|neat|good to know|impressive|fascinating|wonderful))
     (?:i |we )?(?:really )?hope (?:that )?(?:this|that|it|these|the above|i|you|we|your)\b…
     (?:(?:please|just|and|so|but) )*(?:let (?:me|us) know|feel free|reach out|get in touch|stay tuned)\b…
     (?:(?:please|and|so|but) )*(?:don'?t|do not|never) hesitate\b…

@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -21,14 +21,11 @@ from ftreg.scoring.answers import (
     whole_value,
     word_readings,
 )
+from ftreg.scoring.samplewise import SamplewiseScorer, UncheckableError
 from ftreg.scoring.value_reader import number_of
 from ftreg.scoring.values import same, values
 
 _HANGUL = re.compile(r"[\uac00-\ud7af]{2,}")
-
-
-class _UnusableReferenceError(ValueError):
-    """A reference is not what the mode needs; its message becomes the reason."""
 
 
 def parse_number(text: str) -> float | None:
@@ -95,12 +92,12 @@ def _overlap(output: str, answer: str, options: EqualsOptions) -> float:
 def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
     wanted, mine = last_value(answer), last_value(output)
     if wanted is None:
-        raise _UnusableReferenceError(f"the reference {answer!r} holds no number")
+        raise UncheckableError(f"the reference {answer!r} holds no number")
     if isinstance(wanted.amount, tuple):
         return float(mine is not None and answers_date(mine, wanted))
     number = number_of(wanted)
     if abs(number) > sys.float_info.max:
-        raise _UnusableReferenceError("the number of the reference is too large")
+        raise UncheckableError("the number of the reference is too large")
     if mine is None:
         return 0.0
     allowed = max(options.tolerance, options.relative_tolerance * abs(float(number)))
@@ -112,7 +109,7 @@ def _regex(output: str, answer: str, options: EqualsOptions) -> float:
     try:
         pattern = re.compile(answer, re.IGNORECASE if options.ignore_case else 0)
     except (re.error, OverflowError, RecursionError) as error:
-        raise _UnusableReferenceError(f"the pattern {answer!r} is broken: {error}") from error
+        raise UncheckableError(f"the pattern {answer!r} is broken: {error}") from error
     return float(any(map(pattern.fullmatch, (output, output.strip()))))
 
 
@@ -120,7 +117,7 @@ def _json(output: str, answer: str, options: EqualsOptions) -> float:
     try:
         wanted = _parse_json(answer)
     except (ValueError, RecursionError) as error:
-        raise _UnusableReferenceError(f"the reference is not valid JSON: {error}") from error
+        raise UncheckableError(f"the reference is not valid JSON: {error}") from error
     try:
         return float(same_json(_parse_json(output), wanted))
     except (ValueError, RecursionError):  # nested deeper than what it is held against
@@ -170,7 +167,7 @@ _MODES: Mapping[str, Callable[[str, str, EqualsOptions], float]] = {
 }
 
 
-class Equals:
+class Equals(SamplewiseScorer):
     """1 where the output is an accepted answer, 0 where it is not; the best alternative counts.
 
     Needs no model.
@@ -223,28 +220,12 @@ class Equals:
             raise UsageError(f"equals: separator must be a text, and not empty: {separator!r}")
         self.options = options
 
-    def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "options": asdict(self.options),
-            "backend": None,
-        }
-
-    def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """Score each sample; None without a reference, or where the mode cannot use one."""
-        return [self._score_one(sample) for sample in samples]
-
     def _score_one(self, sample: Sample) -> Score:
         answers = self._answers(sample)
         if not answers:
             return Score(None, "no reference")
         compare = _MODES[self.options.mode]
-        try:
-            found = [compare(sample.output, answer, self.options) for answer in answers]
-        except _UnusableReferenceError as error:
-            return Score(None, str(error))
+        found = [compare(sample.output, answer, self.options) for answer in answers]
         best = max(range(len(found)), key=found.__getitem__)
         evidence = {"mode": self.options.mode, "closest": answers[best], "support": found[best]}
         return Score(round(found[best], 6), evidence=(evidence,))

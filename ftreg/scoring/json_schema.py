@@ -6,11 +6,12 @@ from typing import Any
 
 from ftreg.errors import UsageError
 from ftreg.records.samples import Sample, Score
+from ftreg.scoring.samplewise import UncheckableError
 from ftreg.scoring.structured import (
+    MOST_PROBLEMS,
     CheckedSchema,
     StructuredScorer,
     Text,
-    UncheckableError,
     UnreadableError,
     compare_fields,
     decoded,
@@ -19,7 +20,6 @@ from ftreg.scoring.structured import (
 )
 
 _PARTS = ("both", "valid", "fields")
-_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class JsonSchema(StructuredScorer):
         problems = schema.problems(value) if schema else []
         evidence: dict[str, Any] = {
             "valid": not problems if schema else None,
-            "problems": problems[:_MOST_PROBLEMS],
+            "problems": problems[:MOST_PROBLEMS],
         }
         score = float(not problems)
         if references:

@@ -5,9 +5,8 @@ Nothing here fetches anything: a `$ref` leads within its schema.
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +20,10 @@ from referencing.jsonschema import specification_with
 from ftreg.errors import UsageError, cut, did_you_mean
 from ftreg.files.reading import LARGEST_SETTINGS, parse_json, read_text
 from ftreg.files.store import canonical_json
-from ftreg.records.samples import Sample, Score
+from ftreg.records.samples import Sample
 from ftreg.scoring.answers import normalize
 from ftreg.scoring.equals import same_json
+from ftreg.scoring.samplewise import SamplewiseScorer, UncheckableError
 
 Text = Literal["exact", "normalized"]
 """How texts within a value are compared: as written, or after `normalize`."""
@@ -33,16 +33,14 @@ Place = tuple[str | int, ...]
 _TEXTS = ("exact", "normalized")
 _SOURCES = ("context", "input")
 _FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+MOST_PROBLEMS = 20
+"""How many problems of an output its evidence lists."""
 _MOST_SHOWN = 20
 _LONGEST_SHOWN = 300
 
 
 class UnreadableError(ValueError):
     """A text is not what it should be; its message says why."""
-
-
-class UncheckableError(ValueError):
-    """A value cannot be held against its schema; its message becomes the reason of a null score."""
 
 
 def unfenced(text: str) -> str:
@@ -234,11 +232,8 @@ def _fields(value: Any) -> Iterator[tuple[Place, Any]]:
             yield place, item
 
 
-class StructuredScorer(ABC):
-    """What these scorers are made of: options, and a score for each sample by itself."""
-
-    name: str
-    version: int
+class StructuredScorer(SamplewiseScorer):
+    """What these scorers share: their options, and JSON that an example brings itself."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -259,29 +254,6 @@ class StructuredScorer(ABC):
             if fixed is not None:
                 raise UsageError(f"{self.name}: give either {option} or {option}_in, not both")
             self._choose(f"{option}_in", source, _SOURCES)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "options": asdict(self.options),
-            "backend": None,
-        }
-
-    def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """Score each sample, in order."""
-        return [self._score_or_reason(sample) for sample in samples]
-
-    def _score_or_reason(self, sample: Sample) -> Score:
-        try:
-            return self._score_one(sample)
-        except UncheckableError as error:
-            return Score(None, str(error))
-
-    @abstractmethod
-    def _score_one(self, sample: Sample) -> Score:
-        """Score one sample; what raises UncheckableError has no score."""
 
     def _of_example(self, sample: Sample, source: str) -> Any:
         """The JSON that an example brings itself."""

@@ -8,12 +8,13 @@ from typing import Any
 
 from ftreg.errors import UsageError, shown
 from ftreg.records.samples import Sample, Score
+from ftreg.scoring.samplewise import UncheckableError
 from ftreg.scoring.structured import (
+    MOST_PROBLEMS,
     CheckedSchema,
     Fields,
     StructuredScorer,
     Text,
-    UncheckableError,
     UnreadableError,
     compare_fields,
     decoded,
@@ -23,7 +24,6 @@ from ftreg.scoring.structured import (
 
 # What closes the last one may be where generation stopped, which no text shows.
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class _Match:
             "call": self.wanted.name if self.wanted else None,
             "found": self.call.name if self.call else None,
             "support": self.grade,
-            "problems": list(self.problems[:_MOST_PROBLEMS]),
+            "problems": list(self.problems[:MOST_PROBLEMS]),
             **(self.arguments.evidence() if self.arguments else {}),
         }
 

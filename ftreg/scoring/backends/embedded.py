@@ -159,11 +159,10 @@ class EmbeddedBackend:
         }
         vectors = self._embedder.encode(sorted({split_identifiers(text) for text in texts}))
         shares = self._shares(relation, inquiries, units)
+        judged = self._judged(relation, inquiries)
         return [
-            self._evidence_of(relation, inquiry, own, vectors, shares, judge)
-            for inquiry, own, judge in zip(
-                inquiries, units, self._judged(relation, inquiries), strict=True
-            )
+            self._evidence_of(relation, inquiry, own, vectors, told, chances)
+            for inquiry, own, told, chances in zip(inquiries, units, shares, judged, strict=True)
         ]
 
     def _judged(
@@ -172,7 +171,10 @@ class EmbeddedBackend:
         """Return the judge's probability for each point of each inquiry."""
         if relation is not Relation.RELEVANT:
             read = [_as_read(inquiry) for inquiry in inquiries]
-            contrary = [_as_read(_contrary(inquiry)) for inquiry in inquiries]
+            contrary = [
+                _as_read(other) if (other := _contrary(inquiry)).points else other
+                for inquiry in inquiries
+            ]
             found = [each[:, 0].tolist() for each in self._judge.support([*read, *contrary])]
             others = [iter(each) for each in found[len(read) :]]
             return [
@@ -193,17 +195,16 @@ class EmbeddedBackend:
 
     def _shares(
         self, relation: Relation, inquiries: Sequence[Inquiry], units: Sequence[Sequence[str]]
-    ) -> Mapping[WordingPair, float | None]:
+    ) -> list[list[float | None]]:
+        """Return how far the wording of each point of each inquiry is there; None if not asked."""
         if relation is not Relation.COVERED:
-            return {}
-        return self._wording.shares(
-            [
-                _pair(point, own)
-                for inquiry, own in zip(inquiries, units, strict=True)
-                for point in inquiry.points
-                if own
-            ]
-        )
+            return [[None] * len(inquiry.points) for inquiry in inquiries]
+        pairs = [
+            _pairs(inquiry.points, own) if own else []
+            for inquiry, own in zip(inquiries, units, strict=True)
+        ]
+        found = self._wording.shares([pair for some in pairs for pair in some])
+        return [[found[pair] for pair in some] for some in pairs]
 
     def _evidence_of(
         self,
@@ -211,7 +212,7 @@ class EmbeddedBackend:
         inquiry: Inquiry,
         units: Sequence[str],
         vectors: Mapping[str, FloatArray],
-        shares: Mapping[WordingPair, float | None],
+        shares: Sequence[float | None],
         probabilities: Sequence[float],
     ) -> list[Evidence] | BackendError:
         if not units:
@@ -227,10 +228,11 @@ class EmbeddedBackend:
             return BackendError("the model returned a number that is not finite")
         held = SourceText(tuple(_passage(unit) for unit in units))
         of_code = is_code(inquiry.text)
-        verbatim = {_plain(part) for unit in units for part in (unit, *clauses(unit))}
+        asked = _passage(inquiry.question) if inquiry.question else None
+        verbatim = frozenset() if relation is Relation.RELEVANT else _sentences_of(units)
         found = []
-        for point, claim, row, probability in zip(
-            inquiry.points, compared, similarities, probabilities, strict=True
+        for point, claim, share, row, probability in zip(
+            inquiry.points, compared, shares, similarities, probabilities, strict=True
         ):
             match relation:
                 case Relation.SUPPORTED:
@@ -239,13 +241,12 @@ class EmbeddedBackend:
                         held,
                         row,
                         point=_passage(point),
-                        question=inquiry.question,
+                        question=asked,
                     )
                     if of_code and not is_code(point):
                         # A summary names classes and numbers that its function does not write.
                         evidence = replace(evidence, checks=())
                 case Relation.COVERED:
-                    share = shares[_pair(point, units)]
                     if share is not None and not math.isfinite(share):
                         return BackendError("the model returned a number that is not finite")
                     evidence = coverage.coverage_evidence(_passage(point), held, row, share)
@@ -259,7 +260,7 @@ class EmbeddedBackend:
                 replace(
                     evidence,
                     features=(chance, *features),
-                    verbatim=relation is not Relation.RELEVANT and _plain(point) in verbatim,
+                    verbatim=bool(verbatim) and _plain(point) in verbatim,
                 )
             )
         return found
@@ -291,13 +292,19 @@ def _plain(text: str) -> tuple[object, ...]:
     return (*words(spelled(text)), *(value.amount for value in values(text)))
 
 
+def _sentences_of(units: Sequence[str]) -> frozenset[tuple[object, ...]]:
+    """Return what stands in a text as a sentence, or a clause of one."""
+    return frozenset(_plain(part) for unit in units for part in (unit, *clauses(unit)))
+
+
 def _compared(relation: Relation, inquiry: Inquiry) -> Sequence[str]:
     """Return what is compared with the text by similarity and words."""
     return inquiry.statements if relation is Relation.SUPPORTED else inquiry.points
 
 
-def _pair(point: str, units: Sequence[str]) -> WordingPair:
-    return split_identifiers(point), tuple(map(split_identifiers, units))
+def _pairs(points: Sequence[str], units: Sequence[str]) -> list[WordingPair]:
+    source = tuple(map(split_identifiers, units))
+    return [(split_identifiers(point), source) for point in points]
 
 
 _OTHER = {"yes": "No", "no": "Yes"}

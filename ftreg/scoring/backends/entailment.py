@@ -140,15 +140,15 @@ class Entailment:
         Of a text longer than the network reads, the window counts that entails a point most, among
         the four that have most of its words.
         """
+        keys = [_keys(inquiry) for inquiry in inquiries]
         asked = {
             key: (inquiry, point)
-            for inquiry in inquiries
-            for key, point in zip(_keys(inquiry), inquiry.points, strict=True)
+            for inquiry, own in zip(inquiries, keys, strict=True)
+            for key, point in zip(own, inquiry.points, strict=True)
         }
         found = self._supports.get(asked, self._judge)
         return [
-            np.array([found[key] for key in _keys(inquiry)], dtype=np.float32).reshape(-1, 3)
-            for inquiry in inquiries
+            np.array([found[key] for key in own], dtype=np.float32).reshape(-1, 3) for own in keys
         ]
 
     def answers(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -126,7 +126,7 @@ _NEAR = 3
 
 
 def checks(
-    point: Passage, source: SourceText, ranked: Sequence[int], question: str | None = None
+    point: Passage, source: SourceText, ranked: Sequence[int], question: Passage | None = None
 ) -> tuple[str, ...]:
     """Return what speaks against a point in the passages `ranked`, and beside the first of them.
 
@@ -139,5 +139,5 @@ def checks(
         [source.passages[place].facts for place in dict.fromkeys(near)],
         source_words=source.content,
         source=source.text,
-        question=Facts(question) if question else None,
+        question=question.facts if question else None,
     )

@@ -27,7 +27,7 @@ def support_evidence(
     similarities: FloatArray,
     *,
     point: Passage,
-    question: str | None = None,
+    question: Passage | None = None,
 ) -> Evidence:
     """Collect the evidence for a claim.
 

@@ -1,0 +1,43 @@
+"""Scorers that judge each sample by itself, by options alone and without a backend."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ftreg.records.samples import Sample, Score
+
+
+class UncheckableError(ValueError):
+    """A sample cannot be scored; the message becomes the reason of a null score."""
+
+
+class SamplewiseScorer(ABC):
+    """What these scorers are made of; `options` is a dataclass, and part of the identity."""
+
+    name: str
+    version: int
+    options: Any
+
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready identity that makes two evaluations comparable."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": asdict(self.options),
+            "backend": None,
+        }
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        """Score each sample, in order; None where one cannot be scored."""
+        return [self._score_or_reason(sample) for sample in samples]
+
+    def _score_or_reason(self, sample: Sample) -> Score:
+        try:
+            return self._score_one(sample)
+        except UncheckableError as error:
+            return Score(None, str(error))
+
+    @abstractmethod
+    def _score_one(self, sample: Sample) -> Score:
+        """Score one sample; what raises UncheckableError has no score."""
