@@ -13,7 +13,7 @@ from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
-from ftreg.jobs.generate import EvalEvents, generate_rounds
+from ftreg.jobs.generate import EvalEvents, SilentEval, generate_rounds
 from ftreg.jobs.score_rounds import (
     Scoring,
     generation_of,
@@ -31,10 +31,6 @@ from ftreg.services.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
 _RECORDED_LEAKS = 20
-
-
-class _Silent(EvalEvents):
-    """A listener that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ def evaluate(
         UsageError: checkpoint, dataset or scorers are wrong, or custom code is forbidden and named;
             nothing was written.
     """
-    events = events or _Silent()
+    events = events or SilentEval()
     check_writable(folder)
     replicas = read_replicas(checkpoint_folder)
     _tell_of_trust(replicas, events)

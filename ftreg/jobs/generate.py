@@ -29,6 +29,10 @@ class EvalEvents(Protocol):
         return
 
 
+class SilentEval(EvalEvents):
+    """A listener that does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """The outputs of every example, in order, and what an evaluation records of their making."""

@@ -13,7 +13,7 @@ from ftreg.config.sections import DatasetConfig, ScorerConfig, Thoughts
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, damaged, digest, portable_path
-from ftreg.jobs.generate import EvalEvents, Round
+from ftreg.jobs.generate import EvalEvents, Round, SilentEval
 from ftreg.jobs.report import evaluated_checkpoint
 from ftreg.jobs.score_rounds import Scoring, make_scorers
 from ftreg.records.baseline import (
@@ -73,10 +73,6 @@ class Rescoring(Printed):
     """Path of the baseline's file, if that was rescored; null for an evaluation."""
 
 
-class _Silent(EvalEvents):
-    """A listener that does nothing."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _How:
     """What decides how outputs are scored, beside their evaluation."""
@@ -113,7 +109,7 @@ def rescore(
         UsageError: outputs, dataset version or a scorer's configuration are not at hand, or the
             baseline was moved meanwhile; what was stored before stays as it is.
     """
-    how = _How(workspace, root, thoughts, events or _Silent())
+    how = _How(workspace, root, thoughts, events or SilentEval())
     path = _baseline_path(ref, workspace)
     if path is None:
         old = read_evaluation(workspace.evaluation(ref))
