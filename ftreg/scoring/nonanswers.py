@@ -161,7 +161,7 @@ def is_refusal(text: str) -> bool:
     """Return whether a text declines to answer, or says that the answer is not known.
 
     "I'm sorry, but I cannot tell you." does; "I do not know the fare, but it sails at nine." and
-    "He said he did not know." do not: they say something of the world. Fifteen languages.
+    "He said he did not know." do not: they say something of the world. 19 languages.
     """
     found = [unit for unit in sentences(text) if not is_courtesy(unit)]
     declined = [_declines(unit) or _declines(without_preamble(unit)) for unit in found]
