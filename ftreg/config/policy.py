@@ -1,5 +1,6 @@
 """The policy of the gate: when a candidate passes, and when there is too little to tell."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -54,7 +55,14 @@ class GatePolicy(Section):
     critical_tolerance: Share = 0.0
     """A critical example got worse if its score dropped by more than this."""
     allow_undecided: bool = False
-    """Let an undecided verdict exit with 0. The verdict itself still says undecided."""
+    """Let an undecided verdict exit with 0, unless a row is worse for certain. The verdict itself
+    still says undecided."""
+    allow_worse: bool = False
+    """With `allow_undecided`: let it exit with 0 though a row is worse for certain, by a drop that
+    may lie within its margin."""
+    constant: list[str] = Field(default_factory=list)
+    """Scorers that may give every example of both sides the same score; of others such a row cannot
+    pass, for a scorer that is stuck says nothing."""
     resamples: Annotated[int, Field(ge=999, le=1_000_000)] = 9999
     """Resamples of the bootstrap and of the permutation test."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -72,6 +80,16 @@ class GatePolicy(Section):
             for margin in value.values():
                 _refuse_zero(margin)
         return value
+
+    def least_units(self, margin: float) -> int:
+        """Return the fewest examples or clusters on which a row may pass.
+
+        If a share `margin` of all examples collapsed, fewer would show none of them too often:
+        (1 - margin) ** n is to be at most 1 - confidence.
+        """
+        if margin >= 1:
+            return 1
+        return math.ceil(math.log(1 - self.confidence) / math.log1p(-margin))
 
     def margin_for(self, scorer: str) -> float:
         """Return the margin that `scorer` is held to."""

@@ -8,44 +8,84 @@ from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.permutation import holm
-from ftreg.gate.verdict import PRIMARY, CriticalDrop, Outcome, Row, largest_p_value
+from ftreg.gate.verdict import PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
 
 
 def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
-    """Give every row its outcome, its note, and the p value adjusted over all rows tested."""
-    adjusted = iter(holm([largest_p_value(row) for row in rows if row.p_value is not None]))
+    """Give every row its outcome, its note, and the p values adjusted over all rows tested."""
+    # Rows of the same examples ask one question, and count as one test.
+    tests: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        if row.p_beyond is not None:
+            tests.setdefault(_question(row), row)
+    weights = _weights(list(tests.values()))
+    worse = holm([largest_p_value(row) for row in tests.values()], weights)
+    beyond = holm([row.p_beyond or 0.0 for row in tests.values()], weights)
+    adjusted = dict(zip(tests, zip(worse, beyond, strict=True), strict=True))
     settled = []
     for row in rows:
-        if row.p_value is not None:
-            row = replace(row, p_adjusted=next(adjusted))
-        outcome, note = _judge(row, policy)
-        settled.append(replace(row, outcome=outcome, note=note))
+        if row.p_beyond is not None:
+            p_worse, p_adjusted = adjusted[_question(row)]
+            row = replace(row, p_worse=p_worse, p_adjusted=p_adjusted)
+        outcome, grade, note = _judge(row, policy)
+        settled.append(replace(row, outcome=outcome, grade=grade, note=note))
     return settled
 
 
-def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
+def _question(row: Row) -> tuple[object, ...]:
+    return row.scorer, row.against, row.n, row.units, row.delta, row.standard_error
+
+
+def _weights(rows: Sequence[Row]) -> list[float]:
+    """Return each row's share of the error probability: half for all examples, half for cohorts.
+
+    So the number of cohorts does not decide whether a drop over all examples is found.
+    """
+    whole = sum(row.cohort == PRIMARY for row in rows)
+    return [1 / whole if row.cohort == PRIMARY else 1 / (len(rows) - whole) for row in rows]
+
+
+def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, Grade | None, str]:
     if row.p_adjusted is None or row.delta is None or row.interval is None:
-        return "undecided", row.note
-    if -row.delta > row.margin + _ROUNDING:
-        if policy.mode == "threshold" or row.p_adjusted <= 1 - policy.confidence:
-            return "regression", _remark(row)
-        return "undecided", "the drop exceeds the margin, but may be chance"
-    obstacle = _obstacle(row, policy)
-    if obstacle:
-        return "undecided", obstacle
-    if policy.mode == "threshold" or row.interval.low > -row.margin:
-        return "pass", _remark(row)
-    return "undecided", (
-        f"a drop of {100 * -row.interval.low:.1f} points cannot be ruled out; the margin is "
-        f"{100 * row.margin:g}"
+        few = row.n > 0
+        return "undecided", "few" if few else "unknown", row.note
+    level = 1 - policy.confidence
+    if policy.mode == "threshold":
+        fell = -row.delta > row.margin + _ROUNDING
+    else:
+        fell = row.p_adjusted <= level
+    if fell:
+        return "regression", None, _remark(row)
+    if obstacle := _obstacle(row, policy):
+        return "undecided", "unknown", obstacle
+    few = "" if policy.mode == "threshold" else _too_few(row, policy)
+    if not few and (policy.mode == "threshold" or row.interval.low > -row.margin):
+        return "pass", None, _remark(row)
+    if row.p_worse is not None and row.p_worse <= level:
+        return (
+            "undecided",
+            "worse",
+            (
+                f"worse for certain (p = {row.p_worse:.2g}), perhaps by less than the margin of "
+                f"{100 * row.margin:g}"
+            ),
+        )
+    return (
+        "undecided",
+        "few",
+        few
+        or (
+            f"a drop of {100 * -row.interval.low:.1f} points cannot be ruled out; the margin is "
+            f"{100 * row.margin:g}"
+        ),
     )
 
 
 def _obstacle(row: Row, policy: GatePolicy) -> str:
-    """Return why this row may not pass, whatever its interval."""
+    """Return why nothing can be said of this row, whatever its interval."""
     missing = row.examples - row.n
     if missing > policy.max_missing * row.examples + _ROUNDING:
         return (
@@ -53,11 +93,30 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
             f"{policy.max_missing:g} allows: the {row.against} lacks {row.missing_baseline} "
             f"scores, the candidate {row.missing_candidate}"
         )
-    if policy.mode == "threshold":
-        return ""
+    if row.constant and row.scorer not in policy.constant:
+        return (
+            f"every score of both sides is {row.candidate_mean or 0:g}, so it tells nothing apart; "
+            "if that may be, list the scorer in `constant`"
+        )
+    return ""
+
+
+def _too_few(row: Row, policy: GatePolicy) -> str:
+    """Return why there are too few examples, or clusters, for a pass."""
     if row.n < policy.min_examples:
         return f"too few examples to pass: {row.n}, fewer than min_examples {policy.min_examples}"
-    if row.units < row.n and row.units < policy.min_clusters:
+    least = policy.least_units(row.margin)
+    if row.units == row.n:
+        if row.n < least:
+            return (
+                f"too few examples to pass: {row.n}; a margin of {100 * row.margin:g} needs {least}"
+            )
+    elif row.units < max(least, policy.min_clusters):
+        if row.units < least:
+            return (
+                f"too few clusters to pass: {row.units}; a margin of {100 * row.margin:g} needs "
+                f"{least}"
+            )
         return (
             f"too few clusters to pass: {row.units}, fewer than min_clusters {policy.min_clusters}"
         )
@@ -67,6 +126,9 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
 def _remark(row: Row) -> str:
     if row.method == "identical":
         return f"the {row.against} and the candidate have the same score on every example"
+    for side, mean in ((row.against, row.baseline_mean), ("candidate", row.candidate_mean)):
+        if mean in (0.0, 1.0):
+            return f"the {side} has {mean:g} on every example: there is no room left on that side"
     return ""
 
 

@@ -37,13 +37,18 @@ def bounds(values: Floats, *, worst: float, level: float) -> tuple[float, float]
     return _lower(values, worst, level), -_lower(-values, worst, level)
 
 
-def drop_p_value(values: Floats, *, worst: float) -> float:
-    """Return the p value of a drop that belongs to the upper of `bounds`.
+def drop_p_value(values: Floats, *, gain: float, margin: float = 0.0) -> float:
+    """Return the p value of a mean drop of more than `margin`.
 
-    It supposes nothing about the deltas of equal models but that their mean is 0; a permutation
-    test supposes them symmetric.
+    It supposes nothing about the deltas but that none gains more than `gain`, seen or not; a
+    permutation test supposes them symmetric.
+
+    Args:
+        values: shape (units,).
+        gain: the largest gain that a unit might have which the sample happens not to hold.
+        margin: the drop that is allowed.
     """
-    return _below(-values, -worst, 0.0)
+    return _below(-values, -gain, margin)
 
 
 def unseen_bound(count: int, *, worst: float, error: float) -> float:

@@ -66,8 +66,13 @@ def largest_change(units: Units) -> float:
 
 
 def worst_change(scale: Scale, *, seen: float, unseen_drop: float) -> float:
-    """Return the change that a pass has to reckon with: scores of few levels may always jump."""
-    return max(seen, unseen_drop) if scale is Scale.GRADED else 1.0
+    """Return the change that a pass has to reckon with.
+
+    Scores of few levels of which none changed may still jump; what is rarer than the fewest
+    examples that may pass would show (`GatePolicy.least_units`) is within the margin.
+    """
+    jumps = scale is Scale.BINARY or (scale is Scale.COARSE and not seen)
+    return 1.0 if jumps else max(seen, unseen_drop)
 
 
 def estimate_interval(
@@ -112,36 +117,56 @@ def estimate_interval(
     return Estimate(Interval(max(low, -1.0), min(high, 1.0)), method)
 
 
+class PValues(NamedTuple):
+    """The p values of one row, before any correction for their number."""
+
+    exchanged: float
+    """Of a drop at all, if equal models could swap their scores: exact for binary ones."""
+    guarded: float
+    """Of a drop at all, supposing only that scores lie in [0, 1]."""
+    beyond: float
+    """Of a drop of more than the margin, supposing no more either."""
+
+
 def p_values(
     units: Units,
     *,
     scale: Scale,
-    seen: float,
+    gain: float,
+    margin: float,
     resamples: int,
     generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Return two p values of a drop: by exchange of the sides, and by the interval's guard.
+) -> PValues:
+    """Return the p values of a drop, and of one beyond the margin.
 
-    The first supposes that equal models could swap their scores, which is exact for binary ones;
-    the second only that their mean delta is 0. A drop should be significant by both.
+    That a drop exists should be significant by exchange and by the guard.
 
     Args:
         units: at least one.
         scale: of the scorer.
-        seen: the largest change of the scorer, see `largest_change`.
+        gain: the largest gain that an example might have though the sample does not hold it.
+        margin: the drop that is allowed.
         resamples: of the permutation test.
         generator: source of randomness.
     """
     if scale is Scale.BINARY and not units.clustered:
         # scipy takes longer to load than most comparisons take to run: only where it is needed.
-        from ftreg.gate.stats import mcnemar
+        from ftreg.gate.stats import mcnemar, paired_drop_p_value
 
-        exact = mcnemar(int((units.sums < 0).sum()), int((units.sums > 0).sum()))
-        return exact, exact
+        losses, gains = int((units.sums < 0).sum()), int((units.sums > 0).sum())
+        exact = mcnemar(losses, gains)
+        beyond = paired_drop_p_value(losses, gains, total=units.count, margin=margin)
+        return PValues(exact, exact, beyond)
     exchanged = sign_flip(units.sums, resamples=resamples, generator=generator)
     if not units.sums.any():
-        return exchanged, 1.0
-    return exchanged, drop_p_value(units.values(), worst=seen)
+        return PValues(exchanged, 1.0, 1.0)
+    values = units.values()
+    most = max(gain, float(values.max()))
+    return PValues(
+        exchanged,
+        drop_p_value(values, gain=most),
+        drop_p_value(values, gain=most, margin=margin),
+    )
 
 
 def _exact_binary(deltas: Floats, level: float) -> Interval:

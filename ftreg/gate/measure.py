@@ -34,6 +34,7 @@ def measure_row(
     against: Literal["baseline", "anchor"] = "baseline",
     clusters: Positions | None = None,
     seen: float = 0.0,
+    constant: bool = False,
 ) -> Row:
     """Measure one scorer on one slice; the outcome is left undecided.
 
@@ -48,17 +49,26 @@ def measure_row(
         against: whose scores `baseline` are.
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
+        constant: whether all of its scores, on all examples and both sides, are the same.
     """
     old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
     both, units = _paired(old, new, clusters)
     row = _counted(old, new, both, units, policy, scorer=scorer, cohort=cohort, against=against)
-    row = replace(row, baseline_seeds=_seeds(baseline), candidate_seeds=_seeds(candidate))
+    row = replace(
+        row,
+        baseline_seeds=_seeds(baseline),
+        candidate_seeds=_seeds(candidate),
+        constant=constant,
+    )
     if row.n == 0 or (cohort != PRIMARY and row.n < policy.min_cohort):
         return row
     # A stream of draws that the interval, the p values and the seeds take from in this order.
     generator = generator_of(policy.seed, against, scorer, cohort)
     seen = max(seen, largest_change(units))
-    row = _with_statistics(row, units, policy, scale=scale, seen=seen, generator=generator)
+    gain = 1 - float(old[both].min())
+    row = _with_statistics(
+        row, units, policy, scale=scale, seen=seen, gain=gain, generator=generator
+    )
     if units.count < 2:
         return row
     noise = seeds.seed_noise(
@@ -111,6 +121,7 @@ def _with_statistics(
     *,
     scale: Scale,
     seen: float,
+    gain: float,
     generator: np.random.Generator,
 ) -> Row:
     """Return the row with its interval, p values and what it can see, as of one seed."""
@@ -123,8 +134,13 @@ def _with_statistics(
         resamples=policy.resamples,
         generator=generator,
     )
-    exchanged, guarded = p_values(
-        units, scale=scale, seen=seen, resamples=policy.resamples, generator=generator
+    found = p_values(
+        units,
+        scale=scale,
+        gain=gain,
+        margin=row.margin,
+        resamples=policy.resamples,
+        generator=generator,
     )
     error = units.standard_error()
     return replace(
@@ -132,8 +148,9 @@ def _with_statistics(
         interval=estimate.interval,
         method=estimate.method,
         standard_error=error,
-        p_value=exchanged,
-        p_guarded=guarded,
+        p_value=found.exchanged,
+        p_guarded=found.guarded,
+        p_beyond=found.beyond,
         # Without a spread, what could go unseen is all that is known.
         detectable_drop=(
             sample_size.detectable_drop(error, confidence=policy.confidence)
@@ -156,7 +173,7 @@ def _with_seeds(
     generator: np.random.Generator,
 ) -> Row:
     """Return the row with the seeds' noise in its interval, p value and what it can see."""
-    assert row.interval is not None
+    assert row.interval is not None and row.p_beyond is not None
     level = 1 - policy.confidence
     normal = NormalDist()
     test = noise.reach(-normal.inv_cdf(level) * noise.example_error, level=level)
@@ -186,6 +203,7 @@ def _with_seeds(
         baseline_seed_deviation=noise.baseline.deviation if noise.baseline else None,
         candidate_seed_deviation=noise.candidate.deviation if noise.candidate else None,
         p_seeds=seeds.seeds_p_value(units.mean, noise),
+        p_beyond=max(row.p_beyond, seeds.seeds_p_value(units.mean, noise, margin=row.margin)),
         detectable_drop=test + normal.inv_cdf(sample_size.POWER) * noise.standard_error,
         n_needed=None if needed is None or alone is None else max(needed, alone),
     )
@@ -198,6 +216,13 @@ def scale_between(*sides: Floats) -> Scale:
     if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
         return Scale.COARSE  # a mean over seeds is neither 0 nor 1
     return scale
+
+
+def is_constant(*sides: Floats) -> bool:
+    """Return whether all scores of some sides are one and the same, of two at least."""
+    together = np.concatenate([side.ravel() for side in sides])
+    found = together[~np.isnan(together)]
+    return len(found) > 1 and float(np.ptp(found)) == 0
 
 
 def largest_change_of(
@@ -235,7 +260,10 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
     if needed is None:
         return None
     examples = int(np.ceil(needed * units.sizes.mean()))
-    return max(examples, policy.min_examples) if passing else examples  # a pass has a minimum
+    if not passing:
+        return examples
+    least = policy.least_units(margin) * units.sizes.mean()  # a pass has a minimum
+    return max(examples, policy.min_examples, int(np.ceil(least)))
 
 
 def generator_of(seed: int, *names: str) -> np.random.Generator:

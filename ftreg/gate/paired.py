@@ -1,6 +1,7 @@
 """Compare a candidate with its baseline, example by example, and decide."""
 
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ftreg.gate.aligned import (
     slices,
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
-from ftreg.gate.measure import largest_change_of, measure_row, scale_between
+from ftreg.gate.measure import is_constant, largest_change_of, measure_row, scale_between
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -100,8 +101,11 @@ def _measured(
         rows += _rows(scorer, old, new, policy, members=members, clusters=clusters)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
         rows.append(_lonely(scorer, old, new, policy))
-    if anchor is not None:
-        rows += _anchor_rows(shared, anchor, new, policy, clusters=clusters)
+    for scorer in shared if anchor is not None else ():
+        if anchor is not None and scorer in anchor.columns:
+            rows += _rows(
+                scorer, anchor, new, policy, members=members, clusters=clusters, against="anchor"
+            )
     return rows
 
 
@@ -109,11 +113,13 @@ def _check_names(
     policy: GatePolicy, old: AlignedScores, new: AlignedScores, members: Mapping[str, Positions]
 ) -> None:
     scorers = sorted(set(old.columns) | set(new.columns))
-    for name in policy.margins:
-        if scorers and name not in scorers:
-            raise UsageError(
-                f"margins names the scorer {name!r}, which no side has{did_you_mean(name, scorers)}"
-            )
+    for key, named in (("margins", policy.margins), ("constant", policy.constant)):
+        for name in named if scorers else ():
+            if name not in scorers:
+                raise UsageError(
+                    f"{key} names the scorer {name!r}, which no side has"
+                    f"{did_you_mean(name, scorers)}"
+                )
     tags = {cohort.partition("=")[0] for cohort in members}
     for name in policy.cohorts if policy.cohorts != "all" else ():
         if name not in members and name not in tags:
@@ -131,48 +137,28 @@ def _rows(
     *,
     members: Mapping[str, Positions],
     clusters: Positions | None,
+    against: Literal["baseline", "anchor"] = "baseline",
 ) -> list[Row]:
+    """Measure one scorer on all examples and in each cohort."""
     before, after = old.columns[scorer], new.columns[scorer]
     scale = scale_between(before, after)
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     seen = largest_change_of(before, after, clusters)
-    rows = [measure_row(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
-    for cohort, positions in members.items():
-        rows.append(
-            measure_row(
-                before[positions],
-                after[positions],
-                policy,
-                scorer=scorer,
-                scale=scale,
-                cohort=cohort,
-                clusters=None if clusters is None else clusters[positions],
-                seen=seen,
-            )
-        )
-    return rows
-
-
-def _anchor_rows(
-    scorers: list[str],
-    anchor: AlignedScores,
-    new: AlignedScores,
-    policy: GatePolicy,
-    *,
-    clusters: Positions | None,
-) -> list[Row]:
+    slices_of_all = {PRIMARY: np.arange(len(before)), **members}
     return [
         measure_row(
-            anchor.columns[scorer],
-            new.columns[scorer],
+            before[positions],
+            after[positions],
             policy,
             scorer=scorer,
-            scale=scale_between(anchor.columns[scorer], new.columns[scorer]),
-            against="anchor",
-            clusters=clusters,
+            scale=scale,
+            cohort=cohort,
+            against=against,
+            clusters=None if clusters is None else clusters[positions],
+            seen=seen,
+            constant=is_constant(before, after),
         )
-        for scorer in scorers
-        if scorer in anchor.columns
+        for cohort, positions in slices_of_all.items()
     ]
 
 

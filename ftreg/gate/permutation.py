@@ -1,5 +1,6 @@
 """Tests of a drop: sign flips, and Holm's correction over a family of them."""
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -52,15 +53,22 @@ def sign_flip(sums: Floats, *, resamples: int, generator: np.random.Generator) -
     return min(drawn, float(np.exp(-0.5 * (seen / root) ** 2)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
     """Return p values adjusted for their number, in the order given.
 
     Rejecting where they are at most alpha keeps the chance of any false rejection in the family
-    at most alpha, however the tests depend on each other. Holm, Scand. J. Statistics 6 (1979).
+    at most alpha, however the tests depend on each other. Holm, Scand. J. Statistics 6 (1979),
+    section 4 for weights: a test has its weight's share of alpha, and inherits from rejected ones.
+
+    Args:
+        p_values: one a test.
+        weights: above 0, of any sum; all alike where None.
     """
+    weights = weights or [1.0] * len(p_values)
     adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+    running, left = 0.0, math.fsum(weights)
+    for index in sorted(range(len(p_values)), key=lambda test: p_values[test] / weights[test]):
+        running = max(running, min(1.0, left / weights[index] * p_values[index]))
         adjusted[index] = running
+        left -= weights[index]
     return adjusted

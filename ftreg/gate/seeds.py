@@ -217,11 +217,12 @@ def two_level_means(
     return np.asarray(drawn)
 
 
-def seeds_p_value(delta: float, noise: SeedNoise) -> float:
-    """Return the p value of a drop, one-sided, that belongs to the interval's t part.
+def seeds_p_value(delta: float, noise: SeedNoise, *, margin: float = 0.0) -> float:
+    """Return the p value of a drop of more than `margin`, one-sided, of the interval's t part.
 
-    It is the smallest level at which the interval around `delta` leaves out 0.
+    It is the smallest level at which the interval around `delta` leaves out -margin.
     """
+    delta += margin
     if delta >= 0:
         return 1.0
     low, high = math.log(_SMALLEST_P), math.log(0.5)

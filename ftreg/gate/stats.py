@@ -1,5 +1,7 @@
 """Exact statistics of paired binary scores, and quantiles of t: what the gate needs scipy for."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import optimize, special, stats
 
@@ -40,18 +42,48 @@ def paired_lower_bound(losses: int, gains: int, *, total: int, level: float) -> 
         return -float(special.betaincinv(losses + 1, total - losses, 1 - level))
     if losses + gains == total:
         return 1 - 2 * float(special.betaincinv(losses + 1, gains, 1 - level))
+    below = _mean_below(losses, gains, total)
+    # The bound lies above the one that leaves the gains out, and below the mean delta.
+    floor = -float(special.betaincinv(losses + 1, total - losses, 1 - level))
+    ceiling = (gains - losses) / total
+    return float(optimize.brentq(lambda d: below(d) - level, floor, ceiling, xtol=1e-9))
+
+
+def paired_drop_p_value(losses: int, gains: int, *, total: int, margin: float) -> float:
+    """Return the p value of a drop of more than `margin`: the level at which it is just ruled out.
+
+    It is the one that belongs to the upper end of the interval whose lower end is
+    `paired_lower_bound`, with one more gain than seen.
+
+    Args:
+        losses: pairs that went from 1 to 0.
+        gains: pairs that went from 0 to 1.
+        total: all pairs, unchanged ones too.
+        margin: the drop that is allowed, in [0, 1).
+    """
+    return _mean_below(gains, losses, total)(margin)
+
+
+def _mean_below(losses: int, gains: int, total: int) -> Callable[[float], float]:
+    """Return the distribution function of gained minus lost share, with one more loss than seen."""
+    if losses == total:
+        return lambda delta: 1.0
+    if gains == 0:
+        return lambda delta: float(
+            special.betaincc(losses + 1, total - losses, min(max(-delta, 0.0), 1.0))
+        )
+    if losses + gains == total:
+        return lambda delta: float(special.betaincc(losses + 1, gains, (1 - delta) / 2))
     # Changed share T and the part of it that is lost, V, are independent beta variables, and
-    # the mean delta is T (1 - 2 V): integrate over T, solve for the quantile.
+    # the mean delta is T (1 - 2 V): integrate over T.
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     changed = special.betaincinv(losses + gains + 1, total - losses - gains, (nodes + 1) / 2)
 
-    def excess(delta: float) -> float:
+    def below(delta: float) -> float:
         lost = np.clip((1 - delta / changed) / 2, 0, 1)
-        return float((weights / 2) @ special.betaincc(losses + 1, gains, lost)) - level
+        return float((weights / 2) @ special.betaincc(losses + 1, gains, lost))
 
-    # The bound lies above the one that leaves the gains out, and below the mean delta.
-    floor = -float(special.betaincinv(losses + 1, total - losses, 1 - level))
-    return float(optimize.brentq(excess, floor, (gains - losses) / total, xtol=1e-9))
+    return below
 
 
 def t_quantile(level: float, freedom: int) -> float:

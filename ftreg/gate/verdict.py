@@ -13,6 +13,9 @@ from ftreg.files.checking import first_problem
 from ftreg.gate.interval import Interval
 
 Outcome = Literal["pass", "regression", "undecided"]
+Grade = Literal["worse", "few", "unknown"]
+"""Why a row is undecided: it is worse for certain, but perhaps within the margin; there are too few
+examples to tell; or it cannot be computed."""
 
 PRIMARY = "all"
 """The slice of all examples."""
@@ -66,20 +69,28 @@ class Row:
     seed_error: float | None = None
     """The part that seeds make, as if there were no other examples."""
     p_value: float | None = None
-    """Of a drop, one-sided, for this row alone: McNemar's test, or sign flips."""
+    """Of a drop at all, one-sided, for this row alone: McNemar's test, or sign flips."""
     p_guarded: float | None = None
     """The same by the interval's guard, which does not suppose that deltas are symmetric."""
     p_seeds: float | None = None
     """The same with the noise of the seeds; None where both sides have one seed."""
-    p_adjusted: float | None = None
+    p_worse: float | None = None
     """The largest of them after Holm's correction over all rows that were tested."""
+    p_beyond: float | None = None
+    """Of a drop of more than the margin, one-sided, for this row alone."""
+    p_adjusted: float | None = None
+    """`p_beyond` after Holm's correction over all rows that were tested."""
     detectable_drop: float | None = None
     """The smallest true drop that the test finds with a probability of 80 %."""
     n_needed: int | None = None
     """Examples that would decide if the delta and its spread stay as they are."""
     method: str = "none"
     """How the interval was made."""
+    constant: bool = False
+    """Whether the scorer gave every example of both sides the same score."""
     outcome: Outcome = "undecided"
+    grade: Grade | None = None
+    """Why the row is undecided; None where it is not."""
     note: str = ""
     """What a reader should know about this row."""
 
@@ -125,9 +136,15 @@ class Verdict:
         """What a command that gates ends with."""
         if self.outcome == "regression":
             return ExitCode.REGRESSION
-        if self.outcome == "undecided" and not self.policy["allow_undecided"]:
+        if self.outcome == "undecided" and not self.let_through:
             return ExitCode.UNDECIDED
         return ExitCode.OK
+
+    @property
+    def let_through(self) -> bool:
+        """Whether the policy lets an undecided verdict through."""
+        worse = any(row.gated and row.grade == "worse" for row in self.rows)
+        return bool(self.policy["allow_undecided"] and (not worse or self.policy["allow_worse"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON-ready data."""

@@ -12,7 +12,7 @@ from ftreg.gate.bootstrap import bca, bca_large
 from ftreg.gate.guard import bounds, drop_p_value, unseen_bound
 from ftreg.gate.interval import Scale, largest_change, scale_of, worst_change
 from ftreg.gate.permutation import holm, sign_flip
-from ftreg.gate.stats import mcnemar, paired_lower_bound
+from ftreg.gate.stats import mcnemar, paired_drop_p_value, paired_lower_bound
 from ftreg.gate.units import units_of
 
 SHAPES = {
@@ -83,7 +83,9 @@ def test_the_guard_is_the_quantile_of_a_dirichlet_mean(shape):
     assert bounds(deltas, worst=worst, level=0.025) == pytest.approx(
         (low, np.quantile(above, 0.975)), abs=0.05 * error
     )
-    assert drop_p_value(deltas, worst=worst) == pytest.approx((above >= 0).mean(), rel=0.05)
+    for margin in (0.0, 0.4 * error):
+        p_value = drop_p_value(deltas, gain=worst, margin=margin)
+        assert p_value == pytest.approx((above >= -margin).mean(), rel=0.05)
 
 
 @pytest.mark.parametrize(("losses", "total"), [(0, 50), (1, 50), (7, 60), (59, 60), (60, 60)])
@@ -144,15 +146,31 @@ def test_unchanged_binary_scores_are_bounded_by_the_rule_of_three(n):
     assert unseen_bound(n, worst=0.5, error=0.05) == pytest.approx(row.interval.low / 2)
 
 
-def test_unseen_drop_bounds_unchanged_graded_scores_too():
-    scores = draws(1).uniform(0.2, 0.9, 100)
-    assert compare(*sides(scores, scores)).outcome == "pass"
-    assert compare(*sides(scores, scores), GatePolicy(unseen_drop=1.0)).outcome == "undecided"
-    assert compare(*sides(scores, scores), GatePolicy(unseen_drop=0.5)).outcome == "pass"
+def test_unseen_drop_bounds_graded_scores_of_which_few_changed():
+    scores = draws(1).uniform(0.2, 0.9, 160)
+    changed = scores + np.where(np.arange(160) < 5, 0.01, 0.0)
+    assert compare(*sides(scores, changed)).outcome == "pass"
+    assert compare(*sides(scores, changed), GatePolicy(unseen_drop=1.0)).outcome == "undecided"
+    assert compare(*sides(scores, changed), GatePolicy(unseen_drop=0.5)).outcome == "pass"
+
+
+@pytest.mark.parametrize(("margin", "least"), [(0.05, 59), (0.02, 149), (0.01, 299)])
+def test_fewer_examples_than_could_hide_a_collapse_do_not_pass(margin, least):
+    policy = GatePolicy(margin=margin)
+    assert policy.least_units(margin) == least
+    for n, outcome in ((least - 1, "undecided"), (least, "pass")):
+        scores = draws(1).uniform(0.2, 0.9, n)
+        assert compare(*sides(scores, scores), policy).outcome == outcome
+    clusters = {f"e{i:05d}": str(i // 2) for i in range(2 * least)}
+    scores = draws(1).uniform(0.2, 0.9, 2 * least)
+    assert compare(*sides(scores, scores), policy, clusters=clusters).outcome == "pass"
+    fewer = clusters | {f"e{i:05d}": "0" for i in range(4)}
+    verdict = compare(*sides(scores, scores), policy, clusters=fewer)
+    assert "too few clusters" in verdict.reasons[0] and str(least) in verdict.reasons[0]
 
 
 def test_a_constant_improvement_passes_and_a_constant_drop_regresses():
-    before = draws(1).uniform(0.3, 0.7, 60)
+    before = draws(1).uniform(0.3, 0.7, 160)
     assert compare(*sides(before, before + 0.05)).outcome == "pass"
     assert compare(*sides(before, before - 0.05)).outcome == "regression"
 
@@ -179,10 +197,28 @@ def test_the_worst_change_reaches_beyond_what_was_seen():
     assert largest_change(units_of(np.zeros(3))) == 0.0
     assert worst_change(Scale.GRADED, seen=seen, unseen_drop=0.1) == seen
     assert worst_change(Scale.GRADED, seen=seen, unseen_drop=0.4) == 0.4
-    assert worst_change(Scale.COARSE, seen=seen, unseen_drop=0.0) == 1.0
+    assert worst_change(Scale.COARSE, seen=seen, unseen_drop=0.0) == seen
+    assert worst_change(Scale.COARSE, seen=0.0, unseen_drop=0.0) == 1.0
+    assert worst_change(Scale.BINARY, seen=seen, unseen_drop=0.0) == 1.0
 
 
 # -- tests of a drop -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("losses", "gains"), [(8, 2), (1, 0), (3, 9), (40, 20), (5, 5)])
+def test_the_p_value_of_a_drop_beyond_the_margin_belongs_to_the_interval(losses, gains):
+    """It is the level at which the upper end of the interval is just at -margin."""
+    for margin in (0.0, 0.02, 0.1):
+        p_value = paired_drop_p_value(losses, gains, total=100, margin=margin)
+        if 1e-6 < p_value < 0.5:
+            upper = -paired_lower_bound(gains, losses, total=100, level=p_value)
+            assert upper == pytest.approx(-margin, abs=1e-6)
+        near = drop_p_value(
+            np.repeat([-1.0, 1.0, 0.0], [losses, gains, 100 - losses - gains]),
+            gain=1.0,
+            margin=margin,
+        )
+        assert p_value == pytest.approx(near, rel=0.1, abs=1e-3)
 
 
 @pytest.mark.parametrize(("losses", "gains"), [(8, 2), (1, 0), (3, 9), (40, 20), (5, 5)])
@@ -235,6 +271,7 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.01, 0.02, 0.02], [1.0, 0.5, 0.5]) == pytest.approx([0.02, 0.04, 0.04])
 
 
 # -- clusters --------------------------------------------------------------------------------
