@@ -28,8 +28,16 @@ class AlignedScores:
 
 
 def all_ids(*sides: Scores) -> list[str]:
-    """Return every example id that any scorer of any side knows, sorted."""
-    return sorted(set().union(*(scores for side in sides for scores in side.values())))
+    """Return every example id that any scorer of any side knows, sorted.
+
+    Raises:
+        UsageError: an id is no string.
+    """
+    found: set[str] = set().union(*(scores for side in sides for scores in side.values()))
+    for name in found:
+        if not isinstance(name, str):
+            raise UsageError(f"the example id {name!r} is no string; write {str(name)!r}")
+    return sorted(found)
 
 
 def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> AlignedScores:
@@ -103,10 +111,20 @@ def _numbers(found: Sequence[Any], ids: Sequence[str], where: str) -> Floats:
 def slices(
     ids: Sequence[str], cohorts: Mapping[str, Mapping[str, str]] | None
 ) -> dict[str, Positions]:
-    """Return the positions of the examples of each cohort, by `tag=value`, sorted by name."""
+    """Return the positions of the examples of each cohort, by `tag=value`, sorted by name.
+
+    Raises:
+        UsageError: the cohorts name an example that is not there, or a tag has a "=".
+    """
+    cohorts = cohorts or {}
+    unknown = sorted(cohorts.keys() - set(ids))
+    if unknown:
+        raise UsageError(f"cohorts names examples that no side has: {some(unknown)}")
     members: dict[str, list[int]] = {}
     for position, name in enumerate(ids):
-        for tag, value in (cohorts or {}).get(name, {}).items():
+        for tag, value in cohorts.get(name, {}).items():
+            if "=" in tag:
+                raise UsageError(f"the tag {tag!r} of example {name!r} has a '='; rename it")
             members.setdefault(f"{tag}={value}", []).append(position)
     return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
 

@@ -50,37 +50,44 @@ def _weights(rows: Sequence[Row]) -> list[float]:
 
 def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, Grade | None, str]:
     if row.p_adjusted is None or row.delta is None or row.interval is None:
-        few = row.n > 0
-        return "undecided", "few" if few else "unknown", row.note
+        return "undecided", "few" if row.n else "unknown", row.note
     level = 1 - policy.confidence
-    if policy.mode == "threshold":
-        fell = -row.delta > row.margin + _ROUNDING
-    else:
-        fell = row.p_adjusted <= level
-    if fell:
+    plain = policy.mode == "threshold"
+    if (-row.delta > row.margin + _ROUNDING) if plain else row.p_adjusted <= level:
         return "regression", None, _remark(row)
     if obstacle := _obstacle(row, policy):
         return "undecided", "unknown", obstacle
-    few = "" if policy.mode == "threshold" else _too_few(row, policy)
-    if not few and (policy.mode == "threshold" or row.interval.low > -row.margin):
+    low = row.interval.low if row.low_at_worst is None else row.low_at_worst
+    few = "" if plain else _too_few(row, policy)
+    if plain or (not few and low > -row.margin):
         return "pass", None, _remark(row)
     if row.p_worse is not None and row.p_worse <= level:
+        chance = f"worse for certain (p = {row.p_worse:.2g})"
         return (
             "undecided",
             "worse",
-            (
-                f"worse for certain (p = {row.p_worse:.2g}), perhaps by less than the margin of "
-                f"{100 * row.margin:g}"
-            ),
+            (f"{chance}, perhaps by less than the margin of {100 * row.margin:g}"),
         )
+    if few:
+        return "undecided", "few", few
+    counted = f" with {missing_scores(row)}" if row.interval.low > -row.margin else ""
     return (
         "undecided",
-        "few",
-        few
-        or (
-            f"a drop of {100 * -row.interval.low:.1f} points cannot be ruled out; the margin is "
+        "unknown" if counted else "few",
+        (
+            f"a drop of {100 * -low:.1f} points cannot be ruled out{counted}; the margin is "
             f"{100 * row.margin:g}"
         ),
+    )
+
+
+def missing_scores(row: Row) -> str:
+    """Return in words how the missing scores of a row are counted."""
+    counts = (row.missing_candidate, "candidate", 0), (row.missing_baseline, row.against, 1)
+    return ", ".join(
+        f"{count} missing score{'s' * (count != 1)} of the {side} counted as {value}"
+        for count, side, value in counts
+        if count
     )
 
 
@@ -92,6 +99,11 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
             f"{missing} of {row.examples} examples cannot be compared, more than max_missing "
             f"{policy.max_missing:g} allows: the {row.against} lacks {row.missing_baseline} "
             f"scores, the candidate {row.missing_candidate}"
+            + (
+                f", and fails to be scored more often for certain (p = {row.p_unscored:.2g})"
+                if (row.p_unscored or 1.0) <= 1 - policy.confidence
+                else ""
+            )
         )
     if row.constant and row.scorer not in policy.constant:
         return (
@@ -124,6 +136,8 @@ def _too_few(row: Row, policy: GatePolicy) -> str:
 
 
 def _remark(row: Row) -> str:
+    if row.low_at_worst is not None:
+        return f"within the margin even with {missing_scores(row)}"
     if row.method == "identical":
         return f"the {row.against} and the candidate have the same score on every example"
     for side, mean in ((row.against, row.baseline_mean), ("candidate", row.candidate_mean)):
@@ -165,7 +179,8 @@ def doubts(rows: Iterable[Row]) -> list[str]:
             continue
         needed = ""
         # More of the same examples helps where the interval is too wide, and nowhere else.
-        if row.interval is not None and row.n_needed is not None and row.n_needed > row.n:
+        able = row.interval is not None and row.grade != "unknown"
+        if able and row.n_needed is not None and row.n_needed > row.n:
             needed = f"; about {row.n_needed} examples would decide"
         short = row.interval is not None and row.interval.low <= -row.margin
         if row.seed_error and short and row.n_needed is None:
@@ -194,8 +209,16 @@ def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Return the sentence that a passing verdict gives as its reason."""
-    scorers = sum(row.cohort == PRIMARY and row.gated for row in rows)
-    cohorts = sum(row.cohort != PRIMARY and row.gated for row in rows)
+    """Return the sentence that a passing verdict gives as its reason: what was shown, of what."""
+    gated = [row for row in rows if row.gated]
+    scorers = sum(row.cohort == PRIMARY for row in gated)
+    cohorts = len(gated) - scorers
     with_cohorts = f" and {cohorts} gated cohort rows" if cohorts else ""
-    return f"no drop beyond its margin for any of {scorers} scorers{with_cohorts}"
+    said = f"every drop is smaller than its margin, for {scorers} scorers{with_cohorts}"
+    others = [row for row in rows if row.cohort != PRIMARY and not row.gated]
+    if shown := sum(row.outcome != "pass" for row in others):
+        said += f"; not shown for {shown} cohort rows that need not pass"
+    missing = [row for row in gated if row.low_at_worst is not None]
+    if missing:
+        said += "; " + ", ".join(f"{row.name} with {missing_scores(row)}" for row in missing)
+    return said

@@ -74,7 +74,45 @@ def measure_row(
     noise = seeds.seed_noise(
         baseline[both], candidate[both], units, None if clusters is None else clusters[both]
     )
-    return row if noise is None else _with_seeds(row, units, noise, policy, generator)
+    if noise is not None:
+        row = _with_seeds(row, units, noise, policy, generator)
+    return row if both.all() else _at_worst(row, old, new, policy, scale=scale, clusters=clusters)
+
+
+def _at_worst(
+    row: Row,
+    old: Floats,
+    new: Floats,
+    policy: GatePolicy,
+    *,
+    scale: Scale,
+    clusters: Positions | None,
+) -> Row:
+    """Return the row with what the missing scores may hide.
+
+    A score is often missing because the output was bad, so none is taken to be like the others.
+    """
+    from ftreg.gate.stats import mcnemar
+
+    assert row.interval is not None and row.delta is not None
+    lost, won = ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
+    old, new = np.where(won, 1.0, old), np.where(lost, 0.0, new)
+    _, units = _paired(old, new, clusters)
+    estimate = estimate_interval(
+        units,
+        scale=scale,
+        confidence=policy.confidence,
+        worst=worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop),
+        resamples=policy.resamples,
+        generator=generator_of(policy.seed, row.against, row.scorer, row.cohort, "at worst"),
+    )
+    return replace(
+        row,
+        delta_at_worst=units.mean,
+        # The seeds' part of the interval is that of the scores which are there.
+        low_at_worst=min(estimate.interval.low, row.interval.low + units.mean - row.delta),
+        p_unscored=mcnemar(int(lost.sum()), int(won.sum())),
+    )
 
 
 def _counted(

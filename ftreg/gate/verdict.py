@@ -51,6 +51,13 @@ class Row:
     """Candidate minus baseline, the mean over the paired examples; below 0 is a drop."""
     interval: Interval | None = None
     """Two-sided confidence interval of `delta`."""
+    delta_at_worst: float | None = None
+    """`delta` if every score that only the candidate lacks were 0, and every one that only the
+    baseline lacks 1; None where no score is missing."""
+    low_at_worst: float | None = None
+    """The lower end of its interval: what a pass is decided by."""
+    p_unscored: float | None = None
+    """Of the candidate failing to be scored more often than the baseline: McNemar's test."""
     margin: float
     """The mean drop that is allowed."""
     standard_error: float | None = None

@@ -219,6 +219,15 @@ def test_a_listed_cohort_must_pass(cohorts):
     assert len(verdict.reasons) == 1
 
 
+def test_cohorts_and_ids_that_cannot_be_told_apart_are_errors():
+    with pytest.raises(UsageError, match="no side has: e9"):
+        compare(one(graded()), one(graded()), cohorts={"e9": {"a": "b"}})
+    with pytest.raises(UsageError, match="'a=b' of example 'e001'"):
+        compare(one(graded()), one(graded()), cohorts={"e001": {"a=b": "c"}})
+    with pytest.raises(UsageError, match="7 is no string"):
+        compare(one(graded() | {7: 0.5}), one(graded()))
+
+
 def test_a_cohort_that_is_not_there_is_an_error():
     with pytest.raises(UsageError, match="did you mean difficulty"):
         compare(one(graded()), one(graded()), GatePolicy(cohorts=["dificulty"]), cohorts=halves())
@@ -258,10 +267,29 @@ def test_missing_scores_are_counted_and_never_pass(side, how):
     assert compare(one(sides[0]), one(sides[1]), strict).outcome == "undecided"
 
 
+def test_missing_scores_are_counted_at_their_worst():
+    base, better = graded(), moved(graded(), 0.0, 0.02)
+    lost = better | dict.fromkeys(IDS[:8])
+    policy = GatePolicy(max_missing=0.05)
+    verdict = compare(one(base), one(lost), policy)
+    found = row(verdict)
+    worst = sum(base[name] for name in IDS[:8]) / 200
+    rest = sum(better[name] - base[name] for name in IDS[8:]) / 200
+    assert found.delta_at_worst == pytest.approx(rest - worst)
+    assert (verdict.outcome, found.grade) == ("undecided", "unknown")
+    assert "8 missing scores of the candidate counted as 0" in verdict.reasons[0]
+    assert "would decide" not in verdict.reasons[0]
+    wide = compare(one(base), one(lost), GatePolicy(max_missing=0.05, margin=0.08))
+    assert wide.outcome == "pass"
+    assert "with 8 missing scores of the candidate counted as 0" in wide.reasons[0]
+    refused = compare(one(base), one(lost))
+    assert "fails to be scored more often for certain (p = 0.0039)" in refused.reasons[0]
+
+
 def test_scores_missing_on_different_sides_add_up():
     base = graded()
     sides = one(base | {"e001": None, "e002": None}), one(base | {"e002": None, "e003": None})
-    assert compare(*sides, GatePolicy(max_missing=0.015)).outcome == "pass"
+    assert compare(*sides, GatePolicy(max_missing=0.015, margin=0.08)).outcome == "pass"
     verdict = compare(*sides, GatePolicy(max_missing=0.014))
     assert verdict.outcome == "undecided"
     assert "3 of 200 examples" in verdict.reasons[0]
@@ -352,11 +380,11 @@ def test_a_critical_example_without_a_score_is_undecided():
     policy = GatePolicy(max_missing=0.1)
     base = graded()
     lost = compare(one(base), one(base | {"e004": None}), policy, critical=["e004"])
-    assert lost.outcome == "undecided" and "e004" in lost.reasons[0]
+    assert lost.outcome == "undecided" and "e004" in lost.reasons[-1]
     unknown = compare(one(base), one(base), critical=["e999"])
     assert unknown.outcome == "undecided" and "e999" in unknown.reasons[0]
     blind = compare(one(base | {"e004": None}), one(base), policy, critical=["e004"])
-    assert blind.outcome == "undecided" and "e004" in blind.reasons[0]
+    assert blind.outcome == "undecided" and "e004" in blind.reasons[-1]
 
 
 def test_a_slow_drift_from_the_anchor_is_a_regression():
