@@ -23,6 +23,15 @@ def _refuse_zero(value: object) -> object:
 Margin = Annotated[float, Field(gt=0, le=1)]
 
 
+class Collapse(Section):
+    """How many examples may fall far, which a mean can hide."""
+
+    drop: Margin = 0.5
+    """An example collapsed if its score fell by at least this."""
+    share: Margin = 0.02
+    """The share of collapsed examples that a pass has to be shown to stay below."""
+
+
 class GatePolicy(Section):
     """When a candidate passes against a baseline. Every field has a default."""
 
@@ -54,6 +63,11 @@ class GatePolicy(Section):
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
     critical_tolerance: Share = 0.0
     """A critical example got worse if its score dropped by more than this."""
+    floors: dict[str, Share] = Field(default_factory=dict)
+    """Means that a scorer, by name, may not be below, whatever the baseline has."""
+    collapse: Collapse | None = None
+    """What a mean can hide: `{drop: 0.5, share: 0.02}` lets a scorer pass only if fewer than 2 % of
+    the examples fall by half a point or more. null only counts them, with that drop."""
     allow_undecided: bool = False
     """Let an undecided verdict exit with 0, unless a row is worse for certain. The verdict itself
     still says undecided."""

@@ -58,7 +58,7 @@ def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, Grade | None, str]:
     if obstacle := _obstacle(row, policy):
         return "undecided", "unknown", obstacle
     low = row.interval.low if row.low_at_worst is None else row.low_at_worst
-    few = "" if plain else _too_few(row, policy)
+    few = "" if plain else _too_few(row, policy) or _may_collapse(row, policy)
     if plain or (not few and low > -row.margin):
         return "pass", None, _remark(row)
     if row.p_worse is not None and row.p_worse <= level:
@@ -133,6 +133,19 @@ def _too_few(row: Row, policy: GatePolicy) -> str:
             f"too few clusters to pass: {row.units}, fewer than min_clusters {policy.min_clusters}"
         )
     return ""
+
+
+def _may_collapse(row: Row, policy: GatePolicy) -> str:
+    """Return why too many examples may have collapsed, where the policy asks."""
+    most = row.collapsed_at_most
+    if policy.collapse is None or most is None or most < policy.collapse.share:
+        return ""
+    what = "examples" if row.units == row.n else "clusters"
+    return (
+        f"{row.collapsed} of {row.units} {what} fell by {100 * policy.collapse.drop:g} points or "
+        f"more; a share of {100 * most:.1f} % cannot be ruled out, and collapse.share is "
+        f"{100 * policy.collapse.share:g} %"
+    )
 
 
 def _remark(row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ftreg.config.policy import GatePolicy
+from ftreg.config.policy import Collapse, GatePolicy
 from ftreg.gate import sample_size, seeds
 from ftreg.gate.aligned import Positions, mean_over_seeds
 from ftreg.gate.interval import (
@@ -69,14 +69,27 @@ def measure_row(
     row = _with_statistics(
         row, units, policy, scale=scale, seen=seen, gain=gain, generator=generator
     )
+    groups = None if clusters is None else clusters[both]
+    row = _with_collapsed(row, (new - old)[both], policy, groups)
     if units.count < 2:
         return row
-    noise = seeds.seed_noise(
-        baseline[both], candidate[both], units, None if clusters is None else clusters[both]
-    )
+    noise = seeds.seed_noise(baseline[both], candidate[both], units, groups)
     if noise is not None:
         row = _with_seeds(row, units, noise, policy, generator)
     return row if both.all() else _at_worst(row, old, new, policy, scale=scale, clusters=clusters)
+
+
+def _with_collapsed(
+    row: Row, deltas: Floats, policy: GatePolicy, clusters: Positions | None
+) -> Row:
+    """Return the row with how many units collapsed."""
+    from ftreg.gate.stats import share_at_most
+
+    drop = (policy.collapse or Collapse()).drop
+    fell = deltas <= -drop + 10.0**-DECIMALS
+    count = int(fell.sum()) if clusters is None else len(set(clusters[fell].tolist()))
+    most = share_at_most(count, total=row.units, level=1 - policy.confidence)
+    return replace(row, collapsed=count, collapsed_at_most=most)
 
 
 def _at_worst(

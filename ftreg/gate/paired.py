@@ -18,6 +18,7 @@ from ftreg.gate.aligned import (
     slices,
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
+from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, largest_change_of, measure_row, scale_between
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
@@ -65,10 +66,11 @@ def compare(
     rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
     rows = decide.settle(rows, policy)
     drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
-    reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops)
+    broken, doubtful = below_floors(new, policy, numbers)
+    reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
     if not reasons:
-        doubts = decide.doubts(rows) + unscored_critical(old, new, critical)
+        doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
         if oldest is not None and not any(row.n for row in rows if row.against == "anchor"):
             doubts.append("the anchor: it has no score in common with the candidate")
         doubts += decide.leakage(leaked, policy)
@@ -113,7 +115,11 @@ def _check_names(
     policy: GatePolicy, old: AlignedScores, new: AlignedScores, members: Mapping[str, Positions]
 ) -> None:
     scorers = sorted(set(old.columns) | set(new.columns))
-    for key, named in (("margins", policy.margins), ("constant", policy.constant)):
+    for key, named in (
+        ("margins", policy.margins),
+        ("constant", policy.constant),
+        ("floors", policy.floors),
+    ):
         for name in named if scorers else ():
             if name not in scorers:
                 raise UsageError(

@@ -86,6 +86,14 @@ def _mean_below(losses: int, gains: int, total: int) -> Callable[[float], float]
     return below
 
 
+def share_at_most(count: int, *, total: int, level: float) -> float:
+    """Return the upper confidence bound of a share of which `count` of `total` were seen.
+
+    Clopper and Pearson, Biometrika 26 (1934).
+    """
+    return 1.0 if count == total else float(special.betaincinv(count + 1, total - count, 1 - level))
+
+
 def t_quantile(level: float, freedom: int) -> float:
     """Return the upper quantile of Student's t: it is exceeded with probability `level`."""
     return -float(special.stdtrit(freedom, level))

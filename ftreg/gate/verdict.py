@@ -87,6 +87,10 @@ class Row:
     """Of a drop of more than the margin, one-sided, for this row alone."""
     p_adjusted: float | None = None
     """`p_beyond` after Holm's correction over all rows that were tested."""
+    collapsed: int | None = None
+    """Units in which an example fell by at least the policy's `collapse.drop` (0.5 unless set)."""
+    collapsed_at_most: float | None = None
+    """The upper confidence bound of their share, exact (Clopper and Pearson 1934)."""
     detectable_drop: float | None = None
     """The smallest true drop that the test finds with a probability of 80 %."""
     n_needed: int | None = None

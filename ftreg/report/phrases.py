@@ -120,7 +120,7 @@ def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mappin
     """The verdict in one sentence for whoever decides on the release."""
     new, old = (named(header["checkpoint"]) for header in (candidate, baseline))
     if verdict.outcome == "pass":
-        return f"{new} may replace {old}: no scorer dropped by more than its margin."
+        return f"{new} may replace {old}: every drop is smaller than its margin."
     decided = [row for row in verdict.rows if row.outcome == verdict.outcome and row.gated]
     decided = decided or [row for row in verdict.rows if row.outcome == verdict.outcome]
     # The scorers over all examples say it best; a cohort or the anchor speaks where they do not.
@@ -199,8 +199,10 @@ def scorers(rows: Iterable[Row]) -> list[str]:
 
 
 def cohort_cell(row: Row | None) -> str:
-    """One cohort's delta by one scorer; `!` marks a regression."""
+    """One cohort's delta by one scorer; `!` marks a regression, brackets what was not tested."""
     if row is None or row.delta is None:
         return "-"
+    if row.interval is None:
+        return f"({signed(row.delta)})"
     mark = "!" if row.outcome == "regression" else ""
     return f"{signed(row.delta)}{mark}"

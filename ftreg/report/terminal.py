@@ -106,7 +106,7 @@ def _by_cohort(verdict: Verdict) -> Group:
             style = "bold red" if item is not None and item.outcome == "regression" else ""
             cells.append(Text(phrases.cohort_cell(item), style))
         table.add_row(cohort, str(max(item.n for item in row.values())), *cells)
-    return _titled("Deltas by cohort, in points (! regression)", table)
+    return _titled("Deltas by cohort, in points (! regression, in brackets not tested)", table)
 
 
 def evaluation_view(header: Mapping[str, Any]) -> RenderableType:

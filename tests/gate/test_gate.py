@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy import stats as scipy_stats
 
 from ftreg.config.load import validate
 from ftreg.errors import ExitCode, UsageError
@@ -103,6 +104,44 @@ def test_a_side_without_room_is_named():
     base = dict.fromkeys(IDS, 0.0)
     found = row(compare(one(base), one(base | {"e000": 1.0})))
     assert "no room left" in found.note
+
+
+@pytest.mark.parametrize(
+    ("floor", "outcome"), [(0.5, "pass"), (0.56, "undecided"), (0.7, "regression")]
+)
+def test_a_floor_is_kept_open_or_broken(floor, outcome):
+    sides = one(graded()), one(moved(graded(), 0.0, 0.01))  # a mean near 0.55
+    verdict = compare(*sides, GatePolicy(floors={"faithfulness": floor}))
+    assert verdict.outcome == outcome
+    assert outcome == "pass" or f"its floor of {100 * floor:g}" in verdict.reasons[0]
+
+
+def test_a_score_that_is_missing_is_below_any_floor():
+    lost = graded() | dict.fromkeys(IDS[:100])
+    policy = GatePolicy(floors={"faithfulness": 0.5}, max_missing=0.6)
+    verdict = compare(one(graded()), one(lost), policy)
+    assert verdict.outcome == "regression"
+    assert "100 missing scores counted as 0, below its floor of 50" in verdict.reasons[0]
+
+
+def test_a_mean_may_not_hide_that_examples_collapse():
+    base = graded()
+    candidate = {
+        name: max(value - 0.6, 0.0) if i % 33 == 0 else min(value + 0.03, 1.0)
+        for i, (name, value) in enumerate(base.items())
+    }
+    fallen = sum(base[name] - candidate[name] >= 0.4 - 1e-12 for name in IDS)
+    assert row(compare(one(base), one(candidate))).collapsed is not None
+    policy = GatePolicy(margin=0.05, collapse={"drop": 0.4, "share": 0.02})
+    verdict = compare(one(base), one(candidate), policy)
+    found = row(verdict)
+    assert found.collapsed == fallen > 3
+    exact = scipy_stats.binomtest(fallen, 200).proportion_ci(0.9, method="exact").high
+    assert found.collapsed_at_most == pytest.approx(exact)
+    assert (verdict.outcome, found.grade) == ("undecided", "few")
+    assert f"{fallen} of 200 examples fell by 40 points or more" in verdict.reasons[0]
+    wide = GatePolicy(margin=0.05, collapse={"drop": 0.4, "share": 0.1})
+    assert compare(one(base), one(candidate), wide).outcome == "pass"
 
 
 def test_rows_of_the_same_examples_are_one_test():
