@@ -360,7 +360,7 @@ def main() -> int:
     bench = Bench(trials=trials, seed=arguments.seed)
     print(
         f"margin {MARGIN}, confidence {bench.policy.confidence}, {trials} simulations per cell; "
-        f"no sample below {bench.policy.min_examples} examples may pass"
+        f"no sample below {bench.policy.least_units(MARGIN)} examples may pass"
     )
     parts = (
         bench.scale,

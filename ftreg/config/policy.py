@@ -48,12 +48,14 @@ class GatePolicy(Section):
     max_leaked: Share | None = None
     """Share of the evaluated rows that may stand in the checkpoint's training rows too; above it no
     candidate passes. null only tells."""
-    min_examples: Count = 50
-    """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum)."""
+    min_examples: Count | None = None
+    """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum). null
+    takes as many as would show a collapse as large as the margin: 59 for 0.05, 149 for 0.02."""
     min_cohort: Count = 20
     """Cohorts with fewer examples are shown, but too small to gate."""
-    min_clusters: Count = 20
-    """Fewest clusters on which a scorer or cohort may pass, where the dataset has clusters."""
+    min_clusters: Count | None = None
+    """Fewest clusters on which a scorer or cohort may pass, where the dataset has clusters. null
+    takes as many as `min_examples: null`."""
     cohorts: Literal["all"] | list[str] = Field(default_factory=list)
     """Cohorts that must pass too: `all`, or tags and `tag=value`. The others can only regress."""
     unseen_drop: Share = 0.0
@@ -95,12 +97,15 @@ class GatePolicy(Section):
                 _refuse_zero(margin)
         return value
 
-    def least_units(self, margin: float) -> int:
-        """Return the fewest examples or clusters on which a row may pass.
+    def least_units(self, margin: float, *, clustered: bool = False) -> int:
+        """Return the fewest examples, or clusters, on which a row may pass.
 
-        If a share `margin` of all examples collapsed, fewer would show none of them too often:
-        (1 - margin) ** n is to be at most 1 - confidence.
+        If a share `margin` of all of them collapsed, fewer would show none too often, unless the
+        policy says otherwise: (1 - margin) ** n is to be at most 1 - confidence.
         """
+        asked = self.min_clusters if clustered else self.min_examples
+        if asked is not None:
+            return asked
         if margin >= 1:
             return 1
         return math.ceil(math.log(1 - self.confidence) / math.log1p(-margin))
@@ -117,7 +122,7 @@ class GatePolicy(Section):
 
 
 _LARGER_IS_LOOSER = ("max_missing", "anchor_margin", "critical_tolerance")
-_SMALLER_IS_LOOSER = ("confidence", "min_examples", "min_cohort", "min_clusters", "unseen_drop")
+_SMALLER_IS_LOOSER = ("confidence", "min_cohort", "unseen_drop")
 
 
 def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
@@ -135,6 +140,11 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
             before, after = getattr(old, name), getattr(new, name)
             if sign * after > sign * before:
                 found.append(f"{name} {after:g}, was {before:g}")
+    for name, clustered in (("min_examples", False), ("min_clusters", True)):
+        # At one margin: what another margin asks for is told as the margin's.
+        before, after = (each.least_units(old.margin, clustered=clustered) for each in (old, new))
+        if after < before:
+            found.append(f"{name} {after}, was {before}")
     # null looks at nothing, so it is looser than any share.
     if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
         after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"

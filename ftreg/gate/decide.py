@@ -115,24 +115,15 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
 
 def _too_few(row: Row, policy: GatePolicy) -> str:
     """Return why there are too few examples, or clusters, for a pass."""
-    if row.n < policy.min_examples:
-        return f"too few examples to pass: {row.n}, fewer than min_examples {policy.min_examples}"
-    least = policy.least_units(row.margin)
-    if row.units == row.n:
-        if row.n < least:
-            return (
-                f"too few examples to pass: {row.n}; a margin of {100 * row.margin:g} needs {least}"
-            )
-    elif row.units < max(least, policy.min_clusters):
-        if row.units < least:
-            return (
-                f"too few clusters to pass: {row.units}; a margin of {100 * row.margin:g} needs "
-                f"{least}"
-            )
-        return (
-            f"too few clusters to pass: {row.units}, fewer than min_clusters {policy.min_clusters}"
-        )
-    return ""
+    clustered = row.units != row.n
+    least = policy.least_units(row.margin, clustered=clustered)
+    if row.units >= least:
+        return ""
+    what, key = ("clusters", "min_clusters") if clustered else ("examples", "min_examples")
+    asked = f"a margin of {100 * row.margin:g} needs {least}"
+    if getattr(policy, key) is not None:
+        asked = f"fewer than {key} {least}"
+    return f"too few {what} to pass: {row.units}, {asked}"
 
 
 def _may_collapse(row: Row, policy: GatePolicy) -> str:

@@ -313,8 +313,9 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
     examples = int(np.ceil(needed * units.sizes.mean()))
     if not passing:
         return examples
-    least = policy.least_units(margin) * units.sizes.mean()  # a pass has a minimum
-    return max(examples, policy.min_examples, int(np.ceil(least)))
+    clustered = units.clustered
+    least = policy.least_units(margin, clustered=clustered) * units.sizes.mean()
+    return max(examples, int(np.ceil(least)))  # a pass has a minimum
 
 
 def generator_of(seed: int, *names: str) -> np.random.Generator:

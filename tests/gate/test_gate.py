@@ -376,7 +376,7 @@ def test_nothing_to_compare_is_undecided(sides, mode):
     json.dumps(verdict.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("n", [1, 2, 49])
+@pytest.mark.parametrize("n", [1, 2, 4])
 def test_too_few_examples_do_not_pass(n):
     base = graded(n=n)
     verdict = compare(one(base), one(moved(base, 0.1)), GatePolicy(margin=0.5))
