@@ -235,6 +235,7 @@ eval:
 gate:
   margin: 0.03
   min_examples: 4
+  constant: [equals, length_scorer]
   resamples: 999
 """,
         encoding="utf-8",

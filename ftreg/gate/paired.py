@@ -117,7 +117,6 @@ def _check_names(
     scorers = sorted(set(old.columns) | set(new.columns))
     for key, named in (
         ("margins", policy.margins),
-        ("constant", policy.constant),
         ("floors", policy.floors),
     ):
         for name in named if scorers else ():
