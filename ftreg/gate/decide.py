@@ -3,6 +3,7 @@
 The reasons speak in points of 100, as the reports do; the numbers of a row are scores in [0, 1].
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -117,13 +118,15 @@ def _too_few(row: Row, policy: GatePolicy) -> str:
     """Return why there are too few examples, or clusters, for a pass."""
     clustered = row.units != row.n
     least = policy.least_units(row.margin, clustered=clustered)
-    if row.units >= least:
+    counted = row.units if row.effective_units is None else row.effective_units
+    if counted >= least - _ROUNDING:
         return ""
     what, key = ("clusters", "min_clusters") if clustered else ("examples", "min_examples")
     asked = f"a margin of {100 * row.margin:g} needs {least}"
     if getattr(policy, key) is not None:
         asked = f"fewer than {key} {least}"
-    return f"too few {what} to pass: {row.units}, {asked}"
+    even = f", as good as {math.floor(counted)} of one size" if counted < row.units else ""
+    return f"too few {what} to pass: {row.units}{even}, {asked}"
 
 
 def _may_collapse(row: Row, policy: GatePolicy) -> str:

@@ -206,6 +206,7 @@ def _counted(
         baseline_mean=float(old[both].mean()),
         candidate_mean=float(new[both].mean()),
         delta=units.mean,
+        effective_units=units.effective,
         note=f"too small to gate: {row.n} examples, fewer than min_cohort {policy.min_cohort}",
     )
 

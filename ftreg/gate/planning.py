@@ -193,7 +193,9 @@ class _Truths:
         shares = generator.standard_gamma(np.tile(counts, (_TRUTHS, 1)))
         shares /= shares.sum(axis=1, keepdims=True)
         values = np.tile(values, (_TRUTHS, 1))
-        if scale is not Scale.GRADED and abs(mean) < worst:
+        # Where most scores stay as they are, more or fewer change; where all move, all move more.
+        mostly_still = np.count_nonzero(units.sums) < 0.5 * units.count
+        if (scale is not Scale.GRADED or mostly_still) and abs(mean) < worst:
             return cls(values, _tilted(values[0], shares, mean), scale)
         shift = mean - (shares * values).sum(axis=1, keepdims=True)
         return cls(np.clip(values + shift, -1.0, 1.0), shares, scale)

@@ -41,6 +41,9 @@ class Row:
     """Those of them with a score on both sides, which are compared."""
     units: int
     """Independent units among them: clusters where there are clusters, else examples."""
+    effective_units: float | None = None
+    """As many clusters of equal size tell as much, which is what the fewest clusters of a pass
+    count; None where nothing could be compared, and in older records."""
     missing_baseline: int
     """Examples of the slice without a score in the baseline (or anchor)."""
     missing_candidate: int
