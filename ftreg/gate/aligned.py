@@ -1,7 +1,7 @@
 """Scores laid side by side: one row per example, sorted by id, whatever order they came in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,13 @@ _NUMBERS = (float, int, np.number, type(None))
 class AlignedScores:
     """One side of a comparison: scorer to scores, NaN where there is none.
 
-    Their shape is (examples,), or (examples, seeds) where several seeds were trained.
+    Their shape is (examples,), or (examples, seeds) where several seeds were trained. `levels` are
+    the numbers of different scores that scorers say they can give, None for any number.
     """
 
     ids: Sequence[str]
     columns: Mapping[str, Floats]
+    levels: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def all_ids(*sides: Scores) -> list[str]:

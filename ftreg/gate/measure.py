@@ -266,8 +266,19 @@ def _with_seeds(row: Row, units: Units, noise: seeds.SeedNoise, policy: GatePoli
     )
 
 
-def scale_between(*sides: Floats) -> Scale:
-    """Return how finely a scorer scores, from all of its scores on some sides."""
+def scale_between(*sides: Floats, levels: int | None = 0) -> Scale:
+    """Return how finely a scorer scores.
+
+    Args:
+        sides: all of its scores on some sides, of shape (examples,) or (examples, seeds).
+        levels: how many different scores it says that there can be, None for any number; 0 where
+            it does not say, and the scores tell.
+    """
+    if levels is None:
+        return Scale.GRADED
+    if levels:
+        binary = levels == 2 and all(side.ndim == 1 for side in sides)
+        return Scale.BINARY if binary else Scale.COARSE
     together = np.concatenate([side.ravel() for side in sides])
     scale = scale_of(together[~np.isnan(together)])
     if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):

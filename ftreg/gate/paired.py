@@ -1,6 +1,7 @@
 """Compare a candidate with its baseline, example by example, and decide."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ def compare(
     clusters: Mapping[str, str] | None = None,
     anchor: Scores | None = None,
     leaked: float | None = None,
+    levels: Mapping[str, int | None] | None = None,
     plan: bool = True,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
@@ -53,6 +55,8 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
+        levels: scorer to the number of different scores that it can give, None for any number; of
+            the others it is guessed from their scores.
         plan: whether rows say what their examples can show and how many would decide, which costs
             several times what the verdict does.
 
@@ -62,7 +66,7 @@ def compare(
     """
     policy = policy or GatePolicy()
     ids = all_ids(baseline, candidate)
-    old = read_side(baseline, ids, side="baseline")
+    old = replace(read_side(baseline, ids, side="baseline"), levels=levels or {})
     new = read_side(candidate, ids, side="candidate")
     members = slices(ids, cohorts)
     numbers = cluster_numbers(ids, clusters)
@@ -121,7 +125,13 @@ def _measured(
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
             rows += _rows(
-                scorer, anchor, new, policy, members=members, clusters=clusters, against="anchor"
+                scorer,
+                replace(anchor, levels=old.levels),
+                new,
+                policy,
+                members=members,
+                clusters=clusters,
+                against="anchor",
             )
     return rows
 
@@ -166,7 +176,7 @@ def _rows(
         after,
         policy,
         scorer=scorer,
-        scale=scale_between(before, after),
+        scale=scale_between(before, after, levels=old.levels.get(scorer, 0)),
         slices={PRIMARY: np.arange(len(before)), **members},
         against=against,
         clusters=clusters,
@@ -196,7 +206,7 @@ def _planned(
                 before[positions],
                 after[positions],
                 policy,
-                scale=scale_between(before, after),
+                scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
                 clusters=None if clusters is None else clusters[positions],
             )
         found.append(row)

@@ -92,6 +92,7 @@ def gate(
         clusters=candidate.clusters or None,
         anchor=anchor.scores if anchor else None,
         leaked=leaked_share(candidate),
+        levels=levels_of(candidate),
     )
     write_record(
         candidate.folder / GATE,
@@ -141,6 +142,12 @@ def ways_to_rescore(first: Baseline, second: Baseline) -> str:
 
 def _place(side: Baseline) -> object:
     return side.file or side.folder or side.header["id"]
+
+
+def levels_of(evaluation: Evaluation) -> dict[str, int | None]:
+    """Return how many different scores its scorers can give, of those that say it."""
+    described = evaluation.header["scorers"]
+    return {name: each["levels"] for name, each in described.items() if "levels" in each}
 
 
 def policy_of(evaluation: Evaluation) -> GatePolicy:

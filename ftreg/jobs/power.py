@@ -7,7 +7,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import FtregError, UndecidedError
 from ftreg.gate import Row, compare
 from ftreg.gate.verdict import PRIMARY
-from ftreg.jobs.gate import LastGate, baseline_of, find_baselines, last_gate
+from ftreg.jobs.gate import LastGate, baseline_of, find_baselines, last_gate, levels_of
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER
@@ -72,6 +72,7 @@ def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Pow
         evaluation.scores,
         policy.model_copy(update={"margin": margin, "margins": {}, "floors": {}, "cohorts": []}),
         clusters=evaluation.clusters or None,
+        levels=levels_of(evaluation),
     )
     return Power(
         evaluation=evaluation.id,
