@@ -8,8 +8,8 @@ import numpy as np
 
 from ftreg.gate.units import Floats
 
-# All sign patterns are counted up to this many units that changed (2 ** 13 patterns).
-_ENUMERATED_UP_TO = 13
+# All sign patterns are counted up to this many units that changed, half of them at a time.
+_COUNTED_UP_TO = 24
 # As many binomial coefficients are summed where all deltas have one size.
 _SUMMED_UP_TO = 1000
 # Newton steps and halvings that are enough for double precision from any start.
@@ -35,9 +35,11 @@ def sign_flip(sums: Floats) -> float:
     if not len(changed):
         return 1.0
     seen = float(changed.sum()) + _TIE
-    if len(changed) <= _ENUMERATED_UP_TO:
-        patterns = np.arange(2 ** len(changed))[:, None] >> np.arange(len(changed)) & 1
-        return float(((2.0 * patterns - 1) @ changed <= seen).mean())
+    if len(changed) <= _COUNTED_UP_TO:
+        half = len(changed) // 2
+        some, others = np.sort(_flipped(changed[:half])), _flipped(changed[half:])
+        as_low = int(np.searchsorted(some, seen - others, side="right").sum())
+        return float(as_low / 2 ** len(changed))
     sizes = np.abs(changed)
     if np.ptp(sizes) == 0 and len(sizes) <= _SUMMED_UP_TO:
         gains = int((changed > 0).sum())
@@ -50,6 +52,14 @@ def sign_flip(sums: Floats) -> float:
     if seen <= -float(sizes.sum()) + _TIE:
         return float(0.5 ** len(changed))
     return 1.0 if seen >= float(sizes.sum()) else _flipped_below(sizes, seen)
+
+
+def _flipped(sums: Floats) -> Floats:
+    """Return the sum of each sign pattern, shape (2 ** units,)."""
+    found = np.zeros(1)
+    for one in sums:
+        found = np.concatenate([found - one, found + one])
+    return found
 
 
 def _flipped_below(sizes: Floats, seen: float) -> float:

@@ -186,7 +186,7 @@ class _Truths:
         """Draw distributions that may lie behind `units`, and give each the mean `mean`."""
         worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
         values, counts = _gathered(units.values())
-        if worst:
+        if worst and units.sums.any():  # equal scores promise no change
             values = np.concatenate([values, [-worst, worst]])
             counts = np.concatenate([counts, [_UNSEEN, _UNSEEN]])
         generator = np.random.default_rng(policy.seed)
