@@ -19,6 +19,7 @@ from ftreg.gate.interval import (
     scale_of,
     worst_change,
 )
+from ftreg.gate.sequence import Seen, with_betting
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 
@@ -35,6 +36,7 @@ def measure_row(
     clusters: Positions | None = None,
     seen: float = 0.0,
     constant: bool = False,
+    sequence: Seen | None = None,
 ) -> Row:
     """Measure one scorer on one slice; the outcome is left undecided.
 
@@ -50,6 +52,8 @@ def measure_row(
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
         constant: whether all of its scores, on all examples and both sides, are the same.
+        sequence: given where the examples are in the order in which they came, and more may come;
+            what is measured then holds at every moment.
     """
     old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
     both, units = _paired(old, new, clusters)
@@ -60,6 +64,8 @@ def measure_row(
         candidate_seeds=_seeds(candidate),
         constant=constant,
     )
+    if sequence is not None:
+        return _in_sequence(row, old, new, policy, sequence=sequence, clusters=clusters)
     if row.n == 0 or (cohort != PRIMARY and row.n < policy.min_cohort):
         return row
     # A stream of draws that the interval, the p values and the seeds take from in this order.
@@ -77,6 +83,30 @@ def measure_row(
     if noise is not None:
         row = _with_seeds(row, units, noise, policy, generator)
     return row if both.all() else _at_worst(row, old, new, policy, scale=scale, clusters=clusters)
+
+
+def _in_sequence(
+    row: Row,
+    old: Floats,
+    new: Floats,
+    policy: GatePolicy,
+    *,
+    sequence: Seen,
+    clusters: Positions | None,
+) -> Row:
+    """Return the row with what holds at every moment.
+
+    Which cohorts are tested depends on the whole dataset: it would be a choice after looking, were
+    it to depend on the examples so far.
+    """
+    total = sequence.totals.get(row.cohort, 0)
+    if row.cohort != PRIMARY and total < policy.min_cohort:
+        few = f"{total} examples, fewer than min_cohort {policy.min_cohort}"
+        return replace(row, note=f"too small to gate: {few}")
+    row = replace(row, note="nothing to compare" if row.n == 0 else "")
+    found = with_betting(row, old, new, policy, clusters=clusters, largest=sequence.largest)
+    _, units = _paired(old, new, clusters)
+    return replace(found, standard_error=units.standard_error())
 
 
 def _with_collapsed(

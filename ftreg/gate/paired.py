@@ -1,6 +1,7 @@
 """Compare a candidate with its baseline, example by example, and decide."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,10 +17,12 @@ from ftreg.gate.aligned import (
     mean_over_seeds,
     read_side,
     slices,
+    some,
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, largest_change_of, measure_row, scale_between
+from ftreg.gate.sequence import Order, Seen, read_order
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -34,6 +37,7 @@ def compare(
     clusters: Mapping[str, str] | None = None,
     anchor: Scores | None = None,
     leaked: float | None = None,
+    order: Order | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -49,24 +53,33 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
+        order: given where examples come one by one and a verdict is to hold whenever one stops: in
+            which order they came. Rows are then judged by `ftreg.gate.betting`.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
-            policy names a scorer or cohort that is not there.
+            policy names a scorer or cohort that is not there; or with an order there are several
+            seeds, a policy without statistics, or examples that it does not name.
     """
     policy = policy or GatePolicy()
     ids = all_ids(baseline, candidate)
     old = read_side(baseline, ids, side="baseline")
     new = read_side(candidate, ids, side="candidate")
     members = slices(ids, cohorts)
-    numbers = cluster_numbers(ids, clusters)
+    oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
+    sequence = None
+    if order is not None:
+        evaluated = all_ids(candidate)
+        _refuse_order(order, policy, (old, new, oldest), candidate=evaluated, critical=critical)
+        sequence = read_order(order, new, members, clusters)
+        members = {name: found for name, found in sequence.members.items() if name != PRIMARY}
+    numbers = cluster_numbers(ids, clusters, needed=None if order is None else order.ids)
     _check_names(policy, old, new, members)
 
-    oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
+    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers, sequence=sequence)
     rows = decide.settle(rows, policy)
     drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
-    broken, doubtful = below_floors(new, policy, numbers)
+    broken, doubtful = below_floors(new, policy, numbers, sequence)
     reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
     if not reasons:
@@ -87,6 +100,16 @@ def compare(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What rows are measured by, whatever the scorer."""
+
+    policy: GatePolicy
+    members: Mapping[str, Positions]
+    clusters: Positions | None
+    sequence: Seen | None
+
+
 def _measured(
     old: AlignedScores,
     new: AlignedScores,
@@ -95,20 +118,46 @@ def _measured(
     *,
     members: Mapping[str, Positions],
     clusters: Positions | None,
+    sequence: Seen | None,
 ) -> list[Row]:
     """Measure every scorer, over all examples and in each cohort, then against the anchor."""
     shared = sorted(old.columns.keys() & new.columns.keys())
     rows = []
+    how = _How(policy, members, clusters, sequence)
     for scorer in shared:
-        rows += _rows(scorer, old, new, policy, members=members, clusters=clusters)
+        rows += _rows(scorer, old, new, how)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
         rows.append(_lonely(scorer, old, new, policy))
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
-            rows += _rows(
-                scorer, anchor, new, policy, members=members, clusters=clusters, against="anchor"
-            )
+            rows += _rows(scorer, anchor, new, how, against="anchor")
     return rows
+
+
+def _refuse_order(
+    order: Order,
+    policy: GatePolicy,
+    sides: tuple[AlignedScores, AlignedScores, AlignedScores | None],
+    *,
+    candidate: Sequence[str],
+    critical: Collection[str],
+) -> None:
+    """Refuse what no statement at every moment can be made of."""
+    if policy.mode == "threshold":
+        raise UsageError(
+            "mode threshold knows no error rates, which stopping early would raise; set mode to "
+            "paired, or evaluate all examples"
+        )
+    columns = [column for side in sides if side for column in side.columns.values()]
+    if any(column.ndim > 1 for column in columns):
+        raise UsageError(
+            "several training seeds cannot be judged before all examples are evaluated; compare "
+            "one seed with one, or evaluate all examples"
+        )
+    known = {*order.ids, *critical}
+    rest = [name for name in candidate if name not in known]
+    if rest:
+        raise UsageError(f"order lacks examples of the candidate: {some(rest)}")
 
 
 def _check_names(
@@ -138,23 +187,23 @@ def _rows(
     scorer: str,
     old: AlignedScores,
     new: AlignedScores,
-    policy: GatePolicy,
+    how: "_How",
     *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
     against: Literal["baseline", "anchor"] = "baseline",
 ) -> list[Row]:
     """Measure one scorer on all examples and in each cohort."""
     before, after = old.columns[scorer], new.columns[scorer]
     scale = scale_between(before, after)
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
+    clusters = how.clusters
     seen = largest_change_of(before, after, clusters)
-    slices_of_all = {PRIMARY: np.arange(len(before)), **members}
+    whole = np.arange(len(before)) if how.sequence is None else how.sequence.members[PRIMARY]
+    slices_of_all = {PRIMARY: whole, **how.members}
     return [
         measure_row(
             before[positions],
             after[positions],
-            policy,
+            how.policy,
             scorer=scorer,
             scale=scale,
             cohort=cohort,
@@ -162,6 +211,7 @@ def _rows(
             clusters=None if clusters is None else clusters[positions],
             seen=seen,
             constant=is_constant(before, after),
+            sequence=how.sequence,
         )
         for cohort, positions in slices_of_all.items()
     ]
