@@ -7,7 +7,6 @@ from ftreg.gate.aligned import AlignedScores, Positions, mean_over_seeds
 from ftreg.gate.mean import mean_interval
 from ftreg.gate.measure import generator_of
 from ftreg.gate.sequence import Seen, mean_bounds
-from ftreg.gate.verdict import PRIMARY
 
 
 def below_floors(
@@ -29,8 +28,8 @@ def below_floors(
             continue
         column, groups = new.columns[scorer], clusters
         if sequence is not None:
-            turn = sequence.members[PRIMARY]
-            column, groups = column[turn], None if groups is None else groups[turn]
+            column = column[sequence.all]
+            groups = None if groups is None else groups[sequence.all]
         if not len(column):
             doubtful.append(f"{scorer}: no example to hold to its floor")
             continue

@@ -53,8 +53,8 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
-        order: given where examples come one by one and a verdict is to hold whenever one stops: in
-            which order they came. Rows are then judged by `ftreg.gate.betting`.
+        order: in which examples came, where a verdict is to hold whenever one stops; rows are then
+            judged by `ftreg.gate.betting`.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
@@ -65,30 +65,19 @@ def compare(
     ids = all_ids(baseline, candidate)
     old = read_side(baseline, ids, side="baseline")
     new = read_side(candidate, ids, side="candidate")
-    members = slices(ids, cohorts)
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    sequence = None
     if order is not None:
-        evaluated = all_ids(candidate)
-        _refuse_order(order, policy, (old, new, oldest), candidate=evaluated, critical=critical)
-        sequence = read_order(order, new, members, clusters)
-        members = {name: found for name, found in sequence.members.items() if name != PRIMARY}
-    numbers = cluster_numbers(ids, clusters, needed=None if order is None else order.ids)
-    _check_names(policy, old, new, members)
-
-    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers, sequence=sequence)
-    rows = decide.settle(rows, policy)
+        _refuse_order(order, policy, (old, new, oldest), known={*order.ids, *critical})
+    how = _how(policy, order, new, slices(ids, cohorts), clusters)
+    _check_names(policy, old, new, how.members)
+    rows = decide.settle(_measured(old, new, oldest, how), policy)
     drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
-    broken, doubtful = below_floors(new, policy, numbers, sequence)
+    broken, doubtful = below_floors(new, policy, how.clusters, how.sequence)
     reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
     if not reasons:
         doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
-        if oldest is not None and not any(row.n for row in rows if row.against == "anchor"):
-            doubts.append("the anchor: it has no score in common with the candidate")
-        doubts += decide.leakage(leaked, policy)
-        if not any(row.gated for row in rows):
-            doubts.append("nothing to compare: neither side has a scorer")
+        doubts += _nothing_common(rows, oldest) + decide.leakage(leaked, policy)
         outcome = "undecided" if doubts else "pass"
         reasons = doubts or [decide.summary(rows)]
     return Verdict(
@@ -98,6 +87,16 @@ def compare(
         critical=tuple(drops),
         policy=policy.model_dump(mode="json"),
     )
+
+
+def _nothing_common(rows: Sequence[Row], anchor: AlignedScores | None) -> list[str]:
+    """Return a sentence for each side that the candidate cannot be compared with at all."""
+    found = []
+    if anchor is not None and not any(row.n for row in rows if row.against == "anchor"):
+        found.append("the anchor: it has no score in common with the candidate")
+    if not any(row.gated for row in rows):
+        found.append("nothing to compare: neither side has a scorer")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +109,33 @@ class _How:
     sequence: Seen | None
 
 
+def _how(
+    policy: GatePolicy,
+    order: Order | None,
+    new: AlignedScores,
+    members: Mapping[str, Positions],
+    clusters: Mapping[str, str] | None,
+) -> _How:
+    if order is None:
+        return _How(policy, members, cluster_numbers(new.ids, clusters), None)
+    sequence = read_order(order, new, members, clusters)
+    numbers = cluster_numbers(new.ids, clusters, needed=order.ids)
+    return _How(policy, sequence.cohorts, numbers, sequence)
+
+
 def _measured(
     old: AlignedScores,
     new: AlignedScores,
     anchor: AlignedScores | None,
-    policy: GatePolicy,
-    *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
-    sequence: Seen | None,
+    how: _How,
 ) -> list[Row]:
     """Measure every scorer, over all examples and in each cohort, then against the anchor."""
     shared = sorted(old.columns.keys() & new.columns.keys())
     rows = []
-    how = _How(policy, members, clusters, sequence)
     for scorer in shared:
         rows += _rows(scorer, old, new, how)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
-        rows.append(_lonely(scorer, old, new, policy))
+        rows.append(_lonely(scorer, old, new, how.policy))
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
             rows += _rows(scorer, anchor, new, how, against="anchor")
@@ -139,8 +147,7 @@ def _refuse_order(
     policy: GatePolicy,
     sides: tuple[AlignedScores, AlignedScores, AlignedScores | None],
     *,
-    candidate: Sequence[str],
-    critical: Collection[str],
+    known: Collection[str],
 ) -> None:
     """Refuse what no statement at every moment can be made of."""
     if policy.mode == "threshold":
@@ -154,8 +161,10 @@ def _refuse_order(
             "several training seeds cannot be judged before all examples are evaluated; compare "
             "one seed with one, or evaluate all examples"
         )
-    known = {*order.ids, *critical}
-    rest = [name for name in candidate if name not in known]
+    new = sides[1]
+    scored = ~np.all([np.isnan(column) for column in new.columns.values()], axis=0)
+    places = np.flatnonzero(scored).tolist()
+    rest = [new.ids[place] for place in places if new.ids[place] not in known]
     if rest:
         raise UsageError(f"order lacks examples of the candidate: {some(rest)}")
 
@@ -187,7 +196,7 @@ def _rows(
     scorer: str,
     old: AlignedScores,
     new: AlignedScores,
-    how: "_How",
+    how: _How,
     *,
     against: Literal["baseline", "anchor"] = "baseline",
 ) -> list[Row]:
@@ -197,7 +206,7 @@ def _rows(
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     clusters = how.clusters
     seen = largest_change_of(before, after, clusters)
-    whole = np.arange(len(before)) if how.sequence is None else how.sequence.members[PRIMARY]
+    whole = np.arange(len(before)) if how.sequence is None else how.sequence.all
     slices_of_all = {PRIMARY: whole, **how.members}
     return [
         measure_row(

@@ -16,7 +16,7 @@ from ftreg.gate.aligned import AlignedScores, Positions, some
 from ftreg.gate.betting import Stream, lower_bound, p_value
 from ftreg.gate.interval import Interval
 from ftreg.gate.units import DECIMALS, Floats
-from ftreg.gate.verdict import BETTING, PRIMARY, Row
+from ftreg.gate.verdict import BETTING, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +36,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An `Order` as positions in the table of scores, by cohort; `largest` examples a cluster."""
+    """An `Order` as positions in the table of scores.
 
-    members: Mapping[str, Positions]
+    `all` has those of all examples so far, in order, and `cohorts` those of each cohort; `totals`
+    are the cohorts' examples in the whole dataset, and `largest` those of the largest cluster.
+    """
+
+    all: Positions
+    cohorts: Mapping[str, Positions]
     totals: Mapping[str, int]
     largest: int
 
@@ -60,7 +65,8 @@ def seeded_order(
     def drawn(name: str) -> str:
         return hashlib.sha256(f"{digest}\0{name}".encode()).hexdigest()
 
-    return sorted(ids, key=lambda name: (drawn(clusters[name]) if clusters else "", drawn(name)))
+    groups = clusters or {}
+    return sorted(ids, key=lambda name: (drawn(groups.get(name, name)), drawn(name)))
 
 
 def read_order(
@@ -101,7 +107,7 @@ def read_order(
     if largest is None and clusters:
         counts = np.unique(list(clusters.values()), return_counts=True)[1]
         largest = int(counts.max())
-    return Seen({PRIMARY: positions, **inside}, {PRIMARY: len(new.ids), **totals}, largest or 1)
+    return Seen(positions, inside, totals, largest or 1)
 
 
 def with_betting(
