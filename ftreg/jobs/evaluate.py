@@ -21,7 +21,7 @@ from ftreg.jobs.score_rounds import (
     make_scorers,
     noise_of,
 )
-from ftreg.jobs.until_decided import Part, UntilDecided, evaluate_until_decided
+from ftreg.jobs.until_decided import EvaluatedRows, UntilDecided, evaluate_until_decided
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Run
@@ -114,7 +114,7 @@ class _Whole:
     config: RunConfig
     leakage: Mapping[str, Any]
 
-    def header(self, part: Part) -> dict[str, Any]:
+    def header(self, part: EvaluatedRows) -> dict[str, Any]:
         """The header of a part of the rows, or of all."""
         asked = self.config.eval
         found = _header(self.subject, self.replicas, self.config, generation=part.generation)
@@ -128,7 +128,7 @@ class _Whole:
 
 def _evaluate_all(
     replicas: Replicas, scoring: Scoring, config: RunConfig, events: EvalEvents
-) -> Part:
+) -> EvaluatedRows:
     runs: dict[int | None, Run] = {}
     records, noise = [], []
     several = len(replicas.members) > 1
@@ -140,7 +140,7 @@ def _evaluate_all(
         records.append(rounds[0].record)
         runs[seed if several else None], found = scoring.score(rounds, events)
         noise.append(found)
-    return Part(scoring, runs, generation_of(records), noise_of(noise))
+    return EvaluatedRows(scoring, runs, generation_of(records), noise_of(noise))
 
 
 def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:

@@ -120,11 +120,11 @@ def judge(
         clusters=candidate.clusters or None,
         anchor=anchor.scores if anchor else None,
         leaked=leaked_share(candidate),
-        order=order_of(candidate),
+        order=evaluated_order(candidate),
     )
 
 
-def order_of(evaluation: Evaluation) -> Order | None:
+def evaluated_order(evaluation: Evaluation) -> Order | None:
     """Return the order in which examples were evaluated, where the gate looked in between.
 
     Raises:

@@ -57,7 +57,7 @@ class UntilDecided:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EvaluatedRows:
     """What was evaluated, and what an evaluation's header says of it.
 
     `scoring` has the rows, in the dataset's order, and `runs` their outputs and scores by seed.
@@ -76,9 +76,9 @@ def evaluate_until_decided(
     until: UntilDecided,
     config: RunConfig,
     *,
-    header: Callable[[Part], dict[str, Any]],
+    header: Callable[[EvaluatedRows], dict[str, Any]],
     events: EvalEvents,
-) -> Part:
+) -> EvaluatedRows:
     """Generate and score block by block until the gate passes or fails the candidate, or the end.
 
     Critical rows come first; all others in an order that the dataset's digest decides.
@@ -154,14 +154,14 @@ def _part(
     records: Sequence[Mapping[str, Any]],
     *,
     turns: int,
-) -> Part:
+) -> EvaluatedRows:
     dataset, everything = scoring.dataset, scoring.rows
     rows = [row for row in everything if row.id in done]
     scores = {name: [done[row.id][1][name] for row in rows] for name in scoring.scorers}
     tags = (dataset.card.cohort_tags(row).items() for row in everything)
     cohorts = Counter(f"{tag}={value}" for pairs in tags for tag, value in pairs)
     sizes = Counter(_clusters(dataset, everything).values()).values()
-    return Part(
+    return EvaluatedRows(
         Scoring(dataset, rows, scoring.scorers),
         {None: Run([done[row.id][0] for row in rows], scores)},
         generation_of(records),
@@ -174,7 +174,7 @@ def _part(
     )
 
 
-def _stored(part: Part, header: Callable[[Part], dict[str, Any]]) -> Evaluation:
+def _stored(part: EvaluatedRows, header: Callable[[EvaluatedRows], dict[str, Any]]) -> Evaluation:
     """Return the evaluation as it would be read back from its folder, had it one."""
     dataset, rows = part.scoring.dataset, part.scoring.rows
     return Evaluation(
