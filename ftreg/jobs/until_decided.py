@@ -121,6 +121,11 @@ def evaluate_until_decided(
     return part
 
 
+def block_size(rows: int) -> int:
+    """Return how many rows come between two looks, clusters left aside."""
+    return max(_LEAST_BLOCK, -(-rows // _MOST_BLOCKS))
+
+
 def _blocks(
     dataset: DatasetVersion, rows: Sequence[Example]
 ) -> Iterator[tuple[list[Example], int]]:
@@ -128,7 +133,7 @@ def _blocks(
     clusters = _clusters(dataset, rows)
     by_id = {row.id: row for row in rows}
     order = [by_id[name] for name in seeded_order(by_id, clusters, digest=dataset.card.digest)]
-    size = max(_LEAST_BLOCK, -(-len(rows) // _MOST_BLOCKS))
+    size = block_size(len(rows))
     ahead = [row for row in order if row.critical]
     start = 0
     while start < len(order):
