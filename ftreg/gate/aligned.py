@@ -131,24 +131,34 @@ def slices(
     return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
 
 
-def cluster_numbers(ids: Sequence[str], clusters: Mapping[str, str] | None) -> Positions | None:
+def cluster_numbers(
+    ids: Sequence[str],
+    clusters: Mapping[str, str] | None,
+    *,
+    needed: Sequence[str] | None = None,
+) -> Positions | None:
     """Return the cluster of each example as a number, or None without clusters.
+
+    Args:
+        ids: the rows of the table.
+        clusters: example id to cluster.
+        needed: the examples that need one, all others may get -1; None is all of them.
 
     Raises:
         UsageError: an example has no cluster.
     """
     if clusters is None:
         return None
-    absent = [name for name in ids if name not in clusters]
+    absent = [name for name in needed or ids if name not in clusters]
     if absent:
         raise UsageError(
             f"example {absent[0]!r} has no cluster, and so have {len(absent) - 1} others; "
             "give every example one, or compare without clusters"
         )
     # Numbered by name, so that the order of the mapping does not matter.
-    names = sorted({clusters[name] for name in ids})
+    names = sorted({clusters[name] for name in ids if name in clusters})
     numbers = {name: number for number, name in enumerate(names)}
-    return np.array([numbers[clusters[name]] for name in ids], dtype=np.int64)
+    return np.array([numbers.get(clusters.get(name, ""), -1) for name in ids], dtype=np.int64)
 
 
 def some(names: Iterable[str], *, limit: int = 5) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.permutation import holm
-from ftreg.gate.verdict import PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
+from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
@@ -37,7 +37,9 @@ def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
 
 
 def _question(row: Row) -> tuple[object, ...]:
-    return row.scorer, row.against, row.n, row.units, row.delta, row.standard_error
+    # That two cohorts have had the same examples so far does not make them one.
+    apart = row.cohort if row.method == BETTING else None
+    return row.scorer, row.against, row.n, row.units, row.delta, row.standard_error, apart
 
 
 def _weights(rows: Sequence[Row]) -> list[float]:
@@ -115,7 +117,9 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
 
 
 def _too_few(row: Row, policy: GatePolicy) -> str:
-    """Return why there are too few examples, or clusters, for a pass."""
+    """Return why there are too few examples, or clusters, for a pass; bets need no minimum."""
+    if row.method == BETTING:
+        return ""
     clustered = row.units != row.n
     least = policy.least_units(row.margin, clustered=clustered)
     counted = row.units if row.effective_units is None else row.effective_units

@@ -21,6 +21,7 @@ from ftreg.gate.interval import (
 )
 from ftreg.gate.permutation import sign_flip
 from ftreg.gate.planning import planned
+from ftreg.gate.sequence import Seen, with_betting
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 
@@ -67,6 +68,7 @@ def measure_rows(
     clusters: Positions | None = None,
     unseen_gains: bool = False,
     constant: bool = False,
+    sequence: Seen | None = None,
 ) -> list[Row]:
     """Measure one scorer on each slice; the outcomes are left undecided.
 
@@ -83,6 +85,8 @@ def measure_rows(
         unseen_gains: whether the p values of a drop reckon with examples that gain all they can,
             though none of the sample does; else with none that change more than those seen.
         constant: whether all of its scores, on all examples and both sides, are the same.
+        sequence: given where the examples are in the order in which they came, and more may come;
+            what is measured then holds at every moment.
     """
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     seen = largest_change_of(baseline, candidate, clusters)
@@ -97,7 +101,9 @@ def measure_rows(
         units = _units(slice_)
         row = _counted(slice_, units, policy, scorer=scorer, against=against)
         rows.append(replace(row, constant=constant))
-        if row.n > 0 and (cohort == PRIMARY or row.n >= policy.min_cohort):
+        if sequence is not None:
+            rows[-1] = _in_sequence(rows[-1], slice_, units, policy, sequence=sequence)
+        elif row.n > 0 and (cohort == PRIMARY or row.n >= policy.min_cohort):
             measured.append((len(rows) - 1, slice_, units))
     found = _with_statistics(
         [(rows[at], slice_, units) for at, slice_, units in measured],
@@ -121,6 +127,30 @@ def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, sc
     if noise is not None:
         row = _with_seeds(row, units, noise, policy)
     return row if both.all() else _at_worst(row, slice_, policy, scale=scale)
+
+
+def _in_sequence(
+    row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, sequence: Seen
+) -> Row:
+    """Return the row with what holds at every moment.
+
+    Which cohorts are tested depends on the whole dataset: it would be a choice after looking, were
+    it to depend on the examples so far.
+    """
+    total = sequence.totals.get(row.cohort, 0)
+    if row.cohort != PRIMARY and total < policy.min_cohort:
+        few = f"{total} examples, fewer than min_cohort {policy.min_cohort}"
+        return replace(row, note=f"too small to gate: {few}")
+    row = replace(row, note="nothing to compare" if row.n == 0 else "")
+    found = with_betting(
+        row,
+        slice_.old,
+        slice_.new,
+        policy,
+        clusters=slice_.clusters,
+        largest=sequence.largest,
+    )
+    return replace(found, standard_error=units.standard_error())
 
 
 def _with_collapsed(

@@ -1,7 +1,7 @@
 """Compare a candidate with its baseline, example by example, and decide."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,10 +17,12 @@ from ftreg.gate.aligned import (
     mean_over_seeds,
     read_side,
     slices,
+    some,
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, measure_rows, scale_between, with_plan
+from ftreg.gate.sequence import Order, Seen, read_order
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -39,6 +41,7 @@ def compare(
     anchor: Scores | None = None,
     leaked: float | None = None,
     levels: Mapping[str, int | None] | None = None,
+    order: Order | None = None,
     plan: bool = True,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
@@ -57,28 +60,30 @@ def compare(
         leaked: share of the examples that the candidate was trained on; None if not known.
         levels: scorer to the number of different scores that it can give, None for any number; of
             the others it is guessed from their scores.
+        order: in which examples came, where a verdict is to hold whenever one stops; rows are then
+            judged by `ftreg.gate.betting`.
         plan: whether rows say what their examples can show and how many would decide, which costs
-            several times what the verdict does.
+            several times what the verdict does; never with `order`.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
-            policy names a scorer or cohort that is not there.
+            policy names a scorer or cohort that is not there; or with an order there are several
+            seeds, a policy without statistics, or examples that it does not name.
     """
     policy = policy or GatePolicy()
     ids = all_ids(baseline, candidate)
     old = replace(read_side(baseline, ids, side="baseline"), levels=levels or {})
     new = read_side(candidate, ids, side="candidate")
-    members = slices(ids, cohorts)
-    numbers = cluster_numbers(ids, clusters)
-    _check_names(policy, old, new, members)
-
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
-    rows = decide.settle(rows, policy)
-    if plan:
-        rows = _planned(rows, old, new, policy, members=members, clusters=numbers)
+    if order is not None:
+        _refuse_order(order, policy, (old, new, oldest), known={*order.ids, *critical})
+    how = _how(policy, order, new, slices(ids, cohorts), clusters)
+    _check_names(policy, old, new, how.members)
+    rows = decide.settle(_measured(old, new, oldest, how), policy)
+    if plan and order is None:
+        rows = _planned(rows, old, new, how)
     drops = critical_drops(old, new, critical, policy)
-    broken, doubtful = below_floors(new, policy, numbers)
+    broken, doubtful = below_floors(new, policy, how.clusters, how.sequence)
     reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
     if not reasons:
@@ -106,34 +111,75 @@ def _nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What rows are measured by, whatever the scorer."""
+
+    policy: GatePolicy
+    members: Mapping[str, Positions]
+    clusters: Positions | None
+    sequence: Seen | None
+
+
+def _how(
+    policy: GatePolicy,
+    order: Order | None,
+    new: AlignedScores,
+    members: Mapping[str, Positions],
+    clusters: Mapping[str, str] | None,
+) -> _How:
+    if order is None:
+        return _How(policy, members, cluster_numbers(new.ids, clusters), None)
+    sequence = read_order(order, new, members, clusters)
+    numbers = cluster_numbers(new.ids, clusters, needed=order.ids)
+    return _How(policy, sequence.cohorts, numbers, sequence)
+
+
 def _measured(
     old: AlignedScores,
     new: AlignedScores,
     anchor: AlignedScores | None,
-    policy: GatePolicy,
-    *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
+    how: _How,
 ) -> list[Row]:
     """Measure every scorer, over all examples and in each cohort, then against the anchor."""
     shared = sorted(old.columns.keys() & new.columns.keys())
     rows = []
     for scorer in shared:
-        rows += _rows(scorer, old, new, policy, members=members, clusters=clusters)
+        rows += _rows(scorer, old, new, how)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
-        rows.append(_lonely(scorer, old, new, policy))
+        rows.append(_lonely(scorer, old, new, how.policy))
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
-            rows += _rows(
-                scorer,
-                replace(anchor, levels=old.levels),
-                new,
-                policy,
-                members=members,
-                clusters=clusters,
-                against="anchor",
-            )
+            oldest = replace(anchor, levels=old.levels)
+            rows += _rows(scorer, oldest, new, how, against="anchor")
     return rows
+
+
+def _refuse_order(
+    order: Order,
+    policy: GatePolicy,
+    sides: tuple[AlignedScores, AlignedScores, AlignedScores | None],
+    *,
+    known: Collection[str],
+) -> None:
+    """Refuse what no statement at every moment can be made of."""
+    if policy.mode == "threshold":
+        raise UsageError(
+            "mode threshold knows no error rates, which stopping early would raise; set mode to "
+            "paired, or evaluate all examples"
+        )
+    columns = [column for side in sides if side for column in side.columns.values()]
+    if any(column.ndim > 1 for column in columns):
+        raise UsageError(
+            "several training seeds cannot be judged before all examples are evaluated; compare "
+            "one seed with one, or evaluate all examples"
+        )
+    new = sides[1]
+    scored = ~np.all([np.isnan(column) for column in new.columns.values()], axis=0)
+    places = np.flatnonzero(scored).tolist()
+    rest = [new.ids[place] for place in places if new.ids[place] not in known]
+    if rest:
+        raise UsageError(f"order lacks examples of the candidate: {some(rest)}")
 
 
 def _check_names(
@@ -163,51 +209,43 @@ def _rows(
     scorer: str,
     old: AlignedScores,
     new: AlignedScores,
-    policy: GatePolicy,
+    how: _How,
     *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
     against: Literal["baseline", "anchor"] = "baseline",
 ) -> list[Row]:
     """Measure one scorer on all examples and in each cohort."""
     before, after = old.columns[scorer], new.columns[scorer]
+    whole = np.arange(len(before)) if how.sequence is None else how.sequence.all
     return measure_rows(
         before,
         after,
-        policy,
+        how.policy,
         scorer=scorer,
         scale=scale_between(before, after, levels=old.levels.get(scorer, 0)),
-        slices={PRIMARY: np.arange(len(before)), **members},
+        slices={PRIMARY: whole, **how.members},
         against=against,
-        clusters=clusters,
+        clusters=how.clusters,
         unseen_gains=True,
         constant=is_constant(before, after),
+        sequence=how.sequence,
     )
 
 
-def _planned(
-    rows: Sequence[Row],
-    old: AlignedScores,
-    new: AlignedScores,
-    policy: GatePolicy,
-    *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
-) -> list[Row]:
+def _planned(rows: Sequence[Row], old: AlignedScores, new: AlignedScores, how: _How) -> list[Row]:
     """Return the rows with what more examples would show, of the first that must pass."""
     found, left = [], _PLANNED
     for row in rows:
         if row.gated and row.interval is not None and left:
             left -= 1
             before, after = old.columns[row.scorer], new.columns[row.scorer]
-            positions = members.get(row.cohort, np.arange(len(before)))
+            positions = how.members.get(row.cohort, np.arange(len(before)))
             row = with_plan(
                 row,
                 before[positions],
                 after[positions],
-                policy,
+                how.policy,
                 scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
-                clusters=None if clusters is None else clusters[positions],
+                clusters=None if how.clusters is None else how.clusters[positions],
             )
         found.append(row)
     return found

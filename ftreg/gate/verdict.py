@@ -20,6 +20,9 @@ examples to tell; or it cannot be computed."""
 PRIMARY = "all"
 """The slice of all examples."""
 
+BETTING = "betting"
+"""The method of rows whose statements hold at every moment, see `ftreg.gate.betting`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

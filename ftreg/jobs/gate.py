@@ -9,15 +9,17 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Verdict, compare
+from ftreg.gate import Order, Verdict, compare
+from ftreg.gate.sequence import seeded_order
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
+from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
 from ftreg.records.evaluation.comparable import (
     header_differences,
     is_older,
     rows_of_one_side,
     unlike_thoughts,
 )
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
 from ftreg.records.workspace import Workspace
@@ -80,20 +82,8 @@ def gate(
         UndecidedError: the two cannot be compared; a line per field that differs.
         UsageError: a score is damaged, or the policy names what is not there.
     """
-    _refuse_unlike(baseline, candidate, name="baseline")
-    if anchor is not None:
-        _refuse_unlike(anchor, candidate, name="anchor")
-    verdict = compare(
-        baseline.scores,
-        candidate.scores,
-        policy or policy_of(candidate),
-        cohorts=candidate.cohorts,
-        critical=candidate.critical,
-        clusters=candidate.clusters or None,
-        anchor=anchor.scores if anchor else None,
-        leaked=leaked_share(candidate),
-        levels=levels_of(candidate),
-    )
+    refuse_unlike(candidate, baseline, anchor)
+    verdict = judge(candidate, baseline, policy=policy, anchor=anchor)
     write_record(
         candidate.folder / GATE,
         {
@@ -110,7 +100,68 @@ def gate(
     return GateResult(baseline=baseline.header, candidate=candidate.header, verdict=verdict)
 
 
+def judge(
+    candidate: Evaluation,
+    baseline: Baseline,
+    *,
+    policy: GatePolicy | None,
+    anchor: Baseline | None,
+) -> Verdict:
+    """Return the verdict on a candidate, which need not be stored; the arguments are `gate`'s.
+
+    One that was evaluated until the gate had decided is judged as it was then, by whoever gates it.
+    """
+    return compare(
+        baseline.scores,
+        candidate.scores,
+        policy or policy_of(candidate),
+        cohorts=candidate.cohorts,
+        critical=candidate.critical,
+        clusters=candidate.clusters or None,
+        anchor=anchor.scores if anchor else None,
+        leaked=leaked_share(candidate),
+        levels=levels_of(candidate),
+        order=evaluated_order(candidate),
+    )
+
+
+def evaluated_order(evaluation: Evaluation) -> Order | None:
+    """Return the order in which examples were evaluated, where the gate looked in between.
+
+    Raises:
+        UsageError: the record is damaged.
+    """
+    record = evaluation.header.get("sequence")
+    if record is None:
+        return None
+    digest_of_all = evaluation.header["dataset"]["digest"]
+    ids = seeded_order(evaluation.cohorts, evaluation.clusters, digest=digest_of_all)
+    return Order(
+        ids=ids[: record["examples"]],
+        cohorts=record["cohorts"],
+        largest_cluster=record["largest_cluster"],
+    )
+
+
+def refuse_unlike(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> None:
+    """Refuse what a candidate cannot be held against.
+
+    Raises:
+        UndecidedError: it was evaluated otherwise; a line per field that differs. Or it was stopped
+            when some gate had decided.
+    """
+    _refuse_unlike(baseline, candidate, name="baseline")
+    if anchor is not None:
+        _refuse_unlike(anchor, candidate, name="anchor")
+
+
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
+    if is_partial(side.header):
+        raise UndecidedError(
+            f"{candidate.id} cannot be compared with the {name} {side.header['id']} "
+            f"({stopped_after(side.header)}): which rows that has, its scores decided. Evaluate "
+            "its checkpoint without --until-decided."
+        )
     found = header_differences(side.header, candidate.header)
     if found:
         places = (f"the {name}", "the candidate")
@@ -157,20 +208,20 @@ def policy_of(evaluation: Evaluation) -> GatePolicy:
 
 
 def find_baselines(
-    ref: str, evaluation: Evaluation, *, workspace: Workspace
+    ref: str, dataset: str, *, workspace: Workspace
 ) -> tuple[Baseline, Baseline | None]:
     """Find what `ref` names, and the anchor where `ref` is the baseline that has one.
 
     Args:
         ref: `baseline`, `anchor`, or an evaluation.
-        evaluation: the candidate, whose dataset says which baseline file is meant.
+        dataset: name of the candidate's, which says which baseline file is meant.
         workspace: where to look.
 
     Raises:
         UndecidedError: there is no baseline yet, or `anchor` is asked for and none is pinned.
         UsageError: no such evaluation, or a broken file.
     """
-    path = baseline_file(evaluation, workspace)
+    path = baseline_path(workspace.baselines, dataset)
     if ref == "anchor":
         return read_baseline(path, anchor=True), None
     if ref != "baseline":

@@ -42,7 +42,9 @@ def gate_and_report(
         UsageError: there is no such evaluation, a record is damaged, or a report cannot be written.
     """
     reports = reports or Reports()
-    baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
+    baseline, anchor = find_baselines(
+        against, evaluation.header["dataset"]["name"], workspace=workspace
+    )
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     worst = worst_drops(evaluation, baseline)
     text = (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import FtregError, UndecidedError
+from ftreg.files.names import plain
 from ftreg.gate import Row, compare
 from ftreg.gate.verdict import PRIMARY
 from ftreg.jobs.gate import LastGate, baseline_of, find_baselines, last_gate, levels_of
@@ -91,7 +92,9 @@ def _held_against(gate: LastGate, evaluation: Evaluation, workspace: Workspace) 
     if (folder / HEADER).is_file():
         return baseline_of(read_evaluation(folder))
     try:
-        promoted, _ = find_baselines("baseline", evaluation, workspace=workspace)
+        promoted, _ = find_baselines(
+            "baseline", plain(evaluation.header["dataset"]["name"]), workspace=workspace
+        )
     except FtregError:
         promoted = None
     if promoted is None or promoted.header["id"] != gate.baseline:

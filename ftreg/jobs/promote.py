@@ -15,7 +15,7 @@ from ftreg.records.baseline import (
     read_baseline,
     read_history,
 )
-from ftreg.records.evaluation.header import EvaluationHeader
+from ftreg.records.evaluation.header import EvaluationHeader, is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, read_gate
 from ftreg.records.layout import GATE
 from ftreg.records.printed import Printed, printed
@@ -85,10 +85,17 @@ def promote(
         anchor: pin it as the anchor too.
 
     Raises:
-        UsageError: the gate has not passed and `force` is off, or `force` has no reason.
+        UsageError: the gate has not passed and `force` is off, or `force` has no reason; or a part
+            of the rows was evaluated.
     """
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
+    if is_partial(evaluation.header):
+        raise UsageError(
+            f"{evaluation.id} ({stopped_after(evaluation.header)}) cannot be the baseline: later "
+            "candidates could not be compared on the other rows. Evaluate its checkpoint without "
+            "--until-decided, and promote that."
+        )
     path = baseline_file(evaluation, workspace)
 
     def check(baseline: Baseline, pinned: Baseline | None) -> None:

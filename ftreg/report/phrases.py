@@ -6,6 +6,7 @@ from typing import Any
 
 from ftreg.gate import Row, Verdict
 from ftreg.gate.verdict import PRIMARY
+from ftreg.records.evaluation.header import is_partial, stopped_after
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
 # The sentence names so many of the rows that decided; the reasons below it have them all.
@@ -176,6 +177,11 @@ def named(checkpoint: Mapping[str, Any]) -> str:
     words = recipe(checkpoint)
     named_after = checkpoint["name"] == checkpoint["optimizer"]
     return words if named_after else f"{checkpoint['name']} ({words})"
+
+
+def rows_evaluated(header: Mapping[str, Any]) -> str:
+    """How many rows were evaluated, and whether that were all."""
+    return stopped_after(header) if is_partial(header) else f"{header['dataset']['rows']} rows"
 
 
 def primary_rows(verdict: Verdict) -> list[Row]:

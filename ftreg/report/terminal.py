@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
+from ftreg.records.evaluation.header import is_partial
 from ftreg.report import phrases
 from ftreg.report.console import InertConsole
 from ftreg.report.noise_line import noise_line
@@ -39,6 +40,8 @@ def verdict_view(
 ) -> RenderableType:
     """The whole verdict: deltas by scorer, by cohort, and what follows from them."""
     parts: list[RenderableType] = [_by_scorer(verdict)]
+    if is_partial(candidate):
+        parts.append(Text(phrases.rows_evaluated(candidate)))
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
@@ -112,7 +115,8 @@ def _by_cohort(verdict: Verdict) -> Group:
 def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
     """An evaluation's mean scores."""
     checkpoint, dataset = header["checkpoint"], header["dataset"]
-    title = f"{checkpoint['name']} on {dataset['version']}, {dataset['rows']} rows, mean scores"
+    counted = phrases.rows_evaluated(header)
+    title = f"{checkpoint['name']} on {dataset['version']}, {counted}, mean scores"
     table = bare_table()
     table.add_column("scorer")
     for heading in ("mean", "scored", "missing"):
