@@ -148,7 +148,7 @@ PLANS = {
         "empty",
         # Its training takes minutes, even of a tiny model.
         before={
-            2: "sed -i 's/epochs: 3/epochs: 1/; s/@1.*/@1\\n  max_train_examples: 8/;"
+            2: "sed -i 's/epochs: 3/epochs: 1/; s/@2.*/@2\\n  max_train_examples: 8/;"
             " s/precision: auto/precision: fp32/; s/max_new_tokens: 32/max_new_tokens: 4/'"
             " configs/base.yaml\n"
         },
