@@ -41,7 +41,7 @@ def baseline(
 ) -> None:
     """Show the baseline of a dataset, and what was promoted before it.
 
-    Example: ftreg baseline code-summary
+    Example: ftreg baseline ferry-desk
     """
     from ftreg.jobs.promote import promotions
     from ftreg.report.terminal import baseline_view
