@@ -3,6 +3,16 @@
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.interval import Interval
 from ftreg.gate.paired import compare
+from ftreg.gate.spending import Looks
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row, Verdict
 
-__all__ = ["CriticalDrop", "GatePolicy", "Interval", "Outcome", "Row", "Verdict", "compare"]
+__all__ = [
+    "CriticalDrop",
+    "GatePolicy",
+    "Interval",
+    "Looks",
+    "Outcome",
+    "Row",
+    "Verdict",
+    "compare",
+]

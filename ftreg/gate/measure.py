@@ -35,6 +35,7 @@ def measure_row(
     clusters: Positions | None = None,
     seen: float = 0.0,
     constant: bool = False,
+    drop_level: float | None = None,
 ) -> Row:
     """Measure one scorer on one slice; the outcome is left undecided.
 
@@ -42,7 +43,7 @@ def measure_row(
         baseline: shape (examples of the slice,), or (examples of the slice, seeds); NaN where there
             is no score. An example counts if every seed of both sides has a score for it.
         candidate: the same examples.
-        policy: confidence, margins, resamples and seed are read.
+        policy: margins, resamples and seed are read, and confidence as that of the interval.
         scorer: its name.
         scale: how finely it scores.
         cohort: the slice.
@@ -50,7 +51,9 @@ def measure_row(
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
         constant: whether all of its scores, on all examples and both sides, are the same.
+        drop_level: that of the test of a drop; None for what the policy's confidence leaves of 1.
     """
+    drop_level = 1 - policy.confidence if drop_level is None else drop_level
     old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
     both, units = _paired(old, new, clusters)
     row = _counted(old, new, both, units, policy, scorer=scorer, cohort=cohort, against=against)
@@ -67,7 +70,7 @@ def measure_row(
     seen = max(seen, largest_change(units))
     gain = 1 - float(old[both].min())
     row = _with_statistics(
-        row, units, policy, scale=scale, seen=seen, gain=gain, generator=generator
+        row, units, policy, scale=scale, seen=seen, gain=gain, level=drop_level, generator=generator
     )
     groups = None if clusters is None else clusters[both]
     row = _with_collapsed(row, (new - old)[both], policy, groups)
@@ -75,7 +78,7 @@ def measure_row(
         return row
     noise = seeds.seed_noise(baseline[both], candidate[both], units, groups)
     if noise is not None:
-        row = _with_seeds(row, units, noise, policy, generator)
+        row = _with_seeds(row, units, noise, policy, drop_level=drop_level, generator=generator)
     return row if both.all() else _at_worst(row, old, new, policy, scale=scale, clusters=clusters)
 
 
@@ -145,7 +148,8 @@ def _counted(
         scorer=scorer,
         cohort=cohort,
         against=against,
-        gated=not anchored and (primary or policy.requires(cohort)),
+        # All looks together are to be within the anchor's margin, which each has to prove.
+        gated=(policy.spend_error or not anchored) and (primary or policy.requires(cohort)),
         examples=len(both),
         n=int(both.sum()),
         units=units.count,
@@ -173,6 +177,7 @@ def _with_statistics(
     scale: Scale,
     seen: float,
     gain: float,
+    level: float,
     generator: np.random.Generator,
 ) -> Row:
     """Return the row with its interval, p values and what it can see, as of one seed."""
@@ -204,11 +209,11 @@ def _with_statistics(
         p_beyond=found.beyond,
         # Without a spread, what could go unseen is all that is known.
         detectable_drop=(
-            sample_size.detectable_drop(error, confidence=policy.confidence)
+            sample_size.detectable_drop(error, confidence=1 - level)
             if error
             else units.mean - estimate.interval.low
         ),
-        n_needed=_needed(units, worst, policy, row.margin),
+        n_needed=_needed(units, worst, policy, row.margin, drop_level=level),
     )
 
 
@@ -221,19 +226,20 @@ def _with_seeds(
     units: Units,
     noise: seeds.SeedNoise,
     policy: GatePolicy,
+    *,
+    drop_level: float,
     generator: np.random.Generator,
 ) -> Row:
     """Return the row with the seeds' noise in its interval, p value and what it can see."""
     assert row.interval is not None and row.p_beyond is not None
-    level = 1 - policy.confidence
     normal = NormalDist()
-    test = noise.reach(-normal.inv_cdf(level) * noise.example_error, level=level)
+    test = noise.reach(-normal.inv_cdf(drop_level) * noise.example_error, level=drop_level)
     passes = units.mean > -row.margin
     needed = seeds.examples_needed(
         noise,
         examples=row.n,
         room=row.margin + units.mean if passes else -units.mean,
-        level=level / 2 if passes else level,
+        level=(1 - policy.confidence) / 2 if passes else drop_level,
         power=sample_size.POWER,
     )
     alone = row.n_needed
@@ -293,7 +299,9 @@ def _paired(
     return both, units_of(deltas, None if clusters is None else clusters[both])
 
 
-def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> int | None:
+def _needed(
+    units: Units, worst: float, policy: GatePolicy, margin: float, *, drop_level: float
+) -> int | None:
     """Return how many examples, clusters counted by their examples, would decide either way."""
     passing = units.mean > -margin
     if passing:
@@ -306,7 +314,7 @@ def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> in
         )
     else:
         needed = sample_size.examples_for_regression(
-            units.spread(), delta=units.mean, confidence=policy.confidence
+            units.spread(), delta=units.mean, confidence=1 - drop_level
         )
     if needed is None:
         return None

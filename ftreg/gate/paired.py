@@ -20,6 +20,7 @@ from ftreg.gate.aligned import (
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, largest_change_of, measure_row, scale_between
+from ftreg.gate.spending import Looks, pass_policy, spent
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -34,6 +35,7 @@ def compare(
     clusters: Mapping[str, str] | None = None,
     anchor: Scores | None = None,
     leaked: float | None = None,
+    looks: Looks | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -49,33 +51,29 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
+        looks: how often these examples were looked at before; None takes this to be the first look.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
             policy names a scorer or cohort that is not there.
     """
-    policy = policy or GatePolicy()
+    policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
     old = read_side(baseline, ids, side="baseline")
     new = read_side(candidate, ids, side="candidate")
     members = slices(ids, cohorts)
     numbers = cluster_numbers(ids, clusters)
     _check_names(policy, old, new, members)
-
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
-    rows = decide.settle(rows, policy)
+    rows = _settled(old, new, oldest, policy, members=members, clusters=numbers, looks=seen)
     drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
     broken, doubtful = below_floors(new, policy, numbers)
     reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
     if not reasons:
         doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
-        if oldest is not None and not any(row.n for row in rows if row.against == "anchor"):
-            doubts.append("the anchor: it has no score in common with the candidate")
-        doubts += decide.leakage(leaked, policy)
-        if not any(row.gated for row in rows):
-            doubts.append("nothing to compare: neither side has a scorer")
+        doubts += decide.nothing_compared(rows, anchored=anchor is not None)
+        doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
         outcome = "undecided" if doubts else "pass"
         reasons = doubts or [decide.summary(rows)]
     return Verdict(
@@ -84,10 +82,12 @@ def compare(
         reasons=tuple(reasons),
         critical=tuple(drops),
         policy=policy.model_dump(mode="json"),
+        looks=looks,
+        level=spent(policy, seen),
     )
 
 
-def _measured(
+def _settled(
     old: AlignedScores,
     new: AlignedScores,
     anchor: AlignedScores | None,
@@ -95,20 +95,38 @@ def _measured(
     *,
     members: Mapping[str, Positions],
     clusters: Positions | None,
+    looks: Looks,
 ) -> list[Row]:
-    """Measure every scorer, over all examples and in each cohort, then against the anchor."""
+    """Judge every scorer, over all examples and in each cohort, then against the anchor."""
+    strict = pass_policy(policy, looks)
+    drop_levels = looks.drop_levels(1 - policy.confidence)
     shared = sorted(old.columns.keys() & new.columns.keys())
     rows = []
     for scorer in shared:
-        rows += _rows(scorer, old, new, policy, members=members, clusters=clusters)
+        rows += _rows(
+            scorer,
+            old,
+            new,
+            strict,
+            members=members,
+            clusters=clusters,
+            drop_level=drop_levels["baseline"],
+        )
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
         rows.append(_lonely(scorer, old, new, policy))
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
             rows += _rows(
-                scorer, anchor, new, policy, members=members, clusters=clusters, against="anchor"
+                scorer,
+                anchor,
+                new,
+                strict,
+                members=members,
+                clusters=clusters,
+                drop_level=drop_levels["anchor"],
+                against="anchor",
             )
-    return rows
+    return decide.settle(rows, policy, strict=strict, looks=looks)
 
 
 def _check_names(
@@ -142,6 +160,7 @@ def _rows(
     *,
     members: Mapping[str, Positions],
     clusters: Positions | None,
+    drop_level: float,
     against: Literal["baseline", "anchor"] = "baseline",
 ) -> list[Row]:
     """Measure one scorer on all examples and in each cohort."""
@@ -162,6 +181,7 @@ def _rows(
             clusters=None if clusters is None else clusters[positions],
             seen=seen,
             constant=is_constant(before, after),
+            drop_level=drop_level,
         )
         for cohort, positions in slices_of_all.items()
     ]

@@ -11,6 +11,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.errors import ExitCode, FtregError, UsageError
 from ftreg.jobs.evaluate import evaluate
+from ftreg.jobs.gate import look_ahead
 from ftreg.jobs.gate_and_report import gate_and_report
 from ftreg.jobs.gate_result import GateResult, PrintedVerdict, Reports
 from ftreg.jobs.generate import EvalEvents
@@ -202,6 +203,7 @@ def _gated(
         return found
     first = baseline_file(evaluation, workspace)
     if bootstrap and against == "baseline" and not first.is_file():
+        look_ahead(evaluation, workspace)
         why = "there is no baseline yet; promote this evaluation to make it the first"
         return replace(found, reasons=(why,))
     try:

@@ -9,9 +9,16 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Verdict, compare
+from ftreg.gate import Looks, Verdict, compare
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
+from ftreg.records.baseline import (
+    Baseline,
+    baseline_file,
+    chosen_from,
+    read_anchor,
+    read_baseline,
+    read_history,
+)
 from ftreg.records.evaluation.comparable import (
     header_differences,
     is_older,
@@ -20,6 +27,7 @@ from ftreg.records.evaluation.comparable import (
 )
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
+from ftreg.records.looks import Look, add_look, candidates_seen, look_at, read_looks
 from ftreg.records.workspace import Workspace
 
 
@@ -70,6 +78,8 @@ def gate(
 ) -> GateResult:
     """Compare a candidate with a baseline and store `gate.json` in the candidate's folder.
 
+    A baseline that was read from its file has a ledger beside that, which the look is added to.
+
     Args:
         candidate: the evaluation to judge.
         baseline: what it is held against.
@@ -78,11 +88,12 @@ def gate(
 
     Raises:
         UndecidedError: the two cannot be compared; a line per field that differs.
-        UsageError: a score is damaged, or the policy names what is not there.
+        UsageError: a score or a look is damaged, or the policy names what is not there.
     """
     _refuse_unlike(baseline, candidate, name="baseline")
     if anchor is not None:
         _refuse_unlike(anchor, candidate, name="anchor")
+    look, looks = _look(candidate, baseline, anchor)
     verdict = compare(
         baseline.scores,
         candidate.scores,
@@ -92,7 +103,10 @@ def gate(
         clusters=candidate.clusters or None,
         anchor=anchor.scores if anchor else None,
         leaked=leaked_share(candidate),
+        looks=looks,
     )
+    if baseline.file is not None:
+        add_look(baseline.file, look)
     write_record(
         candidate.folder / GATE,
         {
@@ -107,6 +121,41 @@ def gate(
         },
     )
     return GateResult(baseline=baseline.header, candidate=candidate.header, verdict=verdict)
+
+
+def _look(
+    candidate: Evaluation, baseline: Baseline, anchor: Baseline | None
+) -> tuple[Look, Looks | None]:
+    """Return the look that this is, and how many there are; None where no ledger is kept."""
+    look = look_at(candidate, baseline=str(baseline.header["id"]))
+    if baseline.file is None:
+        return look, None
+    seen = read_looks(baseline.file, candidate.header["dataset"])
+    history = read_history(baseline.file)
+    ids = {promotion["evaluation"] for promotion in history}
+    held = [item for item in [*seen, look] if item["baseline"] is not None]
+    return look, Looks(
+        number=len({(item["scores"], item["baseline"]) for item in held}),
+        promoted=candidates_seen(
+            item for item in held if item["candidate"] in ids and item["scores"] != look["scores"]
+        ),
+        unheld=max(1, candidates_seen(item for item in seen if item["baseline"] is None)),
+        chosen_from=chosen_from(history, look["baseline"] or ""),
+        anchor_from=chosen_from(history, str(anchor.header["id"])) if anchor else 1,
+    )
+
+
+def look_ahead(evaluation: Evaluation, workspace: Workspace) -> None:
+    """Add to the ledger that an evaluation was seen, if there is no baseline to hold it against.
+
+    The first baseline is chosen from what was seen so.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    path = baseline_file(evaluation, workspace)
+    if not path.is_file():
+        add_look(path, look_at(evaluation, baseline=None))
 
 
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
