@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ftreg.gate import GatePolicy, Looks, Verdict, compare
 from ftreg.gate.sample_size import pass_probability
-from ftreg.gate.spending import pass_level
+from ftreg.gate.spending import LEAST_LEVEL, pass_level, pass_policy
 
 Floats = NDArray[np.float64]
 Deltas = Callable[[np.random.Generator, int, float], Floats]
@@ -439,8 +439,11 @@ def climb(climber: Climber, policy: GatePolicy, generator: np.random.Generator) 
     baseline, truth, promoted = anchor, _START, 0
     for number in range(1, RELEASES + 1):
         looks = Looks(number=number, promoted=promoted, chosen_from=max(number - 1, 1))
-        strict = policy.model_copy(update={"confidence": 1 - pass_level(policy, looks)})
-        if strict.least_units(policy.margin) > climber.rows:
+        strict = pass_policy(policy, looks)
+        if (
+            pass_level(policy, looks) < LEAST_LEVEL
+            or strict.least_units(policy.margin) > climber.rows
+        ):
             break
         afresh = climber.share == 1
         mean = (_START if afresh else truth) - climber.step / climber.share
