@@ -15,15 +15,27 @@ import math
 import resource
 import sys
 import time
+<<<<<<< HEAD
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+=======
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+>>>>>>> i17-looks
 
 import numpy as np
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from ftreg.gate import GatePolicy, Verdict, compare
+=======
+from ftreg.gate import GatePolicy, Looks, Verdict, compare
+from ftreg.gate.sample_size import pass_probability
+from ftreg.gate.spending import LEAST_LEVEL, pass_level, pass_policy
+>>>>>>> i17-looks
 
 Floats = NDArray[np.float64]
 Sides = tuple[Floats, Floats]
@@ -192,8 +204,13 @@ def judge(
     policy: GatePolicy = POLICY,
     cohorts: NDArray[np.int64] | None = None,
     clusters: NDArray[np.int64] | None = None,
+<<<<<<< HEAD
     plan: bool = False,
     **options: Any,
+=======
+    anchor: Floats | None = None,
+    looks: Looks | None = None,
+>>>>>>> i17-looks
 ) -> Verdict:
     """Compare two arrays of scores of one scorer."""
     ids = [f"e{position:06d}" for position in range(len(baseline))]
@@ -201,6 +218,7 @@ def judge(
         {"scorer": column(baseline)},
         {"scorer": column(candidate)},
         policy,
+<<<<<<< HEAD
         cohorts=cohorts
         if cohorts is None
         else {name: {"part": str(part)} for name, part in zip(ids, cohorts, strict=True)},
@@ -209,6 +227,22 @@ def judge(
         else {name: str(part) for name, part in zip(ids, clusters, strict=True)},
         plan=plan,
         **options,
+=======
+        cohorts=(
+            {name: {"part": str(position % cohorts)} for position, name in enumerate(ids)}
+            if cohorts
+            else None
+        ),
+        clusters=(
+            None
+            if clusters is None
+            else {name: str(number) for name, number in zip(ids, clusters, strict=True)}
+        ),
+        anchor=(
+            None if anchor is None else {"scorer": dict(zip(ids, anchor.tolist(), strict=True))}
+        ),
+        looks=looks,
+>>>>>>> i17-looks
     )
 
 
@@ -245,6 +279,133 @@ def inside(run: Run) -> None:
     for times in (1.5, 2.0, 3.0):
         rate = run.rate(lambda t=times: run.outcome(even, 200, t * MARGIN) == "regression")
         run.say(f"power: regression at {times:g} x margin, n = 200, even", rate)
+
+    def best_of(self) -> Iterator[str]:
+        """Measure regressions of a candidate against a baseline that won by chance."""
+        yield "\nRegression although the drop is none, or the margin, % (target: at most 5); the"
+        yield "baseline is the best of 10 equal models on the same 200 rows"
+        yield f"{'scores':16}{'drop':>6}{'not known':>14}{'chosen_from 10':>18}"
+        for name, binary in (("binary", True), ("even", False)):
+            for drop in (0.0, MARGIN):
+                hits = [0, 0]
+                for _ in range(self.trials):
+                    shared = self.generator.uniform(0.3, 0.7, 200)
+                    models = [_noisy(shared, binary, self.generator) for _ in range(10)]
+                    best = max(models, key=lambda scores: float(scores.mean()))
+                    candidate = _noisy(shared - drop, binary, self.generator)
+                    for at, count in enumerate((1, 10)):
+                        looks = Looks(chosen_from=count)
+                        verdict = judge(best, candidate, self.policy, looks=looks)
+                        hits[at] += verdict.outcome == "regression"
+                plain, counted = (Rate(found, self.trials) for found in hits)
+                cell = self.check(f"false regression, best of 10, {name}, {drop:g}", counted)
+                yield f"{name:16}{100 * drop:>6g}{plain!s:>14}{cell:>18}"
+
+    def climbers(self) -> Iterator[str]:
+        """Measure promotions of models that are worse than the anchor by more than its margin."""
+        trials = max(self.trials // 5, 40)
+        yield f"\n{RELEASES} releases of a climber that fits the noise: chains with a promotion"
+        yield f"whose true drop exceeds the anchor's margin, % of {trials} (target: at most 5,"
+        yield "where error is spent); in brackets the promotions of a chain, on average"
+        yield f"{'climber':28}{'not spent':>18}{'spent':>18}"
+        for climber in CLIMBERS:
+            cells = []
+            for spend in (False, True):
+                policy = climber.policy.model_copy(update={"spend_error": spend})
+                ends = [climb(climber, policy, self.generator) for _ in range(trials)]
+                rate = Rate(sum(end.too_far for end in ends), trials)
+                name = f"climber, {climber.name}"
+                shown = self.check(name, rate) if spend else str(rate)
+                cells.append(f"{shown} ({sum(end.promoted for end in ends) / trials:.1f})")
+            yield f"{climber.name:28}{cells[0]:>18}{cells[1]:>18}"
+
+
+def _noisy(means: Floats, binary: bool, generator: np.random.Generator) -> Floats:
+    """Draw scores with these means."""
+    if binary:
+        return (generator.random(len(means)) < means).astype(float)
+    return means + generator.uniform(-0.2, 0.2, len(means))
+
+
+@dataclass(frozen=True, slots=True)
+class Climber:
+    """Makes each candidate out of the present baseline, a little worse in truth.
+
+    A candidate answers a share of the rows anew, with scores of `levels`, so that the truth is
+    known: its mean over all rows there might be is `step` below the baseline's. Where `share` is 1
+    each candidate is made afresh, `step` below the anchor.
+    """
+
+    name: str
+    rows: int
+    share: float
+    step: float
+    levels: int
+    policy: GatePolicy
+
+
+RELEASES = 200
+_START = 0.7
+_WIDE = GatePolicy(margin=0.05, resamples=999)
+CLIMBERS = (
+    Climber("afresh, binary, n=400", 400, 1.0, 0.0501, 1, _WIDE),
+    Climber("afresh, tenths, n=400", 400, 1.0, 0.0501, 10, _WIDE),
+    Climber("steps of 0.3, binary, n=400", 400, 0.04, 0.003, 1, _WIDE),
+    Climber("steps of 0.3, tenths, n=100", 100, 0.1, 0.003, 10, _WIDE),
+    Climber("steps of 0.5, binary, n=800", 800, 0.04, 0.005, 1, _WIDE),
+)
+
+
+def _hopeless(deltas: Floats, policy: GatePolicy) -> bool:
+    """Whether a verdict can be spared: not even four fifths of a normal interval would pass."""
+    reach = -NormalDist().inv_cdf((1 - policy.confidence) / 2) * deltas.std()
+    margin = max(policy.margin, policy.anchor_margin)
+    return bool(deltas.mean() - 0.8 * reach / math.sqrt(len(deltas)) <= -margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """How a chain of releases ended."""
+
+    too_far: bool
+    promoted: int
+
+
+def climb(climber: Climber, policy: GatePolicy, generator: np.random.Generator) -> Climb:
+    """Judge candidate after candidate, and promote each that passes with a higher mean.
+
+    A chain ends when a promotion is too far from the anchor, or when no candidate can pass any
+    more: what a look may spend only becomes less.
+    """
+
+    def answers(count: int, mean: float) -> Floats:
+        return generator.binomial(climber.levels, mean, count) / climber.levels
+
+    anchor = answers(climber.rows, _START)
+    baseline, truth, promoted = anchor, _START, 0
+    for number in range(1, RELEASES + 1):
+        looks = Looks(number=number, promoted=promoted, chosen_from=max(number - 1, 1))
+        strict = pass_policy(policy, looks)
+        if (
+            pass_level(policy, looks) < LEAST_LEVEL
+            or strict.least_units(policy.margin) > climber.rows
+        ):
+            break
+        afresh = climber.share == 1
+        mean = (_START if afresh else truth) - climber.step / climber.share
+        anew = generator.random(climber.rows) < climber.share
+        candidate = np.where(anew, answers(climber.rows, mean), baseline)
+        if not afresh and candidate.mean() <= baseline.mean():
+            continue
+        if _hopeless(candidate - baseline, strict) or _hopeless(candidate - anchor, strict):
+            continue
+        verdict = judge(baseline, candidate, policy, anchor=anchor, looks=looks)
+        if verdict.outcome == "pass":
+            baseline, promoted = candidate, promoted + 1
+            truth = _START - climber.step if afresh else truth - climber.step
+            if _START - truth > policy.anchor_margin:
+                return Climb(True, promoted)
+    return Climb(False, promoted)
 
 
 def drift(run: Run) -> None:
@@ -663,5 +824,36 @@ def main() -> int:
     return 0
 
 
+<<<<<<< HEAD
+=======
+def main() -> int:
+    """Run everything and return the exit status."""
+    parser = argparse.ArgumentParser(description="Measure the gate where the truth is known.")
+    parser.add_argument("--quick", action="store_true", help="fewer simulations, about two minutes")
+    parser.add_argument("--trials", type=int, help="simulations per cell (quick: 100, else 1000)")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    trials = arguments.trials or (100 if arguments.quick else 1000)
+    bench = Bench(trials=trials, seed=arguments.seed)
+    print(
+        f"margin {MARGIN}, confidence {bench.policy.confidence}, {trials} simulations per cell; "
+        f"no sample below {bench.policy.least_units(MARGIN)} examples may pass"
+    )
+    parts = (
+        bench.scale,
+        bench.order,
+        bench.false_pass,
+        bench.false_regression,
+        bench.clustered,
+        bench.power,
+        bench.minimum,
+        bench.unseen,
+        bench.best_of,
+        bench.climbers,
+    )
+    return show(parts, bench.missed)
+
+
+>>>>>>> i17-looks
 if __name__ == "__main__":
     sys.exit(main())

@@ -47,4 +47,6 @@ def baseline(
     from ftreg.report.terminal import baseline_view
 
     found = promotions(dataset, workspace=Workspace.current())
-    options.show(as_json, value=found, text=baseline_view(found.header, found.history))
+    options.show(
+        as_json, value=found, text=baseline_view(found.header, found.history, looks=found.looks)
+    )

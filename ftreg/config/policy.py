@@ -71,6 +71,9 @@ class GatePolicy(Section):
     collapse: Collapse | None = None
     """What a mean can hide: `{drop: 0.5, share: 0.02}` lets a scorer pass only if fewer than 2 % of
     the examples fall by half a point or more. null only counts them, with that drop."""
+    spend_error: bool = False
+    """Let all looks at the rows of a dataset version together pass wrongly with a probability of
+    1 - confidence: each later candidate has to prove more, against the anchor too."""
     allow_undecided: bool = False
     """Let an undecided verdict exit with 0, unless a row is worse for certain. The verdict itself
     still says undecided."""
@@ -154,6 +157,8 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
     if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
         after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"
         found.append(f"max_leaked {after}, was {old.max_leaked:g}")
+    if old.spend_error and not new.spend_error:
+        found.append("spend_error false, was true")
     if (old.mode, new.mode) == ("paired", "threshold"):
         found.append("mode threshold, was paired")
     if old.cohorts != new.cohorts and new.cohorts != "all":

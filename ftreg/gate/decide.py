@@ -9,29 +9,45 @@ from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.permutation import holm
+from ftreg.gate.spending import LEAST_LEVEL, Looks, pass_level
 from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
 
 
-def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
-    """Give every row its outcome, its note, and the p values adjusted over all rows tested."""
+def settle(
+    rows: Sequence[Row], policy: GatePolicy, *, strict: GatePolicy, looks: Looks
+) -> list[Row]:
+    """Give every row its outcome, its note, and the p values adjusted over all rows tested.
+
+    Args:
+        rows: as they were measured.
+        policy: its confidence decides what regresses.
+        strict: the same with the confidence that rows were measured by, which decides what passes.
+        looks: how many candidates the baseline and the anchor were chosen from. The tests against
+            the others belong to the family too, and are taken not to reject.
+    """
     # Rows of the same examples ask one question, and count as one test.
     tests: dict[tuple[object, ...], Row] = {}
     for row in rows:
         if row.p_beyond is not None:
             tests.setdefault(_question(row), row)
-    weights = _weights(list(tests.values()))
-    worse = holm([largest_p_value(row) for row in tests.values()], weights)
-    beyond = holm([row.p_beyond or 0.0 for row in tests.values()], weights)
+    shares = _weights(list(tests.values()))
+    counts = looks.drop_levels(1.0)
+    weights = [
+        share * counts[row.against] for share, row in zip(shares, tests.values(), strict=True)
+    ]
+    whole = math.fsum(shares)
+    worse = holm([largest_p_value(row) for row in tests.values()], weights, total=whole)
+    beyond = holm([row.p_beyond or 0.0 for row in tests.values()], weights, total=whole)
     adjusted = dict(zip(tests, zip(worse, beyond, strict=True), strict=True))
     settled = []
     for row in rows:
         if row.p_beyond is not None:
             p_worse, p_adjusted = adjusted[_question(row)]
             row = replace(row, p_worse=p_worse, p_adjusted=p_adjusted)
-        outcome, grade, note = _judge(row, policy)
+        outcome, grade, note = _judge(row, policy, strict)
         settled.append(replace(row, outcome=outcome, grade=grade, note=note))
     return settled
 
@@ -51,7 +67,7 @@ def _weights(rows: Sequence[Row]) -> list[float]:
     return [1 / whole if row.cohort == PRIMARY else 1 / (len(rows) - whole) for row in rows]
 
 
-def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, Grade | None, str]:
+def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, Grade | None, str]:
     if row.p_adjusted is None or row.delta is None or row.interval is None:
         return "undecided", "few" if row.n else "unknown", row.note
     level = 1 - policy.confidence
@@ -61,7 +77,7 @@ def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, Grade | None, str]:
     if obstacle := _obstacle(row, policy):
         return "undecided", "unknown", obstacle
     low = row.interval.low if row.low_at_worst is None else row.low_at_worst
-    few = "" if plain else _too_few(row, policy) or _may_collapse(row, policy)
+    few = "" if plain else _too_few(row, strict) or _may_collapse(row, policy)
     if plain or (not few and low > -row.margin):
         return "pass", None, _remark(row)
     if row.p_worse is not None and row.p_worse <= level:
@@ -207,6 +223,27 @@ def _needed(row: Row) -> str:
     )
 
 
+def nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
+    """Return a sentence if nothing could be compared with the baseline, or with an anchor."""
+    found = []
+    if anchored and not any(row.n for row in rows if row.against == "anchor"):
+        found.append("the anchor: it has no score in common with the candidate")
+    if not any(row.gated for row in rows):
+        found.append("nothing to compare: neither side has a scorer")
+    return found
+
+
+def exhaustion(policy: GatePolicy, looks: Looks) -> list[str]:
+    """Return why nothing passes on these rows any more, if earlier looks have spent all."""
+    level = pass_level(policy, looks)
+    if level >= LEAST_LEVEL:
+        return []
+    return [
+        "spend_error: the looks at these rows have spent what they may err by "
+        f"({level:.1g} is left for this one); freeze a dataset version with fresh rows"
+    ]
+
+
 def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
     """Return why the share of leaked examples stands in the way of a pass, if it does.
 
@@ -228,17 +265,19 @@ def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
 
 def summary(rows: Sequence[Row]) -> str:
     """Return the sentence that a passing verdict gives as its reason: what was shown, of what."""
-    gated = [row for row in rows if row.gated]
+    gated = [row for row in rows if row.gated and row.against == "baseline"]
     scorers = sum(row.cohort == PRIMARY for row in gated)
     cohorts = len(gated) - scorers
     with_cohorts = f" and {cohorts} gated cohort rows" if cohorts else ""
     said = f"every drop is smaller than its margin, for {scorers} scorers{with_cohorts}"
+    if any(row.gated and row.against == "anchor" for row in rows):
+        said += ", and so is every drop from the anchor"
     others = [row for row in rows if row.cohort != PRIMARY and not row.gated]
     if shown := sum(row.outcome != "pass" for row in others):
         said += f"; not shown for {shown} cohort rows that need not pass"
-    missing = [row for row in gated if row.low_at_worst is not None]
     if not any(row.baseline_seeds > 1 or row.candidate_seeds > 1 for row in gated):
         said += "; another training seed may differ by more, with one a side"
+    missing = [row for row in rows if row.gated and row.low_at_worst is not None]
     if missing:
         said += "; " + ", ".join(f"{row.name} with {missing_scores(row)}" for row in missing)
     return said

@@ -218,7 +218,8 @@ def _counted(
         scorer=scorer,
         cohort=slice_.cohort,
         against=against,
-        gated=not anchored and (primary or policy.requires(slice_.cohort)),
+        # All looks together are to be within the anchor's margin, which each has to prove.
+        gated=(policy.spend_error or not anchored) and (primary or policy.requires(slice_.cohort)),
         examples=len(both),
         n=int(both.sum()),
         units=units.count,
@@ -339,6 +340,7 @@ def with_plan(
     *,
     scale: Scale,
     clusters: Positions | None,
+    drop_level: float,
 ) -> Row:
     """Return a measured row with what its examples can show, and how many would decide.
 
@@ -349,13 +351,14 @@ def with_plan(
         policy: see `ftreg.gate.planning.planned`.
         scale: how finely the scorer scores.
         clusters: shape (examples of the slice,), or None.
+        drop_level: of the test of a drop, for this row alone.
     """
     slice_ = _Slice(row.cohort, baseline, candidate, clusters)
     units = _units(slice_)
     if row.interval is None or units.count < 2:
         return row
     gain = 1 - float(slice_.old[slice_.both].min())
-    return planned(row, units, scale=scale, gain=gain, policy=policy)
+    return planned(row, units, scale=scale, gain=gain, policy=policy, drop_level=drop_level)
 
 
 def _units(slice_: _Slice) -> Units:

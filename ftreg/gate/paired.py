@@ -23,6 +23,7 @@ from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, measure_rows, scale_between, with_plan
 from ftreg.gate.sequence import Order, Seen, read_order
+from ftreg.gate.spending import Looks, pass_policy, spent
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -41,6 +42,7 @@ def compare(
     anchor: Scores | None = None,
     leaked: float | None = None,
     levels: Mapping[str, int | None] | None = None,
+    looks: Looks | None = None,
     order: Order | None = None,
     plan: bool = True,
 ) -> Verdict:
@@ -60,6 +62,7 @@ def compare(
         leaked: share of the examples that the candidate was trained on; None if not known.
         levels: scorer to the number of different scores that it can give, None for any number; of
             the others it is guessed from their scores.
+        looks: how often these examples were looked at before; None takes this to be the first look.
         order: in which examples came, where a verdict is to hold whenever one stops; rows are then
             judged by `ftreg.gate.betting`.
         plan: whether rows say what their examples can show and how many would decide, which costs
@@ -70,26 +73,29 @@ def compare(
             policy names a scorer or cohort that is not there; or with an order there are several
             seeds, a policy without statistics, or examples that it does not name.
     """
-    policy = policy or GatePolicy()
+    policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
     old = replace(read_side(baseline, ids, side="baseline"), levels=levels or {})
     new = read_side(candidate, ids, side="candidate")
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
     if order is not None:
         _refuse_order(order, policy, (old, new, oldest), known={*order.ids, *critical})
-    how = _how(policy, order, new, slices(ids, cohorts), clusters)
+    # A pass needs what its policy asks after all looks; a regression what the policy itself asks.
+    strict = pass_policy(policy, seen)
+    how = _how(strict, order, new, slices(ids, cohorts), clusters)
     _check_names(policy, old, new, how.members)
-    rows = decide.settle(_measured(old, new, oldest, how), policy)
+    rows = decide.settle(_measured(old, new, oldest, how), policy, strict=strict, looks=seen)
     if plan and order is None:
-        rows = _planned(rows, old, new, how)
+        level = seen.drop_levels(1 - policy.confidence)["baseline"]
+        rows = _planned(rows, old, new, how, drop_level=level)
     drops = critical_drops(old, new, critical, policy)
     broken, doubtful = below_floors(new, policy, how.clusters, how.sequence)
     reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
     if not reasons:
         doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
-        doubts += _nothing_compared(rows, anchored=oldest is not None)
-        doubts += decide.leakage(leaked, policy)
+        doubts += decide.nothing_compared(rows, anchored=anchor is not None)
+        doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
         outcome = "undecided" if doubts else "pass"
         reasons = doubts or [decide.summary(rows)]
     return Verdict(
@@ -98,17 +104,9 @@ def compare(
         reasons=tuple(reasons),
         critical=tuple(drops),
         policy=policy.model_dump(mode="json"),
+        looks=looks,
+        level=spent(policy, seen),
     )
-
-
-def _nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
-    """Return a sentence for the anchor, and for the baseline, if no score could be compared."""
-    found = []
-    if anchored and not any(row.n for row in rows if row.against == "anchor"):
-        found.append("the anchor: it has no score in common with the candidate")
-    if not any(row.gated for row in rows):
-        found.append("nothing to compare: neither side has a scorer")
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +229,13 @@ def _rows(
     )
 
 
-def _planned(rows: Sequence[Row], old: AlignedScores, new: AlignedScores, how: _How) -> list[Row]:
+def _planned(
+    rows: Sequence[Row], old: AlignedScores, new: AlignedScores, how: _How, *, drop_level: float
+) -> list[Row]:
     """Return the rows with what more examples would show, of the first that must pass."""
     found, left = [], _PLANNED
     for row in rows:
-        if row.gated and row.interval is not None and left:
+        if row.gated and row.against == "baseline" and row.interval is not None and left:
             left -= 1
             before, after = old.columns[row.scorer], new.columns[row.scorer]
             positions = how.members.get(row.cohort, np.arange(len(before)))
@@ -246,6 +246,7 @@ def _planned(rows: Sequence[Row], old: AlignedScores, new: AlignedScores, how: _
                 how.policy,
                 scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
                 clusters=None if how.clusters is None else how.clusters[positions],
+                drop_level=drop_level,
             )
         found.append(row)
     return found

@@ -87,7 +87,12 @@ def _flipped_below(sizes: Floats, seen: float) -> float:
     return min(max(_NORMAL.cdf(root) + _NORMAL.pdf(root) * bend, 0.0), 1.0)
 
 
-def holm(p_values: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
+def holm(
+    p_values: Sequence[float],
+    weights: Sequence[float] | None = None,
+    *,
+    total: float | None = None,
+) -> list[float]:
     """Return p values adjusted for their number, in the order given.
 
     Rejecting where they are at most alpha keeps the chance of any false rejection in the family
@@ -97,10 +102,12 @@ def holm(p_values: Sequence[float], weights: Sequence[float] | None = None) -> l
     Args:
         p_values: one a test.
         weights: above 0, of any sum; all alike where None.
+        total: the weight of the whole family, where it has tests that were not made: it is as if
+            these had not rejected.
     """
     weights = weights or [1.0] * len(p_values)
     adjusted = [0.0] * len(p_values)
-    running, left = 0.0, math.fsum(weights)
+    running, left = 0.0, math.fsum(weights) if total is None else total
     for index in sorted(range(len(p_values)), key=lambda test: p_values[test] / weights[test]):
         running = max(running, min(1.0, left / weights[index] * p_values[index]))
         adjusted[index] = running

@@ -75,7 +75,9 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     )
 
 
-def planned(row: Row, units: Units, *, scale: Scale, gain: float, policy: GatePolicy) -> Row:
+def planned(
+    row: Row, units: Units, *, scale: Scale, gain: float, policy: GatePolicy, drop_level: float
+) -> Row:
     """Return a row with what its examples can show, and how many would decide.
 
     Args:
@@ -84,11 +86,13 @@ def planned(row: Row, units: Units, *, scale: Scale, gain: float, policy: GatePo
         scale: of the scorer.
         gain: the largest gain of an example that is reckoned with, see `ftreg.gate.guard`.
         policy: its confidence, its fewest examples and `unseen_drop` are read.
+        drop_level: of the test of a drop, for this row alone.
     """
     level = 1 - policy.confidence
-    drop = detectable_drop(units, scale=scale, margin=row.margin, gain=gain, policy=policy)
+    tested = policy.model_copy(update={"confidence": 1 - drop_level})
+    drop = detectable_drop(units, scale=scale, margin=row.margin, gain=gain, policy=tested)
     if drop is not None and row.seed_error:
-        reach = seeds_reach(*_seeds(row), level=level, power=POWER)
+        reach = seeds_reach(*_seeds(row), level=drop_level, power=POWER)
         drop = min(1.0, row.margin + math.hypot(drop - row.margin, reach))
     needed = None
     left = row.margin**2 - seeds_reach(*_seeds(row), level=level / 2, power=POWER) ** 2

@@ -11,6 +11,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
 from ftreg.files.checking import first_problem
 from ftreg.gate.interval import Interval
+from ftreg.gate.spending import Looks
 
 Outcome = Literal["pass", "regression", "undecided"]
 Grade = Literal["worse", "few", "unknown"]
@@ -56,7 +57,7 @@ class Row:
     delta: float | None = None
     """Candidate minus baseline, the mean over the paired examples; below 0 is a drop."""
     interval: Interval | None = None
-    """Two-sided confidence interval of `delta`."""
+    """Two-sided confidence interval of `delta`, the one that a pass is decided by."""
     delta_at_worst: float | None = None
     """`delta` if every score that only the candidate lacks were 0, and every one that only the
     baseline lacks 1; None where no score is missing."""
@@ -88,11 +89,12 @@ class Row:
     p_seeds: float | None = None
     """The same with the noise of the seeds; None where both sides have one seed."""
     p_worse: float | None = None
-    """The largest of them after Holm's correction over all rows that were tested."""
+    """The largest of them after Holm's correction over all rows that were tested, and over the
+    candidates that the baseline (or anchor) was chosen from."""
     p_beyond: float | None = None
     """Of a drop of more than the margin, one-sided, for this row alone."""
     p_adjusted: float | None = None
-    """`p_beyond` after Holm's correction over all rows that were tested."""
+    """`p_beyond` after the same corrections."""
     collapsed: int | None = None
     """Units in which an example fell by at least the policy's `collapse.drop` (0.5 unless set)."""
     collapsed_at_most: float | None = None
@@ -155,6 +157,10 @@ class Verdict:
     critical: tuple[CriticalDrop, ...] = ()
     policy: Mapping[str, Any]
     """The policy it was decided by, JSON-ready."""
+    looks: Looks | None = None
+    """How often the rows had been looked at; None where that is not known."""
+    level: float | None = None
+    """What the intervals leave of 1, where it is not 1 - confidence: `spend_error` is on."""
 
     @property
     def exit_code(self) -> ExitCode:

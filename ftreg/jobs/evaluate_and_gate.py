@@ -12,7 +12,7 @@ from ftreg.config.sections import RunConfig
 from ftreg.data.reference import parse_ref
 from ftreg.errors import ExitCode, FtregError, UsageError
 from ftreg.jobs.evaluate import evaluate
-from ftreg.jobs.gate import find_baselines
+from ftreg.jobs.gate import find_baselines, look_ahead
 from ftreg.jobs.gate_and_report import gate_and_report
 from ftreg.jobs.gate_result import GateResult, PrintedVerdict, Reports
 from ftreg.jobs.generate import EvalEvents
@@ -238,6 +238,7 @@ def _gated(
         return found
     first = baseline_file(evaluation, workspace)
     if bootstrap and against == "baseline" and not first.is_file():
+        look_ahead(evaluation, workspace)
         why = "there is no baseline yet; promote this evaluation to make it the first"
         return replace(found, reasons=(why,))
     try:

@@ -9,10 +9,18 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Order, Verdict, compare
+from ftreg.gate import Looks, Order, Verdict, compare
 from ftreg.gate.sequence import seeded_order
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_path, read_anchor, read_baseline
+from ftreg.records.baseline import (
+    Baseline,
+    baseline_file,
+    baseline_path,
+    chosen_from,
+    read_anchor,
+    read_baseline,
+    read_history,
+)
 from ftreg.records.evaluation.comparable import (
     header_differences,
     is_older,
@@ -22,6 +30,7 @@ from ftreg.records.evaluation.comparable import (
 from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
+from ftreg.records.looks import add_look, candidates_seen, look_at, read_looks
 from ftreg.records.workspace import Workspace
 
 
@@ -72,6 +81,8 @@ def gate(
 ) -> GateResult:
     """Compare a candidate with a baseline and store `gate.json` in the candidate's folder.
 
+    A baseline that was read from its file has a ledger beside that, which the look is added to.
+
     Args:
         candidate: the evaluation to judge.
         baseline: what it is held against.
@@ -80,10 +91,12 @@ def gate(
 
     Raises:
         UndecidedError: the two cannot be compared; a line per field that differs.
-        UsageError: a score is damaged, or the policy names what is not there.
+        UsageError: a score or a look is damaged, or the policy names what is not there.
     """
     refuse_unlike(candidate, baseline, anchor)
     verdict = judge(candidate, baseline, policy=policy, anchor=anchor)
+    if baseline.file is not None:
+        add_look(baseline.file, look_at(candidate, baseline=str(baseline.header["id"])))
     write_record(
         candidate.folder / GATE,
         {
@@ -121,6 +134,7 @@ def judge(
         anchor=anchor.scores if anchor else None,
         leaked=leaked_share(candidate),
         levels=levels_of(candidate),
+        looks=_looks(candidate, baseline, anchor),
         order=evaluated_order(candidate),
     )
 
@@ -141,6 +155,39 @@ def evaluated_order(evaluation: Evaluation) -> Order | None:
         cohorts=record["cohorts"],
         largest_cluster=record["largest_cluster"],
     )
+
+
+def _looks(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> Looks | None:
+    """Return how many looks there are with this one; None where no ledger is kept."""
+    if baseline.file is None:
+        return None
+    look = look_at(candidate, baseline=str(baseline.header["id"]))
+    seen = read_looks(baseline.file, candidate.header["dataset"])
+    history = read_history(baseline.file)
+    ids = {promotion["evaluation"] for promotion in history}
+    held = [item for item in [*seen, look] if item["baseline"] is not None]
+    return Looks(
+        number=len({(item["scores"], item["baseline"]) for item in held}),
+        promoted=candidates_seen(
+            item for item in held if item["candidate"] in ids and item["scores"] != look["scores"]
+        ),
+        unheld=max(1, candidates_seen(item for item in seen if item["baseline"] is None)),
+        chosen_from=chosen_from(history, look["baseline"] or ""),
+        anchor_from=chosen_from(history, str(anchor.header["id"])) if anchor else 1,
+    )
+
+
+def look_ahead(evaluation: Evaluation, workspace: Workspace) -> None:
+    """Add to the ledger that an evaluation was seen, if there is no baseline to hold it against.
+
+    The first baseline is chosen from what was seen so.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    path = baseline_file(evaluation, workspace)
+    if not path.is_file():
+        add_look(path, look_at(evaluation, baseline=None))
 
 
 def refuse_unlike(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> None:

@@ -65,6 +65,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "header": header,
         "headline": _headline(material),
         "reasons": _reasons(verdict),
+        "sure": phrases.confidence(verdict) if verdict else None,
         "forest": deltas.forest(verdict) if verdict and verdict.rows else None,
         "heat": _heat(material, verdict),
         "recipes": _recipes(material),
@@ -85,7 +86,9 @@ def _noise(material: Material) -> list[str]:
         return []
     floor = noise_line(material.baseline.header, material.candidate.header)
     said = phrases.seeds_sentence(material.verdict)
-    return [f"{said[0].upper()}{said[1:]}.", *([f"{floor}."] if floor else [])]
+    looks = phrases.looks_sentence(material.verdict)
+    known = [item for item in (said, looks, floor) if item]
+    return [f"{item[0].upper()}{item[1:]}." for item in known]
 
 
 def _headline(material: Material) -> str:

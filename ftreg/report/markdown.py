@@ -59,6 +59,7 @@ def gate_report(
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
                 phrases.seeds_sentence(verdict),
+                *filter(None, [phrases.looks_sentence(verdict)]),
                 f"ftreg {escaped(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),
@@ -103,7 +104,7 @@ def escaped(text: str) -> str:
 
 
 def _scorer_table(verdict: Verdict) -> str:
-    confidence = f"{100 * verdict.policy['confidence']:g} % interval"
+    confidence = f"{phrases.confidence(verdict)} interval"
     headings = ["scorer", "n", "missing", "baseline", "candidate", "delta", confidence, "margin"]
     headings += ["detectable drop", "outcome", "note"]
     rows = [

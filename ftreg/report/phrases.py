@@ -1,5 +1,6 @@
 """Numbers and sentences that every report words alike. Scores are shown in points, 0 to 100."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -38,6 +39,39 @@ def interval(row: Row) -> str:
         return "-"
     low, high = row.interval
     return f"[{signed(low)}, {signed(high)}]"
+
+
+def confidence(verdict: Verdict) -> str:
+    """The confidence of a verdict's intervals: `95 %`, or `99.9988 %` where looks are counted."""
+    left = 1 - verdict.policy["confidence"] if verdict.level is None else verdict.level
+    digits = max(0, 1 - math.floor(math.log10(100 * left)))
+    return f"{f'{100 - 100 * left:.{digits}f}'.rstrip('0').rstrip('.')} %"
+
+
+def looks_sentence(verdict: Verdict) -> str | None:
+    """How often the rows have been looked at, and what follows; None where that is not known."""
+    looks = verdict.looks
+    if looks is None:
+        return None
+    said = f"the {_ordinal(looks.number)} candidate judged on these rows"
+    for side, count in (("baseline", looks.chosen_from), ("anchor", looks.anchor_from)):
+        if count > 1:
+            said += (
+                f"; the {side} was chosen from {count} seen on them: p values of a drop from it "
+                f"count {count} times"
+            )
+    if verdict.level is not None:
+        said += (
+            f"; what all looks may err by is spent: a pass is decided by intervals of "
+            f"{confidence(verdict)}"
+        )
+    return said
+
+
+def _ordinal(number: int) -> str:
+    teens = 10 <= number % 100 < 20
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if teens else ending}"
 
 
 SEED_ERRORS = (

@@ -45,6 +45,8 @@ def verdict_view(
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
+    if looks := phrases.looks_sentence(verdict):
+        parts.append(Text(f"Looks: {looks}"))
     seeds = phrases.seed_table(verdict)
     if seeds:
         title = f"Noise, in points ({phrases.seeds_sentence(verdict)})"
@@ -73,10 +75,9 @@ def hanging(*items: tuple[Text, Text]) -> Table:
 
 
 def _by_scorer(verdict: Verdict) -> Group:
-    confidence = f"{100 * verdict.policy['confidence']:g} %"
     table = bare_table()
     table.add_column("scorer", overflow="fold")
-    for heading in ("n", "base", "cand", "delta", confidence, "margin"):
+    for heading in ("n", "base", "cand", "delta", phrases.confidence(verdict), "margin"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     for row in phrases.primary_rows(verdict):
@@ -129,9 +130,9 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
 
 
 def baseline_view(
-    header: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+    header: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, looks: int
 ) -> RenderableType:
-    """The baseline's scores, and the history of promotions."""
+    """The baseline's scores, how many were judged on its rows, and the history of promotions."""
     table = bare_table()
     for heading in ("when", "checkpoint", "recipe", "why"):
         table.add_column(heading, overflow="fold")
@@ -143,7 +144,8 @@ def baseline_view(
             phrases.recipe(item["checkpoint"]),
             ", ".join(mark for mark in marks if mark),
         )
-    return Group(evaluation_view(header), "", _titled("Promotions, the newest last", table))
+    judged = f"Looks: {looks:,} candidate{'s' * (looks != 1)} judged on these rows"
+    return Group(evaluation_view(header), judged, "", _titled("Promotions, the newest last", table))
 
 
 def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:

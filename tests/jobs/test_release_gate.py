@@ -84,9 +84,9 @@ def _started(cli: Cli, tiny_model: Path) -> None:
     assert cli("promote", "latest", "--anchor", "--why", "first release").code == 0
     _git("add", "baselines")
     _git("commit", "--quiet", "-m", "Baseline: the first release")
-    assert _git("ls-files", "checkpoints", "evaluations", "baselines").split() == [
-        "baselines/desk-routing.json"
-    ]
+    kept, look = _git("ls-files", "checkpoints", "evaluations", "baselines").split()
+    assert kept == "baselines/desk-routing.json"
+    assert look.startswith("baselines/desk-routing.looks/")
 
 
 def _pull_request(runner: Runner, branch: str, old: str, new: str) -> Job:

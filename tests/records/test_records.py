@@ -33,6 +33,7 @@ VERSIONED = {
         "printed/verdict.json",
     ],
     "ftreg.records.baseline:BASELINE_SCHEMA": ["baselines/*.json"],
+    "ftreg.records.looks:LOOK_SCHEMA": ["baselines/*.looks/*.json"],
     "ftreg.gate.contest:COMPARISON_SCHEMA": ["printed/comparison.json"],
     "ftreg.gate.choice:ROUTES_SCHEMA": ["routes.yaml"],
 }
