@@ -34,6 +34,7 @@ def measure_row(
     against: Literal["baseline", "anchor"] = "baseline",
     clusters: Positions | None = None,
     seen: float = 0.0,
+    unseen_gains: bool = False,
     constant: bool = False,
 ) -> Row:
     """Measure one scorer on one slice; the outcome is left undecided.
@@ -49,6 +50,8 @@ def measure_row(
         against: whose scores `baseline` are.
         clusters: shape (examples of the slice,), or None.
         seen: the largest change that the scorer is known to make elsewhere.
+        unseen_gains: whether the p values of a drop reckon with examples that gain all they can,
+            though none of the sample does; else with none that change more than those seen.
         constant: whether all of its scores, on all examples and both sides, are the same.
     """
     old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
@@ -65,7 +68,7 @@ def measure_row(
     # A stream of draws that the interval, the p values and the seeds take from in this order.
     generator = generator_of(policy.seed, against, scorer, cohort)
     seen = max(seen, largest_change(units))
-    gain = 1 - float(old[both].min())
+    gain = 1 - float(old[both].min()) if unseen_gains else seen
     row = _with_statistics(
         row, units, policy, scale=scale, seen=seen, gain=gain, generator=generator
     )

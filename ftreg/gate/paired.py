@@ -1,6 +1,6 @@
 """Compare a candidate with its baseline, example by example, and decide."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -71,11 +71,8 @@ def compare(
     outcome: Outcome = "regression"
     if not reasons:
         doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
-        if oldest is not None and not any(row.n for row in rows if row.against == "anchor"):
-            doubts.append("the anchor: it has no score in common with the candidate")
+        doubts += _nothing_compared(rows, anchored=oldest is not None)
         doubts += decide.leakage(leaked, policy)
-        if not any(row.gated for row in rows):
-            doubts.append("nothing to compare: neither side has a scorer")
         outcome = "undecided" if doubts else "pass"
         reasons = doubts or [decide.summary(rows)]
     return Verdict(
@@ -85,6 +82,16 @@ def compare(
         critical=tuple(drops),
         policy=policy.model_dump(mode="json"),
     )
+
+
+def _nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
+    """Return a sentence for the anchor, and for the baseline, if no score could be compared."""
+    found = []
+    if anchored and not any(row.n for row in rows if row.against == "anchor"):
+        found.append("the anchor: it has no score in common with the candidate")
+    if not any(row.gated for row in rows):
+        found.append("nothing to compare: neither side has a scorer")
+    return found
 
 
 def _measured(
@@ -161,6 +168,7 @@ def _rows(
             against=against,
             clusters=None if clusters is None else clusters[positions],
             seen=seen,
+            unseen_gains=True,
             constant=is_constant(before, after),
         )
         for cohort, positions in slices_of_all.items()
