@@ -255,7 +255,7 @@ class Bench:
 
     def minimum(self) -> Iterator[str]:
         """Measure what `min_examples` prevents."""
-        yield "\nThe same false passes if fewer examples could pass, % (why min_examples is 50)"
+        yield "\nThe same false passes if fewer examples could pass, % (why a pass has a minimum)"
         sizes = (20, 30, 40, 50)
         yield f"{'scores':16}" + "".join(f"{f'n={n}':>12}" for n in sizes)
         usual = self.policy

@@ -145,6 +145,11 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
         before, after = (each.least_units(old.margin, clustered=clustered) for each in (old, new))
         if after < before:
             found.append(f"{name} {after}, was {before}")
+    for scorer, floor in sorted(old.floors.items()):
+        if (after := new.floors.get(scorer, 0.0)) < floor:
+            found.append(f"floors.{scorer} {after:g}, was {floor:g}")
+    found += [f"constant with {name}" for name in new.constant if name not in old.constant]
+    found += _collapse_loosened(old.collapse, new.collapse)
     # null looks at nothing, so it is looser than any share.
     if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
         after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"
@@ -155,3 +160,18 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
         lost = ["all"] if old.cohorts == "all" else sorted(set(old.cohorts) - set(new.cohorts))
         found += [f"cohorts without {name}" for name in lost]
     return found
+
+
+def _collapse_loosened(old: Collapse | None, new: Collapse | None) -> list[str]:
+    if old is None:
+        return []
+    if new is None:
+        return [f"collapse null, was {{drop: {old.drop:g}, share: {old.share:g}}}"]
+    return [
+        f"collapse.{name} {after:g}, was {before:g}"
+        for name, before, after in (
+            ("drop", old.drop, new.drop),
+            ("share", old.share, new.share),
+        )
+        if after > before
+    ]
