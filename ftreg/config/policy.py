@@ -63,8 +63,9 @@ class GatePolicy(Section):
     change seen; 1 assumes nothing about graded scores and needs about 4 / margin examples."""
     anchor_margin: Margin = 0.05
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
-    critical_tolerance: Share = 0.0
-    """A critical example got worse if its score dropped by more than this."""
+    critical_tolerance: Share | None = None
+    """A critical example got worse if its score dropped by more than this. null takes what scores
+    of the same scorer vary by from one side to the other: 0 where most do not change at all."""
     floors: dict[str, Share] = Field(default_factory=dict)
     """Means that a scorer, by name, may not be below, whatever the baseline has."""
     collapse: Collapse | None = None
@@ -80,9 +81,10 @@ class GatePolicy(Section):
     """Scorers that may give every example of both sides the same score; of others such a row cannot
     pass, for a scorer that is stuck says nothing."""
     resamples: Annotated[int, Field(ge=999, le=1_000_000)] = 9999
-    """Resamples of the bootstrap and of the permutation test."""
+    """Read and not used: since 0.2 no interval and no test is resampled."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the resampling: the same scores and policy always give the same verdict."""
+    """Seed of the draws by which a verdict says what more examples would show. No outcome depends
+    on it."""
 
     @field_validator("margin", "anchor_margin", mode="before")
     @classmethod
@@ -121,7 +123,7 @@ class GatePolicy(Section):
         )
 
 
-_LARGER_IS_LOOSER = ("max_missing", "anchor_margin", "critical_tolerance")
+_LARGER_IS_LOOSER = ("max_missing", "anchor_margin")
 _SMALLER_IS_LOOSER = ("confidence", "min_cohort", "unseen_drop")
 
 
@@ -150,6 +152,9 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
             found.append(f"floors.{scorer} {after:g}, was {floor:g}")
     found += [f"constant with {name}" for name in new.constant if name not in old.constant]
     found += _collapse_loosened(old.collapse, new.collapse)
+    tolerated = [policy.critical_tolerance or 0.0 for policy in (old, new)]
+    if tolerated[1] > tolerated[0]:
+        found.append(f"critical_tolerance {tolerated[1]:g}, was {tolerated[0]:g}")
     # null looks at nothing, so it is looser than any share.
     if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
         after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"

@@ -159,7 +159,8 @@ def critical_regressions(drops: Iterable[CriticalDrop]) -> list[str]:
     """Return a sentence for each critical example that got worse."""
     return [
         f"{drop.scorer}: the critical example {drop.id!r} got worse "
-        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points)"
+        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points"
+        + (f", more than the {100 * drop.tolerance:.1f} allowed)" if drop.tolerance else ")")
         for drop in drops
     ]
 
@@ -181,16 +182,22 @@ def doubts(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         if not row.gated or row.outcome != "undecided":
             continue
-        needed = ""
-        # More of the same examples helps where the interval is too wide, and nowhere else.
-        able = row.interval is not None and row.grade != "unknown"
-        if able and row.n_needed is not None and row.n_needed > row.n:
-            needed = f"; about {row.n_needed} examples would decide"
-        short = row.interval is not None and row.interval.low <= -row.margin
-        if row.seed_error and short and row.n_needed is None:
-            needed = "; no number of examples would decide with so few seeds, more seeds may"
-        found.append(f"{row.name}: {row.note}{needed}")
+        # More of the same examples helps where there are too few, and nowhere else.
+        found.append(f"{row.name}: {row.note}{_needed(row) if row.grade == 'few' else ''}")
     return found
+
+
+def _needed(row: Row) -> str:
+    if row.n_needed is None:
+        few = "; no number of examples would show otherwise with so few seeds, more seeds may"
+        return few if row.seed_error else ""
+    if row.n_needed <= row.n or row.n_needed_range is None:
+        return ""
+    low, high = row.n_needed_range
+    return (
+        f"; if it is as good as the {row.against}, about {row.n_needed} examples would show it "
+        f"in four of five cases ({low} to {high}, as far as these can tell)"
+    )
 
 
 def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
@@ -223,6 +230,8 @@ def summary(rows: Sequence[Row]) -> str:
     if shown := sum(row.outcome != "pass" for row in others):
         said += f"; not shown for {shown} cohort rows that need not pass"
     missing = [row for row in gated if row.low_at_worst is not None]
+    if not any(row.baseline_seeds > 1 or row.candidate_seeds > 1 for row in gated):
+        said += "; another training seed may differ by more, with one a side"
     if missing:
         said += "; " + ", ".join(f"{row.name} with {missing_scores(row)}" for row in missing)
     return said

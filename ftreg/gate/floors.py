@@ -5,7 +5,6 @@ import numpy as np
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.aligned import AlignedScores, Positions, mean_over_seeds
 from ftreg.gate.mean import mean_interval
-from ftreg.gate.measure import generator_of
 
 
 def below_floors(
@@ -27,8 +26,6 @@ def below_floors(
         interval = mean_interval(
             scores,
             confidence=policy.confidence,
-            resamples=policy.resamples,
-            generator=generator_of(policy.seed, "floor", scorer),
             clusters=clusters,
         )
         found = (

@@ -1,17 +1,15 @@
 """The confidence interval of a mean delta: which method serves which scores."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 
-from ftreg.gate.bootstrap import bca, bca_large
-from ftreg.gate.guard import bounds, drop_p_value, unseen_bound
+from ftreg.gate.bootstrap import bca
+from ftreg.gate.guard import bounds, drop_p_values, unseen_bound
 from ftreg.gate.permutation import sign_flip
 from ftreg.gate.units import Floats, Units
-
-# Above this many units the bootstrap's closed form is as good and costs nothing.
-RESAMPLED_UP_TO = 200
 
 
 class Interval(NamedTuple):
@@ -26,9 +24,6 @@ class Estimate(NamedTuple):
 
     interval: Interval
     method: str
-
-
-_IDENTICAL = Estimate(Interval(0.0, 0.0), "identical")
 
 
 class Scale(Enum):
@@ -75,53 +70,54 @@ def worst_change(scale: Scale, *, seen: float, unseen_drop: float) -> float:
     return 1.0 if jumps else max(seen, unseen_drop)
 
 
-def estimate_interval(
-    units: Units,
-    *,
-    scale: Scale,
-    confidence: float,
-    worst: float,
-    resamples: int,
-    generator: np.random.Generator,
-) -> Estimate:
-    """Return the two-sided interval of the mean delta.
+def estimate_intervals(
+    rows: Sequence[Units], *, confidence: float, worst: Sequence[float], guard: float
+) -> list[Estimate]:
+    """Return the two-sided interval of each row's mean delta.
+
+    Two bounds make each end, and the wider one counts: the BCa interval's, which errs with
+    probability (1 - confidence) / 2 where there are enough units, and the guard's, which errs at
+    most as often as `guard` says whatever the distribution.
 
     Args:
-        units: at least one.
-        scale: of the scorer.
-        confidence: of the interval; each end errs with probability (1 - confidence) / 2.
-        worst: the largest change to reckon with, see `worst_change`.
-        resamples: of the bootstrap.
-        generator: source of randomness.
+        rows: units, at least one in each.
+        confidence: of the intervals.
+        worst: of each row, the largest change to reckon with, see `worst_change`.
+        guard: error probability of each of the guard's bounds.
     """
-    error = 1 - confidence
+    level = (1 - confidence) / 2
+    found: list[Estimate | None] = [
+        _special(units, worst=most, level=level) for units, most in zip(rows, worst, strict=True)
+    ]
+    left = [row for row, estimate in enumerate(found) if estimate is None]
+    lows, highs = bounds(
+        [rows[row].values() for row in left], worst=[worst[row] for row in left], level=guard
+    )
+    for row, low, high in zip(left, lows.tolist(), highs.tolist(), strict=True):
+        ends = bca(rows[row], level=level)
+        method = "cluster BCa, guarded" if rows[row].clustered else "BCa, guarded"
+        interval = Interval(max(min(low, ends[0]), -1.0), min(max(high, ends[1]), 1.0))
+        found[row] = Estimate(interval, method)
+    return [estimate for estimate in found if estimate is not None]
+
+
+def _special(units: Units, *, worst: float, level: float) -> Estimate | None:
+    """Return the interval of units that need no bootstrap; None for all others."""
     if not units.sums.any():
-        low = unseen_bound(units.count, worst=worst, error=error) if worst else 0.0
-        return Estimate(Interval(low, -low), "rule of three") if worst else _IDENTICAL
+        if not worst:
+            return Estimate(Interval(0.0, 0.0), "identical")
+        low = unseen_bound(units.count, worst=worst, error=2 * level)
+        return Estimate(Interval(low, -low), "rule of three")
     if units.count < 2:
         return Estimate(Interval(-1.0, 1.0), "none")
-    if scale is Scale.BINARY and not units.clustered:
-        return Estimate(_exact_binary(units.sums, error / 2), "exact")
-    values = units.values()
-    low, high = bounds(values, worst=worst, level=error / 2)
-    method = "guarded bootstrap"
-    if np.ptp(values) > 0:
-        if units.count > RESAMPLED_UP_TO:
-            ends = bca_large(units, level=error / 2)
-            method = f"{method}, closed form"
-        else:
-            ends = bca(units, level=error / 2, resamples=resamples, generator=generator)
-        low, high = min(low, ends[0]), max(high, ends[1])
-    if units.clustered:
-        method = f"cluster {method}"
-    return Estimate(Interval(max(low, -1.0), min(high, 1.0)), method)
+    return None
 
 
 class PValues(NamedTuple):
     """The p values of one row, before any correction for their number."""
 
     exchanged: float
-    """Of a drop at all, if equal models could swap their scores: exact for binary ones."""
+    """Of a drop at all, if equal models could swap their scores: McNemar's for binary ones."""
     guarded: float
     """Of a drop at all, supposing only that scores lie in [0, 1]."""
     beyond: float
@@ -129,52 +125,25 @@ class PValues(NamedTuple):
 
 
 def p_values(
-    units: Units,
-    *,
-    scale: Scale,
-    gain: float,
-    margin: float,
-    resamples: int,
-    generator: np.random.Generator,
-) -> PValues:
-    """Return the p values of a drop, and of one beyond the margin.
+    rows: Sequence[Units], *, gains: Sequence[float], margins: Sequence[float]
+) -> list[PValues]:
+    """Return the p values of each row: of a drop, and of one beyond the margin.
 
     That a drop exists should be significant by exchange and by the guard.
 
     Args:
-        units: at least one.
-        scale: of the scorer.
-        gain: the largest gain that an example might have though the sample does not hold it.
-        margin: the drop that is allowed.
-        resamples: of the permutation test.
-        generator: source of randomness.
+        rows: units, at least one in each.
+        gains: of each row, the largest gain that an example might have though the sample does not
+            hold it.
+        margins: of each row, the drop that is allowed.
     """
-    if scale is Scale.BINARY and not units.clustered:
-        # scipy takes longer to load than most comparisons take to run: only where it is needed.
-        from ftreg.gate.stats import mcnemar, paired_drop_p_value
-
-        losses, gains = int((units.sums < 0).sum()), int((units.sums > 0).sum())
-        exact = mcnemar(losses, gains)
-        beyond = paired_drop_p_value(losses, gains, total=units.count, margin=margin)
-        return PValues(exact, exact, beyond)
-    exchanged = sign_flip(units.sums, resamples=resamples, generator=generator)
-    if not units.sums.any():
-        return PValues(exchanged, 1.0, 1.0)
-    values = units.values()
-    most = max(gain, float(values.max()))
-    return PValues(
-        exchanged,
-        drop_p_value(values, gain=most),
-        drop_p_value(values, gain=most, margin=margin),
-    )
-
-
-def _exact_binary(deltas: Floats, level: float) -> Interval:
-    from ftreg.gate.stats import paired_lower_bound
-
-    losses, gains = int((deltas < 0).sum()), int((deltas > 0).sum())
-    total = len(deltas)
-    return Interval(
-        paired_lower_bound(losses, gains, total=total, level=level),
-        -paired_lower_bound(gains, losses, total=total, level=level),
-    )
+    values = [units.values() for units in rows]
+    most = [max(gain, float(each.max())) for gain, each in zip(gains, values, strict=True)]
+    guarded = drop_p_values(values, gains=most, margins=[0.0] * len(rows))
+    beyond = drop_p_values(values, gains=most, margins=margins)
+    return [
+        PValues(sign_flip(units.sums), float(drop), float(more))
+        if units.sums.any()
+        else PValues(1.0, 1.0, 1.0)
+        for units, drop, more in zip(rows, guarded, beyond, strict=True)
+    ]

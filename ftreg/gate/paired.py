@@ -19,9 +19,12 @@ from ftreg.gate.aligned import (
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
-from ftreg.gate.measure import is_constant, largest_change_of, measure_row, scale_between
+from ftreg.gate.measure import is_constant, measure_rows, scale_between, with_plan
 from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
 from ftreg.records.samples import Scores
+
+# Of very many rows nobody reads how many examples each needs, and each takes as long as a verdict.
+_PLANNED = 24
 
 
 def compare(
@@ -34,6 +37,7 @@ def compare(
     clusters: Mapping[str, str] | None = None,
     anchor: Scores | None = None,
     leaked: float | None = None,
+    plan: bool = True,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -49,6 +53,8 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
+        plan: whether rows say what their examples can show and how many would decide, which costs
+            several times what the verdict does.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
@@ -63,9 +69,8 @@ def compare(
     _check_names(policy, old, new, members)
 
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
-    rows = decide.settle(rows, policy)
-    drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
+    rows = _judged(old, new, oldest, policy, members=members, clusters=numbers, plan=plan)
+    drops = critical_drops(old, new, critical, policy)
     broken, doubtful = below_floors(new, policy, numbers)
     reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
     outcome: Outcome = "regression"
@@ -92,6 +97,24 @@ def _nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
     if not any(row.gated for row in rows):
         found.append("nothing to compare: neither side has a scorer")
     return found
+
+
+def _judged(
+    old: AlignedScores,
+    new: AlignedScores,
+    anchor: AlignedScores | None,
+    policy: GatePolicy,
+    *,
+    members: Mapping[str, Positions],
+    clusters: Positions | None,
+    plan: bool,
+) -> list[Row]:
+    """Return the rows with their outcomes and, where asked, with what more examples would show."""
+    rows = _measured(old, new, anchor, policy, members=members, clusters=clusters)
+    rows = decide.settle(rows, policy)
+    if plan:
+        rows = _planned(rows, old, new, policy, members=members, clusters=clusters)
+    return rows
 
 
 def _measured(
@@ -153,26 +176,46 @@ def _rows(
 ) -> list[Row]:
     """Measure one scorer on all examples and in each cohort."""
     before, after = old.columns[scorer], new.columns[scorer]
-    scale = scale_between(before, after)
-    # What the scorer did anywhere it may do in a cohort that happens not to show it.
-    seen = largest_change_of(before, after, clusters)
-    slices_of_all = {PRIMARY: np.arange(len(before)), **members}
-    return [
-        measure_row(
-            before[positions],
-            after[positions],
-            policy,
-            scorer=scorer,
-            scale=scale,
-            cohort=cohort,
-            against=against,
-            clusters=None if clusters is None else clusters[positions],
-            seen=seen,
-            unseen_gains=True,
-            constant=is_constant(before, after),
-        )
-        for cohort, positions in slices_of_all.items()
-    ]
+    return measure_rows(
+        before,
+        after,
+        policy,
+        scorer=scorer,
+        scale=scale_between(before, after),
+        slices={PRIMARY: np.arange(len(before)), **members},
+        against=against,
+        clusters=clusters,
+        unseen_gains=True,
+        constant=is_constant(before, after),
+    )
+
+
+def _planned(
+    rows: Sequence[Row],
+    old: AlignedScores,
+    new: AlignedScores,
+    policy: GatePolicy,
+    *,
+    members: Mapping[str, Positions],
+    clusters: Positions | None,
+) -> list[Row]:
+    """Return the rows with what more examples would show, of the first that must pass."""
+    found, left = [], _PLANNED
+    for row in rows:
+        if row.gated and row.interval is not None and left:
+            left -= 1
+            before, after = old.columns[row.scorer], new.columns[row.scorer]
+            positions = members.get(row.cohort, np.arange(len(before)))
+            row = with_plan(
+                row,
+                before[positions],
+                after[positions],
+                policy,
+                scale=scale_between(before, after),
+                clusters=None if clusters is None else clusters[positions],
+            )
+        found.append(row)
+    return found
 
 
 def _lonely(scorer: str, old: AlignedScores, new: AlignedScores, policy: GatePolicy) -> Row:

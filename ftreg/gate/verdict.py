@@ -90,11 +90,17 @@ class Row:
     collapsed: int | None = None
     """Units in which an example fell by at least the policy's `collapse.drop` (0.5 unless set)."""
     collapsed_at_most: float | None = None
-    """The upper confidence bound of their share, exact (Clopper and Pearson 1934)."""
+    """The upper confidence bound of their share, exact (Clopper and Pearson 1934); None where the
+    policy sets no `collapse`."""
     detectable_drop: float | None = None
-    """The smallest true drop that the test finds with a probability of 80 %."""
+    """The smallest true drop that this row alone proves to be beyond its margin with a probability
+    of 80 %; None for a row that need not pass."""
     n_needed: int | None = None
-    """Examples that would decide if the delta and its spread stay as they are."""
+    """Examples with which a candidate as good as the baseline passes with a probability of 80 %;
+    None where no number does, and for a row that need not pass."""
+    n_needed_range: tuple[int, int] | None = None
+    """The range around `n_needed` for what the deltas seen leave open, with a probability of 90 %.
+    """
     method: str = "none"
     """How the interval was made."""
     constant: bool = False
@@ -125,6 +131,8 @@ class CriticalDrop:
     id: str
     baseline: float
     candidate: float
+    tolerance: float = 0.0
+    """The drop that was allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
