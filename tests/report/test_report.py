@@ -62,7 +62,8 @@ class Page(HTMLParser):
 
 
 def dropped(count: int = 60) -> list[float | None]:
-    return [0.78 - 0.02 * (i % 3) for i in range(count)]
+    """Lower by 4 points, and by 20 where the example is critical, which is no noise."""
+    return [0.6 if i == 3 else 0.78 - 0.02 * (i % 3) for i in range(count)]
 
 
 @pytest.fixture
@@ -85,8 +86,8 @@ def gated(cli: Cli) -> Page:
 
 def test_the_verdict_is_one_sentence_for_a_release_manager(gated: Page) -> None:
     sentence = re.search(
-        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −4\.0 points "
-        r"\[−4\.\d, −3\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
+        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −4\.3 points "
+        r"\[−[45]\.\d, −3\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
         gated.text,
     )
     assert sentence, gated.text[:1500]
