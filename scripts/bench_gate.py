@@ -15,27 +15,17 @@ import math
 import resource
 import sys
 import time
-<<<<<<< HEAD
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
-=======
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from statistics import NormalDist
->>>>>>> i17-looks
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-from ftreg.gate import GatePolicy, Verdict, compare
-=======
 from ftreg.gate import GatePolicy, Looks, Verdict, compare
-from ftreg.gate.sample_size import pass_probability
 from ftreg.gate.spending import LEAST_LEVEL, pass_level, pass_policy
->>>>>>> i17-looks
 
 Floats = NDArray[np.float64]
 Sides = tuple[Floats, Floats]
@@ -43,7 +33,7 @@ World = Callable[[np.random.Generator, int, float], Sides]
 """Draws baseline and candidate scores of n examples whose true mean drop is given."""
 
 MARGIN = 0.02
-TARGET = 5.0
+TARGET = 0.05
 POLICY = GatePolicy(margin=MARGIN)
 
 
@@ -147,18 +137,18 @@ class Rate:
     trials: int
 
     @property
-    def percent(self) -> float:
-        """The share of hits, in %."""
-        return 100 * self.hits / self.trials
+    def share(self) -> float:
+        """The share of hits."""
+        return self.hits / self.trials
 
     @property
     def error(self) -> float:
-        """The standard error in %, never 0: none of n seen is not none."""
+        """The standard error, never 0: none of n seen is not none."""
         share = (self.hits + 0.5) / (self.trials + 1)
-        return 100 * math.sqrt(share * (1 - share) / self.trials)
+        return math.sqrt(share * (1 - share) / self.trials)
 
     def __str__(self) -> str:
-        return f"{self.percent:.1f} ±{self.error:.1f}"
+        return f"{100 * self.share:5.1f} ±{100 * self.error:3.1f}"
 
 
 @dataclass(slots=True)
@@ -179,12 +169,13 @@ class Run:
             self.missed.append(f"{self.name}: {what}: {found}, target {target}")
 
     def at_most(self, what: str, rate: Rate, most: float = TARGET) -> None:
-        """Hold a rate to an upper limit, in %."""
-        self.say(what, rate, f"<= {most:g}", holds=rate.percent - 3 * rate.error <= most)
+        """Hold a rate to an upper limit."""
+        self.say(what, rate, f"<= {100 * most:g}", holds=rate.share - 3 * rate.error <= most)
 
     def within(self, what: str, rate: Rate, low: float, high: float) -> None:
         """Hold a rate to a range, in %."""
-        holds = low - 3 * rate.error <= rate.percent <= high + 3 * rate.error
+        error = 300 * rate.error
+        holds = low - error <= 100 * rate.share <= high + error
         self.say(what, rate, f"{low:g} to {high:g}", holds=holds)
 
     def rate(self, hit: Callable[[], bool], *, trials: int | None = None) -> Rate:
@@ -204,13 +195,8 @@ def judge(
     policy: GatePolicy = POLICY,
     cohorts: NDArray[np.int64] | None = None,
     clusters: NDArray[np.int64] | None = None,
-<<<<<<< HEAD
     plan: bool = False,
     **options: Any,
-=======
-    anchor: Floats | None = None,
-    looks: Looks | None = None,
->>>>>>> i17-looks
 ) -> Verdict:
     """Compare two arrays of scores of one scorer."""
     ids = [f"e{position:06d}" for position in range(len(baseline))]
@@ -218,7 +204,6 @@ def judge(
         {"scorer": column(baseline)},
         {"scorer": column(candidate)},
         policy,
-<<<<<<< HEAD
         cohorts=cohorts
         if cohorts is None
         else {name: {"part": str(part)} for name, part in zip(ids, cohorts, strict=True)},
@@ -227,22 +212,6 @@ def judge(
         else {name: str(part) for name, part in zip(ids, clusters, strict=True)},
         plan=plan,
         **options,
-=======
-        cohorts=(
-            {name: {"part": str(position % cohorts)} for position, name in enumerate(ids)}
-            if cohorts
-            else None
-        ),
-        clusters=(
-            None
-            if clusters is None
-            else {name: str(number) for name, number in zip(ids, clusters, strict=True)}
-        ),
-        anchor=(
-            None if anchor is None else {"scorer": dict(zip(ids, anchor.tolist(), strict=True))}
-        ),
-        looks=looks,
->>>>>>> i17-looks
     )
 
 
@@ -279,133 +248,6 @@ def inside(run: Run) -> None:
     for times in (1.5, 2.0, 3.0):
         rate = run.rate(lambda t=times: run.outcome(even, 200, t * MARGIN) == "regression")
         run.say(f"power: regression at {times:g} x margin, n = 200, even", rate)
-
-    def best_of(self) -> Iterator[str]:
-        """Measure regressions of a candidate against a baseline that won by chance."""
-        yield "\nRegression although the drop is none, or the margin, % (target: at most 5); the"
-        yield "baseline is the best of 10 equal models on the same 200 rows"
-        yield f"{'scores':16}{'drop':>6}{'not known':>14}{'chosen_from 10':>18}"
-        for name, binary in (("binary", True), ("even", False)):
-            for drop in (0.0, MARGIN):
-                hits = [0, 0]
-                for _ in range(self.trials):
-                    shared = self.generator.uniform(0.3, 0.7, 200)
-                    models = [_noisy(shared, binary, self.generator) for _ in range(10)]
-                    best = max(models, key=lambda scores: float(scores.mean()))
-                    candidate = _noisy(shared - drop, binary, self.generator)
-                    for at, count in enumerate((1, 10)):
-                        looks = Looks(chosen_from=count)
-                        verdict = judge(best, candidate, self.policy, looks=looks)
-                        hits[at] += verdict.outcome == "regression"
-                plain, counted = (Rate(found, self.trials) for found in hits)
-                cell = self.check(f"false regression, best of 10, {name}, {drop:g}", counted)
-                yield f"{name:16}{100 * drop:>6g}{plain!s:>14}{cell:>18}"
-
-    def climbers(self) -> Iterator[str]:
-        """Measure promotions of models that are worse than the anchor by more than its margin."""
-        trials = max(self.trials // 5, 40)
-        yield f"\n{RELEASES} releases of a climber that fits the noise: chains with a promotion"
-        yield f"whose true drop exceeds the anchor's margin, % of {trials} (target: at most 5,"
-        yield "where error is spent); in brackets the promotions of a chain, on average"
-        yield f"{'climber':28}{'not spent':>18}{'spent':>18}"
-        for climber in CLIMBERS:
-            cells = []
-            for spend in (False, True):
-                policy = climber.policy.model_copy(update={"spend_error": spend})
-                ends = [climb(climber, policy, self.generator) for _ in range(trials)]
-                rate = Rate(sum(end.too_far for end in ends), trials)
-                name = f"climber, {climber.name}"
-                shown = self.check(name, rate) if spend else str(rate)
-                cells.append(f"{shown} ({sum(end.promoted for end in ends) / trials:.1f})")
-            yield f"{climber.name:28}{cells[0]:>18}{cells[1]:>18}"
-
-
-def _noisy(means: Floats, binary: bool, generator: np.random.Generator) -> Floats:
-    """Draw scores with these means."""
-    if binary:
-        return (generator.random(len(means)) < means).astype(float)
-    return means + generator.uniform(-0.2, 0.2, len(means))
-
-
-@dataclass(frozen=True, slots=True)
-class Climber:
-    """Makes each candidate out of the present baseline, a little worse in truth.
-
-    A candidate answers a share of the rows anew, with scores of `levels`, so that the truth is
-    known: its mean over all rows there might be is `step` below the baseline's. Where `share` is 1
-    each candidate is made afresh, `step` below the anchor.
-    """
-
-    name: str
-    rows: int
-    share: float
-    step: float
-    levels: int
-    policy: GatePolicy
-
-
-RELEASES = 200
-_START = 0.7
-_WIDE = GatePolicy(margin=0.05, resamples=999)
-CLIMBERS = (
-    Climber("afresh, binary, n=400", 400, 1.0, 0.0501, 1, _WIDE),
-    Climber("afresh, tenths, n=400", 400, 1.0, 0.0501, 10, _WIDE),
-    Climber("steps of 0.3, binary, n=400", 400, 0.04, 0.003, 1, _WIDE),
-    Climber("steps of 0.3, tenths, n=100", 100, 0.1, 0.003, 10, _WIDE),
-    Climber("steps of 0.5, binary, n=800", 800, 0.04, 0.005, 1, _WIDE),
-)
-
-
-def _hopeless(deltas: Floats, policy: GatePolicy) -> bool:
-    """Whether a verdict can be spared: not even four fifths of a normal interval would pass."""
-    reach = -NormalDist().inv_cdf((1 - policy.confidence) / 2) * deltas.std()
-    margin = max(policy.margin, policy.anchor_margin)
-    return bool(deltas.mean() - 0.8 * reach / math.sqrt(len(deltas)) <= -margin)
-
-
-@dataclass(frozen=True, slots=True)
-class Climb:
-    """How a chain of releases ended."""
-
-    too_far: bool
-    promoted: int
-
-
-def climb(climber: Climber, policy: GatePolicy, generator: np.random.Generator) -> Climb:
-    """Judge candidate after candidate, and promote each that passes with a higher mean.
-
-    A chain ends when a promotion is too far from the anchor, or when no candidate can pass any
-    more: what a look may spend only becomes less.
-    """
-
-    def answers(count: int, mean: float) -> Floats:
-        return generator.binomial(climber.levels, mean, count) / climber.levels
-
-    anchor = answers(climber.rows, _START)
-    baseline, truth, promoted = anchor, _START, 0
-    for number in range(1, RELEASES + 1):
-        looks = Looks(number=number, promoted=promoted, chosen_from=max(number - 1, 1))
-        strict = pass_policy(policy, looks)
-        if (
-            pass_level(policy, looks) < LEAST_LEVEL
-            or strict.least_units(policy.margin) > climber.rows
-        ):
-            break
-        afresh = climber.share == 1
-        mean = (_START if afresh else truth) - climber.step / climber.share
-        anew = generator.random(climber.rows) < climber.share
-        candidate = np.where(anew, answers(climber.rows, mean), baseline)
-        if not afresh and candidate.mean() <= baseline.mean():
-            continue
-        if _hopeless(candidate - baseline, strict) or _hopeless(candidate - anchor, strict):
-            continue
-        verdict = judge(baseline, candidate, policy, anchor=anchor, looks=looks)
-        if verdict.outcome == "pass":
-            baseline, promoted = candidate, promoted + 1
-            truth = _START - climber.step if afresh else truth - climber.step
-            if _START - truth > policy.anchor_margin:
-                return Climb(True, promoted)
-    return Climb(False, promoted)
 
 
 def drift(run: Run) -> None:
@@ -645,7 +487,9 @@ def family(run: Run) -> None:
         return compare(*sides, POLICY, cohorts=copies, plan=False).outcome == "regression"
 
     rate = run.rate(copied)
-    run.within("the same, with ten copies of all rows as cohorts", rate, alone.percent - 8, 100)
+    run.within(
+        "the same, with ten copies of all rows as cohorts", rate, round(100 * alone.share) - 8, 100
+    )
 
     def crowded() -> bool:
         pairs = [even(run.generator, n, drop if not at else 0.0) for at in range(21)]
@@ -746,6 +590,115 @@ def scale(run: Run) -> None:
     run.say("peak memory, GiB", f"{peak:.2f}", "<= 2", holds=peak <= 2)
 
 
+def best_of(run: Run) -> None:
+    """A baseline that won by chance makes no regression of an equal candidate."""
+
+    def noisy(means: Floats, binary: bool) -> Floats:
+        if binary:
+            return (run.generator.random(len(means)) < means).astype(float)
+        return means + run.generator.uniform(-0.2, 0.2, len(means))
+
+    def hit(binary: bool, drop: float, looks: Looks) -> bool:
+        shared = run.generator.uniform(0.3, 0.7, 200)
+        models = [noisy(shared, binary) for _ in range(10)]
+        best = max(models, key=lambda scores: float(scores.mean()))
+        candidate = noisy(shared - drop, binary)
+        return judge(best, candidate, looks=looks).outcome == "regression"
+
+    for name, binary in (("binary", True), ("even", False)):
+        for drop in (0.0, MARGIN):
+            what = f"regression, drop {100 * drop:g}, baseline best of 10, {name}"
+            rate = run.rate(lambda b=binary, d=drop: hit(b, d, Looks(chosen_from=10)))
+            run.at_most(what, rate)
+    rate = run.rate(lambda: hit(True, MARGIN, Looks()))
+    run.say("the same, drop 2, binary, had nobody counted", rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Climber:
+    """Makes each candidate out of the present baseline, a little worse in truth.
+
+    A candidate answers a share of the rows anew, with scores of `levels`, so that the truth is
+    known: its mean over all rows there might be is `step` below the baseline's. Where `share` is 1
+    each candidate is made afresh, `step` below the anchor.
+    """
+
+    name: str
+    rows: int
+    share: float
+    step: float
+    levels: int
+
+
+RELEASES = 200
+START = 0.7
+WIDE = GatePolicy(margin=0.05)
+CLIMBERS = (
+    Climber("afresh, binary, n = 400", 400, 1.0, 0.0501, 1),
+    Climber("afresh, tenths, n = 400", 400, 1.0, 0.0501, 10),
+    Climber("steps of 0.3, binary, n = 400", 400, 0.04, 0.003, 1),
+    Climber("steps of 0.3, tenths, n = 100", 100, 0.1, 0.003, 10),
+    Climber("steps of 0.5, binary, n = 800", 800, 0.04, 0.005, 1),
+)
+
+
+def hopeless(deltas: Floats, policy: GatePolicy) -> bool:
+    """Whether a verdict can be spared: not even four fifths of a normal interval would pass."""
+    reach = -NormalDist().inv_cdf((1 - policy.confidence) / 2) * deltas.std()
+    margin = max(policy.margin, policy.anchor_margin)
+    return bool(deltas.mean() - 0.8 * reach / math.sqrt(len(deltas)) <= -margin)
+
+
+def climb(climber: Climber, policy: GatePolicy, generator: np.random.Generator) -> bool:
+    """Whether a chain of releases promotes what is too far from the anchor.
+
+    Each candidate that passes with a higher mean is promoted. A chain ends early when no candidate
+    can pass any more: what a look may spend only becomes less.
+    """
+
+    def answers(count: int, mean: float) -> Floats:
+        return generator.binomial(climber.levels, mean, count) / climber.levels
+
+    anchor = answers(climber.rows, START)
+    baseline, truth, promoted = anchor, START, 0
+    afresh = climber.share == 1
+    for number in range(1, RELEASES + 1):
+        looks = Looks(number=number, promoted=promoted, chosen_from=max(number - 1, 1))
+        strict = pass_policy(policy, looks)
+        spent = pass_level(policy, looks) < LEAST_LEVEL
+        if spent or strict.least_units(policy.margin) > climber.rows:
+            break
+        mean = (START if afresh else truth) - climber.step / climber.share
+        anew = generator.random(climber.rows) < climber.share
+        candidate = np.where(anew, answers(climber.rows, mean), baseline)
+        if not afresh and candidate.mean() <= baseline.mean():
+            continue
+        if hopeless(candidate - baseline, strict) or hopeless(candidate - anchor, strict):
+            continue
+        verdict = judge(
+            baseline, candidate, policy=policy, anchor={"scorer": column(anchor)}, looks=looks
+        )
+        if verdict.outcome == "pass":
+            baseline, promoted = candidate, promoted + 1
+            truth = START - climber.step if afresh else truth - climber.step
+            if START - truth > policy.anchor_margin:
+                return True
+    return False
+
+
+def climbers(run: Run) -> None:
+    """With `spend_error`, 200 releases that fit the noise do not end far below the anchor."""
+    trials = max(run.trials // 5, 40)
+    for climber in CLIMBERS:
+        for spend in (False, True):
+            policy = WIDE.model_copy(update={"spend_error": spend})
+            rate = run.rate(lambda c=climber, p=policy: climb(c, p, run.generator), trials=trials)
+            if spend:
+                run.at_most(f"too far, spending, {climber.name}", rate)
+            else:
+                run.say(f"too far, not spending, {climber.name}", rate)
+
+
 CASES: tuple[Callable[[Run], None], ...] = (
     inside,
     drift,
@@ -765,6 +718,8 @@ CASES: tuple[Callable[[Run], None], ...] = (
     family,
     seeds,
     tail,
+    best_of,
+    climbers,
     order,
     scale,
 )
@@ -780,7 +735,7 @@ def measure(case: Callable[[Run], None], trials: int, seed: int) -> tuple[Run, f
 
 
 def measured(
-    cases: Iterable[Callable[[Run], None]], trials: int, seed: int, *, workers: int
+    cases: Iterable[Callable[[Run], None]], trials: int, seed: int, workers: int
 ) -> Iterator[tuple[Callable[[Run], None], Run, float]]:
     """Run the cases, several at a time, and yield them in their order."""
     cases = list(cases)
@@ -793,6 +748,28 @@ def measured(
         ]
         for case, future in futures:
             yield case, *future.result()
+
+
+def show(parts: Iterable[Callable[[], Iterator[str]]], missed: list[str]) -> int:
+    """Print what each part finds as it finds it, and which targets were missed.
+
+    Args:
+        parts: each yields lines; they may add to `missed`.
+        missed: the targets that were.
+
+    Returns:
+        The exit status.
+    """
+    start = time.perf_counter()
+    for part in parts:
+        for line in part():
+            print(line, flush=True)
+    print(f"\n{time.perf_counter() - start:.0f} s")
+    if missed:
+        print("Targets missed:", *missed, sep="\n  ")
+        return 1
+    print("All targets hold.")
+    return 0
 
 
 def main() -> int:
@@ -811,49 +788,15 @@ def main() -> int:
         "± Monte-Carlo standard error"
     )
     missed: list[str] = []
-    start = time.perf_counter()
-    for case, run, seconds in measured(cases, trials, arguments.seed, workers=arguments.workers):
-        about = (case.__doc__ or "").splitlines()[0]
-        print(f"\n{run.name}: {about} ({seconds:.0f} s)", *run.lines, sep="\n", flush=True)
-        missed += run.missed
-    print(f"\n{time.perf_counter() - start:.0f} s")
-    if missed:
-        print("Targets missed:", *missed, sep="\n  ")
-        return 1
-    print("All targets hold.")
-    return 0
+
+    def found() -> Iterator[str]:
+        for case, run, seconds in measured(cases, trials, arguments.seed, arguments.workers):
+            yield f"\n{run.name}: {(case.__doc__ or '').splitlines()[0]} ({seconds:.0f} s)"
+            yield from run.lines
+            missed.extend(run.missed)
+
+    return show([found], missed)
 
 
-<<<<<<< HEAD
-=======
-def main() -> int:
-    """Run everything and return the exit status."""
-    parser = argparse.ArgumentParser(description="Measure the gate where the truth is known.")
-    parser.add_argument("--quick", action="store_true", help="fewer simulations, about two minutes")
-    parser.add_argument("--trials", type=int, help="simulations per cell (quick: 100, else 1000)")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    trials = arguments.trials or (100 if arguments.quick else 1000)
-    bench = Bench(trials=trials, seed=arguments.seed)
-    print(
-        f"margin {MARGIN}, confidence {bench.policy.confidence}, {trials} simulations per cell; "
-        f"no sample below {bench.policy.least_units(MARGIN)} examples may pass"
-    )
-    parts = (
-        bench.scale,
-        bench.order,
-        bench.false_pass,
-        bench.false_regression,
-        bench.clustered,
-        bench.power,
-        bench.minimum,
-        bench.unseen,
-        bench.best_of,
-        bench.climbers,
-    )
-    return show(parts, bench.missed)
-
-
->>>>>>> i17-looks
 if __name__ == "__main__":
     sys.exit(main())

@@ -235,7 +235,7 @@ eval:
 gate:
   margin: 0.03
   min_examples: 4
-  constant: [equals, length_scorer]
+  constant: [equals, "tests.fakes:length_scorer"]
   resamples: 999
 """,
         encoding="utf-8",

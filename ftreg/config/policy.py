@@ -150,6 +150,11 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
         before, after = (each.least_units(old.margin, clustered=clustered) for each in (old, new))
         if after < before:
             found.append(f"{name} {after}, was {before}")
+    for scorer, floor in sorted(old.floors.items()):
+        if (after := new.floors.get(scorer, 0.0)) < floor:
+            found.append(f"floors.{scorer} {after:g}, was {floor:g}")
+    found += [f"constant with {name}" for name in new.constant if name not in old.constant]
+    found += _collapse_loosened(old.collapse, new.collapse)
     tolerated = [policy.critical_tolerance or 0.0 for policy in (old, new)]
     if tolerated[1] > tolerated[0]:
         found.append(f"critical_tolerance {tolerated[1]:g}, was {tolerated[0]:g}")
@@ -165,3 +170,18 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
         lost = ["all"] if old.cohorts == "all" else sorted(set(old.cohorts) - set(new.cohorts))
         found += [f"cohorts without {name}" for name in lost]
     return found
+
+
+def _collapse_loosened(old: Collapse | None, new: Collapse | None) -> list[str]:
+    if old is None:
+        return []
+    if new is None:
+        return [f"collapse null, was {{drop: {old.drop:g}, share: {old.share:g}}}"]
+    return [
+        f"collapse.{name} {after:g}, was {before:g}"
+        for name, before, after in (
+            ("drop", old.drop, new.drop),
+            ("share", old.share, new.share),
+        )
+        if after > before
+    ]

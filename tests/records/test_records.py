@@ -114,7 +114,9 @@ def kept(request: pytest.FixtureRequest, workspace: Path) -> Path:
 
 
 def test_every_command_reads_the_records(kept: Path, cli: Cli) -> None:
-    Path("any.yaml").write_text("{mode: threshold, margin: 1, anchor_margin: 1, min_examples: 4}")
+    Path("any.yaml").write_text(
+        "{mode: threshold, margin: 1, anchor_margin: 1, min_examples: 4, constant: [equals]}"
+    )
     evaluations = sorted(path.name for path in Path("evaluations").iterdir())
     checkpoints = sorted(path.parent for path in Path("checkpoints").glob("**/ftreg.json"))
     checkpoints += [path.parent for path in Path("checkpoints").glob("*/ftreg-replicas.json")]
