@@ -45,8 +45,8 @@ def settle(
     settled = []
     for row in rows:
         if row.p_beyond is not None:
-            p_worse, p_adjusted = adjusted[_question(row)]
-            row = replace(row, p_worse=p_worse, p_adjusted=p_adjusted)
+            p_adjusted, p_beyond_adjusted = adjusted[_question(row)]
+            row = replace(row, p_adjusted=p_adjusted, p_beyond_adjusted=p_beyond_adjusted)
         outcome, grade, note = _judge(row, policy, strict)
         settled.append(replace(row, outcome=outcome, grade=grade, note=note))
     return settled
@@ -68,11 +68,11 @@ def _weights(rows: Sequence[Row]) -> list[float]:
 
 
 def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, Grade | None, str]:
-    if row.p_adjusted is None or row.delta is None or row.interval is None:
+    if row.p_beyond_adjusted is None or row.delta is None or row.interval is None:
         return "undecided", "few" if row.n else "unknown", row.note
     level = 1 - policy.confidence
     plain = policy.mode == "threshold"
-    if (-row.delta > row.margin + _ROUNDING) if plain else row.p_adjusted <= level:
+    if (-row.delta > row.margin + _ROUNDING) if plain else row.p_beyond_adjusted <= level:
         return "regression", None, _remark(row)
     if obstacle := _obstacle(row, policy):
         return "undecided", "unknown", obstacle
@@ -80,8 +80,8 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
     few = "" if plain else _too_few(row, strict) or _may_collapse(row, policy)
     if plain or (not few and low > -row.margin):
         return "pass", None, _remark(row)
-    if row.p_worse is not None and row.p_worse <= level:
-        chance = f"worse for certain (p = {row.p_worse:.2g})"
+    if row.p_adjusted is not None and row.p_adjusted <= level:
+        chance = f"worse for certain (p = {row.p_adjusted:.2g})"
         return (
             "undecided",
             "worse",
@@ -196,7 +196,7 @@ def _regression(row: Row, policy: GatePolicy) -> str:
     )
     if policy.mode == "threshold":
         return change
-    return f"{change} (p = {row.p_adjusted:.2g} after Holm's correction)"
+    return f"{change} (p = {row.p_beyond_adjusted:.2g} after Holm's correction)"
 
 
 def doubts(rows: Iterable[Row]) -> list[str]:
@@ -268,16 +268,20 @@ def summary(rows: Sequence[Row]) -> str:
     gated = [row for row in rows if row.gated and row.against == "baseline"]
     scorers = sum(row.cohort == PRIMARY for row in gated)
     cohorts = len(gated) - scorers
-    with_cohorts = f" and {cohorts} gated cohort rows" if cohorts else ""
-    said = f"every drop is smaller than its margin, for {scorers} scorers{with_cohorts}"
+    with_cohorts = f" and {_count(cohorts, 'gated cohort row')}" if cohorts else ""
+    said = f"every drop is smaller than its margin, for {_count(scorers, 'scorer')}{with_cohorts}"
     if any(row.gated and row.against == "anchor" for row in rows):
         said += ", and so is every drop from the anchor"
     others = [row for row in rows if row.cohort != PRIMARY and not row.gated]
     if shown := sum(row.outcome != "pass" for row in others):
-        said += f"; not shown for {shown} cohort rows that need not pass"
+        said += f"; not shown for {_count(shown, 'cohort row')} that need not pass"
     if not any(row.baseline_seeds > 1 or row.candidate_seeds > 1 for row in gated):
-        said += "; another training seed may differ by more, with one a side"
+        said += "; of one training seed a side, and another may differ by more"
     missing = [row for row in rows if row.gated and row.low_at_worst is not None]
     if missing:
         said += "; " + ", ".join(f"{row.name} with {missing_scores(row)}" for row in missing)
     return said
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

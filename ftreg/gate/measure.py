@@ -302,16 +302,17 @@ def scale_between(*sides: Floats, levels: int | None = 0) -> Scale:
 
     Args:
         sides: all of its scores on some sides, of shape (examples,) or (examples, seeds).
-        levels: how many different scores it says that there can be, None for any number; 0 where
-            it does not say, and the scores tell.
+        levels: how many different scores of one seed it says that there can be, None for any
+            number; 0 where it does not say, and the scores tell.
     """
     if levels is None:
         return Scale.GRADED
-    if levels:
-        binary = levels == 2 and all(side.ndim == 1 for side in sides)
-        return Scale.BINARY if binary else Scale.COARSE
     together = np.concatenate([side.ravel() for side in sides])
-    scale = scale_of(together[~np.isnan(together)])
+    found = together[~np.isnan(together)]
+    scale = scale_of(found)
+    # Scores of other values than 0 and 1, or of more than it says, prove the scorer wrong.
+    if levels and levels > 2 and len(set(found.tolist())) <= levels:
+        return Scale.COARSE
     if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
         return Scale.COARSE  # a mean over seeds is neither 0 nor 1
     return scale

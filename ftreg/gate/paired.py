@@ -24,7 +24,7 @@ from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, measure_rows, scale_between, with_plan
 from ftreg.gate.sequence import Order, Seen, read_order
 from ftreg.gate.spending import Looks, pass_policy, spent
-from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
+from ftreg.gate.verdict import PRIMARY, Row, Verdict
 from ftreg.records.samples import Scores
 
 # Of very many rows nobody reads how many examples each needs, and each takes as long as a verdict.
@@ -51,8 +51,8 @@ def compare(
     The order of the mappings does not matter, and the same input gives the same verdict.
 
     Args:
-        baseline: scorer to example id to score in [0, 1], or None where it could not be computed;
-            where several seeds were trained, a list of these, one a seed.
+        baseline: scorer to example id to score in [0, 1], None where there is none; of several
+            seeds a list, one score a seed.
         candidate: the same, of the candidate.
         policy: when a candidate passes; None takes every default.
         cohorts: example id to its tags.
@@ -63,15 +63,13 @@ def compare(
         levels: scorer to the number of different scores that it can give, None for any number; of
             the others it is guessed from their scores.
         looks: how often these examples were looked at before; None takes this to be the first look.
-        order: in which examples came, where a verdict is to hold whenever one stops; rows are then
-            judged by `ftreg.gate.betting`.
+        order: in which examples came, where a verdict is to hold whenever one stops (by bets).
         plan: whether rows say what their examples can show and how many would decide, which costs
             several times what the verdict does; never with `order`.
 
     Raises:
-        UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
-            policy names a scorer or cohort that is not there; or with an order there are several
-            seeds, a policy without statistics, or examples that it does not name.
+        UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
+            scorer or cohort is not there, or an order does not go with seeds, policy or examples.
     """
     policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
@@ -80,38 +78,45 @@ def compare(
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
     if order is not None:
         _refuse_order(order, policy, (old, new, oldest), known={*order.ids, *critical})
-    # A pass needs what its policy asks after all looks; a regression what the policy itself asks.
-    strict = pass_policy(policy, seen)
-    how = _how(strict, order, new, slices(ids, cohorts), clusters)
+    how = _how(policy, seen, order, new, slices(ids, cohorts), clusters)
     _check_names(policy, old, new, how.members)
-    rows = decide.settle(_measured(old, new, oldest, how), policy, strict=strict, looks=seen)
+    rows = decide.settle(_measured(old, new, oldest, how), policy, strict=how.policy, looks=seen)
     if plan and order is None:
-        level = seen.drop_levels(1 - policy.confidence)["baseline"]
-        rows = _planned(rows, old, new, how, drop_level=level)
+        rows = _planned(rows, old, new, how, drop_level=seen.drop_levels(1 - policy.confidence))
     drops = critical_drops(old, new, critical, policy)
     broken, doubtful = below_floors(new, policy, how.clusters, how.sequence)
-    reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
-    outcome: Outcome = "regression"
-    if not reasons:
-        doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
-        doubts += decide.nothing_compared(rows, anchored=anchor is not None)
-        doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
-        outcome = "undecided" if doubts else "pass"
-        reasons = doubts or [decide.summary(rows)]
+    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
+    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
+    doubts += decide.nothing_compared(rows, anchored=anchor is not None)
+    doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
+    verdict = _verdict(rows, found, doubts, policy, looks=seen)
+    return replace(verdict, critical=tuple(drops), looks=looks)
+
+
+def _verdict(
+    rows: Sequence[Row],
+    found: Sequence[str],
+    doubts: Sequence[str],
+    policy: GatePolicy,
+    *,
+    looks: Looks,
+) -> Verdict:
+    """Return the verdict that regressions and doubts lead to."""
     return Verdict(
-        outcome=outcome,
+        outcome="regression" if found else "undecided" if doubts else "pass",
         rows=tuple(rows),
-        reasons=tuple(reasons),
-        critical=tuple(drops),
+        reasons=tuple(found or doubts or [decide.summary(rows)]),
         policy=policy.model_dump(mode="json"),
-        looks=looks,
-        level=spent(policy, seen),
+        level=spent(policy, looks),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What rows are measured by, whatever the scorer."""
+    """What rows are measured by, whatever the scorer.
+
+    A pass needs what its policy asks for after all looks; a regression what the policy itself does.
+    """
 
     policy: GatePolicy
     members: Mapping[str, Positions]
@@ -121,16 +126,18 @@ class _How:
 
 def _how(
     policy: GatePolicy,
+    looks: Looks,
     order: Order | None,
     new: AlignedScores,
     members: Mapping[str, Positions],
     clusters: Mapping[str, str] | None,
 ) -> _How:
+    strict = pass_policy(policy, looks)
     if order is None:
-        return _How(policy, members, cluster_numbers(new.ids, clusters), None)
+        return _How(strict, members, cluster_numbers(new.ids, clusters), None)
     sequence = read_order(order, new, members, clusters)
     numbers = cluster_numbers(new.ids, clusters, needed=order.ids)
-    return _How(policy, sequence.cohorts, numbers, sequence)
+    return _How(strict, sequence.cohorts, numbers, sequence)
 
 
 def _measured(
@@ -230,7 +237,12 @@ def _rows(
 
 
 def _planned(
-    rows: Sequence[Row], old: AlignedScores, new: AlignedScores, how: _How, *, drop_level: float
+    rows: Sequence[Row],
+    old: AlignedScores,
+    new: AlignedScores,
+    how: _How,
+    *,
+    drop_level: Mapping[str, float],
 ) -> list[Row]:
     """Return the rows with what more examples would show, of the first that must pass."""
     found, left = [], _PLANNED
@@ -246,7 +258,7 @@ def _planned(
                 how.policy,
                 scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
                 clusters=None if how.clusters is None else how.clusters[positions],
-                drop_level=drop_level,
+                drop_level=drop_level[row.against],
             )
         found.append(row)
     return found

@@ -33,6 +33,7 @@ _TRUTHS = 120
 _VALUES = 40
 _STEPS = 60
 _EVALUATIONS = 5
+_MOST_EVALUATIONS = 20
 # Chances so near to `POWER`, on the scale of z, lie on a line.
 _NEAR = 1.5
 _NORMAL = NormalDist()
@@ -56,8 +57,15 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
         margin: the drop that is allowed.
         policy: its confidence, its fewest examples and `unseen_drop` are read.
     """
-    truths = _Truths.behind(units, scale=scale, policy=policy, mean=0.0)
     least = policy.least_units(margin, clustered=units.clustered)
+    size = float(units.sizes.mean())
+    if not units.sums.any():  # equal scores promise no change
+        worst = worst_change(scale, seen=0.0, unseen_drop=policy.unseen_drop)
+        if worst > margin:
+            unseen = math.log(1 - policy.confidence) / math.log1p(-margin / worst)
+            least = max(least, math.ceil(unseen))
+        return Needed(*[math.ceil(least * size)] * 3)
+    truths = _Truths.behind(units, scale=scale, policy=policy, mean=0.0)
 
     def passes(count: float) -> float:
         return float(truths.passes(round(count), margin=margin, policy=policy).mean())
@@ -69,7 +77,6 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     ratios = spreads**2 / max(float((spreads**2).mean()), 1e-300)
     edges = (0.5 - RANGE / 2, 0.5 + RANGE / 2)
     low, high = (max(least, found * float(np.quantile(ratios, edge))) for edge in edges)
-    size = float(units.sizes.mean())
     return Needed(
         *(math.ceil(number * size) for number in (found, min(low, found), max(high, found)))
     )
@@ -151,7 +158,10 @@ def _solve(chance: Callable[[float], float], first: float, *, power: float) -> f
     goal = _NORMAL.inv_cdf(POWER)
     found: list[tuple[float, float]] = []
     at = first
-    for _ in range(_EVALUATIONS):
+    low, high = 0.0, math.inf
+    while len(found) < _EVALUATIONS or not (low and math.isfinite(high)):
+        if len(found) == _MOST_EVALUATIONS:
+            break
         share = min(max(chance(at), 0.5 / _TRUTHS), 1 - 0.5 / _TRUTHS)
         found.append((at, _NORMAL.inv_cdf(share)))
         low = max((x for x, z in found if z < goal), default=0.0)
@@ -190,7 +200,7 @@ class _Truths:
         """Draw distributions that may lie behind `units`, and give each the mean `mean`."""
         worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
         values, counts = _gathered(units.values())
-        if worst and units.sums.any():  # equal scores promise no change
+        if worst:
             values = np.concatenate([values, [-worst, worst]])
             counts = np.concatenate([counts, [_UNSEEN, _UNSEEN]])
         generator = np.random.default_rng(policy.seed)

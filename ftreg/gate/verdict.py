@@ -88,12 +88,12 @@ class Row:
     """The same by the interval's guard, which does not suppose that deltas are symmetric."""
     p_seeds: float | None = None
     """The same with the noise of the seeds; None where both sides have one seed."""
-    p_worse: float | None = None
+    p_adjusted: float | None = None
     """The largest of them after Holm's correction over all rows that were tested, and over the
     candidates that the baseline (or anchor) was chosen from."""
     p_beyond: float | None = None
     """Of a drop of more than the margin, one-sided, for this row alone."""
-    p_adjusted: float | None = None
+    p_beyond_adjusted: float | None = None
     """`p_beyond` after the same corrections."""
     collapsed: int | None = None
     """Units in which an example fell by at least the policy's `collapse.drop` (0.5 unless set)."""

@@ -1,7 +1,7 @@
 """What a gate gives: the verdict, what is printed of it, and the reports that it writes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
 from ftreg.gate import CriticalDrop, Looks, Outcome, Row, Verdict
 from ftreg.records.layout import GATE_SCHEMA
-from ftreg.records.printed import Printed, printed
+from ftreg.records.printed import OPTIONAL, Printed, printed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ class PrintedVerdict(Printed):
     """Examples tagged as critical that got worse."""
     policy: GatePolicy
     """What was decided by; the schema `policy` describes it."""
-    looks: Looks | None
-    """How often the rows had been looked at; null where no ledger is kept of them."""
-    level: float | None
-    """What the intervals leave of 1, where `spend_error` is on; null: 1 - confidence."""
+    looks: Looks | None = field(default=None, metadata=OPTIONAL)
+    """How often the rows had been looked at; left out where no ledger is kept of them."""
+    level: float | None = field(default=None, metadata=OPTIONAL)
+    """What the intervals leave of 1, where `spend_error` is on; left out: 1 - confidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

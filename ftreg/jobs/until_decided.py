@@ -184,7 +184,7 @@ def _stored(part: EvaluatedRows, header: Callable[[EvaluatedRows], dict[str, Any
     dataset, rows = part.scoring.dataset, part.scoring.rows
     return Evaluation(
         folder=Path(),
-        header={"id": "the candidate", **header(part)},
+        header={"id": "the candidate", "created": "", **header(part)},
         scores={
             name: {row.id: score.value for row, score in zip(rows, column, strict=True)}
             for name, column in part.runs[None].scores.items()

@@ -62,13 +62,13 @@ def test_a_clear_drop_is_a_regression_and_the_reason_names_it():
     assert verdict.exit_code == ExitCode.REGRESSION
     (reason,) = verdict.reasons
     assert "faithfulness" in reason and "margin of 2" in reason and "200 examples" in reason
-    assert row(verdict).p_adjusted < 1e-4 and row(verdict).p_worse < 1e-6
+    assert row(verdict).p_beyond_adjusted < 1e-4 and row(verdict).p_adjusted < 1e-6
 
 
 def test_a_drop_within_the_margin_passes_though_it_is_certain():
     verdict = compare(one(graded()), one(moved(graded(), -0.03, 0.01)), GatePolicy(margin=0.05))
-    assert row(verdict).p_worse < 1e-3
-    assert row(verdict).p_adjusted > 0.99
+    assert row(verdict).p_adjusted < 1e-3
+    assert row(verdict).p_beyond_adjusted > 0.99
     assert verdict.outcome == "pass"
 
 
@@ -82,7 +82,7 @@ def test_a_certain_drop_that_may_lie_within_the_margin_has_a_grade_of_its_own():
     for verdict in verdicts:
         found = row(verdict)
         assert (verdict.outcome, found.grade) == ("undecided", "worse")
-        assert found.p_worse < 0.05 < found.p_adjusted
+        assert found.p_adjusted < 0.05 < found.p_beyond_adjusted
         assert "worse for certain" in verdict.reasons[0]
     codes = [verdict.exit_code for verdict in verdicts]
     assert codes == [ExitCode.UNDECIDED] * 3 + [ExitCode.OK]
@@ -147,7 +147,7 @@ def test_rows_of_the_same_examples_are_one_test():
     sides = one(graded()), one(moved(graded(), -0.045, 0.05))
     tags = {name: {f"tag{i}": "x" for i in range(10)} for name in IDS}
     alone, copied = compare(*sides), compare(*sides, cohorts=tags)
-    assert row(copied).p_adjusted == row(alone).p_adjusted
+    assert row(copied).p_beyond_adjusted == row(alone).p_beyond_adjusted
     assert len(copied.rows) == 11
 
 

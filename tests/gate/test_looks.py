@@ -63,8 +63,8 @@ def test_a_drop_from_the_best_of_many_counts_for_each() -> None:
         for count in (1, 10)
     )
     assert alone.p_beyond == of_ten.p_beyond
-    assert of_ten.p_adjusted == pytest.approx(10 * (alone.p_adjusted or 0))
-    assert of_ten.p_worse == pytest.approx(min(1, 10 * (alone.p_worse or 0)))
+    assert of_ten.p_beyond_adjusted == pytest.approx(10 * (alone.p_beyond_adjusted or 0))
+    assert of_ten.p_adjusted == pytest.approx(min(1, 10 * (alone.p_adjusted or 0)))
     assert of_ten.interval == alone.interval
     assert (of_ten.detectable_drop or 0) > (alone.detectable_drop or 0)
 
@@ -78,10 +78,10 @@ def test_the_anchor_was_chosen_from_others_than_the_baseline() -> None:
         _judge(baseline, candidate, looks, anchor=anchor).rows
         for looks in (None, Looks(number=9, chosen_from=1, anchor_from=5))
     )
-    by_side = {row.against: row.p_adjusted for row in counted}
+    by_side = {row.against: row.p_beyond_adjusted for row in counted}
     assert [row.against for row in plain] == ["baseline", "anchor"]
-    assert by_side["anchor"] == pytest.approx(5 * (plain[1].p_adjusted or 0), rel=0.6)
-    assert (by_side["anchor"] or 0) > 2 * (plain[1].p_adjusted or 0)
+    assert by_side["anchor"] == pytest.approx(5 * (plain[1].p_beyond_adjusted or 0), rel=0.6)
+    assert (by_side["anchor"] or 0) > 2 * (plain[1].p_beyond_adjusted or 0)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.02])

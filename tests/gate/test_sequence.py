@@ -208,7 +208,7 @@ def test_which_cohorts_are_tested_does_not_depend_on_what_was_seen():
     cohort = {row.cohort: row for row in among}["t=seen"]
     whole = alone[0]
     # The ten cohorts have half the error, and that of the whole set, which is rejected first.
-    assert cohort.p_adjusted == pytest.approx(10 * whole.p_beyond)
+    assert cohort.p_beyond_adjusted == pytest.approx(10 * whole.p_beyond)
     few = of({"t=seen": 19})[-1]
     assert few.p_beyond is None
     assert "too small to gate" in few.note
