@@ -60,7 +60,7 @@ class GatePolicy(Section):
     """Cohorts that must pass too: `all`, or tags and `tag=value`. The others can only regress."""
     unseen_drop: Share = 0.0
     """Drop of one example to reckon with even if no example changed so much. 0 trusts the largest
-    change seen; 1 assumes nothing about graded scores and needs about 4 / margin examples."""
+    change seen; 1 assumes nothing about graded scores and needs about 3 / margin examples."""
     anchor_margin: Margin = 0.05
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
     critical_tolerance: Share | None = None
