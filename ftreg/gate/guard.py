@@ -94,40 +94,42 @@ def below(shifted: Floats, counts: Floats | None = None) -> Floats:
     Returns:
         Shape (rows,).
     """
-    if counts is None:
-        counts = np.ones((1, 1))
-    else:
+    if counts is not None:
         shifted = np.where(counts > 0, shifted, 0.0)
     least, most = shifted.min(axis=1), shifted.max(axis=1)
     chances: Floats = np.where(least >= 0, 0.0, 1.0)
     between = np.flatnonzero((least < 0) & (most > 0))
     if len(between) < len(shifted):
         shifted, least, most = shifted[between], least[between], most[between]
-        counts = counts[between] if len(counts) > 1 else counts
+        counts = None if counts is None else counts[between]
     if len(between):
         chances[between] = _saddlepoint(shifted, counts, 1 / least, 1 / most)
     return chances
 
 
-def _saddlepoint(shifted: Floats, counts: Floats, low: Floats, high: Floats) -> Floats:
+def _saddlepoint(shifted: Floats, counts: Floats | None, low: Floats, high: Floats) -> Floats:
     """Lugannani and Rice; `low` and `high` enclose the saddlepoint."""
+
+    def summed(values: Floats) -> Floats:
+        return np.asarray((values if counts is None else counts * values).sum(axis=1))
+
     # The cumulant generating function is -sum(log(1 - t x)) for t in (1 / least, 1 / most).
     t = np.zeros(len(shifted))
     for _ in range(_STEPS):
         ratio = shifted / (1 - t[:, None] * shifted)
-        slope, curvature = (counts * ratio).sum(axis=1), (counts * ratio**2).sum(axis=1)
-        open_ = np.abs(slope) > 1e-9 * np.sqrt(curvature)
+        slope, curvature = summed(ratio), summed(ratio * ratio)
+        open_ = np.abs(slope) > 1e-7 * np.sqrt(curvature)
         if not open_.any():
             break
         low, high = np.where(slope < 0, t, low), np.where(slope < 0, high, t)
         step = t - slope / curvature
         inside = (low < step) & (step < high)
         t = np.where(open_, np.where(inside, step, (low + high) / 2), t)
-    exponent = (counts * np.log1p(-t[:, None] * shifted)).sum(axis=1)
+    exponent = summed(np.log1p(-t[:, None] * shifted))
     root = np.copysign(np.sqrt(2 * np.maximum(exponent, 0.0)), t)
     scaled = t * np.sqrt(curvature)
     # The limit of the formula at the mean of the distribution.
-    skewness = 2 * (counts * ratio**3).sum(axis=1) / curvature**1.5
+    skewness = 2 * summed(ratio * ratio * ratio) / curvature**1.5
     chances = 0.5 + skewness / (6 * math.sqrt(2 * math.pi))
     for row in np.flatnonzero(np.abs(root) >= 1e-4).tolist():
         bend = 1 / root[row] - 1 / scaled[row]

@@ -11,6 +11,10 @@ from ftreg.gate.guard import bounds, drop_p_values, unseen_bound
 from ftreg.gate.permutation import sign_flip
 from ftreg.gate.units import Floats, Units
 
+# A scorer of more different scores than this is a fine one, which the first few scores show.
+_LEVELS = 5
+_LOOKED_AT = 1000
+
 
 class Interval(NamedTuple):
     """The ends of a confidence interval of a mean delta, within [-1, 1]."""
@@ -39,10 +43,13 @@ class Scale(Enum):
 
 def scale_of(scores: Floats) -> Scale:
     """Return how finely `scores`, of both sides together, are graded."""
-    distinct = np.array(sorted(set(scores.ravel().tolist())))  # np.unique loads numpy.ma first
+    scores = scores.ravel()
+    if len(set(scores[:_LOOKED_AT].tolist())) > _LEVELS:
+        return Scale.GRADED
+    distinct = np.array(sorted(set(scores.tolist())))  # np.unique loads numpy.ma first
     if np.isin(distinct, (0.0, 1.0)).all():
         return Scale.BINARY
-    if 2 <= len(distinct) <= 5:
+    if 2 <= len(distinct) <= _LEVELS:
         for parts in (2, 3, 4):
             if np.allclose(distinct * parts, np.round(distinct * parts), rtol=0, atol=1e-6):
                 return Scale.COARSE

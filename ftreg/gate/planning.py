@@ -28,11 +28,11 @@ RANGE = 0.9
 """The probability of the range around a number of examples."""
 # How much of a change beside those seen keeps the promise where a few were seen.
 _UNSEEN = 0.75
-_TRUTHS = 120
+_TRUTHS = 100
 # Deltas of more values are gathered into so many.
 _VALUES = 40
-_STEPS = 60
-_EVALUATIONS = 5
+_STEPS = 40
+_EVALUATIONS = 4
 _MOST_EVALUATIONS = 20
 # Chances so near to `POWER`, on the scale of z, lie on a line.
 _NEAR = 1.5
@@ -65,7 +65,7 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
             unseen = math.log(1 - policy.confidence) / math.log1p(-margin / worst)
             least = max(least, math.ceil(unseen))
         return Needed(*[math.ceil(least * size)] * 3)
-    truths = _Truths.behind(units, scale=scale, policy=policy, mean=0.0)
+    truths = _Truths.behind(units, scale=scale, policy=policy).with_mean(0.0)
 
     def passes(count: float) -> float:
         return float(truths.passes(round(count), margin=margin, policy=policy).mean())
@@ -135,16 +135,15 @@ def detectable_drop(
     Returns:
         The drop, above the margin and at most 1; None where none can be proven.
     """
+    truths = _Truths.behind(units, scale=scale, policy=policy)
 
     def found(drop: float) -> float:
-        truths = _Truths.behind(units, scale=scale, policy=policy, mean=-drop)
-        proven = truths.regresses(units.count, margin=margin, gain=gain, policy=policy)
-        return float(proven.mean())
+        fallen = truths.with_mean(-drop)
+        return float(fallen.regresses(units.count, margin=margin, gain=gain, policy=policy).mean())
 
-    if found(1.0) < POWER:
-        return None
     first = margin + 2.5 * max(units.standard_error(), 1.2 / units.count)
-    return min(1.0, max(margin, _solve(found, min(first, 1.0), power=1.0)))
+    drop = max(margin, _solve(found, min(first, 1.0), power=1.0))
+    return drop if drop <= 1.0 else None
 
 
 def _solve(chance: Callable[[float], float], first: float, *, power: float) -> float:
@@ -194,10 +193,12 @@ class _Truths:
     values: Floats
     shares: Floats
     scale: Scale
+    still: bool
+    """Whether most scores stay as they are."""
 
     @classmethod
-    def behind(cls, units: Units, *, scale: Scale, policy: GatePolicy, mean: float) -> "_Truths":
-        """Draw distributions that may lie behind `units`, and give each the mean `mean`."""
+    def behind(cls, units: Units, *, scale: Scale, policy: GatePolicy) -> "_Truths":
+        """Draw distributions that may lie behind `units`."""
         worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
         values, counts = _gathered(units.values())
         if worst:
@@ -206,13 +207,18 @@ class _Truths:
         generator = np.random.default_rng(policy.seed)
         shares = generator.standard_gamma(np.tile(counts, (_TRUTHS, 1)))
         shares /= shares.sum(axis=1, keepdims=True)
-        values = np.tile(values, (_TRUTHS, 1))
-        # Where most scores stay as they are, more or fewer change; where all move, all move more.
-        mostly_still = np.count_nonzero(units.sums) < 0.5 * units.count
-        if (scale is not Scale.GRADED or mostly_still) and abs(mean) < worst:
-            return cls(values, _tilted(values[0], shares, mean), scale)
-        shift = mean - (shares * values).sum(axis=1, keepdims=True)
-        return cls(np.clip(values + shift, -1.0, 1.0), shares, scale)
+        still = bool(np.count_nonzero(units.sums) < 0.5 * units.count)
+        return cls(np.tile(values, (_TRUTHS, 1)), shares, scale, scale is not Scale.GRADED or still)
+
+    def with_mean(self, mean: float) -> "_Truths":
+        """Return each with another mean: more or fewer scores change where most stay as they are.
+
+        Where all move, all move by more.
+        """
+        if self.still and abs(mean) < float(self.values[0].max()):
+            return replace(self, shares=_tilted(self.values[0], self.shares, mean))
+        shift = mean - (self.shares * self.values).sum(axis=1, keepdims=True)
+        return replace(self, values=np.clip(self.values + shift, -1.0, 1.0))
 
     def spreads(self) -> Floats:
         """Return the standard deviation of each."""
