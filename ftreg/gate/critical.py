@@ -7,6 +7,8 @@ import numpy as np
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.aligned import AlignedScores, mean_over_seeds, some
+from ftreg.gate.interval import Scale
+from ftreg.gate.measure import scale_between
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import CriticalDrop
 
@@ -14,6 +16,8 @@ from ftreg.gate.verdict import CriticalDrop
 _ROUNDING = 1e-12
 # A normal distribution's standard deviation over its median absolute deviation.
 _NORMAL_MAD = 1.4826
+# A drop of more is no noise, whatever the other examples do.
+_MOST = 0.1
 _NORMAL = NormalDist()
 
 
@@ -34,8 +38,12 @@ def critical_drops(
         olds, news = mean_over_seeds(old.columns[scorer]), mean_over_seeds(new.columns[scorer])
         tolerance = policy.critical_tolerance
         if tolerance is None:
-            others = np.delete(news - olds, positions)
-            tolerance = -_NORMAL.inv_cdf(level) * _noise(others[~np.isnan(others)])
+            scale = scale_between(
+                old.columns[scorer], new.columns[scorer], levels=old.levels.get(scorer, 0)
+            )
+            fine = scale is Scale.GRADED
+            noise = _noise(np.delete(news - olds, positions)) if fine else 0.0
+            tolerance = min(-_NORMAL.inv_cdf(level) * noise, _MOST)
         for position in positions:
             before, after = olds[position], news[position]
             if before - after > tolerance + _ROUNDING:  # false where a side has no score
@@ -52,10 +60,11 @@ def critical_drops(
 
 
 def _noise(deltas: Floats) -> float:
-    """Return the standard deviation of most deltas: a few that change much do not count."""
-    if not len(deltas):
+    """Return the standard deviation of most changes, by their median absolute deviation."""
+    changed = deltas[~np.isnan(deltas) & (deltas != 0)]
+    if not len(changed):
         return 0.0
-    return _NORMAL_MAD * float(np.median(np.abs(deltas - np.median(deltas))))
+    return _NORMAL_MAD * float(np.median(np.abs(changed - np.median(changed))))
 
 
 def unscored_critical(

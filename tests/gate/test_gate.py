@@ -579,3 +579,22 @@ def test_a_policy_file_names_its_mistakes(tmp_path):
 
 def test_every_field_is_documented():
     assert all(field.description for field in GatePolicy.model_fields.values())
+
+
+def test_a_critical_example_may_move_by_what_scores_of_its_scorer_vary_by():
+    generator = np.random.default_rng(7)
+    before = {f"e{at:03d}": 0.5 + 0.2 * generator.random() for at in range(200)}
+    after = {name: score + generator.uniform(-0.02, 0.02) for name, score in before.items()}
+    marked = list(before)[:5]
+    assert compare(one(before), one(after), critical=marked).critical == ()
+    strict = GatePolicy(critical_tolerance=0.0)
+    assert compare(one(before), one(after), strict, critical=marked).critical != ()
+    fallen = after | {"e002": before["e002"] - 0.1}
+    (drop,) = compare(one(before), one(fallen), critical=marked).critical
+    assert drop.id == "e002" and 0.01 < drop.tolerance < 0.08
+    # Of right and wrong nothing is noise.
+    flips = {name: float(at % 2) for at, name in enumerate(before)}
+    one_less = flips | {"e001": 0.0}
+    assert [drop.id for drop in compare(one(flips), one(one_less), critical=marked).critical] == [
+        "e001"
+    ]

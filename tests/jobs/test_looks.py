@@ -55,7 +55,9 @@ def test_each_candidate_is_one_look_however_often_it_is_judged(cli: Cli, checkpo
     assert _gate(cli, names[1])["number"] == 2  # the last number given, not the first
     assert _ledger() == before
     for against in (names[0], "latest"):
-        assert cli("gate", against, names[3], "--policy", POLICY, "--json").json.get("looks") is None
+        assert (
+            cli("gate", against, names[3], "--policy", POLICY, "--json").json.get("looks") is None
+        )
     assert _ledger() == before  # another evaluation is no baseline that a candidate could replace
     looks = [json.loads(text) for text in before.values()]
     assert sorted(look["candidate"] for look in looks) == sorted(names[:3])
