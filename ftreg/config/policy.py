@@ -65,7 +65,7 @@ class GatePolicy(Section):
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
     critical_tolerance: Share | None = None
     """A critical example got worse if its score dropped by more than this. null takes what scores
-    of the scorer vary by from one side to the other: at most 0.1, and 0 for scores of few levels."""
+    vary by from one side to the other: at most 0.1, and 0 for scores of few levels."""
     floors: dict[str, Share] = Field(default_factory=dict)
     """Means that a scorer, by name, may not be below, whatever the baseline has."""
     collapse: Collapse | None = None
