@@ -325,7 +325,7 @@ def power(run: Run) -> None:
 
 def ranges(run: Run) -> None:
     """The range around that number holds the true one as often as it says."""
-    for name, truth in (("even", 261), ("binary 10 %", 1960)):
+    for name, truth in (("even", 258), ("binary 10 %", 1950)):
         covered = 0
         trials = max(run.trials // 5, 60)
         for _ in range(trials):

@@ -32,6 +32,8 @@ _TRUTHS = 100
 # Deltas of more values are gathered into so many.
 _VALUES = 40
 _STEPS = 40
+# The standard error of a number that is found so, relative to it.
+_SOLVED_TO = 0.1
 _EVALUATIONS = 4
 _MOST_EVALUATIONS = 20
 # Chances so near to `POWER`, on the scale of z, lie on a line.
@@ -70,16 +72,14 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     def passes(count: float) -> float:
         return float(truths.passes(round(count), margin=margin, policy=policy).mean())
 
-    spreads = np.sort(truths.spreads())
+    spreads = truths.spreads()
     first = max(least, ((2.8 * float(spreads.mean())) / margin) ** 2)
     found = least if passes(least) >= POWER else max(least, _solve(passes, first, power=0.5))
     # The number grows with the variance, of which there is one to each truth.
-    ratios = spreads**2 / max(float((spreads**2).mean()), 1e-300)
-    edges = (0.5 - RANGE / 2, 0.5 + RANGE / 2)
-    low, high = (max(least, found * float(np.quantile(ratios, edge))) for edge in edges)
-    return Needed(
-        *(math.ceil(number * size) for number in (found, min(low, found), max(high, found)))
-    )
+    scatter = 2 * np.log(np.maximum(spreads, 1e-9)).std()
+    factor = math.exp(_NORMAL.inv_cdf(0.5 + RANGE / 2) * math.hypot(float(scatter), _SOLVED_TO))
+    numbers = found, max(least, found / factor), found * factor
+    return Needed(*(math.ceil(number * size) for number in numbers))
 
 
 def planned(
