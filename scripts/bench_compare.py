@@ -200,8 +200,7 @@ class Bench:
     def __init__(self, *, trials: int, seed: int) -> None:
         self.trials = trials
         self.generator = np.random.default_rng(seed)
-        # Fewer resamples than the default: they add noise to single intervals, not to the rates.
-        self.policy = GatePolicy(resamples=999)
+        self.policy = GatePolicy()
         self.missed: list[str] = []
 
     def rates(self, world: World, plan: Plan, *, gain: float) -> dict[str, Rate]:

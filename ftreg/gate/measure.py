@@ -99,8 +99,8 @@ def measure_rows(
             None if clusters is None else clusters[positions],
         )
         units = _units(slice_)
-        row = _counted(slice_, units, policy, scorer=scorer, against=against)
-        rows.append(replace(row, constant=constant))
+        row = _counted(slice_, units, policy, scorer=scorer, against=against, constant=constant)
+        rows.append(row)
         if sequence is not None:
             rows[-1] = _in_sequence(rows[-1], slice_, units, policy, sequence=sequence)
         elif row.n > 0 and (cohort == PRIMARY or row.n >= policy.min_cohort):
@@ -210,6 +210,7 @@ def _counted(
     *,
     scorer: str,
     against: Literal["baseline", "anchor"],
+    constant: bool,
 ) -> Row:
     """Return the row with its counts, its margin, and the means of what can be compared."""
     primary, anchored = slice_.cohort == PRIMARY, against == "anchor"
@@ -228,6 +229,7 @@ def _counted(
         baseline_seeds=_seeds(slice_.baseline),
         candidate_seeds=_seeds(slice_.candidate),
         margin=policy.anchor_margin if anchored else policy.margin_for(scorer),
+        constant=constant,
         note="nothing to compare",
     )
     if row.n == 0:

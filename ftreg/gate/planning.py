@@ -28,9 +28,9 @@ RANGE = 0.9
 """The probability of the range around a number of examples."""
 # How much of a change beside those seen keeps the promise where a few were seen.
 _UNSEEN = 0.75
-_TRUTHS = 100
+_TRUTHS = 80
 # Deltas of more values are gathered into so many.
-_VALUES = 40
+_VALUES = 32
 _STEPS = 40
 # The standard error of a number that is found so, relative to it.
 _SOLVED_TO = 0.1

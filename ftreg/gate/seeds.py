@@ -5,21 +5,21 @@ unlucky run of it: the seeds of a side are a sample of the seeds that it might h
 the two sides have nothing to do with each other; examples are the same on both.
 
 Two to five seeds are too few for a bootstrap: it cannot draw a seed that is worse than the worst
-one seen. So seeds get Student's t. Their variance is pooled over both sides, as in the two-sample
-t test: a recipe that is a little changed varies about as much from seed to seed, and two seeds
-a side leave two degrees of freedom then and not one. A side with a single seed is taken to vary as
-the other does. The levels are added up as squared half-widths: Banerjee, "Approximate confidence
-interval for linear functions of means of k populations when the population variances are not
-equal", Sankhya 22 (1960): such an interval errs no more often than it says, whatever the variances
-of the levels. (Satterthwaite's degrees of freedom are shorter and err up to twice as often as they
-say, where two seeds happen to agree.)
+one seen. So seeds get Student's t. Where both sides have as many, their variance is pooled, as in
+the two-sample t test: a recipe that is a little changed varies about as much from seed to seed, and
+two seeds a side leave two degrees of freedom then and not one. A side with a single seed is taken
+to vary as the other does. Sides of unequal numbers have a variance each, for a pooled one would be
+wrong by the more where they vary unlike. The levels are added up as squared half-widths: Banerjee,
+"Approximate confidence interval for linear functions of means of k populations when the population
+variances are not equal", Sankhya 22 (1960): such an interval errs no more often than it says,
+whatever the variances of the levels. (Satterthwaite's degrees of freedom are shorter and err up to
+twice as often as they say, where two seeds happen to agree.)
 
 That seeds matter as much as data do: Bouthillier et al., "Accounting for variance in machine
 learning benchmarks", MLSys 2021 (arXiv 2103.03098).
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -52,14 +52,9 @@ class SeedNoise:
     interaction: float
 
     @property
-    def freedom(self) -> int:
-        """Degrees of freedom of the pooled variance."""
-        return freedom_of(self.counts)
-
-    @property
     def seed_error(self) -> float:
         """Standard error of the mean delta over the seeds, as if there were no other examples."""
-        return pooled_error(self.counts, self.deviations)
+        return math.sqrt(sum(part for part, _ in _parts(self.counts, self.deviations)))
 
     @property
     def example_share(self) -> float:
@@ -84,37 +79,31 @@ class SeedNoise:
             offset: how far the end lies that knows of examples only.
             level: error probability of this end, below 0.5.
         """
-        from ftreg.gate.stats import t_quantile
-
-        seeds = t_quantile(level, self.freedom) * self.seed_error
-        return max(offset, math.sqrt(self.example_share * offset**2 + seeds**2))
+        seeds = seeds_reach(self.counts, self.deviations, level=level)
+        return max(offset, math.hypot(math.sqrt(self.example_share) * offset, seeds))
 
 
-def freedom_of(counts: Iterable[int]) -> int:
-    """Return the degrees of freedom of a variance pooled over sides of so many seeds."""
-    return sum(max(count - 1, 0) for count in counts)
-
-
-def pooled_error(counts: tuple[int, int], deviations: tuple[float | None, float | None]) -> float:
-    """Return the standard error of a difference of two means over seeds, by a pooled variance.
+def _parts(
+    counts: tuple[int, int], deviations: tuple[float | None, float | None]
+) -> list[tuple[float, int]]:
+    """Return the independent parts of the seeds' variance, each with its degrees of freedom.
 
     Args:
         counts: the seeds of each side; 0 for a side that is known without error.
         deviations: of each side from seed to seed; None for fewer than two seeds.
     """
-    freedom = freedom_of(counts)
-    if not freedom:
-        return 0.0
-    squares = sum(
-        (count - 1) * deviation**2
+    known = [
+        (count, deviation**2)
         for count, deviation in zip(counts, deviations, strict=True)
         if deviation is not None
-    )
-    return float(math.sqrt(squares / freedom * _sizes(counts)))
-
-
-def _sizes(counts: Iterable[int]) -> float:
-    return sum(1 / count for count in counts if count)
+    ]
+    if len(known) == 2 and counts[0] != counts[1]:
+        return [(squared / count, count - 1) for count, squared in known]
+    freedom = sum(count - 1 for count, _ in known)
+    if not freedom:
+        return []
+    pooled = sum((count - 1) * squared for count, squared in known) / freedom
+    return [(pooled * sum(1 / count for count in counts if count), freedom)]
 
 
 def seed_noise(
@@ -137,17 +126,12 @@ def seed_noise(
     counts = _seeds(baseline), _seeds(candidate)
     if max(counts) < 2:
         return None
-    found = [
-        (count, side)
-        for count, side in zip(counts, (baseline, candidate), strict=True)
-        if side is not None and count > 1
-    ]
-    squares = sum((count - 1) * _interaction(side, clusters) for count, side in found)
+    spreads = _spread(baseline, clusters), _spread(candidate, clusters)
     return SeedNoise(
         counts=counts,
         deviations=(_deviation(baseline), _deviation(candidate)),
         example_error=units.standard_error(),
-        interaction=squares / freedom_of(counts) / units.count * _sizes(counts),
+        interaction=sum(part for part, _ in _parts(counts, spreads)) / units.count,
     )
 
 
@@ -163,13 +147,15 @@ def _deviation(side: Floats | None) -> float | None:
     return float(side.mean(axis=0).std(ddof=1))
 
 
-def _interaction(scores: Floats, clusters: NDArray[np.int64] | None) -> float:
-    """Return the variance of a unit's score from seed to seed, beyond what all units share."""
+def _spread(scores: Floats | None, clusters: NDArray[np.int64] | None) -> float | None:
+    """Return a unit's standard deviation from seed to seed, beyond what all units share."""
+    if scores is None or _seeds(scores) < 2:
+        return None
     values = _values(scores, clusters)
     residuals = values - values.mean(axis=0)
     residuals = residuals - residuals.mean(axis=1, keepdims=True)
     freedom: int = (len(values) - 1) * (scores.shape[1] - 1)
-    return float((residuals**2).sum()) / freedom
+    return math.sqrt(float((residuals**2).sum()) / freedom)
 
 
 def _values(scores: Floats, clusters: NDArray[np.int64] | None) -> Floats:
@@ -223,21 +209,20 @@ def seeds_reach(
     deviations: tuple[float | None, float | None],
     *,
     level: float,
-    power: float,
+    power: float = 0.5,
 ) -> float:
-    """Return the part of a margin that the noise of given seeds takes from that of the examples.
+    """Return how far the noise of given seeds alone moves the end of an interval.
 
-    No number of examples makes the noise of seeds smaller.
+    No number of examples makes it smaller.
 
     Args:
-        counts: the seeds of each side.
-        deviations: of each side's mean score from seed to seed; None for a single seed.
-        level: error probability of the end that decides.
-        power: wished-for probability of a decision.
+        counts: the seeds of each side; 0 for a side that is known without error.
+        deviations: of each side's mean score from seed to seed; None for fewer than two seeds.
+        level: error probability of the end.
+        power: wished-for probability of a decision in spite of it; 0.5 adds nothing.
     """
     from ftreg.gate.stats import t_quantile
 
-    error = pooled_error(counts, deviations)
-    if not error:
-        return 0.0
-    return (t_quantile(level, freedom_of(counts)) + _NORMAL.inv_cdf(power)) * error
+    extra = _NORMAL.inv_cdf(power)
+    parts = _parts(counts, deviations)
+    return math.hypot(*((t_quantile(level, free) + extra) * math.sqrt(v) for v, free in parts))

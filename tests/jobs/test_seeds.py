@@ -292,21 +292,25 @@ def world(
 
 
 def reference(old: Any, new: Any, level: float) -> tuple[float, float, float]:
-    """The two-level interval of plain NumPy and scipy: mean delta, standard error, half-width."""
+    """Delta, standard error and half width, written out: pooled where both have as many seeds."""
     n = len(old)
-    examples = (new.mean(axis=1) - old.mean(axis=1)).var(ddof=1) / n
-    squares = residuals = sizes = 0.0
+    deltas = new.mean(axis=1) - old.mean(axis=1)
+    parts = []
     for scores in (old, new):
-        k = scores.shape[1]
-        squares += (k - 1) * scores.mean(axis=0).var(ddof=1)
         fitted = scores.mean(axis=1, keepdims=True) + scores.mean(axis=0) - scores.mean()
-        residuals += ((scores - fitted) ** 2).sum() / (n - 1)
-        sizes += 1 / k
-    freedom = old.shape[1] + new.shape[1] - 2  # both variances are pooled over the sides
-    examples -= residuals / freedom / n * sizes
-    seeds = squares / freedom * sizes
-    t = stats.t.ppf(1 - level, freedom)
-    half = np.sqrt(stats.norm.ppf(1 - level) ** 2 * examples + t**2 * seeds)
+        k = scores.shape[1]
+        own = ((scores - fitted) ** 2).sum() / (n - 1) / (k - 1)
+        parts.append((k, scores.mean(axis=0).var(ddof=1), own))
+    if old.shape[1] == new.shape[1]:
+        k = old.shape[1]
+        variance, own = (np.mean([part[at] for part in parts]) for at in (1, 2))
+        levels = [(2 * k - 2, 2 * variance / k, 2 * own / k / n)]
+    else:
+        levels = [(k - 1, variance / k, own / k / n) for k, variance, own in parts]
+    examples = deltas.var(ddof=1) / n - sum(own for _, _, own in levels)
+    seeds = sum(variance for _, variance, _ in levels)
+    reach = sum(stats.t.ppf(1 - level, free) ** 2 * variance for free, variance, _ in levels)
+    half = np.sqrt(stats.norm.ppf(1 - level) ** 2 * examples + reach)
     return new.mean() - old.mean(), np.sqrt(examples + seeds), half
 
 
@@ -329,16 +333,25 @@ def test_the_interval_agrees_with_an_independent_computation(seeds: tuple[int, i
     assert half == pytest.approx(-delta, rel=1e-3)
 
 
-@pytest.mark.parametrize("seeds", [(2, 5), (1, 3)])
-def test_what_seeds_take_from_a_margin(seeds: tuple[int, int]) -> None:
-    deviations = (None if seeds[0] == 1 else 0.001, 0.003)
-    freedom = sum(seeds) - 2
-    pooled = sum(
-        (k - 1) * (deviation or 0.0) ** 2 for k, deviation in zip(seeds, deviations, strict=True)
-    )
-    error = np.sqrt(pooled / freedom * sum(1 / k for k in seeds))
-    found = seeds_reach(seeds, deviations, level=0.025, power=0.8)
-    assert found == pytest.approx((stats.t.ppf(0.975, freedom) + stats.norm.ppf(0.8)) * error)
+@pytest.mark.parametrize(
+    ("counts", "deviations", "parts"),
+    [
+        ((3, 3), (0.001, 0.003), [(4, (0.001**2 + 0.003**2) / 2 * 2 / 3)]),
+        ((2, 5), (0.001, 0.003), [(1, 0.001**2 / 2), (4, 0.003**2 / 5)]),
+        ((1, 3), (None, 0.003), [(2, 0.003**2 * (1 + 1 / 3))]),
+    ],
+)
+def test_what_seeds_take_from_a_margin(
+    counts: tuple[int, int],
+    deviations: tuple[float | None, float | None],
+    parts: list[tuple[int, float]],
+) -> None:
+    found = seeds_reach(counts, deviations, level=0.025, power=0.8)
+    squares = [
+        (stats.t.ppf(0.975, freedom) + stats.norm.ppf(0.8)) ** 2 * variance
+        for freedom, variance in parts
+    ]
+    assert found == pytest.approx(np.sqrt(sum(squares)))
 
 
 def test_without_seed_noise_the_interval_is_that_of_the_mean_scores() -> None:
