@@ -86,6 +86,7 @@ bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the g
 
 bench-gate: $(INSTALLED) ## simulate the gate and the comparison where the truth is known (an hour)
 	$(BIN)/python scripts/bench_gate.py
+	$(BIN)/python scripts/bench_until_decided.py
 	$(BIN)/python scripts/bench_seeds.py
 	$(BIN)/python scripts/bench_compare.py
 

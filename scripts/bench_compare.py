@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bench_gate import TARGET, TRUTHS, Rate, Truth, show
+from bench_gate import TARGET, Rate, even, lattice, show, skewed_down, zero_inflated
+from bench_gate import World as Change
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -52,7 +53,7 @@ class World:
     draw: Draw
 
 
-def around(truth: Truth) -> Draw:
+def around(change: Change) -> Draw:
     """Move a common baseline by the changes of a world of `bench_gate`; the first stays as it is.
 
     So a pair with the first has their skewness, and every other pair is symmetric.
@@ -60,11 +61,11 @@ def around(truth: Truth) -> Draw:
 
     def draw(generator: np.random.Generator, count: int, examples: int, gain: float) -> Floats:
         base = generator.uniform(0.4, 0.6, examples)
-        moved = [
-            truth.deltas(generator, examples, -gain if last else 0.0)
+        pairs = [
+            change(generator, examples, -gain if last else 0.0)
             for last in [False] * (count - 2) + [True]
         ]
-        return np.stack([base, *(base + deltas for deltas in moved)])
+        return np.stack([base, *(base + after - before for before, after in pairs)])
 
     return draw
 
@@ -77,12 +78,11 @@ def binary(generator: np.random.Generator, count: int, examples: int, gain: floa
     return np.where(generator.random((count, examples)) < flips, 1 - base, base)
 
 
-_BY_NAME = {truth.name: truth for truth in TRUTHS}
 WORLDS = (
-    World("bounded", around(_BY_NAME["bounded"])),
-    World("skewed", around(_BY_NAME["skewed down"])),
-    World("zero-inflated", around(_BY_NAME["zero-inflated"])),
-    World("tied tenths", around(_BY_NAME["tied tenths"])),
+    World("bounded", around(even)),
+    World("skewed", around(skewed_down)),
+    World("zero-inflated", around(zero_inflated)),
+    World("tied tenths", around(lattice(0.1, 0.3))),
     World("binary", binary),
 )
 
@@ -200,8 +200,7 @@ class Bench:
     def __init__(self, *, trials: int, seed: int) -> None:
         self.trials = trials
         self.generator = np.random.default_rng(seed)
-        # Fewer resamples than the default: they add noise to single intervals, not to the rates.
-        self.policy = GatePolicy(resamples=999)
+        self.policy = GatePolicy()
         self.missed: list[str] = []
 
     def rates(self, world: World, plan: Plan, *, gain: float) -> dict[str, Rate]:

@@ -318,7 +318,7 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
             )
             screen.print(view)
             found = promotions("colours", workspace=workspace)
-            screen.print(baseline_view(found.header, found.history))
+            screen.print(baseline_view(found.header, found.history, looks=found.looks))
             return promote(evaluation, workspace=workspace, force=True, why="fuzzing")
 
     return reading

@@ -1,6 +1,6 @@
 """Take the pictures of docs/gallery/: reports in a headless Chromium, and the terminal.
 
-What they show is real: the packaged model, fine-tuned on `ferry-desk@1` by the configurations that
+What they show is real: the packaged model, fine-tuned on `ferry-desk@2` by the configurations that
 `ftreg init` writes, with Lion stopped after one of three passes over the data so that the report
 has something to tell. What is missing in the workspace is made first, which takes minutes.
 

@@ -50,7 +50,7 @@ optimizer: {{name: adamw, lr: 1e-4}}
 train: {{batch_size: 4, precision: fp32, threads: 1, max_steps: {steps}, epochs: 1000000,
   save_steps: {save_steps}, save_total_limit: {keep}}}
 eval: {{max_new_tokens: 4, scorers: [{scorers}]}}
-gate: {{margin: 0.03, min_examples: 4, resamples: 999}}
+gate: {{margin: 0.03, min_examples: 4}}
 """
 
 OBJECTS = 8_000

@@ -1,7 +1,7 @@
 """Draw what AdaGrad, Adam, AdamW and Lion do: docs/figures/optimizer-rules.svg, optimizer-runs.svg.
 
 The rules: one weight is fed gradients that are known. The runs: a small model with random weights
-is trained by `ftreg train` on `ferry-desk@1`, once with each optimizer and long enough to see what
+is trained by `ftreg train` on `ferry-desk@2`, once with each optimizer and long enough to see what
 becomes of its steps; what the plot shows is read from the checkpoints' histories.
 
     python scripts/plot_optimizers.py                    # minutes

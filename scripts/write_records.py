@@ -44,7 +44,9 @@ gate:
   min_examples: 4
   resamples: 999
 """
-_POLICY = "{mode: threshold, margin: 0.5, anchor_margin: 0.5, min_examples: 4}\n"
+_POLICY = (
+    "{mode: threshold, margin: 0.5, anchor_margin: 0.5, min_examples: 4, constant: [equals]}\n"
+)
 _SMALL = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
 _WEIGHTS = ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 

@@ -235,6 +235,7 @@ eval:
 gate:
   margin: 0.03
   min_examples: 4
+  constant: [equals, "tests.fakes:length_scorer"]
   resamples: 999
 """,
         encoding="utf-8",

@@ -43,7 +43,7 @@ def compare(
 
     Ends with 3 if they were not evaluated alike.
 
-    Example: ftreg compare baseline latest --tag length --routes routes.yaml
+    Example: ftreg compare baseline latest --tag topic --routes routes.yaml
     """
     from ftreg.jobs.compare import compare_evaluations
     from ftreg.report.comparison import comparison_view

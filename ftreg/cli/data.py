@@ -54,7 +54,7 @@ def show(
 ) -> None:
     """Show a dataset version's card, its cohorts, and how long its texts are.
 
-    Example: ftreg data show ferry-desk@1
+    Example: ftreg data show ferry-desk@2
     """
     from ftreg.jobs.datasets import show_dataset
     from ftreg.report.data_views import dataset_view
@@ -122,7 +122,7 @@ def draft(
 ) -> None:
     """Copy a dataset version into a folder, to edit it and freeze it as the next one.
 
-    Example: ftreg data draft ferry-desk@1
+    Example: ftreg data draft ferry-desk@2
     """
     from ftreg.data.freezing import draft
 
@@ -184,7 +184,7 @@ def leaks(
 ) -> None:
     """Find held-out rows that are also in the training split, word for word or nearly.
 
-    Example: ftreg data leaks ferry-desk@1
+    Example: ftreg data leaks ferry-desk@2
     """
     from ftreg.jobs.datasets import find_dataset_leaks
     from ftreg.report.data_views import leakage_view

@@ -44,6 +44,12 @@ _Bootstrap = Annotated[
 ]
 
 
+_UntilDecided = Annotated[
+    bool,
+    typer.Option("--until-decided", help="Generate in blocks; stop when the gate has decided."),
+]
+
+
 class _Results(Bars):
     """Shows each result as soon as it is stored, whatever becomes of what follows."""
 
@@ -86,6 +92,7 @@ def evaluate(
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Evaluate only.")] = False,
     no_report: _NoReport = False,
     bootstrap: _Bootstrap = False,
+    until_decided: _UntilDecided = False,
     policy: options.Policy = None,
     junit: options.JUnit = None,
     markdown: options.Comment = None,
@@ -109,6 +116,7 @@ def evaluate(
             against=None if no_gate else against,
             policy=options.given_policy(policy),
             bootstrap=bootstrap,
+            until_decided=until_decided,
             reports=report_files(html=not no_report, junit=junit, comment=markdown),
             events=results,
         )

@@ -23,7 +23,7 @@ def power(
     ] = 0.02,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say how many examples a margin needs, from the spread in the last gate.
+    """Say how many examples a margin needs, from the paired deltas of the last gate.
 
     A candidate as good as the baseline passes with so many in four of five cases.
 
@@ -33,7 +33,10 @@ def power(
     from ftreg.records.evaluation.stored import read_evaluation
     from ftreg.report.terminal import rows_view
 
-    found = power(read_evaluation(Workspace.current().evaluation(evaluation)), margin=margin)
+    workspace = Workspace.current()
+    found = power(
+        read_evaluation(workspace.evaluation(evaluation)), margin=margin, workspace=workspace
+    )
     rows = [
         {
             "scorer": item.scorer,
@@ -41,6 +44,7 @@ def power(
             "spread": item.spread,
             # What no number of examples shows is left to the seeds.
             "need": item.need or "more seeds",
+            "90 %": "to".join(f" {end} " for end in item.need_range or ()).strip(),
         }
         for item in found.scorers
     ]

@@ -41,10 +41,12 @@ def baseline(
 ) -> None:
     """Show the baseline of a dataset, and what was promoted before it.
 
-    Example: ftreg baseline code-summary
+    Example: ftreg baseline ferry-desk
     """
     from ftreg.jobs.promote import promotions
     from ftreg.report.terminal import baseline_view
 
     found = promotions(dataset, workspace=Workspace.current())
-    options.show(as_json, value=found, text=baseline_view(found.header, found.history))
+    options.show(
+        as_json, value=found, text=baseline_view(found.header, found.history, looks=found.looks)
+    )

@@ -1,5 +1,6 @@
 """The policy of the gate: when a candidate passes, and when there is too little to tell."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -22,6 +23,15 @@ def _refuse_zero(value: object) -> object:
 Margin = Annotated[float, Field(gt=0, le=1)]
 
 
+class Collapse(Section):
+    """How many examples may fall far, which a mean can hide."""
+
+    drop: Margin = 0.5
+    """An example collapsed if its score fell by at least this."""
+    share: Margin = 0.02
+    """The share of collapsed examples that a pass has to be shown to stay below."""
+
+
 class GatePolicy(Section):
     """When a candidate passes against a baseline. Every field has a default."""
 
@@ -38,27 +48,46 @@ class GatePolicy(Section):
     max_leaked: Share | None = None
     """Share of the evaluated rows that may stand in the checkpoint's training rows too; above it no
     candidate passes. null only tells."""
-    min_examples: Count = 50
-    """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum)."""
+    min_examples: Count | None = None
+    """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum). null
+    takes as many as would show a collapse as large as the margin: 59 for 0.05, 149 for 0.02."""
     min_cohort: Count = 20
     """Cohorts with fewer examples are shown, but too small to gate."""
-    min_clusters: Count = 20
-    """Fewest clusters on which a scorer or cohort may pass, where the dataset has clusters."""
+    min_clusters: Count | None = None
+    """Fewest clusters on which a scorer or cohort may pass, where the dataset has clusters. null
+    takes as many as `min_examples: null`."""
     cohorts: Literal["all"] | list[str] = Field(default_factory=list)
     """Cohorts that must pass too: `all`, or tags and `tag=value`. The others can only regress."""
     unseen_drop: Share = 0.0
     """Drop of one example to reckon with even if no example changed so much. 0 trusts the largest
-    change seen; 1 assumes nothing about graded scores and needs about 4 / margin examples."""
+    change seen; 1 assumes nothing about graded scores and needs about 3 / margin examples."""
     anchor_margin: Margin = 0.05
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
-    critical_tolerance: Share = 0.0
-    """A critical example got worse if its score dropped by more than this."""
+    critical_tolerance: Share | None = None
+    """A critical example got worse if its score dropped by more than this. null takes what scores
+    vary by from one side to the other: at most 0.1, and 0 for scores of few levels."""
+    floors: dict[str, Share] = Field(default_factory=dict)
+    """Means that a scorer, by name, may not be below, whatever the baseline has."""
+    collapse: Collapse | None = None
+    """What a mean can hide: `{drop: 0.5, share: 0.02}` lets a scorer pass only if fewer than 2 % of
+    the examples fall by half a point or more. null only counts them, with that drop."""
+    spend_error: bool = False
+    """Let all looks at the rows of a dataset version together pass wrongly with a probability of
+    1 - confidence: each later candidate has to prove more, against the anchor too."""
     allow_undecided: bool = False
-    """Let an undecided verdict exit with 0. The verdict itself still says undecided."""
+    """Let an undecided verdict exit with 0, unless a row is worse for certain. The verdict itself
+    still says undecided."""
+    allow_worse: bool = False
+    """With `allow_undecided`: let it exit with 0 though a row is worse for certain, by a drop that
+    may lie within its margin."""
+    constant: list[str] = Field(default_factory=list)
+    """Scorers that may give every example of both sides the same score; of others such a row cannot
+    pass, for a scorer that is stuck says nothing."""
     resamples: Annotated[int, Field(ge=999, le=1_000_000)] = 9999
-    """Resamples of the bootstrap and of the permutation test."""
+    """Read and not used: since 0.2 no interval and no test is resampled."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the resampling: the same scores and policy always give the same verdict."""
+    """Seed of the draws by which a verdict says what more examples would show. No outcome depends
+    on it."""
 
     @field_validator("margin", "anchor_margin", mode="before")
     @classmethod
@@ -73,6 +102,19 @@ class GatePolicy(Section):
                 _refuse_zero(margin)
         return value
 
+    def least_units(self, margin: float, *, clustered: bool = False) -> int:
+        """Return the fewest examples, or clusters, on which a row may pass.
+
+        If a share `margin` of all of them collapsed, fewer would show none too often, unless the
+        policy says otherwise: (1 - margin) ** n is to be at most 1 - confidence.
+        """
+        asked = self.min_clusters if clustered else self.min_examples
+        if asked is not None:
+            return asked
+        if margin >= 1:
+            return 1
+        return math.ceil(math.log(1 - self.confidence) / math.log1p(-margin))
+
     def margin_for(self, scorer: str) -> float:
         """Return the margin that `scorer` is held to."""
         return self.margins.get(scorer, self.margin)
@@ -84,8 +126,8 @@ class GatePolicy(Section):
         )
 
 
-_LARGER_IS_LOOSER = ("max_missing", "anchor_margin", "critical_tolerance")
-_SMALLER_IS_LOOSER = ("confidence", "min_examples", "min_cohort", "min_clusters", "unseen_drop")
+_LARGER_IS_LOOSER = ("max_missing", "anchor_margin")
+_SMALLER_IS_LOOSER = ("confidence", "min_cohort", "unseen_drop")
 
 
 def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
@@ -103,13 +145,43 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
             before, after = getattr(old, name), getattr(new, name)
             if sign * after > sign * before:
                 found.append(f"{name} {after:g}, was {before:g}")
+    for name, clustered in (("min_examples", False), ("min_clusters", True)):
+        # At one margin: what another margin asks for is told as the margin's.
+        before, after = (each.least_units(old.margin, clustered=clustered) for each in (old, new))
+        if after < before:
+            found.append(f"{name} {after}, was {before}")
+    for scorer, floor in sorted(old.floors.items()):
+        if (after := new.floors.get(scorer, 0.0)) < floor:
+            found.append(f"floors.{scorer} {after:g}, was {floor:g}")
+    found += [f"constant with {name}" for name in new.constant if name not in old.constant]
+    found += _collapse_loosened(old.collapse, new.collapse)
+    tolerated = [policy.critical_tolerance or 0.0 for policy in (old, new)]
+    if tolerated[1] > tolerated[0]:
+        found.append(f"critical_tolerance {tolerated[1]:g}, was {tolerated[0]:g}")
     # null looks at nothing, so it is looser than any share.
     if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
         after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"
         found.append(f"max_leaked {after}, was {old.max_leaked:g}")
+    if old.spend_error and not new.spend_error:
+        found.append("spend_error false, was true")
     if (old.mode, new.mode) == ("paired", "threshold"):
         found.append("mode threshold, was paired")
     if old.cohorts != new.cohorts and new.cohorts != "all":
         lost = ["all"] if old.cohorts == "all" else sorted(set(old.cohorts) - set(new.cohorts))
         found += [f"cohorts without {name}" for name in lost]
     return found
+
+
+def _collapse_loosened(old: Collapse | None, new: Collapse | None) -> list[str]:
+    if old is None:
+        return []
+    if new is None:
+        return [f"collapse null, was {{drop: {old.drop:g}, share: {old.share:g}}}"]
+    return [
+        f"collapse.{name} {after:g}, was {before:g}"
+        for name, before, after in (
+            ("drop", old.drop, new.drop),
+            ("share", old.share, new.share),
+        )
+        if after > before
+    ]

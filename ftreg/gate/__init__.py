@@ -3,6 +3,18 @@
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.interval import Interval
 from ftreg.gate.paired import compare
+from ftreg.gate.sequence import Order
+from ftreg.gate.spending import Looks
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row, Verdict
 
-__all__ = ["CriticalDrop", "GatePolicy", "Interval", "Outcome", "Row", "Verdict", "compare"]
+__all__ = [
+    "CriticalDrop",
+    "GatePolicy",
+    "Interval",
+    "Looks",
+    "Order",
+    "Outcome",
+    "Row",
+    "Verdict",
+    "compare",
+]

@@ -1,7 +1,7 @@
 """Scores laid side by side: one row per example, sorted by id, whatever order they came in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,26 @@ _NUMBERS = (float, int, np.number, type(None))
 class AlignedScores:
     """One side of a comparison: scorer to scores, NaN where there is none.
 
-    Their shape is (examples,), or (examples, seeds) where several seeds were trained.
+    Their shape is (examples,), or (examples, seeds) where several seeds were trained. `levels` are
+    the numbers of different scores that scorers say they can give, None for any number.
     """
 
     ids: Sequence[str]
     columns: Mapping[str, Floats]
+    levels: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def all_ids(*sides: Scores) -> list[str]:
-    """Return every example id that any scorer of any side knows, sorted."""
-    return sorted(set().union(*(scores for side in sides for scores in side.values())))
+    """Return every example id that any scorer of any side knows, sorted.
+
+    Raises:
+        UsageError: an id is no string.
+    """
+    found: set[str] = set().union(*(scores for side in sides for scores in side.values()))
+    for name in found:
+        if not isinstance(name, str):
+            raise UsageError(f"the example id {name!r} is no string; write {str(name)!r}")
+    return sorted(found)
 
 
 def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> AlignedScores:
@@ -103,32 +113,52 @@ def _numbers(found: Sequence[Any], ids: Sequence[str], where: str) -> Floats:
 def slices(
     ids: Sequence[str], cohorts: Mapping[str, Mapping[str, str]] | None
 ) -> dict[str, Positions]:
-    """Return the positions of the examples of each cohort, by `tag=value`, sorted by name."""
+    """Return the positions of the examples of each cohort, by `tag=value`, sorted by name.
+
+    Raises:
+        UsageError: the cohorts name an example that is not there, or a tag has a "=".
+    """
+    cohorts = cohorts or {}
+    unknown = sorted(cohorts.keys() - set(ids))
+    if unknown:
+        raise UsageError(f"cohorts names examples that no side has: {some(unknown)}")
     members: dict[str, list[int]] = {}
     for position, name in enumerate(ids):
-        for tag, value in (cohorts or {}).get(name, {}).items():
+        for tag, value in cohorts.get(name, {}).items():
+            if "=" in tag:
+                raise UsageError(f"the tag {tag!r} of example {name!r} has a '='; rename it")
             members.setdefault(f"{tag}={value}", []).append(position)
     return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
 
 
-def cluster_numbers(ids: Sequence[str], clusters: Mapping[str, str] | None) -> Positions | None:
+def cluster_numbers(
+    ids: Sequence[str],
+    clusters: Mapping[str, str] | None,
+    *,
+    needed: Sequence[str] | None = None,
+) -> Positions | None:
     """Return the cluster of each example as a number, or None without clusters.
+
+    Args:
+        ids: the rows of the table.
+        clusters: example id to cluster.
+        needed: the examples that need one, all others may get -1; None is all of them.
 
     Raises:
         UsageError: an example has no cluster.
     """
     if clusters is None:
         return None
-    absent = [name for name in ids if name not in clusters]
+    absent = [name for name in needed or ids if name not in clusters]
     if absent:
         raise UsageError(
             f"example {absent[0]!r} has no cluster, and so have {len(absent) - 1} others; "
             "give every example one, or compare without clusters"
         )
     # Numbered by name, so that the order of the mapping does not matter.
-    names = sorted({clusters[name] for name in ids})
+    names = sorted({clusters[name] for name in ids if name in clusters})
     numbers = {name: number for number, name in enumerate(names)}
-    return np.array([numbers[clusters[name]] for name in ids], dtype=np.int64)
+    return np.array([numbers.get(clusters.get(name, ""), -1) for name in ids], dtype=np.int64)
 
 
 def some(names: Iterable[str], *, limit: int = 5) -> str:

@@ -1,28 +1,50 @@
 """Critical examples: the ones that may not get worse, whatever the average does."""
 
 from collections.abc import Collection
+from statistics import NormalDist
 
 import numpy as np
 
+from ftreg.config.policy import GatePolicy
 from ftreg.gate.aligned import AlignedScores, mean_over_seeds, some
+from ftreg.gate.interval import Scale
+from ftreg.gate.measure import scale_between
+from ftreg.gate.units import Floats
 from ftreg.gate.verdict import CriticalDrop
 
 # The rounding of a subtraction is no drop.
 _ROUNDING = 1e-12
+# A normal distribution's standard deviation over its median absolute deviation.
+_NORMAL_MAD = 1.4826
+# A drop of more is no noise, whatever the other examples do.
+_MOST = 0.1
+_NORMAL = NormalDist()
 
 
 def critical_drops(
-    old: AlignedScores, new: AlignedScores, critical: Collection[str], *, tolerance: float
+    old: AlignedScores, new: AlignedScores, critical: Collection[str], policy: GatePolicy
 ) -> list[CriticalDrop]:
-    """Return every critical example and scorer whose score dropped by more than `tolerance`.
+    """Return every critical example and scorer whose score dropped by more than is tolerated.
 
     Of several seeds their mean counts: one unlucky seed of three is no reason to stop a release,
     and no seed may make good what the others lost beyond the tolerance.
     """
     drops = []
-    for scorer in sorted(set(old.columns) & set(new.columns)):
+    shared = sorted(set(old.columns) & set(new.columns))
+    positions = _positions(old, critical)
+    # Chance may make none of them fall further, of all scorers together.
+    level = (1 - policy.confidence) / max(1, len(shared) * len(positions))
+    for scorer in shared:
         olds, news = mean_over_seeds(old.columns[scorer]), mean_over_seeds(new.columns[scorer])
-        for position in _positions(old, critical):
+        tolerance = policy.critical_tolerance
+        if tolerance is None:
+            scale = scale_between(
+                old.columns[scorer], new.columns[scorer], levels=old.levels.get(scorer, 0)
+            )
+            fine = scale is Scale.GRADED
+            noise = _noise(np.delete(news - olds, positions)) if fine else 0.0
+            tolerance = min(-_NORMAL.inv_cdf(level) * noise, _MOST)
+        for position in positions:
             before, after = olds[position], news[position]
             if before - after > tolerance + _ROUNDING:  # false where a side has no score
                 drops.append(
@@ -31,9 +53,18 @@ def critical_drops(
                         id=old.ids[position],
                         baseline=float(before),
                         candidate=float(after),
+                        tolerance=tolerance,
                     )
                 )
     return drops
+
+
+def _noise(deltas: Floats) -> float:
+    """Return the standard deviation of most changes, by their median absolute deviation."""
+    changed = deltas[~np.isnan(deltas) & (deltas != 0)]
+    if not len(changed):
+        return 0.0
+    return _NORMAL_MAD * float(np.median(np.abs(changed - np.median(changed))))
 
 
 def unscored_critical(

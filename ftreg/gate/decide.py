@@ -3,70 +3,173 @@
 The reasons speak in points of 100, as the reports do; the numbers of a row are scores in [0, 1].
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.permutation import holm
-from ftreg.gate.verdict import PRIMARY, CriticalDrop, Outcome, Row, largest_p_value
+from ftreg.gate.spending import LEAST_LEVEL, Looks, pass_level
+from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
 
 
-def settle(rows: Sequence[Row], policy: GatePolicy) -> list[Row]:
-    """Give every row its outcome, its note, and the p value adjusted over all rows tested."""
-    adjusted = iter(holm([largest_p_value(row) for row in rows if row.p_value is not None]))
+def settle(
+    rows: Sequence[Row], policy: GatePolicy, *, strict: GatePolicy, looks: Looks
+) -> list[Row]:
+    """Give every row its outcome, its note, and the p values adjusted over all rows tested.
+
+    Args:
+        rows: as they were measured.
+        policy: its confidence decides what regresses.
+        strict: the same with the confidence that rows were measured by, which decides what passes.
+        looks: how many candidates the baseline and the anchor were chosen from. The tests against
+            the others belong to the family too, and are taken not to reject.
+    """
+    # Rows of the same examples ask one question, and count as one test.
+    tests: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        if row.p_beyond is not None:
+            tests.setdefault(_question(row), row)
+    shares = _weights(list(tests.values()))
+    counts = looks.drop_levels(1.0)
+    weights = [
+        share * counts[row.against] for share, row in zip(shares, tests.values(), strict=True)
+    ]
+    whole = math.fsum(shares)
+    worse = holm([largest_p_value(row) for row in tests.values()], weights, total=whole)
+    beyond = holm([row.p_beyond or 0.0 for row in tests.values()], weights, total=whole)
+    adjusted = dict(zip(tests, zip(worse, beyond, strict=True), strict=True))
     settled = []
     for row in rows:
-        if row.p_value is not None:
-            row = replace(row, p_adjusted=next(adjusted))
-        outcome, note = _judge(row, policy)
-        settled.append(replace(row, outcome=outcome, note=note))
+        if row.p_beyond is not None:
+            p_adjusted, p_beyond_adjusted = adjusted[_question(row)]
+            row = replace(row, p_adjusted=p_adjusted, p_beyond_adjusted=p_beyond_adjusted)
+        outcome, grade, note = _judge(row, policy, strict)
+        settled.append(replace(row, outcome=outcome, grade=grade, note=note))
     return settled
 
 
-def _judge(row: Row, policy: GatePolicy) -> tuple[Outcome, str]:
-    if row.p_adjusted is None or row.delta is None or row.interval is None:
-        return "undecided", row.note
-    if -row.delta > row.margin + _ROUNDING:
-        if policy.mode == "threshold" or row.p_adjusted <= 1 - policy.confidence:
-            return "regression", _remark(row)
-        return "undecided", "the drop exceeds the margin, but may be chance"
-    obstacle = _obstacle(row, policy)
-    if obstacle:
-        return "undecided", obstacle
-    if policy.mode == "threshold" or row.interval.low > -row.margin:
-        return "pass", _remark(row)
-    return "undecided", (
-        f"a drop of {100 * -row.interval.low:.1f} points cannot be ruled out; the margin is "
-        f"{100 * row.margin:g}"
+def _question(row: Row) -> tuple[object, ...]:
+    # That two cohorts have had the same examples so far does not make them one.
+    apart = row.cohort if row.method == BETTING else None
+    return row.scorer, row.against, row.n, row.units, row.delta, row.standard_error, apart
+
+
+def _weights(rows: Sequence[Row]) -> list[float]:
+    """Return each row's share of the error probability: half for all examples, half for cohorts.
+
+    So the number of cohorts does not decide whether a drop over all examples is found.
+    """
+    whole = sum(row.cohort == PRIMARY for row in rows)
+    return [1 / whole if row.cohort == PRIMARY else 1 / (len(rows) - whole) for row in rows]
+
+
+def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, Grade | None, str]:
+    if row.p_beyond_adjusted is None or row.delta is None or row.interval is None:
+        return "undecided", "few" if row.n else "unknown", row.note
+    level = 1 - policy.confidence
+    plain = policy.mode == "threshold"
+    if (-row.delta > row.margin + _ROUNDING) if plain else row.p_beyond_adjusted <= level:
+        return "regression", None, _remark(row)
+    if obstacle := _obstacle(row, policy):
+        return "undecided", "unknown", obstacle
+    low = row.interval.low if row.low_at_worst is None else row.low_at_worst
+    few = "" if plain else _too_few(row, strict) or _may_collapse(row, policy)
+    if plain or (not few and low > -row.margin):
+        return "pass", None, _remark(row)
+    if row.p_adjusted is not None and row.p_adjusted <= level:
+        chance = f"worse for certain (p = {row.p_adjusted:.2g})"
+        return (
+            "undecided",
+            "worse",
+            (f"{chance}, perhaps by less than the margin of {100 * row.margin:g}"),
+        )
+    if few:
+        return "undecided", "few", few
+    counted = f" with {missing_scores(row)}" if row.interval.low > -row.margin else ""
+    return (
+        "undecided",
+        "unknown" if counted else "few",
+        (
+            f"a drop of {100 * -low:.1f} points cannot be ruled out{counted}; the margin is "
+            f"{100 * row.margin:g}"
+        ),
+    )
+
+
+def missing_scores(row: Row) -> str:
+    """Return in words how the missing scores of a row are counted."""
+    counts = (row.missing_candidate, "candidate", 0), (row.missing_baseline, row.against, 1)
+    return ", ".join(
+        f"{count} missing score{'s' * (count != 1)} of the {side} counted as {value}"
+        for count, side, value in counts
+        if count
     )
 
 
 def _obstacle(row: Row, policy: GatePolicy) -> str:
-    """Return why this row may not pass, whatever its interval."""
+    """Return why nothing can be said of this row, whatever its interval."""
     missing = row.examples - row.n
     if missing > policy.max_missing * row.examples + _ROUNDING:
         return (
             f"{missing} of {row.examples} examples cannot be compared, more than max_missing "
             f"{policy.max_missing:g} allows: the {row.against} lacks {row.missing_baseline} "
             f"scores, the candidate {row.missing_candidate}"
+            + (
+                f", and fails to be scored more often for certain (p = {row.p_unscored:.2g})"
+                if (row.p_unscored or 1.0) <= 1 - policy.confidence
+                else ""
+            )
         )
-    if policy.mode == "threshold":
-        return ""
-    if row.n < policy.min_examples:
-        return f"too few examples to pass: {row.n}, fewer than min_examples {policy.min_examples}"
-    if row.units < row.n and row.units < policy.min_clusters:
+    if row.constant and row.scorer not in policy.constant:
         return (
-            f"too few clusters to pass: {row.units}, fewer than min_clusters {policy.min_clusters}"
+            f"every score of both sides is {row.candidate_mean or 0:g}, so it tells nothing apart; "
+            "if that may be, list the scorer in `constant`"
         )
     return ""
 
 
+def _too_few(row: Row, policy: GatePolicy) -> str:
+    """Return why there are too few examples, or clusters, for a pass; bets need no minimum."""
+    if row.method == BETTING:
+        return ""
+    clustered = row.units != row.n
+    least = policy.least_units(row.margin, clustered=clustered)
+    counted = row.units if row.effective_units is None else row.effective_units
+    if counted >= least - _ROUNDING:
+        return ""
+    what, key = ("clusters", "min_clusters") if clustered else ("examples", "min_examples")
+    asked = f"a margin of {100 * row.margin:g} needs {least}"
+    if getattr(policy, key) is not None:
+        asked = f"fewer than {key} {least}"
+    even = f", as good as {math.floor(counted)} of one size" if counted < row.units else ""
+    return f"too few {what} to pass: {row.units}{even}, {asked}"
+
+
+def _may_collapse(row: Row, policy: GatePolicy) -> str:
+    """Return why too many examples may have collapsed, where the policy asks."""
+    most = row.collapsed_at_most
+    if policy.collapse is None or most is None or most < policy.collapse.share:
+        return ""
+    what = "examples" if row.units == row.n else "clusters"
+    return (
+        f"{row.collapsed} of {row.units} {what} fell by {100 * policy.collapse.drop:g} points or "
+        f"more; a share of {100 * most:.1f} % cannot be ruled out, and collapse.share is "
+        f"{100 * policy.collapse.share:g} %"
+    )
+
+
 def _remark(row: Row) -> str:
+    if row.low_at_worst is not None:
+        return f"within the margin even with {missing_scores(row)}"
     if row.method == "identical":
         return f"the {row.against} and the candidate have the same score on every example"
+    for side, mean in ((row.against, row.baseline_mean), ("candidate", row.candidate_mean)):
+        if mean in (0.0, 1.0):
+            return f"the {side} has {mean:g} on every example: there is no room left on that side"
     return ""
 
 
@@ -79,7 +182,8 @@ def critical_regressions(drops: Iterable[CriticalDrop]) -> list[str]:
     """Return a sentence for each critical example that got worse."""
     return [
         f"{drop.scorer}: the critical example {drop.id!r} got worse "
-        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points)"
+        f"({100 * drop.baseline:.1f} to {100 * drop.candidate:.1f} points"
+        + (f", more than the {100 * drop.tolerance:.1f} allowed)" if drop.tolerance else ")")
         for drop in drops
     ]
 
@@ -92,7 +196,7 @@ def _regression(row: Row, policy: GatePolicy) -> str:
     )
     if policy.mode == "threshold":
         return change
-    return f"{change} (p = {row.p_adjusted:.2g} after Holm's correction)"
+    return f"{change} (p = {row.p_beyond_adjusted:.2g} after Holm's correction)"
 
 
 def doubts(rows: Iterable[Row]) -> list[str]:
@@ -101,15 +205,43 @@ def doubts(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         if not row.gated or row.outcome != "undecided":
             continue
-        needed = ""
-        # More of the same examples helps where the interval is too wide, and nowhere else.
-        if row.interval is not None and row.n_needed is not None and row.n_needed > row.n:
-            needed = f"; about {row.n_needed} examples would decide"
-        short = row.interval is not None and row.interval.low <= -row.margin
-        if row.seed_error and short and row.n_needed is None:
-            needed = "; no number of examples would decide with so few seeds, more seeds may"
-        found.append(f"{row.name}: {row.note}{needed}")
+        # More of the same examples helps where there are too few, and nowhere else.
+        found.append(f"{row.name}: {row.note}{_needed(row) if row.grade == 'few' else ''}")
     return found
+
+
+def _needed(row: Row) -> str:
+    if row.n_needed is None:
+        few = "; no number of examples would show otherwise with so few seeds, more seeds may"
+        return few if row.seed_error else ""
+    if row.n_needed <= row.n or row.n_needed_range is None:
+        return ""
+    low, high = row.n_needed_range
+    return (
+        f"; if it is as good as the {row.against}, about {row.n_needed} examples would show it "
+        f"in four of five cases ({low} to {high}, as far as these can tell)"
+    )
+
+
+def nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
+    """Return a sentence if nothing could be compared with the baseline, or with an anchor."""
+    found = []
+    if anchored and not any(row.n for row in rows if row.against == "anchor"):
+        found.append("the anchor: it has no score in common with the candidate")
+    if not any(row.gated for row in rows):
+        found.append("nothing to compare: neither side has a scorer")
+    return found
+
+
+def exhaustion(policy: GatePolicy, looks: Looks) -> list[str]:
+    """Return why nothing passes on these rows any more, if earlier looks have spent all."""
+    level = pass_level(policy, looks)
+    if level >= LEAST_LEVEL:
+        return []
+    return [
+        "spend_error: the looks at these rows have spent what they may err by "
+        f"({level:.1g} is left for this one); freeze a dataset version with fresh rows"
+    ]
 
 
 def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
@@ -132,8 +264,24 @@ def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Return the sentence that a passing verdict gives as its reason."""
-    scorers = sum(row.cohort == PRIMARY and row.gated for row in rows)
-    cohorts = sum(row.cohort != PRIMARY and row.gated for row in rows)
-    with_cohorts = f" and {cohorts} gated cohort rows" if cohorts else ""
-    return f"no drop beyond its margin for any of {scorers} scorers{with_cohorts}"
+    """Return the sentence that a passing verdict gives as its reason: what was shown, of what."""
+    gated = [row for row in rows if row.gated and row.against == "baseline"]
+    scorers = sum(row.cohort == PRIMARY for row in gated)
+    cohorts = len(gated) - scorers
+    with_cohorts = f" and {_count(cohorts, 'gated cohort row')}" if cohorts else ""
+    said = f"every drop is smaller than its margin, for {_count(scorers, 'scorer')}{with_cohorts}"
+    if any(row.gated and row.against == "anchor" for row in rows):
+        said += ", and so is every drop from the anchor"
+    others = [row for row in rows if row.cohort != PRIMARY and not row.gated]
+    if shown := sum(row.outcome != "pass" for row in others):
+        said += f"; not shown for {_count(shown, 'cohort row')} that need not pass"
+    if not any(row.baseline_seeds > 1 or row.candidate_seeds > 1 for row in gated):
+        said += "; of one training seed a side, and another may differ by more"
+    missing = [row for row in rows if row.gated and row.low_at_worst is not None]
+    if missing:
+        said += "; " + ", ".join(f"{row.name} with {missing_scores(row)}" for row in missing)
+    return said
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

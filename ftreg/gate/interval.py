@@ -1,17 +1,19 @@
 """The confidence interval of a mean delta: which method serves which scores."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 
-from ftreg.gate.bootstrap import bca, bca_large
-from ftreg.gate.guard import bounds, drop_p_value, unseen_bound
+from ftreg.gate.bootstrap import bca
+from ftreg.gate.guard import bounds, drop_p_values, unseen_bound
 from ftreg.gate.permutation import sign_flip
 from ftreg.gate.units import Floats, Units
 
-# Above this many units the bootstrap's closed form is as good and costs nothing.
-RESAMPLED_UP_TO = 200
+# A scorer of more different scores than this is a fine one, which the first few scores show.
+_LEVELS = 5
+_LOOKED_AT = 1000
 
 
 class Interval(NamedTuple):
@@ -28,9 +30,6 @@ class Estimate(NamedTuple):
     method: str
 
 
-_IDENTICAL = Estimate(Interval(0.0, 0.0), "identical")
-
-
 class Scale(Enum):
     """How finely a scorer scores; what one unseen example could do follows from it."""
 
@@ -44,10 +43,13 @@ class Scale(Enum):
 
 def scale_of(scores: Floats) -> Scale:
     """Return how finely `scores`, of both sides together, are graded."""
-    distinct = np.array(sorted(set(scores.ravel().tolist())))  # np.unique loads numpy.ma first
+    scores = scores.ravel()
+    if len(set(scores[:_LOOKED_AT].tolist())) > _LEVELS:
+        return Scale.GRADED
+    distinct = np.array(sorted(set(scores.tolist())))  # np.unique loads numpy.ma first
     if np.isin(distinct, (0.0, 1.0)).all():
         return Scale.BINARY
-    if 2 <= len(distinct) <= 5:
+    if 2 <= len(distinct) <= _LEVELS:
         for parts in (2, 3, 4):
             if np.allclose(distinct * parts, np.round(distinct * parts), rtol=0, atol=1e-6):
                 return Scale.COARSE
@@ -66,90 +68,89 @@ def largest_change(units: Units) -> float:
 
 
 def worst_change(scale: Scale, *, seen: float, unseen_drop: float) -> float:
-    """Return the change that a pass has to reckon with: scores of few levels may always jump."""
-    return max(seen, unseen_drop) if scale is Scale.GRADED else 1.0
+    """Return the change that a pass has to reckon with.
+
+    Scores of few levels of which none changed may still jump; what is rarer than the fewest
+    examples that may pass would show (`GatePolicy.least_units`) is within the margin.
+    """
+    jumps = scale is Scale.BINARY or (scale is Scale.COARSE and not seen)
+    return 1.0 if jumps else max(seen, unseen_drop)
 
 
-def estimate_interval(
-    units: Units,
-    *,
-    scale: Scale,
-    confidence: float,
-    worst: float,
-    resamples: int,
-    generator: np.random.Generator,
-) -> Estimate:
-    """Return the two-sided interval of the mean delta.
+def estimate_intervals(
+    rows: Sequence[Units], *, confidence: float, worst: Sequence[float], guard: float
+) -> list[Estimate]:
+    """Return the two-sided interval of each row's mean delta.
+
+    Two bounds make each end, and the wider one counts: the BCa interval's, which errs with
+    probability (1 - confidence) / 2 where there are enough units, and the guard's, which errs at
+    most as often as `guard` says whatever the distribution.
 
     Args:
-        units: at least one.
-        scale: of the scorer.
-        confidence: of the interval; each end errs with probability (1 - confidence) / 2.
-        worst: the largest change to reckon with, see `worst_change`.
-        resamples: of the bootstrap.
-        generator: source of randomness.
+        rows: units, at least one in each.
+        confidence: of the intervals.
+        worst: of each row, the largest change to reckon with, see `worst_change`.
+        guard: error probability of each of the guard's bounds.
     """
-    error = 1 - confidence
+    level = (1 - confidence) / 2
+    found: list[Estimate | None] = [
+        _special(units, worst=most, level=level) for units, most in zip(rows, worst, strict=True)
+    ]
+    left = [row for row, estimate in enumerate(found) if estimate is None]
+    lows, highs = bounds(
+        [rows[row].values() for row in left], worst=[worst[row] for row in left], level=guard
+    )
+    for row, low, high in zip(left, lows.tolist(), highs.tolist(), strict=True):
+        ends = bca(rows[row], level=level)
+        method = "cluster BCa, guarded" if rows[row].clustered else "BCa, guarded"
+        interval = Interval(max(min(low, ends[0]), -1.0), min(max(high, ends[1]), 1.0))
+        found[row] = Estimate(interval, method)
+    return [estimate for estimate in found if estimate is not None]
+
+
+def _special(units: Units, *, worst: float, level: float) -> Estimate | None:
+    """Return the interval of units that need no bootstrap; None for all others."""
     if not units.sums.any():
-        low = unseen_bound(units.count, worst=worst, error=error) if worst else 0.0
-        return Estimate(Interval(low, -low), "rule of three") if worst else _IDENTICAL
+        if not worst:
+            return Estimate(Interval(0.0, 0.0), "identical")
+        low = unseen_bound(units.count, worst=worst, error=2 * level)
+        return Estimate(Interval(low, -low), "rule of three")
     if units.count < 2:
         return Estimate(Interval(-1.0, 1.0), "none")
-    if scale is Scale.BINARY and not units.clustered:
-        return Estimate(_exact_binary(units.sums, error / 2), "exact")
-    values = units.values()
-    low, high = bounds(values, worst=worst, level=error / 2)
-    method = "guarded bootstrap"
-    if np.ptp(values) > 0:
-        if units.count > RESAMPLED_UP_TO:
-            ends = bca_large(units, level=error / 2)
-            method = f"{method}, closed form"
-        else:
-            ends = bca(units, level=error / 2, resamples=resamples, generator=generator)
-        low, high = min(low, ends[0]), max(high, ends[1])
-    if units.clustered:
-        method = f"cluster {method}"
-    return Estimate(Interval(max(low, -1.0), min(high, 1.0)), method)
+    return None
+
+
+class PValues(NamedTuple):
+    """The p values of one row, before any correction for their number."""
+
+    exchanged: float
+    """Of a drop at all, if equal models could swap their scores: McNemar's for binary ones."""
+    guarded: float
+    """Of a drop at all, supposing only that scores lie in [0, 1]."""
+    beyond: float
+    """Of a drop of more than the margin, supposing no more either."""
 
 
 def p_values(
-    units: Units,
-    *,
-    scale: Scale,
-    seen: float,
-    resamples: int,
-    generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Return two p values of a drop: by exchange of the sides, and by the interval's guard.
+    rows: Sequence[Units], *, gains: Sequence[float], margins: Sequence[float]
+) -> list[PValues]:
+    """Return the p values of each row: of a drop, and of one beyond the margin.
 
-    The first supposes that equal models could swap their scores, which is exact for binary ones;
-    the second only that their mean delta is 0. A drop should be significant by both.
+    That a drop exists should be significant by exchange and by the guard.
 
     Args:
-        units: at least one.
-        scale: of the scorer.
-        seen: the largest change of the scorer, see `largest_change`.
-        resamples: of the permutation test.
-        generator: source of randomness.
+        rows: units, at least one in each.
+        gains: of each row, the largest gain that an example might have though the sample does not
+            hold it.
+        margins: of each row, the drop that is allowed.
     """
-    if scale is Scale.BINARY and not units.clustered:
-        # scipy takes longer to load than most comparisons take to run: only where it is needed.
-        from ftreg.gate.stats import mcnemar
-
-        exact = mcnemar(int((units.sums < 0).sum()), int((units.sums > 0).sum()))
-        return exact, exact
-    exchanged = sign_flip(units.sums, resamples=resamples, generator=generator)
-    if not units.sums.any():
-        return exchanged, 1.0
-    return exchanged, drop_p_value(units.values(), worst=seen)
-
-
-def _exact_binary(deltas: Floats, level: float) -> Interval:
-    from ftreg.gate.stats import paired_lower_bound
-
-    losses, gains = int((deltas < 0).sum()), int((deltas > 0).sum())
-    total = len(deltas)
-    return Interval(
-        paired_lower_bound(losses, gains, total=total, level=level),
-        -paired_lower_bound(gains, losses, total=total, level=level),
-    )
+    values = [units.values() for units in rows]
+    most = [max(gain, float(each.max())) for gain, each in zip(gains, values, strict=True)]
+    guarded = drop_p_values(values, gains=most, margins=[0.0] * len(rows))
+    beyond = drop_p_values(values, gains=most, margins=margins)
+    return [
+        PValues(sign_flip(units.sums), float(drop), float(more))
+        if units.sums.any()
+        else PValues(1.0, 1.0, 1.0)
+        for units, drop, more in zip(rows, guarded, beyond, strict=True)
+    ]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ftreg.gate import seeds
 from ftreg.gate.aligned import Positions, mean_over_seeds
-from ftreg.gate.interval import Interval, Scale, estimate_interval
+from ftreg.gate.interval import Interval, estimate_intervals
 from ftreg.gate.units import DECIMALS, Floats, units_of
 
 # Scores lie within half a unit of it, which is the worst that an unseen example can do.
@@ -15,8 +15,6 @@ def mean_interval(
     scores: Floats,
     *,
     confidence: float,
-    resamples: int,
-    generator: np.random.Generator,
     clusters: Positions | None = None,
 ) -> Interval:
     """Return the two-sided interval of a mean score, by the methods of a mean delta.
@@ -28,31 +26,21 @@ def mean_interval(
         scores: shape (examples,), or (examples, seeds), whose noise is then covered; none missing,
             at least one example.
         confidence: of the interval.
-        resamples: of the bootstraps.
-        generator: source of randomness.
         clusters: shape (examples,), or None.
     """
     deltas = np.round(mean_over_seeds(scores) - _CENTRE, DECIMALS)
     units = units_of(deltas, clusters)
     # A cluster may lie further away than its examples do, see `Units.values`.
     worst = max(_CENTRE, float(np.abs(units.values()).max()))
-    interval = estimate_interval(
-        units,
-        scale=Scale.GRADED,
+    (estimate,) = estimate_intervals(
+        [units],
         confidence=confidence,
-        worst=worst,
-        resamples=resamples,
-        generator=generator,
-    ).interval
+        worst=[worst],
+        guard=(1 - confidence) / 2,
+    )
+    interval = estimate.interval
     if units.count > 1:
-        noise = seeds.seed_noise(np.full(len(scores), _CENTRE), scores, units, clusters)
+        noise = seeds.seed_noise(None, scores, units, clusters)
         if noise is not None:
-            interval = seeds.widen(
-                interval,
-                units,
-                noise,
-                confidence=confidence,
-                resamples=resamples,
-                generator=generator,
-            )
+            interval = seeds.widen(interval, units.mean, noise, confidence=confidence)
     return Interval(max(0.0, interval.low + _CENTRE), min(1.0, interval.high + _CENTRE))

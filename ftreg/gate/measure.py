@@ -1,96 +1,235 @@
-"""One row of a comparison: the statistics of one scorer on one slice, before any decision."""
+"""The rows of a comparison: the statistics of one scorer on its slices, before any decision."""
 
-import hashlib
-from dataclasses import replace
-from statistics import NormalDist
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftreg.config.policy import GatePolicy
-from ftreg.gate import sample_size, seeds
+from ftreg.config.policy import Collapse, GatePolicy
+from ftreg.gate import seeds
 from ftreg.gate.aligned import Positions, mean_over_seeds
 from ftreg.gate.interval import (
+    Estimate,
     Scale,
-    estimate_interval,
+    estimate_intervals,
     largest_change,
     p_values,
     scale_of,
     worst_change,
 )
+from ftreg.gate.permutation import sign_flip
+from ftreg.gate.planning import planned
+from ftreg.gate.sequence import Seen, with_betting
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
 
 
-def measure_row(
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """The scores of one slice, shape (examples,) or (examples, seeds), and their paired deltas."""
+
+    cohort: str
+    baseline: Floats
+    candidate: Floats
+    clusters: Positions | None
+
+    @property
+    def old(self) -> Floats:
+        """The baseline's scores, over its seeds; NaN where one is missing."""
+        return mean_over_seeds(self.baseline)
+
+    @property
+    def new(self) -> Floats:
+        """The candidate's."""
+        return mean_over_seeds(self.candidate)
+
+    @property
+    def both(self) -> NDArray[np.bool_]:
+        """Which examples have a score on both sides."""
+        return ~(np.isnan(self.old) | np.isnan(self.new))
+
+    @property
+    def groups(self) -> Positions | None:
+        """The clusters of those examples."""
+        return None if self.clusters is None else self.clusters[self.both]
+
+
+def measure_rows(
     baseline: Floats,
     candidate: Floats,
     policy: GatePolicy,
     *,
     scorer: str,
     scale: Scale,
-    cohort: str = PRIMARY,
+    slices: Mapping[str, Positions],
     against: Literal["baseline", "anchor"] = "baseline",
     clusters: Positions | None = None,
-    seen: float = 0.0,
-) -> Row:
-    """Measure one scorer on one slice; the outcome is left undecided.
+    unseen_gains: bool = False,
+    constant: bool = False,
+    sequence: Seen | None = None,
+) -> list[Row]:
+    """Measure one scorer on each slice; the outcomes are left undecided.
 
     Args:
-        baseline: shape (examples of the slice,), or (examples of the slice, seeds); NaN where there
-            is no score. An example counts if every seed of both sides has a score for it.
+        baseline: shape (examples,), or (examples, seeds); NaN where there is no score. An example
+            counts if every seed of both sides has a score for it.
         candidate: the same examples.
-        policy: confidence, margins, resamples and seed are read.
+        policy: confidence and margins are read.
         scorer: its name.
         scale: how finely it scores.
-        cohort: the slice.
+        slices: a cohort's name to the positions of its examples.
         against: whose scores `baseline` are.
-        clusters: shape (examples of the slice,), or None.
-        seen: the largest change that the scorer is known to make elsewhere.
+        clusters: shape (examples,), or None.
+        unseen_gains: whether the p values of a drop reckon with examples that gain all they can,
+            though none of the sample does; else with none that change more than those seen.
+        constant: whether all of its scores, on all examples and both sides, are the same.
+        sequence: given where the examples are in the order in which they came, and more may come;
+            what is measured then holds at every moment.
     """
-    old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
-    both, units = _paired(old, new, clusters)
-    row = _counted(old, new, both, units, policy, scorer=scorer, cohort=cohort, against=against)
-    row = replace(row, baseline_seeds=_seeds(baseline), candidate_seeds=_seeds(candidate))
-    if row.n == 0 or (cohort != PRIMARY and row.n < policy.min_cohort):
-        return row
-    # A stream of draws that the interval, the p values and the seeds take from in this order.
-    generator = generator_of(policy.seed, against, scorer, cohort)
-    seen = max(seen, largest_change(units))
-    row = _with_statistics(row, units, policy, scale=scale, seen=seen, generator=generator)
+    # What the scorer did anywhere it may do in a cohort that happens not to show it.
+    seen = largest_change_of(baseline, candidate, clusters)
+    rows, measured = [], []
+    for cohort, positions in slices.items():
+        slice_ = _Slice(
+            cohort,
+            baseline[positions],
+            candidate[positions],
+            None if clusters is None else clusters[positions],
+        )
+        units = _units(slice_)
+        row = _counted(slice_, units, policy, scorer=scorer, against=against, constant=constant)
+        rows.append(row)
+        if sequence is not None:
+            rows[-1] = _in_sequence(rows[-1], slice_, units, policy, sequence=sequence)
+        elif row.n > 0 and (cohort == PRIMARY or row.n >= policy.min_cohort):
+            measured.append((len(rows) - 1, slice_, units))
+    found = _with_statistics(
+        [(rows[at], slice_, units) for at, slice_, units in measured],
+        policy,
+        scale=scale,
+        seen=seen,
+        unseen_gains=unseen_gains,
+    )
+    for (at, slice_, units), row in zip(measured, found, strict=True):
+        rows[at] = _completed(row, slice_, units, policy, scale=scale)
+    return rows
+
+
+def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, scale: Scale) -> Row:
+    """Return the row with collapses, the noise of seeds, and what missing scores may hide."""
+    both = slice_.both
+    row = _with_collapsed(row, (slice_.new - slice_.old)[both], policy, slice_.groups)
     if units.count < 2:
         return row
-    noise = seeds.seed_noise(
-        baseline[both], candidate[both], units, None if clusters is None else clusters[both]
+    noise = seeds.seed_noise(slice_.baseline[both], slice_.candidate[both], units, slice_.groups)
+    if noise is not None:
+        row = _with_seeds(row, units, noise, policy)
+    return row if both.all() else _at_worst(row, slice_, policy, scale=scale)
+
+
+def _in_sequence(
+    row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, sequence: Seen
+) -> Row:
+    """Return the row with what holds at every moment.
+
+    Which cohorts are tested depends on the whole dataset: it would be a choice after looking, were
+    it to depend on the examples so far.
+    """
+    total = sequence.totals.get(row.cohort, 0)
+    if row.cohort != PRIMARY and total < policy.min_cohort:
+        few = f"{total} examples, fewer than min_cohort {policy.min_cohort}"
+        return replace(row, note=f"too small to gate: {few}")
+    row = replace(row, note="nothing to compare" if row.n == 0 else "")
+    found = with_betting(
+        row,
+        slice_.old,
+        slice_.new,
+        policy,
+        clusters=slice_.clusters,
+        largest=sequence.largest,
     )
-    return row if noise is None else _with_seeds(row, units, noise, policy, generator)
+    return replace(found, standard_error=units.standard_error())
+
+
+def _with_collapsed(
+    row: Row, deltas: Floats, policy: GatePolicy, clusters: Positions | None
+) -> Row:
+    """Return the row with how many units collapsed."""
+    drop = (policy.collapse or Collapse()).drop
+    fell = deltas <= -drop + 10.0**-DECIMALS
+    count = int(fell.sum()) if clusters is None else len(set(clusters[fell].tolist()))
+    row = replace(row, collapsed=count)
+    if policy.collapse is None:
+        return row
+    from ftreg.gate.stats import share_at_most
+
+    most = share_at_most(count, total=row.units, level=1 - policy.confidence)
+    return replace(row, collapsed_at_most=most)
+
+
+def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> Row:
+    """Return the row with what the missing scores may hide.
+
+    A score is often missing because the output was bad, so none is taken to be like the others.
+    """
+    assert row.interval is not None and row.delta is not None
+    old, new = slice_.old, slice_.new
+    lost, won = ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
+    filled = _Slice(
+        slice_.cohort,
+        np.where(won, 1.0, old),
+        np.where(lost, 0.0, new),
+        slice_.clusters,
+    )
+    units = _units(filled)
+    worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
+    (estimate,) = _intervals([units], [worst], policy)
+    return replace(
+        row,
+        delta_at_worst=units.mean,
+        # The seeds' part of the interval is that of the scores which are there.
+        low_at_worst=min(estimate.interval.low, row.interval.low + units.mean - row.delta),
+        p_unscored=sign_flip(won.astype(np.float64) - lost),
+    )
+
+
+def _intervals(
+    units: Sequence[Units], worst: Sequence[float], policy: GatePolicy
+) -> list[Estimate]:
+    """Return the intervals by which a policy decides: a false pass is as rare as it says."""
+    error = 1 - policy.confidence
+    return estimate_intervals(units, confidence=policy.confidence, worst=worst, guard=error)
 
 
 def _counted(
-    old: Floats,
-    new: Floats,
-    both: NDArray[np.bool_],
+    slice_: _Slice,
     units: Units,
     policy: GatePolicy,
     *,
     scorer: str,
-    cohort: str,
     against: Literal["baseline", "anchor"],
+    constant: bool,
 ) -> Row:
     """Return the row with its counts, its margin, and the means of what can be compared."""
-    primary, anchored = cohort == PRIMARY, against == "anchor"
+    primary, anchored = slice_.cohort == PRIMARY, against == "anchor"
+    old, new, both = slice_.old, slice_.new, slice_.both
     row = Row(
         scorer=scorer,
-        cohort=cohort,
+        cohort=slice_.cohort,
         against=against,
-        gated=not anchored and (primary or policy.requires(cohort)),
+        # All looks together are to be within the anchor's margin, which each has to prove.
+        gated=(policy.spend_error or not anchored) and (primary or policy.requires(slice_.cohort)),
         examples=len(both),
         n=int(both.sum()),
         units=units.count,
         missing_baseline=int(np.isnan(old).sum()),
         missing_candidate=int(np.isnan(new).sum()),
+        baseline_seeds=_seeds(slice_.baseline),
+        candidate_seeds=_seeds(slice_.candidate),
         margin=policy.anchor_margin if anchored else policy.margin_for(scorer),
+        constant=constant,
         note="nothing to compare",
     )
     if row.n == 0:
@@ -100,145 +239,132 @@ def _counted(
         baseline_mean=float(old[both].mean()),
         candidate_mean=float(new[both].mean()),
         delta=units.mean,
+        effective_units=units.effective,
         note=f"too small to gate: {row.n} examples, fewer than min_cohort {policy.min_cohort}",
     )
 
 
 def _with_statistics(
-    row: Row,
-    units: Units,
+    measured: Sequence[tuple[Row, _Slice, Units]],
     policy: GatePolicy,
     *,
     scale: Scale,
     seen: float,
-    generator: np.random.Generator,
-) -> Row:
-    """Return the row with its interval, p values and what it can see, as of one seed."""
-    worst = worst_change(scale, seen=seen, unseen_drop=policy.unseen_drop)
-    estimate = estimate_interval(
+    unseen_gains: bool,
+) -> list[Row]:
+    """Return the rows with their intervals and p values, as of one seed."""
+    units = [each for _, _, each in measured]
+    furthest = [max(seen, largest_change(each)) for each in units]
+    worst = [worst_change(scale, seen=each, unseen_drop=policy.unseen_drop) for each in furthest]
+    gains = [1 - float(slice_.old[slice_.both].min()) for _, slice_, _ in measured]
+    estimates = _intervals(units, worst, policy)
+    tests = p_values(
         units,
-        scale=scale,
-        confidence=policy.confidence,
-        worst=worst,
-        resamples=policy.resamples,
-        generator=generator,
+        gains=gains if unseen_gains else furthest,
+        margins=[row.margin for row, _, _ in measured],
     )
-    exchanged, guarded = p_values(
-        units, scale=scale, seen=seen, resamples=policy.resamples, generator=generator
-    )
-    error = units.standard_error()
-    return replace(
-        row,
-        interval=estimate.interval,
-        method=estimate.method,
-        standard_error=error,
-        p_value=exchanged,
-        p_guarded=guarded,
-        # Without a spread, what could go unseen is all that is known.
-        detectable_drop=(
-            sample_size.detectable_drop(error, confidence=policy.confidence)
-            if error
-            else units.mean - estimate.interval.low
-        ),
-        n_needed=_needed(units, worst, policy, row.margin),
-    )
+    return [
+        replace(
+            row,
+            interval=estimate.interval,
+            method=estimate.method,
+            standard_error=each.standard_error(),
+            p_value=test.exchanged,
+            p_guarded=test.guarded,
+            p_beyond=test.beyond,
+        )
+        for (row, _, each), estimate, test in zip(measured, estimates, tests, strict=True)
+    ]
 
 
 def _seeds(column: Floats) -> int:
     return column.shape[1] if column.ndim > 1 else 1
 
 
-def _with_seeds(
-    row: Row,
-    units: Units,
-    noise: seeds.SeedNoise,
-    policy: GatePolicy,
-    generator: np.random.Generator,
-) -> Row:
-    """Return the row with the seeds' noise in its interval, p value and what it can see."""
-    assert row.interval is not None
-    level = 1 - policy.confidence
-    normal = NormalDist()
-    test = noise.reach(-normal.inv_cdf(level) * noise.example_error, level=level)
-    passes = units.mean > -row.margin
-    needed = seeds.examples_needed(
-        noise,
-        examples=row.n,
-        room=row.margin + units.mean if passes else -units.mean,
-        level=level / 2 if passes else level,
-        power=sample_size.POWER,
-    )
-    alone = row.n_needed
+def _with_seeds(row: Row, units: Units, noise: seeds.SeedNoise, policy: GatePolicy) -> Row:
+    """Return the row with the seeds' noise in its interval and p values."""
+    assert row.interval is not None and row.p_beyond is not None
+    interval = seeds.widen(row.interval, units.mean, noise, confidence=policy.confidence)
     return replace(
         row,
-        interval=seeds.widen(
-            row.interval,
-            units,
-            noise,
-            confidence=policy.confidence,
-            resamples=policy.resamples,
-            generator=generator,
-        ),
+        interval=interval,
         method=f"{row.method}; seeds by t",
         standard_error=noise.standard_error,
         example_error=noise.example_error,
         seed_error=noise.seed_error,
-        baseline_seed_deviation=noise.baseline.deviation if noise.baseline else None,
-        candidate_seed_deviation=noise.candidate.deviation if noise.candidate else None,
+        baseline_seed_deviation=noise.deviations[0],
+        candidate_seed_deviation=noise.deviations[1],
         p_seeds=seeds.seeds_p_value(units.mean, noise),
-        detectable_drop=test + normal.inv_cdf(sample_size.POWER) * noise.standard_error,
-        n_needed=None if needed is None or alone is None else max(needed, alone),
+        p_beyond=max(row.p_beyond, seeds.seeds_p_value(units.mean, noise, margin=row.margin)),
     )
 
 
-def scale_between(*sides: Floats) -> Scale:
-    """Return how finely a scorer scores, from all of its scores on some sides."""
+def scale_between(*sides: Floats, levels: int | None = 0) -> Scale:
+    """Return how finely a scorer scores.
+
+    Args:
+        sides: all of its scores on some sides, of shape (examples,) or (examples, seeds).
+        levels: how many different scores of one seed it says that there can be, None for any
+            number; 0 where it does not say, and the scores tell.
+    """
+    if levels is None:
+        return Scale.GRADED
     together = np.concatenate([side.ravel() for side in sides])
-    scale = scale_of(together[~np.isnan(together)])
+    found = together[~np.isnan(together)]
+    scale = scale_of(found)
+    # Scores of other values than 0 and 1, or of more than it says, prove the scorer wrong.
+    if levels and levels > 2 and len(set(found.tolist())) <= levels:
+        return Scale.COARSE
     if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
         return Scale.COARSE  # a mean over seeds is neither 0 nor 1
     return scale
+
+
+def is_constant(*sides: Floats) -> bool:
+    """Return whether all scores of some sides are one and the same, of two at least."""
+    together = np.concatenate([side.ravel() for side in sides])
+    found = together[~np.isnan(together)]
+    return len(found) > 1 and float(np.ptp(found)) == 0
 
 
 def largest_change_of(
     baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
     """Return the largest change to reckon with for a scorer, from all of its examples."""
-    _, units = _paired(mean_over_seeds(baseline), mean_over_seeds(candidate), clusters)
+    units = _units(_Slice(PRIMARY, baseline, candidate, clusters))
     return largest_change(units) if units.count else 0.0
 
 
-def _paired(
-    baseline: Floats, candidate: Floats, clusters: Positions | None
-) -> tuple[NDArray[np.bool_], Units]:
-    """Return which examples have both scores, and their deltas by unit."""
-    both = ~(np.isnan(baseline) | np.isnan(candidate))
-    deltas = np.round(candidate[both] - baseline[both], DECIMALS)
-    return both, units_of(deltas, None if clusters is None else clusters[both])
+def with_plan(
+    row: Row,
+    baseline: Floats,
+    candidate: Floats,
+    policy: GatePolicy,
+    *,
+    scale: Scale,
+    clusters: Positions | None,
+    drop_level: float,
+) -> Row:
+    """Return a measured row with what its examples can show, and how many would decide.
+
+    Args:
+        row: as `measure_rows` made it.
+        baseline: the scores of its slice, as there.
+        candidate: the same examples.
+        policy: see `ftreg.gate.planning.planned`.
+        scale: how finely the scorer scores.
+        clusters: shape (examples of the slice,), or None.
+        drop_level: of the test of a drop, for this row alone.
+    """
+    slice_ = _Slice(row.cohort, baseline, candidate, clusters)
+    units = _units(slice_)
+    if row.interval is None or units.count < 2:
+        return row
+    gain = 1 - float(slice_.old[slice_.both].min())
+    return planned(row, units, scale=scale, gain=gain, policy=policy, drop_level=drop_level)
 
 
-def _needed(units: Units, worst: float, policy: GatePolicy, margin: float) -> int | None:
-    """Return how many examples, clusters counted by their examples, would decide either way."""
-    passing = units.mean > -margin
-    if passing:
-        needed = sample_size.examples_for_pass(
-            units.spread(),
-            margin=margin,
-            delta=units.mean,
-            confidence=policy.confidence,
-            worst=worst,
-        )
-    else:
-        needed = sample_size.examples_for_regression(
-            units.spread(), delta=units.mean, confidence=policy.confidence
-        )
-    if needed is None:
-        return None
-    examples = int(np.ceil(needed * units.sizes.mean()))
-    return max(examples, policy.min_examples) if passing else examples  # a pass has a minimum
-
-
-def generator_of(seed: int, *names: str) -> np.random.Generator:
-    """Return a stream of draws for one row alone, so that adding a scorer changes no other row."""
-    digest = hashlib.sha256("\0".join((str(seed), *names)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+def _units(slice_: _Slice) -> Units:
+    """Return the paired deltas of a slice by unit."""
+    both = slice_.both
+    return units_of(np.round((slice_.new - slice_.old)[both], DECIMALS), slice_.groups)

@@ -1,6 +1,8 @@
 """Compare a candidate with its baseline, example by example, and decide."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,11 +17,18 @@ from ftreg.gate.aligned import (
     mean_over_seeds,
     read_side,
     slices,
+    some,
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
-from ftreg.gate.measure import largest_change_of, measure_row, scale_between
-from ftreg.gate.verdict import PRIMARY, Outcome, Row, Verdict
+from ftreg.gate.floors import below_floors
+from ftreg.gate.measure import is_constant, measure_rows, scale_between, with_plan
+from ftreg.gate.sequence import Order, Seen, read_order
+from ftreg.gate.spending import Looks, pass_policy, spent
+from ftreg.gate.verdict import PRIMARY, Row, Verdict
 from ftreg.records.samples import Scores
+
+# Of very many rows nobody reads how many examples each needs, and each takes as long as a verdict.
+_PLANNED = 24
 
 
 def compare(
@@ -32,14 +41,18 @@ def compare(
     clusters: Mapping[str, str] | None = None,
     anchor: Scores | None = None,
     leaked: float | None = None,
+    levels: Mapping[str, int | None] | None = None,
+    looks: Looks | None = None,
+    order: Order | None = None,
+    plan: bool = True,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
     The order of the mappings does not matter, and the same input gives the same verdict.
 
     Args:
-        baseline: scorer to example id to score in [0, 1], or None where it could not be computed;
-            where several seeds were trained, a list of these, one a seed.
+        baseline: scorer to example id to score in [0, 1], None where there is none; of several
+            seeds a list, one score a seed.
         candidate: the same, of the candidate.
         policy: when a candidate passes; None takes every default.
         cohorts: example id to its tags.
@@ -47,73 +60,147 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
+        levels: scorer to the number of different scores that it can give, None for any number; of
+            the others it is guessed from their scores.
+        looks: how often these examples were looked at before; None takes this to be the first look.
+        order: in which examples came, where a verdict is to hold whenever one stops (by bets).
+        plan: whether rows say what their examples can show and how many would decide, which costs
+            several times what the verdict does; never with `order`.
 
     Raises:
-        UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, or the
-            policy names a scorer or cohort that is not there.
+        UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
+            scorer or cohort is not there, or an order does not go with seeds, policy or examples.
     """
-    policy = policy or GatePolicy()
+    policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
-    old = read_side(baseline, ids, side="baseline")
+    old = replace(read_side(baseline, ids, side="baseline"), levels=levels or {})
     new = read_side(candidate, ids, side="candidate")
-    members = slices(ids, cohorts)
-    numbers = cluster_numbers(ids, clusters)
-    _check_names(policy, old, new, members)
-
     oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    rows = _measured(old, new, oldest, policy, members=members, clusters=numbers)
-    rows = decide.settle(rows, policy)
-    drops = critical_drops(old, new, critical, tolerance=policy.critical_tolerance)
-    reasons = decide.regressions(rows, policy) + decide.critical_regressions(drops)
-    outcome: Outcome = "regression"
-    if not reasons:
-        doubts = decide.doubts(rows) + unscored_critical(old, new, critical)
-        if oldest is not None and not any(row.n for row in rows if row.against == "anchor"):
-            doubts.append("the anchor: it has no score in common with the candidate")
-        doubts += decide.leakage(leaked, policy)
-        if not any(row.gated for row in rows):
-            doubts.append("nothing to compare: neither side has a scorer")
-        outcome = "undecided" if doubts else "pass"
-        reasons = doubts or [decide.summary(rows)]
+    if order is not None:
+        _refuse_order(order, policy, (old, new, oldest), known={*order.ids, *critical})
+    how = _how(policy, seen, order, new, slices(ids, cohorts), clusters)
+    _check_names(policy, old, new, how.members)
+    rows = decide.settle(_measured(old, new, oldest, how), policy, strict=how.policy, looks=seen)
+    if plan and order is None:
+        rows = _planned(rows, old, new, how, drop_level=seen.drop_levels(1 - policy.confidence))
+    drops = critical_drops(old, new, critical, policy)
+    broken, doubtful = below_floors(new, policy, how.clusters, how.sequence)
+    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
+    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
+    doubts += decide.nothing_compared(rows, anchored=anchor is not None)
+    doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
+    verdict = _verdict(rows, found, doubts, policy, looks=seen)
+    return replace(verdict, critical=tuple(drops), looks=looks)
+
+
+def _verdict(
+    rows: Sequence[Row],
+    found: Sequence[str],
+    doubts: Sequence[str],
+    policy: GatePolicy,
+    *,
+    looks: Looks,
+) -> Verdict:
+    """Return the verdict that regressions and doubts lead to."""
     return Verdict(
-        outcome=outcome,
+        outcome="regression" if found else "undecided" if doubts else "pass",
         rows=tuple(rows),
-        reasons=tuple(reasons),
-        critical=tuple(drops),
+        reasons=tuple(found or doubts or [decide.summary(rows)]),
         policy=policy.model_dump(mode="json"),
+        level=spent(policy, looks),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What rows are measured by, whatever the scorer.
+
+    A pass needs what its policy asks for after all looks; a regression what the policy itself does.
+    """
+
+    policy: GatePolicy
+    members: Mapping[str, Positions]
+    clusters: Positions | None
+    sequence: Seen | None
+
+
+def _how(
+    policy: GatePolicy,
+    looks: Looks,
+    order: Order | None,
+    new: AlignedScores,
+    members: Mapping[str, Positions],
+    clusters: Mapping[str, str] | None,
+) -> _How:
+    strict = pass_policy(policy, looks)
+    if order is None:
+        return _How(strict, members, cluster_numbers(new.ids, clusters), None)
+    sequence = read_order(order, new, members, clusters)
+    numbers = cluster_numbers(new.ids, clusters, needed=order.ids)
+    return _How(strict, sequence.cohorts, numbers, sequence)
 
 
 def _measured(
     old: AlignedScores,
     new: AlignedScores,
     anchor: AlignedScores | None,
-    policy: GatePolicy,
-    *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
+    how: _How,
 ) -> list[Row]:
     """Measure every scorer, over all examples and in each cohort, then against the anchor."""
     shared = sorted(old.columns.keys() & new.columns.keys())
     rows = []
     for scorer in shared:
-        rows += _rows(scorer, old, new, policy, members=members, clusters=clusters)
+        rows += _rows(scorer, old, new, how)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
-        rows.append(_lonely(scorer, old, new, policy))
-    if anchor is not None:
-        rows += _anchor_rows(shared, anchor, new, policy, clusters=clusters)
+        rows.append(_lonely(scorer, old, new, how.policy))
+    for scorer in shared if anchor is not None else ():
+        if anchor is not None and scorer in anchor.columns:
+            oldest = replace(anchor, levels=old.levels)
+            rows += _rows(scorer, oldest, new, how, against="anchor")
     return rows
+
+
+def _refuse_order(
+    order: Order,
+    policy: GatePolicy,
+    sides: tuple[AlignedScores, AlignedScores, AlignedScores | None],
+    *,
+    known: Collection[str],
+) -> None:
+    """Refuse what no statement at every moment can be made of."""
+    if policy.mode == "threshold":
+        raise UsageError(
+            "mode threshold knows no error rates, which stopping early would raise; set mode to "
+            "paired, or evaluate all examples"
+        )
+    columns = [column for side in sides if side for column in side.columns.values()]
+    if any(column.ndim > 1 for column in columns):
+        raise UsageError(
+            "several training seeds cannot be judged before all examples are evaluated; compare "
+            "one seed with one, or evaluate all examples"
+        )
+    new = sides[1]
+    scored = ~np.all([np.isnan(column) for column in new.columns.values()], axis=0)
+    places = np.flatnonzero(scored).tolist()
+    rest = [new.ids[place] for place in places if new.ids[place] not in known]
+    if rest:
+        raise UsageError(f"order lacks examples of the candidate: {some(rest)}")
 
 
 def _check_names(
     policy: GatePolicy, old: AlignedScores, new: AlignedScores, members: Mapping[str, Positions]
 ) -> None:
     scorers = sorted(set(old.columns) | set(new.columns))
-    for name in policy.margins:
-        if scorers and name not in scorers:
-            raise UsageError(
-                f"margins names the scorer {name!r}, which no side has{did_you_mean(name, scorers)}"
-            )
+    for key, named in (
+        ("margins", policy.margins),
+        ("floors", policy.floors),
+    ):
+        for name in named if scorers else ():
+            if name not in scorers:
+                raise UsageError(
+                    f"{key} names the scorer {name!r}, which no side has"
+                    f"{did_you_mean(name, scorers)}"
+                )
     tags = {cohort.partition("=")[0] for cohort in members}
     for name in policy.cohorts if policy.cohorts != "all" else ():
         if name not in members and name not in tags:
@@ -127,53 +214,54 @@ def _rows(
     scorer: str,
     old: AlignedScores,
     new: AlignedScores,
-    policy: GatePolicy,
+    how: _How,
     *,
-    members: Mapping[str, Positions],
-    clusters: Positions | None,
+    against: Literal["baseline", "anchor"] = "baseline",
 ) -> list[Row]:
+    """Measure one scorer on all examples and in each cohort."""
     before, after = old.columns[scorer], new.columns[scorer]
-    scale = scale_between(before, after)
-    # What the scorer did anywhere it may do in a cohort that happens not to show it.
-    seen = largest_change_of(before, after, clusters)
-    rows = [measure_row(before, after, policy, scorer=scorer, scale=scale, clusters=clusters)]
-    for cohort, positions in members.items():
-        rows.append(
-            measure_row(
+    whole = np.arange(len(before)) if how.sequence is None else how.sequence.all
+    return measure_rows(
+        before,
+        after,
+        how.policy,
+        scorer=scorer,
+        scale=scale_between(before, after, levels=old.levels.get(scorer, 0)),
+        slices={PRIMARY: whole, **how.members},
+        against=against,
+        clusters=how.clusters,
+        unseen_gains=True,
+        constant=is_constant(before, after),
+        sequence=how.sequence,
+    )
+
+
+def _planned(
+    rows: Sequence[Row],
+    old: AlignedScores,
+    new: AlignedScores,
+    how: _How,
+    *,
+    drop_level: Mapping[str, float],
+) -> list[Row]:
+    """Return the rows with what more examples would show, of the first that must pass."""
+    found, left = [], _PLANNED
+    for row in rows:
+        if row.gated and row.against == "baseline" and row.interval is not None and left:
+            left -= 1
+            before, after = old.columns[row.scorer], new.columns[row.scorer]
+            positions = how.members.get(row.cohort, np.arange(len(before)))
+            row = with_plan(
+                row,
                 before[positions],
                 after[positions],
-                policy,
-                scorer=scorer,
-                scale=scale,
-                cohort=cohort,
-                clusters=None if clusters is None else clusters[positions],
-                seen=seen,
+                how.policy,
+                scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
+                clusters=None if how.clusters is None else how.clusters[positions],
+                drop_level=drop_level[row.against],
             )
-        )
-    return rows
-
-
-def _anchor_rows(
-    scorers: list[str],
-    anchor: AlignedScores,
-    new: AlignedScores,
-    policy: GatePolicy,
-    *,
-    clusters: Positions | None,
-) -> list[Row]:
-    return [
-        measure_row(
-            anchor.columns[scorer],
-            new.columns[scorer],
-            policy,
-            scorer=scorer,
-            scale=scale_between(anchor.columns[scorer], new.columns[scorer]),
-            against="anchor",
-            clusters=clusters,
-        )
-        for scorer in scorers
-        if scorer in anchor.columns
-    ]
+        found.append(row)
+    return found
 
 
 def _lonely(scorer: str, old: AlignedScores, new: AlignedScores, policy: GatePolicy) -> Row:

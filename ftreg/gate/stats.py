@@ -1,57 +1,14 @@
-"""Exact statistics of paired binary scores, and quantiles of t: what the gate needs scipy for."""
+"""Exact bounds of a share, and quantiles of t: what the gate needs scipy for."""
 
-import numpy as np
-from scipy import optimize, special, stats
-
-# Nodes of the quadrature over the changed share: good to 1e-5 of a score point, and to 1e-8 where
-# more than a few pairs changed.
-_NODES = 64
+from scipy import special
 
 
-def mcnemar(losses: int, gains: int) -> float:
-    """Return the exact one-sided p value of a drop from discordant pairs (1 when there are none).
+def share_at_most(count: int, *, total: int, level: float) -> float:
+    """Return the upper confidence bound of a share of which `count` of `total` were seen.
 
-    McNemar, Psychometrika 12 (1947): given that a pair changed, a loss is as likely as a gain.
+    Clopper and Pearson, Biometrika 26 (1934).
     """
-    if losses + gains == 0:
-        return 1.0
-    return float(stats.binom.sf(losses - 1, losses + gains, 0.5))
-
-
-def paired_lower_bound(losses: int, gains: int, *, total: int, level: float) -> float:
-    """Return a lower confidence bound for the mean delta of paired binary scores.
-
-    It is Gaffke's bound (see `ftreg.gate.guard`) for deltas of -1, 0 and 1: the `level` quantile
-    of gained minus lost share under a Dirichlet distribution with one more loss than seen. Without
-    gains it is the exact bound of Clopper and Pearson.
-
-    Args:
-        losses: pairs that went from 1 to 0.
-        gains: pairs that went from 0 to 1.
-        total: all pairs, unchanged ones too.
-        level: error probability, such as 0.025.
-
-    Returns:
-        The bound, in [-1, 1].
-    """
-    if losses == total:
-        return -1.0
-    if gains == 0:
-        return -float(special.betaincinv(losses + 1, total - losses, 1 - level))
-    if losses + gains == total:
-        return 1 - 2 * float(special.betaincinv(losses + 1, gains, 1 - level))
-    # Changed share T and the part of it that is lost, V, are independent beta variables, and
-    # the mean delta is T (1 - 2 V): integrate over T, solve for the quantile.
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    changed = special.betaincinv(losses + gains + 1, total - losses - gains, (nodes + 1) / 2)
-
-    def excess(delta: float) -> float:
-        lost = np.clip((1 - delta / changed) / 2, 0, 1)
-        return float((weights / 2) @ special.betaincc(losses + 1, gains, lost)) - level
-
-    # The bound lies above the one that leaves the gains out, and below the mean delta.
-    floor = -float(special.betaincinv(losses + 1, total - losses, 1 - level))
-    return float(optimize.brentq(excess, floor, (gains - losses) / total, xtol=1e-9))
+    return 1.0 if count == total else float(special.betaincinv(count + 1, total - count, 1 - level))
 
 
 def t_quantile(level: float, freedom: int) -> float:

@@ -27,7 +27,7 @@ from ftreg.gate.aligned import (
 from ftreg.gate.contest import Contest, Mean, Pair
 from ftreg.gate.interval import Interval, Scale
 from ftreg.gate.mean import mean_interval
-from ftreg.gate.measure import generator_of, largest_change_of, measure_row, scale_between
+from ftreg.gate.measure import measure_rows, scale_between
 from ftreg.gate.permutation import holm
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import PRIMARY, Row, largest_p_value
@@ -50,7 +50,7 @@ def hold_tournament(
 
     Args:
         sides: evaluation's id to its scores, as `ftreg.gate.compare` takes them.
-        policy: confidence, resamples, seed, max_missing, min_cohort and unseen_drop are read.
+        policy: confidence, max_missing, min_cohort and unseen_drop are read.
         cohorts: example id to its tags.
         clusters: example id to the cluster it belongs to, where examples are not independent.
 
@@ -148,8 +148,6 @@ class _Slice:
         return mean_interval(
             column[rows],
             confidence=self.policy.confidence,
-            resamples=self.policy.resamples,
-            generator=generator_of(self.policy.seed, "mean", self.scorer, self.cohort),
             clusters=self._clusters(rows),
         )
 
@@ -164,9 +162,8 @@ class _Slice:
         missing, examples = len(self.positions) - len(rows), len(self.positions)
         if self.small(len(rows)) or missing > self.policy.max_missing * examples + _ROUNDING:
             return None
-        seen = largest_change_of(before, after, self.clusters)
-        drop = self._measured(before, after, rows, seen)
-        rise = self._measured(after, before, rows, seen)
+        drop = self._measured(before, after, rows)
+        rise = self._measured(after, before, rows)
         assert drop.delta is not None and drop.interval is not None
         return Pair(
             first=names[0],
@@ -178,17 +175,17 @@ class _Slice:
             p_value=min(1.0, 2 * min(largest_p_value(drop), largest_p_value(rise))),
         )
 
-    def _measured(self, before: Floats, after: Floats, rows: Positions, seen: float) -> Row:
-        return measure_row(
-            before[rows],
-            after[rows],
+    def _measured(self, before: Floats, after: Floats, rows: Positions) -> Row:
+        (row,) = measure_rows(
+            before,
+            after,
             self.policy,
             scorer=self.scorer,
             scale=self.scale,
-            cohort=self.cohort,
-            clusters=self._clusters(rows),
-            seen=seen,
+            slices={self.cohort: rows},
+            clusters=self.clusters,
         )
+        return row
 
     def _clusters(self, rows: Positions) -> Positions | None:
         return None if self.clusters is None else self.clusters[rows]

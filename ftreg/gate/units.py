@@ -29,6 +29,11 @@ class Units:
         return len(self.sums)
 
     @property
+    def effective(self) -> float:
+        """Number of equally large units that tell as much: Kish, "Survey Sampling" (1965)."""
+        return float(self.sizes.sum() ** 2 / (self.sizes**2).sum()) if self.count else 0.0
+
+    @property
     def mean(self) -> float:
         """Mean delta over the examples, in [-1, 1]."""
         return float(self.sums.sum() / self.sizes.sum())

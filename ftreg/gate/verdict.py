@@ -11,11 +11,18 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
 from ftreg.files.checking import first_problem
 from ftreg.gate.interval import Interval
+from ftreg.gate.spending import Looks
 
 Outcome = Literal["pass", "regression", "undecided"]
+Grade = Literal["worse", "few", "unknown"]
+"""Why a row is undecided: it is worse for certain, but perhaps within the margin; there are too few
+examples to tell; or it cannot be computed."""
 
 PRIMARY = "all"
 """The slice of all examples."""
+
+BETTING = "betting"
+"""The method of rows whose statements hold at every moment, see `ftreg.gate.betting`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,9 @@ class Row:
     """Those of them with a score on both sides, which are compared."""
     units: int
     """Independent units among them: clusters where there are clusters, else examples."""
+    effective_units: float | None = None
+    """As many clusters of equal size tell as much, which is what the fewest clusters of a pass
+    count; None where nothing could be compared, and in older records."""
     missing_baseline: int
     """Examples of the slice without a score in the baseline (or anchor)."""
     missing_candidate: int
@@ -47,7 +57,14 @@ class Row:
     delta: float | None = None
     """Candidate minus baseline, the mean over the paired examples; below 0 is a drop."""
     interval: Interval | None = None
-    """Two-sided confidence interval of `delta`."""
+    """Two-sided confidence interval of `delta`, the one that a pass is decided by."""
+    delta_at_worst: float | None = None
+    """`delta` if every score that only the candidate lacks were 0, and every one that only the
+    baseline lacks 1; None where no score is missing."""
+    low_at_worst: float | None = None
+    """The lower end of its interval: what a pass is decided by."""
+    p_unscored: float | None = None
+    """Of the candidate failing to be scored more often than the baseline: McNemar's test."""
     margin: float
     """The mean drop that is allowed."""
     standard_error: float | None = None
@@ -66,20 +83,39 @@ class Row:
     seed_error: float | None = None
     """The part that seeds make, as if there were no other examples."""
     p_value: float | None = None
-    """Of a drop, one-sided, for this row alone: McNemar's test, or sign flips."""
+    """Of a drop at all, one-sided, for this row alone: McNemar's test, or sign flips."""
     p_guarded: float | None = None
     """The same by the interval's guard, which does not suppose that deltas are symmetric."""
     p_seeds: float | None = None
     """The same with the noise of the seeds; None where both sides have one seed."""
     p_adjusted: float | None = None
-    """The largest of them after Holm's correction over all rows that were tested."""
+    """The largest of them after Holm's correction over all rows that were tested, and over the
+    candidates that the baseline (or anchor) was chosen from."""
+    p_beyond: float | None = None
+    """Of a drop of more than the margin, one-sided, for this row alone."""
+    p_beyond_adjusted: float | None = None
+    """`p_beyond` after the same corrections."""
+    collapsed: int | None = None
+    """Units in which an example fell by at least the policy's `collapse.drop` (0.5 unless set)."""
+    collapsed_at_most: float | None = None
+    """The upper confidence bound of their share, exact (Clopper and Pearson 1934); None where the
+    policy sets no `collapse`."""
     detectable_drop: float | None = None
-    """The smallest true drop that the test finds with a probability of 80 %."""
+    """The smallest true drop that this row alone proves to be beyond its margin with a probability
+    of 80 %; None for a row that need not pass."""
     n_needed: int | None = None
-    """Examples that would decide if the delta and its spread stay as they are."""
+    """Examples with which a candidate as good as the baseline passes with a probability of 80 %;
+    None where no number does, and for a row that need not pass."""
+    n_needed_range: tuple[int, int] | None = None
+    """The range around `n_needed` for what the deltas seen leave open, with a probability of 90 %.
+    """
     method: str = "none"
     """How the interval was made."""
+    constant: bool = False
+    """Whether the scorer gave every example of both sides the same score."""
     outcome: Outcome = "undecided"
+    grade: Grade | None = None
+    """Why the row is undecided; None where it is not."""
     note: str = ""
     """What a reader should know about this row."""
 
@@ -103,6 +139,8 @@ class CriticalDrop:
     id: str
     baseline: float
     candidate: float
+    tolerance: float = 0.0
+    """The drop that was allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +157,25 @@ class Verdict:
     critical: tuple[CriticalDrop, ...] = ()
     policy: Mapping[str, Any]
     """The policy it was decided by, JSON-ready."""
+    looks: Looks | None = None
+    """How often the rows had been looked at; None where that is not known."""
+    level: float | None = None
+    """What the intervals leave of 1, where it is not 1 - confidence: `spend_error` is on."""
 
     @property
     def exit_code(self) -> ExitCode:
         """What a command that gates ends with."""
         if self.outcome == "regression":
             return ExitCode.REGRESSION
-        if self.outcome == "undecided" and not self.policy["allow_undecided"]:
+        if self.outcome == "undecided" and not self.let_through:
             return ExitCode.UNDECIDED
         return ExitCode.OK
+
+    @property
+    def let_through(self) -> bool:
+        """Whether the policy lets an undecided verdict through."""
+        worse = any(row.gated and row.grade == "worse" for row in self.rows)
+        return bool(self.policy["allow_undecided"] and (not worse or self.policy["allow_worse"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON-ready data."""

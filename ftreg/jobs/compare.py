@@ -17,6 +17,7 @@ from ftreg.jobs.gate import baseline_of, find_baselines, policy_of, ways_to_resc
 from ftreg.jobs.route import Routes, find_routes, write_routes
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
@@ -172,7 +173,7 @@ def _sides(
         if ref in stored:
             side = baseline_of(stored[ref])
         else:
-            side, _ = find_baselines(ref, first, workspace=workspace)
+            side, _ = find_baselines(ref, first.header["dataset"]["name"], workspace=workspace)
         name = str(side.header["id"])
         if name in sides:
             raise UsageError(f"{ref}: {name} is named twice")
@@ -183,6 +184,12 @@ def _sides(
 
 
 def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
+    for name, side in sides.items():
+        if is_partial(side.header):
+            raise UndecidedError(
+                f"{name} ({stopped_after(side.header)}) cannot be compared: which rows it has, its "
+                "scores decided. Evaluate its checkpoint without --until-decided."
+            )
     for (first, one), (second, other) in combinations(sides.items(), 2):
         found = header_differences(one.header, other.header, places=(first, second))
         found += rows_of_one_side(one.scores, other.scores, places=(first, second))

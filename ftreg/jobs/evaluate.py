@@ -1,5 +1,6 @@
 """Run a checkpoint over a dataset version and score every output."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ftreg.jobs.score_rounds import (
     make_scorers,
     noise_of,
 )
+from ftreg.jobs.until_decided import EvaluatedRows, UntilDecided, evaluate_until_decided
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Run
@@ -50,6 +52,7 @@ def evaluate(
     config: RunConfig,
     folder: Path,
     events: EvalEvents | None = None,
+    until: UntilDecided | None = None,
 ) -> Evaluation:
     """Generate, score, and store the evaluation.
 
@@ -59,16 +62,20 @@ def evaluate(
         config: its `dataset` and `eval` sections say what to evaluate on and how.
         folder: the evaluation folder to write; it must not exist.
         events: is told of the progress.
+        until: given to generate in blocks, and to stop when the gate has decided.
 
     Raises:
         UsageError: checkpoint, dataset or scorers are wrong, or custom code is forbidden and named;
             nothing was written.
+        UndecidedError: with `until`, the two cannot be compared; nothing was written.
     """
     events = events or SilentEval()
     check_writable(folder)
     replicas = read_replicas(checkpoint_folder)
     _tell_of_trust(replicas, events)
     _refuse_one_server_for_all(replicas, config)
+    if until is not None:
+        until.refuse(replicas, config)
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = config.dataset.eval_split
     held_out = dataset.split(split)
@@ -81,6 +88,47 @@ def evaluate(
     scorers = make_scorers(config.eval.scorers, thoughts=config.eval.thoughts)
     leakage = _leakage(subject, Path(config.dataset.root), events)
     scoring = Scoring(dataset, rows, scorers)
+    whole = _Whole(subject, replicas, config, leakage)
+    if until is None:
+        part = _evaluate_all(replicas, scoring, config, events)
+    else:
+        part = evaluate_until_decided(
+            replicas.first, scoring, until, config, header=whole.header, events=events
+        )
+    return write_evaluation(
+        folder,
+        header={"created": next_moment(folder.parent, notice=events.notice)} | whole.header(part),
+        examples=part.scoring.rows,
+        runs=part.runs,
+        cohort_tags={row.id: dataset.card.cohort_tags(row) for row in part.scoring.rows},
+        cluster=dataset.card.cluster,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What the header says, however many rows were evaluated."""
+
+    subject: _Subject
+    replicas: Replicas
+    config: RunConfig
+    leakage: Mapping[str, Any]
+
+    def header(self, part: EvaluatedRows) -> dict[str, Any]:
+        """The header of a part of the rows, or of all."""
+        asked = self.config.eval
+        found = _header(self.subject, self.replicas, self.config, generation=part.generation)
+        found |= {"leakage": self.leakage, "noise": part.noise}
+        if part.sequence is not None:
+            found["sequence"] = part.sequence
+        return found | part.scoring.record(
+            part.runs.values(), configs=asked.scorers, thoughts=asked.thoughts
+        )
+
+
+def _evaluate_all(
+    replicas: Replicas, scoring: Scoring, config: RunConfig, events: EvalEvents
+) -> EvaluatedRows:
     runs: dict[int | None, Run] = {}
     records, noise = [], []
     several = len(replicas.members) > 1
@@ -88,22 +136,11 @@ def evaluate(
         seed = member.manifest.training.seed
         if several:
             events.notice(f"evaluating the replica of seed {seed}")
-        rounds = generate_rounds(member, dataset, rows, config.eval, events)
+        rounds = generate_rounds(member, scoring.dataset, scoring.rows, config.eval, events)
         records.append(rounds[0].record)
         runs[seed if several else None], found = scoring.score(rounds, events)
         noise.append(found)
-    created = next_moment(folder.parent, notice=events.notice)
-    return write_evaluation(
-        folder,
-        header={"created": created}
-        | _header(subject, replicas, config, generation=generation_of(records))
-        | {"leakage": leakage, "noise": noise_of(noise)}
-        | scoring.record(runs.values(), configs=config.eval.scorers, thoughts=config.eval.thoughts),
-        examples=list(rows),
-        runs=runs,
-        cohort_tags={example.id: dataset.card.cohort_tags(example) for example in rows},
-        cluster=dataset.card.cluster,
-    )
+    return EvaluatedRows(scoring, runs, generation_of(records), noise_of(noise))
 
 
 def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:
@@ -160,7 +197,7 @@ def _leakage(subject: _Subject, root: Path, events: EvalEvents) -> dict[str, Any
 
 
 def _header(
-    subject: _Subject, replicas: Replicas, config: RunConfig, *, generation: dict[str, Any]
+    subject: _Subject, replicas: Replicas, config: RunConfig, *, generation: Mapping[str, Any]
 ) -> dict[str, Any]:
     manifest = replicas.first.manifest
     optimizer = manifest.optimizer

@@ -9,14 +9,17 @@ from typing import Protocol, cast
 from ftreg.config.load import override_config
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
+from ftreg.data.reference import parse_ref
 from ftreg.errors import ExitCode, FtregError, UsageError
 from ftreg.jobs.evaluate import evaluate
+from ftreg.jobs.gate import find_baselines, look_ahead
 from ftreg.jobs.gate_and_report import gate_and_report
 from ftreg.jobs.gate_result import GateResult, PrintedVerdict, Reports
 from ftreg.jobs.generate import EvalEvents
 from ftreg.jobs.report import write_html
 from ftreg.jobs.track import TrackedRun, check_mlflow, log_evaluation
-from ftreg.records.baseline import baseline_file
+from ftreg.jobs.until_decided import UntilDecided
+from ftreg.records.baseline import baseline_file, baseline_path
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.layout import MANIFEST
@@ -119,6 +122,7 @@ def evaluate_and_gate(
     against: str | None = "baseline",
     policy: GatePolicy | None = None,
     bootstrap: bool = False,
+    until_decided: bool = False,
     reports: Reports | None = None,
     events: GateEvents | None = None,
 ) -> Evaluated:
@@ -131,12 +135,12 @@ def evaluate_and_gate(
         checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation.
         workspace: gets the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
-        overrides: `"section.key=value"` texts over the configuration that it was trained with, for
-            the sections dataset, eval and gate.
+        overrides: `"section.key=value"` texts over the sections dataset, eval and gate.
         against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`. None:
             there is no gate.
         policy: default: the gate section of the configuration.
         bootstrap: whether a missing baseline is no reason to be undecided.
+        until_decided: whether to generate in blocks, and to stop when the gate has decided.
         reports: default: the Markdown and the HTML report.
         events: is told of progress and results.
 
@@ -146,17 +150,16 @@ def evaluate_and_gate(
     Raises:
         UsageError: an argument, checkpoint, dataset or scorer is wrong, or the tracker does not
             answer; nothing was written. Or the HTML report cannot be.
+        UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
     folder = workspace.checkpoint(str(checkpoint))
     config = _config(folder, dataset=dataset, overrides=overrides)
-    if against not in (None, "baseline", "anchor"):
-        workspace.evaluation(against)  # a name that is not there costs no minutes
-    if config.eval.report_to:
-        check_mlflow(_REPORT_TO)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
-    name = f"{folder.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
-    evaluation = evaluate(folder, config=config, folder=workspace.evaluations / name, events=events)
+    _refuse_early(config, against, workspace)
+    until = _until(config, against, policy, workspace, bootstrap) if until_decided else None
+    evaluation = evaluate(
+        folder, config=config, folder=_new(folder, config, workspace), events=events, until=until
+    )
     events.evaluated(evaluation)
     found = _gated(
         evaluation,
@@ -170,6 +173,39 @@ def evaluate_and_gate(
     if config.eval.report_to:
         _track(evaluation, events)
     return found
+
+
+def _refuse_early(config: RunConfig, against: str | None, workspace: Workspace) -> None:
+    """Refuse what would cost minutes to find out later: a name that is not there, a tracker."""
+    if against not in (None, "baseline", "anchor"):
+        workspace.evaluation(against)
+    if config.eval.report_to:
+        check_mlflow(_REPORT_TO)
+
+
+def _new(checkpoint: Path, config: RunConfig, workspace: Workspace) -> Path:
+    """The folder of an evaluation that begins now."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    name = f"{checkpoint.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    return workspace.evaluations / name
+
+
+def _until(
+    config: RunConfig,
+    against: str | None,
+    policy: GatePolicy | None,
+    workspace: Workspace,
+    bootstrap: bool,
+) -> UntilDecided | None:
+    """What decides when to stop; None where the first baseline is still to be evaluated."""
+    if against is None:
+        raise UsageError("--until-decided needs the gate, which --no-gate leaves out; drop one")
+    dataset = parse_ref(config.dataset.version).name
+    first = baseline_path(workspace.baselines, dataset)
+    if bootstrap and against == "baseline" and not first.is_file():
+        return None
+    baseline, anchor = find_baselines(against, dataset, workspace=workspace)
+    return UntilDecided(baseline, anchor, policy or config.gate)
 
 
 def _config(folder: Path, *, dataset: str | None, overrides: Sequence[str]) -> RunConfig:
@@ -202,6 +238,7 @@ def _gated(
         return found
     first = baseline_file(evaluation, workspace)
     if bootstrap and against == "baseline" and not first.is_file():
+        look_ahead(evaluation, workspace)
         why = "there is no baseline yet; promote this evaluation to make it the first"
         return replace(found, reasons=(why,))
     try:

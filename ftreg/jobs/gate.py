@@ -9,17 +9,28 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Verdict, compare
+from ftreg.gate import Looks, Order, Verdict, compare
+from ftreg.gate.sequence import seeded_order
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
+from ftreg.records.baseline import (
+    Baseline,
+    baseline_file,
+    baseline_path,
+    chosen_from,
+    read_anchor,
+    read_baseline,
+    read_history,
+)
 from ftreg.records.evaluation.comparable import (
     header_differences,
     is_older,
     rows_of_one_side,
     unlike_thoughts,
 )
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation, read_gate
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
+from ftreg.records.looks import add_look, candidates_seen, look_at, read_looks
 from ftreg.records.workspace import Workspace
 
 
@@ -70,6 +81,8 @@ def gate(
 ) -> GateResult:
     """Compare a candidate with a baseline and store `gate.json` in the candidate's folder.
 
+    A baseline that was read from its file has a ledger beside that, which the look is added to.
+
     Args:
         candidate: the evaluation to judge.
         baseline: what it is held against.
@@ -78,21 +91,12 @@ def gate(
 
     Raises:
         UndecidedError: the two cannot be compared; a line per field that differs.
-        UsageError: a score is damaged, or the policy names what is not there.
+        UsageError: a score or a look is damaged, or the policy names what is not there.
     """
-    _refuse_unlike(baseline, candidate, name="baseline")
-    if anchor is not None:
-        _refuse_unlike(anchor, candidate, name="anchor")
-    verdict = compare(
-        baseline.scores,
-        candidate.scores,
-        policy or policy_of(candidate),
-        cohorts=candidate.cohorts,
-        critical=candidate.critical,
-        clusters=candidate.clusters or None,
-        anchor=anchor.scores if anchor else None,
-        leaked=leaked_share(candidate),
-    )
+    refuse_unlike(candidate, baseline, anchor)
+    verdict = judge(candidate, baseline, policy=policy, anchor=anchor)
+    if baseline.file is not None:
+        add_look(baseline.file, look_at(candidate, baseline=str(baseline.header["id"])))
     write_record(
         candidate.folder / GATE,
         {
@@ -109,7 +113,102 @@ def gate(
     return GateResult(baseline=baseline.header, candidate=candidate.header, verdict=verdict)
 
 
+def judge(
+    candidate: Evaluation,
+    baseline: Baseline,
+    *,
+    policy: GatePolicy | None,
+    anchor: Baseline | None,
+) -> Verdict:
+    """Return the verdict on a candidate, which need not be stored; the arguments are `gate`'s.
+
+    One that was evaluated until the gate had decided is judged as it was then, by whoever gates it.
+    """
+    return compare(
+        baseline.scores,
+        candidate.scores,
+        policy or policy_of(candidate),
+        cohorts=candidate.cohorts,
+        critical=candidate.critical,
+        clusters=candidate.clusters or None,
+        anchor=anchor.scores if anchor else None,
+        leaked=leaked_share(candidate),
+        levels=levels_of(candidate),
+        looks=_looks(candidate, baseline, anchor),
+        order=evaluated_order(candidate),
+    )
+
+
+def evaluated_order(evaluation: Evaluation) -> Order | None:
+    """Return the order in which examples were evaluated, where the gate looked in between.
+
+    Raises:
+        UsageError: the record is damaged.
+    """
+    record = evaluation.header.get("sequence")
+    if record is None:
+        return None
+    digest_of_all = evaluation.header["dataset"]["digest"]
+    ids = seeded_order(evaluation.cohorts, evaluation.clusters, digest=digest_of_all)
+    return Order(
+        ids=ids[: record["examples"]],
+        cohorts=record["cohorts"],
+        largest_cluster=record["largest_cluster"],
+    )
+
+
+def _looks(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> Looks | None:
+    """Return how many looks there are with this one; None where no ledger is kept."""
+    if baseline.file is None:
+        return None
+    look = look_at(candidate, baseline=str(baseline.header["id"]))
+    seen = read_looks(baseline.file, candidate.header["dataset"])
+    history = read_history(baseline.file)
+    ids = {promotion["evaluation"] for promotion in history}
+    held = [item for item in [*seen, look] if item["baseline"] is not None]
+    return Looks(
+        number=len({(item["scores"], item["baseline"]) for item in held}),
+        promoted=candidates_seen(
+            item for item in held if item["candidate"] in ids and item["scores"] != look["scores"]
+        ),
+        unheld=max(1, candidates_seen(item for item in seen if item["baseline"] is None)),
+        chosen_from=chosen_from(history, look["baseline"] or ""),
+        anchor_from=chosen_from(history, str(anchor.header["id"])) if anchor else 1,
+    )
+
+
+def look_ahead(evaluation: Evaluation, workspace: Workspace) -> None:
+    """Add to the ledger that an evaluation was seen, if there is no baseline to hold it against.
+
+    The first baseline is chosen from what was seen so.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    path = baseline_file(evaluation, workspace)
+    if not path.is_file():
+        add_look(path, look_at(evaluation, baseline=None))
+
+
+def refuse_unlike(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> None:
+    """Refuse what a candidate cannot be held against.
+
+    Raises:
+        UndecidedError: it was evaluated otherwise; a line per field that differs. Or it was stopped
+            when some gate had decided.
+    """
+    _refuse_unlike(baseline, candidate, name="baseline")
+    if anchor is not None:
+        _refuse_unlike(anchor, candidate, name="anchor")
+
+
 def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
+    if is_partial(side.header):
+        raise UndecidedError(
+            f"{candidate.id} cannot be compared with the {name} {side.header['id']} "
+            f"({stopped_after(side.header)}): which rows that has, its scores decided. Evaluate "
+            "its checkpoint without --until-decided."
+        )
     found = header_differences(side.header, candidate.header)
     if found:
         places = (f"the {name}", "the candidate")
@@ -143,6 +242,12 @@ def _place(side: Baseline) -> object:
     return side.file or side.folder or side.header["id"]
 
 
+def levels_of(evaluation: Evaluation) -> dict[str, int | None]:
+    """Return how many different scores its scorers can give, of those that say it."""
+    described = evaluation.header["scorers"]
+    return {name: each["levels"] for name, each in described.items() if "levels" in each}
+
+
 def policy_of(evaluation: Evaluation) -> GatePolicy:
     """Return the policy that was in force when the evaluation was made."""
     with damaged(evaluation.folder / HEADER, kind="evaluation"):
@@ -150,20 +255,20 @@ def policy_of(evaluation: Evaluation) -> GatePolicy:
 
 
 def find_baselines(
-    ref: str, evaluation: Evaluation, *, workspace: Workspace
+    ref: str, dataset: str, *, workspace: Workspace
 ) -> tuple[Baseline, Baseline | None]:
     """Find what `ref` names, and the anchor where `ref` is the baseline that has one.
 
     Args:
         ref: `baseline`, `anchor`, or an evaluation.
-        evaluation: the candidate, whose dataset says which baseline file is meant.
+        dataset: name of the candidate's, which says which baseline file is meant.
         workspace: where to look.
 
     Raises:
         UndecidedError: there is no baseline yet, or `anchor` is asked for and none is pinned.
         UsageError: no such evaluation, or a broken file.
     """
-    path = baseline_file(evaluation, workspace)
+    path = baseline_path(workspace.baselines, dataset)
     if ref == "anchor":
         return read_baseline(path, anchor=True), None
     if ref != "baseline":

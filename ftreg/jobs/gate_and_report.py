@@ -4,7 +4,7 @@ import dataclasses
 
 from ftreg.config.policy import GatePolicy
 from ftreg.files.store import write_text
-from ftreg.jobs.gate import find_baselines, gate
+from ftreg.jobs.gate import find_baselines, gate, look_ahead
 from ftreg.jobs.gate_result import GateResult, Reports
 from ftreg.jobs.report import write_html
 from ftreg.records.baseline import baseline_file
@@ -42,7 +42,11 @@ def gate_and_report(
         UsageError: there is no such evaluation, a record is damaged, or a report cannot be written.
     """
     reports = reports or Reports()
-    baseline, anchor = find_baselines(against, evaluation, workspace=workspace)
+    if against in ("baseline", "anchor"):
+        look_ahead(evaluation, workspace)
+    baseline, anchor = find_baselines(
+        against, evaluation.header["dataset"]["name"], workspace=workspace
+    )
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     worst = worst_drops(evaluation, baseline)
     text = (

@@ -1,16 +1,16 @@
 """What a gate gives: the verdict, what is printed of it, and the reports that it writes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
-from ftreg.gate import CriticalDrop, Outcome, Row, Verdict
+from ftreg.gate import CriticalDrop, Looks, Outcome, Row, Verdict
 from ftreg.records.layout import GATE_SCHEMA
-from ftreg.records.printed import Printed, printed
+from ftreg.records.printed import OPTIONAL, Printed, printed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,10 @@ class PrintedVerdict(Printed):
     """Examples tagged as critical that got worse."""
     policy: GatePolicy
     """What was decided by; the schema `policy` describes it."""
+    looks: Looks | None = field(default=None, metadata=OPTIONAL)
+    """How often the rows had been looked at; left out where no ledger is kept of them."""
+    level: float | None = field(default=None, metadata=OPTIONAL)
+    """What the intervals leave of 1, where `spend_error` is on; left out: 1 - confidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,4 +96,6 @@ class GateResult:
             reasons=self.verdict.reasons,
             critical=self.verdict.critical,
             policy=GatePolicy.model_validate(self.verdict.policy, strict=False),
+            looks=self.verdict.looks,
+            level=self.verdict.level,
         )

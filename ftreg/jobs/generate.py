@@ -60,14 +60,60 @@ def generate_rounds(
     Raises:
         UsageError: checkpoint, engine or prompts are wrong; outputs that were written are kept.
     """
-    raise_missed_signal()
-    checkpoint.verify()
-    try:
-        chats = [(example.id, dataset.card.prompt.messages(example)) for example in rows]
-    except ValueError as error:
-        raise UsageError(f"{dataset.folder}: {error}") from error
-    engine = _engine(checkpoint, config, events)
-    return [_round(engine, chats, number, config, events) for number in range(config.rounds)]
+    return Generator(checkpoint, dataset, config, events).rounds(rows)
+
+
+class Generator:
+    """Writes outputs of a checkpoint, a part of the examples at a time if need be.
+
+    Args:
+        checkpoint: whose outputs they are; its files are verified.
+        dataset: writes the examples as chats.
+        config: engine, limit, precision and batch size.
+        events: is told of the progress.
+
+    Raises:
+        UsageError: checkpoint or engine are wrong.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dataset: DatasetVersion,
+        config: EvalConfig,
+        events: EvalEvents,
+    ) -> None:
+        raise_missed_signal()
+        checkpoint.verify()
+        self._dataset, self._config, self._events = dataset, config, events
+        self._engine = _engine(checkpoint, config, events)
+
+    def rounds(self, rows: Iterable[Example]) -> list[Round]:
+        """Return the outputs for these examples, `config.rounds` times.
+
+        Raises:
+            UsageError: prompts are wrong; outputs that were written are kept.
+        """
+        chats = self.chats(rows)
+        return [
+            _round(self._engine, chats, number, self._config, self._events)
+            for number in range(self._config.rounds)
+        ]
+
+    def chats(self, rows: Iterable[Example]) -> list[tuple[str, list[dict[str, str]]]]:
+        """Return the examples as chats.
+
+        Raises:
+            UsageError: one lacks what its prompt needs.
+        """
+        try:
+            return [(row.id, self._dataset.card.prompt.messages(row)) for row in rows]
+        except ValueError as error:
+            raise UsageError(f"{self._dataset.folder}: {error}") from error
+
+    def describe(self) -> dict[str, Any]:
+        """Return what an evaluation records of the engine, before anything is generated."""
+        return {**self._engine.describe([]), "new_tokens": 0, "cut_off": 0, "taken": 0}
 
 
 def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: EvalEvents) -> Round:

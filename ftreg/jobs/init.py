@@ -8,8 +8,8 @@ from ftreg.errors import UsageError
 
 _STARTER = Path(__file__).parent / "starter"
 _REPOSITORY = Path(__file__).parents[2]
-_OPTIMIZERS = ("adagrad", "adam", "adamw", "lion")
-_DATASET = "sample_datasets/ferry-desk/v1"
+_CONFIGS = ("base", "adagrad", "adam", "adamw", "lion")
+_DATASET = "sample_datasets/ferry-desk/v2"
 
 
 def start(folder: Path) -> list[Path]:
@@ -43,9 +43,8 @@ def _files() -> dict[str, Path]:
     files = {
         "README.md": own / "README.md",
         ".gitignore": own / "gitignore",
-        "configs/base.yaml": own / "configs" / "base.yaml",
     }
-    files |= {name: _shared(name) for name in (f"configs/{kind}.yaml" for kind in _OPTIMIZERS)}
+    files |= {name: _shared(name) for name in (f"configs/{kind}.yaml" for kind in _CONFIGS)}
     dataset = _shared(_DATASET)
     return files | {f"{_DATASET}/{path.name}": path for path in sorted(dataset.glob("[!.]*"))}
 

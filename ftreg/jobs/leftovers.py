@@ -66,7 +66,7 @@ def _half_written(workspace: Workspace, datasets: Path) -> Iterator[Path]:
     for folder, patterns in (
         (workspace.checkpoints, (_TEMPORARY, f"*/{_TEMPORARY}", f"*/seed-*.state/{_TEMPORARY}")),
         (workspace.evaluations, (_TEMPORARY, f"[!.]*/{_TEMPORARY}")),
-        (workspace.baselines, (_TEMPORARY,)),
+        (workspace.baselines, (_TEMPORARY, f"[!.]*.looks/{_TEMPORARY}")),
         (datasets, (f"[!.]*/{_TEMPORARY}", f"[!.]*/v*/{_TEMPORARY}")),
         (cache_folder(), (f"*/{_TEMPORARY}", f"*/*/{_TEMPORARY}")),
     ):

@@ -1,15 +1,19 @@
-"""How many examples a margin needs, from what the last gate of an evaluation measured."""
+"""How many examples a margin needs, from the paired deltas of an evaluation's last gate."""
 
 import math
+from pathlib import Path
 
-from ftreg.errors import UndecidedError
-from ftreg.gate import Row
-from ftreg.gate.sample_size import POWER, examples_for_pass
-from ftreg.gate.seeds import margin_left
+from ftreg.config.policy import GatePolicy
+from ftreg.errors import FtregError, UndecidedError
+from ftreg.files.names import plain
+from ftreg.gate import Row, compare
 from ftreg.gate.verdict import PRIMARY
-from ftreg.jobs.gate import last_gate
-from ftreg.records.evaluation.stored import Evaluation
+from ftreg.jobs.gate import LastGate, baseline_of, find_baselines, last_gate, levels_of
+from ftreg.records.baseline import Baseline
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation
+from ftreg.records.layout import HEADER
 from ftreg.records.printed import Printed, printed
+from ftreg.records.workspace import Workspace
 
 
 @printed
@@ -19,12 +23,14 @@ class NeededExamples:
     scorer: str
     """Its name."""
     have: int
-    """Examples that were compared in the evaluation's last gate."""
+    """Examples that are compared."""
     spread: float
     """Standard deviation of the paired deltas of these, on the scale of the scores."""
     need: int | None
     """Examples with which a candidate as good as the baseline passes in four of five cases; null
     where the noise of the training seeds alone is more than the margin."""
+    need_range: tuple[int, int] | None
+    """The range around it for what the examples leave open, with a probability of 90 %."""
 
 
 @printed
@@ -36,21 +42,22 @@ class Power(Printed):
     margin: float
     """The mean drop that is allowed, on the scale of the scores."""
     scorers: tuple[NeededExamples, ...]
-    """Those whose deltas have a spread."""
+    """Those that are on both sides."""
 
 
-def power(evaluation: Evaluation, *, margin: float) -> Power:
+def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Power:
     """Return, per scorer, how many examples an equally good candidate needs to pass a margin.
 
-    The spread of the paired deltas is that of the evaluation's last gate, and so is the noise of
-    seeds.
+    The paired deltas are those of the evaluation's last gate, and so is the noise of seeds. The
+    numbers are those of the verdict that this margin would have.
 
     Args:
         evaluation: one that has been gated.
         margin: the mean drop that is allowed, in (0, 1].
+        workspace: has what it was held against.
 
     Raises:
-        UndecidedError: the evaluation has not been gated, so no spread is known.
+        UndecidedError: the evaluation has not been gated, or what it was held against is gone.
         UsageError: the record of its gate is damaged.
     """
     gate = last_gate(evaluation)
@@ -59,33 +66,51 @@ def power(evaluation: Evaluation, *, margin: float) -> Power:
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
             f"gate; `ftreg gate baseline {evaluation.id}` makes one"
         )
-    confidence = gate.verdict.policy["confidence"]
-    scorers = tuple(
-        _needed(row, row.standard_error, margin=margin, confidence=confidence)
-        for row in gate.verdict.rows
-        if row.cohort == PRIMARY and row.against == "baseline" and row.standard_error is not None
+    baseline = _held_against(gate, evaluation, workspace)
+    policy = GatePolicy.model_validate(gate.verdict.policy, strict=False)
+    verdict = compare(
+        baseline.scores,
+        evaluation.scores,
+        policy.model_copy(update={"margin": margin, "margins": {}, "floors": {}, "cohorts": []}),
+        clusters=evaluation.clusters or None,
+        levels=levels_of(evaluation),
     )
-    return Power(evaluation=evaluation.id, margin=margin, scorers=scorers)
-
-
-def _needed(row: Row, error: float, *, margin: float, confidence: float) -> NeededExamples:
-    left = margin_left(
-        margin,
-        (
-            (row.baseline_seeds, row.baseline_seed_deviation),
-            (row.candidate_seeds, row.candidate_seed_deviation),
+    return Power(
+        evaluation=evaluation.id,
+        margin=margin,
+        scorers=tuple(
+            _needed(row, row.standard_error)
+            for row in verdict.rows
+            if row.cohort == PRIMARY and row.standard_error is not None
         ),
-        level=(1 - confidence) / 2,
-        power=POWER,
     )
-    spread = (error if row.example_error is None else row.example_error) * math.sqrt(row.n)
-    # Scores of 0 and 1 are bounded exactly, with one unseen example reckoned at its worst.
-    bounded = row.method.partition(";")[0] in ("exact", "rule of three")
-    needed = (
-        None
-        if left is None
-        else examples_for_pass(
-            min(spread, 1.0), margin=left, confidence=confidence, worst=float(bounded)
+
+
+def _held_against(gate: LastGate, evaluation: Evaluation, workspace: Workspace) -> Baseline:
+    """Find the baseline of the last gate: an evaluation's folder, or the promoted one."""
+    folder: Path = workspace.evaluations / gate.baseline
+    if (folder / HEADER).is_file():
+        return baseline_of(read_evaluation(folder))
+    try:
+        promoted, _ = find_baselines(
+            "baseline", plain(evaluation.header["dataset"]["name"]), workspace=workspace
         )
+    except FtregError:
+        promoted = None
+    if promoted is None or promoted.header["id"] != gate.baseline:
+        raise UndecidedError(
+            f"{evaluation.id} was held against {gate.baseline}, which is no longer here; "
+            f"`ftreg gate baseline {evaluation.id}` holds it against the present baseline"
+        )
+    return promoted
+
+
+def _needed(row: Row, error: float) -> NeededExamples:
+    spread = (error if row.example_error is None else row.example_error) * math.sqrt(row.n)
+    return NeededExamples(
+        scorer=row.scorer,
+        have=row.n,
+        spread=round(min(spread, 1.0), 4),
+        need=row.n_needed,
+        need_range=row.n_needed_range,
     )
-    return NeededExamples(scorer=row.scorer, have=row.n, spread=round(spread, 4), need=needed)

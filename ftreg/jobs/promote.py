@@ -15,9 +15,10 @@ from ftreg.records.baseline import (
     read_baseline,
     read_history,
 )
-from ftreg.records.evaluation.header import EvaluationHeader
+from ftreg.records.evaluation.header import EvaluationHeader, is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, read_gate
 from ftreg.records.layout import GATE
+from ftreg.records.looks import add_look, candidates_seen, look_at, read_looks
 from ftreg.records.printed import Printed, printed
 from ftreg.records.workspace import Workspace
 
@@ -46,6 +47,8 @@ class PrintedPromotions(Printed):
     """The evaluation that is the baseline; the schema `evaluation` describes it."""
     history: tuple[Promotion, ...]
     """What was promoted, oldest first."""
+    looks: int
+    """Candidates that have been judged on the rows of the baseline's dataset version."""
 
 
 def promotions(dataset: str, *, workspace: Workspace) -> PrintedPromotions:
@@ -61,7 +64,10 @@ def promotions(dataset: str, *, workspace: Workspace) -> PrintedPromotions:
     """
     path = baseline_path(workspace.baselines, dataset)
     header = cast(EvaluationHeader, read_baseline(path).header)  # which it was read as
-    return PrintedPromotions(header=header, history=tuple(read_history(path)))
+    looks = [look for look in read_looks(path, header["dataset"]) if look["baseline"]]
+    return PrintedPromotions(
+        header=header, history=tuple(read_history(path)), looks=candidates_seen(looks)
+    )
 
 
 def promote(
@@ -85,11 +91,20 @@ def promote(
         anchor: pin it as the anchor too.
 
     Raises:
-        UsageError: the gate has not passed and `force` is off, or `force` has no reason.
+        UsageError: the gate has not passed and `force` is off, or `force` has no reason; or a part
+            of the rows was evaluated.
     """
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
+    if is_partial(evaluation.header):
+        raise UsageError(
+            f"{evaluation.id} ({stopped_after(evaluation.header)}) cannot be the baseline: later "
+            "candidates could not be compared on the other rows. Evaluate its checkpoint without "
+            "--until-decided, and promote that."
+        )
     path = baseline_file(evaluation, workspace)
+    look = look_at(evaluation, baseline=None)
+    seen = read_looks(path, evaluation.header["dataset"])
 
     def check(baseline: Baseline, pinned: Baseline | None) -> None:
         _refuse_unless_passed(evaluation, baseline, anchor=pinned, path=path)
@@ -100,8 +115,11 @@ def promote(
         forced=force,
         anchor=anchor,
         why=why,
+        seen=candidates_seen([*seen, look]),
         check=None if force else check,
     )
+    if candidates_seen(seen) < candidates_seen([*seen, look]):
+        add_look(path, look)  # nothing has judged it
     return PrintedPromotion(baseline=evaluation.id, anchor=anchor, forced=force, why=why, file=path)
 
 

@@ -230,7 +230,7 @@ def _rows(old: Evaluation, how: _How) -> tuple[DatasetVersion, list[Example]]:
             f"{dataset.folder}: these are not the rows that {old.id} was evaluated on; bring them "
             "back, or evaluate again"
         )
-    return dataset, rows
+    return dataset, [row for row in rows if row.id in old.cohorts]
 
 
 def _outputs(old: Evaluation, rows: Sequence[Example]) -> dict[int | None, list[Output]]:

@@ -49,6 +49,7 @@ from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow
 from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, GateRecord
 from ftreg.records.layout import GATE_SCHEMA
+from ftreg.records.looks import LOOK_SCHEMA, Look
 from ftreg.records.manifest import Manifest
 from ftreg.records.printed import optional_keys
 from ftreg.records.samples import PRINTED_SCHEMA
@@ -68,6 +69,7 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "comparison": (COMPARISON_SCHEMA, compare.Comparison, "serialization"),
     "routes": (ROUTES_SCHEMA, route.Routes, "serialization"),
     "baseline": (BASELINE_SCHEMA, BaselineFile, "serialization"),
+    "look": (LOOK_SCHEMA, Look, "serialization"),
     "checkpoint": (MANIFEST_SCHEMA, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
     "training": (MANIFEST_SCHEMA, checkpoints.CheckpointRecord, "serialization"),

@@ -5,7 +5,7 @@ scores, cohorts, and what was evaluated. It is moved by `promote` only, and keep
 """
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
@@ -66,6 +66,8 @@ class Promotion(TypedDict):
     anchor: bool
     """Whether it was pinned as the anchor."""
     why: str | None
+    chosen_from: NotRequired[int]
+    """Candidates that had been seen on the same rows, itself included."""
     replaced: NotRequired[list["Replaced"]]
     """The scores of older versions of the scorers, where only these were replaced."""
 
@@ -172,6 +174,20 @@ def read_history(path: Path) -> list[Promotion]:
     return _history(read_json(path, kind="baseline", schema=BASELINE_SCHEMA), path)
 
 
+def chosen_from(history: Sequence[Promotion], evaluation: str) -> int:
+    """Return how many candidates an evaluation was chosen from when it was promoted last.
+
+    Other scores of the same outputs were chosen when these were. 1 where an older version promoted.
+    """
+    for promotion in reversed(history):
+        for change in promotion.get("replaced", ()):
+            if change["by"] == evaluation:
+                evaluation = change["evaluation"]
+        if promotion["evaluation"] == evaluation and "replaced" not in promotion:
+            return int(promotion.get("chosen_from", 1))
+    return 1
+
+
 def _history(record: Mapping[str, Any], path: Path) -> list[Promotion]:
     with damaged(path, kind="baseline"):
         check_record(_HISTORY, record["history"])
@@ -193,6 +209,7 @@ def move_baseline(
     forced: bool,
     anchor: bool,
     why: str | None,
+    seen: int,
     check: Callable[[Baseline, Baseline | None], None] | None,
 ) -> None:
     """Make an evaluation the baseline (and the anchor, if asked), and add it to the history.
@@ -203,6 +220,7 @@ def move_baseline(
         forced: whether its gate had not passed, for the history.
         anchor: whether it becomes the anchor too.
         why: the reason, for the history.
+        seen: candidates that it was chosen from, itself included.
         check: is called with the present baseline and anchor while nobody else can move them; what
             it raises leaves them as they are. None: they are not even looked at.
 
@@ -234,6 +252,7 @@ def move_baseline(
             "forced": forced,
             "anchor": anchor,
             "why": why,
+            "chosen_from": seen,
         }
         record["history"] = [*record["history"], promotion]
         write_record(path, record)

@@ -22,27 +22,37 @@ _SUMMARY_BYTES = 1_000_000
 def write_junit(path: Path, verdict: Verdict, *, candidate: str) -> None:
     """Write one test case per scorer and slice.
 
-    A regression fails, and so does an undecided row that has to pass: a CI that looks at nothing
-    but this file stops what the exit code stops. A cohort that is undecided and need not pass is
-    skipped. A critical example that got worse is a failed case of its own.
+    There is a failure if, and only if, the exit code is not 0: a CI that looks at nothing but this
+    file stops what the exit code stops. A regression fails, and so does an undecided row that has
+    to pass, unless the policy lets the verdict through; then, and if it need not pass, it is
+    skipped. A critical example that got worse is a failed case of its own, and so is what stands
+    in the way besides the rows.
 
     Raises:
         UsageError: the file cannot be written.
     """
     suite = TestSuite(_xml(f"ftreg gate: {candidate}"))
     for row in verdict.rows:
-        suite.add_testcase(_case(row))
+        suite.add_testcase(_case(row, let_through=verdict.let_through))
     for drop in verdict.critical:
         case = TestCase(_xml(f"critical example {drop.id}"), _xml(drop.scorer))
         before, after = phrases.points(drop.baseline), phrases.points(drop.candidate)
         case.result = [Failure(f"got worse: {before} to {after}", "regression")]
+        suite.add_testcase(case)
+    if verdict.exit_code and not any(_failed(case) for case in suite):
+        case = TestCase("verdict", "gate")
+        case.result = [Failure(_xml("; ".join(verdict.reasons)), verdict.outcome)]
         suite.add_testcase(case)
     document = JUnitXml("ftreg")
     document.add_testsuite(suite)
     write_text(path, '<?xml version="1.0" encoding="UTF-8"?>\n' + document.tostring().decode())
 
 
-def _case(row: Row) -> TestCase:
+def _failed(case: TestCase) -> bool:
+    return any(isinstance(result, Failure) for result in case.result)
+
+
+def _case(row: Row, *, let_through: bool) -> TestCase:
     name = row.cohort if row.against == "baseline" else f"{row.cohort}, against the anchor"
     case = TestCase(_xml(name), _xml(row.scorer))
     if row.outcome == "pass":
@@ -51,7 +61,7 @@ def _case(row: Row) -> TestCase:
         f"delta {phrases.signed(row.delta)} {phrases.interval(row)}, "
         f"margin {phrases.points(row.margin)}" + (f"; {row.note}" if row.note else "")
     )
-    stops = row.outcome == "regression" or row.gated
+    stops = row.outcome == "regression" or (row.gated and not let_through)
     case.result = [Failure(message, row.outcome) if stops else Skipped(message)]
     return case
 

@@ -136,7 +136,11 @@ def delta_heat(verdict: Verdict) -> Heat:
     table: dict[str, dict[str, HeatCell]] = {}
     for row in sorted(rows, key=lambda row: (row.cohort != "all", row.cohort)):
         table.setdefault(row.cohort, {})[row.scorer] = HeatCell(
-            value=row.delta, level=_level(row.delta, full), n=row.n, row=row
+            value=row.delta,
+            # What was not tested has no colour to be read as a finding.
+            level=0 if row.interval is None else _level(row.delta, full),
+            n=row.n,
+            row=row,
         )
     return Heat(scorers=phrases.scorers(rows), rows=table, full=full)
 

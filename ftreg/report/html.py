@@ -20,6 +20,7 @@ from markupsafe import Markup
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.files.store import digest
 from ftreg.gate import Verdict
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.recipe import recipe_differences
 from ftreg.report import curves, deltas, distributions, example_browser, phrases
 from ftreg.report.axis import label
@@ -57,13 +58,14 @@ def html_report(material: Material) -> Iterator[str]:
 
 
 def _shown(material: Material) -> dict[str, Any]:
-    verdict = material.verdict
+    verdict, header = material.verdict, material.candidate.header
     runs = {side: item.history for side, item in material.sides.items() if item.history}
     return {
         "m": material,
-        "header": material.candidate.header,
+        "header": header,
         "headline": _headline(material),
         "reasons": _reasons(verdict),
+        "sure": phrases.confidence(verdict) if verdict else None,
         "forest": deltas.forest(verdict) if verdict and verdict.rows else None,
         "heat": _heat(material, verdict),
         "recipes": _recipes(material),
@@ -74,6 +76,7 @@ def _shown(material: Material) -> dict[str, Any]:
         ),
         "sizes": _sizes(material),
         "noise": _noise(material),
+        "stopped": stopped_after(header) if is_partial(header) else "",
     }  # fmt: skip
 
 
@@ -83,7 +86,9 @@ def _noise(material: Material) -> list[str]:
         return []
     floor = noise_line(material.baseline.header, material.candidate.header)
     said = phrases.seeds_sentence(material.verdict)
-    return [f"{said[0].upper()}{said[1:]}.", *([f"{floor}."] if floor else [])]
+    looks = phrases.looks_sentence(material.verdict)
+    known = [item for item in (said, looks, floor) if item]
+    return [f"{item[0].upper()}{item[1:]}." for item in known]
 
 
 def _headline(material: Material) -> str:

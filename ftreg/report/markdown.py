@@ -6,6 +6,7 @@ from typing import Any
 
 from ftreg.errors import cut
 from ftreg.gate import Row, Verdict
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.recipe import recipe_differences
 from ftreg.report import phrases
@@ -38,6 +39,7 @@ def gate_report(
         f"# {phrases.OUTCOME_WORDS[verdict.outcome]}",
         escaped(phrases.headline(verdict, baseline=baseline, candidate=header)),
         *([_bullets(map(escaped, verdict.reasons))] if verdict.reasons else []),
+        *([f"The evaluation {stopped_after(header)}."] if is_partial(header) else []),
         "## Deltas by scorer",
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
@@ -50,13 +52,14 @@ def gate_report(
         _bullets(
             [
                 f"dataset {header['dataset']['version']}, split {header['dataset']['split']}, "
-                f"{header['dataset']['rows']} rows, digest `{header['dataset']['digest'][:12]}`",
+                f"{phrases.rows_evaluated(header)}, digest `{header['dataset']['digest'][:12]}`",
                 f"baseline evaluation `{baseline['id']}`, candidate evaluation `{header['id']}`",
                 f"generation: {_engine(header['generation'])}, {header['generation']['decoding']}, "
                 f"{header['generation']['precision']} precision, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
                 phrases.seeds_sentence(verdict),
+                *filter(None, [phrases.looks_sentence(verdict)]),
                 f"ftreg {escaped(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),
@@ -101,7 +104,7 @@ def escaped(text: str) -> str:
 
 
 def _scorer_table(verdict: Verdict) -> str:
-    confidence = f"{100 * verdict.policy['confidence']:g} % interval"
+    confidence = f"{phrases.confidence(verdict)} interval"
     headings = ["scorer", "n", "missing", "baseline", "candidate", "delta", confidence, "margin"]
     headings += ["detectable drop", "outcome", "note"]
     rows = [

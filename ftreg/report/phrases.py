@@ -1,11 +1,13 @@
 """Numbers and sentences that every report words alike. Scores are shown in points, 0 to 100."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ftreg.gate import Row, Verdict
 from ftreg.gate.verdict import PRIMARY
+from ftreg.records.evaluation.header import is_partial, stopped_after
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
 # The sentence names so many of the rows that decided; the reasons below it have them all.
@@ -37,6 +39,39 @@ def interval(row: Row) -> str:
         return "-"
     low, high = row.interval
     return f"[{signed(low)}, {signed(high)}]"
+
+
+def confidence(verdict: Verdict) -> str:
+    """The confidence of a verdict's intervals: `95 %`, or `99.9988 %` where looks are counted."""
+    left = 1 - verdict.policy["confidence"] if verdict.level is None else verdict.level
+    digits = max(0, 1 - math.floor(math.log10(100 * left)))
+    return f"{f'{100 - 100 * left:.{digits}f}'.rstrip('0').rstrip('.')} %"
+
+
+def looks_sentence(verdict: Verdict) -> str | None:
+    """How often the rows have been looked at, and what follows; None where that is not known."""
+    looks = verdict.looks
+    if looks is None:
+        return None
+    said = f"the {_ordinal(looks.number)} candidate judged on these rows"
+    for side, count in (("baseline", looks.chosen_from), ("anchor", looks.anchor_from)):
+        if count > 1:
+            said += (
+                f"; the {side} was chosen from {count} seen on them: p values of a drop from it "
+                f"count {count} times"
+            )
+    if verdict.level is not None:
+        said += (
+            f"; what all looks may err by is spent: a pass is decided by intervals of "
+            f"{confidence(verdict)}"
+        )
+    return said
+
+
+def _ordinal(number: int) -> str:
+    teens = 10 <= number % 100 < 20
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{'th' if teens else ending}"
 
 
 SEED_ERRORS = (
@@ -120,7 +155,7 @@ def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mappin
     """The verdict in one sentence for whoever decides on the release."""
     new, old = (named(header["checkpoint"]) for header in (candidate, baseline))
     if verdict.outcome == "pass":
-        return f"{new} may replace {old}: no scorer dropped by more than its margin."
+        return f"{new} may replace {old}: every drop is smaller than its margin."
     decided = [row for row in verdict.rows if row.outcome == verdict.outcome and row.gated]
     decided = decided or [row for row in verdict.rows if row.outcome == verdict.outcome]
     # The scorers over all examples say it best; a cohort or the anchor speaks where they do not.
@@ -178,6 +213,11 @@ def named(checkpoint: Mapping[str, Any]) -> str:
     return words if named_after else f"{checkpoint['name']} ({words})"
 
 
+def rows_evaluated(header: Mapping[str, Any]) -> str:
+    """How many rows were evaluated, and whether that were all."""
+    return stopped_after(header) if is_partial(header) else f"{header['dataset']['rows']} rows"
+
+
 def primary_rows(verdict: Verdict) -> list[Row]:
     """The rows over all examples, those against the anchor last."""
     rows = [row for row in verdict.rows if row.cohort == PRIMARY]
@@ -199,8 +239,10 @@ def scorers(rows: Iterable[Row]) -> list[str]:
 
 
 def cohort_cell(row: Row | None) -> str:
-    """One cohort's delta by one scorer; `!` marks a regression."""
+    """One cohort's delta by one scorer; `!` marks a regression, brackets what was not tested."""
     if row is None or row.delta is None:
         return "-"
+    if row.interval is None:
+        return f"({signed(row.delta)})"
     mark = "!" if row.outcome == "regression" else ""
     return f"{signed(row.delta)}{mark}"

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
+from ftreg.records.evaluation.header import is_partial
 from ftreg.report import phrases
 from ftreg.report.console import InertConsole
 from ftreg.report.noise_line import noise_line
@@ -39,9 +40,13 @@ def verdict_view(
 ) -> RenderableType:
     """The whole verdict: deltas by scorer, by cohort, and what follows from them."""
     parts: list[RenderableType] = [_by_scorer(verdict)]
+    if is_partial(candidate):
+        parts.append(Text(phrases.rows_evaluated(candidate)))
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
+    if looks := phrases.looks_sentence(verdict):
+        parts.append(Text(f"Looks: {looks}"))
     seeds = phrases.seed_table(verdict)
     if seeds:
         title = f"Noise, in points ({phrases.seeds_sentence(verdict)})"
@@ -70,10 +75,9 @@ def hanging(*items: tuple[Text, Text]) -> Table:
 
 
 def _by_scorer(verdict: Verdict) -> Group:
-    confidence = f"{100 * verdict.policy['confidence']:g} %"
     table = bare_table()
     table.add_column("scorer", overflow="fold")
-    for heading in ("n", "base", "cand", "delta", confidence, "margin"):
+    for heading in ("n", "base", "cand", "delta", phrases.confidence(verdict), "margin"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     for row in phrases.primary_rows(verdict):
@@ -106,13 +110,14 @@ def _by_cohort(verdict: Verdict) -> Group:
             style = "bold red" if item is not None and item.outcome == "regression" else ""
             cells.append(Text(phrases.cohort_cell(item), style))
         table.add_row(cohort, str(max(item.n for item in row.values())), *cells)
-    return _titled("Deltas by cohort, in points (! regression)", table)
+    return _titled("Deltas by cohort, in points (! regression, in brackets not tested)", table)
 
 
 def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
     """An evaluation's mean scores."""
     checkpoint, dataset = header["checkpoint"], header["dataset"]
-    title = f"{checkpoint['name']} on {dataset['version']}, {dataset['rows']} rows, mean scores"
+    counted = phrases.rows_evaluated(header)
+    title = f"{checkpoint['name']} on {dataset['version']}, {counted}, mean scores"
     table = bare_table()
     table.add_column("scorer")
     for heading in ("mean", "scored", "missing"):
@@ -125,9 +130,9 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
 
 
 def baseline_view(
-    header: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+    header: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, looks: int
 ) -> RenderableType:
-    """The baseline's scores, and the history of promotions."""
+    """The baseline's scores, how many were judged on its rows, and the history of promotions."""
     table = bare_table()
     for heading in ("when", "checkpoint", "recipe", "why"):
         table.add_column(heading, overflow="fold")
@@ -139,7 +144,8 @@ def baseline_view(
             phrases.recipe(item["checkpoint"]),
             ", ".join(mark for mark in marks if mark),
         )
-    return Group(evaluation_view(header), "", _titled("Promotions, the newest last", table))
+    judged = f"Looks: {looks:,} candidate{'s' * (looks != 1)} judged on these rows"
+    return Group(evaluation_view(header), judged, "", _titled("Promotions, the newest last", table))
 
 
 def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -219,6 +219,7 @@ class Equals(SamplewiseScorer):
         if separator is not None and not (isinstance(separator, str) and separator):
             raise UsageError(f"equals: separator must be a text, and not empty: {separator!r}")
         self.options = options
+        self.levels = None if mode == "overlap" else 2
 
     def _score_one(self, sample: Sample) -> Score:
         answers = self._answers(sample)

@@ -50,6 +50,7 @@ class PointwiseScorer(ABC):
             "name": self.name,
             "version": self.version,
             "options": {"source": self.source} if self.sources else {},
+            "levels": None,
             "backend": self.backend.describe(),
         }
 

@@ -17,7 +17,11 @@ class Scorer(Protocol):
     version: int
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity: evaluations compare only where it is equal."""
+        """Return the JSON-ready identity: evaluations compare only where it is equal.
+
+        Its `levels`, if it has any, tell the gate how many different scores there can be: 2 for
+        right or wrong, None for any number in [0, 1]. Without, they are guessed from the scores.
+        """
         ...
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:

@@ -18,6 +18,8 @@ class SamplewiseScorer(ABC):
     name: str
     version: int
     options: Any
+    levels: int | None = None
+    """Number of different scores that there can be; None where any may be."""
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON-ready identity that makes two evaluations comparable."""
@@ -25,6 +27,7 @@ class SamplewiseScorer(ABC):
             "name": self.name,
             "version": self.version,
             "options": asdict(self.options),
+            "levels": self.levels,
             "backend": None,
         }
 

@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def test_shipped_configs_are_valid_and_say_what_they_are_about(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml")
     assert config.optimizer.name == name
-    assert config.dataset.version == "code-summary@2"
+    assert config.dataset.version == "ferry-desk@2"
 
 
 def test_shipped_lion_keeps_the_published_ratios_to_adamw() -> None:

@@ -1,6 +1,7 @@
 """Dataset versions: what is accepted, and how each mistake is named."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from ftreg.data import load_dataset
 from ftreg.errors import UsageError
 from ftreg.files.store import file_digest
 from tests.conftest import Cli, rows_of, write_card, write_dataset
+
+SAMPLES = Path(__file__).parents[2] / "sample_datasets"
 
 
 def test_rows_come_back_as_they_were(workspace: Path) -> None:
@@ -164,10 +167,21 @@ def test_a_damaged_copy_in_the_cache_is_made_again(cli: Cli, workspace: Path) ->
     assert cli("data", "verify", "colours@1").code == 0
 
 
-def test_hand_written_dataset_is_whole() -> None:
-    root = Path(__file__).parents[2] / "sample_datasets"
-    dataset = load_dataset("ferry-desk@1", root=root)
+@pytest.mark.parametrize(("version", "questions"), [("ferry-desk@1", 60), ("ferry-desk@2", 192)])
+def test_hand_written_dataset_is_whole(version: str, questions: int) -> None:
+    dataset = load_dataset(version, root=SAMPLES)
     train, held_out = dataset.split("train"), dataset.split("eval")
     assert not {row.context for row in train} & {row.context for row in held_out}
     assert all(row.context and row.references for row in [*train, *held_out])
+    assert len({row.input for row in [*train, *held_out]}) == len(train) + questions
+    assert set(Counter(row.tags["notice"] for row in held_out).values()) == {3}
+    assert len({row.context for row in held_out}) == questions / 3
     assert sum(row.critical for row in held_out) >= 10
+
+
+def test_the_second_version_only_adds_to_the_first() -> None:
+    first, second = (load_dataset(f"ferry-desk@{version}", root=SAMPLES) for version in (1, 2))
+    assert list(second.split("train")) == list(first.split("train"))
+    assert list(second.split("eval"))[:60] == list(first.split("eval"))
+    assert second.card.prompt == first.card.prompt
+    assert second.card.cluster == "notice"

@@ -129,7 +129,10 @@ def test_an_evaluation_records_leaks_and_a_policy_refuses_them(cli: Cli, evaluat
     assert header["leakage"]["share"] == 1.0
     assert header["leakage"]["exact"] == 8
 
-    rewrite_rows(evaluation / "scores.jsonl", lambda rows: [{**row, "score": 1.0} for row in rows])
+    rewrite_rows(
+        evaluation / "scores.jsonl",
+        lambda rows: [{**row, "score": int(row["id"][1:]) % 2} for row in rows],
+    )
 
     def gate(policy: str) -> Any:
         Path("policy.yaml").write_text(f"mode: threshold\n{policy}\n")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from ftreg.gate import GatePolicy, compare, sample_size
-from ftreg.gate.bootstrap import bca, bca_large
-from ftreg.gate.guard import bounds, drop_p_value, unseen_bound
+from ftreg.gate import GatePolicy, compare
+from ftreg.gate.bootstrap import bca
+from ftreg.gate.guard import bounds, drop_p_values, unseen_bound
 from ftreg.gate.interval import Scale, largest_change, scale_of, worst_change
 from ftreg.gate.permutation import holm, sign_flip
-from ftreg.gate.stats import mcnemar, paired_lower_bound
+from ftreg.gate.stats import share_at_most
 from ftreg.gate.units import units_of
 
 SHAPES = {
@@ -39,25 +39,16 @@ def sides(baseline, candidate):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("n", [20, 60])
+@pytest.mark.parametrize("n", [60, 400])
 def test_bca_agrees_with_scipy(shape, n):
     deltas = SHAPES[shape](draws(3), n)
-    # So many resamples that the bias correction, a twentieth of a standard error, shows.
     theirs = stats.bootstrap(
         (deltas,), np.mean, n_resamples=300_000, batch=20_000, method="BCa", random_state=draws(1)
     ).confidence_interval
-    ours = bca(units_of(deltas), level=0.025, resamples=300_000, generator=draws(2))
+    # The closed form leaves out what is of third order.
     error = deltas.std() / math.sqrt(n)
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03 * error)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_closed_form_agrees_with_the_resampled_bca(shape):
-    units = units_of(SHAPES[shape](draws(4), 400))
-    resampled = bca(units, level=0.025, resamples=40_000, generator=draws(2))
-    assert bca_large(units, level=0.025) == pytest.approx(
-        resampled, abs=0.08 * units.standard_error()
-    )
+    ours = bca(units_of(deltas), level=0.025)
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.1 * error)
 
 
 def test_the_interval_of_a_comparison_is_scipys_for_smooth_scores():
@@ -80,37 +71,44 @@ def test_the_guard_is_the_quantile_of_a_dirichlet_mean(shape):
     low = np.quantile(weights @ np.append(deltas, -worst), 0.025)
     above = weights @ np.append(deltas, worst)
     error = deltas.std() / math.sqrt(40)
-    assert bounds(deltas, worst=worst, level=0.025) == pytest.approx(
-        (low, np.quantile(above, 0.975)), abs=0.05 * error
-    )
-    assert drop_p_value(deltas, worst=worst) == pytest.approx((above >= 0).mean(), rel=0.05)
+    # Beside rows of other lengths, which it is not told by.
+    rows, limits = [deltas[:7], deltas, np.full(90, 0.1)], [0.5, worst, 0.2]
+    lows, highs = bounds(rows, worst=limits, level=0.025)
+    assert lows[1] == pytest.approx(low, abs=0.05 * error)
+    assert highs[1] == pytest.approx(np.quantile(above, 0.975), abs=0.05 * error)
+    for margin in (0.0, 0.4 * error):
+        p_value = drop_p_values(rows, gains=limits, margins=[0.1, margin, 0.0])[1]
+        assert p_value == pytest.approx((above >= -margin).mean(), rel=0.05)
 
 
-@pytest.mark.parametrize(("losses", "total"), [(0, 50), (1, 50), (7, 60), (59, 60), (60, 60)])
-def test_without_gains_the_binary_bound_is_clopper_and_pearsons(losses, total):
+@pytest.mark.parametrize(("losses", "total"), [(1, 50), (7, 60), (59, 60), (12, 400)])
+def test_without_gains_the_guard_of_binary_scores_is_clopper_and_pearsons(losses, total):
     exact = stats.binomtest(losses, total).proportion_ci(0.95, method="exact").high
-    ours = paired_lower_bound(losses, 0, total=total, level=0.025)
-    assert ours == pytest.approx(-exact, abs=1e-9)
-
-
-def test_the_binary_bound_is_the_guard_for_deltas_of_one():
-    deltas = np.repeat([-1.0, 1.0, 0.0], [12, 5, 83])
-    low, high = bounds(deltas, worst=1.0, level=0.025)
-    assert paired_lower_bound(12, 5, total=100, level=0.025) == pytest.approx(low, abs=1e-3)
-    assert -paired_lower_bound(5, 12, total=100, level=0.025) == pytest.approx(high, abs=1e-3)
+    deltas = np.repeat([-1.0, 0.0], [losses, total - losses])
+    (low,), _ = bounds([deltas], worst=[1.0], level=0.025)
+    assert low == pytest.approx(-exact, rel=0.01)
+    assert low <= -exact
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "margin"), [(50, 0.02), (50, 0.1), (60, 0.05)])
 def test_binary_scores_never_pass_wrongly_by_enumeration(n, margin):
     """The chance of a pass at a true drop of the margin, exactly, for every discordance."""
+    policy = GatePolicy(margin=margin, min_examples=1)
+
+    def passes(losses, gains):
+        before = np.repeat([1.0, 0.0, 1.0], [losses, gains, n - losses - gains])
+        after = np.repeat([0.0, 1.0, 1.0], [losses, gains, n - losses - gains])
+        # Both values on both sides, so that the scores are binary and tell something apart.
+        before[-1] = after[-1] = 0.0 if losses + gains < n else after[-1]
+        return compare(*sides(before, after), policy, plan=False).outcome == "pass"
+
     passing = [
         (losses, gains)
         for losses in range(n + 1)
         for gains in range(n + 1 - losses)
         # Far more gains than losses pass anyway, and cannot happen at this drop.
-        if gains - losses < 0.4 * n
-        and paired_lower_bound(losses, gains, total=n, level=0.025) > -margin
+        if gains - losses < 0.4 * n and (gains - losses) / n > -margin and passes(losses, gains)
     ]
     worst = 0.0
     for changed in np.linspace(margin, min(1.0, margin + 0.5), 12):
@@ -128,7 +126,7 @@ def test_binary_scores_never_pass_wrongly_by_enumeration(n, margin):
             for losses, gains in passing
         )
         worst = max(worst, chance)
-    assert worst <= 0.026
+    assert worst <= 0.05
 
 
 @pytest.mark.parametrize("n", [50, 148, 149, 400])
@@ -144,15 +142,33 @@ def test_unchanged_binary_scores_are_bounded_by_the_rule_of_three(n):
     assert unseen_bound(n, worst=0.5, error=0.05) == pytest.approx(row.interval.low / 2)
 
 
-def test_unseen_drop_bounds_unchanged_graded_scores_too():
-    scores = draws(1).uniform(0.2, 0.9, 100)
-    assert compare(*sides(scores, scores)).outcome == "pass"
-    assert compare(*sides(scores, scores), GatePolicy(unseen_drop=1.0)).outcome == "undecided"
-    assert compare(*sides(scores, scores), GatePolicy(unseen_drop=0.5)).outcome == "pass"
+def test_unseen_drop_bounds_graded_scores_of_which_few_changed():
+    scores = draws(1).uniform(0.2, 0.9, 120)
+    changed = scores + np.where(np.arange(120) < 5, 0.01, 0.0)
+    few = GatePolicy(min_examples=100)
+    assert compare(*sides(scores, changed), few).outcome == "pass"
+    for drop, outcome in ((1.0, "undecided"), (0.5, "pass")):
+        policy = few.model_copy(update={"unseen_drop": drop})
+        assert compare(*sides(scores, changed), policy).outcome == outcome
+
+
+@pytest.mark.parametrize(("margin", "least"), [(0.05, 59), (0.02, 149), (0.01, 299)])
+def test_fewer_examples_than_could_hide_a_collapse_do_not_pass(margin, least):
+    policy = GatePolicy(margin=margin)
+    assert policy.least_units(margin) == least
+    for n, outcome in ((least - 1, "undecided"), (least, "pass")):
+        scores = draws(1).uniform(0.2, 0.9, n)
+        assert compare(*sides(scores, scores), policy).outcome == outcome
+    clusters = {f"e{i:05d}": str(i // 2) for i in range(2 * least)}
+    scores = draws(1).uniform(0.2, 0.9, 2 * least)
+    assert compare(*sides(scores, scores), policy, clusters=clusters).outcome == "pass"
+    fewer = clusters | {f"e{i:05d}": "0" for i in range(4)}
+    verdict = compare(*sides(scores, scores), policy, clusters=fewer)
+    assert "too few clusters" in verdict.reasons[0] and str(least) in verdict.reasons[0]
 
 
 def test_a_constant_improvement_passes_and_a_constant_drop_regresses():
-    before = draws(1).uniform(0.3, 0.7, 60)
+    before = draws(1).uniform(0.3, 0.7, 160)
     assert compare(*sides(before, before + 0.05)).outcome == "pass"
     assert compare(*sides(before, before - 0.05)).outcome == "regression"
 
@@ -179,17 +195,27 @@ def test_the_worst_change_reaches_beyond_what_was_seen():
     assert largest_change(units_of(np.zeros(3))) == 0.0
     assert worst_change(Scale.GRADED, seen=seen, unseen_drop=0.1) == seen
     assert worst_change(Scale.GRADED, seen=seen, unseen_drop=0.4) == 0.4
-    assert worst_change(Scale.COARSE, seen=seen, unseen_drop=0.0) == 1.0
+    assert worst_change(Scale.COARSE, seen=seen, unseen_drop=0.0) == seen
+    assert worst_change(Scale.COARSE, seen=0.0, unseen_drop=0.0) == 1.0
+    assert worst_change(Scale.BINARY, seen=seen, unseen_drop=0.0) == 1.0
 
 
 # -- tests of a drop -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("losses", "gains"), [(8, 2), (1, 0), (3, 9), (40, 20), (5, 5)])
-def test_mcnemar_is_the_binomial_test(losses, gains):
+@pytest.mark.parametrize(
+    ("losses", "gains"), [(8, 2), (1, 0), (3, 9), (40, 20), (5, 5), (0, 30), (700, 600)]
+)
+def test_sign_flips_of_binary_scores_are_mcnemars_test(losses, gains):
     theirs = stats.binomtest(losses, losses + gains, 0.5, alternative="greater").pvalue
-    assert mcnemar(losses, gains) == pytest.approx(theirs)
-    assert mcnemar(0, 0) == 1.0
+    ours = sign_flip(np.repeat([-1.0, 1.0, 0.0], [losses, gains, 9]))
+    assert ours == pytest.approx(theirs, rel=0.01)
+    assert sign_flip(np.zeros(4)) == 1.0
+
+
+def test_the_share_that_collapsed_is_clopper_and_pearsons():
+    exact = stats.binomtest(3, 200).proportion_ci(0.9, method="exact").high
+    assert share_at_most(3, total=200, level=0.05) == pytest.approx(exact)
 
 
 def permutation_p(deltas, resamples):
@@ -207,34 +233,43 @@ def permutation_p(deltas, resamples):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sign_flips_are_scipys_exact_permutation_test(shape):
     deltas = SHAPES[shape](draws(11), 12)
-    ours = sign_flip(deltas, resamples=999, generator=draws(0))
+    ours = sign_flip(deltas)
     assert ours == pytest.approx(permutation_p(deltas, np.inf))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("n", [60, 260])
+@pytest.mark.parametrize("n", [16, 60, 260])
 def test_sign_flips_are_scipys_drawn_permutation_test(shape, n):
     deltas = SHAPES[shape](draws(12), n)
     deltas += (0.6 * deltas.std() / math.sqrt(n)) - deltas.mean()  # p about 0.7
     for shift in (0.0, 2.2):  # and about 0.05
         moved = deltas - shift * deltas.std() / math.sqrt(n)
-        ours = sign_flip(moved, resamples=20_000, generator=draws(0))
+        ours = sign_flip(moved)
         assert ours == pytest.approx(permutation_p(moved, 20_000), abs=0.015)
 
 
-def test_sign_flips_see_beyond_their_number_of_draws():
+@pytest.mark.parametrize("step", [0.25, 0.2])
+def test_sign_flips_of_few_values_do_not_err_below_the_exact_test(step):
+    """The sums lie on a lattice: without its correction p would be too small by a third."""
+    deltas = step * np.repeat([-1.0, 1.0, -2.0, 2.0], [8, 3, 3, 1])
+    exact = permutation_p(deltas, np.inf)
+    assert exact <= sign_flip(deltas) <= 1.15 * exact
+
+
+def test_sign_flips_see_far_tails():
     deltas = draws(2).normal(-0.1, 0.1, 80)
-    p_value = sign_flip(deltas, resamples=999, generator=draws(0))
-    assert 0 < p_value < 1e-6
-    # Hoeffding's bound lies above the truth, which the t test is near to.
-    assert p_value > stats.ttest_1samp(deltas, 0, alternative="less").pvalue
-    assert sign_flip(-deltas, resamples=999, generator=draws(0)) > 0.99
+    p_value = sign_flip(deltas)
+    # Hoeffding's bound lies above the truth (JASA 58, 1963, theorem 2).
+    assert 1e-20 < p_value < math.exp(-0.5 * (deltas.sum() ** 2) / (deltas**2).sum())
+    assert sign_flip(-deltas) == pytest.approx(1 - p_value)
+    assert sign_flip(np.full(60, -0.1)) == pytest.approx(0.5**60)
 
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.01, 0.02, 0.02], [1.0, 0.5, 0.5]) == pytest.approx([0.02, 0.04, 0.04])
 
 
 # -- clusters --------------------------------------------------------------------------------
@@ -256,7 +291,7 @@ def test_the_clustered_standard_error_is_millers():
     assert alone == pytest.approx(stats.sem(deltas))
 
 
-def test_the_cluster_bootstrap_draws_whole_clusters():
+def test_the_interval_of_clusters_is_that_of_a_bootstrap_of_whole_clusters():
     sizes = draws(1).integers(1, 8, 40)
     clusters = np.repeat(np.arange(40), sizes)
     deltas = draws(2).normal(0, 0.1, 40)[clusters] + draws(3).normal(0, 0.02, len(clusters))
@@ -269,8 +304,8 @@ def test_the_cluster_bootstrap_draws_whole_clusters():
         random_state=draws(4),
     ).confidence_interval
     units = units_of(deltas, clusters)
-    ours = bca(units, level=0.025, resamples=20_000, generator=draws(5))
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.1 * units.standard_error())
+    ours = bca(units, level=0.025)
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.15 * units.standard_error())
 
 
 def test_a_constant_change_of_unequal_clusters_is_constant():
@@ -283,30 +318,53 @@ def test_a_constant_change_of_unequal_clusters_is_constant():
 # -- power -----------------------------------------------------------------------------------
 
 
-def test_power_and_number_of_examples_are_inverse():
-    needed = sample_size.examples_for_pass(0.2, margin=0.02)
-    assert needed == math.ceil((2.80158 * 0.2 / 0.02) ** 2)
-    assert sample_size.pass_probability(0.2, examples=needed, margin=0.02) == pytest.approx(
-        0.8, abs=0.001
-    )
-    error = 0.2 / math.sqrt(sample_size.examples_for_regression(0.2, delta=-0.03))
-    assert sample_size.detectable_drop(error) == pytest.approx(0.03, rel=0.01)
-    assert sample_size.examples_for_pass(0.2, margin=0.02, delta=-0.02) is None
-    assert sample_size.examples_for_regression(0.2, delta=0.0) is None
-    # One pseudo-observation of -1 costs about 1 / margin examples.
-    assert needed + 40 < sample_size.examples_for_pass(0.2, margin=0.02, worst=1.0) < needed + 110
+def quarters(generator, n):
+    down = generator.random(n)
+    return 0.25 * ((down > 0.95).astype(float) - (down < 0.05))
 
 
-def test_the_number_of_examples_that_is_named_decides():
+def wide(generator, n):
+    return np.clip(generator.normal(0, 0.1, n), -0.25, 0.25)
+
+
+@pytest.mark.parametrize(("shape", "least"), [(wide, 190), (quarters, 149)])
+def test_the_number_of_examples_that_is_named_decides(shape, least):
     """Of equal candidates with as many examples as `n_needed`, about 80 % pass."""
-    generator = draws(21)
-    needed = sample_size.examples_for_pass(0.1, margin=0.03, worst=0.3)
-    passed = 0
-    for _ in range(200):
-        before = generator.uniform(0.4, 0.6, needed)
-        after = before + generator.normal(0, 0.1, needed)
-        passed += compare(*sides(before, after), GatePolicy(margin=0.03)).outcome == "pass"
-    assert 0.7 < passed / 200 < 0.92
+    generator, asked, passed = draws(21), [], 0
+    for _ in range(60):
+        before = generator.choice([0.25, 0.5, 0.75], 100)
+        (row,) = compare(*sides(before, before + shape(generator, 100))).rows
+        asked.append(row.n_needed)
+        low, high = row.n_needed_range
+        assert low <= row.n_needed <= high
+        before = generator.choice([0.25, 0.5, 0.75], row.n_needed)
+        after = before + shape(generator, row.n_needed)
+        passed += compare(*sides(before, after), plan=False).outcome == "pass"
+    # (2.80 * 0.1 / 0.02) ** 2 for the normal one, by the textbook; more for what is not known.
+    assert 0.9 * least <= np.median(asked) <= 1.35 * least
+    assert 0.68 < passed / 60 <= 0.97
+
+
+def test_the_drop_that_is_called_detectable_is_found():
+    generator, found = draws(22), 0
+    for _ in range(60):
+        before = generator.uniform(0.4, 0.6, 200)
+        (row,) = compare(*sides(before, before + wide(generator, 200))).rows
+        after = before + wide(generator, 200) - row.detectable_drop
+        found += compare(*sides(before, after), plan=False).outcome == "regression"
+    assert 0.65 < found / 60 <= 0.95
+    # Beyond the margin by about 2.5 standard errors, for a test at 5 % with a power of 80 %.
+    assert (
+        0.02 + 2.3 * 0.1 / math.sqrt(200) < row.detectable_drop < 0.02 + 3.5 * 0.1 / math.sqrt(200)
+    )
+
+
+def test_a_plan_changes_no_outcome():
+    before = draws(1).uniform(0.3, 0.7, 100)
+    pair = sides(before, before + draws(2).normal(-0.01, 0.1, 100))
+    one, other = compare(*pair), compare(*pair, plan=False)
+    assert (one.outcome, one.rows[0].interval) == (other.outcome, other.rows[0].interval)
+    assert one.rows[0].n_needed and other.rows[0].n_needed is None
 
 
 # -- error rates -----------------------------------------------------------------------------
@@ -315,13 +373,13 @@ def test_the_number_of_examples_that_is_named_decides():
 def rates(draw, *, drop, n, trials, outcome, cohorts=0):
     """How often a candidate whose true drop is `drop` ends in `outcome`."""
     generator, hits = draws(31), 0
-    policy = GatePolicy(margin=0.02, resamples=999)
+    policy = GatePolicy(margin=0.02)
     for _ in range(trials):
         before = generator.uniform(0.4, 0.6, n)
         pair = sides(before, before + draw(generator, n) - drop)
         names = pair[0]["scorer"] if cohorts else ()
         tags = {name: {"part": str(int(name[1:]) % cohorts)} for name in names}
-        hits += compare(*pair, policy, cohorts=tags).outcome == outcome
+        hits += compare(*pair, policy, cohorts=tags, plan=False).outcome == outcome
     return hits / trials
 
 
@@ -336,7 +394,7 @@ def rarely_changed(generator, n):
 # 400 trials: at 5 % the standard error is 1.1 points, and 8 % is three of them away.
 @pytest.mark.parametrize("draw", [tail, rarely_changed], ids=["tail", "ties"])
 def test_false_passes_are_rare(draw):
-    assert rates(draw, drop=0.02, n=50, trials=400, outcome="pass") < 0.08
+    assert rates(draw, drop=0.02, n=149, trials=400, outcome="pass") < 0.08
 
 
 def test_false_passes_would_be_common_with_the_bootstrap_alone():
@@ -345,7 +403,7 @@ def test_false_passes_would_be_common_with_the_bootstrap_alone():
     for _ in range(400):
         changed = generator.random(50) < 0.15
         deltas = np.where(changed, generator.normal(-0.02 / 0.15, 0.25, 50), 0.0)
-        low, _ = bca(units_of(deltas), level=0.025, resamples=999, generator=generator)
+        low, _ = bca(units_of(deltas), level=0.025)
         hits += low > -0.02
     assert hits / 400 > 0.05
 

@@ -188,6 +188,7 @@ def test_what_killed_processes_left_goes(cli: Cli, workspace: Path) -> None:
         workspace / "evaluations" / ".tmp-e-01234567",
         workspace / "evaluations" / "e" / ".tmp-gate.json-01234567",
         workspace / "baselines" / ".tmp-colours.json-01234567",
+        workspace / "baselines" / "colours.looks" / ".tmp-0123.json-01234567",
         workspace / "cache" / "judge" / "ab" / ".tmp-abc.json-01234567",
         workspace / "checkpoints" / "begun.state" / "history.jsonl",
     ]
@@ -267,7 +268,7 @@ def test_a_wrong_limit_is_told_of_before_anything_is_done(
 
 def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path) -> None:
     assert cli("promote", "latest").code == 0
-    assert [path.name for path in Path("baselines").iterdir()] == ["colours.json"]
+    assert {path.name for path in Path("baselines").iterdir()} == {"colours.json", "colours.looks"}
     code = (
         "import sys\nfrom pathlib import Path\nfrom ftreg.jobs.promote import promote\n"
         "from ftreg.records.evaluation.stored import read_evaluation\n"
@@ -288,7 +289,7 @@ def test_a_promotion_leaves_no_lock_and_excludes_another(cli: Cli, filled: Path)
     history = json.loads(Path("baselines/colours.json").read_text("utf-8"))["history"]
     told = [item["why"] for item in history[1:]]
     assert sorted(told) == sorted(f"{name}/{i}" for name in "abcd" for i in range(8))
-    assert [path.name for path in Path("baselines").iterdir()] == ["colours.json"]
+    assert {path.name for path in Path("baselines").iterdir()} == {"colours.json", "colours.looks"}
 
 
 def test_cleaning_beside_evaluations_costs_none_of_them_anything(cli: Cli, filled: Path) -> None:

@@ -238,8 +238,9 @@ def test_binary_scores_against_scipy(cli: Cli) -> None:
         p_value = stats.binomtest(int((other > one).sum()), changed, 0.5).pvalue
         shown = pair(found, first, second)
         assert shown["delta"] == pytest.approx(other.mean() - one.mean())
-        assert shown["p_value"] == pytest.approx(p_value)
-        expected.append((p_value, shown))
+        # The interval's own, if larger, which knows of no symmetry.
+        assert p_value * (1 - 1e-6) <= shown["p_value"] <= 1.1 * p_value
+        expected.append((shown["p_value"], shown))
     running = 0.0
     for rank, (p_value, shown) in enumerate(sorted(expected, key=lambda item: item[0])):
         running = max(running, min(1.0, (3 - rank) * p_value))  # Holm's correction, by hand
@@ -312,7 +313,7 @@ def test_an_interval_of_a_mean_errs_no_more_often_than_it_says() -> None:
     misses = 0
     for _ in range(300):
         scores = np.where(chance.random(25) < 0.9, 1.0, chance.uniform(0, 1, 25))
-        low, high = mean_interval(scores, confidence=0.95, resamples=999, generator=chance)
+        low, high = mean_interval(scores, confidence=0.95)
         misses += not low <= 0.95 <= high
     assert misses <= 24  # 15 expected; 24 are too many with a probability of 1 %
 

@@ -183,14 +183,15 @@ def test_the_verdict_as_json_stands_alone_on_stdout(cli: Cli, checkpoint: str) -
 
 
 def test_the_anchor_catches_a_slow_drift(cli: Cli, checkpoint: str) -> None:
-    means = [0.80, 0.78, 0.76, 0.74]
+    means = [0.98, 0.954, 0.928, 0.902, 0.876]  # each step is within the margin of 0.03
     for index, mean in enumerate(means):
         folder = _scored(cli, lambda scorer, i, mean=mean: mean + 0.001 * (i % 2))
         if index == 0:
             assert cli("promote", folder, "--anchor").code == 0
             continue
         code = cli("gate", "baseline", folder).code
-        assert code == (1 if mean < 0.75 else 0), mean
+        # Of eight examples, a drop of 10 points is the first that is certain to be beyond 5.
+        assert code == (1 if mean < 0.9 else 0), mean
         cli("promote", folder)
 
 
@@ -355,8 +356,10 @@ def test_power_says_how_many_examples_a_margin_needs(cli: Cli, checkpoint: str) 
     assert wide["have"] == 8
     assert 0.1 <= wide["spread"] <= 0.11
     expected = (1.95996 + 0.84162) ** 2 * wide["spread"] ** 2 / 0.04**2
-    assert wide["need"] == pytest.approx(expected, abs=1.01)
-    assert narrow["need"] == pytest.approx(4 * wide["need"], abs=4)
+    # The gate's own tests on samples that are drawn, where the formula has a normal curve.
+    assert wide["need"] == pytest.approx(expected, rel=0.2)
+    assert wide["need_range"][0] <= wide["need"] <= wide["need_range"][1]
+    assert narrow["need"] == pytest.approx(4 * wide["need"], rel=0.2)
 
 
 def test_score_takes_outputs_made_elsewhere(cli: Cli, workspace: Path) -> None:
@@ -451,9 +454,9 @@ def test_a_reader_that_goes_away_is_not_a_regression(
 
 
 def _gated(cli: Cli, *, value: float = 0.8) -> tuple[Path, Path]:
-    """A promoted baseline, and a candidate with these scores that has not been gated."""
-    baseline = _scored(cli, lambda scorer, index: 0.8)
-    candidate = _scored(cli, lambda scorer, index: value)
+    """A promoted baseline, and a candidate with about these scores that has not been gated."""
+    baseline = _scored(cli, lambda scorer, index: 0.8 + 0.01 * (index % 2))
+    candidate = _scored(cli, lambda scorer, index: value + 0.01 * (index % 2))
     assert cli("promote", baseline, "--anchor").code == 0
     return baseline, candidate
 

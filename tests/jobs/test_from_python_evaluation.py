@@ -96,7 +96,7 @@ def test_what_follows_an_evaluation(here: Workspace) -> None:
     with pytest.raises(UsageError, match="has not been gated"):
         promote(second, workspace=here)
     gate_and_report(second, workspace=here)
-    (needed, *_) = power(second, margin=0.5).scorers
+    (needed, *_) = power(second, margin=0.5, workspace=here).scorers
     assert needed.have == 8
     page = write_html(second, workspace=here, path=Path("r.html")).report
     assert page.read_text("utf-8").startswith("<!doctype html>")

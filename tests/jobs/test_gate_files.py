@@ -22,19 +22,21 @@ def _write(name: str, values: list[Any], *, scorer: str = "equals") -> str:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "code"), [([0.9] * 100, 0), ([0.6] * 100, 1), ([0.9] * 50 + [0.4] * 2, 3)]
+    ("deltas", "code"), [([0.0] * 150, 0), ([-0.3] * 150, 1), ([0.0] * 50 + [-0.5] * 2, 3)]
 )
 def test_the_verdict_is_that_of_the_gate(
-    candidate: list[float], code: int, cli: Cli, workspace: Path
+    deltas: list[float], code: int, cli: Cli, workspace: Path
 ) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    old = [0.9] * len(candidate)
+    old = [0.8 + 0.1 * (index % 2) for index in range(len(deltas))]
+    candidate = [score + delta for score, delta in zip(old, deltas, strict=True)]
     files = _write("old.jsonl", old), _write("new.jsonl", candidate)
     done = cli("gate", *files, "--junit", "verdict.xml", "--json")
     assert done.code == code, done
     jsonschema.validate(done.json, schema("verdict"))
     sides = ({"equals": {f"e{i}": v for i, v in enumerate(side)}} for side in (old, candidate))
     expected = json.loads(json.dumps(compare(*sides, GatePolicy()).to_dict()))
+    assert (expected.pop("looks"), expected.pop("level")) == (None, None)  # not printed
     assert {key: done.json[key] for key in expected} == expected
     assert (done.json["baseline"], done.json["exit_code"]) == ("old.jsonl", code)
     assert ElementTree.parse("verdict.xml").getroot().tag == "testsuites"

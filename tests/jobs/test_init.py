@@ -6,8 +6,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ftreg.config import load_config
+from ftreg.data import load_dataset
+from ftreg.gate import compare
 from tests.conftest import Cli, make_model
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +49,40 @@ def test_it_trains_evaluates_and_gates(
     assert cli("promote", "latest", "--anchor", "--why", "the first").code == 0
     assert cli("eval", "adamw", *brief).code in (0, 3)
     assert Path("baselines/ferry-desk.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("version", "drop", "spread", "outcome"),
+    [
+        ("ferry-desk@2", 0.0, 0.1, "pass"),
+        ("ferry-desk@2", 0.2, 0.1, "regression"),
+        ("ferry-desk@2", 0.0, 0.5, "undecided"),
+        ("ferry-desk@1", 0.0, 0.1, "undecided"),  # 20 notices, where a pass takes 59
+    ],
+)
+def test_its_policy_has_every_verdict_on_its_dataset(
+    version: str, drop: float, spread: float, outcome: str
+) -> None:
+    config = load_config(ROOT / "configs/adamw.yaml")
+    dataset = load_dataset(version, root=ROOT / "sample_datasets")
+    card, rows = dataset.card, dataset.split("eval")
+    draw = np.random.default_rng(3)
+    baseline, candidate = {}, {}
+    for scorer in config.eval.scorers:
+        before = draw.uniform(0.3, 1, len(rows))
+        change = draw.normal(-drop, spread, len(rows)) * [not row.critical for row in rows]
+        for scores, values in ((baseline, before), (candidate, before + change)):
+            values = np.clip(values, 0, 1).tolist()
+            scores[scorer.name] = {row.id: value for row, value in zip(rows, values, strict=True)}
+    verdict = compare(
+        baseline,
+        candidate,
+        config.gate,
+        cohorts={row.id: {tag: row.tags[tag] for tag in card.cohorts} for row in rows},
+        critical=[row.id for row in rows if row.critical],
+        clusters={row.id: row.tags[str(card.cluster)] for row in rows},
+    )
+    assert verdict.outcome == outcome, verdict.reasons
 
 
 def test_nothing_is_overwritten(cli: Cli, workspace: Path) -> None:

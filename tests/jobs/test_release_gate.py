@@ -84,9 +84,9 @@ def _started(cli: Cli, tiny_model: Path) -> None:
     assert cli("promote", "latest", "--anchor", "--why", "first release").code == 0
     _git("add", "baselines")
     _git("commit", "--quiet", "-m", "Baseline: the first release")
-    assert _git("ls-files", "checkpoints", "evaluations", "baselines").split() == [
-        "baselines/desk-routing.json"
-    ]
+    kept, look = _git("ls-files", "checkpoints", "evaluations", "baselines").split()
+    assert kept == "baselines/desk-routing.json"
+    assert look.startswith("baselines/desk-routing.looks/")
 
 
 def _pull_request(runner: Runner, branch: str, old: str, new: str) -> Job:
@@ -181,7 +181,13 @@ def _gated_without_weights(cli: Cli, config: Path) -> str:
         assert cli("eval", "checkpoints/a", "--no-gate").code == 0
     first, second = sorted(path.name for path in Path("evaluations").iterdir())
     for scores in Path("evaluations").glob("*/scores.jsonl"):
-        rewrite_rows(scores, lambda rows: [{**row, "score": 0.5, "reason": None} for row in rows])
+        rewrite_rows(
+            scores,
+            lambda rows: [
+                {**row, "score": 0.5 + 0.1 * (index % 2), "reason": None}
+                for index, row in enumerate(rows)
+            ],
+        )
     assert cli("promote", first).code == 0
     shutil.rmtree("checkpoints")
     return second

@@ -35,8 +35,8 @@ from tests.services.test_telemetry import Collector
 ROOT = DOCS.parent
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
 
-EXAMPLES = 60
-"""Rows that are evaluated, fewer than there are: enough for a verdict."""
+EXAMPLES = 180
+"""Rows that are evaluated, fewer than there are: 60 notices, enough for a pass."""
 # What is begun and then goes on.
 TRAIN = "ftreg train configs/{0}.yaml -o checkpoints/{0} --quiet\n"
 BASELINE = TRAIN.format("adamw") + "ftreg eval adamw --bootstrap\nftreg promote latest --anchor\n"
@@ -148,7 +148,7 @@ PLANS = {
         "empty",
         # Its training takes minutes, even of a tiny model.
         before={
-            2: "sed -i 's/epochs: 3/epochs: 1/; s/@1.*/@1\\n  max_train_examples: 8/;"
+            2: "sed -i 's/epochs: 3/epochs: 1/; s/@2.*/@2\\n  max_train_examples: 8/;"
             " s/precision: auto/precision: fp32/; s/max_new_tokens: 32/max_new_tokens: 4/'"
             " configs/base.yaml\n"
         },
@@ -263,7 +263,7 @@ def states(
     base["dataset"] |= {"max_train_examples": 8, "max_eval_examples": EXAMPLES}
     base["eval"] |= {"scorers": ["equals"], "max_new_tokens": 4, "repeats": 1}
     base["train"] |= {"precision": "fp32", "threads": 1}
-    base["gate"] |= {"margins": {"equals": 0.5}, "resamples": 999}
+    base["gate"] |= {"margins": {"equals": 0.5}, "constant": ["equals"], "resamples": 999}
     (begun / "configs/base.yaml").write_text(yaml.safe_dump(base))
     shutil.copytree(begun, baseline)
     shell(baseline).run("".join(map(said, BASELINE.splitlines())))

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 JUDGE = "ftreg/scoring/backends/entailment.safetensors"  # the adapters of the judge, no base
-STARTER = "sample_datasets/ferry-desk/v1/"  # what `ftreg init` copies, and no other data
+STARTER = "sample_datasets/ferry-desk/v2/"  # what `ftreg init` copies, and no other data
 
 pytest.importorskip("build", reason="the tools of a release are in the extra dev")
 pytest.importorskip("hatchling")

@@ -33,6 +33,7 @@ VERSIONED = {
         "printed/verdict.json",
     ],
     "ftreg.records.baseline:BASELINE_SCHEMA": ["baselines/*.json"],
+    "ftreg.records.looks:LOOK_SCHEMA": ["baselines/*.looks/*.json"],
     "ftreg.gate.contest:COMPARISON_SCHEMA": ["printed/comparison.json"],
     "ftreg.gate.choice:ROUTES_SCHEMA": ["routes.yaml"],
 }
@@ -113,7 +114,9 @@ def kept(request: pytest.FixtureRequest, workspace: Path) -> Path:
 
 
 def test_every_command_reads_the_records(kept: Path, cli: Cli) -> None:
-    Path("any.yaml").write_text("{mode: threshold, margin: 1, anchor_margin: 1, min_examples: 4}")
+    Path("any.yaml").write_text(
+        "{mode: threshold, margin: 1, anchor_margin: 1, min_examples: 4, constant: [equals]}"
+    )
     evaluations = sorted(path.name for path in Path("evaluations").iterdir())
     checkpoints = sorted(path.parent for path in Path("checkpoints").glob("**/ftreg.json"))
     checkpoints += [path.parent for path in Path("checkpoints").glob("*/ftreg-replicas.json")]

@@ -62,7 +62,8 @@ class Page(HTMLParser):
 
 
 def dropped(count: int = 60) -> list[float | None]:
-    return [0.78 - 0.02 * (i % 3) for i in range(count)]
+    """Lower by 4 points, and by 20 where the example is critical, which is no noise."""
+    return [0.6 if i == 3 else 0.78 - 0.02 * (i % 3) for i in range(count)]
 
 
 @pytest.fixture
@@ -85,8 +86,8 @@ def gated(cli: Cli) -> Page:
 
 def test_the_verdict_is_one_sentence_for_a_release_manager(gated: Page) -> None:
     sentence = re.search(
-        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −4\.0 points "
-        r"\[−4\.\d, −3\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
+        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −4\.3 points "
+        r"\[−[45]\.\d, −3\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
         gated.text,
     )
     assert sentence, gated.text[:1500]
@@ -201,16 +202,18 @@ def test_a_single_evaluation_has_a_report_of_its_own(cli: Cli) -> None:
 
 def test_a_baseline_that_has_only_scores_says_so(cli: Cli) -> None:
     make_dataset()
-    first = make_evaluation("001")
-    make_evaluation("002", optimizer="lion")
+    column = [0.8 - 0.1 * (i % 2) for i in range(60)]
+    first = make_evaluation("001", scores={"equals": column})
+    make_evaluation("002", optimizer="lion", scores={"equals": column})
     assert cli("promote", first.folder, "--anchor").code == 0
     first.folder.rename("elsewhere")
-    assert cli("gate", "baseline", "002").code == 0
+    Path("policy.yaml").write_text("min_examples: 50")
+    assert cli("gate", "baseline", "002", "--policy", "policy.yaml").code == 0
     page = Page(Path("evaluations/002/report.html"))
     assert "its evaluation 001, with outputs and evidence, is not in the workspace" in page.text
     assert "Against the anchor" in page.text
     assert "output" not in page.json("chunk-0")["examples"][0]["baseline"]
-    assert page.json("index")["baseline"][0] == [0.8] * 60
+    assert page.json("index")["baseline"][0] == column
 
 
 def test_what_is_no_longer_at_hand_is_said(cli: Cli, gated: Page) -> None:

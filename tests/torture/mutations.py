@@ -75,10 +75,10 @@ def _evaluation(folder: Path) -> Any:
 
 
 def _gate_record(folder: Path) -> Any:
-    from ftreg.jobs.power import power
+    from ftreg.jobs.gate import last_gate
     from ftreg.records.evaluation.stored import read_evaluation
 
-    return power(read_evaluation(folder / "evaluations/B"), margin=0.03)
+    return last_gate(read_evaluation(folder / "evaluations/B"))
 
 
 def _baseline(folder: Path) -> Any:

@@ -66,6 +66,23 @@ class DatasetSummary(TypedDict):
 
 
 @documented
+class SequenceSummary(TypedDict):
+    """How far an evaluation came whose gate looked in between; its verdict allows for that.
+
+    The rows came in the order of `ftreg.gate.sequence.seeded_order`, critical ones first.
+    """
+
+    evaluated: int
+    """Rows with an output."""
+    examples: int
+    """Those whose turn has come, in order: all but critical ones from further behind."""
+    cohorts: dict[str, int]
+    """Cohort, as `tag=value`, to its number of rows among all."""
+    largest_cluster: int | None
+    """Rows of the largest cluster among all; null without clusters."""
+
+
+@documented
 class ServerSummary(TypedDict):
     """The server that generated, where one did."""
 
@@ -143,6 +160,8 @@ class EvaluationHeader(TypedDict):
     """The gate's policy that was in force; the schema `policy` describes it."""
     leakage: NotRequired[dict[str, Any]]
     """What is known of evaluated rows among the training rows."""
+    sequence: NotRequired[SequenceSummary]
+    """With --until-decided; `dataset` counts all rows, whether they were evaluated or not."""
     noise: NotRequired[NoiseSummary | None]
     """Where the outputs were generated several times."""
     rescored_from: NotRequired[str]
@@ -174,3 +193,15 @@ def check_header(header: Mapping[str, Any]) -> None:
             it.
     """
     check_record(_HEADER, header)
+
+
+def is_partial(header: Mapping[str, Any]) -> bool:
+    """Whether the gate decided before all rows were evaluated."""
+    record = header.get("sequence")
+    return record is not None and record["evaluated"] < header["dataset"]["rows"]
+
+
+def stopped_after(header: Mapping[str, Any]) -> str:
+    """Say how far an evaluation came of which `is_partial`."""
+    evaluated, rows = header["sequence"]["evaluated"], header["dataset"]["rows"]
+    return f"stopped after {evaluated} of {rows} rows: decided"

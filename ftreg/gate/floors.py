@@ -1,0 +1,59 @@
+"""Floors: what a scorer's mean may not fall below, whatever the baseline has."""
+
+import numpy as np
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate.aligned import AlignedScores, Positions, mean_over_seeds
+from ftreg.gate.mean import mean_interval
+from ftreg.gate.sequence import Seen, mean_bounds
+
+
+def below_floors(
+    new: AlignedScores,
+    policy: GatePolicy,
+    clusters: Positions | None,
+    sequence: Seen | None = None,
+) -> tuple[list[str], list[str]]:
+    """Return a sentence for each floor that is broken, and for each that may be.
+
+    A floor is kept if the whole interval of the candidate's mean lies on or above it, and broken if
+    the whole interval lies below. A missing score counts as 0. With a sequence, only the examples
+    in it count, and the interval holds at every moment.
+    """
+    broken, doubtful = [], []
+    for scorer, floor in sorted(policy.floors.items()):
+        if scorer not in new.columns:
+            doubtful.append(f"{scorer}: the candidate has no such scorer to hold to its floor")
+            continue
+        column, groups = new.columns[scorer], clusters
+        if sequence is not None:
+            column = column[sequence.all]
+            groups = None if groups is None else groups[sequence.all]
+        if not len(column):
+            doubtful.append(f"{scorer}: no example to hold to its floor")
+            continue
+        missing = int(np.isnan(mean_over_seeds(column)).sum())
+        scores = np.where(np.isnan(column), 0.0, column)
+        interval = (
+            mean_interval(scores, confidence=policy.confidence, clusters=groups)
+            if sequence is None
+            else mean_bounds(
+                scores,
+                floor=floor,
+                gap=policy.margin_for(scorer),
+                level=(1 - policy.confidence) / 2,
+                clusters=groups,
+                largest=sequence.largest,
+            )
+        )
+        found = (
+            f"{scorer}: the candidate's mean is {100 * scores.mean():.1f} points "
+            f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        )
+        if missing:
+            found += f", with {missing} missing scores counted as 0"
+        if interval.high < floor:
+            broken.append(f"{found}, below its floor of {100 * floor:g}")
+        elif interval.low < floor:
+            doubtful.append(f"{found}; whether it keeps its floor of {100 * floor:g} is open")
+    return broken, doubtful

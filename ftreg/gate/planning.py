@@ -1,0 +1,308 @@
+"""What a number of examples can show: the gate's own tests, run on resampled deltas.
+
+A formula knows the spread of the deltas alone, and is wrong by a factor of three where scores are
+few-valued or skewed. So truths are drawn that may lie behind the deltas seen (Rubin, "The Bayesian
+bootstrap", Annals of Statistics 9, 1981, with a change to either side beside them, for a sample may
+lack the largest), each is given the mean that is planned for, a sample is drawn from it, and the
+tests that decide a row are made of that. So the promise of 80 % covers that the spread is
+estimated.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate.guard import below, unseen_bound
+from ftreg.gate.interval import Scale, largest_change, worst_change
+from ftreg.gate.seeds import seeds_reach
+from ftreg.gate.units import Floats, Units
+from ftreg.gate.verdict import Row
+
+POWER = 0.8
+"""The probability with which a plan comes true."""
+RANGE = 0.9
+"""The probability of the range around a number of examples."""
+# How much of a change beside those seen keeps the promise where a few were seen.
+_UNSEEN = 0.75
+_TRUTHS = 80
+# Deltas of more values are gathered into so many.
+_VALUES = 32
+_STEPS = 40
+# The standard error of a number that is found so, relative to it.
+_SOLVED_TO = 0.1
+_EVALUATIONS = 4
+_MOST_EVALUATIONS = 20
+# Chances so near to `POWER`, on the scale of z, lie on a line.
+_NEAR = 1.5
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A number of examples, and the range that it lies in with a probability of 90 %."""
+
+    examples: int
+    low: int
+    high: int
+
+
+def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePolicy) -> Needed:
+    """Return with how many examples a candidate as good as the baseline passes in four of five.
+
+    Args:
+        units: the paired deltas of a comparison; at least two.
+        scale: of the scorer.
+        margin: the drop that is allowed.
+        policy: its confidence, its fewest examples and `unseen_drop` are read.
+    """
+    least = policy.least_units(margin, clustered=units.clustered)
+    size = float(units.sizes.mean())
+    if not units.sums.any():  # equal scores promise no change
+        worst = worst_change(scale, seen=0.0, unseen_drop=policy.unseen_drop)
+        if worst > margin:
+            unseen = math.log(1 - policy.confidence) / math.log1p(-margin / worst)
+            least = max(least, math.ceil(unseen))
+        return Needed(*[math.ceil(least * size)] * 3)
+    truths = _Truths.behind(units, scale=scale, policy=policy).with_mean(0.0)
+
+    def passes(count: float) -> float:
+        return float(truths.passes(round(count), margin=margin, policy=policy).mean())
+
+    spreads = truths.spreads()
+    first = max(least, ((2.8 * float(spreads.mean())) / margin) ** 2)
+    found = least if passes(least) >= POWER else max(least, _solve(passes, first, power=0.5))
+    # The number grows with the variance, of which there is one to each truth.
+    scatter = 2 * np.log(np.maximum(spreads, 1e-9)).std()
+    factor = math.exp(_NORMAL.inv_cdf(0.5 + RANGE / 2) * math.hypot(float(scatter), _SOLVED_TO))
+    numbers = found, max(least, found / factor), found * factor
+    return Needed(*(math.ceil(number * size) for number in numbers))
+
+
+def planned(
+    row: Row, units: Units, *, scale: Scale, gain: float, policy: GatePolicy, drop_level: float
+) -> Row:
+    """Return a row with what its examples can show, and how many would decide.
+
+    Args:
+        row: measured, of at least two units.
+        units: its paired deltas.
+        scale: of the scorer.
+        gain: the largest gain of an example that is reckoned with, see `ftreg.gate.guard`.
+        policy: its confidence, its fewest examples and `unseen_drop` are read.
+        drop_level: of the test of a drop, for this row alone.
+    """
+    level = 1 - policy.confidence
+    tested = policy.model_copy(update={"confidence": 1 - drop_level})
+    drop = detectable_drop(units, scale=scale, margin=row.margin, gain=gain, policy=tested)
+    if drop is not None and row.seed_error:
+        reach = seeds_reach(*_seeds(row), level=drop_level, power=POWER)
+        drop = min(1.0, row.margin + math.hypot(drop - row.margin, reach))
+    needed = None
+    left = row.margin**2 - seeds_reach(*_seeds(row), level=level / 2, power=POWER) ** 2
+    if left > 0:
+        needed = examples_needed(units, scale=scale, margin=math.sqrt(left), policy=policy)
+    return replace(
+        row,
+        detectable_drop=drop,
+        n_needed=None if needed is None else needed.examples,
+        n_needed_range=None if needed is None else (needed.low, needed.high),
+    )
+
+
+def _seeds(row: Row) -> tuple[tuple[int, int], tuple[float | None, float | None]]:
+    counts = row.baseline_seeds, row.candidate_seeds
+    return counts, (row.baseline_seed_deviation, row.candidate_seed_deviation)
+
+
+def detectable_drop(
+    units: Units, *, scale: Scale, margin: float, gain: float, policy: GatePolicy
+) -> float | None:
+    """Return the true drop that as many examples prove to be beyond the margin in four of five.
+
+    It is that of this row alone: where many rows are tested, Holm's correction asks for more.
+
+    Args:
+        units: the paired deltas of a comparison; at least two.
+        scale: of the scorer.
+        margin: the drop that is allowed.
+        gain: the largest gain of an example that is reckoned with, see `ftreg.gate.guard`.
+        policy: its confidence and `unseen_drop` are read.
+
+    Returns:
+        The drop, above the margin and at most 1; None where none can be proven.
+    """
+    truths = _Truths.behind(units, scale=scale, policy=policy)
+
+    def found(drop: float) -> float:
+        fallen = truths.with_mean(-drop)
+        return float(fallen.regresses(units.count, margin=margin, gain=gain, policy=policy).mean())
+
+    first = margin + 2.5 * max(units.standard_error(), 1.2 / units.count)
+    drop = max(margin, _solve(found, min(first, 1.0), power=1.0))
+    return drop if drop <= 1.0 else None
+
+
+def _solve(chance: Callable[[float], float], first: float, *, power: float) -> float:
+    """Return where a rising chance reaches `POWER`.
+
+    Args:
+        chance: estimated from `_TRUTHS` samples, so not quite rising.
+        first: a guess.
+        power: z is nearly linear in this power of the argument.
+    """
+    goal = _NORMAL.inv_cdf(POWER)
+    found: list[tuple[float, float]] = []
+    at = first
+    low, high = 0.0, math.inf
+    while len(found) < _EVALUATIONS or not (low and math.isfinite(high)):
+        if len(found) == _MOST_EVALUATIONS:
+            break
+        share = min(max(chance(at), 0.5 / _TRUTHS), 1 - 0.5 / _TRUTHS)
+        found.append((at, _NORMAL.inv_cdf(share)))
+        low = max((x for x, z in found if z < goal), default=0.0)
+        high = min((x for x, z in found if z >= goal and x > low), default=math.inf)
+        at = _line_at(goal, [(x**power, z) for x, z in found if abs(z - goal) < _NEAR])
+        at = max(at, 0.0) ** (1 / power)
+        # Within what is known, and by steps where nothing is: 1.7 holds for numbers and drops.
+        least = low if low else min(x for x, _ in found) / 1.7
+        most = high if math.isfinite(high) else 1.7 * low
+        if not least <= at <= most:
+            at = (
+                math.sqrt(least * most) if low and math.isfinite(high) else (most if low else least)
+            )
+    return at
+
+
+def _line_at(goal: float, points: list[tuple[float, float]]) -> float:
+    """Return where the line through points (x, z) has z = `goal`; NaN if they make no line."""
+    if len(points) < 2:
+        return math.nan
+    x, z = (np.array(column) for column in zip(*points, strict=True))
+    slope = float(np.polyfit(x, z, 1)[0]) if np.ptp(x) > 0 else 0.0
+    return float(x.mean() + (goal - z.mean()) / slope) if slope > 0 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class _Truths:
+    """Distributions of a unit's delta: their values and probabilities, shape (truths, values)."""
+
+    values: Floats
+    shares: Floats
+    scale: Scale
+    still: bool
+    """Whether most scores stay as they are."""
+
+    @classmethod
+    def behind(cls, units: Units, *, scale: Scale, policy: GatePolicy) -> "_Truths":
+        """Draw distributions that may lie behind `units`."""
+        worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
+        values, counts = _gathered(units.values())
+        if worst:
+            values = np.concatenate([values, [-worst, worst]])
+            counts = np.concatenate([counts, [_UNSEEN, _UNSEEN]])
+        generator = np.random.default_rng(policy.seed)
+        shares = generator.standard_gamma(np.tile(counts, (_TRUTHS, 1)))
+        shares /= shares.sum(axis=1, keepdims=True)
+        still = bool(np.count_nonzero(units.sums) < 0.5 * units.count)
+        return cls(np.tile(values, (_TRUTHS, 1)), shares, scale, scale is not Scale.GRADED or still)
+
+    def with_mean(self, mean: float) -> "_Truths":
+        """Return each with another mean: more or fewer scores change where most stay as they are.
+
+        Where all move, all move by more.
+        """
+        if self.still and abs(mean) < float(self.values[0].max()):
+            return replace(self, shares=_tilted(self.values[0], self.shares, mean))
+        shift = mean - (self.shares * self.values).sum(axis=1, keepdims=True)
+        return replace(self, values=np.clip(self.values + shift, -1.0, 1.0))
+
+    def spreads(self) -> Floats:
+        """Return the standard deviation of each."""
+        means = (self.shares * self.values).sum(axis=1)
+        squares = (self.shares * self.values**2).sum(axis=1)
+        return np.asarray(np.sqrt(np.maximum(squares - means**2, 0.0)))
+
+    def passes(self, count: int, *, margin: float, policy: GatePolicy) -> Floats:
+        """Return for a sample of `count` units of each whether it would pass."""
+        counts = self._sample(count, policy)
+        worst = self._worst(counts, policy)
+        error = 1 - policy.confidence
+        chances = _beside(self.values + margin, counts, margin - worst)
+        clear = self._bca(counts, error / 2) > -margin
+        found = (chances < error) & clear
+        unchanged = ((counts > 0) & (self.values != 0)).sum(axis=1) == 0
+        low = worst * unseen_bound(count, worst=1.0, error=error)
+        return np.asarray(np.where(unchanged, low > -margin, found), dtype=np.float64)
+
+    def regresses(self, count: int, *, margin: float, gain: float, policy: GatePolicy) -> Floats:
+        """Return for a sample of `count` units of each whether it would be a regression alone."""
+        counts = self._sample(count, policy)
+        most = np.where(counts > 0, self.values, -1.0).max(axis=1)
+        chances = _beside(-self.values - margin, counts, -margin - np.maximum(gain, most))
+        return (chances <= 1 - policy.confidence).astype(np.float64)
+
+    def _sample(self, count: int, policy: GatePolicy) -> Floats:
+        generator = np.random.default_rng(policy.seed)
+        return np.asarray(generator.multinomial(count, self.shares), dtype=np.float64)
+
+    def _worst(self, counts: Floats, policy: GatePolicy) -> Floats:
+        """The change to reckon with in each sample, as `worst_change` has it."""
+        changed = (counts * (self.values != 0)).sum(axis=1)
+        seen = np.where(counts > 0, np.abs(self.values), 0.0).max(axis=1)
+        seen = np.where(changed > 0, seen * (1 + 1 / np.maximum(changed, 1)), 0.0)
+        return np.array(
+            [
+                worst_change(self.scale, seen=each, unseen_drop=policy.unseen_drop)
+                for each in seen.tolist()
+            ]
+        )
+
+    def _bca(self, counts: Floats, level: float) -> Floats:
+        """The lower end of each sample's BCa interval, as `ftreg.gate.bootstrap.bca` has it."""
+        total = counts.sum(axis=1)
+        means = (counts * self.values).sum(axis=1) / total
+        centred = self.values - means[:, None]
+        second = (counts * centred**2).sum(axis=1)
+        third = (counts * centred**3).sum(axis=1)
+        acceleration = third / np.maximum(6 * second**1.5, 1e-300)
+        shifted = acceleration + _NORMAL.inv_cdf(level)
+        error = np.sqrt(second) / total
+        return np.asarray(means + error * shifted / (1 - acceleration * shifted) ** 2)
+
+
+def _beside(values: Floats, counts: Floats, pseudo: Floats) -> Floats:
+    """Return the chance of a mean below 0, with one pseudo-observation beside each sample."""
+    ones = np.ones((len(values), 1))
+    return below(np.hstack([values, pseudo[:, None]]), np.hstack([counts, ones]))
+
+
+def _gathered(values: Floats) -> tuple[Floats, Floats]:
+    """Return the distinct values and how often each is there; of very many, means of neighbours."""
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= _VALUES:
+        return distinct, counts.astype(np.float64)
+    groups = np.array_split(np.sort(values), _VALUES)
+    means = np.array([group.mean() for group in groups])
+    sizes = np.array([len(group) for group in groups], dtype=np.float64)
+    # What the groups lose of the spread is given back.
+    centre = values.mean()
+    spread = math.sqrt(float((sizes * (means - centre) ** 2).sum() / len(values)))
+    return centre + (means - centre) * float(values.std()) / spread, sizes
+
+
+def _tilted(values: Floats, shares: Floats, mean: float) -> Floats:
+    """Return the shares nearest to `shares`, in relative entropy, with the mean `mean`."""
+    low = np.full(len(shares), -200.0)
+    high = -low
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        exponents = middle[:, None] * values
+        tilted = shares * np.exp(exponents - exponents.max(axis=1, keepdims=True))
+        tilted /= tilted.sum(axis=1, keepdims=True)
+        above = tilted @ values > mean
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.asarray(tilted)

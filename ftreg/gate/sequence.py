@@ -1,0 +1,214 @@
+"""Rows that are judged as they come: in which order, and what may be said at every moment.
+
+The order is a permutation that the dataset's digest decides, so that whatever rows have been seen
+are drawn at random from all, and nobody can choose a lucky order.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ftreg.config.policy import Collapse, GatePolicy
+from ftreg.errors import UsageError
+from ftreg.gate.aligned import AlignedScores, Positions, some
+from ftreg.gate.betting import Stream, lower_bound, p_value
+from ftreg.gate.interval import Interval
+from ftreg.gate.units import DECIMALS, Floats
+from ftreg.gate.verdict import BETTING, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """In which order examples were evaluated, and what is known of those that were not."""
+
+    ids: Sequence[str]
+    """The examples so far, clusters whole. Critical ones that were evaluated before their turn are
+    left out until it comes, for a mean over them would not be one over examples drawn at random."""
+    cohorts: Mapping[str, int] | None = None
+    """`tag=value` to its number of examples in the whole dataset; None takes the cohorts that
+    `compare` is given for all. The tests that are corrected for must not depend on what was
+    seen."""
+    largest_cluster: int | None = None
+    """Examples of the largest cluster in the whole dataset; None takes the `compare`'s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An `Order` as positions in the table of scores.
+
+    `all` has those of all examples so far, in order, and `cohorts` those of each cohort; `totals`
+    are the cohorts' examples in the whole dataset, and `largest` those of the largest cluster.
+    """
+
+    all: Positions
+    cohorts: Mapping[str, Positions]
+    totals: Mapping[str, int]
+    largest: int
+
+
+def seeded_order(
+    ids: Iterable[str], clusters: Mapping[str, str] | None = None, *, digest: str
+) -> list[str]:
+    """Return examples in the order in which they are evaluated, clusters together.
+
+    It is that of the SHA-256 of the dataset's digest with a cluster's or an example's name: any
+    dataset has its own, and a part of it the same.
+
+    Args:
+        ids: the examples, in any order.
+        clusters: example id to its cluster, where the dataset has clusters.
+        digest: the dataset's.
+    """
+
+    def drawn(name: str) -> str:
+        return hashlib.sha256(f"{digest}\0{name}".encode()).hexdigest()
+
+    groups = clusters or {}
+    return sorted(ids, key=lambda name: (drawn(groups.get(name, name)), drawn(name)))
+
+
+def read_order(
+    order: Order,
+    new: AlignedScores,
+    members: Mapping[str, Positions],
+    clusters: Mapping[str, str] | None,
+) -> Seen:
+    """Check an order against the scores that there are.
+
+    Args:
+        order: as given to `compare`.
+        new: the candidate's scores.
+        members: the positions of each cohort, as far as they are known.
+        clusters: example id to cluster, where examples are not independent.
+
+    Raises:
+        UsageError: an example is named twice or not there, or a cluster is torn apart.
+    """
+    places = {name: position for position, name in enumerate(new.ids)}
+    if unknown := [name for name in order.ids if name not in places]:
+        raise UsageError(f"order names examples that no side has: {some(unknown)}")
+    if len(set(order.ids)) < len(order.ids):
+        raise UsageError("order names an example twice")
+    names = [clusters.get(name) for name in order.ids] if clusters else []
+    starts = [name for name, last in zip(names, [None, *names], strict=False) if name != last]
+    if len(starts) > len(set(starts)):
+        raise UsageError("order tears a cluster apart; name its examples one after the other")
+    positions = np.array([places[name] for name in order.ids], dtype=np.int64)
+    totals = order.cohorts
+    if totals is None:
+        totals = {name: len(found) for name, found in members.items()}
+    inside = {
+        name: positions[np.isin(positions, members[name])] if name in members else positions[:0]
+        for name in sorted({*members, *totals})
+    }
+    largest = order.largest_cluster
+    if largest is None and clusters:
+        counts = np.unique(list(clusters.values()), return_counts=True)[1]
+        largest = int(counts.max())
+    return Seen(positions, inside, totals, largest or 1)
+
+
+def with_betting(
+    row: Row,
+    old: Floats,
+    new: Floats,
+    policy: GatePolicy,
+    *,
+    clusters: Positions | None,
+    largest: int,
+) -> Row:
+    """Return the row with its interval and p values, which hold whenever one stops.
+
+    Args:
+        row: with its counts and means.
+        old: shape (examples of the slice,), in the order in which they came, NaN where there is no
+            score.
+        new: the same of the candidate.
+        policy: confidence and what a collapse is.
+        clusters: shape (examples of the slice,), or None.
+        largest: examples that a cluster may have.
+    """
+    deltas = np.round(new - old, DECIMALS)
+    stream = _stream(deltas, clusters, largest)
+    margin, level = row.margin, (1 - policy.confidence) / 2
+    low = lower_bound(stream, bound=-margin, gap=margin, level=level)
+    high = -lower_bound(-stream, bound=margin, gap=margin, level=level)
+    drop = (policy.collapse or Collapse()).drop
+    fell = _any_of(np.where(deltas <= -drop + 10.0**-DECIMALS, 1.0, 0.0), clusters)
+    row = replace(
+        row,
+        method=BETTING,
+        interval=Interval(low, high),
+        p_value=p_value(-stream, bound=0.0, gap=margin),
+        p_beyond=p_value(-stream, bound=margin, gap=margin),
+        collapsed=int(fell.sum()),
+        collapsed_at_most=_share_at_most(fell, policy),
+    )
+    lost, won = ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
+    if not (lost | won).any():
+        return row
+    worst = np.round(np.where(lost, 0.0, new) - np.where(won, 1.0, old), DECIMALS)
+    at_worst = lower_bound(
+        _stream(worst, clusters, largest), bound=-margin, gap=margin, level=level
+    )
+    return replace(row, delta_at_worst=float(np.nanmean(worst)), low_at_worst=min(low, at_worst))
+
+
+def mean_bounds(
+    scores: Floats,
+    *,
+    floor: float,
+    gap: float,
+    level: float,
+    clusters: Positions | None,
+    largest: int,
+) -> Interval:
+    """Return the interval of a mean score that holds at every moment.
+
+    Args:
+        scores: shape (examples,), in the order in which they came; none missing.
+        floor: the mean that matters, in [0, 1].
+        gap: the distance from it that should be noticed.
+        level: error probability of each end.
+        clusters: shape (examples,), or None.
+        largest: examples that a cluster may have.
+    """
+    stream = _stream(2 * scores - 1, clusters, largest)
+    low = lower_bound(stream, bound=2 * floor - 1, gap=2 * gap, level=level)
+    high = -lower_bound(-stream, bound=1 - 2 * floor, gap=2 * gap, level=level)
+    return Interval((1 + low) / 2, (1 + high) / 2)
+
+
+def _share_at_most(fell: Floats, policy: GatePolicy) -> float:
+    """Return the upper bound of the share of collapsed units."""
+    share = (policy.collapse or Collapse()).share
+    stream = Stream(1 - 2 * fell, np.ones(len(fell)))
+    level = 1 - policy.confidence
+    return (1 - lower_bound(stream, bound=1 - 2 * share, gap=2 * share, level=level)) / 2
+
+
+def _stream(values: Floats, clusters: Positions | None, largest: int) -> Stream:
+    """Gather values, those that are there, into units."""
+    there = ~np.isnan(values)
+    if clusters is None:
+        return Stream(values[there], np.ones(int(there.sum())))
+    starts = _starts(clusters)
+    if not len(starts):
+        return Stream(np.zeros(0), np.zeros(0))
+    sums = np.add.reduceat(np.where(there, values, 0.0), starts)
+    sizes = np.add.reduceat(there.astype(np.float64), starts)
+    return Stream(np.round(sums, DECIMALS) / largest, sizes / largest)
+
+
+def _any_of(flags: Floats, clusters: Positions | None) -> Floats:
+    """Return 1 for each unit of which an example has a 1."""
+    if clusters is None or not len(flags):
+        return flags
+    return np.asarray(np.maximum.reduceat(flags, _starts(clusters)))
+
+
+def _starts(clusters: Positions) -> Positions:
+    """Return where each cluster begins; its examples stand one after the other."""
+    return np.flatnonzero(np.diff(clusters, prepend=-1))

@@ -1,0 +1,195 @@
+"""Evaluate in blocks, and stop as soon as the gate has decided."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftreg.config.policy import GatePolicy
+from ftreg.config.sections import RunConfig
+from ftreg.data import DatasetVersion
+from ftreg.errors import UsageError
+from ftreg.gate.sequence import seeded_order
+from ftreg.jobs.gate import judge, refuse_unlike
+from ftreg.jobs.generate import EvalEvents, Generator
+from ftreg.jobs.score_rounds import Scoring, generation_of
+from ftreg.records.baseline import Baseline
+from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.replicas import Replicas
+from ftreg.records.samples import Example, Output, Score
+
+# How many rows come between two looks: few enough to stop soon, many enough to batch well.
+_LEAST_BLOCK = 64
+_MOST_BLOCKS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class UntilDecided:
+    """What a candidate is held against while it is evaluated."""
+
+    baseline: Baseline
+    anchor: Baseline | None
+    policy: GatePolicy
+
+    def refuse(self, replicas: Replicas, config: RunConfig) -> None:
+        """Refuse, before anything is generated, what cannot be judged in between.
+
+        Raises:
+            UsageError: there are several seeds or repeats, or the policy has no statistics.
+        """
+        sides = [side for side in (self.baseline, self.anchor) if side is not None]
+        seeds = [len(side.header["checkpoint"].get("seeds", ())) for side in sides]
+        why = ""
+        if max(len(replicas.members), *seeds) > 1:
+            why = "several training seeds cannot be judged before all rows are evaluated"
+        elif config.eval.rounds > 1:
+            why = (
+                "the noise of generating twice is measured on all rows; set eval.repeats to 1 "
+                "(`-s eval.repeats=1`)"
+            )
+        elif self.policy.mode == "threshold":
+            why = "gate.mode threshold knows no error rates, which stopping early would raise"
+        if why:
+            raise UsageError(f"--until-decided: {why}, or evaluate without --until-decided")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedRows:
+    """What was evaluated, and what an evaluation's header says of it.
+
+    `scoring` has the rows, in the dataset's order, and `runs` their outputs and scores by seed.
+    """
+
+    scoring: Scoring
+    runs: Mapping[int | None, Run]
+    generation: Mapping[str, Any]
+    noise: Mapping[str, Any] | None = None
+    sequence: Mapping[str, Any] | None = None
+
+
+def evaluate_until_decided(
+    member: Checkpoint,
+    scoring: Scoring,
+    until: UntilDecided,
+    config: RunConfig,
+    *,
+    header: Callable[[EvaluatedRows], dict[str, Any]],
+    events: EvalEvents,
+) -> EvaluatedRows:
+    """Generate and score block by block until the gate passes or fails the candidate, or the end.
+
+    Critical rows come first; all others in an order that the dataset's digest decides.
+
+    Args:
+        member: whose outputs they are.
+        scoring: dataset, all rows, and scorers.
+        until: what the gate looks at.
+        config: how to generate.
+        header: writes the header of what was evaluated so far.
+        events: is told of the progress.
+
+    Raises:
+        UndecidedError: it cannot be held against the baseline; nothing was generated.
+        UsageError: checkpoint or prompts are wrong.
+    """
+    dataset, rows = scoring.dataset, scoring.rows
+    generator = Generator(member, dataset, config.eval, events)
+    generator.chats(rows)  # a row that lacks something costs no minutes
+    empty = _part(scoring, {}, [generator.describe()], turns=0)
+    refuse_unlike(_stored(empty, header), until.baseline, until.anchor)
+    records: list[Mapping[str, Any]] = []
+    done: dict[str, tuple[Output, Mapping[str, Score]]] = {}
+    part = empty
+    for block, turns in _blocks(dataset, rows):
+        fresh = [row for row in block if row.id not in done]
+        if fresh:
+            rounds = generator.rounds(fresh)
+            records.append(rounds[0].record)
+            run, _ = Scoring(dataset, fresh, scoring.scorers).score(rounds, events)
+            for place, row in enumerate(fresh):
+                scores = {name: column[place] for name, column in run.scores.items()}
+                done[row.id] = run.outputs[place], scores
+        part = _part(scoring, done, records, turns=turns)
+        candidate = _stored(part, header)
+        verdict = judge(candidate, until.baseline, policy=until.policy, anchor=until.anchor)
+        events.notice(f"after {len(done)} of {len(rows)} rows: {verdict.outcome}")
+        if verdict.outcome != "undecided":
+            break
+    return part
+
+
+def block_size(rows: int) -> int:
+    """Return how many rows come between two looks, clusters left aside."""
+    return max(_LEAST_BLOCK, -(-rows // _MOST_BLOCKS))
+
+
+def _blocks(
+    dataset: DatasetVersion, rows: Sequence[Example]
+) -> Iterator[tuple[list[Example], int]]:
+    """Yield rows to evaluate, and how many have had their turn after them; clusters stay whole."""
+    clusters = _clusters(dataset, rows)
+    by_id = {row.id: row for row in rows}
+    order = [by_id[name] for name in seeded_order(by_id, clusters, digest=dataset.card.digest)]
+    size = block_size(len(rows))
+    ahead = [row for row in order if row.critical]
+    start = 0
+    while start < len(order):
+        end = min(start + size, len(order))
+        while clusters and end < len(order) and _together(order[end - 1 : end + 1], clusters):
+            end += 1
+        yield [*ahead, *(row for row in order[start:end] if row not in ahead)], end
+        ahead, start = [], end
+
+
+def _together(pair: Sequence[Example], clusters: Mapping[str, str]) -> bool:
+    return clusters.get(pair[0].id) == clusters.get(pair[1].id)
+
+
+def _clusters(dataset: DatasetVersion, rows: Sequence[Example]) -> dict[str, str]:
+    tag = dataset.card.cluster
+    return {row.id: row.tags[tag] for row in rows if tag and tag in row.tags}
+
+
+def _part(
+    scoring: Scoring,
+    done: Mapping[str, tuple[Output, Mapping[str, Score]]],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    turns: int,
+) -> EvaluatedRows:
+    dataset, everything = scoring.dataset, scoring.rows
+    rows = [row for row in everything if row.id in done]
+    scores = {name: [done[row.id][1][name] for row in rows] for name in scoring.scorers}
+    tags = (dataset.card.cohort_tags(row).items() for row in everything)
+    cohorts = Counter(f"{tag}={value}" for pairs in tags for tag, value in pairs)
+    sizes = Counter(_clusters(dataset, everything).values()).values()
+    return EvaluatedRows(
+        Scoring(dataset, rows, scoring.scorers),
+        {None: Run([done[row.id][0] for row in rows], scores)},
+        generation_of(records),
+        sequence={
+            "evaluated": len(rows),
+            "examples": turns,
+            "cohorts": dict(sorted(cohorts.items())),
+            "largest_cluster": max(sizes, default=None),
+        },
+    )
+
+
+def _stored(part: EvaluatedRows, header: Callable[[EvaluatedRows], dict[str, Any]]) -> Evaluation:
+    """Return the evaluation as it would be read back from its folder, had it one."""
+    dataset, rows = part.scoring.dataset, part.scoring.rows
+    return Evaluation(
+        folder=Path(),
+        header={"id": "the candidate", "created": "", **header(part)},
+        scores={
+            name: {row.id: score.value for row, score in zip(rows, column, strict=True)}
+            for name, column in part.runs[None].scores.items()
+        },
+        cohorts={row.id: dataset.card.cohort_tags(row) for row in rows},
+        clusters=_clusters(dataset, rows),
+        critical=frozenset(row.id for row in rows if row.critical),
+    )

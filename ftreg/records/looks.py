@@ -1,0 +1,100 @@
+"""The ledger of looks: which candidates were judged on the rows of a dataset version.
+
+`baselines/<dataset>.looks/` lies beside the baseline in git and has one small file a look, so that
+branches merge without a conflict. What a file says follows from what was judged, and its name from
+what it says: judging the same scores again, here or on another branch, writes the same file.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from ftreg.files.checking import check_record, documented
+from ftreg.files.store import damaged, digest, read_json, write_record
+from ftreg.records.evaluation.stored import Evaluation
+
+LOOK_SCHEMA = 1
+_NAME_LENGTH = 20
+
+
+@documented
+class Look(TypedDict):
+    """One look: a candidate judged on the rows of a dataset version, whatever came of it."""
+
+    schema_version: int
+    dataset: str
+    """`name@N`."""
+    dataset_digest: str
+    """Of the dataset version."""
+    split: str
+    candidate: str
+    """Id of the evaluation that was judged."""
+    created: str
+    """When that was made, ISO 8601 in UTC."""
+    scores: str
+    """Digest of its scores: the same scores are the same candidate."""
+    baseline: str | None
+    """Id of the evaluation that it was held against; null where there was none yet."""
+
+
+_LOOK = TypeAdapter(Look)
+
+
+def looks_folder(file: Path) -> Path:
+    """Where the looks lie that belong to a baseline's file."""
+    return file.with_suffix(".looks")
+
+
+def look_at(evaluation: Evaluation, *, baseline: str | None) -> Look:
+    """Return the look that judging an evaluation is."""
+    dataset = evaluation.header["dataset"]
+    return {
+        "schema_version": LOOK_SCHEMA,
+        "dataset": dataset["version"],
+        "dataset_digest": dataset["digest"],
+        "split": dataset["split"],
+        "candidate": evaluation.id,
+        "created": evaluation.header["created"],
+        "scores": digest(evaluation.scores),
+        "baseline": baseline,
+    }
+
+
+def add_look(file: Path, look: Look) -> None:
+    """Add a look to the ledger beside a baseline's file; one that it has stays as it is.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    path = looks_folder(file) / f"{digest(look)[:_NAME_LENGTH]}.json"
+    if not path.exists():
+        write_record(path, look)
+
+
+def read_looks(file: Path, dataset: Mapping[str, Any]) -> list[Look]:
+    """Read the looks at the rows of a dataset version, in the order of the candidates' making.
+
+    Args:
+        file: the baseline's.
+        dataset: as an evaluation's header has it; its digest and split are read.
+
+    Raises:
+        UsageError: a look is damaged, or of a newer schema.
+    """
+    found = []
+    for path in looks_folder(file).glob("[!.]*.json"):
+        record = read_json(path, kind="look", schema=LOOK_SCHEMA, sealed=True)
+        with damaged(path, kind="look"):
+            check_record(_LOOK, record)
+        look: Look = record  # type: ignore[assignment]
+        if (look["dataset_digest"], look["split"]) == (dataset["digest"], dataset["split"]):
+            found.append(look)
+    return sorted(found, key=lambda look: (look["created"], digest(look)))
+
+
+def candidates_seen(looks: Iterable[Look]) -> int:
+    """Return how many candidates, told apart by their scores, some looks have seen."""
+    return len({look["scores"] for look in looks})
