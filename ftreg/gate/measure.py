@@ -28,31 +28,32 @@ from ftreg.gate.verdict import PRIMARY, Row
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """The scores of one slice, shape (examples,) or (examples, seeds), and their paired deltas."""
+    """The scores of one slice, shape (examples,) or (examples, seeds), NaN where one is missing.
+
+    `old` and `new` are the sides' means over their seeds, and `both` tells which examples have one
+    on either side.
+    """
 
     cohort: str
     baseline: Floats
     candidate: Floats
     clusters: Positions | None
+    old: Floats
+    new: Floats
+    both: NDArray[np.bool_]
 
-    @property
-    def old(self) -> Floats:
-        """The baseline's scores, over its seeds; NaN where one is missing."""
-        return mean_over_seeds(self.baseline)
-
-    @property
-    def new(self) -> Floats:
-        """The candidate's."""
-        return mean_over_seeds(self.candidate)
-
-    @property
-    def both(self) -> NDArray[np.bool_]:
-        """Which examples have a score on both sides."""
-        return ~(np.isnan(self.old) | np.isnan(self.new))
+    @classmethod
+    def of(
+        cls, cohort: str, baseline: Floats, candidate: Floats, clusters: Positions | None
+    ) -> "_Slice":
+        """Take the scores of both sides and the examples' clusters."""
+        old, new = mean_over_seeds(baseline), mean_over_seeds(candidate)
+        both = ~(np.isnan(old) | np.isnan(new))
+        return cls(cohort, baseline, candidate, clusters, old, new, both)
 
     @property
     def groups(self) -> Positions | None:
-        """The clusters of those examples."""
+        """The clusters of the examples with both scores."""
         return None if self.clusters is None else self.clusters[self.both]
 
 
@@ -92,7 +93,7 @@ def measure_rows(
     seen = largest_change_of(baseline, candidate, clusters)
     rows, measured = [], []
     for cohort, positions in slices.items():
-        slice_ = _Slice(
+        slice_ = _Slice.of(
             cohort,
             baseline[positions],
             candidate[positions],
@@ -177,7 +178,7 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> 
     assert row.interval is not None and row.delta is not None
     old, new = slice_.old, slice_.new
     lost, won = ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
-    filled = _Slice(
+    filled = _Slice.of(
         slice_.cohort,
         np.where(won, 1.0, old),
         np.where(lost, 0.0, new),
@@ -215,32 +216,29 @@ def _counted(
     """Return the row with its counts, its margin, and the means of what can be compared."""
     primary, anchored = slice_.cohort == PRIMARY, against == "anchor"
     old, new, both = slice_.old, slice_.new, slice_.both
-    row = Row(
+    n = int(both.sum())
+    return Row(
         scorer=scorer,
         cohort=slice_.cohort,
         against=against,
         # All looks together are to be within the anchor's margin, which each has to prove.
         gated=(policy.spend_error or not anchored) and (primary or policy.requires(slice_.cohort)),
         examples=len(both),
-        n=int(both.sum()),
+        n=n,
         units=units.count,
+        effective_units=units.effective if n else None,
         missing_baseline=int(np.isnan(old).sum()),
         missing_candidate=int(np.isnan(new).sum()),
+        baseline_mean=float(old[both].mean()) if n else None,
+        candidate_mean=float(new[both].mean()) if n else None,
+        delta=units.mean if n else None,
         baseline_seeds=_seeds(slice_.baseline),
         candidate_seeds=_seeds(slice_.candidate),
         margin=policy.anchor_margin if anchored else policy.margin_for(scorer),
         constant=constant,
-        note="nothing to compare",
-    )
-    if row.n == 0:
-        return row
-    return replace(
-        row,
-        baseline_mean=float(old[both].mean()),
-        candidate_mean=float(new[both].mean()),
-        delta=units.mean,
-        effective_units=units.effective,
-        note=f"too small to gate: {row.n} examples, fewer than min_cohort {policy.min_cohort}",
+        note=f"too small to gate: {n} examples, fewer than min_cohort {policy.min_cohort}"
+        if n
+        else "nothing to compare",
     )
 
 
@@ -331,7 +329,7 @@ def largest_change_of(
     baseline: Floats, candidate: Floats, clusters: Positions | None = None
 ) -> float:
     """Return the largest change to reckon with for a scorer, from all of its examples."""
-    units = _units(_Slice(PRIMARY, baseline, candidate, clusters))
+    units = _units(_Slice.of(PRIMARY, baseline, candidate, clusters))
     return largest_change(units) if units.count else 0.0
 
 
@@ -356,7 +354,7 @@ def with_plan(
         clusters: shape (examples of the slice,), or None.
         drop_level: of the test of a drop, for this row alone.
     """
-    slice_ = _Slice(row.cohort, baseline, candidate, clusters)
+    slice_ = _Slice.of(row.cohort, baseline, candidate, clusters)
     units = _units(slice_)
     if row.interval is None or units.count < 2:
         return row

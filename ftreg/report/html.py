@@ -86,8 +86,7 @@ def _noise(material: Material) -> list[str]:
         return []
     floor = noise_line(material.baseline.header, material.candidate.header)
     said = phrases.seeds_sentence(material.verdict)
-    looks = phrases.looks_sentence(material.verdict)
-    known = [item for item in (said, looks, floor) if item]
+    known = [item for item in (said, *phrases.more_sentences(material.verdict), floor) if item]
     return [f"{item[0].upper()}{item[1:]}." for item in known]
 
 

@@ -59,7 +59,7 @@ def gate_report(
                 f"{header['generation']['max_new_tokens']} new tokens, "
                 f"{header['generation']['cut_off']} outputs cut off there",
                 phrases.seeds_sentence(verdict),
-                *filter(None, [phrases.looks_sentence(verdict)]),
+                *phrases.more_sentences(verdict),
                 f"ftreg {escaped(str(header.get('ftreg', 'of a version that is not recorded')))}",
             ]
         ),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ftreg.config.policy import Collapse
 from ftreg.gate import Row, Verdict
 from ftreg.gate.verdict import PRIMARY
 from ftreg.records.evaluation.header import is_partial, stopped_after
@@ -46,6 +47,23 @@ def confidence(verdict: Verdict) -> str:
     left = 1 - verdict.policy["confidence"] if verdict.level is None else verdict.level
     digits = max(0, 1 - math.floor(math.log10(100 * left)))
     return f"{f'{100 - 100 * left:.{digits}f}'.rstrip('0').rstrip('.')} %"
+
+
+def more_sentences(verdict: Verdict) -> list[str]:
+    """How often the rows have been looked at, and how many fell far, where there is such to say."""
+    return [said for said in (looks_sentence(verdict), _collapse_sentence(verdict)) if said]
+
+
+def _collapse_sentence(verdict: Verdict) -> str | None:
+    """How many examples fell far, which a mean can hide; None where none did."""
+    drop = (verdict.policy.get("collapse") or {}).get("drop", Collapse().drop)
+    found = [
+        f"{row.scorer} {row.collapsed} of {row.units}"
+        for row in primary_rows(verdict)
+        if row.collapsed and row.against == "baseline"
+    ]
+    fell = f"fell by {100 * drop:g} points or more (of clusters: that have one which did)"
+    return f"{fell}: {', '.join(found)}" if found else None
 
 
 def looks_sentence(verdict: Verdict) -> str | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from ftreg.gate import compare
+from ftreg.report.phrases import more_sentences
 from tests.conftest import Cli, rewrite_rows, rows_of, write_dataset
 
 
@@ -166,3 +168,12 @@ def test_rows_of_one_side_are_named(cli: Cli, checkpoint: str, workspace: Path) 
     assert done.code == 3
     assert "rows in the baseline only: e2, e3, e4, e5, e6 and 1 more" in done.err
     assert "rows in the candidate only: new0, new1, new2, new3, new4 and 2 more" in done.err
+
+
+def test_what_fell_far_is_told_though_the_mean_rose() -> None:
+    before = {f"e{at:03d}": 0.7 for at in range(100)}
+    after = {name: 0.75 if at else 0.1 for at, name in enumerate(before)}
+    verdict = compare({"tone": before}, {"tone": after})
+    (said,) = more_sentences(verdict)
+    assert said.startswith("fell by 50 points or more") and said.endswith(": tone 1 of 100")
+    assert more_sentences(compare({"tone": before}, {"tone": before})) == []
