@@ -5,8 +5,8 @@ outcome that would be wrong (or the power), in % with its Monte-Carlo standard e
 target. Worlds are drawn by other generators than the gate's own (Philox). Exits with 1 if a rate
 misses its target by more than three standard errors.
 
-    python scripts/bench_gate.py --quick              # six minutes on two cores
-    python scripts/bench_gate.py                      # an hour
+    python scripts/bench_gate.py --quick              # three minutes on two cores
+    python scripts/bench_gate.py                      # a quarter of an hour
     python scripts/bench_gate.py --only clusters      # one case
 """
 
