@@ -78,6 +78,8 @@ def _columns_by_seed(found: Sequence[Any], ids: Sequence[str], where: str) -> Fl
         for name, cell in zip(ids, found, strict=True)
         if isinstance(cell, list | tuple)
     )
+    if not count:
+        raise UsageError(f"{where}: example {named!r} has an empty list of scores; give one a seed")
     rows = [[None] * count if cell is None else cell for cell in found]
     for name, cell in zip(ids, rows, strict=True):
         if not isinstance(cell, list | tuple) or len(cell) != count:

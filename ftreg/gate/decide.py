@@ -14,6 +14,8 @@ from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, R
 
 # A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
 _ROUNDING = 1e-12
+# Below it a p value has no digit that means anything.
+_LEAST_P = 1e-12
 
 
 def settle(
@@ -73,13 +75,13 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
     level = 1 - policy.confidence
     plain = policy.mode == "threshold"
     if (-row.delta > row.margin + _ROUNDING) if plain else row.p_beyond_adjusted <= level:
-        return "regression", None, _remark(row)
+        return "regression", None, _room(row)
     if obstacle := _obstacle(row, policy):
         return "undecided", "unknown", obstacle
     low = row.interval.low if row.low_at_worst is None else row.low_at_worst
     few = "" if plain else _too_few(row, strict) or _may_collapse(row, policy)
     if plain or (not few and low > -row.margin):
-        return "pass", None, _remark(row)
+        return "pass", None, _room(row) if plain else _remark(row)
     if row.p_adjusted is not None and row.p_adjusted <= level:
         chance = f"worse for certain (p = {row.p_adjusted:.2g})"
         return (
@@ -94,15 +96,20 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
         "undecided",
         "unknown" if counted else "few",
         (
-            f"a drop of {100 * -low:.1f} points cannot be ruled out{counted}; the margin is "
-            f"{100 * row.margin:g}"
+            f"a drop of {_beyond(-low, row.margin)} points cannot be ruled out{counted}; the "
+            f"margin is {100 * row.margin:g}"
         ),
     )
 
 
 def missing_scores(row: Row) -> str:
     """Return in words how the missing scores of a row are counted."""
-    counts = (row.missing_candidate, "candidate", 0), (row.missing_baseline, row.against, 1)
+    # What neither side has a score for is no outcome of either.
+    neither = row.missing_candidate + row.missing_baseline - (row.examples - row.n)
+    counts = (
+        (row.missing_candidate - neither, "candidate", 0),
+        (row.missing_baseline - neither, row.against, 1),
+    )
     return ", ".join(
         f"{count} missing score{'s' * (count != 1)} of the {side} counted as {value}"
         for count, side, value in counts
@@ -167,6 +174,10 @@ def _remark(row: Row) -> str:
         return f"within the margin even with {missing_scores(row)}"
     if row.method == "identical":
         return f"the {row.against} and the candidate have the same score on every example"
+    return _room(row)
+
+
+def _room(row: Row) -> str:
     for side, mean in ((row.against, row.baseline_mean), ("candidate", row.candidate_mean)):
         if mean in (0.0, 1.0):
             return f"the {side} has {mean:g} on every example: there is no room left on that side"
@@ -192,11 +203,13 @@ def _regression(row: Row, policy: GatePolicy) -> str:
     change = (
         f"{row.name}: the mean dropped by {-100 * (row.delta or 0):.1f} points "
         f"({100 * (row.baseline_mean or 0):.1f} to {100 * (row.candidate_mean or 0):.1f}, "
-        f"{row.n} examples), more than the margin of {100 * row.margin:g}"
+        f"{_count(row.n, 'example')}), more than the margin of {100 * row.margin:g}"
     )
     if policy.mode == "threshold":
         return change
-    return f"{change} (p = {row.p_beyond_adjusted:.2g} after Holm's correction)"
+    p_value = row.p_beyond_adjusted or 0.0
+    said = f"= {p_value:.2g}" if p_value > _LEAST_P else f"< {_LEAST_P:g}"
+    return f"{change} (p {said} after Holm's correction)"
 
 
 def doubts(rows: Iterable[Row]) -> list[str]:
@@ -213,13 +226,14 @@ def doubts(rows: Iterable[Row]) -> list[str]:
 def _needed(row: Row) -> str:
     if row.n_needed is None:
         few = "; no number of examples would show otherwise with so few seeds, more seeds may"
-        return few if row.seed_error else ""
+        return few if row.seed_error and row.detectable_drop is not None else ""
     if row.n_needed <= row.n or row.n_needed_range is None:
         return ""
     low, high = row.n_needed_range
+    sure = f" ({low} to {high}, as far as these can tell)" if low < high else ""
     return (
         f"; if it is as good as the {row.against}, about {row.n_needed} examples would show it "
-        f"in four of five cases ({low} to {high}, as far as these can tell)"
+        f"in four of five cases{sure}"
     )
 
 
@@ -263,24 +277,36 @@ def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
     ]
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[Row], policy: GatePolicy) -> str:
     """Return the sentence that a passing verdict gives as its reason: what was shown, of what."""
     gated = [row for row in rows if row.gated and row.against == "baseline"]
     scorers = sum(row.cohort == PRIMARY for row in gated)
     cohorts = len(gated) - scorers
     with_cohorts = f" and {_count(cohorts, 'gated cohort row')}" if cohorts else ""
-    said = f"every drop is smaller than its margin, for {_count(scorers, 'scorer')}{with_cohorts}"
+    shown = "every drop is smaller than its margin"
+    if policy.mode == "threshold":
+        shown = "no mean dropped by more than its margin, chance left aside"
+    said = f"{shown}, for {_count(scorers, 'scorer')}{with_cohorts}"
     if any(row.gated and row.against == "anchor" for row in rows):
         said += ", and so is every drop from the anchor"
     others = [row for row in rows if row.cohort != PRIMARY and not row.gated]
-    if shown := sum(row.outcome != "pass" for row in others):
-        said += f"; not shown for {_count(shown, 'cohort row')} that need not pass"
+    if open_rows := sum(row.outcome != "pass" for row in others):
+        said += f"; not shown for {_count(open_rows, 'cohort row')} that need not pass"
     if not any(row.baseline_seeds > 1 or row.candidate_seeds > 1 for row in gated):
         said += "; of one training seed a side, and another may differ by more"
     missing = [row for row in rows if row.gated and row.low_at_worst is not None]
     if missing:
         said += "; " + ", ".join(f"{row.name} with {missing_scores(row)}" for row in missing)
     return said
+
+
+def _beyond(drop: float, margin: float) -> str:
+    """A drop of at least the margin in points, with as many digits as show it."""
+    for digits in (1, 2, 3):
+        text = f"{100 * drop:.{digits}f}"
+        if float(text) > 100 * margin:
+            return text
+    return f"{100 * margin:g}"
 
 
 def _count(number: int, what: str) -> str:

@@ -111,7 +111,7 @@ def measure_rows(
         policy,
         scale=scale,
         seen=seen,
-        unseen_gains=unseen_gains,
+        room=room_between(baseline, candidate) if unseen_gains else None,
     )
     for (at, slice_, units), row in zip(measured, found, strict=True):
         rows[at] = _completed(row, slice_, units, policy, scale=scale)
@@ -121,13 +121,14 @@ def measure_rows(
 def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, scale: Scale) -> Row:
     """Return the row with collapses, the noise of seeds, and what missing scores may hide."""
     both = slice_.both
-    row = _with_collapsed(row, (slice_.new - slice_.old)[both], policy, slice_.groups)
+    row = _with_collapsed(row, slice_, policy)
     if units.count < 2:
         return row
     noise = seeds.seed_noise(slice_.baseline[both], slice_.candidate[both], units, slice_.groups)
     if noise is not None:
         row = _with_seeds(row, units, noise, policy)
-    return row if both.all() else _at_worst(row, slice_, policy, scale=scale)
+    one_side = np.isnan(slice_.old) != np.isnan(slice_.new)
+    return _at_worst(row, slice_, policy, scale=scale) if one_side.any() else row
 
 
 def _in_sequence(
@@ -154,19 +155,21 @@ def _in_sequence(
     return replace(found, standard_error=units.standard_error())
 
 
-def _with_collapsed(
-    row: Row, deltas: Floats, policy: GatePolicy, clusters: Positions | None
-) -> Row:
-    """Return the row with how many units collapsed."""
-    drop = (policy.collapse or Collapse()).drop
-    fell = deltas <= -drop + 10.0**-DECIMALS
-    count = int(fell.sum()) if clusters is None else len(set(clusters[fell].tolist()))
+def _with_collapsed(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
+    """Return the row with how many units collapsed; what the candidate has no score for did."""
+    known = ~np.isnan(slice_.old)
+    deltas = np.nan_to_num(slice_.new[known]) - slice_.old[known]
+    fell = deltas <= -(policy.collapse or Collapse()).drop + 10.0**-DECIMALS
+    count, total = int(fell.sum()), len(fell)
+    if slice_.clusters is not None:
+        groups = slice_.clusters[known]
+        count, total = len(set(groups[fell].tolist())), len(set(groups.tolist()))
     row = replace(row, collapsed=count)
     if policy.collapse is None:
         return row
     from ftreg.gate.stats import share_at_most
 
-    most = share_at_most(count, total=row.units, level=1 - policy.confidence)
+    most = share_at_most(count, total=total, level=1 - policy.confidence)
     return replace(row, collapsed_at_most=most)
 
 
@@ -192,7 +195,7 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> 
         delta_at_worst=units.mean,
         # The seeds' part of the interval is that of the scores which are there.
         low_at_worst=min(estimate.interval.low, row.interval.low + units.mean - row.delta),
-        p_unscored=sign_flip(won.astype(np.float64) - lost),
+        p_unscored=sign_flip(units_of(won.astype(np.float64) - lost, slice_.clusters).sums),
     )
 
 
@@ -248,17 +251,16 @@ def _with_statistics(
     *,
     scale: Scale,
     seen: float,
-    unseen_gains: bool,
+    room: float | None,
 ) -> list[Row]:
     """Return the rows with their intervals and p values, as of one seed."""
     units = [each for _, _, each in measured]
     furthest = [max(seen, largest_change(each)) for each in units]
     worst = [worst_change(scale, seen=each, unseen_drop=policy.unseen_drop) for each in furthest]
-    gains = [1 - float(slice_.old[slice_.both].min()) for _, slice_, _ in measured]
     estimates = _intervals(units, worst, policy)
     tests = p_values(
         units,
-        gains=gains if unseen_gains else furthest,
+        gains=furthest if room is None else [room * each.furthest for each in units],
         margins=[row.margin for row, _, _ in measured],
     )
     return [
@@ -318,6 +320,12 @@ def scale_between(*sides: Floats, levels: int | None = 0) -> Scale:
     return scale
 
 
+def room_between(*sides: Floats) -> float:
+    """Return the largest gain that an example may make: to 1, from the lowest score of any side."""
+    lowest = [float(np.nanmin(side)) for side in sides if not np.isnan(side).all()]
+    return 1 - min(lowest, default=0.0)
+
+
 def is_constant(*sides: Floats) -> bool:
     """Return whether all scores of some sides are one and the same, of two at least."""
     together = np.concatenate([side.ravel() for side in sides])
@@ -341,6 +349,7 @@ def with_plan(
     *,
     scale: Scale,
     clusters: Positions | None,
+    gain: float,
     drop_level: float,
 ) -> Row:
     """Return a measured row with what its examples can show, and how many would decide.
@@ -352,13 +361,13 @@ def with_plan(
         policy: see `ftreg.gate.planning.planned`.
         scale: how finely the scorer scores.
         clusters: shape (examples of the slice,), or None.
+        gain: the largest gain of an example, see `room_between`.
         drop_level: of the test of a drop, for this row alone.
     """
     slice_ = _Slice.of(row.cohort, baseline, candidate, clusters)
     units = _units(slice_)
     if row.interval is None or units.count < 2:
         return row
-    gain = 1 - float(slice_.old[slice_.both].min())
     return planned(row, units, scale=scale, gain=gain, policy=policy, drop_level=drop_level)
 
 

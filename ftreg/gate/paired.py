@@ -21,7 +21,13 @@ from ftreg.gate.aligned import (
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
-from ftreg.gate.measure import is_constant, measure_rows, scale_between, with_plan
+from ftreg.gate.measure import (
+    is_constant,
+    measure_rows,
+    room_between,
+    scale_between,
+    with_plan,
+)
 from ftreg.gate.sequence import Order, Seen, read_order
 from ftreg.gate.spending import Looks, pass_policy, spent
 from ftreg.gate.verdict import PRIMARY, Row, Verdict
@@ -105,7 +111,7 @@ def _verdict(
     return Verdict(
         outcome="regression" if found else "undecided" if doubts else "pass",
         rows=tuple(rows),
-        reasons=tuple(found or doubts or [decide.summary(rows)]),
+        reasons=tuple(found or doubts or [decide.summary(rows, policy)]),
         policy=policy.model_dump(mode="json"),
         level=spent(policy, looks),
     )
@@ -258,6 +264,7 @@ def _planned(
                 how.policy,
                 scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
                 clusters=None if how.clusters is None else how.clusters[positions],
+                gain=room_between(before, after),
                 drop_level=drop_level[row.against],
             )
         found.append(row)

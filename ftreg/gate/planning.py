@@ -36,6 +36,7 @@ _STEPS = 40
 _SOLVED_TO = 0.1
 _EVALUATIONS = 4
 _MOST_EVALUATIONS = 20
+_MOST_UNITS = 10**9
 # Chances so near to `POWER`, on the scale of z, lie on a line.
 _NEAR = 1.5
 _NORMAL = NormalDist()
@@ -60,7 +61,12 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
         policy: its confidence, its fewest examples and `unseen_drop` are read.
     """
     least = policy.least_units(margin, clustered=units.clustered)
+    if policy.collapse is not None:
+        none_of_all = math.log(1 - policy.confidence) / math.log1p(-policy.collapse.share)
+        least = max(least, math.ceil(none_of_all))
     size = float(units.sizes.mean())
+    # Unequal clusters count as fewer, so that it takes more of them.
+    least = math.ceil(least * units.count / units.effective)
     if not units.sums.any():  # equal scores promise no change
         worst = worst_change(scale, seen=0.0, unseen_drop=policy.unseen_drop)
         if worst > margin:
@@ -70,7 +76,8 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     truths = _Truths.behind(units, scale=scale, policy=policy).with_mean(0.0)
 
     def passes(count: float) -> float:
-        return float(truths.passes(round(count), margin=margin, policy=policy).mean())
+        number = min(round(count), _MOST_UNITS)
+        return float(truths.passes(number, margin=margin, policy=policy).mean())
 
     spreads = truths.spreads()
     first = max(least, ((2.8 * float(spreads.mean())) / margin) ** 2)
@@ -91,7 +98,7 @@ def planned(
         row: measured, of at least two units.
         units: its paired deltas.
         scale: of the scorer.
-        gain: the largest gain of an example that is reckoned with, see `ftreg.gate.guard`.
+        gain: the largest gain of an example that is reckoned with.
         policy: its confidence, its fewest examples and `unseen_drop` are read.
         drop_level: of the test of a drop, for this row alone.
     """
@@ -129,7 +136,7 @@ def detectable_drop(
         units: the paired deltas of a comparison; at least two.
         scale: of the scorer.
         margin: the drop that is allowed.
-        gain: the largest gain of an example that is reckoned with, see `ftreg.gate.guard`.
+        gain: the largest gain of an example that is reckoned with.
         policy: its confidence and `unseen_drop` are read.
 
     Returns:
@@ -139,7 +146,7 @@ def detectable_drop(
 
     def found(drop: float) -> float:
         fallen = truths.with_mean(-drop)
-        return float(fallen.regresses(units.count, margin=margin, gain=gain, policy=policy).mean())
+        return float(fallen.regresses(units, margin=margin, gain=gain, policy=policy).mean())
 
     first = margin + 2.5 * max(units.standard_error(), 1.2 / units.count)
     drop = max(margin, _solve(found, min(first, 1.0), power=1.0))
@@ -238,11 +245,13 @@ class _Truths:
         low = worst * unseen_bound(count, worst=1.0, error=error)
         return np.asarray(np.where(unchanged, low > -margin, found), dtype=np.float64)
 
-    def regresses(self, count: int, *, margin: float, gain: float, policy: GatePolicy) -> Floats:
-        """Return for a sample of `count` units of each whether it would be a regression alone."""
-        counts = self._sample(count, policy)
+    def regresses(self, units: Units, *, margin: float, gain: float, policy: GatePolicy) -> Floats:
+        """Return for a sample as large as `units` of each whether it would be a regression."""
+        counts = self._sample(units.count, policy)
         most = np.where(counts > 0, self.values, -1.0).max(axis=1)
-        chances = _beside(-self.values - margin, counts, -margin - np.maximum(gain, most))
+        chances = _beside(
+            -self.values - margin, counts, -margin - np.maximum(gain * units.furthest, most)
+        )
         return (chances <= 1 - policy.confidence).astype(np.float64)
 
     def _sample(self, count: int, policy: GatePolicy) -> Floats:

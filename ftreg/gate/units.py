@@ -34,6 +34,11 @@ class Units:
         return float(self.sizes.sum() ** 2 / (self.sizes**2).sum()) if self.count else 0.0
 
     @property
+    def furthest(self) -> float:
+        """The largest of `values()` that there might be if examples gain 1: the largest unit's."""
+        return float(self.sizes.max() / self.sizes.mean()) if self.count else 1.0
+
+    @property
     def mean(self) -> float:
         """Mean delta over the examples, in [-1, 1]."""
         return float(self.sums.sum() / self.sizes.sum())
