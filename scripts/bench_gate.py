@@ -367,6 +367,14 @@ def rare(run: Run) -> None:
 
     run.at_most("regression, 5 % gain 0.5, four scorers, n = 50", run.rate(family))
 
+    def small() -> bool:
+        sides = [(run.generator.random(800) > 0.05).astype(float) for _ in "ab"]
+        parts = np.arange(800) % 40
+        return judge(sides[0], sides[1], cohorts=parts).outcome == "regression"
+
+    rate = run.rate(small, trials=max(run.trials // 2, 50))
+    run.at_most("regression, equal binary models in 40 cohorts of 20", rate)
+
 
 def critical(run: Run) -> None:
     """A critical example is not worse by the noise that all scores have."""
