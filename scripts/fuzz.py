@@ -290,7 +290,6 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
     """Gate, report and promote with one of the records replaced."""
 
     def reading(data: bytes, folder: Path) -> Any:
-        from ftreg.jobs.gate import policy_of
         from ftreg.jobs.gate_and_report import gate_and_report
         from ftreg.jobs.promote import promote, promotions
         from ftreg.jobs.report import write_html
@@ -311,8 +310,7 @@ def _judged(name: str) -> Callable[[bytes, Path], Any]:
                 write_html(evaluation, workspace=workspace)
                 return promote(evaluation, workspace=workspace)
             screen.print(evaluation_view(evaluation.header))
-            policy = policy_of(evaluation).model_copy(update={"resamples": 999})
-            result = gate_and_report(evaluation, workspace=workspace, policy=policy)
+            result = gate_and_report(evaluation, workspace=workspace)
             view = verdict_view(
                 result.verdict, baseline=result.baseline, candidate=result.candidate
             )

@@ -111,9 +111,7 @@ class GatePolicy(Section):
         asked = self.min_clusters if clustered else self.min_examples
         if asked is not None:
             return asked
-        if margin >= 1:
-            return 1
-        return math.ceil(math.log(1 - self.confidence) / math.log1p(-margin))
+        return fewest_to_show(margin, confidence=self.confidence)
 
     def margin_for(self, scorer: str) -> float:
         """Return the margin that `scorer` is held to."""
@@ -124,6 +122,16 @@ class GatePolicy(Section):
         return self.cohorts == "all" or any(
             cohort == name or cohort.startswith(f"{name}=") for name in self.cohorts
         )
+
+
+def fewest_to_show(share: float, *, confidence: float) -> int:
+    """Return how many units show one of a `share` in (0, 1] of all, but with 1 - `confidence`."""
+    return 1 if share >= 1 else math.ceil(math.log(1 - confidence) / math.log1p(-share))
+
+
+def collapse_rule(policy: GatePolicy) -> Collapse:
+    """Return what counts as a collapse, whether the policy asks for few of them or not."""
+    return policy.collapse or Collapse()
 
 
 _LARGER_IS_LOOSER = ("max_missing", "anchor_margin")

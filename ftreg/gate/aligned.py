@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftreg.errors import UsageError
-from ftreg.gate.units import Floats
+from ftreg.gate.units import DECIMALS, Floats
 from ftreg.records.samples import Cell, Scores
 
 Positions = NDArray[np.int64]
@@ -60,9 +60,30 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> AlignedScores
     )
 
 
+def seeds_of(column: Floats) -> int:
+    """Return how many seeds a column has scores of."""
+    return column.shape[1] if column.ndim > 1 else 1
+
+
 def mean_over_seeds(column: Floats) -> Floats:
     """Return the mean over the seeds, shape (examples,); NaN where a seed lacks its score."""
     return column if column.ndim == 1 else np.asarray(column.mean(axis=1))
+
+
+def lost_and_won(old: Floats, new: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which examples only `new` lacks a score of, and which only `old`."""
+    return ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
+
+
+def at_worst(old: Floats, new: Floats) -> tuple[Floats, Floats]:
+    """Return both sides with the scores that one alone lacks at their worst: 0 if new, 1 if old."""
+    lost, won = lost_and_won(old, new)
+    return np.where(won, 1.0, old), np.where(lost, 0.0, new)
+
+
+def collapsed(old: Floats, new: Floats, *, drop: float) -> NDArray[np.bool_]:
+    """Return which examples fell by at least `drop`; a score that `new` lacks counts as 0."""
+    return np.asarray(np.nan_to_num(new) - old <= -drop + 10.0**-DECIMALS)
 
 
 def _column(scores: Mapping[str, Cell], ids: Sequence[str], where: str) -> Floats:

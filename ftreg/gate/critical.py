@@ -30,8 +30,8 @@ def critical_drops(
     and no seed may make good what the others lost beyond the tolerance.
     """
     drops = []
-    shared = sorted(set(old.columns) & set(new.columns))
     positions = _positions(old, critical)
+    shared = sorted(set(old.columns) & set(new.columns)) if positions else []
     # Chance may make none of them fall further, of all scorers together.
     level = (1 - policy.confidence) / max(1, len(shared) * len(positions))
     for scorer in shared:

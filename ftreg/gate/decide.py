@@ -87,7 +87,7 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
         return (
             "undecided",
             "worse",
-            (f"{chance}, perhaps by less than the margin of {100 * row.margin:g}"),
+            f"{chance}, perhaps by less than the margin of {100 * row.margin:g}",
         )
     if few:
         return "undecided", "few", few
@@ -95,10 +95,8 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
     return (
         "undecided",
         "unknown" if counted else "few",
-        (
-            f"a drop of {_beyond(-low, row.margin)} points cannot be ruled out{counted}; the "
-            f"margin is {100 * row.margin:g}"
-        ),
+        f"a drop of {_beyond(-low, row.margin)} points cannot be ruled out{counted}; the "
+        f"margin is {100 * row.margin:g}",
     )
 
 
@@ -111,7 +109,7 @@ def missing_scores(row: Row) -> str:
         (row.missing_baseline - neither, row.against, 1),
     )
     return ", ".join(
-        f"{count} missing score{'s' * (count != 1)} of the {side} counted as {value}"
+        f"{_count(count, 'missing score')} of the {side} counted as {value}"
         for count, side, value in counts
         if count
     )

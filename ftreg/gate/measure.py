@@ -7,9 +7,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ftreg.config.policy import Collapse, GatePolicy
+from ftreg.config.policy import GatePolicy, collapse_rule
 from ftreg.gate import seeds
-from ftreg.gate.aligned import Positions, mean_over_seeds
+from ftreg.gate.aligned import (
+    Positions,
+    at_worst,
+    collapsed,
+    lost_and_won,
+    mean_over_seeds,
+    seeds_of,
+)
 from ftreg.gate.interval import (
     Estimate,
     Scale,
@@ -91,7 +98,8 @@ def measure_rows(
     """
     # What the scorer did anywhere it may do in a cohort that happens not to show it.
     seen = largest_change_of(baseline, candidate, clusters)
-    rows, measured = [], []
+    rows: list[Row] = []
+    measured = []
     for cohort, positions in slices.items():
         slice_ = _Slice.of(
             cohort,
@@ -101,11 +109,11 @@ def measure_rows(
         )
         units = _units(slice_)
         row = _counted(slice_, units, policy, scorer=scorer, against=against, constant=constant)
-        rows.append(row)
         if sequence is not None:
-            rows[-1] = _in_sequence(rows[-1], slice_, units, policy, sequence=sequence)
+            row = _in_sequence(row, slice_, units, policy, sequence=sequence)
         elif row.n > 0 and (cohort == PRIMARY or row.n >= policy.min_cohort):
-            measured.append((len(rows) - 1, slice_, units))
+            measured.append((len(rows), slice_, units))
+        rows.append(row)
     found = _with_statistics(
         [(rows[at], slice_, units) for at, slice_, units in measured],
         policy,
@@ -158,8 +166,8 @@ def _in_sequence(
 def _with_collapsed(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
     """Return the row with how many units collapsed; what the candidate has no score for did."""
     known = ~np.isnan(slice_.old)
-    deltas = np.nan_to_num(slice_.new[known]) - slice_.old[known]
-    fell = deltas <= -(policy.collapse or Collapse()).drop + 10.0**-DECIMALS
+    drop = collapse_rule(policy).drop
+    fell = collapsed(slice_.old[known], slice_.new[known], drop=drop)
     count, total = int(fell.sum()), len(fell)
     if slice_.clusters is not None:
         groups = slice_.clusters[known]
@@ -179,15 +187,9 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> 
     A score is often missing because the output was bad, so none is taken to be like the others.
     """
     assert row.interval is not None and row.delta is not None
-    old, new = slice_.old, slice_.new
-    lost, won = ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
-    filled = _Slice.of(
-        slice_.cohort,
-        np.where(won, 1.0, old),
-        np.where(lost, 0.0, new),
-        slice_.clusters,
-    )
-    units = _units(filled)
+    lost, won = lost_and_won(slice_.old, slice_.new)
+    filled = at_worst(slice_.old, slice_.new)
+    units = _units(_Slice.of(slice_.cohort, *filled, slice_.clusters))
     worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
     (estimate,) = _intervals([units], [worst], policy)
     return replace(
@@ -235,8 +237,8 @@ def _counted(
         baseline_mean=float(old[both].mean()) if n else None,
         candidate_mean=float(new[both].mean()) if n else None,
         delta=units.mean if n else None,
-        baseline_seeds=_seeds(slice_.baseline),
-        candidate_seeds=_seeds(slice_.candidate),
+        baseline_seeds=seeds_of(slice_.baseline),
+        candidate_seeds=seeds_of(slice_.candidate),
         margin=policy.anchor_margin if anchored else policy.margin_for(scorer),
         constant=constant,
         note=f"too small to gate: {n} examples, fewer than min_cohort {policy.min_cohort}"
@@ -275,10 +277,6 @@ def _with_statistics(
         )
         for (row, _, each), estimate, test in zip(measured, estimates, tests, strict=True)
     ]
-
-
-def _seeds(column: Floats) -> int:
-    return column.shape[1] if column.ndim > 1 else 1
 
 
 def _with_seeds(row: Row, units: Units, noise: seeds.SeedNoise, policy: GatePolicy) -> Row:

@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ftreg.config.policy import GatePolicy
+from ftreg.config.policy import GatePolicy, fewest_to_show
 from ftreg.gate.guard import below, unseen_bound
 from ftreg.gate.interval import Scale, largest_change, worst_change
 from ftreg.gate.seeds import seeds_reach
@@ -62,16 +62,14 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     """
     least = policy.least_units(margin, clustered=units.clustered)
     if policy.collapse is not None:
-        none_of_all = math.log(1 - policy.confidence) / math.log1p(-policy.collapse.share)
-        least = max(least, math.ceil(none_of_all))
+        least = max(least, fewest_to_show(policy.collapse.share, confidence=policy.confidence))
     size = float(units.sizes.mean())
     # Unequal clusters count as fewer, so that it takes more of them.
     least = math.ceil(least * units.count / units.effective)
     if not units.sums.any():  # equal scores promise no change
         worst = worst_change(scale, seen=0.0, unseen_drop=policy.unseen_drop)
         if worst > margin:
-            unseen = math.log(1 - policy.confidence) / math.log1p(-margin / worst)
-            least = max(least, math.ceil(unseen))
+            least = max(least, fewest_to_show(margin / worst, confidence=policy.confidence))
         return Needed(*[math.ceil(least * size)] * 3)
     truths = _Truths.behind(units, scale=scale, policy=policy).with_mean(0.0)
 

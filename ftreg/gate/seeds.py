@@ -26,6 +26,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from ftreg.gate.aligned import seeds_of
 from ftreg.gate.interval import Interval
 from ftreg.gate.units import Floats, Units
 
@@ -123,7 +124,7 @@ def seed_noise(
     """
     if baseline is not None and np.array_equal(baseline, candidate):
         return None
-    counts = _seeds(baseline), _seeds(candidate)
+    counts = 0 if baseline is None else seeds_of(baseline), seeds_of(candidate)
     if max(counts) < 2:
         return None
     spreads = _spread(baseline, clusters), _spread(candidate, clusters)
@@ -135,21 +136,15 @@ def seed_noise(
     )
 
 
-def _seeds(side: Floats | None) -> int:
-    if side is None:
-        return 0
-    return side.shape[1] if side.ndim > 1 else 1
-
-
 def _deviation(side: Floats | None) -> float | None:
-    if side is None or _seeds(side) < 2:
+    if side is None or seeds_of(side) < 2:
         return None
     return float(side.mean(axis=0).std(ddof=1))
 
 
 def _spread(scores: Floats | None, clusters: NDArray[np.int64] | None) -> float | None:
     """Return a unit's standard deviation from seed to seed, beyond what all units share."""
-    if scores is None or _seeds(scores) < 2:
+    if scores is None or seeds_of(scores) < 2:
         return None
     values = _values(scores, clusters)
     residuals = values - values.mean(axis=0)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ftreg.config.policy import Collapse, GatePolicy
+from ftreg.config.policy import GatePolicy, collapse_rule
 from ftreg.errors import UsageError
-from ftreg.gate.aligned import AlignedScores, Positions, some
+from ftreg.gate.aligned import AlignedScores, Positions, at_worst, collapsed, lost_and_won, some
 from ftreg.gate.betting import Stream, lower_bound, p_value
 from ftreg.gate.interval import Interval
 from ftreg.gate.units import DECIMALS, Floats
@@ -135,8 +135,8 @@ def with_betting(
     margin, level = row.margin, (1 - policy.confidence) / 2
     low = lower_bound(stream, bound=-margin, gap=margin, level=level)
     high = -lower_bound(-stream, bound=margin, gap=margin, level=level)
-    drop = (policy.collapse or Collapse()).drop
-    fell = _any_of(np.where(deltas <= -drop + 10.0**-DECIMALS, 1.0, 0.0), clusters)
+    flags = collapsed(old, new, drop=collapse_rule(policy).drop)
+    fell = _any_of(flags.astype(np.float64), clusters)
     row = replace(
         row,
         method=BETTING,
@@ -146,14 +146,12 @@ def with_betting(
         collapsed=int(fell.sum()),
         collapsed_at_most=_share_at_most(fell, policy),
     )
-    lost, won = ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
-    if not (lost | won).any():
+    if not np.any(lost_and_won(old, new)):
         return row
-    worst = np.round(np.where(lost, 0.0, new) - np.where(won, 1.0, old), DECIMALS)
-    at_worst = lower_bound(
-        _stream(worst, clusters, largest), bound=-margin, gap=margin, level=level
-    )
-    return replace(row, delta_at_worst=float(np.nanmean(worst)), low_at_worst=min(low, at_worst))
+    filled_old, filled_new = at_worst(old, new)
+    worst = np.round(filled_new - filled_old, DECIMALS)
+    lowest = lower_bound(_stream(worst, clusters, largest), bound=-margin, gap=margin, level=level)
+    return replace(row, delta_at_worst=float(np.nanmean(worst)), low_at_worst=min(low, lowest))
 
 
 def mean_bounds(
@@ -183,7 +181,7 @@ def mean_bounds(
 
 def _share_at_most(fell: Floats, policy: GatePolicy) -> float:
     """Return the upper bound of the share of collapsed units."""
-    share = (policy.collapse or Collapse()).share
+    share = collapse_rule(policy).share
     stream = Stream(1 - 2 * fell, np.ones(len(fell)))
     level = 1 - policy.confidence
     return (1 - lower_bound(stream, bound=1 - 2 * share, gap=2 * share, level=level)) / 2

@@ -22,6 +22,7 @@ from ftreg.gate.aligned import (
     cluster_numbers,
     mean_over_seeds,
     read_side,
+    seeds_of,
     slices,
 )
 from ftreg.gate.contest import Contest, Mean, Pair
@@ -96,7 +97,7 @@ def _contest(
         Mean(
             evaluation=name,
             missing=int((~scored[name][positions]).sum()),
-            seeds=column.shape[1] if column.ndim > 1 else 1,
+            seeds=seeds_of(column),
             mean=float(mean_over_seeds(column[rows]).mean()) if len(rows) else None,
             interval=slice_.interval(column, rows),
         )

@@ -67,6 +67,27 @@ def last_gate(evaluation: Evaluation) -> LastGate | None:
         )
 
 
+def held_against(name: str, evaluation: Evaluation, *, workspace: Workspace) -> Baseline | None:
+    """Find what an evaluation was held against: in the workspace, or as baseline or anchor.
+
+    Args:
+        name: id of an evaluation, as `LastGate` has it.
+        evaluation: the one that was gated, whose dataset says which baseline file is meant.
+        workspace: where to look.
+
+    Raises:
+        UsageError: a record is damaged.
+    """
+    folder = workspace.evaluations / name
+    if (folder / HEADER).is_file():
+        return baseline_of(read_evaluation(folder))
+    path = baseline_file(evaluation, workspace)
+    if not path.is_file():
+        return None
+    kept = (read_baseline(path), read_anchor(path))
+    return next((item for item in kept if item and item.header["id"] == name), None)
+
+
 def baseline_of(evaluation: Evaluation) -> Baseline:
     """Take a stored evaluation as a baseline."""
     return Baseline(header=evaluation.header, scores=evaluation.scores, folder=evaluation.folder)

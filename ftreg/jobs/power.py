@@ -1,17 +1,13 @@
 """How many examples a margin needs, from the paired deltas of an evaluation's last gate."""
 
 import math
-from pathlib import Path
 
 from ftreg.config.policy import GatePolicy
-from ftreg.errors import FtregError, UndecidedError
-from ftreg.files.names import plain
+from ftreg.errors import UndecidedError
 from ftreg.gate import Row, compare
 from ftreg.gate.verdict import PRIMARY
-from ftreg.jobs.gate import LastGate, baseline_of, find_baselines, last_gate, levels_of
-from ftreg.records.baseline import Baseline
-from ftreg.records.evaluation.stored import Evaluation, read_evaluation
-from ftreg.records.layout import HEADER
+from ftreg.jobs.gate import held_against, last_gate, levels_of
+from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.printed import Printed, printed
 from ftreg.records.workspace import Workspace
 
@@ -66,7 +62,12 @@ def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Pow
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
             f"gate; `ftreg gate baseline {evaluation.id}` makes one"
         )
-    baseline = _held_against(gate, evaluation, workspace)
+    baseline = held_against(gate.baseline, evaluation, workspace=workspace)
+    if baseline is None:
+        raise UndecidedError(
+            f"{evaluation.id} was held against {gate.baseline}, which is no longer here; "
+            f"`ftreg gate baseline {evaluation.id}` holds it against the present baseline"
+        )
     policy = GatePolicy.model_validate(gate.verdict.policy, strict=False)
     verdict = compare(
         baseline.scores,
@@ -84,25 +85,6 @@ def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Pow
             if row.cohort == PRIMARY and row.standard_error is not None
         ),
     )
-
-
-def _held_against(gate: LastGate, evaluation: Evaluation, workspace: Workspace) -> Baseline:
-    """Find the baseline of the last gate: an evaluation's folder, or the promoted one."""
-    folder: Path = workspace.evaluations / gate.baseline
-    if (folder / HEADER).is_file():
-        return baseline_of(read_evaluation(folder))
-    try:
-        promoted, _ = find_baselines(
-            "baseline", plain(evaluation.header["dataset"]["name"]), workspace=workspace
-        )
-    except FtregError:
-        promoted = None
-    if promoted is None or promoted.header["id"] != gate.baseline:
-        raise UndecidedError(
-            f"{evaluation.id} was held against {gate.baseline}, which is no longer here; "
-            f"`ftreg gate baseline {evaluation.id}` holds it against the present baseline"
-        )
-    return promoted
 
 
 def _needed(row: Row, error: float) -> NeededExamples:

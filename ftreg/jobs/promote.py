@@ -104,7 +104,8 @@ def promote(
         )
     path = baseline_file(evaluation, workspace)
     look = look_at(evaluation, baseline=None)
-    seen = read_looks(path, evaluation.header["dataset"])
+    looks = read_looks(path, evaluation.header["dataset"])
+    seen = candidates_seen([*looks, look])
 
     def check(baseline: Baseline, pinned: Baseline | None) -> None:
         _refuse_unless_passed(evaluation, baseline, anchor=pinned, path=path)
@@ -115,10 +116,10 @@ def promote(
         forced=force,
         anchor=anchor,
         why=why,
-        seen=candidates_seen([*seen, look]),
+        seen=seen,
         check=None if force else check,
     )
-    if candidates_seen(seen) < candidates_seen([*seen, look]):
+    if candidates_seen(looks) < seen:
         add_look(path, look)  # nothing has judged it
     return PrintedPromotion(baseline=evaluation.id, anchor=anchor, forced=force, why=why, file=path)
 

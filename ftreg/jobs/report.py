@@ -15,11 +15,11 @@ from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import damaged, digest, write_bytes
 from ftreg.gate import Verdict
-from ftreg.jobs.gate import baseline_of, last_gate
+from ftreg.jobs.gate import held_against, last_gate
 from ftreg.jobs.gate_result import GateResult
-from ftreg.records.baseline import Baseline, baseline_file, read_anchor, read_baseline
+from ftreg.records.baseline import Baseline
 from ftreg.records.checkpoint import Checkpoint
-from ftreg.records.evaluation.stored import Evaluation, read_evaluation
+from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.layout import HEADER
 from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
@@ -106,27 +106,15 @@ def _last_gate(
     if not gate.of_these_scores:
         notes["verdict"].append("Its last gate judged other scores than these; gate it again.")
         return None, None, None
-    baseline = _find(gate.baseline, evaluation, workspace)
+    baseline = held_against(gate.baseline, evaluation, workspace=workspace)
     if baseline is None:
         notes["verdict"].append(
             f"Its last gate ({gate.verdict.outcome}) held it against {gate.baseline}, which "
             "is neither in the workspace nor a baseline any more; gate it again.",
         )
         return None, None, None
-    anchor = None if gate.anchor is None else _find(gate.anchor, evaluation, workspace)
+    anchor = held_against(gate.anchor, evaluation, workspace=workspace) if gate.anchor else None
     return gate.verdict, baseline, anchor
-
-
-def _find(name: str, evaluation: Evaluation, workspace: Workspace) -> Baseline | None:
-    """The evaluation of a name: in the workspace, or as the dataset's baseline or anchor."""
-    folder = workspace.evaluations / name
-    if (folder / HEADER).is_file():
-        return baseline_of(read_evaluation(folder))
-    path = baseline_file(evaluation, workspace)
-    if not path.is_file():
-        return None
-    kept = (read_baseline(path), read_anchor(path))
-    return next((item for item in kept if item and item.header["id"] == name), None)
 
 
 def _stored(header: Mapping[str, Any], workspace: Workspace) -> Path | None:

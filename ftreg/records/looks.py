@@ -7,7 +7,7 @@ what it says: judging the same scores again, here or on another branch, writes t
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
@@ -89,7 +89,7 @@ def read_looks(file: Path, dataset: Mapping[str, Any]) -> list[Look]:
         record = read_json(path, kind="look", schema=LOOK_SCHEMA, sealed=True)
         with damaged(path, kind="look"):
             check_record(_LOOK, record)
-        look: Look = record  # type: ignore[assignment]
+        look = cast(Look, record)  # which it was checked as
         if (look["dataset_digest"], look["split"]) == (dataset["digest"], dataset["split"]):
             found.append(look)
     return sorted(found, key=lambda look: (look["created"], digest(look)))
