@@ -259,6 +259,19 @@ def test_a_collapse_share_is_bounded_exactly_enough():
     assert 1 - math.exp(math.log(0.05) / 200) < row.collapsed_at_most < 0.02
 
 
+def test_a_lost_score_is_a_collapse_as_it_is_without_an_order():
+    ids = ids_of(200)
+    before = dict.fromkeys(ids, 0.7)
+    after = {name: None if at < 6 else 0.71 for at, name in enumerate(ids)}
+    policy = GatePolicy(max_missing=0.1, collapse={})
+    rows = [
+        compare({"f": before}, {"f": after}, policy, order=order).rows[0]
+        for order in (None, Order(ids=ids))
+    ]
+    assert [row.collapsed for row in rows] == [6, 6]
+    assert all(row.collapsed_at_most > 0.03 for row in rows)
+
+
 def test_a_critical_row_is_no_part_of_the_mean_before_its_turn():
     old, new = sides([0.0] * 100 + [-0.4])
     late = "e100"
