@@ -1,5 +1,6 @@
 """A table of names that are imported only when they are used."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ from ftreg.errors import UsageError, did_you_mean
 
 
 def import_path(target: str) -> Any:
-    """Import `"package.module:attribute"`; a module may lie in the working folder.
+    """Import `"package.module:attribute"`.
 
     Raises:
         UsageError: the path has no colon, or module or attribute do not exist.
@@ -19,10 +20,6 @@ def import_path(target: str) -> Any:
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
         raise UsageError(f"{target!r} is not an import path; write it as package.module:name")
-    # `python -m` looks in the working folder by itself, an installed `ftreg` does not. Last, so
-    # that a file there hides no library.
-    if not module_name.startswith("ftreg.") and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
@@ -31,6 +28,24 @@ def import_path(target: str) -> Any:
         return getattr(module, attribute)
     except AttributeError as error:
         raise UsageError(f"module {module_name} has no {attribute!r} (from {target!r})") from error
+
+
+@contextlib.contextmanager
+def working_folder_on_path() -> Iterator[None]:
+    """Let modules of the working folder be imported within the block, after all others.
+
+    Only where the user names code of their own: a library that looks for an optional module must
+    not find a file that happens to lie there.
+    """
+    folder = os.getcwd()
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 class Registry:
@@ -58,7 +73,8 @@ class Registry:
         """
         if ":" in name:
             custom_code.refuse(name, place=self.kind)
-            return import_path(name)
+            with working_folder_on_path():
+                return import_path(name)
         if name not in self._targets:
             raise UsageError(
                 f"{name!r} is not a known {self.kind}{did_you_mean(name, self._targets)} "

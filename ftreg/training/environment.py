@@ -3,7 +3,10 @@
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,8 +15,8 @@ import torch
 import ftreg
 from ftreg.process import cpu_facts
 
-# A repository's own configuration can name programs for git to run; this one a mere status runs.
-_QUIET_GIT = ("-c", "core.fsmonitor=false")
+# Settings of a repository that decide what counts as a change, and name no program.
+_HARMLESS = r"^core\.(filemode|ignorecase|symlinks|autocrlf|eol|precomposeunicode)$"
 _LIBRARIES = ("transformers", "accelerate", "peft", "pytorch-optimizer", "safetensors")
 
 
@@ -48,18 +51,66 @@ def _version(distribution: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the work tree, and whether it has changes; None outside of git."""
+    """Commit of the work tree, and whether it has changes; None outside of git.
+
+    `dirty` is None where git cannot say without running a program that the repository names.
+    """
     commit = _ask_git("rev-parse", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain"))}
+    found = _ask_git("rev-parse", "--show-toplevel", "--absolute-git-dir", "--git-common-dir")
+    lines = (found or "").splitlines()
+    if len(lines) != 3:
+        return {"commit": commit, "dirty": None}
+    top, own, common = (Path.cwd() / line for line in lines)
+    with tempfile.TemporaryDirectory(prefix="ftreg-git-") as folder:
+        status = _status(Path(folder), commit, top=top, own=own, common=common)
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
-def _ask_git(*arguments: str) -> str | None:
+def _status(folder: Path, commit: str, *, top: Path, own: Path, common: Path) -> str | None:
+    """`git status` by a copy of the repository that has no configuration and no hooks.
+
+    In the repository itself even a status runs what `.git/config` and the hooks name: a filter's
+    clean, a file system monitor, what fetches the objects of a partial clone. So git is shown a
+    folder with HEAD and a copy of the index, and only the objects are those of the repository. What
+    a filter changes (Git LFS) is counted as a change there, where a file's time has changed too.
+    """
+    for name in ("refs", "info"):
+        (folder / name).mkdir()
+    (folder / "HEAD").write_text(commit, encoding="utf-8")
+    version = "repositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n"
+    plain = "repositoryformatversion = 0\n"
+    (folder / "config").write_text(
+        f"[core]\n\t{version if len(commit) == 64 else plain}", encoding="utf-8"
+    )
+    try:
+        for path, copy in ((own / "index", "index"), (common / "info" / "exclude", "info/exclude")):
+            if path.is_file():
+                shutil.copy2(path, folder / copy)
+    except OSError:
+        return None
+    settings = (_ask_git("config", "--get-regexp", _HARMLESS) or "").splitlines()
+    return _ask_git(
+        *(part for line in settings for part in ("-c", line.replace(" ", "=", 1))),
+        f"--git-dir={folder}",
+        f"--work-tree={top}",
+        *("status", "--porcelain", "--ignore-submodules=dirty"),
+        GIT_OBJECT_DIRECTORY=str(common / "objects"),
+    )
+
+
+def _ask_git(*arguments: str, **variables: str) -> str | None:
+    kept_out = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
         done = subprocess.run(
-            ["git", *_QUIET_GIT, *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-c", "core.fsmonitor=false", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+            env={**os.environ, **kept_out, **variables},
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return done.stdout.strip()

@@ -1,6 +1,7 @@
 """Code that ftreg does not bring runs because a configuration names it, and not otherwise."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -317,20 +318,75 @@ def test_nothing_is_imported_out_of_the_working_folder(workspace: Path, canary: 
     assert not canary.exists()
 
 
+def _git(*arguments: str) -> None:
+    who = ("-c", "user.name=x", "-c", "user.email=x@y")
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(workspace: Path) -> Path:
+    """The working folder as a work tree with one committed file."""
+    (workspace / "kept.txt").write_text("kept\n")
+    _git("init", "--quiet")
+    _git("add", "kept.txt")
+    _git("commit", "--quiet", "-mx")
+    (workspace / ".git" / "info" / "exclude").write_text("*\n")
+    return workspace
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_a_repositorys_own_configuration_runs_no_program(workspace: Path, canary: Path) -> None:
+@pytest.mark.parametrize("trap", ["fsmonitor", "filter", "hook", "partial clone"])
+def test_a_repository_runs_no_program(trap: str, canary: Path, repository: Path) -> None:
+    """What `.git/config` and the hooks name, a status by git itself would run."""
     from ftreg.training.environment import describe_environment
 
-    hook = workspace / "hook"
-    hook.write_text(f"#!/bin/sh\ntouch {canary}\n")
-    hook.chmod(0o755)
-    for command in (
-        ["init", "--quiet"],
-        ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "--allow-empty", "-mx"],
-        ["config", "core.fsmonitor", str(hook)],
-    ):
-        subprocess.run(["git", *command], check=True)
-    assert describe_environment()["git"]["dirty"] is True
+    program = repository / "program"
+    program.write_text(f"#!/bin/sh\ntouch {canary}\n")
+    program.chmod(0o755)
+    if trap == "fsmonitor":
+        _git("config", "core.fsmonitor", str(program))
+    elif trap == "filter":
+        (repository / ".gitattributes").write_text("*.txt filter=theirs\n")
+        _git("config", "filter.theirs.clean", str(program))
+    elif trap == "hook":
+        shutil.copy(program, repository / ".git" / "hooks" / "post-index-change")
+    else:
+        _git("config", "remote.origin.url", f"ext::{program}")
+        _git("config", "remote.origin.promisor", "true")
+        _git("config", "remote.origin.uploadpack", str(program))
+        _git("config", "protocol.ext.allow", "always")
+        _git("config", "extensions.partialClone", "origin")
+        for found in (repository / ".git" / "objects").glob("??/*"):
+            found.unlink()
+    os.utime(repository / "kept.txt", (1, 1))
+    described = describe_environment()["git"]
+    assert described["dirty"] is (None if trap == "partial clone" else False)
     assert not canary.exists()
-    subprocess.run(["git", "status"], check=True, capture_output=True)
-    assert canary.exists()  # git's own default runs it
+    subprocess.run(["git", "status"], capture_output=True)
+    assert canary.exists()  # git's own status runs it
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.parametrize("change", ["none", "edited", "new", "staged", "removed", "ignored"])
+def test_whether_a_work_tree_has_changes(change: str, repository: Path) -> None:
+    """As `git status` says, also from a subfolder."""
+    from ftreg.training.environment import describe_environment
+
+    (repository / ".git" / "info" / "exclude").write_text("ignored\n")
+    (repository / "sub").mkdir()
+    for name in [path.name for path in repository.iterdir() if path.is_file()]:
+        if name != "kept.txt":
+            (repository / name).unlink()
+    if change == "edited":
+        (repository / "kept.txt").write_text("edit\n")
+    elif change == "removed":
+        (repository / "kept.txt").unlink()
+    elif change != "none":
+        (repository / ("ignored" if change == "ignored" else "new")).write_text("x")
+    if change == "staged":
+        _git("add", "new")
+    says = subprocess.run(["git", "status", "--porcelain"], capture_output=True, check=True).stdout
+    os.chdir(repository / "sub")
+    assert (
+        describe_environment()["git"]["dirty"] is bool(says) is (change not in ("none", "ignored"))
+    )

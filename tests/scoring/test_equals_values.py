@@ -1,5 +1,7 @@
 """`equals` by table: letters of choice, what tells answers apart, notations, scripts, numbers."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -280,3 +282,33 @@ def test_numbers_are_equal_as_numbers(left, right):
     for mode in ("normalized", "numeric"):
         assert score(f"{left:,}", str(right), mode=mode) == float(left == right)
         assert score(f"{left} kg", f"{right * 1000} g", mode=mode) == float(left == right)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output"),
+    [
+        ("a{e}", "a{e}"),
+        ("(?:ab){e<=1}", "ax"),
+        (r"\{\"a\": {x}\}", '{"a": {x}}'),
+        ("[[:alpha:]]+", "ab"),
+        (r"a\\{2}", "a\\\\"),
+        (r"\w{2,3}|.*", "abcd"),
+        ("a{,2}", "aa"),
+        ("[{]x", "{x"),
+        ("(?s)a.b", "a\nb"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+def test_a_pattern_means_what_it_means_to_python(pattern: str, output: str) -> None:
+    (score,) = get_scorer("equals", mode="regex").score(
+        [Sample(id="a", input="", output=output, reference=pattern)]
+    )
+    assert score.value == float(re.fullmatch(pattern, output) is not None), score
+
+
+def test_a_pattern_that_does_not_end_is_null() -> None:
+    (score,) = get_scorer("equals", mode="regex").score(
+        [Sample(id="a", input="", output="a" * 60 + "b", reference="(a|aa)+$")]
+    )
+    assert score.value is None
+    assert "takes longer than 1 s" in str(score.reason)
