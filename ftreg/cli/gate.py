@@ -8,7 +8,7 @@ import typer
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.verdicts import report_files, show_result
-from ftreg.records.workspace import Workspace
+from ftreg.records.workspace import Workspace, names_file
 
 _Baseline = Annotated[
     str,
@@ -44,11 +44,10 @@ def gate(
     """
     reports = report_files(junit=junit, comment=markdown)
     settings = options.given_policy(policy)
-    old, new = Path(baseline), Path(candidate)
-    if old.is_file() or new.is_file():
+    if names_file(baseline) or names_file(candidate):
         from ftreg.jobs.gate_files import gate_files
 
-        result = gate_files(old, new, policy=settings, reports=reports)
+        result = gate_files(Path(baseline), Path(candidate), policy=settings, reports=reports)
     else:
         from ftreg.jobs.gate_and_report import gate_and_report
         from ftreg.records.evaluation.stored import read_evaluation

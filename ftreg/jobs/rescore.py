@@ -30,7 +30,7 @@ from ftreg.records.evaluation.stored import Evaluation, read_evaluation, write_e
 from ftreg.records.layout import HEADER, OUTPUTS
 from ftreg.records.printed import Printed, printed
 from ftreg.records.samples import Example, Output
-from ftreg.records.workspace import Workspace
+from ftreg.records.workspace import Workspace, names_file
 
 _STAMP = re.compile(r"-\d{8}T\d+\Z")
 # Of a header, what is written anew with the folder.
@@ -128,7 +128,7 @@ def rescore(
 
 def _baseline_path(ref: str, workspace: Workspace) -> Path | None:
     """The baseline's file that is meant; None where it is an evaluation."""
-    if Path(ref).is_file():
+    if names_file(ref):
         return Path(ref)
     if ref not in ("baseline", "anchor"):
         return None

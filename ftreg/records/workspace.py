@@ -8,6 +8,16 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.layout import HEADER, MANIFEST
 
 
+REFERENCE_WORDS = ("baseline", "anchor", "latest")
+"""What names an evaluation by its place. A file or folder of such a name is meant by `./latest`:
+else whoever adds one to a checkout would have another evaluation judged."""
+
+
+def names_file(reference: str) -> bool:
+    """Whether a reference is the path of a file, and not one of the words."""
+    return reference not in REFERENCE_WORDS and Path(reference).is_file()
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """A folder with `checkpoints/`, `evaluations/` and `baselines/`."""

@@ -46,6 +46,16 @@ def test_the_verdict_is_that_of_the_gate(
     assert not Path("evaluations").exists()
 
 
+def test_a_word_is_no_file(cli: Cli, workspace: Path) -> None:
+    """A change that adds files called `baseline` and `latest` brings no verdict with it."""
+    for name in ("baseline", "latest"):
+        _write(name, [0.9, 0.7] * 75)
+    done = cli("gate", "baseline", "latest")
+    assert done.code == 2
+    assert "there is no evaluation yet" in done.err
+    assert cli("gate", "./baseline", "./latest").code == 0
+
+
 def test_a_policy_file_counts(cli: Cli, workspace: Path) -> None:
     files = _write("old.jsonl", [0.9] * 100), _write("new.jsonl", [0.8] * 100)
     assert cli("gate", *files).code == 1

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ftreg.records.workspace import Workspace
-
-_WORDS = ("baseline", "anchor", "latest")
+from ftreg.records.workspace import REFERENCE_WORDS, Workspace
 
 
 def checkpoints(incomplete: str) -> Iterator[str]:
@@ -20,7 +18,7 @@ def evaluations(incomplete: str) -> Iterator[str]:
 
 def references(incomplete: str) -> Iterator[str]:
     """What `REF` may be: a word, or an evaluation's id."""
-    return _beginning(incomplete, [*_WORDS, *_folders(Workspace.current().evaluations)])
+    return _beginning(incomplete, [*REFERENCE_WORDS, *_folders(Workspace.current().evaluations)])
 
 
 def datasets(incomplete: str) -> Iterator[str]:
