@@ -1,5 +1,6 @@
 """`python -m ftreg`, which is what `accelerate launch -m ftreg` starts."""
 
+import contextlib
 import io
 import os
 import sys
@@ -14,24 +15,70 @@ import sys
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ |= {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 
-from ftreg.process import address_limit
-
-# OpenBLAS reserves memory for a thread per core as it is loaded, and ends the process with 1 where
-# it gets none. Nothing here leans on its threads.
-if address_limit() is not None:
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-from ftreg.cli.app import app
-from ftreg.cli.shared.runner import guard_streams
+_UNFORESEEN = 70
+_MISTAKE = 2
+_INTERRUPTED = 130
+_NOBODY_READS = 141
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, and end with the code of a command that has come to its end.
+
+    Whatever else ends the process (an import that fails, code that calls `sys.exit`, a library's
+    panic) ends it with 70 or 2: 0 and 1 say something of a checkpoint.
+    """
+    try:
+        code = _run()
+    except SystemExit as end:  # of the parser: its help, a wrong option, or nobody reads the help
+        code = int(end.code or 0)
+        if code == 1 and not _said_by_command():
+            code = _NOBODY_READS
+    except KeyboardInterrupt:
+        code = _told("ftreg: interrupted", _INTERRUPTED)
+    except OSError as error:
+        code = _told(f"ftreg: {error}", _MISTAKE)
+    except BaseException:
+        import traceback
+
+        code = _told(traceback.format_exc(), _UNFORESEEN)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _told(f"ftreg: standard output: {error}", code or _MISTAKE)
+        # Python would flush again as it ends, fail again, and end with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run() -> int:
+    from ftreg.process import address_limit
+
+    # OpenBLAS reserves memory for a thread per core as it is loaded, and ends the process with 1
+    # where it gets none. Nothing here leans on its threads.
+    if address_limit() is not None:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    from ftreg.cli.app import app
+    from ftreg.cli.shared.runner import guard_streams
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that a stream cannot hold is no fault
             stream.reconfigure(errors="backslashreplace")
     guard_streams()
-    app(prog_name="ftreg")
+    app(prog_name="ftreg", standalone_mode=True)
+    return 0
+
+
+def _said_by_command() -> bool:
+    from ftreg.process import how_command_ended
+
+    return how_command_ended() == 1
+
+
+def _told(text: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text.rstrip()}\n")
+    return code
 
 
 if __name__ == "__main__":

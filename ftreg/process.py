@@ -85,6 +85,20 @@ def raise_missed_signal() -> None:
         raise KeyboardInterrupt
 
 
+_ended: int | None = None
+
+
+def command_ended(code: int) -> None:
+    """A command has come to its end, with this exit code."""
+    global _ended
+    _ended = code
+
+
+def how_command_ended() -> int | None:
+    """Return the exit code that a command has come to; None where none has come to its end."""
+    return _ended
+
+
 def process_count() -> int:
     """Return how many processes train together, as their launcher says; 1 for one alone."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -7,7 +7,6 @@ from pathlib import Path
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.layout import HEADER, MANIFEST
 
-
 REFERENCE_WORDS = ("baseline", "anchor", "latest")
 """What names an evaluation by its place. A file or folder of such a name is meant by `./latest`:
 else whoever adds one to a checkout would have another evaluation judged."""

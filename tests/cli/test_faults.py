@@ -261,3 +261,30 @@ def test_torture_in_short(tmp_path: Path) -> None:
     for name, (trials, counts, failures, skipped) in result.items():
         assert (trials > 0) != bool(skipped), (name, counts)
         assert not failures
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit(1)", "sys.exit()", "raise Panic"])
+def test_code_that_ends_the_process_ends_it_with_no_verdict(
+    ending: str, cli: Cli, workspace: Path
+) -> None:
+    """0 and 1 are a command's own; a Rust panic is no Exception of Python's."""
+    module = "ends" + "".join(filter(str.isalnum, ending))
+    Path(f"{module}.py").write_text(
+        f"import sys\nclass Panic(BaseException): pass\ndef scorer(): {ending}\n"
+    )
+    Path("outputs.jsonl").write_text('{"id": "1", "input": "a", "output": "b"}\n')
+    done = cli("score", "outputs.jsonl", "--scorer", f"{module}:scorer", "-o", "scores.jsonl")
+    assert done.code == (70 if "Panic" in ending else 2), done
+    assert not Path("scores.jsonl").exists()
+
+
+@pytest.mark.parametrize("broken", ["typer", "pathlib", "full"])
+def test_what_fails_before_a_command_is_no_verdict(broken: str, tmp_path: Path) -> None:
+    (tmp_path / f"{broken}.py").write_text("raise ValueError('broken')\n")
+    code = "import sys; sys.argv[1:] = ['--version']\nfrom ftreg.__main__ import main"
+    if broken != "full":
+        code += f"\nsys.path.insert(0, {str(tmp_path)!r}); sys.modules.pop({broken!r}, None)"
+    with Path("/dev/full" if broken == "full" else os.devnull).open("w") as out:
+        done = subprocess.run([sys.executable, "-c", f"{code}\nmain()"], stdout=out, stderr=-1)
+    assert done.returncode == (2 if broken == "full" else 70), done.stderr
+    assert done.stderr

@@ -23,6 +23,7 @@ _NO_MEMORY = (
     "out of memory; lower the batch size (eval.batch_size, train.micro_batch_tokens), or give "
     "the process more"
 )
+_OUR_FAULT = "this is a fault of ftreg, not of yours; please report it"
 _INTERRUPTED = "interrupted; what was written before is kept"
 
 
@@ -56,7 +57,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             refusing = kwargs.get("no_custom_code", False)
             with custom_code.forbid() if refusing else contextlib.nullcontext():
                 function(*args, **kwargs)
-        except typer.Exit:
+            process.command_ended(ExitCode.OK)
+        except typer.Exit as end:
+            process.command_ended(end.exit_code)
             raise
         except FtregError as error:
             _end(str(error), error.exit_code)
@@ -77,7 +80,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             if process.signal_came():
                 _end(_INTERRUPTED, ExitCode.INTERRUPTED)
             traceback.print_exc()
-            _end("this is a fault of ftreg, not of yours; please report it", ExitCode.INTERNAL)
+            _end(_OUR_FAULT, ExitCode.INTERNAL)
+        except SystemExit as end:
+            # Nothing of ftreg's ends a process so: the command has not come to its end.
+            traceback.print_exc()
+            _end(
+                f"code that was loaded called sys.exit({end.code!r}) before the command was done; "
+                "a scorer, optimizer or model must not end the process",
+                ExitCode.USAGE,
+            )
+        except BaseException:  # a panic of a library that is written in Rust is no Exception
+            traceback.print_exc()
+            _end(_OUR_FAULT, ExitCode.INTERNAL)
 
     return wrapped
 
@@ -89,4 +103,5 @@ def _end(message: str, code: ExitCode) -> NoReturn:
             typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)
         if on_github():
             tell_runner(error_annotations(message, title=f"ftreg ended with {int(code)}"))
+    process.command_ended(code)
     raise typer.Exit(int(code))
