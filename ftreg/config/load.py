@@ -34,6 +34,8 @@ _KNOWN_AS = {
     "gradient_clipping": "max_grad_norm",
     "output_dir": "output",
 }
+EXTENDS_ANYWHERE = "FTREG_EXTENDS_ANYWHERE"
+"""The variable that lets `extends` name files outside of the project."""
 _MOST_FINDINGS = 20
 _LONGEST_CHAIN = 16
 """Files that extend each other."""
@@ -115,7 +117,23 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
     parent_path = path.parent / parent
     if not os.path.isfile(parent_path):
         raise UsageError(f"{place}: extends names {shown(parent)}, and there is no such file")
+    _refuse_outside(parent_path, first=(*seen, absolute)[0], place=place)
     return _merge(_read_with_parents(parent_path, (*seen, absolute)), document)
+
+
+def _refuse_outside(parent: Path, *, first: Path, place: str) -> None:
+    """Keep `extends` to the project: errors quote what they read, and a log may be public."""
+    if os.environ.get(EXTENDS_ANYWHERE):
+        return
+    real = Path(os.path.realpath(parent))
+    checkout = next((up for up in first.parents if (up / ".git").exists()), first.parent)
+    project = (Path(os.path.realpath(root)) for root in (Path.cwd(), checkout))
+    if not any(real.is_relative_to(root) for root in project):
+        raise UsageError(
+            f"{place}: extends names a file outside of the working folder and of the checkout "
+            f"that {first.name} lies in; copy it there, or set {EXTENDS_ANYWHERE}=1 "
+            "where you trust the configuration"
+        )
 
 
 def _parse_override(text: str) -> Document:

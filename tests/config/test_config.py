@@ -108,6 +108,31 @@ def test_another_optimizer_does_not_inherit_the_first_ones_lr(tmp_path: Path) ->
         load_config(tmp_path / "run.yaml")
 
 
+@pytest.mark.parametrize("link", [False, True], ids=["path", "link"])
+def test_extends_stays_inside_the_project(
+    link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull request must not have a file of the machine's printed into a public log."""
+    secret, project = tmp_path / "secret.yaml", tmp_path / "project"
+    secret.write_text("hunter2: 1\n", encoding="utf-8")
+    (project / "configs").mkdir(parents=True)
+    (project / ".git").mkdir()
+    (project / "base.yaml").write_text(GOOD, encoding="utf-8")
+    run = project / "configs" / "run.yaml"
+    run.write_text("extends: ../base.yaml\n", encoding="utf-8")
+    assert load_config(run)
+    if link:
+        (project / "theirs.yaml").symlink_to(secret)
+    name = "../theirs.yaml" if link else str(secret)
+    run.write_text(f"extends: {name}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="outside of the working folder") as refused:
+        load_config(run)
+    assert "hunter2" not in str(refused.value)
+    monkeypatch.setenv("FTREG_EXTENDS_ANYWHERE", "1")
+    with pytest.raises(UsageError, match="hunter2 is not a setting"):
+        load_config(run)
+
+
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n", encoding="utf-8")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n", encoding="utf-8")

@@ -318,6 +318,45 @@ def test_nothing_is_imported_out_of_the_working_folder(workspace: Path, canary: 
     assert not canary.exists()
 
 
+TRACED = """\
+import json, sys
+missed = set()
+class Last:
+    def find_spec(self, name, path=None, target=None):
+        missed.add(name.partition(".")[0])
+sys.meta_path.append(Last())
+from ftreg.__main__ import main
+try:
+    main()
+finally:
+    with open("missed.json", "w") as file:
+        json.dump(sorted(missed), file)
+"""
+
+
+@pytest.mark.slow
+def test_no_decoy_of_an_optional_module_is_run(config: Path, canary: Path, workspace: Path) -> None:
+    """A file for each module that a traced run looked for in vain: `tabulate.py` is one."""
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", TRACED, *arguments],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    for command in (("optim", "show", str(config)), ("train", str(config), "-o")):
+        output = ("first",) if command[0] == "train" else ()
+        run(*command, *output)
+        missed = json.loads(Path("missed.json").read_text())
+        assert missed
+        for module in missed:
+            module_that_touches(workspace, module, canary)
+        run(*command, *(f"{name}-again" for name in output))
+        assert not canary.exists(), command
+
+
 def _git(*arguments: str) -> None:
     who = ("-c", "user.name=x", "-c", "user.email=x@y")
     subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
