@@ -16,7 +16,14 @@ from ftreg.report.worst import Drop, DropSide
 
 _LONGEST_TEXT = 300
 _BREAK = re.compile(r"\r\n|\r|\n")
-_MENTION = re.compile(r"(?<!\w)@(?=\w)")
+# What GitHub and GitLab make a link of, or a call to somebody, wherever it stands; escapes
+# do not keep them from it, since they look at the page that has been made.
+_LIVE = re.compile(
+    r"(?<!\w)@(?=\w)|@(?=[\w-]+\.\w)|#(?=\d)"
+    r"|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.|(?<=GH)-(?=\d)",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(r"[\\|`*_\[\]#~$]")
 
 
 def gate_report(
@@ -53,7 +60,8 @@ def gate_report(
             [
                 f"dataset {header['dataset']['version']}, split {header['dataset']['split']}, "
                 f"{phrases.rows_evaluated(header)}, digest `{header['dataset']['digest'][:12]}`",
-                f"baseline evaluation `{baseline['id']}`, candidate evaluation `{header['id']}`",
+                f"baseline evaluation {escaped(baseline['id'])}, "
+                f"candidate evaluation {escaped(header['id'])}",
                 f"generation: {_engine(header['generation'])}, {header['generation']['decoding']}, "
                 f"{header['generation']['precision']} precision, at most "
                 f"{header['generation']['max_new_tokens']} new tokens, "
@@ -94,13 +102,15 @@ def _cell(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """One line of text that cannot be taken for HTML, markup, or a mention of somebody."""
-    flat = visible(one_line(text))
-    for sign in "\\|`*_[]#~$":
-        flat = flat.replace(sign, f"\\{sign}")
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;")
-    # An output may well have `@property` in it, which must not call the person of that name.
-    return _MENTION.sub("<code>@</code>", flat)
+    """One line of text that cannot be taken for HTML, markup, a link, or a mention of somebody.
+
+    An output may well have `@property` in it, which must not call the person of that name.
+    """
+    flat = visible(one_line(text)).replace("&", "&amp;").replace("<", "&lt;")
+    parts = _LIVE.split(flat)
+    broken = (f"<code>{sign}</code>" for sign in _LIVE.findall(flat))
+    plain = [_MARKUP.sub(r"\\\g<0>", part) for part in parts]
+    return "".join(part for pair in zip(plain, [*broken, ""], strict=True) for part in pair)
 
 
 def _scorer_table(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ftreg.gate import compare
+from ftreg.report.markdown import escaped
 from ftreg.report.phrases import more_sentences
 from tests.conftest import Cli, rewrite_rows, rows_of, write_dataset
 
@@ -70,6 +71,25 @@ def test_the_worst_examples_stand_side_by_side_with_their_evidence(
         'not supported (12.0): "\\*Pink\\*.", against it: name; nearest: "Item 3 is black." |',
     ):
         assert line in worst.splitlines(), worst
+
+
+def test_nothing_in_a_text_is_live() -> None:
+    """Neither a link, a mention, a reference to an issue nor markup; a version stays readable."""
+    text = "`see` https://evil.x, www.evil.x, a@b.cc, @you, GH-12, o/r#4, <b>&lt; ferry@2 *x*"
+    assert escaped(text) == (
+        "\\`see\\` https<code>:</code>//evil.x, www<code>.</code>evil.x, a<code>@</code>b.cc, "
+        "<code>@</code>you, GH<code>-</code>12, o/r<code>#</code>4, &lt;b>&amp;lt; ferry@2 \\*x\\*"
+    )
+
+
+def test_a_checkpoints_name_frees_nothing(cli: Cli, checkpoint: str) -> None:
+    name = Path(checkpoint).with_name("a` @you [x](y) `c")
+    shutil.copytree(checkpoint, name)
+    assert cli("eval", str(name), "--no-gate").code == 0
+    assert cli("promote", "latest").code == 0
+    assert cli("gate", "baseline", "latest").code in (0, 3)
+    (report,) = Path("evaluations").glob("*/report.md")
+    assert "@you" not in report.read_text()
 
 
 def test_a_baseline_in_git_has_its_scores_alone(cli: Cli, checkpoint: str) -> None:
