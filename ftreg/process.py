@@ -5,6 +5,7 @@ callback a library may swallow it. Whoever begins long work asks here whether th
 """
 
 import os
+import signal
 from pathlib import Path
 
 _WORDS = (
@@ -53,6 +54,18 @@ def cpu_facts(*names: str) -> list[str]:
         return []
     pairs = (line.partition(":") for line in text.splitlines())
     return sorted({value.strip() for name, _, value in pairs if name.strip() in names})
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals that ask this process to end: Ctrl-C, a kill, a terminal that closes.
+
+    The last only where the process was not told to outlive it, as `nohup` does.
+    """
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        found.append(hangup)
+    return found
 
 
 _signal_came = False

@@ -65,21 +65,19 @@ def examine(workspace: Workspace, *, say: Callable[[str], None] = lambda text: N
         say: is told in a few words what is being looked at.
     """
     found: list[Finding] = []
-    for text, check in (
-        ("libraries", _libraries),
-        ("arithmetic", _arithmetic),
-        ("models", _models),
-    ):
+    folders = [("workspace", workspace.root), ("temporary files", Path(tempfile.gettempdir()))]
+    checks = [("libraries", _libraries), ("arithmetic", _arithmetic)]
+    try:
+        folders.insert(1, ("cache", cache_folder()))
+        checks.append(("models", _models))
+    except UsageError as error:
+        found.append(Finding("cache", "problem", str(error), "export FTREG_CACHE=/some/folder"))
+    for text, check in checks:
         say(text)
         found += check()
     say("folders")
     found.append(_memory())
-    for name, folder in (
-        ("workspace", workspace.root),
-        ("cache", cache_folder()),
-        ("temporary files", Path(tempfile.gettempdir())),
-    ):
-        found.append(_folder(name, folder))
+    found += [_folder(name, folder) for name, folder in folders]
     found.append(_baselines(workspace))
     return Findings(ok=all(finding.state != "problem" for finding in found), findings=tuple(found))
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ftreg.errors import cut
 from ftreg.files.store import damaged
 from ftreg.records.evaluation.stored import read_findings, read_outputs
 from ftreg.records.samples import Example
@@ -17,6 +18,8 @@ from ftreg.report.material import Material, Side
 EXAMPLES_PER_CHUNK = 100
 """Examples whose texts are read together."""
 
+_LONGEST_TEXT = 20_000
+"""Characters of a text that the page shows; the whole of it is in the files."""
 # The key under which each kind of evidence has its point; what has none is shown as it is.
 _KINDS = ("claim", "statement", "key_point")
 _COLUMNS = ("support", "best", "checks")
@@ -108,6 +111,12 @@ def _output(row: Mapping[str, Any] | None, texts: dict[str, int]) -> dict[str, A
 
 
 def _kept(text: str, texts: dict[str, int]) -> int:
+    more = len(text) - _LONGEST_TEXT
+    if more > 0:
+        text = (
+            f"{text[:_LONGEST_TEXT]}\n[{more:,} more characters; the whole text is in the row of "
+            "this id in outputs.jsonl, or in the dataset's file]"
+        )
     return texts.setdefault(text, len(texts))
 
 
@@ -136,9 +145,9 @@ def _evidence(item: Mapping[str, Any]) -> dict[str, Any]:
     support, best = item.get("support"), item.get("best")
     return {
         "kind": kind,
-        "point": item[kind],
+        "point": cut(item[kind], _LONGEST_TEXT),
         "support": support if isinstance(support, int | float) and math.isfinite(support) else None,
-        "best": best if isinstance(best, str) else None,
+        "best": cut(best, _LONGEST_TEXT) if isinstance(best, str) else None,
         "checks": [str(check) for check in item.get("checks") or ()],
         **({"more": _plain(more)} if more else {}),
     }
@@ -150,4 +159,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return cut(value, _LONGEST_TEXT)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from ftreg.process import raise_missed_signal
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ftreg.process import ending_signals, raise_missed_signal
 
 
 class Stop:
@@ -19,7 +17,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
-    """Yield a Stop that the first SIGINT or SIGTERM sets, instead of ending the program there.
+    """Yield a Stop that the first of `ending_signals` sets, instead of ending the program there.
 
     A step is finished, and its state saved, before the run ends. A second signal ends it at once
     (KeyboardInterrupt). Outside of the main thread, where Python delivers no signals, nothing is
@@ -37,7 +35,7 @@ def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
         yield stop
         return
     raise_missed_signal()
-    before = {number: signal.signal(number, ask) for number in _SIGNALS}
+    before = {number: signal.signal(number, ask) for number in ending_signals()}
     try:
         yield stop
     finally:

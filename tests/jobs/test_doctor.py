@@ -46,6 +46,17 @@ def test_a_folder_that_cannot_be_written_is_a_problem(
     assert "FTREG_CACHE" in found["fix"]
 
 
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/x", os.fsdecode(b"caf\xe9")])
+def test_a_cache_that_cannot_be_is_named(
+    place: str, cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTREG_CACHE", place)
+    found = finding(cli("doctor", "--json"), "cache")
+    assert (found["state"], found["fix"][:18]) == ("problem", "export FTREG_CACHE")
+    done = cli("clean")
+    assert (done.code, "FTREG_CACHE" in done.err) == (2, True), done
+
+
 def test_a_baseline_that_git_ignores_is_noticed(cli: Cli, workspace: Path) -> None:
     assert "no git repository" in finding(cli("doctor", "--json"), "baselines")["found"]
     subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)

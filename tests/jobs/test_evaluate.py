@@ -418,7 +418,7 @@ def test_what_is_stored_is_shown_whatever_becomes_of_the_gate(
     assert cli("eval", checkpoint, "--json").out == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_interrupted_before_the_first_step_it_ends_with_130(config: Path, number: int) -> None:
     command = [sys.executable, "-m", "ftreg", "train", str(config), "-o", "checkpoints/a"]
     root = str(Path(__file__).parents[2])

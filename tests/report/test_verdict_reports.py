@@ -73,6 +73,20 @@ def test_the_worst_examples_stand_side_by_side_with_their_evidence(
         assert line in worst.splitlines(), worst
 
 
+def test_a_page_shows_the_beginning_of_a_long_text(
+    cli: Cli, checkpoint: str, workspace: Path
+) -> None:
+    rows = rows_of(4)
+    for row in rows:
+        row["reference"] = "blue " * 100_000
+    write_dataset(workspace / "datasets", name="long", evaluation=rows)
+    assert cli("eval", checkpoint, "--dataset", "long@1", "--no-gate").code == 0
+    assert cli("report", "latest", "-o", "page.html").code == 0
+    page = Path("page.html").read_text()
+    assert len(page) < 1_000_000
+    assert "[480,000 more characters; the whole text is in" in page
+
+
 def test_nothing_in_a_text_is_live() -> None:
     """Neither a link, a mention, a reference to an issue nor markup; a version stays readable."""
     text = "`see` https://evil.x, www.evil.x, a@b.cc, @you, GH-12, o/r#4, <b>&lt; ferry@2 *x*"

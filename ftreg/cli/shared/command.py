@@ -44,7 +44,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             process.remember_signal()
             raise KeyboardInterrupt
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in process.ending_signals():
             signal.signal(number, interrupt)
         limit = process.address_limit()
         if limit is not None and limit < process.LEAST_ADDRESSES:

@@ -28,9 +28,22 @@ DEFAULT_LIMITS: dict[str, int] = {
 
 
 def cache_folder(*parts: str) -> Path:
-    """Return a folder of the user's cache: `$FTREG_CACHE`, or the platform's own place."""
+    """Return a folder of the user's cache: `$FTREG_CACHE`, or the platform's own place.
+
+    Raises:
+        UsageError: there is no home folder to have it in, or the variable's value is no UTF-8.
+    """
     root = os.environ.get("FTREG_CACHE")
-    base = Path(root).expanduser() if root else platformdirs.user_cache_path("ftreg")
+    try:
+        base = Path(root).expanduser() if root else platformdirs.user_cache_path("ftreg")
+        str(base).encode()
+    except RuntimeError as error:  # a container's user without a home, or `~name` of nobody
+        place = f"FTREG_CACHE={root}" if root else "the cache"
+        raise UsageError(
+            f"{place}: this user has no home folder; set FTREG_CACHE to a folder to write to"
+        ) from error
+    except UnicodeEncodeError as error:
+        raise UsageError(f"FTREG_CACHE={root}: the path is not UTF-8; set another") from error
     return base.joinpath(*parts)
 
 
