@@ -19,11 +19,14 @@ from ftreg.training.optim.modes import refuse_half_modes
 _OPTIMIZERS = Registry(
     "optimizer",
     {
+        "adafactor": "torch.optim:Adafactor",
         "adagrad": "torch.optim:Adagrad",
         "adam": "torch.optim:Adam",
         "adamw": "torch.optim:AdamW",
         "lion": "pytorch_optimizer:Lion",
+        "muon": "ftreg.training.optim.muon:MuonAndAdamW",
         "rmsprop": "torch.optim:RMSprop",
+        "schedule_free_adamw": "pytorch_optimizer:ScheduleFreeAdamW",
         "sgd": "torch.optim:SGD",
     },
 )
@@ -49,7 +52,11 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     if isinstance(params_or_module, nn.Module):
         groups = parameter_groups(params_or_module, config)
         params: list[Any] = [
-            {"params": list(group.parameters), "weight_decay": group.weight_decay}
+            {
+                "params": list(group.parameters),
+                "weight_decay": group.weight_decay,
+                **group.settings,
+            }
             for group in groups
         ]
     else:
