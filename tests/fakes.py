@@ -97,6 +97,23 @@ class Averaging(torch.optim.SGD):
         self._mixed("y")
 
 
+class OneWay(torch.optim.SGD):
+    """An optimizer whose modes lead one way."""
+
+    def eval(self) -> None:
+        return
+
+
+class Demanding(torch.optim.SGD):
+    """An optimizer whose modes want to be told something."""
+
+    def train(self, mode: str) -> None:
+        return
+
+    def eval(self) -> None:
+        return
+
+
 class Unrepeatable(torch.optim.SGD):
     """An optimizer whose steps no seed repeats."""
 

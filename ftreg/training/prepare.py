@@ -96,6 +96,11 @@ def prepare_run(
     Raises:
         UsageError: configuration, data or model do not fit together.
     """
+    if accelerator.is_fsdp2 and config.optimizer.name == "adafactor":
+        raise UsageError(
+            "optimizer.name: torch's Adafactor takes no steps with sharded weights; take adamw, or "
+            "train in one process"
+        )
     set_seed(config.train.seed)
     events.phase("opening the dataset")
     dataset, split = _open(config)
