@@ -14,7 +14,7 @@ from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.optim.groups import ParameterGroup, parameter_groups
-from ftreg.training.optim.modes import refuse_half_modes
+from ftreg.training.optim.modes import begin_training
 
 _OPTIMIZERS = Registry(
     "optimizer",
@@ -39,7 +39,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
 
     A module's parameters are grouped (`ftreg.training.optim.groups`): weight decay leaves norms and
     biases alone unless the configuration says otherwise. Parameters, or torch's own parameter
-    groups, are taken as they are.
+    groups, are taken as they are. Where the optimizer has modes, it is in that of training.
 
     `fused: null` takes torch's fused step where this build has one for these parameters' device
     and type; the fused and the plain step differ in the last bits, so `describe_optimizer`
@@ -65,7 +65,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     optimizer = _construct(factory, params, config)
     _check(optimizer, params, config)
     _refuse_stuck(optimizer)
-    refuse_half_modes(optimizer, name=type(optimizer).__name__)
+    begin_training(optimizer)
     return optimizer
 
 

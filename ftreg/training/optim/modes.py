@@ -42,11 +42,27 @@ def evaluation_weights(optimizer: Any) -> Iterator[None]:
                 weight.copy_(before)
 
 
-def begin_training(optimizer: Any) -> None:
-    """Put a built optimizer into training mode; call it before its first step or loaded state."""
+def begin_training(optimizer: torch.optim.Optimizer) -> None:
+    """Put an optimizer as built into training mode, and make sure that it can leave it again.
+
+    Raises:
+        UsageError: it has modes, and its `train` or `eval` is missing or needs an argument.
+    """
     switching = with_modes(optimizer)
-    if switching is not None:
-        switching.train()
+    if switching is None:
+        return
+    for method in ("train", "eval"):
+        found = getattr(switching, method, None)
+        try:
+            inspect.signature(found).bind()  # type: ignore[arg-type]
+        except TypeError as error:
+            raise UsageError(
+                f"optimizer.path: {type(switching).__name__} has modes, but its {method}() cannot "
+                f"be called as it is ({error if callable(found) else 'there is none'}), so that a "
+                "checkpoint would hold other weights than those to keep; give the class train() "
+                "and eval() without arguments"
+            ) from error
+    switching.train()
 
 
 def with_modes(optimizer: Any) -> Any:
@@ -63,29 +79,3 @@ def with_modes(optimizer: Any) -> Any:
             return optimizer
         optimizer = getattr(optimizer, "optimizer", None)
     return None
-
-
-def refuse_half_modes(optimizer: torch.optim.Optimizer, *, name: str) -> None:
-    """Refuse modes that cannot be switched both ways without being told more.
-
-    Args:
-        optimizer: as built.
-        name: what the message calls it.
-
-    Raises:
-        UsageError: `train` or `eval` is missing, or needs an argument.
-    """
-    switching = with_modes(optimizer)
-    if switching is None:
-        return
-    for method in ("train", "eval"):
-        found = getattr(switching, method, None)
-        try:
-            inspect.signature(found).bind()  # type: ignore[arg-type]
-        except TypeError as error:
-            raise UsageError(
-                f"optimizer.path: {name} has modes, but its {method}() cannot be called as it is "
-                f"({error if callable(found) else 'there is none'}), so its checkpoint would hold "
-                "weights that are not the ones to keep; give the class train() and eval() "
-                "without arguments"
-            ) from error
