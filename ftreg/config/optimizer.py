@@ -250,7 +250,7 @@ class ScheduleFreeAdamWConfig(OptimizerConfig):
     """How far the weights that are trained lie towards the average (above 0), and decay rate of the
     second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment."""
+    """Added to the root of the second moment, below which the library has 1e-15 of its own."""
     r: NonNegative = 0.0
     """Step t weighs t to this power in the average."""
     weight_lr_power: NonNegative = 2.0

@@ -90,7 +90,7 @@ def _schedule_free(p: np.ndarray, g: np.ndarray, s: dict[str, Any], t: int) -> n
     """By its three sequences; what is trained is y, what is kept x (arXiv 2405.15682, 2 to 4)."""
     lr = 0.01 * min(1, t / 5)
     s["v"] = 0.999 * s.get("v", 0) + 0.001 * g**2
-    step = g / (np.sqrt(s["v"] / (1 - 0.999**t)) + 1e-8) + 0.1 * p
+    step = g / (np.sqrt(s["v"] / (1 - 0.999**t) + 1e-15) + 1e-8) + 0.1 * p
     z = s.get("z", p) - lr * step
     s["sum"] = s.get("sum", 0) + lr**2
     share = lr**2 / s["sum"]
@@ -177,7 +177,8 @@ def test_schedule_free_adamw_trains_one_sequence_and_keeps_its_average() -> None
     constant = ScheduleConfig(name="constant", warmup=5 / STEPS)
     schedule = build_schedule(optimizer, constant, total_steps=STEPS)
     expected, state = np.linspace(-1, 1, 7), {}
-    for t, gradient in enumerate(_gradients(), start=1):
+    sizes = 10.0 ** np.arange(-9, -2)  # down to where the library's own 1e-15 below the root counts
+    for t, gradient in enumerate(sizes * _gradients(), start=1):
         weights.grad = torch.tensor(gradient)
         optimizer.step()
         schedule.step()
