@@ -556,6 +556,10 @@ def test_what_nobody_published_is_not_made_up(
             "optimizer.name: nearly every open model was pretrained with Adam",
         ),
         (
+            ["optimizer={name: adafactor, lr: 0.8}"],
+            "is what is trained with from step 2 on",
+        ),
+        (
             ["optimizer={name: adafactor, lr: 5e-5}"],
             "optimizer.lr: 5e-05 is a learning rate for AdamW; Adafactor multiplies it",
         ),

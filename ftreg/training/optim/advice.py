@@ -99,7 +99,7 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
             )
         )
     if isinstance(optimizer, AdafactorConfig):
-        found += _adafactor(optimizer, adapters=config.lora is not None)
+        found += _adafactor(optimizer, adapters=config.lora is not None, steps=steps)
     if isinstance(optimizer, AdagradConfig):
         found += _adagrad(optimizer, warmup=config.schedule.warmup, steps=steps)
     if config.schedule.warmup == 0:
@@ -185,8 +185,18 @@ def _lion(optimizer: LionConfig, *, high: float, steps: int) -> list[Advice]:
     return found
 
 
-def _adafactor(optimizer: AdafactorConfig, *, adapters: bool) -> list[Advice]:
+def _adafactor(optimizer: AdafactorConfig, *, adapters: bool, steps: int) -> list[Advice]:
     found = []
+    if steps * optimizer.lr**2 > 1:
+        found.append(
+            Advice(
+                "optimizer.lr",
+                f"Adafactor cuts lr to one over the root of the step's number, so that with "
+                f"{optimizer.lr:g} neither lr nor its schedule is what is trained with from step "
+                f"{math.floor(optimizer.lr**-2) + 1} on",
+                _ADAFACTOR,
+            )
+        )
     if adapters:
         found.append(
             Advice(
