@@ -70,7 +70,7 @@ class Averaging(torch.optim.SGD):
                 state = self.state[parameter]
                 if "x" in state:
                     mixed = (1 - self.beta) * state["z"] + self.beta * state["x"]
-                    parameter.data.copy_(mixed if key == "y" else state["x"])
+                    parameter.copy_(mixed if key == "y" else state["x"])
 
     def train(self) -> None:
         if not self.training:

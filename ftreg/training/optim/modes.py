@@ -32,12 +32,13 @@ def evaluation_weights(optimizer: Any) -> Iterator[None]:
         return
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     trained = [weight.detach().clone() for weight in weights]
-    switching.eval()
+    with torch.no_grad():
+        switching.eval()
     try:
         yield
     finally:
-        switching.train()
         with torch.no_grad():
+            switching.train()
             for weight, before in zip(weights, trained, strict=True):
                 weight.copy_(before)
 
