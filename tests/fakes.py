@@ -52,6 +52,68 @@ class Drifting(torch.optim.SGD):
         super().__init__(params, lr=2 * lr, weight_decay=weight_decay)
 
 
+class Averaging(torch.optim.SGD):
+    """Schedule-free SGD, written from its definition: arXiv 2405.15682, equations 2 to 4.
+
+    It starts in evaluation mode, refuses steps there, and keeps its mode where no state holds it.
+    """
+
+    beta = 0.9
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.training = False
+
+    def _mixed(self, key: str) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if "x" in state:
+                    mixed = (1 - self.beta) * state["z"] + self.beta * state["x"]
+                    parameter.copy_(mixed if key == "y" else state["x"])
+
+    def train(self) -> None:
+        if not self.training:
+            self._mixed("y")
+        self.training = True
+
+    def eval(self) -> None:
+        if self.training:
+            self._mixed("x")
+        self.training = False
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        if not self.training:
+            raise RuntimeError("a step in evaluation mode")
+        for group in self.param_groups:
+            for y in group["params"]:
+                state = self.state[y]
+                if not state:
+                    state.update(t=0, x=y.clone(), z=y.clone())
+                state["t"] += 1
+                state["z"] -= group["lr"] * y.grad
+                state["x"].lerp_(state["z"], 1 / state["t"])
+        self._mixed("y")
+
+
+class OneWay(torch.optim.SGD):
+    """An optimizer whose modes lead one way."""
+
+    def eval(self) -> None:
+        return
+
+
+class Demanding(torch.optim.SGD):
+    """An optimizer whose modes want to be told something."""
+
+    def train(self, mode: str) -> None:
+        return
+
+    def eval(self) -> None:
+        return
+
+
 class Unrepeatable(torch.optim.SGD):
     """An optimizer whose steps no seed repeats."""
 

@@ -26,6 +26,7 @@ OPTIMIZERS = [
     "{name: adagrad, lr: 1e-2}",
     "{name: adam, lr: 1e-3, weight_decay: 0.1}",
     "{name: adamw, lr: 1e-3}",
+    "{name: muon, lr: 1e-2, adamw_lr: 1e-3}",
     "{name: lion, lr: 1e-4}",
     "{name: sgd, lr: 1e-1, momentum: 0.9}",
     "{name: rmsprop, lr: 1e-3}",

@@ -30,7 +30,8 @@ class OptimizerConfig(Section):
     """
 
     name: str
-    """Which optimizer: adagrad, adam, adamw, lion, sgd, rmsprop, or custom."""
+    """Which optimizer: adafactor, adagrad, adam, adamw, lion, muon, rmsprop, schedule_free_adamw,
+    sgd, or custom."""
     lr: Positive
     """Peak learning rate, above 0."""
     weight_decay: NonNegative = 0.0
@@ -99,6 +100,31 @@ class AdagradConfig(_TorchConfig):
     """Use torch's fused step; null means where this build and device have one."""
 
 
+class AdafactorConfig(OptimizerConfig):
+    """Adafactor, whose second moment is a row and a column (torch.optim.Adafactor).
+
+    Shazeer and Stern 2018, arXiv 1804.04235.
+    """
+
+    name: Literal["adafactor"] = "adafactor"
+    beta2_decay: Annotated[float, Field(le=0)] = -0.8
+    """The second moment of step t weighs the new gradient with t to this power."""
+    eps: Annotated[tuple[NonNegative | None, NonNegative], Field(strict=False)] = (None, 1e-3)
+    """Least root of the second moment (null: the type's own epsilon), and least root mean square
+    that is taken for that of a tensor's weights."""
+    d: Annotated[float, Field(ge=1)] = 1.0
+    """A step's root mean square is cut to this before it is scaled."""
+    foreach: bool | None = None
+    """Use torch's multi-tensor implementation; null and false take less memory."""
+    maximize: bool = False
+    """Ascend instead of descend."""
+
+    @property
+    def decay_coupling(self) -> str:
+        """Decoupled: each step first multiplies the weights by 1 - lr * weight_decay."""
+        return "decoupled"
+
+
 class _AdamFamily(_TorchConfig):
     betas: Betas = (0.9, 0.999)
     """Decay rates of the first and second moment."""
@@ -150,6 +176,50 @@ class LionConfig(OptimizerConfig):
         return "decoupled" if self.weight_decouple else "coupled"
 
 
+class MuonConfig(OptimizerConfig):
+    """Muon for hidden matrices (torch.optim.Muon; Jordan et al. 2024), AdamW for all else.
+
+    `lr`, `weight_decay` and what has no prefix are Muon's.
+    """
+
+    name: Literal["muon"] = "muon"
+    adamw_lr: Positive
+    """Peak learning rate of the tensors that go to AdamW: embeddings, head, norms, biases."""
+    weight_decay: NonNegative = 0.1
+    """Decoupled, of the matrices: each step first multiplies them by 1 - lr * weight_decay."""
+    momentum: Beta = 0.95
+    """Decay rate of the mean of gradients."""
+    nesterov: bool = True
+    """Nesterov momentum."""
+    ns_coefficients: Annotated[tuple[float, float, float], Field(strict=False)] = (
+        3.4445, -4.775, 2.0315,
+    )  # fmt: skip
+    """Coefficients of the Newton-Schulz iteration, which makes the step orthogonal."""
+    ns_steps: Annotated[int, Field(ge=1, lt=100)] = 5
+    """Its iterations."""
+    eps: NonNegative = 1e-7
+    """Least norm that a step is divided by before the iteration."""
+    adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
+    """Scale of lr by a matrix's shape: original, the root of max(1, rows / columns); or
+    match_rms_adamw, 0.2 times the root of its longer side, which takes the lr of AdamW."""
+    adamw_weight_decay: NonNegative = 0.01
+    """Decoupled, of AdamW's decayed group."""
+    adamw_betas: Betas = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
+    adamw_eps: NonNegative = 1e-8
+    """Added to the root of AdamW's second moment."""
+
+    @property
+    def of_adamw(self) -> dict[str, Any]:
+        """What tells a parameter group of AdamW from one of Muon, weight decay apart."""
+        return {"lr": self.adamw_lr, "betas": self.adamw_betas, "eps": self.adamw_eps}
+
+    @property
+    def decay_coupling(self) -> str:
+        """Decoupled in both."""
+        return "decoupled"
+
+
 class RMSpropConfig(_TorchConfig):
     """RMSProp (torch.optim.RMSprop)."""
 
@@ -164,6 +234,40 @@ class RMSpropConfig(_TorchConfig):
     """Normalise by an estimate of the variance."""
     capturable: bool = False
     """Safe to capture in a CUDA graph."""
+
+
+class ScheduleFreeAdamWConfig(OptimizerConfig):
+    """AdamW that averages its weights in place of a schedule (pytorch_optimizer.ScheduleFreeAdamW).
+
+    Defazio et al. 2024, arXiv 2405.15682. It goes with `schedule.name: constant`; `schedule.warmup`
+    is its warm-up.
+    """
+
+    name: Literal["schedule_free_adamw"] = "schedule_free_adamw"
+    betas: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], Beta], Field(strict=False)
+    ] = (0.9, 0.999)  # fmt: skip
+    """How far the weights that are trained lie towards the average (above 0), and decay rate of the
+    second moment."""
+    eps: NonNegative = 1e-8
+    """Added to the root of the second moment, below which the library has 1e-15 of its own."""
+    r: NonNegative = 0.0
+    """Step t weighs t to this power in the average."""
+    weight_lr_power: NonNegative = 2.0
+    """And the largest lr so far to this power."""
+    decoupling_c: Annotated[int, Field(ge=0)] = 0
+    """Above 0, scales the weight of a step in the average by this times 1 - beta1."""
+    ams_bound: bool = False
+    """Keep the maximum of the second moment."""
+    maximize: bool = False
+    """Ascend instead of descend."""
+    foreach: bool | None = None
+    """Use the multi-tensor implementation; null leaves the choice to the library."""
+
+    @property
+    def decay_coupling(self) -> str:
+        """Decoupled: it is added behind the division by the root of the second moment."""
+        return "decoupled"
 
 
 class CustomConfig(OptimizerConfig):
@@ -196,23 +300,29 @@ class CustomConfig(OptimizerConfig):
 
 AnyOptimizer = Annotated[
     SGDConfig
+    | AdafactorConfig
     | AdagradConfig
     | AdamConfig
     | AdamWConfig
     | LionConfig
+    | MuonConfig
     | RMSpropConfig
+    | ScheduleFreeAdamWConfig
     | CustomConfig,
     Field(discriminator="name"),
 ]
 
 _UNION: TypeAdapter[OptimizerConfig] = TypeAdapter(AnyOptimizer)
 _SCHEMAS: dict[str, type[OptimizerConfig]] = {
+    "adafactor": AdafactorConfig,
     "adagrad": AdagradConfig,
     "adam": AdamConfig,
     "adamw": AdamWConfig,
     "lion": LionConfig,
-    "sgd": SGDConfig,
+    "muon": MuonConfig,
     "rmsprop": RMSpropConfig,
+    "schedule_free_adamw": ScheduleFreeAdamWConfig,
+    "sgd": SGDConfig,
     "custom": CustomConfig,
 }
 

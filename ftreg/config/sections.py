@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from ftreg.config.base import Count, Options, Section, Share, by_name
 from ftreg.config.engine import AnyEngine, EngineConfig
-from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
+from ftreg.config.optimizer import AdagradConfig, AnyOptimizer, ScheduleFreeAdamWConfig
 from ftreg.config.policy import GatePolicy
 from ftreg.files.names import path_text
 from ftreg.services.chat.endpoint import refuse_secrets
@@ -232,6 +232,13 @@ class RunConfig(Section):
             raise ValueError(
                 "optimizer.lr_decay and schedule.name both lower the learning rate; set "
                 "schedule.name: constant, or lr_decay: 0"
+            )
+        averages = isinstance(self.optimizer, ScheduleFreeAdamWConfig)
+        if averages and self.schedule.name != "constant":
+            raise ValueError(
+                f"schedule.name: {self.schedule.name} lowers the learning rate, in place of which "
+                f"{self.optimizer.name} averages its weights; set schedule.name: constant, which "
+                "keeps schedule.warmup"
             )
         return self
 

@@ -45,6 +45,8 @@ def conversion_view(record: Mapping[str, Any]) -> RenderableType:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
+    if value is None:
+        return "-"
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -16,8 +16,9 @@ _MOST_CHANGES = 3
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 # As their authors write them.
 _OPTIMIZERS = {
-    "adagrad": "AdaGrad", "adam": "Adam", "adamw": "AdamW", "lion": "Lion", "rmsprop": "RMSProp",
-    "sgd": "SGD",
+    "adafactor": "Adafactor", "adagrad": "AdaGrad", "adam": "Adam", "adamw": "AdamW",
+    "lion": "Lion", "muon": "Muon", "rmsprop": "RMSProp",
+    "schedule_free_adamw": "schedule-free AdamW", "sgd": "SGD",
 }  # fmt: skip
 
 

@@ -95,6 +95,7 @@ def prepare_run(
     Raises:
         UsageError: configuration, data or model do not fit together.
     """
+    _refuse_sharded(config, accelerator)
     set_seed(config.train.seed)
     events.phase("opening the dataset")
     dataset, split = _open(config)
@@ -140,6 +141,14 @@ def prepare_run(
         schedule=schedule,
         total_steps=steps,
     )
+
+
+def _refuse_sharded(config: RunConfig, accelerator: Accelerator) -> None:
+    if accelerator.is_fsdp2 and config.optimizer.name == "adafactor":
+        raise UsageError(
+            "optimizer.name: torch's Adafactor takes no steps with sharded weights; take adamw, or "
+            "train in one process"
+        )
 
 
 def _open(config: RunConfig) -> tuple[DatasetVersion, Split]:

@@ -24,6 +24,7 @@ from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
 from ftreg.training.kernel_switch import remove_kernels
 from ftreg.training.loop import Loop, Progress
+from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session
 from ftreg.training.state.resume import settings_that_count
@@ -99,7 +100,8 @@ def _carry_out(
                 trackers.step(record)
                 if record.step < run.total_steps:
                     _between_steps(run, session, record, stopping=stop.name)
-            refuse_broken(run.trained, run.optimizer)
+            with evaluation_weights(run.optimizer):
+                refuse_broken(run.trained, run.optimizer)
         except DivergedError as error:
             raise keep_failure(error, run=run, session=session, output=output) from error
         checkpoint = _finish(run, session, output, events, trackers.runs)
@@ -158,15 +160,16 @@ def _finish(
     remove_kernels(run.loss, run.base_network)
     accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
-    checkpoint = write_checkpoint(
-        output,
-        model=accelerator.unwrap_model(run.model),
-        tokenizer=run.tokenizer,
-        config=run.config,
-        records=records | {"trackers": tracked},
-        history=session.history,
-        accelerator=accelerator,
-    )
+    with evaluation_weights(run.optimizer):
+        checkpoint = write_checkpoint(
+            output,
+            model=accelerator.unwrap_model(run.model),
+            tokenizer=run.tokenizer,
+            config=run.config,
+            records=records | {"trackers": tracked},
+            history=session.history,
+            accelerator=accelerator,
+        )
     session.remove()
     return checkpoint
 

@@ -11,7 +11,9 @@ from tests.conftest import Cli
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("name", ["adagrad", "adam", "adamw", "lion"])
+@pytest.mark.parametrize(
+    "name", ["adafactor", "adagrad", "adam", "adamw", "lion", "muon", "schedule_free_adamw"]
+)
 def test_shipped_configs_are_valid_and_say_what_they_are_about(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml")
     assert config.optimizer.name == name

@@ -27,7 +27,11 @@ from ftreg.errors import UsageError  # noqa: E402
 from ftreg.optim import OptimizerConfig, build_optimizer  # noqa: E402
 from tests.conftest import Cli  # noqa: E402
 
-NAMES = {"Adagrad": "adagrad", "Adam": "adam", "AdamW": "adamw", "RMSprop": "rmsprop", "SGD": "sgd"}
+NAMES = {
+    "Adafactor": "adafactor", "Adagrad": "adagrad", "Adam": "adam", "AdamW": "adamw",
+    "RMSprop": "rmsprop", "SGD": "sgd",
+}  # fmt: skip
+(MUON,) = (info for info in optim_db if info.optim_cls.__name__ == "Muon")
 INFOS = [info for info in optim_db if info.optim_cls.__name__ in NAMES]
 # What torch calls an implementation, and the settings that ask for it.
 IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
@@ -111,6 +115,18 @@ def test_every_input_gives_bitwise_the_weights_of_the_direct_call(
     assert not any(torch.equal(a, b) for a, b in zip(start, expected, strict=True))
 
 
+def test_every_input_of_muon_gives_bitwise_the_weights_of_the_direct_call() -> None:
+    tried = [given.kwargs for given in MUON.optim_inputs_func(device="cpu")]
+    known = [kwargs for kwargs in tried if _in_yaml(kwargs)]
+    assert len(known) == len(tried) - 1 >= 6  # lr as a tensor
+    for kwargs in known:
+        settings = {"lr": 1e-3, **kwargs}
+        ours, theirs = _weights(leaves=True)[:1], _weights(leaves=True)[:1]
+        built = build_optimizer(ours, OptimizerConfig(name="muon", adamw_lr=1.0, **settings))
+        moved, expected = _run(built, ours), _run(torch.optim.Muon(theirs, **settings), theirs)
+        assert torch.equal(moved[0], expected[0])
+
+
 def test_nothing_of_the_list_is_left_out_unsaid() -> None:
     """The inputs that no YAML can say are lr as a tensor; all others are covered above."""
     inputs = list(_inputs())
@@ -148,8 +164,10 @@ def test_what_only_a_gpu_can_do_is_refused_without_one() -> None:
 def _error_inputs() -> Iterator[tuple[OptimizerInfo, Any]]:
     for info in INFOS:
         for error in info.optim_error_inputs_func(device="cpu", dtype=torch.float32):
-            assert error.error_on is OptimizerErrorEnum.CONSTRUCTION_ERROR
-            yield info, error
+            if error.error_on is OptimizerErrorEnum.CONSTRUCTION_ERROR:
+                yield info, error
+            else:  # no model has them
+                assert "complex" in error.optimizer_error_input.desc
 
 
 def _refused_settings() -> list[Any]:

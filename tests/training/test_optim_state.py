@@ -19,11 +19,14 @@ from ftreg.optim import OptimizerConfig, build_optimizer, parameter_groups
 from tests.conftest import Cli, write_dataset
 
 SETTINGS: list[dict[str, Any]] = [
+    {"name": "adafactor", "lr": 1e-2, "weight_decay": 0.1},
     {"name": "adagrad", "lr": 1e-2, "lr_decay": 0.1, "initial_accumulator_value": 0.1},
     {"name": "adam", "lr": 1e-3, "weight_decay": 0.1, "amsgrad": True},
     {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1},
     {"name": "lion", "lr": 1e-4, "weight_decay": 0.1},
+    {"name": "muon", "lr": 1e-2, "adamw_lr": 1e-3},
     {"name": "rmsprop", "lr": 1e-3, "momentum": 0.9, "centered": True},
+    {"name": "schedule_free_adamw", "lr": 1e-2, "weight_decay": 0.1, "ams_bound": True},
     {"name": "sgd", "lr": 1e-2, "momentum": 0.9, "nesterov": True},
     {"name": "custom", "path": "torch.optim:NAdam", "lr": 1e-3, "options": {"momentum_decay": 0.1}},
 ]

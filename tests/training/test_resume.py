@@ -26,16 +26,23 @@ from tests.conftest import Cli, make_model
 
 STATE = Path("a.state")
 OPTIMIZERS = {
+    "adafactor": "{name: adafactor, lr: 1e-2, weight_decay: 0.1}",
     "adagrad": "{name: adagrad, lr: 1e-2}",
     "adam": "{name: adam, lr: 1e-3, weight_decay: 0.1, amsgrad: true}",
     "adamw": "{name: adamw, lr: 1e-3}",
     "lion": "{name: lion, lr: 1e-4, weight_decay: 0.1}",
+    "muon": "{name: muon, lr: 1e-2, adamw_lr: 1e-3}",
     "sgd": "{name: sgd, lr: 1e-1, momentum: 0.9}",
     "rmsprop": "{name: rmsprop, lr: 1e-3, momentum: 0.9, centered: true}",
     "custom": "{name: custom, path: 'torch.optim:NAdam', lr: 1e-3}",
+    # Their mode and the weights of their average are in the groups, their weights of two kinds.
+    "schedule_free_adamw": "{name: schedule_free_adamw, lr: 1e-2, weight_decay: 0.1}",
+    "modes": "{name: custom, path: 'tests.fakes:Averaging', lr: 1e-1}",
     # It keeps its counters and its estimate of the step in the parameter groups.
     "prodigy": "{name: custom, path: 'pytorch_optimizer:Prodigy', lr: 1.0}",
 }
+
+QUICK = ("adamw", "lion", "modes", "muon", "schedule_free_adamw")
 
 
 class Interrupting(Silent):
@@ -68,12 +75,11 @@ def manifest(folder: str) -> Any:
 @pytest.mark.parametrize(
     ("optimizer", "lora"),
     [
-        ("adamw", False),
-        ("lion", False),
+        *((name, False) for name in QUICK),
         *(
             pytest.param(name, False, marks=pytest.mark.slow)
             for name in OPTIMIZERS
-            if name not in ("adamw", "lion")
+            if name not in QUICK
         ),
         pytest.param("adamw", True, marks=pytest.mark.slow),
     ],
@@ -85,6 +91,8 @@ def test_a_resumed_run_ends_with_the_same_bits(
     overrides = [f"base.model={model}", f"optimizer={OPTIMIZERS[optimizer]}", "train.epochs=2"]
     if lora:
         overrides.append("lora={r: 2, dropout: 0.3}")
+    if "schedule_free" in optimizer:
+        overrides.append("schedule.name=constant")
     given = [part for item in overrides for part in ("-s", item)]
     assert cli("train", config, *given, "-o", "whole").code == 0
     for stop in (2, 4):  # twice, since the state of a resumed run has to be whole too

@@ -149,6 +149,30 @@ def test_sharded_training_is_the_same_run(changes: list[str], cli: Cli, config: 
 
 
 @pytest.mark.slow
+def test_weights_to_keep_are_found_in_parts(cli: Cli, config: Path) -> None:
+    """Schedule-free: each process has its part of both kinds of weights."""
+    optimizer = "optimizer={name: schedule_free_adamw, lr: 1e-2}"
+    arguments = ["train", config, "-s", optimizer, "-s", "schedule.name=constant"]
+    assert cli(*arguments, "-o", "one").code == 0
+    Path("sharded.py").write_text(SHARDED)
+    done = launched(*TORCHRUN, "sharded.py", *arguments, "-o", "two", **FSDP)
+    assert done.returncode == 0, done.stderr
+    same_run("one", "two")
+
+
+@pytest.mark.slow
+def test_an_optimizer_that_takes_no_sharded_weights_is_refused(config: Path) -> None:
+    """torch's Adafactor cannot multiply the norms of its rows and columns there."""
+    Path("sharded.py").write_text(SHARDED)
+    optimizer = "optimizer={name: adafactor, lr: 1e-2}"
+    command = ["train", config, "-s", optimizer, "-o", "two"]
+    done = launched(*TORCHRUN, "sharded.py", *command, **FSDP)
+    assert done.returncode != 0
+    assert "optimizer.name: torch's Adafactor takes no steps with sharded weights" in done.stderr
+    assert "fault of ftreg" not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_refusal_is_one_message_from_all_processes(config: Path) -> None:
     Path("two.state/step-00000001").mkdir(parents=True)
     done = launched(*TORCHRUN, "-m", "ftreg", "train", config, "-o", "two")

@@ -69,9 +69,12 @@ def test_the_written_config_trains_the_same_weights(cli: Cli, config: Path) -> N
 @pytest.mark.parametrize(
     "optimizer",
     [
+        "{name: adafactor, lr: 1e-1}",
         "{name: adagrad, lr: 1e-2}",
         "{name: adam, lr: 1e-3}",
         "{name: lion, lr: 1e-4}",
+        "{name: muon, lr: 1e-2, adamw_lr: 1e-3}",
+        "{name: schedule_free_adamw, lr: 1e-2}",
         "{name: sgd, lr: 1e-1, momentum: 0.9}",
         "{name: rmsprop, lr: 1e-3}",
         "{name: custom, path: 'torch.optim:NAdam', lr: 1e-3}",

@@ -8,12 +8,15 @@ import math
 from dataclasses import dataclass
 
 from ftreg.config.optimizer import (
+    AdafactorConfig,
     AdagradConfig,
     AdamConfig,
     AdamWConfig,
     LionConfig,
+    MuonConfig,
     OptimizerConfig,
     RMSpropConfig,
+    ScheduleFreeAdamWConfig,
     SGDConfig,
 )
 from ftreg.config.sections import RunConfig
@@ -23,11 +26,14 @@ _CHEN = "Chen et al. 2023, arXiv 2302.06675"
 _LION = f"{_CHEN}, section 5"
 _DECAY = "Loshchilov and Hutter 2019, arXiv 1711.05101"
 _RMSPROP = "Kingma and Ba 2015, arXiv 1412.6980, section 5"
+_ADAFACTOR = "Shazeer and Stern 2018, arXiv 1804.04235, section 8"
 _ADAGRAD = "Duchi et al. 2011, JMLR 12"
 # Fine-tuning with AdamW is done at 1e-5 to 5e-5 (all weights) or around 2e-4 (adapters); Lion's lr
 # lies 3 to 10 times below, so that its upper end is about here.
 _LION_HIGH = {"full": 5e-5, "lora": 1e-4}
 _ADAMW_HIGH = {"full": 5e-4, "lora": 2e-3}
+# Adafactor's lr is relative to the weights, which are some hundredths: T5 is fine-tuned with 1e-3.
+_ADAFACTOR_LOW = 1e-4
 # AdaGrad's step falls as one over the root of the steps: to a tenth after a hundred of them.
 _ADAGRAD_LONG = 100
 # A decay that alone takes a tenth off the weights of a fine-tuned model is hardly meant.
@@ -82,6 +88,18 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
                 "Mosbach et al. 2021, arXiv 2006.04884",
             )
         )
+    if isinstance(optimizer, MuonConfig) and config.lora is None:
+        found.append(
+            Advice(
+                "optimizer.name",
+                "nearly every open model was pretrained with Adam, and fine-tuning all of its "
+                "weights with Muon damages what it knows; train adapters (lora: {r: 16}), where "
+                "Muon is on a par with Adam, or take adamw",
+                "Qu et al. 2026, arXiv 2605.10468",
+            )
+        )
+    if isinstance(optimizer, AdafactorConfig):
+        found += _adafactor(optimizer, adapters=config.lora is not None, steps=steps)
     if isinstance(optimizer, AdagradConfig):
         found += _adagrad(optimizer, warmup=config.schedule.warmup, steps=steps)
     if config.schedule.warmup == 0:
@@ -100,7 +118,7 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
 
 def _no_warmup(optimizer: OptimizerConfig) -> list[Advice]:
     found = []
-    if isinstance(optimizer, AdamConfig | AdamWConfig):
+    if isinstance(optimizer, AdamConfig | AdamWConfig | ScheduleFreeAdamWConfig):
         found.append(
             Advice(
                 "schedule.warmup",
@@ -162,6 +180,41 @@ def _lion(optimizer: LionConfig, *, high: float, steps: int) -> list[Advice]:
                 f"beta2 {optimizer.betas[1]:g} is Adam's; Lion's momentum of 0.99 forgets ten "
                 "times faster",
                 _LION,
+            )
+        )
+    return found
+
+
+def _adafactor(optimizer: AdafactorConfig, *, adapters: bool, steps: int) -> list[Advice]:
+    found = []
+    if steps * optimizer.lr**2 > 1:
+        found.append(
+            Advice(
+                "optimizer.lr",
+                f"Adafactor cuts lr to one over the root of the step's number, so that with "
+                f"{optimizer.lr:g} neither lr nor its schedule is what is trained with from step "
+                f"{math.floor(optimizer.lr**-2) + 1} on",
+                _ADAFACTOR,
+            )
+        )
+    if adapters:
+        found.append(
+            Advice(
+                "optimizer.name",
+                "a step of Adafactor is lr times the root mean square of the weights, and one of "
+                "the two matrices of an adapter starts at 0: its first steps are of lr times "
+                f"{optimizer.eps[1]:g}, the second of optimizer.eps; take adamw",
+                _ADAFACTOR,
+            )
+        )
+    elif optimizer.lr < _ADAFACTOR_LOW:
+        found.append(
+            Advice(
+                "optimizer.lr",
+                f"{optimizer.lr:g} is a learning rate for AdamW; Adafactor multiplies it by the "
+                "root mean square of the weights, some hundredths, so that they hardly move; T5 is "
+                "fine-tuned with 1e-3",
+                f"{_ADAFACTOR}; Raffel et al. 2020, arXiv 1910.10683, section 3.1",
             )
         )
     return found

@@ -14,15 +14,19 @@ from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.optim.groups import ParameterGroup, parameter_groups
+from ftreg.training.optim.modes import begin_training
 
 _OPTIMIZERS = Registry(
     "optimizer",
     {
+        "adafactor": "torch.optim:Adafactor",
         "adagrad": "torch.optim:Adagrad",
         "adam": "torch.optim:Adam",
         "adamw": "torch.optim:AdamW",
         "lion": "pytorch_optimizer:Lion",
+        "muon": "ftreg.training.optim.muon:MuonAndAdamW",
         "rmsprop": "torch.optim:RMSprop",
+        "schedule_free_adamw": "pytorch_optimizer:ScheduleFreeAdamW",
         "sgd": "torch.optim:SGD",
     },
 )
@@ -35,7 +39,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
 
     A module's parameters are grouped (`ftreg.training.optim.groups`): weight decay leaves norms and
     biases alone unless the configuration says otherwise. Parameters, or torch's own parameter
-    groups, are taken as they are.
+    groups, are taken as they are. Where the optimizer has modes, it is in that of training.
 
     `fused: null` takes torch's fused step where this build has one for these parameters' device
     and type; the fused and the plain step differ in the last bits, so `describe_optimizer`
@@ -48,7 +52,11 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     if isinstance(params_or_module, nn.Module):
         groups = parameter_groups(params_or_module, config)
         params: list[Any] = [
-            {"params": list(group.parameters), "weight_decay": group.weight_decay}
+            {
+                "params": list(group.parameters),
+                "weight_decay": group.weight_decay,
+                **group.settings,
+            }
             for group in groups
         ]
     else:
@@ -57,6 +65,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     optimizer = _construct(factory, params, config)
     _check(optimizer, params, config)
     _refuse_stuck(optimizer)
+    begin_training(optimizer)
     return optimizer
 
 

@@ -14,6 +14,9 @@ from ftreg.errors import UsageError, did_you_mean
 CHEN = "Chen et al. 2023, arXiv 2302.06675, section 5"
 LOSHCHILOV = "Loshchilov and Hutter 2019, arXiv 1711.05101"
 TORCH = "torch's default"
+LIU = "Liu et al. 2025, arXiv 2502.16982, section 2.2"
+DEFAZIO = "the authors of arXiv 2405.15682, github.com/facebookresearch/schedule_free"
+AS_ADAMW = "the same rule as AdamW's"
 
 # Chen et al. give 3 to 10. Proposed is 5: a round number by the range's geometric middle (5.5), so
 # that neither end is more than a factor of two away, and what configs/lion.yaml uses.
@@ -82,7 +85,8 @@ def convert(config: OptimizerConfig, *, to: str) -> Conversion:
         )
     target = schema_of(to)
     proposal = rule(config)
-    handled = {"name", *(setting.key for setting in proposal.settings)}
+    # What Muon has for AdamW's part stands for the source's settings without that prefix.
+    handled = {"name", *(setting.key.removeprefix("adamw_") for setting in proposal.settings)}
     changed = {
         key: getattr(config, key)
         for key, info in type(config).model_fields.items()
@@ -154,6 +158,39 @@ def _lion_to_adamw(config: OptimizerConfig) -> _Proposal:
     )
 
 
+def _adamw_to_muon(config: OptimizerConfig) -> _Proposal:
+    """Keep lr and decay, with the scale by which Muon's steps are as large as AdamW's."""
+    values = {key: getattr(config, key) for key in ("lr", "weight_decay", "eps")}
+    values["betas"] = list(_betas(config))
+    return _Proposal(
+        (
+            *(Setting(key, values[key], values[key], None, LIU) for key in ("lr", "weight_decay")),
+            Setting("adjust_lr_fn", None, "match_rms_adamw", None, LIU),
+            *(Setting(f"adamw_{key}", values[key], values[key], None, AS_ADAMW) for key in values),
+        ),
+        ("the ratio is of pretraining; of fine-tuning see what `ftreg optim show` says of muon",),
+    )
+
+
+def _adamw_to_schedule_free(config: OptimizerConfig) -> _Proposal:
+    """Take lr once to ten times, and set the schedule aside; the rest is AdamW's.
+
+    Proposed is 3, a round number by the middle of the range on a scale of ratios.
+    """
+    if _betas(config)[0] == 0:
+        raise UsageError(
+            "optimizer.betas: schedule_free_adamw has no average with a beta1 of 0; leave betas out"
+        )
+    decay = config.weight_decay
+    return _Proposal(
+        (
+            _scaled(config, "lr", 3, 1, 10, source=DEFAZIO),
+            Setting("weight_decay", decay, decay, None, AS_ADAMW),
+        ),
+        ("set schedule.name: constant beside it; schedule.warmup stays",),
+    )
+
+
 def _between_adams(config: OptimizerConfig) -> _Proposal:
     """Keep lr and betas, and start the decay afresh: only the decay tells the two apart.
 
@@ -186,12 +223,17 @@ def _between_adams(config: OptimizerConfig) -> _Proposal:
 
 
 def _scaled(
-    config: OptimizerConfig, key: str, proposed: float, least: float, most: float
+    config: OptimizerConfig,
+    key: str,
+    proposed: float,
+    least: float,
+    most: float,
+    *,
+    source: str = CHEN,
 ) -> Setting:
     value = float(getattr(config, key))
-    return Setting(
-        key, value, _round(value * proposed), (_round(value * least), _round(value * most)), CHEN
-    )
+    ends = (_round(value * least), _round(value * most))
+    return Setting(key, value, _round(value * proposed), ends, source)
 
 
 def _round(value: float) -> float:
@@ -224,6 +266,8 @@ def _paired_betas(
 
 _RULES: dict[tuple[str, str], Callable[[OptimizerConfig], _Proposal]] = {
     ("adamw", "lion"): _adamw_to_lion,
+    ("adamw", "muon"): _adamw_to_muon,
+    ("adamw", "schedule_free_adamw"): _adamw_to_schedule_free,
     ("lion", "adamw"): _lion_to_adamw,
     ("adam", "adamw"): _between_adams,
     ("adamw", "adam"): _between_adams,

@@ -20,7 +20,7 @@ _FIXED = (
     "lora",
     "optimizer.name",
     "optimizer.path",
-    "optimizer.amsgrad",
+    "optimizer.ams",  # amsgrad, ams_bound
     "optimizer.centered",
     "optimizer.initial_accumulator_value",
 )
@@ -107,7 +107,13 @@ def recipe_changes(
         {"key": key, "old": before, "new": after}
         for key, before, after in recipe_differences(old, new)
     ]
-    fixed = [c for c in changes if c["key"].startswith(_FIXED) or _switches_momentum(c)]
+    fixed = [
+        change
+        for change in changes
+        if change["key"].startswith(_FIXED)
+        or _switches_momentum(change)
+        or _moves_the_average(change, optimizer=str(new["optimizer.name"]))
+    ]
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
         for change in fixed:
@@ -135,6 +141,11 @@ def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _switches_momentum(change: Mapping[str, Any]) -> bool:
     """Whether momentum goes on or off: with it comes a buffer that the saved state has not."""
     return change["key"] == "optimizer.momentum" and not (change["old"] and change["new"])
+
+
+def _moves_the_average(change: Mapping[str, Any], *, optimizer: str) -> bool:
+    """Whether the saved weights would stand for other ones: by beta1 the average is found again."""
+    return optimizer == "schedule_free_adamw" and change["key"] == "optimizer.betas"
 
 
 def environment_changes(state: TrainingState, environment: Mapping[str, Any]) -> list[str]:
