@@ -17,6 +17,7 @@ from ftreg.errors import DivergedError
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.events import StepRecord, as_number
 from ftreg.training.loss import Loss
+from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.optim.step_size import StepSizeProbe
 from ftreg.training.state.tensors import all_finite, whole
 from ftreg.training.validation import Validation
@@ -141,7 +142,8 @@ class Loop:
         """The validation loss after a step, where it is due."""
         if self.validation is None or not self.validation.is_due(number):
             return None
-        found = self.validation.measure(self.model, self.loss, self.accelerator)
+        with evaluation_weights(self.optimizer):
+            found = self.validation.measure(self.model, self.loss, self.accelerator)
         if not math.isfinite(found):
             raise DivergedError(
                 f"training diverged at step {number}: the validation loss after it is {found:g}",

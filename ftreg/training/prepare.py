@@ -28,6 +28,7 @@ from ftreg.training.loss import Loss
 from ftreg.training.optim.advice import advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups
+from ftreg.training.optim.modes import begin_training
 from ftreg.training.optim.schedule import build_schedule
 from ftreg.training.packing import loss_alone, prove_packing
 from ftreg.training.precision import choose_precision
@@ -130,6 +131,7 @@ def prepare_run(
         compile_layers(network, examples, loss)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
+    begin_training(prepared_optimizer)
     return PreparedRun(
         config=config,
         accelerator=accelerator,

@@ -25,6 +25,7 @@ from ftreg.training.health import refuse_broken
 from ftreg.training.kernel_switch import without_kernels
 from ftreg.training.loop import Loop, Progress
 from ftreg.training.midway import keep_newest_midway, midway_folder
+from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session
 from ftreg.training.state.resume import settings_that_count
@@ -103,7 +104,8 @@ def _carry_out(
                     break
                 _write_midway(run, session, trackers.runs)
                 _between_steps(run, session, record, stopping=stop.name)
-            refuse_broken(run.trained, run.optimizer)
+            with evaluation_weights(run.optimizer):
+                refuse_broken(run.trained, run.optimizer)
         except DivergedError as error:
             raise keep_failure(error, run=run, session=session, output=output) from error
         checkpoint = _finish(run, session, events, trackers.runs)
@@ -149,8 +151,9 @@ def _write_midway(run: PreparedRun, session: Session, tracked: Mapping[str, Trac
     if every is None or step % every or step in session.midway:
         return
     folder = midway_folder(session.output, step)
-    refuse_broken(run.trained, run.optimizer)
-    _write(run, session, folder, tracked, kept_step=step, midway=True)
+    with evaluation_weights(run.optimizer):
+        refuse_broken(run.trained, run.optimizer)
+        _write(run, session, folder, tracked, kept_step=step, midway=True)
     if run.accelerator.is_main_process:
         keep_newest_midway(session.output, settings.checkpoint_total_limit)
 
@@ -179,8 +182,9 @@ def _finish(
 ) -> Checkpoint:
     run.accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
-    kept = session.restore_kept()
-    checkpoint = _write(run, session, session.output, tracked, kept_step=kept, midway=False)
+    with evaluation_weights(run.optimizer):
+        kept = session.restore_kept()
+        checkpoint = _write(run, session, session.output, tracked, kept_step=kept, midway=False)
     session.remove()
     return checkpoint
 

@@ -23,6 +23,7 @@ from ftreg.training.events import StepRecord, TrainEvents
 from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
 from ftreg.training.midway import refuse_other_midway, take_over_midway
+from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.optim.schedule import continue_schedule
 from ftreg.training.prepare import PreparedRun
 from ftreg.training.state.best import check_best, drop_best_after, restore_best, save_best
@@ -207,12 +208,13 @@ class Session:
     def _save_best(self, step: int) -> None:
         run = self._run
         assert run is not None
-        refuse_broken(run.trained, run.optimizer)
         main = self._accelerator.is_main_process
-        if main or self._accelerator.is_fsdp2:
-            weights = whole_weights(run.trained)
-            if main:
-                save_best(self._root, step, weights)
+        with evaluation_weights(run.optimizer):
+            refuse_broken(run.trained, run.optimizer)
+            if main or self._accelerator.is_fsdp2:
+                weights = whole_weights(run.trained)
+                if main:
+                    save_best(self._root, step, weights)
         self._accelerator.wait_for_everyone()
 
     def restore_kept(self) -> int:

@@ -14,6 +14,7 @@ from ftreg.config.registry import Registry
 from ftreg.errors import UsageError
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.optim.groups import ParameterGroup, parameter_groups
+from ftreg.training.optim.modes import refuse_half_modes
 
 _OPTIMIZERS = Registry(
     "optimizer",
@@ -57,6 +58,7 @@ def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> to
     optimizer = _construct(factory, params, config)
     _check(optimizer, params, config)
     _refuse_stuck(optimizer)
+    refuse_half_modes(optimizer, name=type(optimizer).__name__)
     return optimizer
 
 
