@@ -25,6 +25,7 @@ from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
+from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
@@ -138,6 +139,10 @@ def _side(
             "the workspace, or is another one now.",
         )
         return side
+    manifest = checkpoint.manifest
+    for said in (phrases.validation_sentence(manifest), phrases.parted_sentence(manifest)):
+        if said:
+            notes["training"].append(f"{name}: {said}.")
     try:
         return dataclasses.replace(side, history=_history(checkpoint))
     except UsageError as error:

@@ -32,7 +32,7 @@ from ftreg.training.state.resume import settings_that_count
 from ftreg.training.state.saved import state_folder
 from ftreg.training.stopping import stop_on_signal
 from ftreg.training.trackers import start_trackers
-from ftreg.training.validation import best_step, without_improvement
+from ftreg.training.validation import best_step, parted_after, without_improvement
 from ftreg.training.write import resolved, write_checkpoint
 
 
@@ -133,7 +133,9 @@ def _loop(run: PreparedRun, done: Progress) -> Loop:
 def _is_enough(run: PreparedRun, session: Session, events: TrainEvents) -> bool:
     """Whether the validation loss ends the run after this step; a step without one never does."""
     patience, history = run.config.train.patience, session.history
-    if patience is None or without_improvement(history) < patience:
+    if patience is None or history[-1].validation_loss is None:
+        return False
+    if without_improvement(history) < patience:
         return False
     best = best_step(history)
     assert best is not None
@@ -182,6 +184,11 @@ def _finish(
 ) -> Checkpoint:
     run.accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
+    if step := parted_after(session.history):
+        events.notice(
+            f"since step {step} the validation loss has risen while the training loss fell "
+            "(train.keep: best keeps the weights of before)"
+        )
     with evaluation_weights(run.optimizer):
         kept = session.restore_kept()
         checkpoint = _write(run, session, session.output, tracked, kept_step=kept, midway=False)

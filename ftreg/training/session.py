@@ -202,7 +202,8 @@ class Session:
         for text in self._watch.notices(record):
             self._events.notice(text)
         assert self._run is not None
-        if self._run.config.train.keep == "best" and best_step(self.history) is record:
+        keeps = self._run.config.train.keep == "best" and record.validation_loss is not None
+        if keeps and best_step(self.history) is record:
             self._save_best(record.step)
 
     def _save_best(self, step: int) -> None:
