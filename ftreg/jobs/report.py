@@ -139,10 +139,9 @@ def _side(
             "the workspace, or is another one now.",
         )
         return side
-    manifest = checkpoint.manifest
-    for said in (phrases.validation_sentence(manifest), phrases.parted_sentence(manifest)):
-        if said:
-            notes["training"].append(f"{name}: {said}.")
+    if parted := phrases.parted_sentence(checkpoint.manifest):
+        notes["training"].append(f"{name}: {parted}.")
+    side = dataclasses.replace(side, validation=phrases.validation_sentence(checkpoint.manifest))
     try:
         return dataclasses.replace(side, history=_history(checkpoint))
     except UsageError as error:

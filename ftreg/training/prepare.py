@@ -105,6 +105,7 @@ def prepare_run(
     set_seed(config.train.seed)
     events.phase("opening the dataset")
     dataset, split = _open(config)
+    held_out = _open_validation(dataset, config, events)
     steps = steps_of_run(
         len(split),
         batch_size=config.train.batch_size,
@@ -118,7 +119,15 @@ def prepare_run(
     network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
     tokenise = _Tokenising(dataset, tokenizer, network, config, events)
     examples = tokenise(split, name=config.dataset.train_split)
-    validation = _prepare_validation(dataset, config, tokenise, steps=steps, events=events)
+    validation = None
+    if held_out is not None:
+        validation = Validation(
+            split=held_out,
+            examples=tokenise(held_out, name=str(config.dataset.validation_split)),
+            batch_size=config.train.batch_size,
+            every=validate_every(config.train.validate_steps, total_steps=steps),
+            total_steps=steps,
+        )
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     loss = _prepare_loss(
         network, trained, examples, config=config, accelerator=accelerator, events=events
@@ -209,15 +218,10 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
         events.notice(str(item))
 
 
-def _prepare_validation(
-    dataset: DatasetVersion,
-    config: RunConfig,
-    tokenise: "_Tokenising",
-    *,
-    steps: int,
-    events: TrainEvents,
-) -> Validation | None:
-    """Open the rows to validate on, if there are any, and see that they are no others' rows."""
+def _open_validation(
+    dataset: DatasetVersion, config: RunConfig, events: TrainEvents
+) -> Split | None:
+    """Return the rows to validate on, if there are any; they are no others' rows."""
     settings, known = config.dataset, dataset.card.splits
     name = settings.validation_split
     if name is None:
@@ -228,10 +232,6 @@ def _prepare_validation(
             )
         return None
     split = dataset.split(name)[: settings.max_validation_examples]
-    if not len(split):
-        raise UsageError(
-            f"dataset.validation_split: {dataset.ref} has no rows in its split {name!r}"
-        )
     for other in (settings.train_split, settings.eval_split):
         if other in known and known[other].sha256 == known[name].sha256:
             raise UsageError(
@@ -239,13 +239,7 @@ def _prepare_validation(
                 "others in a new dataset version"
             )
     _tell_of_evaluated_rows(split, dataset, config, events)
-    return Validation(
-        split=split,
-        examples=tokenise(split, name=name),
-        batch_size=config.train.batch_size,
-        every=validate_every(config.train.validate_steps, total_steps=steps),
-        total_steps=steps,
-    )
+    return split
 
 
 def _tell_of_evaluated_rows(
