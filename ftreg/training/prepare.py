@@ -115,19 +115,10 @@ def prepare_run(
     _give_advice(config, steps=steps, strict=strict, events=events)
     events.phase("loading the base model")
     base = find_base(config.base)
-    tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
-    network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
+    tokenizer, network = _load(base)
     tokenise = _Tokenising(dataset, tokenizer, network, config, events)
     examples = tokenise(split, name=config.dataset.train_split)
-    validation = None
-    if held_out is not None:
-        validation = Validation(
-            split=held_out,
-            examples=tokenise(held_out, name=str(config.dataset.validation_split)),
-            batch_size=config.train.batch_size,
-            every=validate_every(config.train.validate_steps, total_steps=steps),
-            total_steps=steps,
-        )
+    validation = _prepare_validation(held_out, tokenise, steps=steps)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     loss = _prepare_loss(
         network, trained, examples, config=config, accelerator=accelerator, events=events
@@ -160,6 +151,13 @@ def prepare_run(
         validation=validation,
         total_steps=steps,
     )
+
+
+def _load(base: BaseModel) -> tuple[Any, PreTrainedModel]:
+    """Return tokenizer and model."""
+    trusted = base.trust_remote_code
+    tokenizer = load_tokenizer(base.folder, trust_remote_code=trusted)
+    return tokenizer, load_model(base.folder, trust_remote_code=trusted)
 
 
 def _open(config: RunConfig) -> tuple[DatasetVersion, Split]:
@@ -216,6 +214,21 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
         raise UsageError(f"--strict: there is advice against these settings:\n  {lines}")
     for item in advice:
         events.notice(str(item))
+
+
+def _prepare_validation(
+    split: Split | None, tokenise: "_Tokenising", *, steps: int
+) -> Validation | None:
+    if split is None:
+        return None
+    config = tokenise.config
+    return Validation(
+        split=split,
+        examples=tokenise(split, name=str(config.dataset.validation_split)),
+        batch_size=config.train.batch_size,
+        every=validate_every(config.train.validate_steps, total_steps=steps),
+        total_steps=steps,
+    )
 
 
 def _open_validation(

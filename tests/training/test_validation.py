@@ -175,7 +175,6 @@ def test_the_best_weights_are_kept_and_the_run_says_that_the_losses_parted(
     assert found["validation"]["parted_after"] == best
     drawn = Path("a/history.svg").read_text()
     assert f"the weights are those of step {best}" in drawn
-    assert cli("eval", "a", "--no-gate", "-q", "-s", "dataset.validation_split=null").code == 0
 
 
 @pytest.mark.parametrize(
@@ -192,7 +191,7 @@ def test_a_resumed_run_keeps_the_same_best(
         assert whole["training"]["kept_step"] < whole["training"]["steps"] < 30
     interrupt(validated, *overrides, after=stops[0])
     interrupt(validated, *overrides, after=stops[1], resume=True)
-    shutil.rmtree(f"a.state/step-{stops[1]:08d}")  # an earlier one is left, of another best
+    shutil.rmtree(f"a.state/step-{stops[1]:08d}")  # an earlier one is left
     written = {path: path.stat().st_mtime_ns for path in Path("a.steps").glob("*/ftreg.json")}
     resumed = trains("a", *overrides, more=["--resume"])
     assert resumed["identity"] == whole["identity"]
