@@ -103,8 +103,7 @@ def prepare_run(
         UsageError: configuration, data or model do not fit together.
     """
     set_seed(config.train.seed)
-    events.phase("opening the dataset")
-    dataset, split = _open(config)
+    dataset, split = _open(config, events)
     held_out = _open_validation(dataset, config, events)
     steps = steps_of_run(
         len(split),
@@ -113,9 +112,7 @@ def prepare_run(
         max_steps=config.train.max_steps,
     )
     _give_advice(config, steps=steps, strict=strict, events=events)
-    events.phase("loading the base model")
-    base = find_base(config.base)
-    tokenizer, network = _load(base)
+    base, tokenizer, network = _load(config, events)
     tokenise = _Tokenising(dataset, tokenizer, network, config, events)
     examples = tokenise(split, name=config.dataset.train_split)
     validation = _prepare_validation(held_out, tokenise, steps=steps)
@@ -153,15 +150,17 @@ def prepare_run(
     )
 
 
-def _load(base: BaseModel) -> tuple[Any, PreTrainedModel]:
-    """Return tokenizer and model."""
-    trusted = base.trust_remote_code
-    tokenizer = load_tokenizer(base.folder, trust_remote_code=trusted)
-    return tokenizer, load_model(base.folder, trust_remote_code=trusted)
+def _load(config: RunConfig, events: TrainEvents) -> tuple[BaseModel, Any, PreTrainedModel]:
+    """Return the base model, as found, and its tokenizer and network."""
+    events.phase("loading the base model")
+    base = find_base(config.base)
+    tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
+    return base, tokenizer, load_model(base.folder, trust_remote_code=base.trust_remote_code)
 
 
-def _open(config: RunConfig) -> tuple[DatasetVersion, Split]:
+def _open(config: RunConfig, events: TrainEvents) -> tuple[DatasetVersion, Split]:
     """Return the dataset version, and its rows to train on."""
+    events.phase("opening the dataset")
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = dataset.split(config.dataset.train_split)[: config.dataset.max_train_examples]
     if not len(split):
