@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -10,17 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftreg.config.load import load_config
 from ftreg.errors import InterruptedRunError
-from ftreg.files.store import file_digest
 from ftreg.training.events import Silent, StepRecord
 from ftreg.training.run import train
 from ftreg.training.validation import parted_after
-from tests.conftest import Cli, make_model, rows_of, write_card
+from tests.conftest import Cli, add_split, make_model, rows_of
 
 VALIDATE = ("dataset.validation_split=validation", "train.validate_steps=2")
 # With this rate the validation loss rises again before the run ends.
@@ -31,16 +30,6 @@ BEST = (
     "optimizer.lr=2e-2",
     "schedule.name=constant",
 )
-
-
-def add_split(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Give the tiny dataset a third split."""
-    folder = Path("datasets/colours/v1")
-    path = folder / f"{name}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    card = yaml.safe_load((folder / "dataset.yaml").read_text())
-    card["splits"][name] = {"file": path.name, "rows": len(rows), "sha256": file_digest(path)}
-    write_card(folder, **card)
 
 
 @pytest.fixture
@@ -175,6 +164,21 @@ def test_the_best_weights_are_kept_and_the_run_says_that_the_losses_parted(
     assert found["validation"]["parted_after"] == best
     drawn = Path("a/history.svg").read_text()
     assert f"the weights are those of step {best}" in drawn
+
+
+def test_weights_that_an_optimizer_means_to_be_kept_are_validated_and_kept(
+    trains: Callable[..., Any],
+) -> None:
+    """Schedule-free, it trains with others (https://github.com/facebookresearch/schedule_free)."""
+    free = "optimizer={name: custom, path: 'pytorch_optimizer:ScheduleFreeAdamW', lr: 3e-2}"
+    settings = ("schedule.name=constant", "train.epochs=4", free)
+    found = trains("a", *settings, *VALIDATE, "train.keep=best", "train.checkpoint_steps=4")
+    trains("plain", *settings)
+    assert [{**row, "validation_loss": None} for row in history("a")] == history("plain")
+    assert losses("a")[4] == pytest.approx(mean_loss(Path("a.steps/step-00000004")), rel=1e-5)
+    best = found["training"]["kept_step"]
+    assert best < 12
+    assert losses("a")[best] == pytest.approx(mean_loss(Path("a")), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +329,7 @@ def test_rows_that_are_evaluated_too_are_named(cli: Cli, validated: Path) -> Non
     done = cli("train", validated, "-s", "dataset.validation_split=mixed", "-o", "a")
     assert done.code == 0, done
     assert "of the split 'eval', 2 of 8 rows (25.0 %) repeat one" in done.err
+    assert re.search(r"training 3/3  loss \d\.\d+  validation \d\.\d+  ", done.err)
 
 
 def test_what_was_validated_on_cannot_change_on_the_way(cli: Cli, validated: Path) -> None:
