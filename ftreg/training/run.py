@@ -150,12 +150,13 @@ def _write_midway(run: PreparedRun, session: Session, tracked: Mapping[str, Trac
     """Write the checkpoint of this step, where one is due and a killed session has not done so."""
     settings, step = run.config.train, session.history[-1].step
     every = settings.checkpoint_steps
-    if every is None or step % every or step in session.midway:
+    if every is None or step % every:
         return
     folder = midway_folder(session.output, step)
-    with evaluation_weights(run.optimizer):
-        refuse_broken(run.trained, run.optimizer)
-        _write(run, session, folder, tracked, kept_step=step, midway=True)
+    if step not in session.midway:
+        with evaluation_weights(run.optimizer):
+            refuse_broken(run.trained, run.optimizer)
+            _write(run, session, folder, tracked, kept_step=step, midway=True)
     if run.accelerator.is_main_process:
         keep_newest_midway(session.output, settings.checkpoint_total_limit)
 
