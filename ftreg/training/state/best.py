@@ -11,12 +11,10 @@ from pathlib import Path
 import torch
 
 from ftreg.errors import UsageError
-from ftreg.files.store import file_digest, read_json, staged_folder, write_record
+from ftreg.files.cache.sealed import is_whole, seal_of
+from ftreg.files.store import file_digest, staged_folder, write_text
 from ftreg.training.state.saved import WEIGHTS, list_states, restore_weights, step_of
 from ftreg.training.state.tensors import save_tensors
-
-_SCHEMA = 1
-_RECORD = "best.json"
 
 
 def save_best(root: Path, step: int, weights: Mapping[str, torch.Tensor]) -> None:
@@ -32,8 +30,7 @@ def save_best(root: Path, step: int, weights: Mapping[str, torch.Tensor]) -> Non
     """
     with staged_folder(_folder(root, step)) as staging:
         save_tensors(staging / WEIGHTS, weights)
-        content = {"schema_version": _SCHEMA, "sha256": file_digest(staging / WEIGHTS)}
-        write_record(staging / _RECORD, content)
+        write_text(seal_of(staging / WEIGHTS), file_digest(staging / WEIGHTS))
     found = _list(root)
     needed = {found[-1]}
     for state in list_states(root):
@@ -55,10 +52,8 @@ def check_best(root: Path, step: int) -> None:
     Raises:
         UsageError: they are not there, or have changed.
     """
-    folder = _folder(root, step)
-    record = read_json(folder / _RECORD, kind="record of the best weights", schema=_SCHEMA)
-    path = folder / WEIGHTS
-    if not path.is_file() or file_digest(path) != record.get("sha256"):
+    path = _folder(root, step) / WEIGHTS
+    if not is_whole(path):
         raise UsageError(
             f"{path}: the file is missing, or has changed since it was written; without the best "
             f"weights so far the run cannot go on: move {root} away and train again"
