@@ -301,9 +301,9 @@ def _rows_of_data() -> list[str]:
 
 def _history() -> list[str]:
     about = " ".join((inspect.getdoc(StepRecord) or "").split("\n\n")[1].split())
-    types = {"int": "integer", "float": "number"}
+    types = {"int": "integer", "float": "number", "float | None": "number or null"}
     rows = [
-        [f"`{field.name}`", types[getattr(field.type, "__name__", "")]]
+        [f"`{field.name}`", types[getattr(field.type, "__name__", str(field.type))]]
         for field in dataclasses.fields(StepRecord)
     ]
     return [

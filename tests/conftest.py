@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,17 @@ def write_card(folder: Path, **changes: Any) -> None:
         **changes,
     }
     (folder / "dataset.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+
+
+def add_split(name: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Give the dataset of `config` another split."""
+    folder = Path("datasets/colours/v1")
+    path = folder / f"{name}.jsonl"
+    lines = [json.dumps(row) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+    card = yaml.safe_load((folder / "dataset.yaml").read_text(encoding="utf-8"))
+    card["splits"][name] = {"file": path.name, "rows": len(lines), "sha256": file_digest(path)}
+    write_card(folder, **card)
 
 
 def rewrite_rows(

@@ -91,7 +91,10 @@ def _lines(found: "Trained | GroupOfSeries | FailedOfSeries") -> Iterator[str]:
 
 
 def _summary(checkpoint: "CheckpointRecord") -> str:
+    from ftreg.report.phrases import validation_sentence
+
     record = checkpoint.training
+    said = validation_sentence(checkpoint)
     return (
         f"{checkpoint.checkpoint}\n"
         f"  {checkpoint.optimizer['name']}, {record.steps} steps, "
@@ -99,4 +102,5 @@ def _summary(checkpoint: "CheckpointRecord") -> str:
         f"({record.tokens / record.seconds:.0f} tokens/s), {record.precision}\n"
         f"  loss per token {record.first_loss:.3f} at the first step, "
         f"{record.last_loss:.3f} at the last (each sees other rows; see history.jsonl)"
+        + (f"\n  {said}" if said else "")
     )

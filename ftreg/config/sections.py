@@ -41,10 +41,32 @@ class DatasetConfig(Section):
     """The split to train on."""
     eval_split: str = "eval"
     """The held-out split."""
+    validation_split: str | None = None
+    """A third split, whose loss training measures on its way; null measures none. Never
+    `eval_split`: what has chosen a checkpoint cannot judge it."""
     max_train_examples: Count | None = None
     """Train on the first N rows only; null takes all."""
     max_eval_examples: Count | None = None
     """Evaluate the first N rows only; null takes all."""
+    max_validation_examples: Count | None = None
+    """Validate on the first N rows only; null takes all."""
+
+    @model_validator(mode="after")
+    def _validates_on_rows_of_its_own(self) -> Self:
+        if self.validation_split is None:
+            if self.max_validation_examples is not None:
+                raise ValueError("max_validation_examples needs validation_split, which is null")
+        elif self.validation_split == self.eval_split:
+            raise ValueError(
+                f"validation_split and eval_split are both {self.eval_split!r}: rows that choose a "
+                "checkpoint flatter it, and can judge it no more; name a third split"
+            )
+        elif self.validation_split == self.train_split:
+            raise ValueError(
+                f"validation_split and train_split are both {self.train_split!r}: the loss on rows "
+                "that are trained on falls whatever happens; name a third split"
+            )
+        return self
 
 
 class ScheduleConfig(Section):
@@ -96,6 +118,19 @@ class TrainConfig(Section):
     kernels: Kernels = "auto"
     """auto trains with ftreg's own kernels where they suit model and machine; off with plain torch,
     transformers and peft: slower, and the last bits differ."""
+    validate_steps: Count | None = None
+    """Measure the loss of `dataset.validation_split` every so many steps, and after the last; null
+    is a tenth of the run."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the checkpoint: those of the last step, or those with the lowest
+    validation loss."""
+    patience: Count | None = None
+    """End the run after so many validations in a row without a new lowest loss; null never does."""
+    checkpoint_steps: Count | None = None
+    """Write a whole checkpoint, that can be evaluated, every so many steps into `<output>.steps/`;
+    null writes none."""
+    checkpoint_total_limit: Count | None = None
+    """Checkpoints to keep there, the older ones go; null keeps all."""
     save_steps: Count | None = 200
     """Save the training state, for `--resume`, every so many steps; null only when interrupted."""
     save_total_limit: Count = 2
@@ -104,6 +139,12 @@ class TrainConfig(Section):
         default_factory=list
     )
     """Experiment trackers that are told of every step, through accelerate."""
+
+    @model_validator(mode="after")
+    def _limits_what_is_written(self) -> Self:
+        if self.checkpoint_total_limit is not None and self.checkpoint_steps is None:
+            raise ValueError("checkpoint_total_limit needs checkpoint_steps, which is null")
+        return self
 
     @model_validator(mode="after")
     def _seed_or_seeds(self) -> Self:
@@ -240,6 +281,18 @@ class RunConfig(Section):
                 f"{self.optimizer.name} averages its weights; set schedule.name: constant, which "
                 "keeps schedule.warmup"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_has_a_split(self) -> Self:
+        if self.dataset.validation_split is None:
+            defaults = TrainConfig()
+            for key in ("validate_steps", "keep", "patience"):
+                if getattr(self.train, key) != getattr(defaults, key):
+                    raise ValueError(
+                        f"train.{key} needs a validation loss: name a split of its own in "
+                        "dataset.validation_split"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from ftreg.jobs.score_rounds import (
     noise_of,
 )
 from ftreg.jobs.until_decided import EvaluatedRows, UntilDecided, evaluate_until_decided
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.checkpoint import Checkpoint, checkpoint_name
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Run
 from ftreg.records.evaluation.stored import Evaluation, write_evaluation
@@ -204,7 +204,7 @@ def _header(
     return {
         "ftreg": ftreg.__version__,
         "checkpoint": {
-            "name": replicas.folder.name,
+            "name": checkpoint_name(replicas.folder),
             "identity": replicas.identity,
             "parent": manifest.parent,
             "weights": replicas.weights,

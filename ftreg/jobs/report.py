@@ -25,6 +25,7 @@ from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
+from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
@@ -138,6 +139,9 @@ def _side(
             "the workspace, or is another one now.",
         )
         return side
+    if parted := phrases.parted_sentence(checkpoint.manifest):
+        notes["training"].append(f"{name}: {parted}.")
+    side = dataclasses.replace(side, validation=phrases.validation_sentence(checkpoint.manifest))
     try:
         return dataclasses.replace(side, history=_history(checkpoint))
     except UsageError as error:

@@ -155,7 +155,14 @@ def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
 
 
 def _check_one_recipe(checkpoint: Checkpoint) -> None:
-    """Refuse what no single configuration made."""
+    """Refuse what no single configuration made, or no whole run."""
+    if checkpoint.manifest.training.midway:
+        raise UsageError(
+            f"{checkpoint.folder} was written on the way of a run, after step "
+            f"{checkpoint.manifest.training.steps}; only whole runs are reproduced: name the "
+            "checkpoint at its end. Trained again with train.checkpoint_steps, the run writes this "
+            "one too."
+        )
     for resumption in checkpoint.manifest.training.resumed:
         if resumption.changed:
             keys = ", ".join(change["key"] for change in resumption.changed)
@@ -182,6 +189,8 @@ def _recorded_config(manifest: Manifest) -> RunConfig:
         "precision": training.precision,
         "threads": cores if fewer else training.threads,
         "save_steps": None,
+        "checkpoint_steps": None,
+        "checkpoint_total_limit": None,
         "report_to": [],
     }
     train = config.train.model_copy(update=settings)

@@ -85,9 +85,27 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints below `root`, replicas too, by name."""
+    """Return the checkpoints below `root`, replicas and those written on the way too, by name."""
+    patterns = ("*", "*/seed-*", "*.steps/step-*", "*/seed-*.steps/step-*")
+    found = {path for pattern in patterns for path in root.glob(f"{pattern}/{MANIFEST}")}
     return [
         read_checkpoint(path.parent)
-        for path in sorted([*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/seed-*/{MANIFEST}")])
+        for path in sorted(found)
         if not path.relative_to(root).parts[0].startswith(".")
     ]
+
+
+def midway_root(output: Path) -> Path:
+    """Return where the checkpoints lie that a run writes on its way to `output`."""
+    return output.with_name(f"{output.name}.steps")
+
+
+def list_midway(output: Path) -> list[Path]:
+    """Return the folders of the checkpoints that a run wrote on its way, the oldest first."""
+    return sorted(path.parent for path in midway_root(output).glob(f"step-*/{MANIFEST}"))
+
+
+def checkpoint_name(folder: Path) -> str:
+    """Return what a checkpoint's folder is called; one written on the way, with its run."""
+    run = folder.parent
+    return f"{run.name}/{folder.name}" if run.suffix == ".steps" else folder.name

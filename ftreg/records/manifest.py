@@ -57,12 +57,39 @@ class ResumeRecord(Section):
     """What differs from the environment before, in words."""
 
 
+class ValidationRecord(Section):
+    """The loss of a split that was neither trained on nor gated, in nats per loss token."""
+
+    split: str
+    split_sha256: str
+    """Hex SHA-256 of the split's file."""
+    rows: int
+    """Rows taken of it."""
+    every: int
+    """Steps from one validation to the next; there is one more after the last step."""
+    best_loss: float | None
+    """The lowest; null where there has been no validation yet."""
+    best_step: int | None
+    """After which step, the first of equals."""
+    last_loss: float | None
+    """The most recent."""
+    parted_after: int | None
+    """The step since which the validation loss rose while the training loss fell; see the rule in
+    the documentation of training. Null where the two did not part."""
+
+
 class TrainingRecord(Section):
     """How the run went."""
 
     seed: int
     steps: int
     """Optimizer steps."""
+    kept_step: int | None = None
+    """The step after which the weights are as they are here; null in older records: the last."""
+    stopped_early: bool = False
+    """The validation loss had ended the run before its last step."""
+    midway: bool = False
+    """Written on the way: the run went on from here."""
     epochs: float
     """Passes over the rows, a part of one included."""
     batch_size: int
@@ -98,6 +125,8 @@ class TrainingRecord(Section):
     """Whether it ended without a loss, gradient or weight that is not finite."""
     loss_spikes: list[int] = Field(default_factory=list)
     """Steps whose loss stood far above those before."""
+    validation: ValidationRecord | None = None
+    """Null where the run measured no validation loss."""
     resumed: list[ResumeRecord] = Field(default_factory=list)
     """One for each time that the run was continued from a saved state."""
 

@@ -14,6 +14,9 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     training = manifest.training.model_dump(
         include={"seed", "steps", "batch_size", "max_grad_norm", "precision", "processes"}
     )
+    kept = manifest.training.kept_step
+    if kept not in (None, manifest.training.steps):
+        training["kept_step"] = kept
     if manifest.config.train.kernels == "off":
         training["kernels"] = "off"  # the default is left out, as before there was the key
     sections: dict[str, Any] = {

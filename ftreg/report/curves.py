@@ -60,10 +60,17 @@ class Curve:
     path: str
     median: str = ""
     dots: str = ""
+    kind: str = ""
+    """`validation` for the loss of that split, else empty."""
     gaps: Sequence[float] = ()
     """Where the run's loss or gradient norm is missing, whichever of its panels this is."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """The first, last, lowest and highest value."""
+
+    @property
+    def label(self) -> str:
+        """What readers know it by."""
+        return f"{self.name}, {self.kind}" if self.kind else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,8 @@ class Panel:
 def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> list[Panel]:
     """Lay out loss, learning rate, gradient norm and effective step size.
 
-    A value that is not finite is a gap in its curve. A long run is thinned without losing a spike.
+    A run's validation loss, where it has one, is in the panel of the loss. A value that is not
+    finite is a gap in its curve. A long run is thinned without losing a spike.
 
     Args:
         runs: side ("baseline", "candidate") to the lines of its history, at least one line each.
@@ -108,9 +116,12 @@ def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> lis
     across = AxisScale(low=first - room, high=last + room, start=frame.left, end=frame.right)
     places = {side: [across.place(step) for step in column] for side, column in steps.items()}
     gaps = {side: _gaps(places[side], columns) for side, columns in values.items()}
+    validated = {side: _validation(places[side], history) for side, history in runs.items()}
     found = []
     for key, title in (_TITLES | ({"step_size": _PER_RATE} if per_rate else {})).items():
-        up = _scale([columns[key] for columns in values.values()], key, frame)
+        also = validated if key == "loss" else {}
+        losses = [[value for _, value in points] for points in also.values()]
+        up = _scale([*(columns[key] for columns in values.values()), *losses], key, frame)
         curves = [
             Curve(
                 name=side,
@@ -120,6 +131,7 @@ def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> lis
             )
             for side, columns in values.items()
         ]
+        curves += [_validation_curve(side, points, up) for side, points in also.items() if points]
         found.append(
             Panel(
                 title=title,
@@ -157,6 +169,25 @@ def _gaps(places: Sequence[float], columns: Mapping[str, Sequence[float | None]]
     """Positions at which a noisy value is missing, each once to the unit: a run may have many."""
     rows = zip(places, *(columns[key] for key in _NOISY), strict=True)
     return sorted({round(x) for x, *row in rows if None in row})
+
+
+def _validation(places: Sequence[float], history: Sequence[Step]) -> list[tuple[float, float]]:
+    """Positions and values of the validation losses; older histories have none."""
+    rows = zip(places, history, strict=True)
+    found = ((x, number(row.get("validation_loss"))) for x, row in rows)
+    return [(x, value) for x, value in found if value is not None]
+
+
+def _validation_curve(side: str, points: Sequence[tuple[float, float]], up: AxisScale) -> Curve:
+    values = [value for _, value in points]
+    strokes = _strokes([x for x, _ in points], values, up, noisy=False)
+    return Curve(
+        name=side,
+        kind="validation",
+        path=strokes["path"],
+        dots=strokes["dots"],
+        figures=_figures(values),
+    )
 
 
 def _scale(columns: Sequence[Sequence[float | None]], key: str, frame: Frame) -> AxisScale:

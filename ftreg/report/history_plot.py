@@ -24,7 +24,9 @@ def draw_history(history: Sequence[Step], *, title: str) -> str:
         raise ValueError("the history has no steps to draw")
     heading, *subtitles = title.split("\n")
     drawn = panels({"candidate": history}, per_rate=True)
-    return picture(heading, drawn, columns=2, subtitles=subtitles, hint=HINT)
+    validated = any(curve.kind for curve in drawn[0].curves)
+    key = {"candidate": "training", "candidate validation": "validation"} if validated else None
+    return picture(heading, drawn, columns=2, subtitles=subtitles, key=key, hint=HINT)
 
 
 def draw_checkpoint(checkpoint: Checkpoint) -> str:
@@ -41,5 +43,7 @@ def draw_checkpoint(checkpoint: Checkpoint) -> str:
         f"{'step' if training.steps == 1 else 'steps'} of {training.batch_size} examples, "
         f"{training.tokens:,} tokens, {training.precision}"
     )
+    if said := phrases.validation_sentence(manifest):
+        title += f"\n{said}"
     with damaged(checkpoint.folder / HISTORY, kind="history"):
         return draw_history(read_steps(checkpoint.folder), title=title)

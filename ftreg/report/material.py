@@ -28,13 +28,15 @@ class Side:
     """The candidate, or what it is held against.
 
     `folder` is the evaluation's where it is at hand: outputs and evidence lie there, and a baseline
-    in git has neither. `history` is the run's, where its checkpoint is at hand.
+    in git has neither. `history` is the run's, where its checkpoint is at hand, and `validation`
+    what its validation loss came to.
     """
 
     header: Mapping[str, Any]
     scores: MeanScores
     folder: Path | None = None
     history: Sequence[Step] | None = None
+    validation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

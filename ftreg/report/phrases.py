@@ -9,6 +9,7 @@ from ftreg.config.policy import Collapse
 from ftreg.gate import Row, Verdict
 from ftreg.gate.verdict import PRIMARY
 from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.manifest import Manifest
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
 # The sentence names so many of the rows that decided; the reasons below it have them all.
@@ -65,6 +66,33 @@ def _collapse_sentence(verdict: Verdict) -> str | None:
     ]
     fell = f"fell by {100 * drop:g} points or more (of clusters: that have one which did)"
     return f"{fell}: {', '.join(found)}" if found else None
+
+
+def validation_sentence(manifest: Manifest) -> str:
+    """What a run's validation loss came to, and what followed from it; empty where it has none."""
+    training = manifest.training
+    found = training.validation
+    if found is None or found.best_loss is None or found.last_loss is None:
+        return ""
+    said = f"validation loss {found.best_loss:.3f} after step {found.best_step}, the lowest"
+    if found.last_loss != found.best_loss:
+        said += f"; {found.last_loss:.3f} at the last"
+    if training.stopped_early:
+        said += f"; stopped early, {manifest.schedule['total_steps']} steps were asked for"
+    if training.kept_step not in (None, training.steps):
+        said += f"; the weights are those of step {training.kept_step}"
+    return said
+
+
+def parted_sentence(manifest: Manifest) -> str:
+    """That a run's two losses parted, which is overfitting; empty where they did not."""
+    found = manifest.training.validation
+    if found is None or found.parted_after is None:
+        return ""
+    return (
+        f"since step {found.parted_after} the validation loss has risen while the training loss "
+        "fell: the run learns its rows by heart"
+    )
 
 
 def looks_sentence(verdict: Verdict) -> str | None:

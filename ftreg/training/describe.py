@@ -1,7 +1,7 @@
 """What the manifest and the training state say about a run."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from ftreg.training.batching.batches import batch_order, order_digest
 from ftreg.training.events import StepRecord
 from ftreg.training.optim.schedule import warmup_steps
 from ftreg.training.prepare import PreparedRun
+from ftreg.training.validation import best_step, parted_after
 from ftreg.training.write import resolved
 
 
@@ -65,6 +66,8 @@ def manifest_records(
     loss_spikes: list[int],
     resumed: list[dict[str, Any]],
     environment: dict[str, Any],
+    kept_step: int,
+    midway: bool,
 ) -> dict[str, Any]:
     """Return the manifest's records about the run.
 
@@ -75,6 +78,8 @@ def manifest_records(
         loss_spikes: the steps whose loss was a spike.
         resumed: for each resumption its step, what had been changed, and the environment's changes.
         environment: `describe_environment`'s, of when the steps began.
+        kept_step: after which the weights were as they are written.
+        midway: whether the run goes on from there.
     """
     config = run.config
     return {
@@ -93,6 +98,10 @@ def manifest_records(
             "seconds": max(0.01, round(seconds, 2)),
             "loss_spikes": loss_spikes,
             "resumed": resumed,
+            "kept_step": kept_step,
+            "midway": midway,
+            "stopped_early": not midway and history[-1].step < run.total_steps,
+            "validation": _validation_record(run, history),
         },
         "environment": environment,
     }
@@ -114,6 +123,23 @@ def _dataset_record(run: PreparedRun) -> dict[str, Any]:
         "split_sha256": run.dataset.card.splits[name].sha256,
         "rows": len(run.split),
         "order_digest": order_digest(order_of(run)),
+    }
+
+
+def _validation_record(run: PreparedRun, history: Sequence[StepRecord]) -> dict[str, Any] | None:
+    if run.validation is None:
+        return None
+    name, best = run.config.dataset.validation_split, best_step(history)
+    losses = [r.validation_loss for r in history if r.validation_loss is not None]
+    return {
+        "split": name,
+        "split_sha256": run.dataset.card.splits[str(name)].sha256,
+        "rows": len(run.validation.split),
+        "every": run.validation.every,
+        "best_loss": best.validation_loss if best else None,
+        "best_step": best.step if best else None,
+        "last_loss": losses[-1] if losses else None,
+        "parted_after": parted_after(history),
     }
 
 

@@ -12,7 +12,8 @@ class StepRecord:
     `loss` is the mean negative log-likelihood per loss token in nats; `grad_norm` the global L2
     norm before clipping; `step_size` the mean absolute change of the weights; `examples`,
     `tokens` and `loss_tokens` count from the beginning of the run, padding does not exist;
-    `tokens_per_second` is of this step.
+    `tokens_per_second` is of this step. `validation_loss` is the loss, in the same unit, of the
+    validation split after the step; None where it was not measured.
     """
 
     step: int
@@ -24,6 +25,7 @@ class StepRecord:
     tokens: int
     loss_tokens: int
     tokens_per_second: float
+    validation_loss: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record JSON-ready.
@@ -31,7 +33,9 @@ class StepRecord:
         A number that JSON does not have is its name: `"nan"`, `"inf"`, `"-inf"`. A step that
         diverged is in the history like any other.
         """
-        return {key: as_number(value) for key, value in asdict(self).items()}
+        return {
+            key: None if value is None else as_number(value) for key, value in asdict(self).items()
+        }
 
 
 def as_number(value: float) -> float | str:

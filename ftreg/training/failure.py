@@ -82,6 +82,7 @@ def _failed_step(error: DivergedError, session: Session) -> list[StepRecord]:
     if "step" not in details:
         return []
     last = session.history[-1] if session.history else None
+    validation = details.get("validation_loss")
     return [
         StepRecord(
             step=details["step"],
@@ -93,6 +94,7 @@ def _failed_step(error: DivergedError, session: Session) -> list[StepRecord]:
             tokens=last.tokens if last else 0,
             loss_tokens=last.loss_tokens if last else 0,
             tokens_per_second=0.0,
+            validation_loss=None if validation is None else float(validation),
         )
     ]
 

@@ -3,7 +3,9 @@
 docs/kernels.md says what each of them replaces, and how to delete it.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
@@ -96,7 +98,13 @@ def kernels_for_layers(
             add_rows_to_tied_gradient(network, fused.kept)
 
 
-def remove_kernels(loss: Loss, network: PreTrainedModel) -> None:
-    """Undo what would be saved with the model, or keep it from working by itself."""
+@contextlib.contextmanager
+def without_kernels(loss: Loss, network: PreTrainedModel) -> Iterator[None]:
+    """Undo, within the block, what would be saved with the model or keep it from working alone."""
     if loss.packed_attention:
         restore_attention(network)
+    try:
+        yield
+    finally:
+        if loss.packed_attention:
+            use_packed_attention(network)

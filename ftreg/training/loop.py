@@ -17,8 +17,10 @@ from ftreg.errors import DivergedError
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.events import StepRecord, as_number
 from ftreg.training.loss import Loss
+from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.optim.step_size import StepSizeProbe
 from ftreg.training.state.tensors import all_finite, whole
+from ftreg.training.validation import Validation
 
 # So many of the tensors with a broken gradient are named; there can be hundreds.
 _NAMED = 20
@@ -40,6 +42,7 @@ class Loop:
 
     `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
     each step that is left, over all processes; `done` is what an earlier session has done.
+    `validation` measures another loss after some of the steps.
     """
 
     accelerator: Accelerator
@@ -51,6 +54,7 @@ class Loop:
     loss: Loss
     max_grad_norm: float | None
     seed: int
+    validation: Validation | None = None
     done: Progress = field(default_factory=Progress)
 
     def steps(self) -> Iterator[StepRecord]:
@@ -82,16 +86,18 @@ class Loop:
             probe.before()
             self.optimizer.step()
             moved = probe.after()
+            details = self._details(number, rows, loss=loss, norm=norm.item(), lr=lr)
             if not math.isfinite(moved):
                 raise DivergedError(
                     f"training diverged at step {number}: the step with lr {lr:g} left weights "
                     "that are not finite",
                     taken=True,
-                    details=self._details(number, rows, loss=loss, norm=norm.item(), lr=lr),
+                    details=details,
                 )
             self.schedule.step()
             self.optimizer.zero_grad()
             step_tokens = sum(self.examples.length(row) for row in rows)
+            seconds = time.perf_counter() - began
             done.steps = number
             done.examples += len(rows)
             done.tokens += step_tokens
@@ -105,7 +111,8 @@ class Loop:
                 examples=done.examples,
                 tokens=done.tokens,
                 loss_tokens=done.loss_tokens,
-                tokens_per_second=step_tokens / (time.perf_counter() - began),
+                tokens_per_second=step_tokens / seconds,
+                validation_loss=self._validate(number, details),
             )
 
     def _accumulate(self, rows: Sequence[int]) -> float:
@@ -115,16 +122,9 @@ class Loop:
         into micro-batches nor the number of processes changes it. (A mean of micro-batch means
         would weight short answers more; transformers #34191.)
         """
-        workers = self.accelerator.num_processes
         loss_tokens = sum(self.examples.answer_length(row) for row in rows)
-        own = rows[self.accelerator.process_index :: workers]
-        # A process without an example still has to take part in the gradients' exchange.
-        weight = 1.0 if own else 0.0
-        batches = self.loss.lay_out(own or rows[:1], self.examples)
         total = torch.zeros((), device=self.accelerator.device)
-        passes = [(batch, weight) for batch in batches]
-        # Where parameters are sharded every pass gathers them from all processes.
-        passes += [(batches[0], 0.0)] * (self._passes(rows) - len(passes))
+        passes = self.loss.passes(rows, self.examples, accelerator=self.accelerator)
         for index, (batch, weight) in enumerate(passes):
             last = index == len(passes) - 1
             # Processes exchange gradients once a step, with the last of its micro-batches.
@@ -135,18 +135,22 @@ class Loop:
                 summed = summed * (weight / loss_tokens)
                 total += summed.detach()
                 # Data parallelism averages gradients over processes; this makes it their sum.
-                self.accelerator.backward(summed * workers)
+                self.accelerator.backward(summed * self.accelerator.num_processes)
         return float(self.accelerator.reduce(total, reduction="sum"))
 
-    def _passes(self, rows: Sequence[int]) -> int:
-        """Passes of the process that has most; 0 where each may take its own number."""
-        workers = self.accelerator.num_processes
-        if not self.accelerator.is_fsdp2:
-            return 0
-        return max(
-            len(self.loss.lay_out(rows[index::workers] or rows[:1], self.examples))
-            for index in range(workers)
-        )
+    def _validate(self, number: int, details: dict[str, Any]) -> float | None:
+        """The validation loss after a step, where it is due."""
+        if self.validation is None or not self.validation.is_due(number):
+            return None
+        with evaluation_weights(self.optimizer):
+            found = self.validation.measure(self.model, self.loss, self.accelerator)
+        if not math.isfinite(found):
+            raise DivergedError(
+                f"training diverged at step {number}: the validation loss after it is {found:g}",
+                taken=True,
+                details=details | {"validation_loss": as_number(found)},
+            )
+        return found
 
     @staticmethod
     def _gradient_norm(trainable: list[nn.Parameter]) -> torch.Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
@@ -38,6 +39,29 @@ class Loss:
         return micro_batches(
             rows, examples, max_tokens=self.row_tokens, share_prefix=self.share_prefix
         )
+
+    def passes(
+        self, rows: Sequence[int], examples: TokenisedExamples, *, accelerator: Accelerator
+    ) -> list[tuple[MicroBatch, float]]:
+        """Return this process's micro-batches of rows that all processes share.
+
+        Each has its weight in the sum: 0 for what a process without an example of its own, or with
+        fewer micro-batches than another, goes through for company's sake.
+        """
+        workers = accelerator.num_processes
+        own = rows[accelerator.process_index :: workers]
+        # A process without an example still has to take part in the gradients' exchange.
+        weight = 1.0 if own else 0.0
+        batches = self.lay_out(own or rows[:1], examples)
+        found = [(batch, weight) for batch in batches]
+        if accelerator.is_fsdp2:
+            # Where parameters are sharded every pass gathers them from all processes.
+            most = max(
+                len(self.lay_out(rows[index::workers] or rows[:1], examples))
+                for index in range(workers)
+            )
+            found += [(batches[0], 0.0)] * (most - len(found))
+        return found
 
     def __call__(
         self, model: nn.Module, batch: MicroBatch, *, device: torch.device

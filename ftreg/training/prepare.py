@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
+from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
@@ -32,6 +33,10 @@ from ftreg.training.packing import loss_alone, prove_packing
 from ftreg.training.precision import choose_precision
 from ftreg.training.state.saved import OptimizerLayout, group_values
 from ftreg.training.trackers import tracker_settings
+from ftreg.training.validation import Validation, validate_every
+
+# A split of this name is there to be validated on; whether it is, the configuration says.
+_CUSTOMARY = "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,7 @@ class PreparedRun:
     optimizer_record: OptimizerRecord
     layout: OptimizerLayout
     schedule: torch.optim.lr_scheduler.LambdaLR
+    validation: Validation | None
     total_steps: int
 
 
@@ -97,8 +103,8 @@ def prepare_run(
     """
     _refuse_sharded(config, accelerator)
     set_seed(config.train.seed)
-    events.phase("opening the dataset")
-    dataset, split = _open(config)
+    dataset, split = _open(config, events)
+    held_out = _open_validation(dataset, config, events)
     steps = steps_of_run(
         len(split),
         batch_size=config.train.batch_size,
@@ -106,11 +112,10 @@ def prepare_run(
         max_steps=config.train.max_steps,
     )
     _give_advice(config, steps=steps, strict=strict, events=events)
-    events.phase("loading the base model")
-    base = find_base(config.base)
-    tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
-    network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
-    examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
+    base, tokenizer, network = _load(config, events)
+    tokenise = _Tokenising(dataset, tokenizer, network, config, events)
+    examples = tokenise(split, name=config.dataset.train_split)
+    validation = _prepare_validation(held_out, tokenise, steps=steps)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     loss = _prepare_loss(
         network, trained, examples, config=config, accelerator=accelerator, events=events
@@ -139,6 +144,7 @@ def prepare_run(
         optimizer_record=record,
         layout=layout,
         schedule=schedule,
+        validation=validation,
         total_steps=steps,
     )
 
@@ -151,8 +157,17 @@ def _refuse_sharded(config: RunConfig, accelerator: Accelerator) -> None:
         )
 
 
-def _open(config: RunConfig) -> tuple[DatasetVersion, Split]:
+def _load(config: RunConfig, events: TrainEvents) -> tuple[BaseModel, Any, PreTrainedModel]:
+    """Return the base model, as found, and its tokenizer and network."""
+    events.phase("loading the base model")
+    base = find_base(config.base)
+    tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
+    return base, tokenizer, load_model(base.folder, trust_remote_code=base.trust_remote_code)
+
+
+def _open(config: RunConfig, events: TrainEvents) -> tuple[DatasetVersion, Split]:
     """Return the dataset version, and its rows to train on."""
+    events.phase("opening the dataset")
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = dataset.split(config.dataset.train_split)[: config.dataset.max_train_examples]
     if not len(split):
@@ -207,33 +222,89 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
         events.notice(str(item))
 
 
-def _tokenise(
-    split: Split,
-    dataset: DatasetVersion,
-    tokenizer: Any,
-    *,
-    model: Any,
-    config: RunConfig,
-    events: TrainEvents,
-) -> TokenisedExamples:
-    context = getattr(model.config, "max_position_embeddings", None)
-    limits = [limit for limit in (config.train.max_length, context) if limit is not None]
-    total = len(split)
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        events.preparing(done, total)
-
-    return prepare_examples(
-        split,
-        dataset=dataset,
-        split=config.dataset.train_split,
-        tokenizer=tokenizer,
-        max_length=min(limits, default=2**31),
-        advance=advance,
+def _prepare_validation(
+    split: Split | None, tokenise: "_Tokenising", *, steps: int
+) -> Validation | None:
+    if split is None:
+        return None
+    config = tokenise.config
+    return Validation(
+        split=split,
+        examples=tokenise(split, name=str(config.dataset.validation_split)),
+        batch_size=config.train.batch_size,
+        every=validate_every(config.train.validate_steps, total_steps=steps),
+        total_steps=steps,
     )
+
+
+def _open_validation(
+    dataset: DatasetVersion, config: RunConfig, events: TrainEvents
+) -> Split | None:
+    """Return the rows to validate on, if there are any; they are no others' rows."""
+    settings, known = config.dataset, dataset.card.splits
+    name = settings.validation_split
+    if name is None:
+        if _CUSTOMARY in known and _CUSTOMARY not in (settings.train_split, settings.eval_split):
+            events.notice(
+                f"{dataset.ref} has a split {_CUSTOMARY!r}, which this run does not look at; "
+                f"dataset.validation_split: {_CUSTOMARY} measures its loss"
+            )
+        return None
+    split = dataset.split(name)[: settings.max_validation_examples]
+    for other in (settings.train_split, settings.eval_split):
+        if other in known and known[other].sha256 == known[name].sha256:
+            raise UsageError(
+                f"dataset.validation_split: the rows of {name!r} are those of {other!r}; hold out "
+                "others in a new dataset version"
+            )
+    _tell_of_evaluated_rows(split, dataset, config, events)
+    return split
+
+
+def _tell_of_evaluated_rows(
+    split: Split, dataset: DatasetVersion, config: RunConfig, events: TrainEvents
+) -> None:
+    name, evaluated = config.dataset.validation_split, config.dataset.eval_split
+    try:
+        found = find_leaks(split, dataset.split(evaluated))
+    except UsageError:
+        return  # training needs no split to evaluate on
+    if found.leaks:
+        events.notice(
+            f"of the split {evaluated!r}, {found.summary()} of {name!r}, on which this run "
+            f"validates: {found.first_ids()}; on these the gate sees what has chosen the checkpoint"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokenising:
+    """Turns the rows of a split into tokens, telling of the progress."""
+
+    dataset: DatasetVersion
+    tokenizer: Any
+    model: Any
+    config: RunConfig
+    events: TrainEvents
+
+    def __call__(self, split: Split, *, name: str) -> TokenisedExamples:
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        limits = [limit for limit in (self.config.train.max_length, context) if limit is not None]
+        total = len(split)
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            self.events.preparing(done, total)
+
+        return prepare_examples(
+            split,
+            dataset=self.dataset,
+            split=name,
+            tokenizer=self.tokenizer,
+            max_length=min(limits, default=2**31),
+            advance=advance,
+        )
 
 
 def _keep_gradients_in_fp32(accelerator: Accelerator) -> None:

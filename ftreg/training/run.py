@@ -22,8 +22,9 @@ from ftreg.training.describe import manifest_records, order_of, tracker_facts
 from ftreg.training.events import Silent, StepRecord, TrainEvents
 from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
-from ftreg.training.kernel_switch import remove_kernels
+from ftreg.training.kernel_switch import without_kernels
 from ftreg.training.loop import Loop, Progress
+from ftreg.training.midway import keep_newest_midway, midway_folder
 from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session
@@ -31,6 +32,7 @@ from ftreg.training.state.resume import settings_that_count
 from ftreg.training.state.saved import state_folder
 from ftreg.training.stopping import stop_on_signal
 from ftreg.training.trackers import start_trackers
+from ftreg.training.validation import best_step, parted_after, without_improvement
 from ftreg.training.write import resolved, write_checkpoint
 
 
@@ -98,13 +100,15 @@ def _carry_out(
             for record in _loop(run, done).steps():
                 session.step(record)
                 trackers.step(record)
-                if record.step < run.total_steps:
-                    _between_steps(run, session, record, stopping=stop.name)
+                if record.step == run.total_steps or _is_enough(run, session, events):
+                    break
+                _write_midway(run, session, trackers.runs)
+                _between_steps(run, session, record, stopping=stop.name)
             with evaluation_weights(run.optimizer):
                 refuse_broken(run.trained, run.optimizer)
         except DivergedError as error:
             raise keep_failure(error, run=run, session=session, output=output) from error
-        checkpoint = _finish(run, session, output, events, trackers.runs)
+        checkpoint = _finish(run, session, events, trackers.runs)
         trackers.finish(checkpoint.manifest)
         return checkpoint
 
@@ -121,8 +125,40 @@ def _loop(run: PreparedRun, done: Progress) -> Loop:
         loss=run.loss,
         max_grad_norm=run.config.train.max_grad_norm,
         seed=run.config.train.seed,
+        validation=run.validation,
         done=done,
     )
+
+
+def _is_enough(run: PreparedRun, session: Session, events: TrainEvents) -> bool:
+    """Whether the validation loss ends the run after this step; a step without one never does."""
+    patience, history = run.config.train.patience, session.history
+    if patience is None or history[-1].validation_loss is None:
+        return False
+    if without_improvement(history) < patience:
+        return False
+    best = best_step(history)
+    assert best is not None
+    events.notice(
+        f"stopping early, after step {history[-1].step} of {run.total_steps}: "
+        f"{patience} validations in a row without a lower loss than that of step {best.step}"
+    )
+    return True
+
+
+def _write_midway(run: PreparedRun, session: Session, tracked: Mapping[str, TrackerRecord]) -> None:
+    """Write the checkpoint of this step, where one is due and a killed session has not done so."""
+    settings, step = run.config.train, session.history[-1].step
+    every = settings.checkpoint_steps
+    if every is None or step % every:
+        return
+    folder = midway_folder(session.output, step)
+    if step not in session.midway:
+        with evaluation_weights(run.optimizer):
+            refuse_broken(run.trained, run.optimizer)
+            _write(run, session, folder, tracked, kept_step=step, midway=True)
+    if run.accelerator.is_main_process:
+        keep_newest_midway(session.output, settings.checkpoint_total_limit)
 
 
 def _between_steps(
@@ -144,11 +180,32 @@ def _between_steps(
 def _finish(
     run: PreparedRun,
     session: Session,
-    output: Path,
     events: TrainEvents,
     tracked: Mapping[str, TrackerRecord],
 ) -> Checkpoint:
-    accelerator = run.accelerator
+    run.accelerator.wait_for_everyone()
+    events.phase("writing the checkpoint")
+    if step := parted_after(session.history):
+        events.notice(
+            f"since step {step} the validation loss has risen while the training loss fell "
+            "(train.keep: best keeps the weights of before)"
+        )
+    with evaluation_weights(run.optimizer):
+        kept = session.restore_kept()
+        checkpoint = _write(run, session, session.output, tracked, kept_step=kept, midway=False)
+    session.remove()
+    return checkpoint
+
+
+def _write(
+    run: PreparedRun,
+    session: Session,
+    folder: Path,
+    tracked: Mapping[str, TrackerRecord],
+    *,
+    kept_step: int,
+    midway: bool,
+) -> Checkpoint:
     records = manifest_records(
         run,
         session.history,
@@ -156,22 +213,19 @@ def _finish(
         loss_spikes=session.loss_spikes,
         resumed=session.resumed,
         environment=session.environment,
+        kept_step=kept_step,
+        midway=midway,
     )
-    remove_kernels(run.loss, run.base_network)
-    accelerator.wait_for_everyone()
-    events.phase("writing the checkpoint")
-    with evaluation_weights(run.optimizer):
-        checkpoint = write_checkpoint(
-            output,
-            model=accelerator.unwrap_model(run.model),
+    with without_kernels(run.loss, run.base_network):
+        return write_checkpoint(
+            folder,
+            model=run.accelerator.unwrap_model(run.model),
             tokenizer=run.tokenizer,
             config=run.config,
             records=records | {"trackers": tracked},
             history=session.history,
-            accelerator=accelerator,
+            accelerator=run.accelerator,
         )
-    session.remove()
-    return checkpoint
 
 
 def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoint:

@@ -16,13 +16,17 @@ from ftreg.errors import UsageError
 from ftreg.files import marked_yaml
 from ftreg.files.durable import make_folder
 from ftreg.files.store import canonical_json, sweep_temporaries, write_jsonl
+from ftreg.records.checkpoint import list_midway
 from ftreg.training.describe import environment_facts, recipe_facts
 from ftreg.training.environment import describe_environment
 from ftreg.training.events import StepRecord, TrainEvents
 from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
+from ftreg.training.midway import refuse_other_midway, take_over_midway
+from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.optim.schedule import continue_schedule
 from ftreg.training.prepare import PreparedRun
+from ftreg.training.state.best import check_best, drop_best_after, restore_best, save_best
 from ftreg.training.state.resume import (
     environment_changes,
     newest_state,
@@ -35,8 +39,11 @@ from ftreg.training.state.saved import (
     save_state,
     state_folder,
     state_of_step,
+    step_of,
     sweep,
+    whole_weights,
 )
+from ftreg.training.validation import best_step
 from ftreg.training.write import resolved
 
 _HISTORY = "history.jsonl"
@@ -82,6 +89,8 @@ class Session:
         self._events = events
         self._run: PreparedRun | None = None
         self.environment: dict[str, Any] = {}
+        self.midway: list[int] = []
+        """Steps whose checkpoints an earlier session has written."""
         self._watch: Watch | None = None
         self._live: TextIO | None = None
         self._seconds_before: float = state.facts["seconds"] if state else 0.0
@@ -136,7 +145,10 @@ class Session:
             done = self._restore(self._state, run, allowed)
         elif allowed:
             raise UsageError("--allow-change: there is no training state, so nothing to change")
+        refuse_other_midway(self.output, run, done=done.steps)
+        self.midway = [step_of(folder) for folder in list_midway(self.output)]
         if self._accelerator.is_main_process:
+            drop_best_after(self._root, done.steps)
             path = self._root / _HISTORY
             write_jsonl(path, (record.to_dict() for record in self.history))
             self._live = path.open("a", encoding="utf-8")
@@ -155,6 +167,10 @@ class Session:
             self._events.notice(f"from here on {change['key']} is {change['new']!r}")
         for text in environment:
             self._events.notice(f"the last bits may differ from an uninterrupted run: {text}")
+        best = best_step(self.history)
+        if run.config.train.keep == "best" and best is not None:
+            check_best(self._root, best.step)  # the run may end with these
+            self._accelerator.wait_for_everyone()
         state.restore(run.trained, run.optimizer, run.layout.names)
         continue_schedule(run.schedule, done=state.step)
         assert self._watch is not None
@@ -172,7 +188,11 @@ class Session:
         )
 
     def step(self, record: StepRecord) -> None:
-        """Take note of a step that is done."""
+        """Take note of a step that is done.
+
+        Raises:
+            UsageError: it is the best so far, and its weights cannot be written.
+        """
         self.history.append(record)
         if self._live is not None:
             self._live.write(canonical_json(record.to_dict()) + "\n")
@@ -181,6 +201,32 @@ class Session:
         assert self._watch is not None
         for text in self._watch.notices(record):
             self._events.notice(text)
+        assert self._run is not None
+        keeps = self._run.config.train.keep == "best" and record.validation_loss is not None
+        if keeps and best_step(self.history) is record:
+            self._save_best(record.step)
+
+    def _save_best(self, step: int) -> None:
+        run = self._run
+        assert run is not None
+        main = self._accelerator.is_main_process
+        with evaluation_weights(run.optimizer):
+            refuse_broken(run.trained, run.optimizer)
+            if main or self._accelerator.is_fsdp2:
+                weights = whole_weights(run.trained)
+                if main:
+                    save_best(self._root, step, weights)
+        self._accelerator.wait_for_everyone()
+
+    def restore_kept(self) -> int:
+        """Put back the weights that the configuration keeps; return the step they are of."""
+        run, last = self._run, self.history[-1]
+        assert run is not None
+        best = best_step(self.history)
+        if run.config.train.keep == "last" or best is None or best is last:
+            return last.step
+        restore_best(self._root, best.step, run.trained)
+        return best.step
 
     def agree(self, stopping: str | None) -> str | None:
         """Return the signal that any process was sent: they all have to stop after one step."""
@@ -254,6 +300,7 @@ def _take_over(root: Path, output: Path, *, resume: bool) -> None:
             f"{root} holds the state of a run that has not ended; go on with it with --resume, or "
             "move it away, or choose another --output"
         )
+    take_over_midway(output, resume=resume)
     sweep(root)
     sweep_temporaries(output)
 

@@ -148,6 +148,8 @@ class Trackers:
         """Tell of an optimizer step."""
         self._step = record.step
         values = {key: getattr(record, key) for key in _METRICS}
+        if record.validation_loss is not None:
+            values["validation_loss"] = record.validation_loss
         self._each(lambda tracker: tracker.log(values, step=record.step))
 
     def finish(self, manifest: Manifest) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import Cli
+from tests.conftest import Cli, add_split, rows_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "accelerate"
@@ -170,6 +170,31 @@ def test_an_optimizer_that_takes_no_sharded_weights_is_refused(config: Path) -> 
     assert done.returncode != 0
     assert "optimizer.name: torch's Adafactor takes no steps with sharded weights" in done.stderr
     assert "fault of ftreg" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_processes_validate_and_keep_the_best_together(
+    sharded: bool, cli: Cli, config: Path
+) -> None:
+    """With three rows at a time, one of two processes has one, and of the last row none."""
+    add_split("validation", [{**row, "reference": "red or 7"} for row in rows_of(4, "v")])
+    arguments = ["train", config, "-s", "dataset.validation_split=validation",
+                 "-s", "train={validate_steps: 2, keep: best, patience: 3, checkpoint_steps: 4}",
+                 "-s", "train.batch_size=3", "-s", "train.epochs=8", "-s", "optimizer.lr=2e-2",
+                 "-s", "schedule.name=constant"]  # fmt: skip
+    assert cli(*arguments, "-o", "one").code == 0
+    Path("sharded.py").write_text(SHARDED)
+    command = ["sharded.py"] if sharded else ["-m", "ftreg"]
+    done = launched(*TORCHRUN, *command, *arguments, "-o", "two", **(FSDP if sharded else {}))
+    assert done.returncode == 0, done.stderr
+    same_run("one", "two")
+    same_run("one.steps/step-00000004", "two.steps/step-00000004")
+    one, two = (manifest(name)["training"] for name in ("one", "two"))
+    assert one["kept_step"] == two["kept_step"] < one["steps"] == two["steps"] < 32
+    assert two["processes"] == 2
+    both = [[loss for loss in column(name, "validation_loss") if loss] for name in ("one", "two")]
+    assert both[0] == pytest.approx(both[1], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ class Bars:
         self._last_line = 0.0
         self._began = 0.0
         self._done_before = 0
+        self._validation = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -91,12 +92,18 @@ class Bars:
 
     def start(self, total_steps: int, done: int) -> None:
         """The training steps begin."""
+        self._validation = ""
         self._begin("training", total_steps, done=done)
 
     def step(self, record: "StepRecord") -> None:
         """One optimizer step is done."""
         held = psutil.Process().memory_info().rss / 2**30
-        detail = f"loss {record.loss:.3f}  {record.tokens_per_second:.0f} tokens/s  {held:.1f} GiB"
+        if record.validation_loss is not None:
+            self._validation = f"  validation {record.validation_loss:.3f}"
+        detail = (
+            f"loss {record.loss:.3f}{self._validation}  {record.tokens_per_second:.0f} tokens/s  "
+            f"{held:.1f} GiB"
+        )
         self._advance(record.step, detail, extra=f"lr {record.lr:.2e}")
 
     def progress(self, what: str, done: int, total: int) -> None:

@@ -4,14 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.config.sections import TrainConfig
+from ftreg.config.sections import DatasetConfig, TrainConfig
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
 from ftreg.training.state.saved import TrainingState, list_states, read_state
 
 # Settings that say where and how often something is written, or what comes after training.
-_FREE = ("eval.", "gate.", "train.output", "train.save_", "train.report_to", "train.threads")
+_FREE = (
+    "eval.",
+    "gate.",
+    "train.output",
+    "train.save_",
+    "train.checkpoint_",
+    "train.report_to",
+    "train.threads",
+)
 # Where something lies: what it is, its digest says.
 _PLACES = ("base.model", "dataset.root")
 # What the saved weights and optimizer state are made of: with another, there is nothing to go on.
@@ -23,7 +31,10 @@ _FIXED = (
     "optimizer.ams",  # amsgrad, ams_bound
     "optimizer.centered",
     "optimizer.initial_accumulator_value",
+    "train.keep",
 )
+# On other rows the losses so far, of which one is the lowest, are those of something else.
+_VALIDATED = ("dataset.validation_split", "dataset.max_validation_examples")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -114,6 +125,8 @@ def recipe_changes(
         or _switches_momentum(change)
         or _moves_the_average(change, optimizer=str(new["optimizer.name"]))
     ]
+    if old["dataset.validation_split"] is not None:
+        fixed += [c for c in changes if c["key"] in _VALIDATED]
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
         for change in fixed:
@@ -134,8 +147,13 @@ def recipe_changes(
 
 
 def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state's recipe with the settings of `train` that came after it was written."""
-    return {**recipe, "train": TrainConfig().model_dump(mode="json") | recipe["train"]}
+    """Return a state's recipe with the settings that came after it was written."""
+    dataset = DatasetConfig.model_validate(recipe["dataset"])
+    return {
+        **recipe,
+        "dataset": dataset.model_dump(mode="json"),
+        "train": TrainConfig().model_dump(mode="json") | recipe["train"],
+    }
 
 
 def _switches_momentum(change: Mapping[str, Any]) -> bool:

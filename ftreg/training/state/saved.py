@@ -3,6 +3,7 @@
 ```
 <output>.state/
     history.jsonl        a line per step, as it happens: for watching a run
+    best-00000150/       the weights with the lowest validation loss, see `state.best`
     step-00000200/       whole or not there
         model.safetensors      the trainable weights (all of them, or the adapters) and buffers
         optimizer.safetensors  the tensors of the optimizer's state
@@ -49,7 +50,7 @@ from ftreg.training.state.tensors import (
 
 STATE_SCHEMA = 1
 STATE = "state.json"
-_MODEL = "model.safetensors"
+WEIGHTS = "model.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
 # The schedule sets these from the configuration, so they are never taken from a state.
 _SCHEDULED = ("lr", "initial_lr")
@@ -87,7 +88,7 @@ class TrainingState:
         Raises:
             UsageError: the tensors do not fit this model, or this optimizer keeps another state.
         """
-        self._restore_model(model)
+        restore_weights(self.folder / WEIGHTS, model)
         with damaged(self.folder / _OPTIMIZER, kind="training state"):
             tensors = load_tensors(self.folder / _OPTIMIZER)
             saved = {
@@ -115,20 +116,6 @@ class TrainingState:
                 "param_groups": merged,
             }
         )
-
-    def _restore_model(self, model: torch.nn.Module) -> None:
-        path = self.folder / _MODEL
-        with damaged(path, kind="training state"):
-            tensors = load_tensors(path)
-        own = _saved_tensors(model)
-        if set(own) != set(tensors):
-            name = sorted(set(own) ^ set(tensors))[0]
-            raise UsageError(f"{path}: these weights are of another model ({name})")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                if tensor.shape != tensors[name].shape:
-                    raise UsageError(f"{path}: {name} has another shape in this model")
-                tensor.copy_(sharded_like(tensor, tensors[name]))
 
 
 def state_folder(output: Path) -> Path:
@@ -173,11 +160,11 @@ def save_state(
     if folder.exists():
         return folder
     values, tensors = _taken_apart(optimizer, layout)
-    weights = {name: whole(tensor).to("cpu") for name, tensor in _saved_tensors(model).items()}
+    weights = whole_weights(model)
     if not write:
         return folder
     with staged_folder(folder) as staging:
-        save_tensors(staging / _MODEL, weights)
+        save_tensors(staging / WEIGHTS, weights)
         save_tensors(staging / _OPTIMIZER, tensors)
         write_jsonl(staging / "history.jsonl", (record.to_dict() for record in history))
         write_text(staging / "config.yaml", config)
@@ -244,6 +231,30 @@ def _changed(built: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def whole_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a state has of a model, on the CPU; where it is sharded, all processes have to ask."""
+    return {name: whole(tensor).to("cpu") for name, tensor in _saved_tensors(model).items()}
+
+
+def restore_weights(path: Path, model: torch.nn.Module) -> None:
+    """Put `whole_weights` that a file holds back into the model.
+
+    Raises:
+        UsageError: the file is damaged, or of another model.
+    """
+    with damaged(path, kind="training state"):
+        tensors = load_tensors(path)
+    own = _saved_tensors(model)
+    if set(own) != set(tensors):
+        name = sorted(set(own) ^ set(tensors))[0]
+        raise UsageError(f"{path}: these weights are of another model ({name})")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise UsageError(f"{path}: {name} has another shape in this model")
+            tensor.copy_(sharded_like(tensor, tensors[name]))
+
+
 def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The trainable parameters, each once, and the persistent buffers."""
     buffers = dict(model.named_buffers())
@@ -255,6 +266,11 @@ def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def state_of_step(root: Path, step: int) -> Path:
     """Return the folder of the state after a step, whether or not it is there."""
     return root / f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """Return the step in a folder's name."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def list_states(root: Path) -> list[Path]:

@@ -1,0 +1,65 @@
+"""Checkpoints that a run writes on its way: `<output>.steps/step-00000200/`, ordinary ones."""
+
+import shutil
+from pathlib import Path
+
+from ftreg.errors import UsageError
+from ftreg.files.store import TEMPORARY_PREFIX
+from ftreg.records.checkpoint import list_midway, midway_root, read_checkpoint
+from ftreg.records.layout import MANIFEST
+from ftreg.training.prepare import PreparedRun
+from ftreg.training.state.resume import settings_that_count
+from ftreg.training.state.saved import step_of
+from ftreg.training.write import resolved
+
+
+def midway_folder(output: Path, step: int) -> Path:
+    """Return the folder of the checkpoint after a step, whether or not it is there."""
+    return midway_root(output) / f"step-{step:08d}"
+
+
+def take_over_midway(output: Path, *, resume: bool) -> None:
+    """Delete what a killed run left half-written, or half-deleted.
+
+    Raises:
+        UsageError: there are checkpoints already, and nobody wants to resume.
+    """
+    root = midway_root(output)
+    if list_midway(output) and not resume:
+        raise UsageError(
+            f"{root} holds checkpoints of another run to this output; move it away, or choose "
+            "another --output"
+        )
+    for path in [*root.glob(f"{TEMPORARY_PREFIX}*"), *root.glob("step-*")]:
+        if not (path / MANIFEST).is_file() or path.name.startswith(TEMPORARY_PREFIX):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def refuse_other_midway(output: Path, run: PreparedRun, *, done: int) -> None:
+    """See that the checkpoints of steps which are taken anew are those that would be written.
+
+    Raises:
+        UsageError: one was made by another recipe, which was changed before its step.
+    """
+    for folder in list_midway(output):
+        if step_of(folder) <= done:
+            continue
+        manifest = read_checkpoint(folder).manifest
+        recipes = (settings_that_count(resolved(c)) for c in (manifest.config, run.config))
+        digests = (manifest.base.digest, manifest.dataset.digest)
+        same = digests == (run.base.digest, run.dataset.card.digest)
+        if not same or len({str(recipe) for recipe in recipes}) > 1:
+            raise UsageError(
+                f"{folder} was made by another recipe than the one that goes on from step {done}; "
+                f"move it away, so that this run can write its own"
+            )
+
+
+def keep_newest_midway(output: Path, limit: int | None) -> None:
+    """Delete the oldest checkpoints beyond a limit; None keeps all.
+
+    The manifest goes first, so that half of a checkpoint is never taken for whole.
+    """
+    for folder in list_midway(output)[: -limit if limit else 0]:
+        (folder / MANIFEST).unlink()
+        shutil.rmtree(folder, ignore_errors=True)
