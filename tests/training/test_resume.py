@@ -42,7 +42,7 @@ OPTIMIZERS = {
     "prodigy": "{name: custom, path: 'pytorch_optimizer:Prodigy', lr: 1.0}",
 }
 
-QUICK = ("adamw", "lion", "modes", "muon", "schedule_free_adamw")
+QUICK = ("adamw", "lion", "muon", "schedule_free_adamw")
 
 
 class Interrupting(Silent):
