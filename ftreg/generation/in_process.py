@@ -60,6 +60,8 @@ class InProcess:
             "max_new_tokens": self._config.max_new_tokens,
             "precision": self._config.precision,
         }
+        if manifest.base.quantization:
+            settings["quantization"] = manifest.base.quantization
         if self._config.kernels == "off":
             # In fp32 too, where the outputs are the same: who switches kernels off wants to see it.
             settings["kernels"] = "off"
@@ -148,7 +150,9 @@ class InProcess:
             self._phase("loading the checkpoint")
             dtype = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
             model: Any = load_checkpoint_model(self._checkpoint.folder, dtype=dtype)
-            self._model = model.to(self._device)
+            # Quantized weights are on their device already, and refuse to be moved.
+            quantized = self._checkpoint.manifest.base.quantization is not None
+            self._model = model if quantized else model.to(self._device)
         return self._model
 
 

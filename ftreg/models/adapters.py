@@ -40,6 +40,8 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
+        use_rslora=config.rslora,
+        use_dora=config.dora,
         target_modules=config.target_modules,
         task_type="CAUSAL_LM",
     )
@@ -68,8 +70,8 @@ class Adapter:
 def plain_adapters(model: nn.Module) -> list[Adapter]:
     """Return those adapters of `with_adapters` that are nothing but what `Adapter` says.
 
-    Dropout, and layers that are not quite `nn.Linear`, are more. So is the output layer: its weight
-    is often that of the embedding too.
+    Dropout, DoRA and layers that are not quite `nn.Linear` are more. So is the output layer: its
+    weight is often that of the embedding too.
     """
     wrapped: Any = model
     head = wrapped.get_base_model().get_output_embeddings()
@@ -80,7 +82,7 @@ def plain_adapters(model: nn.Module) -> list[Adapter]:
         (name,) = module.active_adapters
         layer = module.base_layer
         plain = isinstance(module.lora_dropout[name], nn.Identity) and type(layer) is nn.Linear
-        if plain and module is not head:
+        if plain and name not in module.lora_variant and module is not head:
             found.append(
                 Adapter(
                     module=module,
@@ -93,8 +95,14 @@ def plain_adapters(model: nn.Module) -> list[Adapter]:
     return found
 
 
-def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Load the adapters of a folder and return the model with them merged into its weights.
+def add_adapters(model: PreTrainedModel, folder: Path, *, merge: bool = True) -> PreTrainedModel:
+    """Load the adapters of a folder and return the model with them.
+
+    Args:
+        model: their base model.
+        folder: with the adapters.
+        merge: add them to the model's weights. In 4 or 8 bits these would lose much of them;
+            beside such weights they compute as they did in training.
 
     Raises:
         UsageError: peft is not installed, or the folder holds something else than LoRA weights in
@@ -103,6 +111,9 @@ def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     _check_adapters(folder)
     with _tied_weights_are_minded():
         adapted = _peft().PeftModel.from_pretrained(model, folder)
+    if not merge:
+        beside: PreTrainedModel = adapted.get_base_model()
+        return beside
     _untie(model)
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged

@@ -17,8 +17,9 @@ from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean, first_line
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import file_digest
-from ftreg.models.adapters import merge_adapters
+from ftreg.models.adapters import add_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
+from ftreg.models.quantize import quantized
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
@@ -35,7 +36,8 @@ class BaseModel:
     """A base model on this machine.
 
     `source` is packaged, folder or hub; `revision` the hub's commit; `digest` the hex SHA-256
-    over the weights; `parent` the identity of the checkpoint that the folder is, if it is one.
+    over the weights; `parent` the identity of the checkpoint that the folder is, if it is one;
+    `quantization` as configured.
     """
 
     name: str
@@ -45,6 +47,7 @@ class BaseModel:
     digest: str
     parent: str | None
     trust_remote_code: bool
+    quantization: str | None
 
 
 def find_base(config: BaseConfig) -> BaseModel:
@@ -92,6 +95,7 @@ def _found(config: BaseConfig, source: str, folder: Path, weights: str) -> BaseM
         digest=weights,
         parent=parent,
         trust_remote_code=config.trust_remote_code,
+        quantization=config.quantization,
     )
 
 
@@ -156,12 +160,22 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    quantization: str | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from safetensors, in evaluation mode.
 
+    Args:
+        folder: with the weights.
+        dtype: of the weights that are not quantized.
+        trust_remote_code: whether code that comes with them may run.
+        quantization: `4bit`, `8bit` or None, as `base.quantization`.
+
     Raises:
-        UsageError: the folder is not a causal language model.
+        UsageError: the folder is not a causal language model, or this machine cannot quantize it.
     """
     transformers_logging.disable_progress_bar()
     _refuse_forbidden_code(folder, trust_remote_code)
@@ -180,6 +194,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            **(quantized(quantization) if quantization else {}),
         )
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the model: {first_line(error)}") from error
@@ -192,6 +207,16 @@ def load_model(
                 f"{kind.replace('_', ' ')}, such as {names[0]}"
             )
     return model.eval()
+
+
+def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load a base model, quantized if it was so configured; see `load_model`."""
+    return load_model(
+        base.folder,
+        dtype=dtype,
+        trust_remote_code=base.trust_remote_code,
+        quantization=base.quantization,
+    )
 
 
 def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
@@ -240,8 +265,8 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
             f"{folder}: this adapter was trained on {manifest.base.model} with weights "
             f"{manifest.base.digest[:12]}..., and here they are {base.digest[:12]}..."
         )
-    model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
+    model = load_base(base, dtype=dtype)
     try:
-        return merge_adapters(model, folder).eval()
+        return add_adapters(model, folder, merge=base.quantization is None).eval()
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the adapters: {first_line(error)}") from error

@@ -29,6 +29,8 @@ class BaseRecord(Section):
     """Hex SHA-256 of the weights."""
     trust_remote_code: bool
     """Whether code that came with the weights was allowed to run."""
+    quantization: str | None = None
+    """In how many bits the frozen weights were kept: `4bit`, `8bit`, or null."""
 
 
 class DatasetRecord(Section):

@@ -100,9 +100,8 @@ def manifest_records(
 
 def _base_record(run: PreparedRun) -> dict[str, Any]:
     values = dataclasses.asdict(run.base)
-    return {key: values[key] for key in ("source", "revision", "digest", "trust_remote_code")} | {
-        "model": portable_path(run.base.name)
-    }
+    kept = ("source", "revision", "digest", "trust_remote_code", "quantization")
+    return {key: values[key] for key in kept} | {"model": portable_path(run.base.name)}
 
 
 def _dataset_record(run: PreparedRun) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
-from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
+from ftreg.models.pretrained import BaseModel, find_base, load_base, load_tokenizer
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
-from ftreg.training.compilation import compile_layers
+from ftreg.training.compilation import compile_layers, compute_layers_again
 from ftreg.training.events import TrainEvents
 from ftreg.training.kernel_switch import kernels_for_layers, kernels_for_rows
 from ftreg.training.loss import Loss
@@ -108,7 +108,7 @@ def prepare_run(
     events.phase("loading the base model")
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
-    network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
+    network = load_base(base)
     examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     loss = _prepare_loss(
@@ -117,9 +117,10 @@ def prepare_run(
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
     record, layout = _describe(optimizer, trained, config)
+    if config.train.gradient_checkpointing:
+        compute_layers_again(network)
     if config.train.compile:
-        events.phase("compiling the layers")
-        compile_layers(network, examples, loss)
+        compile_layers(network, examples, loss, phase=events.phase)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(

@@ -4,14 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.config.sections import TrainConfig
+from ftreg.config.sections import BaseConfig, LoraConfig, TrainConfig
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
 from ftreg.training.state.saved import TrainingState, list_states, read_state
 
 # Settings that say where and how often something is written, or what comes after training.
-_FREE = ("eval.", "gate.", "train.output", "train.save_", "train.report_to", "train.threads")
+_FREE = (
+    *("eval.", "gate.", "train.output", "train.save_", "train.report_to", "train.threads"),
+    "train.gradient_checkpointing",  # the same bits for less memory
+)
 # Where something lies: what it is, its digest says.
 _PLACES = ("base.model", "dataset.root")
 # What the saved weights and optimizer state are made of: with another, there is nothing to go on.
@@ -128,8 +131,16 @@ def recipe_changes(
 
 
 def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state's recipe with the settings of `train` that came after it was written."""
-    return {**recipe, "train": TrainConfig().model_dump(mode="json") | recipe["train"]}
+    """Return a state's recipe with the settings that came after it was written."""
+    sections = {"train": TrainConfig(), "base": BaseConfig(), "lora": LoraConfig()}
+    return {
+        **recipe,
+        **{
+            name: section.model_dump(mode="json") | recipe[name]
+            for name, section in sections.items()
+            if recipe[name] is not None
+        },
+    }
 
 
 def _switches_momentum(change: Mapping[str, Any]) -> bool:
