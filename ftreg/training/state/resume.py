@@ -28,6 +28,13 @@ _FIXED = (
     "optimizer.initial_accumulator_value",
 )
 
+# No settings, but digests of what one of them names.
+_BASE = {
+    "base_digest": "weights",
+    "base_configuration": "configuration",
+    "base_tokenizer": "tokenizer",
+}
+
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as `section.key` to value."""
@@ -101,6 +108,8 @@ def recipe_changes(
         settings_that_count(_with_defaults(state.facts["recipe"])),
         settings_that_count(recipe),
     )
+    # A state that was written before there were these says nothing of them.
+    old = {key: new[key] for key in _BASE if key in new} | old
     for key in allowed:
         if not any(_within(setting, key) for setting in (*old, *new)):
             raise UsageError(
@@ -114,8 +123,9 @@ def recipe_changes(
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
         for change in fixed:
-            if change["key"] == "base_digest":  # no setting, so it says whose it is
-                change["key"] += f" (the weights of base.model {recipe['base']['model']})"
+            if change["key"] in _BASE:  # no setting, so it says whose it is
+                what = _BASE[change["key"]]
+                change["key"] += f" (the {what} of base.model {recipe['base']['model']})"
         raise UsageError(
             f"{state.folder}: this state cannot be continued with\n{_lines(fixed)}\n"
             "Train from the beginning with another --output."
