@@ -145,13 +145,12 @@ def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
 
     recorded = checkpoint.manifest.base
     base = find_base(config.base)
-    for what in ("configuration", "tokenizer"):
-        then, now = getattr(recorded, what), getattr(base, what)
-        if then not in (None, now):
-            raise UsageError(
-                f"{base.folder}: the {what} of the base model {recorded.model} has changed since "
-                f"{checkpoint.folder} was trained from it; bring back the files of then"
-            )
+    if recorded.configuration not in (None, base.configuration):
+        raise UsageError(
+            f"{base.folder}: config.json or generation_config.json of the base model "
+            f"{recorded.model} has changed since {checkpoint.folder} was trained from it; bring "
+            "back what it said then"
+        )
     if base.digest != recorded.digest:
         raise UsageError(
             f"{base.folder}: the base model {recorded.model} has changed since "

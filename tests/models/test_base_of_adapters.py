@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from ftreg.files.store import write_json
+from ftreg.config.load import load_config
+from ftreg.errors import InterruptedRunError
+from ftreg.files.store import write_json, write_record
 from ftreg.models.packaged import PACKAGED
 from ftreg.models.pretrained import configuration_digest
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.manifest import identity_of
+from ftreg.training.events import Silent, StepRecord
+from ftreg.training.run import train
 from tests.conftest import Cli, Result
 
 
@@ -146,19 +150,46 @@ def test_an_edited_configuration_replays_no_old_outputs(name: str, project: Path
     assert "of this base model has changed since checkpoints/a was trained" in _text(done.err)
     done = cli("reproduce", "checkpoints/a")
     assert done.code == 2, done
-    assert "the configuration of the base model models/talking has changed" in _text(done.err)
+    assert "of the base model models/talking has changed since" in _text(done.err)
     path.write_text(before, encoding="utf-8")
     assert _evaluate(cli, "checkpoints/a")[0].code == 0
 
 
-def test_another_tokenizer_trains_nothing_further(project: Path, cli: Cli) -> None:
-    template = Path("models/talking/chat_template.jinja")
-    template.write_text(template.read_text() + "\n", encoding="utf-8")
-    done = cli("reproduce", "checkpoints/a")
-    assert done.code == 2, done
-    assert "the tokenizer of the base model models/talking has changed" in _text(done.err)
-    # The adapters have their own.
+def test_a_run_does_not_go_on_with_another_tokenizer_or_configuration(
+    project: Path, cli: Cli
+) -> None:
+    given = ["train", "run.yaml", "-s", "train.save_steps=1", "-s", "train.epochs=2"]
+    changes = (
+        ("chat_template.jinja", "m['content']", "m['content'] | lower", "tokenizer"),
+        ("config.json", '"use_cache": true', '"use_cache": false', "configuration"),
+    )
+    with pytest.raises(InterruptedRunError):
+        train(load_config(Path("run.yaml"), overrides=["train.save_steps=1", "train.epochs=2"]),
+              output=Path("b"), events=_Interrupting())  # fmt: skip
+    for name, old, new, what in changes:
+        path = Path("models/talking", name)
+        before = path.read_text(encoding="utf-8")
+        path.write_text(before.replace(old, new), encoding="utf-8")
+        done = cli(*given, "-o", "b", "--resume")
+        assert done.code == 2, done
+        assert f"(the {what} of base.model" in _text(done.err)
+        path.write_text(before, encoding="utf-8")
+    state = Path("b.state/step-00000002/state.json")
+    record = json.loads(state.read_text())
+    for key in ("base_configuration", "base_tokenizer"):  # as an older state
+        del record["recipe"][key]
+    write_record(state, {key: value for key, value in record.items() if key != "digest"})
+    done = cli(*given, "-o", "b", "--resume")
+    assert done.code == 0, done
+    # The adapters have a tokenizer of their own.
+    Path("models/talking/chat_template.jinja").write_text("changed", encoding="utf-8")
     assert _evaluate(cli, "checkpoints/a")[0].code == 0
+
+
+class _Interrupting(Silent):
+    def step(self, record: StepRecord) -> None:
+        if record.step == 3:
+            raise InterruptedRunError("after step 3")
 
 
 def test_an_older_manifest_without_the_digests_is_read(project: Path, cli: Cli) -> None:
