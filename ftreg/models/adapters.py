@@ -33,7 +33,8 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     """Return the model with adapters on it, in evaluation mode; only they are trainable.
 
     Raises:
-        UsageError: no module has one of the configured names, or peft is not installed.
+        UsageError: no module has one of the configured names, DoRA has no use of one that has, or
+            peft is not installed.
     """
     peft = _peft()
     adapters = peft.LoraConfig(
@@ -50,6 +51,13 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
             wrapped: nn.Module = peft.get_peft_model(model, adapters)
     except ValueError as error:
         raise UsageError(f"lora: {error}") from error
+    for name, parameter in wrapped.named_parameters():
+        if "lora_magnitude_vector" in name and not parameter.all():
+            module = name.partition(".lora_magnitude_vector")[0].rpartition(".")[2]
+            raise UsageError(
+                f"lora.dora: {module} has outputs whose weights are all zero, and so no direction; "
+                "leave it out of lora.target_modules, or set dora: false"
+            )
     return wrapped.eval()
 
 

@@ -115,6 +115,13 @@ def test_dora_trains_a_length_for_each_output(tiny_model: Path) -> None:
         torch.testing.assert_close(layer(x), expected)
 
 
+def test_dora_refuses_weights_without_a_direction(cli: Cli, config: Path) -> None:
+    """The tiny model's output layer has a row of zeros, the padding's: its loss would be NaN."""
+    done = cli("train", config, *_settings({"dora": True, "target_modules": ["lm_head"]}))
+    assert done.code == 2, done
+    assert "lora.dora: lm_head has outputs whose weights are all zero" in _text(done.err)
+
+
 class _Interrupting(Silent):
     def step(self, record: StepRecord) -> None:
         if record.step == 2:
@@ -147,6 +154,7 @@ def test_a_resumed_run_has_the_same_bits(cli: Cli, config: Path) -> None:
         ("llama", ()),
         ("llama", ("lora={r: 2, dropout: 0.3}",)),
         ("llama", ("train.precision=bf16", "lora.r=2")),
+        ("qwen2", ("train.precision=bf16", "lora={r: 2, rslora: true}")),
         ("llama", ("train.packing=false",)),
         ("llama", ("train.kernels=off", "lora={r: 2, dora: true}")),
         ("gemma2", ()),
