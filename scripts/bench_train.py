@@ -363,7 +363,7 @@ def held_out_loss(folder: str) -> float:
     import torch
     from torch.nn import functional
 
-    from ftreg.models.adapters import merge_adapters
+    from ftreg.models.adapters import add_adapters
     from ftreg.models.pretrained import load_model
     from ftreg.training.batching.examples import TokenisedExamples, record_batches, token_pairs
 
@@ -373,7 +373,7 @@ def held_out_loss(folder: str) -> float:
     if folder == UNTRAINED:
         model = load_model(base)
     elif (Path(folder) / "adapter_config.json").is_file():
-        model = merge_adapters(load_model(base), Path(folder))
+        model = add_adapters(load_model(base), Path(folder))
     else:
         model = load_model(Path(folder))
     summed, tokens = 0.0, 0

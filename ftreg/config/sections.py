@@ -28,6 +28,9 @@ class BaseConfig(Section):
     """Branch, tag or commit of a hub id."""
     trust_remote_code: bool = False
     """Run model code that comes with the weights. Off unless you know the source."""
+    quantization: Literal["4bit", "8bit"] | None = None
+    """Keep the frozen weights below adapters in 4 bits (NF4) or 8 bits, by bitsandbytes, on a GPU;
+    null keeps them as they are."""
 
 
 class DatasetConfig(Section):
@@ -115,6 +118,9 @@ class TrainConfig(Section):
     """CPU threads; null leaves torch's choice."""
     compile: bool = False
     """Compile the model's layers with torch.compile: a longer start, and less memory."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each layer, and compute the rest again in the backward pass: less
+    memory, the same result, and about a third more time."""
     kernels: Kernels = "auto"
     """auto trains with ftreg's own kernels where they suit model and machine; off with plain torch,
     transformers and peft: slower, and the last bits differ."""
@@ -156,6 +162,15 @@ class TrainConfig(Section):
             raise ValueError("seeds names a seed twice, and the same seed trains the same replica")
         return self
 
+    @model_validator(mode="after")
+    def _compiled_or_checkpointed(self) -> Self:
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError(
+                "compile and gradient_checkpointing exclude each other: compiled layers choose "
+                "themselves what they compute again; keep one of them"
+            )
+        return self
+
 
 class LoraConfig(Section):
     """Low-rank adapters instead of full fine-tuning (peft)."""
@@ -164,6 +179,10 @@ class LoraConfig(Section):
     """Rank."""
     alpha: Annotated[float, Field(gt=0)] = 32.0
     """Scale numerator: the update is scaled by alpha / r."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(r) instead, so that a high rank learns as fast (rsLoRA)."""
+    dora: bool = False
+    """Train the length of each output's weights apart from their direction (DoRA); slower."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the adapters."""
     target_modules: str | list[str] = "all-linear"
@@ -293,6 +312,15 @@ class RunConfig(Section):
                         f"train.{key} needs a validation loss: name a split of its own in "
                         "dataset.validation_split"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_below_adapters(self) -> Self:
+        if self.base.quantization is not None and self.lora is None:
+            raise ValueError(
+                "base.quantization is for frozen weights, and full fine-tuning trains them; train "
+                "adapters (lora: {r: 16}), or set base.quantization: null"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,12 @@ from ftreg.files.store import digest
 from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.models.chat_template import chat_ids
-from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer
+from ftreg.models.pretrained import (
+    configuration_digest,
+    load_checkpoint_model,
+    load_tokenizer,
+    places_of_base,
+)
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.samples import Output
 
@@ -29,6 +34,9 @@ class InProcess:
         checkpoint: verified.
         config: precision, batch size and limit.
         phase: is told of preparations.
+
+    Raises:
+        UsageError: there is no tokenizer, or the base of adapters has changed.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class InProcess:
         trusted = checkpoint.manifest.base.trust_remote_code
         self._tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trusted)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._base_configuration = _configuration_of_base(checkpoint)
         self._model: PreTrainedModel | None = None
         self._prompts: list[tuple[str, list[int]]] = []
         self._batch_size = config.batch_size
@@ -60,6 +69,10 @@ class InProcess:
             "max_new_tokens": self._config.max_new_tokens,
             "precision": self._config.precision,
         }
+        if self._base_configuration is not None:
+            settings["base_configuration"] = self._base_configuration
+        if manifest.base.quantization:
+            settings["quantization"] = manifest.base.quantization
         if self._config.kernels == "off":
             # In fp32 too, where the outputs are the same: who switches kernels off wants to see it.
             settings["kernels"] = "off"
@@ -147,9 +160,28 @@ class InProcess:
         if self._model is None:
             self._phase("loading the checkpoint")
             dtype = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
-            model: Any = load_checkpoint_model(self._checkpoint.folder, dtype=dtype)
-            self._model = model.to(self._device)
+            model: Any = load_checkpoint_model(
+                self._checkpoint.folder, dtype=dtype, base=self._checkpoint.base
+            )
+            # Quantized weights are on their device already, and refuse to be moved.
+            quantized = self._checkpoint.manifest.base.quantization is not None
+            self._model = model if quantized else model.to(self._device)
         return self._model
+
+
+def _configuration_of_base(checkpoint: Checkpoint) -> str | None:
+    """Return the digest of what the base of adapters says, None where its weights say all.
+
+    Without the base, outputs of then can still be had. An older manifest has no digest.
+
+    Raises:
+        UsageError: it has changed since they were trained.
+    """
+    manifest = checkpoint.manifest
+    if manifest.lora is None or manifest.base.source != "folder":
+        return None
+    places = places_of_base(checkpoint)
+    return manifest.base.configuration or (configuration_digest(places[0]) if places else None)
 
 
 def _device_name(device: str) -> str:

@@ -59,7 +59,8 @@ def evaluate(
     Args:
         checkpoint_folder: a checkpoint with its manifest, or a group of replicas: each of them is
             evaluated, and all are one evaluation.
-        config: its `dataset` and `eval` sections say what to evaluate on and how.
+        config: its `dataset` and `eval` sections say what to evaluate on and how, and `base.model`,
+            if it is a folder, where the base of adapters may lie.
         folder: the evaluation folder to write; it must not exist.
         events: is told of the progress.
         until: given to generate in blocks, and to stop when the gate has decided.
@@ -71,7 +72,7 @@ def evaluate(
     """
     events = events or SilentEval()
     check_writable(folder)
-    replicas = read_replicas(checkpoint_folder)
+    replicas = read_replicas(checkpoint_folder).with_base(config.base.model)
     _tell_of_trust(replicas, events)
     _refuse_one_server_for_all(replicas, config)
     if until is not None:

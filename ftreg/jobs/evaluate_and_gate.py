@@ -28,6 +28,7 @@ from ftreg.records.replicas import read_replicas
 from ftreg.records.workspace import Workspace
 
 _SECTIONS = ("dataset", "eval", "gate")
+_BASE = "base.model="
 _REPORT_TO = "eval.report_to"
 
 
@@ -135,7 +136,7 @@ def evaluate_and_gate(
         checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation.
         workspace: gets the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
-        overrides: `"section.key=value"` texts over the sections dataset, eval and gate.
+        overrides: `"section.key=value"` texts over dataset, eval, gate; for adapters `base.model`.
         against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`. None:
             there is no gate.
         policy: default: the gate section of the configuration.
@@ -212,6 +213,13 @@ def _config(folder: Path, *, dataset: str | None, overrides: Sequence[str]) -> R
     """The configuration that a checkpoint was trained with, changed where it may be."""
     first = read_replicas(folder).first
     for change in overrides:
+        if change.startswith(_BASE) and first.manifest.lora is not None:
+            if not Path(change.removeprefix(_BASE)).is_dir():
+                raise UsageError(
+                    f"-s {change}: there is no such folder; name the one that has the base model "
+                    f"of these adapters, {first.manifest.base.model}"
+                )
+            continue  # where it lies; what it is, its digests say
         if change.partition(".")[0].partition("=")[0] not in _SECTIONS:
             raise UsageError(
                 f"-s {change}: an evaluation reads the sections dataset, eval and gate; the others "

@@ -145,6 +145,12 @@ def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
 
     recorded = checkpoint.manifest.base
     base = find_base(config.base)
+    if recorded.configuration not in (None, base.configuration):
+        raise UsageError(
+            f"{base.folder}: config.json or generation_config.json of the base model "
+            f"{recorded.model} has changed since {checkpoint.folder} was trained from it; bring "
+            "back what it said then"
+        )
     if base.digest != recorded.digest:
         raise UsageError(
             f"{base.folder}: the base model {recorded.model} has changed since "

@@ -33,13 +33,16 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     """Return the model with adapters on it, in evaluation mode; only they are trainable.
 
     Raises:
-        UsageError: no module has one of the configured names, or peft is not installed.
+        UsageError: no module has one of the configured names, DoRA has no use of one that has, or
+            peft is not installed.
     """
     peft = _peft()
     adapters = peft.LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
+        use_rslora=config.rslora,
+        use_dora=config.dora,
         target_modules=config.target_modules,
         task_type="CAUSAL_LM",
     )
@@ -48,6 +51,13 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
             wrapped: nn.Module = peft.get_peft_model(model, adapters)
     except ValueError as error:
         raise UsageError(f"lora: {error}") from error
+    for name, parameter in wrapped.named_parameters():
+        if "lora_magnitude_vector" in name and not parameter.all():
+            module = name.partition(".lora_magnitude_vector")[0].rpartition(".")[2]
+            raise UsageError(
+                f"lora.dora: {module} has outputs whose weights are all zero, and so no direction; "
+                "leave it out of lora.target_modules, or set dora: false"
+            )
     return wrapped.eval()
 
 
@@ -68,8 +78,8 @@ class Adapter:
 def plain_adapters(model: nn.Module) -> list[Adapter]:
     """Return those adapters of `with_adapters` that are nothing but what `Adapter` says.
 
-    Dropout, and layers that are not quite `nn.Linear`, are more. So is the output layer: its weight
-    is often that of the embedding too.
+    Dropout, DoRA and layers that are not quite `nn.Linear` are more. So is the output layer: its
+    weight is often that of the embedding too.
     """
     wrapped: Any = model
     head = wrapped.get_base_model().get_output_embeddings()
@@ -80,7 +90,7 @@ def plain_adapters(model: nn.Module) -> list[Adapter]:
         (name,) = module.active_adapters
         layer = module.base_layer
         plain = isinstance(module.lora_dropout[name], nn.Identity) and type(layer) is nn.Linear
-        if plain and module is not head:
+        if plain and name not in module.lora_variant and module is not head:
             found.append(
                 Adapter(
                     module=module,
@@ -93,8 +103,14 @@ def plain_adapters(model: nn.Module) -> list[Adapter]:
     return found
 
 
-def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Load the adapters of a folder and return the model with them merged into its weights.
+def add_adapters(model: PreTrainedModel, folder: Path, *, merge: bool = True) -> PreTrainedModel:
+    """Load the adapters of a folder and return the model with them.
+
+    Args:
+        model: their base model.
+        folder: with the adapters.
+        merge: add them to the model's weights. In 4 or 8 bits these would lose much of them;
+            beside such weights they compute as they did in training.
 
     Raises:
         UsageError: peft is not installed, or the folder holds something else than LoRA weights in
@@ -103,6 +119,9 @@ def merge_adapters(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     _check_adapters(folder)
     with _tied_weights_are_minded():
         adapted = _peft().PeftModel.from_pretrained(model, folder)
+    if not merge:
+        beside: PreTrainedModel = adapted.get_base_model()
+        return beside
     _untie(model)
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged

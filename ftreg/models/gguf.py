@@ -6,6 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from ftreg.models.save import save_pretrained
+
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write tokenizer, configuration and fp32 safetensors of a GGUF model into `folder`.
@@ -35,5 +37,5 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     )
     tokenizer.model_max_length = config.max_position_embeddings
     tokenizer.name_or_path = ""
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    save_pretrained(tokenizer, folder)
+    save_pretrained(model, folder)

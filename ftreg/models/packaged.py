@@ -23,8 +23,8 @@ from ftreg.files.store import damaged, file_digest, staged_folder, write_json
 from ftreg.services.wheels import fetch_wheel
 
 _MARKER = "ftreg-model.json"
-# Part of the folder's name: raise it when the conversion changes what it writes.
-_FORMAT = 1
+# Part of the name of a folder that was converted: raise it when that changes what it writes.
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ PACKAGED = {
 
 
 def _folder(model: PackagedModel) -> Path:
-    return cache_folder("models", f"{model.name}-{model.wheels[0].sha256[:12]}-{_FORMAT}")
+    version = _FORMAT if model.member.endswith(".gguf") else 1
+    return cache_folder("models", f"{model.name}-{model.wheels[0].sha256[:12]}-{version}")
 
 
 def _known(name: str) -> PackagedModel:

@@ -16,16 +16,22 @@ from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean, first_line
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
-from ftreg.files.store import file_digest
-from ftreg.models.adapters import merge_adapters
+from ftreg.files.store import digest, file_digest
+from ftreg.models.adapters import add_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
-from ftreg.records.checkpoint import read_checkpoint
+from ftreg.models.quantize import quantized
+from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_WAY_TO_BASE = "say where it lies: `ftreg eval CHECKPOINT -s base.model=FOLDER`"
 # What the loaders raise for a broken or unfitting file.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+_TOKENIZER_FILES = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+    *("*.model", "chat_template*", "additional_chat_templates/*"),
+)
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -35,7 +41,9 @@ class BaseModel:
     """A base model on this machine.
 
     `source` is packaged, folder or hub; `revision` the hub's commit; `digest` the hex SHA-256
-    over the weights; `parent` the identity of the checkpoint that the folder is, if it is one.
+    over the weights, `configuration` and `tokenizer` are those of the record, for a packaged model
+    None; `parent` is the identity of the checkpoint that the folder is, if it is one;
+    `quantization` as configured.
     """
 
     name: str
@@ -43,8 +51,11 @@ class BaseModel:
     folder: Path
     revision: str | None
     digest: str
+    configuration: str | None
+    tokenizer: str | None
     parent: str | None
     trust_remote_code: bool
+    quantization: str | None
 
 
 def find_base(config: BaseConfig) -> BaseModel:
@@ -90,8 +101,11 @@ def _found(config: BaseConfig, source: str, folder: Path, weights: str) -> BaseM
         folder=folder,
         revision=folder.name if source == "hub" else None,
         digest=weights,
+        configuration=None if source == "packaged" else configuration_digest(folder),
+        tokenizer=None if source == "packaged" else _tokenizer_digest(folder),
         parent=parent,
         trust_remote_code=config.trust_remote_code,
+        quantization=config.quantization,
     )
 
 
@@ -130,6 +144,34 @@ def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) ->
     return digest_over({path.name: known.get(path.name) or file_digest(path) for path in files})
 
 
+def configuration_digest(folder: Path) -> str:
+    """Return the hex digest of what a model's settings say, whoever of transformers wrote them."""
+    found = {}
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        if path.is_file():
+            text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
+            found[name] = _said(text)
+    return digest(found)
+
+
+def _said(text: str) -> str:
+    try:
+        settings = json.loads(text)  # as transformers does, which takes more than JSON has
+    except (ValueError, RecursionError):
+        return text  # for the loader to say
+    for key in ("transformers_version", "_name_or_path"):
+        settings.pop(key, None)
+    return json.dumps(settings, sort_keys=True)
+
+
+def _tokenizer_digest(folder: Path) -> str:
+    files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}
+    return digest(
+        {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.is_file()}
+    )
+
+
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """Load a tokenizer that can write chats.
 
@@ -156,12 +198,22 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    quantization: str | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model from safetensors, in evaluation mode.
 
+    Args:
+        folder: with the weights.
+        dtype: of the weights that are not quantized.
+        trust_remote_code: whether code that comes with them may run.
+        quantization: `4bit`, `8bit` or None, as `base.quantization`.
+
     Raises:
-        UsageError: the folder is not a causal language model.
+        UsageError: the folder is not a causal language model, or this machine cannot quantize it.
     """
     transformers_logging.disable_progress_bar()
     _refuse_forbidden_code(folder, trust_remote_code)
@@ -180,6 +232,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            **(quantized(quantization) if quantization else {}),
         )
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the model: {first_line(error)}") from error
@@ -192,6 +245,16 @@ def load_model(
                 f"{kind.replace('_', ' ')}, such as {names[0]}"
             )
     return model.eval()
+
+
+def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load a base model, quantized if it was so configured; see `load_model`."""
+    return load_model(
+        base.folder,
+        dtype=dtype,
+        trust_remote_code=base.trust_remote_code,
+        quantization=base.quantization,
+    )
 
 
 def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
@@ -220,28 +283,94 @@ def _refuse_kernels(folder: Path) -> None:
             )
 
 
-def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load a checkpoint for generation; adapters are merged into their base model.
+def find_base_of(checkpoint: Checkpoint) -> BaseModel:
+    """Find the base model of a checkpoint's adapters, wherever both have gone since.
 
     Raises:
-        UsageError: the base of an adapter is not here, or has other weights than it was
-            trained on.
+        UsageError: it is not here, or is not what they were trained on.
+    """
+    recorded, config = checkpoint.manifest.base, checkpoint.manifest.config.base
+    if recorded.source == "hub":
+        # The branch may have moved since; the commit that it was trained on is recorded.
+        config = config.model_copy(update={"revision": recorded.revision})
+    choices = [config]
+    if checkpoint.base is not None or recorded.source == "folder":
+        choices = [
+            config.model_copy(update={"model": str(place), "revision": None})
+            for place in places_of_base(checkpoint)
+        ]
+    problem = (
+        f"{checkpoint.folder}: the base model of these adapters, {recorded.model} (weights "
+        f"{recorded.digest[:12]}...), is not here; {_WAY_TO_BASE}"
+    )
+    for number, choice in enumerate(choices):
+        try:
+            found = find_base(choice)
+        except UsageError as error:
+            problem = problem if number else str(error)
+            continue
+        if found.digest == recorded.digest:
+            _refuse_changed(checkpoint, found.folder)
+            return found
+        problem = (
+            f"{checkpoint.folder}: this adapter was trained on {recorded.model} with weights "
+            f"{recorded.digest[:12]}..., and here ({found.folder}) they are "
+            f"{found.digest[:12]}...; {_WAY_TO_BASE}"
+        )
+    raise UsageError(problem)
+
+
+def places_of_base(checkpoint: Checkpoint) -> list[Path]:
+    """Return folders that may be the base of adapters: where it was, from here and from theirs.
+
+    Raises:
+        UsageError: the first of them has another configuration than they were trained with, and so
+            has every other.
+    """
+    base, own = checkpoint.manifest.base, checkpoint.folder.resolve()
+    model = Path(base.model)
+    places = [*([Path(checkpoint.base)] if checkpoint.base else []), model]
+    if not base.trust_remote_code:  # whose code would run is not for a search to say
+        places += [way for folder in own.parents for way in (folder / model, folder / model.name)]
+    found = [
+        place
+        for place in dict.fromkeys(place.resolve() for place in places)
+        if (place / "config.json").is_file() and place != own
+    ]
+    alike = [place for place in found if base.configuration in (None, configuration_digest(place))]
+    if found and not alike:
+        _refuse_changed(checkpoint, found[0])
+    return alike
+
+
+def _refuse_changed(checkpoint: Checkpoint, base: Path) -> None:
+    expected = checkpoint.manifest.base.configuration
+    if expected is not None and configuration_digest(base) != expected:
+        raise UsageError(
+            f"{base}: config.json or generation_config.json of this base model has changed since "
+            f"{checkpoint.folder} was trained on it; bring back what it said then, or train again"
+        )
+
+
+def load_checkpoint_model(
+    folder: Path, *, dtype: torch.dtype = torch.float32, base: str | None = None
+) -> PreTrainedModel:
+    """Load a checkpoint for generation; adapters are merged into their base model.
+
+    Args:
+        folder: a checkpoint with its manifest.
+        dtype: of the weights.
+        base: a folder where the base of adapters may lie, beside where the manifest says.
+
+    Raises:
+        UsageError: the base of an adapter is not here, or is not what it was trained on.
     """
     manifest = read_checkpoint(folder).manifest
     if manifest.lora is None:
         return load_model(folder, dtype=dtype, trust_remote_code=manifest.base.trust_remote_code)
-    config = manifest.config.base
-    if manifest.base.source == "hub":
-        # The branch may have moved since; the commit that it was trained on is recorded.
-        config = config.model_copy(update={"revision": manifest.base.revision})
-    base = find_base(config)
-    if base.digest != manifest.base.digest:
-        raise UsageError(
-            f"{folder}: this adapter was trained on {manifest.base.model} with weights "
-            f"{manifest.base.digest[:12]}..., and here they are {base.digest[:12]}..."
-        )
-    model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
+    found = find_base_of(Checkpoint(folder, manifest, base))
+    model = load_base(found, dtype=dtype)
     try:
-        return merge_adapters(model, folder).eval()
+        return add_adapters(model, folder, merge=found.quantization is None).eval()
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the adapters: {first_line(error)}") from error

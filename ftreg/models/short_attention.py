@@ -77,8 +77,9 @@ class _Attention(torch.autograd.Function):
         heads, _, width = of_query.shape
         groups = of_key.shape[0]
         shared: list[tuple[torch.Tensor, torch.Tensor]] = []
+        saved = ctx.saved_tensors  # asked for once: computed again, they are given away
         for index, span in enumerate(ctx.spans):
-            rows, keys, values, weights = ctx.saved_tensors[4 * index : 4 * index + 4]
+            rows, keys, values, weights = saved[4 * index : 4 * index + 4]
             part = output[span.queries].transpose(0, 1)
             of_output = part.to(torch.bfloat16, memory_format=torch.contiguous_format, copy=True)
             of_output = of_output.view(groups, -1, width)

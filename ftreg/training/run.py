@@ -261,7 +261,8 @@ def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
             raise
         raise UsageError(
             "out of memory. Lower train.micro_batch_tokens (now "
-            f"{config.train.micro_batch_tokens}; the result stays the same), take "
-            "precision bf16, or train adapters (lora: {r: 16}). A state that was saved before "
-            "is kept: --resume goes on from it."
+            f"{config.train.micro_batch_tokens}; the result stays the same), set "
+            "train.gradient_checkpointing: true (so it does here), take precision bf16, or train "
+            "adapters (lora: {r: 16}). A state that was saved before is kept: --resume goes on "
+            "from it."
         ) from error

@@ -48,7 +48,7 @@ def write_checkpoint(
         given["save_embedding_layers"] = False
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
-            _forget_places(model)
+            _name_base(model, config, revision=records["base"]["revision"])
             save_pretrained(model, folder, **given)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
@@ -106,10 +106,14 @@ def _portable(config: RunConfig) -> RunConfig:
     )
 
 
-def _forget_places(model: Any) -> None:
-    """Leave out of the adapters' file what is of this machine or process: paths, a set's order."""
+def _name_base(model: Any, config: RunConfig, *, revision: str | None) -> None:
+    """Have the adapters' file name the base as the configuration does, at the hub's commit.
+
+    peft would name the folder that it was loaded from, which is of this machine.
+    """
     for adapters in getattr(model, "peft_config", {}).values():
-        adapters.base_model_name_or_path = portable_path(str(adapters.base_model_name_or_path))
+        adapters.base_model_name_or_path = portable_path(config.base.model)
+        adapters.revision = revision
         if isinstance(adapters.target_modules, set):
             # Written in the set's order, the file would be another one in each process.
             adapters.target_modules = sorted(adapters.target_modules)

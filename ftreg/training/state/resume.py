@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.config.sections import DatasetConfig, TrainConfig
+from ftreg.config.sections import BaseConfig, DatasetConfig, LoraConfig, TrainConfig
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
@@ -12,13 +12,9 @@ from ftreg.training.state.saved import TrainingState, list_states, read_state
 
 # Settings that say where and how often something is written, or what comes after training.
 _FREE = (
-    "eval.",
-    "gate.",
-    "train.output",
-    "train.save_",
-    "train.checkpoint_",
-    "train.report_to",
-    "train.threads",
+    *("eval.", "gate.", "train.output", "train.save_", "train.checkpoint_"),
+    *("train.report_to", "train.threads"),
+    "train.gradient_checkpointing",  # the same bits for less memory
 )
 # Where something lies: what it is, its digest says.
 _PLACES = ("base.model", "dataset.root")
@@ -35,6 +31,13 @@ _FIXED = (
 )
 # On other rows the losses so far, of which one is the lowest, are those of something else.
 _VALIDATED = ("dataset.validation_split", "dataset.max_validation_examples")
+
+# No settings, but digests of what one of them names.
+_BASE = {
+    "base_digest": "weights",
+    "base_configuration": "configuration",
+    "base_tokenizer": "tokenizer",
+}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,6 +112,8 @@ def recipe_changes(
         settings_that_count(_with_defaults(state.facts["recipe"])),
         settings_that_count(recipe),
     )
+    # A state that was written before there were these says nothing of them.
+    old = {key: new[key] for key in _BASE if key in new} | old
     for key in allowed:
         if not any(_within(setting, key) for setting in (*old, *new)):
             raise UsageError(
@@ -130,8 +135,9 @@ def recipe_changes(
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
         for change in fixed:
-            if change["key"] == "base_digest":  # no setting, so it says whose it is
-                change["key"] += f" (the weights of base.model {recipe['base']['model']})"
+            if change["key"] in _BASE:  # no setting, so it says whose it is
+                what = _BASE[change["key"]]
+                change["key"] += f" (the {what} of base.model {recipe['base']['model']})"
         raise UsageError(
             f"{state.folder}: this state cannot be continued with\n{_lines(fixed)}\n"
             "Train from the beginning with another --output."
@@ -149,10 +155,15 @@ def recipe_changes(
 def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state's recipe with the settings that came after it was written."""
     dataset = DatasetConfig.model_validate(recipe["dataset"])
+    sections = {"train": TrainConfig(), "base": BaseConfig(), "lora": LoraConfig()}
     return {
         **recipe,
         "dataset": dataset.model_dump(mode="json"),
-        "train": TrainConfig().model_dump(mode="json") | recipe["train"],
+        **{
+            name: section.model_dump(mode="json") | recipe[name]
+            for name, section in sections.items()
+            if recipe[name] is not None
+        },
     }
 
 
