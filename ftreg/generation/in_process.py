@@ -13,6 +13,7 @@ from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer
+from ftreg.models.soundness import refuse_larger_tokenizer
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.samples import Output
 
@@ -148,6 +149,8 @@ class InProcess:
             self._phase("loading the checkpoint")
             dtype = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
             model: Any = load_checkpoint_model(self._checkpoint.folder, dtype=dtype)
+            largest = max(max(ids) for _, ids in self._prompts)
+            refuse_larger_tokenizer(model, self._tokenizer, largest=largest)
             self._model = model.to(self._device)
         return self._model
 

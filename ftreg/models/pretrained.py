@@ -8,24 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
-from ftreg.errors import UsageError, did_you_mean, first_line
+from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import file_digest
 from ftreg.models.adapters import merge_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
+from ftreg.models.soundness import refuse_more_layers_than_tensors, refuse_unsound, told_as
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# What the loaders raise for a broken or unfitting file.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -137,12 +135,15 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
         UsageError: no tokenizer, no chat template, or no token that ends an answer.
     """
     _refuse_forbidden_code(folder, trust_remote_code)
-    try:
+    if (folder / "config.json").is_file():  # which the tokenizer's loader reads too
+        with told_as(f"{folder / 'config.json'}: cannot make sense of it"):
+            AutoConfig.from_pretrained(
+                folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    with told_as(f"{folder}: cannot load the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise UsageError(
             f"{folder}: the tokenizer has no chat template; put a chat_template.jinja into the "
@@ -161,7 +162,7 @@ def load_model(
     """Load a causal language model from safetensors, in evaluation mode.
 
     Raises:
-        UsageError: the folder is not a causal language model.
+        UsageError: the folder is not a causal language model, or its configuration makes none.
     """
     transformers_logging.disable_progress_bar()
     _refuse_forbidden_code(folder, trust_remote_code)
@@ -171,8 +172,9 @@ def load_model(
             f"{folder}: these are adapters, not a whole model; train from the base model that they "
             "belong to, or merge them first"
         )
+    refuse_more_layers_than_tensors(folder)
     model: PreTrainedModel
-    try:
+    with told_as(f"{folder}: cannot load the model"):
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -181,8 +183,6 @@ def load_model(
             local_files_only=True,
             output_loading_info=True,
         )
-    except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the model: {first_line(error)}") from error
     # transformers fills what is missing with random numbers, and says so in a log.
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         names = sorted(map(str, found.get(kind) or ()))
@@ -191,7 +191,8 @@ def load_model(
                 f"{folder}: the weights do not fit config.json: {len(names)} "
                 f"{kind.replace('_', ' ')}, such as {names[0]}"
             )
-    return model.eval()
+    refuse_unsound(model.eval(), folder)
+    return model
 
 
 def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
@@ -241,7 +242,5 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
             f"{manifest.base.digest[:12]}..., and here they are {base.digest[:12]}..."
         )
     model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
-    try:
+    with told_as(f"{folder}: cannot load the adapters"):
         return merge_adapters(model, folder).eval()
-    except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the adapters: {first_line(error)}") from error

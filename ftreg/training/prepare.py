@@ -16,6 +16,7 @@ from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
+from ftreg.models.soundness import context_of, refuse_larger_tokenizer
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
@@ -207,8 +208,7 @@ def _tokenise(
     config: RunConfig,
     events: TrainEvents,
 ) -> TokenisedExamples:
-    context = getattr(model.config, "max_position_embeddings", None)
-    limits = [limit for limit in (config.train.max_length, context) if limit is not None]
+    limits = [limit for limit in (config.train.max_length, context_of(model)) if limit is not None]
     total = len(split)
     done = 0
 
@@ -217,7 +217,7 @@ def _tokenise(
         done += 1
         events.preparing(done, total)
 
-    return prepare_examples(
+    examples = prepare_examples(
         split,
         dataset=dataset,
         split=config.dataset.train_split,
@@ -225,6 +225,8 @@ def _tokenise(
         max_length=min(limits, default=2**31),
         advance=advance,
     )
+    refuse_larger_tokenizer(model, tokenizer, largest=examples.largest_id())
+    return examples
 
 
 def _keep_gradients_in_fp32(accelerator: Accelerator) -> None:

@@ -56,7 +56,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             refusing = kwargs.get("no_custom_code", False)
             with custom_code.forbid() if refusing else contextlib.nullcontext():
                 function(*args, **kwargs)
-        except typer.Exit:
+        except (typer.Exit, SystemExit, GeneratorExit):
             raise
         except FtregError as error:
             _end(str(error), error.exit_code)
@@ -70,7 +70,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
-        except Exception as error:
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             if process.is_out_of_memory(error):
                 _end(_NO_MEMORY, ExitCode.USAGE)
             # In the midst of an import, it becomes whatever the library makes of it.

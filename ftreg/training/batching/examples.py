@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ftreg.data.card import Prompt
@@ -68,6 +69,10 @@ class TokenisedExamples:
     def answer_length(self, index: int) -> int:
         """Number of tokens with loss, the end token included."""
         return self.length(index) - self.prompt_length(index)
+
+    def largest_id(self) -> int:
+        """The largest token id of all examples."""
+        return max(int(np.frombuffer(views.ids, np.int32).max()) for views in self._views)
 
 
 def _views(batch: pa.RecordBatch) -> _Views:
