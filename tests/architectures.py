@@ -48,6 +48,49 @@ OPT = Architecture(
     "OPTConfig",
     {**SIZES, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
 )
+# What goes on from one example of a row to the next: states, convolutions, masks that take no
+# notice of positions, sinks of attention.
+LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
+LINEAR |= {"linear_value_head_dim": 8, "head_dim": 8}
+LINEAR |= {"layer_types": ["linear_attention", "full_attention"]}
+STATES = {"mamba_d_state": 8, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "num_local_experts": 4}
+LEAKING = {
+    "qwen3_5": Architecture("Qwen3_5TextConfig", {**SHARED_HEADS, **LINEAR}),
+    "qwen3_next": Architecture(
+        "Qwen3NextConfig",
+        {**SHARED_HEADS, **LINEAR, **EXPERTS, "moe_intermediate_size": 32}
+        | {"shared_expert_intermediate_size": 32},
+    ),
+    "bamba": Architecture("BambaConfig", {**SHARED_HEADS, **STATES, "attn_layer_indices": [1]}),
+    "jamba": Architecture(
+        "JambaConfig",
+        {**SHARED_HEADS, **EXPERTS, "attn_layer_offset": 1, "attn_layer_period": 2}
+        | {"mamba_d_state": 8, "mamba_dt_rank": 4, "use_mamba_kernels": False},
+    ),
+    "lfm2": Architecture("Lfm2Config", {**SHARED_HEADS, "layer_types": ["conv", "full_attention"]}),
+    "falcon_h1": Architecture("FalconH1Config", {**SHARED_HEADS, **STATES, "mamba_d_ssm": 64}),
+    "bloom": Architecture("BloomConfig", {**SIZES, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "gpt_oss": Architecture("GptOssConfig", {**WINDOWED, **EXPERTS}),
+    "mpt": Architecture(
+        "MptConfig", {**SIZES, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512}
+    ),
+    "xglm": Architecture(
+        "XGLMConfig",
+        {**SIZES, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64}
+        | {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
+    ),
+    "mamba": Architecture("MambaConfig", {**SIZES, "hidden_size": 32, "state_size": 8}),
+    "rwkv": Architecture(
+        "RwkvConfig",
+        {**SIZES, "hidden_size": 32, "attention_hidden_size": 32, "context_length": 512},
+    ),
+}
+# Layers that hand no settings on to their attention, which then cannot be told the lengths.
+DEAF = {
+    "stablelm": Architecture("StableLmConfig", SHARED_HEADS),
+    "nemotron": Architecture("NemotronConfig", SHARED_HEADS),
+}
 
 
 def build(architecture: Architecture, *, spread: float) -> Any:

@@ -95,7 +95,7 @@ def refuse_unsound(model: PreTrainedModel, folder: Path) -> None:
         tokens = torch.arange(min(_TOKENS, context), device=model.device).mul(7).remainder(rows)
         tokens = tokens.repeat(2, 1)
         tokens[1, -1] = (tokens[0, -1] + 1) % rows
-        logits = model(input_ids=tokens).logits.float()
+        logits = model(input_ids=tokens, use_cache=False).logits.float()
     if logits.isnan().any():
         raise UsageError(
             f"{folder}: {name} gives numbers that are not finite (nan) for a plain text; look for "

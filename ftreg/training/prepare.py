@@ -23,13 +23,13 @@ from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
 from ftreg.training.compilation import compile_layers
 from ftreg.training.events import TrainEvents
-from ftreg.training.kernel_switch import kernels_for_layers, kernels_for_rows
+from ftreg.training.kernel_switch import kernels_for_layers
 from ftreg.training.loss import Loss
 from ftreg.training.optim.advice import advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups
 from ftreg.training.optim.schedule import build_schedule
-from ftreg.training.packing import loss_alone, prove_packing
+from ftreg.training.packing import choose_loss
 from ftreg.training.precision import choose_precision
 from ftreg.training.state.saved import OptimizerLayout, group_values
 from ftreg.training.trackers import tracker_settings
@@ -165,17 +165,9 @@ def _prepare_loss(
     events: TrainEvents,
 ) -> Loss:
     """Choose how the model takes the examples, and prove it."""
-    kernels = config.train.kernels == "auto"
-    packing = config.train.packing
-    loss = Loss(row_tokens=config.train.micro_batch_tokens if packing else 0)
-    if packing:
-        events.phase("checking that packed examples are kept apart")
-        alone = loss_alone(network, examples)
-    if kernels:
-        loss = kernels_for_rows(loss, network, examples, accelerator=accelerator)
-    if packing:
-        prove_packing(network, examples, loss, alone=alone)
-    if kernels:
+    events.phase("checking that packed examples are kept apart")
+    loss = choose_loss(network, examples, config=config, accelerator=accelerator, events=events)
+    if config.train.kernels == "auto":
         kernels_for_layers(loss, network, trained, config=config, accelerator=accelerator)
     return loss
 
