@@ -84,7 +84,7 @@ def _first_on_twin(network: PreTrainedModel, ways: Sequence[Way], *, longest: in
         "ways": [dataclasses.astuple(way) for way in ways],
         "longest": longest,
     }
-    table = Table("proofs", canonical_json(identity))
+    table = Table("ways", canonical_json(identity))
     own_code = not type(network).__module__.startswith("transformers.")
     kept = {} if own_code else table.get_many(["training"])
     if kept:

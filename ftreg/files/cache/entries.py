@@ -24,8 +24,8 @@ TABLE_KINDS = {
     "digests": "digests.sqlite",
     "judge": "judge",
     "outputs": "outputs",
-    "proofs": "proofs",
     "vectors": "vectors-1.sqlite",
+    "ways": "ways",
 }
 """Kind to where ftreg 0.1 kept it, which nothing reads any more."""
 
