@@ -25,7 +25,7 @@ from ftreg.training.loss import Loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class TrainingWay:
     """A way to train; without any of these it gives the model token ids, and takes all logits."""
 
     shared_prefix: bool = False
@@ -39,7 +39,7 @@ class Way:
         """Whether anything of ftreg's own takes part."""
         return self.own_attention or self.head
 
-    def lacks(self, other: "Way") -> list[str]:
+    def lacks(self, other: "TrainingWay") -> list[str]:
         """Return the settings that another way has and this one does not, for messages."""
         names = {
             "packed": "packing (train.packing)",
@@ -58,7 +58,7 @@ def ways_of(
     *,
     config: RunConfig,
     accelerator: Accelerator,
-) -> list[Way]:
+) -> list[TrainingWay]:
     """Return the ways that a configuration asks for, the fastest first, the plainest last.
 
     Args:
@@ -75,15 +75,19 @@ def ways_of(
         if kernels and takes_packed_attention(network):
             # Dropout is another in each example, also where they begin alike.
             if not _draws_random_numbers(network, examples):
-                ways.append(Way(shared_prefix=True, own_attention=True, packed=True, head=head))
-            ways.append(Way(own_attention=True, packed=True, head=head))
-        ways += [Way(packed=True, head=head), Way(packed=True)]
-    ways += [Way(head=head), Way()]
+                ways.append(
+                    TrainingWay(shared_prefix=True, own_attention=True, packed=True, head=head)
+                )
+            ways.append(TrainingWay(own_attention=True, packed=True, head=head))
+        ways += [TrainingWay(packed=True, head=head), TrainingWay(packed=True)]
+    ways += [TrainingWay(head=head), TrainingWay()]
     chosen = [dataclasses.replace(way, chosen_logits=True) for way in ways]
-    return list(dict.fromkeys([*chosen, Way()]))
+    return list(dict.fromkeys([*chosen, TrainingWay()]))
 
 
-def loss_by(way: Way, network: PreTrainedModel, *, row_tokens: int, fused: bool = False) -> Loss:
+def loss_by(
+    way: TrainingWay, network: PreTrainedModel, *, row_tokens: int, fused: bool = False
+) -> Loss:
     """Switch a model to a way of training, and return its loss.
 
     Args:

@@ -22,7 +22,7 @@ from ftreg.models.soundness import context_of
 from ftreg.models.twin import NoTwinError, twin_of
 from ftreg.training.batching.examples import TokenisedExamples, record_batches
 from ftreg.training.events import TrainEvents
-from ftreg.training.kernel_switch import Way, loss_by, remove_kernels, ways_of
+from ftreg.training.kernel_switch import TrainingWay, loss_by, remove_kernels, ways_of
 from ftreg.training.loss import Loss
 
 _VERSION = 1
@@ -70,7 +70,7 @@ def choose_loss(
     return loss
 
 
-def _first_on_twin(network: PreTrainedModel, ways: Sequence[Way], *, longest: int) -> int:
+def _first_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
     """Return the number of the first way that is proven on the model's twin, from the cache."""
     config = network.config
     settings = {key: value for key, value in config.to_dict().items() if key not in _UNLIKE}
@@ -95,7 +95,7 @@ def _first_on_twin(network: PreTrainedModel, ways: Sequence[Way], *, longest: in
     return found
 
 
-def _prove_on_twin(network: PreTrainedModel, ways: Sequence[Way], *, longest: int) -> int:
+def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
     kind = None if type(network).__module__.startswith("transformers.") else type(network)
     try:
         twin = twin_of(network.config, kind=kind)
