@@ -84,8 +84,16 @@ def cut(text: str, most: int) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Return the first line of what an error says; its type where it says nothing.
+
+    A line that ends in a colon is but the title of the next one, and comes with it; a key that is
+    missing says nothing without its type.
+    """
+    kind = type(error).__name__
+    title, *lines = str(error).strip().splitlines() or [kind]
+    if isinstance(error, KeyError):
+        return f"{kind}: {title}"
+    return f"{title} {lines[0].strip()}" if title.endswith(":") and lines else title
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

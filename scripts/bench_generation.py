@@ -109,18 +109,20 @@ def _ftreg(
     folder: Path, tokenizer: Any, dtype: Any, batch_size: int, *, kernels: bool = True
 ) -> Write:
     from ftreg.generation.greedy import generate
+    from ftreg.generation.ways import choose_way
     from ftreg.models.pretrained import load_model
 
     model = load_model(folder, dtype=dtype)
 
     def write(prompts: list[list[int]], most: int) -> list[Answer]:
+        way = choose_way(model, prompts, kernels=kernels).way
         outputs = generate(
             [(str(place), prompt) for place, prompt in enumerate(prompts)],
             model=model,
             tokenizer=tokenizer,
             max_new_tokens=most,
             batch_size=batch_size,
-            kernels=kernels,
+            way=way,
         )
         return [(output.tokens, output.text) for output in outputs]
 

@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.files.store import write_jsonl
 from ftreg.generation.greedy import generate
+from ftreg.generation.ways import choose_way
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import packaged_folder
 from ftreg.models.pretrained import load_tokenizer
@@ -53,7 +54,12 @@ def generated(
     ]
     clock, processor = time.perf_counter(), time.process_time()
     outputs = generate(
-        prompts, model=model, tokenizer=tokenizer, max_new_tokens=limit, batch_size=BATCH
+        prompts,
+        model=model,
+        tokenizer=tokenizer,
+        max_new_tokens=limit,
+        batch_size=BATCH,
+        way=choose_way(model, [ids for _, ids in prompts]).way,
     )
     spent = (time.perf_counter() - clock, time.process_time() - processor)
     return [output.text for output in outputs], spent

@@ -48,6 +48,95 @@ OPT = Architecture(
     "OPTConfig",
     {**SIZES, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
 )
+# What only some ways of decoding serve: recurrent states, layers of several sorts, local attention
+# that the cache does not show, learned positions that begin at the row and not at the prompt.
+LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
+LINEAR |= {"linear_value_head_dim": 8, "head_dim": 8}
+SSM = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8}
+SSM |= {"mamba_chunk_size": 16}
+MIXED = ["linear_attention", "full_attention"]
+UNCOMMON = {
+    "gpt_neo": Architecture(
+        "GPTNeoConfig",
+        {
+            **{key: SIZES[key] for key in ("vocab_size", "bos_token_id", "eos_token_id")},
+            **{"hidden_size": 32, "num_layers": 2, "num_heads": 4, "window_size": 8},
+            **{"attention_types": [[["global", "local"], 1]], "max_position_embeddings": 512},
+        },
+    ),
+    "mamba": Architecture("MambaConfig", {**SIZES, "hidden_size": 32, "state_size": 8}),
+    "falcon_mamba": Architecture("FalconMambaConfig", {**SIZES, "hidden_size": 32}),
+    "mamba2": Architecture(
+        "Mamba2Config",
+        {
+            **SIZES,
+            "hidden_size": 32,
+            "num_heads": 8,
+            "head_dim": 8,
+            "n_groups": 1,
+            "chunk_size": 16,
+        },
+    ),
+    "rwkv": Architecture(
+        "RwkvConfig",
+        {**SIZES, "hidden_size": 32, "attention_hidden_size": 32, "context_length": 512},
+    ),
+    "recurrent_gemma": Architecture(
+        "RecurrentGemmaConfig",
+        {**SHARED_HEADS, "num_hidden_layers": 3, "head_dim": 8, "attention_window_size": 8},
+    ),
+    "qwen3_next": Architecture(
+        "Qwen3NextConfig",
+        {
+            **SHARED_HEADS,
+            **LINEAR,
+            "layer_types": MIXED,
+            "num_experts": 2,
+            "num_experts_per_tok": 1,
+        },
+    ),
+    "lfm2": Architecture("Lfm2Config", {**SHARED_HEADS, "layer_types": ["conv", "full_attention"]}),
+    "bamba": Architecture("BambaConfig", {**SHARED_HEADS, **SSM, "attn_layer_indices": [1]}),
+    "jamba": Architecture(
+        "JambaConfig",
+        {
+            **SHARED_HEADS,
+            **{"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2},
+            **{"expert_layer_period": 2, "expert_layer_offset": 1, "use_mamba_kernels": False},
+        },
+    ),
+    "falcon_h1": Architecture("FalconH1Config", {**SHARED_HEADS, **SSM, "mamba_d_ssm": 64}),
+    "minimax": Architecture(
+        "MiniMaxConfig",
+        {**SHARED_HEADS, "layer_types": MIXED, "num_local_experts": 2, "head_dim": 8},
+    ),
+    "openai-gpt": Architecture("OpenAIGPTConfig", GPT2),
+    "stablelm": Architecture("StableLmConfig", SHARED_HEADS),
+    "nemotron": Architecture("NemotronConfig", SHARED_HEADS),
+    "bloom": Architecture("BloomConfig", {**SIZES, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
+}
+
+
+# What runs on from one example of a row to the next: states, convolutions, and masks that take no
+# notice of positions which start again.
+LEAKING = {
+    name: UNCOMMON[name]
+    for name in ("qwen3_next", "bamba", "jamba", "lfm2", "falcon_h1", "bloom", "mamba", "rwkv")
+}
+LEAKING |= {
+    "qwen3_5": Architecture("Qwen3_5TextConfig", {**SHARED_HEADS, **LINEAR, "layer_types": MIXED}),
+    "gpt_oss": Architecture("GptOssConfig", {**WINDOWED, "num_local_experts": 4}),
+    "mpt": Architecture(
+        "MptConfig", {**SIZES, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512}
+    ),
+    "xglm": Architecture(
+        "XGLMConfig",
+        {**SIZES, "d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64}
+        | {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
+    ),
+}
+# Layers that hand no settings on to their attention, which then cannot be told the lengths.
+DEAF = {name: UNCOMMON[name] for name in ("stablelm", "nemotron")}
 
 
 def build(architecture: Architecture, *, spread: float) -> Any:

@@ -12,8 +12,8 @@ from ftreg.records.workspace import Workspace
 _Kinds = Annotated[
     list[str] | None,
     typer.Argument(
-        help="What to look at: arrow, prepared, outputs, judge, vectors, digests, leftovers; "
-        "wheels, models and states only if named. Default: all but these three.",
+        help="What to look at: arrow, prepared, outputs, judge, vectors, digests, ways, "
+        "leftovers; wheels, models and states only if named. Default: all but these three.",
         autocompletion=completion.cache_kinds,
     ),
 ]

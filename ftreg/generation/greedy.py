@@ -2,7 +2,8 @@
 
 Most models decode continuously (`ftreg.generation.kernels`). The others, and all of them where
 `eval.kernels` is off, decode batch by batch (`ftreg.generation.padded`), which carries a row to the
-end of its batch, long after it has ended. The tokens are those of `generate(do_sample=False)`.
+end of its batch, long after it has ended. Which way a model takes is proven on it
+(`ftreg.generation.ways`): the tokens are those of `generate(do_sample=False)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
-from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
-from ftreg.generation.padded import decode_padded
+from ftreg.generation.ways import Way, decoder_of
 from ftreg.records.samples import Output
 
 _Prompt = tuple[str, Sequence[int]]
@@ -26,7 +26,7 @@ def generate(
     tokenizer: Any,
     max_new_tokens: int,
     batch_size: int,
-    kernels: bool = True,
+    way: Way,
     advance: Callable[[int], None] = lambda done: None,
     keep: Callable[[Sequence[Output]], None] = lambda outputs: None,
 ) -> list[Output]:
@@ -42,7 +42,7 @@ def generate(
         tokenizer: decodes the outputs.
         max_new_tokens: most tokens of an output.
         batch_size: most prompts at a time.
-        kernels: whether ftreg's own kernels may be used; in fp32 they change no output.
+        way: how to decode, as `choose_way` found.
         advance: is told the number of outputs done so far.
         keep: is given outputs as soon as they are whole, each once, in any order.
 
@@ -65,7 +65,7 @@ def generate(
         keep([outputs[index]])
         advance(len(outputs))
 
-    decoder_of(model, kernels=kernels)(
+    decoder_of(way)(
         [prompts[index][1] for index in order],
         model=model,
         stops=stops,
@@ -74,12 +74,6 @@ def generate(
         ended=ended,
     )
     return [outputs[index] for index in range(len(prompts))]
-
-
-def decoder_of(model: PreTrainedModel, *, kernels: bool) -> Callable[..., None]:
-    """Return what decodes a model: the only place where generation's kernels are switched on."""
-    continuously = kernels and can_decode_continuously(model)
-    return decode_continuously if continuously else decode_padded
 
 
 def _refuse_too_long(

@@ -8,9 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from ftreg.config.sections import EvalConfig
+from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
+from ftreg.generation.ways import VERSION, ProvenWay, choose_way
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.pretrained import (
     configuration_digest,
@@ -18,11 +20,10 @@ from ftreg.models.pretrained import (
     load_tokenizer,
     places_of_base,
 )
+from ftreg.models.soundness import refuse_larger_tokenizer
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.samples import Output
 
-_VERSION = 2
-"""Goes up when the outputs may change: what an older version wrote is then generated again."""
 _GROUP = 4
 """Batches that are generated together where an output depends on its neighbours."""
 
@@ -34,53 +35,90 @@ class InProcess:
         checkpoint: verified.
         config: precision, batch size and limit.
         phase: is told of preparations.
+        notice: is told what the user should know.
 
     Raises:
         UsageError: there is no tokenizer, or the base of adapters has changed.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, config: EvalConfig, *, phase: Callable[[str], None]
+        self,
+        checkpoint: Checkpoint,
+        config: EvalConfig,
+        *,
+        phase: Callable[[str], None],
+        notice: Callable[[str], None],
     ) -> None:
         self._checkpoint = checkpoint
         self._config = config
         self._phase = phase
+        self._notice = notice
         trusted = checkpoint.manifest.base.trust_remote_code
         self._tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trusted)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._base_configuration = _configuration_of_base(checkpoint)
         self._model: PreTrainedModel | None = None
+        self._choice: ProvenWay | None = None
         self._prompts: list[tuple[str, list[int]]] = []
         self._batch_size = config.batch_size
 
     def settings(self, repeat: int) -> dict[str, Any]:
-        """Return all that decides an output but its prompt (and its batch, which is in the key)."""
-        manifest = self._checkpoint.manifest
-        libraries = ["torch", "transformers", *(["peft"] if manifest.lora else [])]
-        settings: dict[str, Any] = {
-            "engine": "transformers",
-            "version": _VERSION,
-            "libraries": {name: importlib.metadata.version(name) for name in libraries},
-            "device": _device_name(self._device),
-            "weights": manifest.weights.digest,
-            "adapted": manifest.base.digest if manifest.lora else None,
-            "files": files_read(manifest.files),
+        """Return all that decides an output but its prompt (and its batch, which is in the key).
+
+        Call `plan` before: which way the model is decoded is tried on the first prompts.
+
+        Raises:
+            UsageError: the model cannot be loaded, or transformers cannot generate with it.
+        """
+        settings = self._decides() | {
             "decoding": "greedy",
             "max_new_tokens": self._config.max_new_tokens,
-            "precision": self._config.precision,
+            "way": self._chosen().way,
         }
-        if self._base_configuration is not None:
-            settings["base_configuration"] = self._base_configuration
-        if manifest.base.quantization:
-            settings["quantization"] = manifest.base.quantization
-        if self._config.kernels == "off":
-            # In fp32 too, where the outputs are the same: who switches kernels off wants to see it.
-            settings["kernels"] = "off"
         if self._depends_on_batch:
             settings |= {"batch_size": self._config.batch_size, "threads": torch.get_num_threads()}
         if repeat:
             settings |= {"repeat": repeat, "batch_size": self.batch_size(repeat)}
         return settings
+
+    def _decides(self) -> dict[str, Any]:
+        """Return all that decides how the model answers, and so how it is decoded."""
+        manifest = self._checkpoint.manifest
+        libraries = ["torch", "transformers", *(["peft"] if manifest.lora else [])]
+        settings: dict[str, Any] = {
+            "engine": "transformers",
+            "version": VERSION,
+            "libraries": {name: importlib.metadata.version(name) for name in libraries},
+            "device": _device_name(self._device),
+            "weights": manifest.weights.digest,
+            "adapted": manifest.base.digest if manifest.lora else None,
+            "files": files_read(manifest.files),
+            "precision": self._config.precision,
+        }
+        if self._config.kernels == "off":
+            # In fp32 too, where the outputs are the same: who switches kernels off wants to see it.
+            settings["kernels"] = "off"
+        if self._base_configuration is not None:
+            settings["base_configuration"] = self._base_configuration
+        if manifest.base.quantization:
+            settings["quantization"] = manifest.base.quantization
+        return settings
+
+    def _chosen(self) -> ProvenWay:
+        """Return how the model is decoded; what was found once for its weights is kept."""
+        if self._choice is None:
+            table = Table("ways", digest(self._decides()))
+            kept = table.get_many(["model"])
+            if kept:
+                self._choice = ProvenWay.from_json(kept["model"])
+            else:
+                prompts = [prompt for _, prompt in self._prompts]
+                kernels = self._config.kernels == "auto"
+                self._choice = choose_way(self._loaded(), prompts, kernels=kernels)
+                table.put_many({"model": self._choice.to_json()})
+            if self._choice.why:
+                self._notice(self._choice.why)
+        return self._choice
 
     def plan(self, chats: Chats, repeat: int) -> Plan:
         """Tokenise the prompts and say what belongs together."""
@@ -126,7 +164,7 @@ class InProcess:
             tokenizer=self._tokenizer,
             max_new_tokens=self._config.max_new_tokens,
             batch_size=self._batch_size,
-            kernels=self._config.kernels == "auto",
+            way=self._chosen().way,
             advance=advance,
             keep=hand_over,
         )
@@ -141,7 +179,7 @@ class InProcess:
             "batch_size": self._batch_size,
             "kernels": self._config.kernels,
             "device": self._device,
-        }
+        } | ({"way": str(self._choice.way)} if self._choice else {})
 
     def batch_size(self, repeat: int) -> int:
         """Return the batch size of a repeat, another for each: halved to 1, then doubled."""
@@ -163,6 +201,8 @@ class InProcess:
             model: Any = load_checkpoint_model(
                 self._checkpoint.folder, dtype=dtype, base=self._checkpoint.base
             )
+            largest = max(max(ids) for _, ids in self._prompts)
+            refuse_larger_tokenizer(model, self._tokenizer, largest=largest)
             # Quantized weights are on their device already, and refuse to be moved.
             quantized = self._checkpoint.manifest.base.quantization is not None
             self._model = model if quantized else model.to(self._device)

@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "judge": "judges' answers",
     "vectors": "vectors of texts",
     "digests": "digests of files",
+    "ways": "how to train and decode models",
     "leftovers": "left by killed runs",
     "wheels": "fetched packages",
     "models": "packaged models",
@@ -36,7 +37,7 @@ class CleanedKind:
     kind: str
     """`arrow`, `prepared`, `outputs`, ...: what `ftreg clean KIND` takes."""
     entries: int
-    """Files or folders that were there; rows of `outputs`, `judge`, `vectors` and `digests`."""
+    """Files or folders that were there; of small results, the rows of their table."""
     size: int
     """Bytes on disk that they took."""
     limit: int | None

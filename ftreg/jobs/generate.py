@@ -119,8 +119,8 @@ class Generator:
 def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: EvalEvents) -> Round:
     what = "generating" if number == 0 else f"generating again, {number + 1} of {config.rounds}"
     total = len(chats)
-    store = OutputStore(engine.settings(number), notice=events.notice)
     plan = engine.plan(chats, number)
+    store = OutputStore(engine.settings(number), notice=events.notice)
     events.progress(what, 0, total)
     written, found = store.fill(
         plan, engine.write, advance=lambda done: events.progress(what, done, total)
@@ -160,4 +160,4 @@ def _engine(checkpoint: Checkpoint, config: EvalConfig, events: EvalEvents) -> A
     events.phase("loading the tokenizer")
     from ftreg.generation.in_process import InProcess
 
-    return InProcess(checkpoint, config, phase=events.phase)
+    return InProcess(checkpoint, config, phase=events.phase, notice=events.notice)

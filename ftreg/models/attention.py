@@ -114,7 +114,7 @@ def takes_packed_attention(model: PreTrainedModel) -> bool:
     Sliding windows and the like live in the mask that `packed_attention` does without; and on an
     accelerator one masked call beats many small ones.
     """
-    config = model.config
+    config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     plain = set(layers) == {"full_attention"} and not getattr(config, "sliding_window", None)
     return plain and config._attn_implementation == "sdpa" and not torch.cuda.is_available()

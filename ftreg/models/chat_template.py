@@ -5,26 +5,32 @@ from typing import Any
 import jinja2
 
 from ftreg.errors import UsageError
+from ftreg.models.soundness import told_as
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, answer_next: bool) -> list[int]:
     """Token ids of a chat, with the opening of the assistant's turn if `answer_next`.
 
     Raises:
-        UsageError: the model's chat template is broken, does not take the chat, or reaches for what
-            transformers' sandbox keeps from it.
+        UsageError: the model's chat template is broken, does not take the chat, writes nothing, or
+            reaches for what transformers' sandbox keeps from it; or the tokenizer fails.
     """
-    try:
-        return list(
-            tokenizer.apply_chat_template(
+    place = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
+    roles = ", ".join(message["role"] for message in messages)
+    taken = f"does not take a chat of {roles}"
+    with told_as(f"{place}: the model's chat template (chat_template.jinja) {taken}"):
+        try:
+            ids = tokenizer.apply_chat_template(
                 messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
             )
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
-        place = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
-        line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        roles = ", ".join(message["role"] for message in messages)
+        except jinja2.TemplateSyntaxError as error:
+            raise UsageError(
+                f"{place}: the model's chat template (chat_template.jinja, line {error.lineno}) "
+                f"{taken}: {error}"
+            ) from error
+    if not ids:
         raise UsageError(
-            f"{place}: the model's chat template (chat_template.jinja{line}) does not take a chat "
-            f"of {roles}: {error}"
-        ) from error
+            f"{place}: the model's chat template (chat_template.jinja) writes nothing for a chat "
+            f"of {roles}; put in the template that the model was made with"
+        )
+    return list(ids)

@@ -8,26 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
-from ftreg.errors import UsageError, did_you_mean, first_line
+from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import digest, file_digest
 from ftreg.models.adapters import add_adapters
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.models.quantize import quantized
+from ftreg.models.soundness import refuse_more_layers_than_tensors, refuse_unsound, told_as
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WAY_TO_BASE = "say where it lies: `ftreg eval CHECKPOINT -s base.model=FOLDER`"
-# What the loaders raise for a broken or unfitting file.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
@@ -179,12 +177,15 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
         UsageError: no tokenizer, no chat template, or no token that ends an answer.
     """
     _refuse_forbidden_code(folder, trust_remote_code)
-    try:
+    if (folder / "config.json").is_file():  # which the tokenizer's loader reads too
+        with told_as(f"{folder / 'config.json'}: cannot make sense of it"):
+            AutoConfig.from_pretrained(
+                folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    with told_as(f"{folder}: cannot load the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the tokenizer: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise UsageError(
             f"{folder}: the tokenizer has no chat template; put a chat_template.jinja into the "
@@ -213,7 +214,8 @@ def load_model(
         quantization: `4bit`, `8bit` or None, as `base.quantization`.
 
     Raises:
-        UsageError: the folder is not a causal language model, or this machine cannot quantize it.
+        UsageError: the folder is not a causal language model, its configuration makes none, or this
+            machine cannot quantize it.
     """
     transformers_logging.disable_progress_bar()
     _refuse_forbidden_code(folder, trust_remote_code)
@@ -223,8 +225,9 @@ def load_model(
             f"{folder}: these are adapters, not a whole model; train from the base model that they "
             "belong to, or merge them first"
         )
+    refuse_more_layers_than_tensors(folder)
     model: PreTrainedModel
-    try:
+    with told_as(f"{folder}: cannot load the model"):
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -234,8 +237,6 @@ def load_model(
             output_loading_info=True,
             **(quantized(quantization) if quantization else {}),
         )
-    except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the model: {first_line(error)}") from error
     # transformers fills what is missing with random numbers, and says so in a log.
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         names = sorted(map(str, found.get(kind) or ()))
@@ -244,7 +245,8 @@ def load_model(
                 f"{folder}: the weights do not fit config.json: {len(names)} "
                 f"{kind.replace('_', ' ')}, such as {names[0]}"
             )
-    return model.eval()
+    refuse_unsound(model.eval(), folder)
+    return model
 
 
 def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -370,7 +372,5 @@ def load_checkpoint_model(
         return load_model(folder, dtype=dtype, trust_remote_code=manifest.base.trust_remote_code)
     found = find_base_of(Checkpoint(folder, manifest, base))
     model = load_base(found, dtype=dtype)
-    try:
+    with told_as(f"{folder}: cannot load the adapters"):
         return add_adapters(model, folder, merge=found.quantization is None).eval()
-    except _LOADING_ERRORS as error:
-        raise UsageError(f"{folder}: cannot load the adapters: {first_line(error)}") from error

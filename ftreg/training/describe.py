@@ -154,7 +154,7 @@ def _training_record(run: PreparedRun, history: list[StepRecord]) -> dict[str, A
         "epochs": round(last.examples / len(run.examples), 4),
         "batch_size": settings.batch_size,
         "micro_batch_tokens": settings.micro_batch_tokens,
-        "packing": settings.packing,
+        "packing": run.loss.row_tokens > 0,
         "shared_prefix": run.loss.share_prefix,
         "compile": settings.compile,
         "max_grad_norm": settings.max_grad_norm,

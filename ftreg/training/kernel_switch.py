@@ -6,6 +6,7 @@ docs/kernels.md says what each of them replaces, and how to delete it.
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -13,7 +14,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ftreg.config.sections import RunConfig
-from ftreg.models.attention import restore_attention, use_packed_attention
+from ftreg.models.attention import (
+    restore_attention,
+    takes_packed_attention,
+    use_packed_attention,
+)
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.kernels.adapted import fuse_adapters
 from ftreg.training.kernels.head import find_head
@@ -21,47 +26,101 @@ from ftreg.training.kernels.tied import add_rows_to_tied_gradient
 from ftreg.training.loss import Loss
 
 
-def kernels_for_rows(
-    loss: Loss,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingWay:
+    """A way to train; without any of these it gives the model token ids, and takes all logits."""
+
+    shared_prefix: bool = False
+    own_attention: bool = False
+    packed: bool = False
+    head: bool = False
+    chosen_logits: bool = False
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether anything of ftreg's own takes part."""
+        return self.own_attention or self.head
+
+    def lacks(self, other: "TrainingWay") -> list[str]:
+        """Return the settings that another way has and this one does not, for messages."""
+        names = {
+            "packed": "packing (train.packing)",
+            "own_attention": "attention by example (train.kernels)",
+            "shared_prefix": "the shared prefix (train.kernels)",
+            "head": "the head's loss (train.kernels)",
+        }
+        return [
+            text for key, text in names.items() if getattr(other, key) and not getattr(self, key)
+        ]
+
+
+def ways_of(
     network: PreTrainedModel,
     examples: TokenisedExamples,
     *,
+    config: RunConfig,
     accelerator: Accelerator,
-) -> Loss:
-    """Have a model take packed rows, and its output layer many positions, by kernels.
-
-    What they compute is for `prove_packing` to check.
+) -> list[TrainingWay]:
+    """Return the ways that a configuration asks for, the fastest first, the plainest last.
 
     Args:
-        loss: by plain transformers.
         network: the model as loaded, with its adapters, where it has some.
         examples: what it is going to be trained on.
+        config: the whole configuration.
         accelerator: of the run.
-
-    Returns:
-        The loss by those kernels that suit model and machine.
     """
+    kernels = config.train.kernels == "auto"
     # Sharded, the output layer's weights are whole in the model's own pass only.
-    head = None if accelerator.is_fsdp2 else find_head(network)
-    loss = dataclasses.replace(loss, head=head)
-    if loss.row_tokens and use_packed_attention(network):
-        loss = dataclasses.replace(loss, packed_attention=True)
-        # Dropout is another in each example, also where they begin alike.
-        share = not _draws_random_numbers(loss, network, examples)
-        loss = dataclasses.replace(loss, share_prefix=share)
-    return loss
+    head = kernels and not accelerator.is_fsdp2
+    ways = []
+    if config.train.packing:
+        if kernels and takes_packed_attention(network):
+            # Dropout is another in each example, also where they begin alike.
+            if not _draws_random_numbers(network, examples):
+                ways.append(
+                    TrainingWay(shared_prefix=True, own_attention=True, packed=True, head=head)
+                )
+            ways.append(TrainingWay(own_attention=True, packed=True, head=head))
+        ways += [TrainingWay(packed=True, head=head), TrainingWay(packed=True)]
+    ways += [TrainingWay(head=head), TrainingWay()]
+    chosen = [dataclasses.replace(way, chosen_logits=True) for way in ways]
+    return list(dict.fromkeys([*chosen, TrainingWay()]))
 
 
-def _draws_random_numbers(
-    loss: Loss, network: PreTrainedModel, examples: TokenisedExamples
-) -> bool:
+def loss_by(
+    way: TrainingWay, network: PreTrainedModel, *, row_tokens: int, fused: bool = False
+) -> Loss:
+    """Switch a model to a way of training, and return its loss.
+
+    Args:
+        way: one of `ways_of` for the model, or for one that it is the twin of.
+        network: the model.
+        row_tokens: the most tokens of a row that examples share.
+        fused: have the head compute its gradient too, as `kernels_for_layers` does later.
+    """
+    head = find_head(network) if way.head else None
+    if fused and head is not None:
+        gradients = head.fuse()
+        if gradients is not None:
+            add_rows_to_tied_gradient(network, gradients.kept)
+    return Loss(
+        row_tokens=row_tokens if way.packed else 0,
+        packed_attention=way.own_attention and use_packed_attention(network),
+        share_prefix=way.shared_prefix,
+        head=head,
+        bare=not way.chosen_logits,
+    )
+
+
+def _draws_random_numbers(network: PreTrainedModel, examples: TokenisedExamples) -> bool:
     """Whether training draws random numbers in the model's own pass (dropout)."""
-    (batch,) = loss.lay_out([min(range(len(examples)), key=examples.length)], examples)
+    bare = Loss(bare=True)
+    (batch,) = bare.lay_out([min(range(len(examples)), key=examples.length)], examples)
     before = network.training
     network.train()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         state = torch.random.get_rng_state()
-        loss(network, batch, device=network.device)
+        bare(network, batch, device=network.device)
         drawn = not torch.equal(state, torch.random.get_rng_state())
     network.train(before)
     return drawn
@@ -77,10 +136,10 @@ def kernels_for_layers(
 ) -> None:
     """Have adapters, the output layer and the embedding compute by kernels, on a CPU.
 
-    After `prove_packing`, which wants more than bf16.
+    After `choose_loss`, whose proof wants more than bf16.
 
     Args:
-        loss: of `kernels_for_rows`.
+        loss: of `choose_loss`.
         network: the model as loaded.
         trained: the same, or the adapters around it.
         config: the whole configuration.
@@ -100,11 +159,16 @@ def kernels_for_layers(
 
 @contextlib.contextmanager
 def without_kernels(loss: Loss, network: PreTrainedModel) -> Iterator[None]:
-    """Undo, within the block, what would be saved with the model or keep it from working alone."""
-    if loss.packed_attention:
-        restore_attention(network)
+    """Do without what would be saved with the model or keep it from working alone, in the block."""
+    remove_kernels(loss, network)
     try:
         yield
     finally:
         if loss.packed_attention:
             use_packed_attention(network)
+
+
+def remove_kernels(loss: Loss, network: PreTrainedModel) -> None:
+    """Undo what would be saved with a model, or keep it from working by itself."""
+    if loss.packed_attention:
+        restore_attention(network)

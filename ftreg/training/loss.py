@@ -26,13 +26,15 @@ class Loss:
     `row_tokens` are the most tokens of a row that examples share; 0 gives each its own.
     `packed_attention` says that the model has been switched to it, and wants the examples' lengths.
     `share_prefix`, which it takes to do so, puts what all examples of a step begin with into a row
-    once. `head` applies the output layer to many positions.
+    once. `head` applies the output layer to many positions. `bare` gives the model nothing but
+    token ids, and takes the logits of all positions, where it knows of nothing else.
     """
 
     row_tokens: int = 0
     packed_attention: bool = False
     share_prefix: bool = False
     head: Head | None = None
+    bare: bool = False
 
     def lay_out(self, rows: Sequence[int], examples: TokenisedExamples) -> list[MicroBatch]:
         """Return a step's rows as micro-batches; see `micro_batches`."""
@@ -74,19 +76,38 @@ class Loss:
         lengths, or positions that start again at 0 tell transformers where an example begins, and
         its causal mask becomes block-diagonal.
         """
-        layout: dict[str, Any] = {}
-        if self.packed_attention:
-            layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
         targets = batch.targets.to(device)
         head = self.head if self.head is not None and self.head.takes(len(targets)) else None
-        with head.left_out() if head is not None else nullcontext():
-            output = model(
-                input_ids=batch.input_ids.to(device),
-                position_ids=batch.position_ids.to(device),
-                logits_to_keep=batch.predict.to(device),
-                use_cache=False,
-                **layout,
-            ).logits[0]
+        output = self._output(model, batch, head, device=device)
         if head is not None:
             return head.loss(output, targets)
         return functional.cross_entropy(output.float(), targets, reduction="sum")
+
+    def of_tokens(self, model: Any, batch: MicroBatch) -> torch.Tensor:
+        """Return the negative log-likelihood of each of a micro-batch's tokens with loss, (n,)."""
+        output = self._output(model, batch, self.head, device=model.device)
+        logits = output if self.head is None else self.head.logits(output)
+        targets = batch.targets.to(model.device)
+        return functional.cross_entropy(logits.float(), targets, reduction="none")
+
+    def _output(
+        self, model: nn.Module, batch: MicroBatch, head: Head | None, *, device: torch.device
+    ) -> torch.Tensor:
+        """Return the logits of the tokens with loss (n, vocabulary), or what the head is given."""
+        ids = batch.input_ids.to(device)
+        predict = batch.predict.to(device)
+        if self.bare:
+            logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0, predict]
+            return logits
+        layout: dict[str, Any] = {}
+        if self.packed_attention:
+            layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
+        with head.left_out() if head is not None else nullcontext():
+            output: torch.Tensor = model(
+                input_ids=ids,
+                position_ids=batch.position_ids.to(device),
+                logits_to_keep=predict,
+                use_cache=False,
+                **layout,
+            ).logits[0]
+        return output

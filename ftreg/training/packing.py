@@ -1,55 +1,192 @@
-"""Prove on the model itself that packed examples do not see each other."""
+"""Train in the fastest of the ways that give the loss of each example by itself.
+
+Not every architecture and attention implementation keeps the examples of a row apart: recurrent
+states and convolutions run on from one to the next, and so do masks that take no notice of
+positions which start again. So each way is held, token by token, against every example in a pass of
+its own, by nothing but transformers: on a twin of the model, with gradients, and then on the model.
+"""
 
 import dataclasses
+import importlib.metadata
+from collections.abc import Sequence
 
 import torch
+from accelerate import Accelerator
+from torch.nn import functional
 from transformers import PreTrainedModel
 
-from ftreg.errors import UsageError
-from ftreg.training.batching.examples import TokenisedExamples
+from ftreg.config.sections import RunConfig
+from ftreg.files.cache.table import Table
+from ftreg.files.store import canonical_json
+from ftreg.models.soundness import context_of
+from ftreg.models.twin import NoTwinError, twin_of
+from ftreg.training.batching.examples import TokenisedExamples, record_batches
+from ftreg.training.events import TrainEvents
+from ftreg.training.kernel_switch import TrainingWay, loss_by, remove_kernels, ways_of
 from ftreg.training.loss import Loss
 
-# fp32 sums in another order; a leak between examples changes the loss by far more.
+_VERSION = 1
+"""Goes up when a way computes something else: what was proven of it before is proven again."""
 _TOLERANCE = 1e-3
+"""Nats that a token's loss may be off by in fp32, and the share of a gradient's norm."""
+_ROUNDED = 0.1
+"""The same for weights of fewer bits."""
+_LONGEST = 4160
+"""Tokens of the twin's longest example at most: more than 4,096, where some stretch positions."""
+_UNLIKE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
-def loss_alone(model: PreTrainedModel, examples: TokenisedExamples) -> float:
-    """Return the loss of the two shortest examples in nats, each alone, by plain transformers.
-
-    Before any kernel is switched on.
-    """
-    return _of_shortest(model, examples, Loss())
-
-
-def prove_packing(
-    model: PreTrainedModel, examples: TokenisedExamples, loss: Loss, *, alone: float
-) -> None:
-    """Hold the loss of two examples in one row against that of each alone.
-
-    Not every architecture and attention implementation honours positions that start again; one
-    that does not would train on answers that can see other examples, and say nothing.
+def choose_loss(
+    network: PreTrainedModel,
+    examples: TokenisedExamples,
+    *,
+    config: RunConfig,
+    accelerator: Accelerator,
+    events: TrainEvents,
+) -> Loss:
+    """Return the loss by the fastest way that is proven, and switch the model to it.
 
     Args:
-        model: as it is going to train, but for its precision.
-        examples: of which the two shortest are taken.
-        loss: that is going to train.
-        alone: of `loss_alone`.
-
-    Raises:
-        UsageError: the two losses are not the same.
+        network: the model as loaded, with its adapters, where it has some.
+        examples: what it is going to be trained on.
+        config: the whole configuration.
+        accelerator: of the run.
+        events: is told of what a model cannot do.
     """
-    together = _of_shortest(model, examples, loss)
-    if abs(together - alone) > _TOLERANCE * max(1.0, abs(alone)):
-        raise UsageError(
-            "train.packing: this model does not keep packed examples apart (loss "
-            f"{together:.4f} packed, {alone:.4f} alone); set train.packing: false"
+    ways = ways_of(network, examples, config=config, accelerator=accelerator)
+    rows = sorted(range(len(examples)), key=examples.length)[:3]
+    alone = _alone(network, examples, rows)
+    for way in ways[_first_on_twin(network, ways, longest=examples.longest()) :]:
+        loss = loss_by(way, network, row_tokens=config.train.micro_batch_tokens)
+        if _agrees(loss, network, examples, rows, alone):
+            break
+        remove_kernels(loss, network)
+    left_out = way.lacks(ways[0])
+    if left_out:
+        events.notice(
+            f"{type(network).__name__} is trained without {', '.join(left_out)}: on this model it "
+            "would not give the loss of each example by itself"
         )
+    return loss
 
 
-def _of_shortest(model: PreTrainedModel, examples: TokenisedExamples, loss: Loss) -> float:
-    rows = sorted(range(len(examples)), key=examples.length)[:2]
-    if loss.row_tokens:  # the two are to share a row, however long they are
+def _first_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
+    """Return the number of the first way that is proven on the model's twin, from the cache."""
+    config = network.config
+    settings = {key: value for key, value in config.to_dict().items() if key not in _UNLIKE}
+    longest = min(longest, _LONGEST)
+    identity = {
+        "version": _VERSION,
+        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        "class": f"{type(network).__module__}:{type(network).__qualname__}",
+        "config": repr(settings),
+        "attention": config._attn_implementation,
+        "ways": [dataclasses.astuple(way) for way in ways],
+        "longest": longest,
+    }
+    table = Table("ways", canonical_json(identity))
+    own_code = not type(network).__module__.startswith("transformers.")
+    kept = {} if own_code else table.get_many(["training"])
+    if kept:
+        return int(kept["training"])
+    found = _prove_on_twin(network, ways, longest=longest)
+    if not own_code:
+        table.put_many({"training": str(found).encode()})
+    return found
+
+
+def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
+    kind = None if type(network).__module__.startswith("transformers.") else type(network)
+    try:
+        twin = twin_of(network.config, kind=kind)
+        examples = _made_up(min(longest, context_of(twin) or longest))
+        rows = range(len(examples))
+        alone = _alone(twin, examples, rows, gradients=True)
+    except (NoTwinError, RuntimeError, ValueError, TypeError, IndexError):
+        # What is left to prove on the model itself is transformers' own.
+        return next(i for i, way in enumerate(ways) if not way.has_kernels)
+    wanted = _gradients(twin)
+    for number, way in enumerate(ways):
+        twin = twin_of(network.config, kind=kind)
+        loss = loss_by(way, twin, row_tokens=1 << 30, fused=True)
+        if _agrees(loss, twin, examples, rows, alone, gradients=wanted):
+            return number
+    return len(ways) - 1
+
+
+def _made_up(longest: int) -> TokenisedExamples:
+    """Return examples of unlike length that begin alike, the last with `longest` tokens."""
+    state = torch.Generator().manual_seed(0)
+    draw = torch.randint(10, 250, (longest + 100,), generator=state).tolist()
+    lengths = [min(length, longest) for length in (9, 14, 23, longest)]
+    begin = draw[:4]
+    made = [[*begin, *draw[7 * i + 4 : 7 * i + length]] for i, length in enumerate(lengths)]
+    return TokenisedExamples(record_batches((ids[:6], ids[6:]) for ids in made))
+
+
+def _alone(
+    model: PreTrainedModel,
+    examples: TokenisedExamples,
+    rows: Sequence[int],
+    *,
+    gradients: bool = False,
+) -> torch.Tensor:
+    """Return each token's loss (n,) in nats, each example in a pass of its own, longest first."""
+    found = []
+    with torch.set_grad_enabled(gradients):
+        for row in _in_order(examples, rows):
+            ids = torch.tensor([list(examples.ids(row))], device=model.device)
+            start = examples.prompt_length(row)
+            logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1].float()
+            losses = functional.cross_entropy(logits, ids[0, start:], reduction="none")
+            if gradients:
+                torch.autograd.backward(losses.sum())
+            found.append(losses.detach())
+    return torch.cat(found)
+
+
+def _in_order(examples: TokenisedExamples, rows: Sequence[int]) -> list[int]:
+    """The order in which a step's rows are laid out."""
+    return sorted(rows, key=lambda row: (-examples.length(row), row))
+
+
+def _agrees(
+    loss: Loss,
+    model: PreTrainedModel,
+    examples: TokenisedExamples,
+    rows: Sequence[int],
+    alone: torch.Tensor,
+    *,
+    gradients: dict[str, torch.Tensor] | None = None,
+) -> bool:
+    """Whether a way gives each token's loss, and its gradients where they are given."""
+    if loss.row_tokens:  # all are to share a row, however long they are
         loss = dataclasses.replace(loss, row_tokens=sum(map(examples.length, rows)))
-    with torch.no_grad():
-        losses = [loss(model, batch, device=model.device) for batch in loss.lay_out(rows, examples)]
-    return sum(part.item() for part in losses)
+    batches = loss.lay_out(rows, examples)
+    most = _TOLERANCE if model.dtype is torch.float32 else _ROUNDED
+    try:
+        with torch.no_grad():
+            found = torch.cat([loss.of_tokens(model, batch) for batch in batches])
+        if (found - alone).abs().max() > most:
+            return False
+        if gradients is not None:
+            for batch in batches:
+                torch.autograd.backward(loss(model, batch, device=model.device))
+            return _close(_gradients(model), gradients)
+    except Exception:  # what a model makes of what it does not take, no one can say
+        return False
+    return True
+
+
+def _gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
+
+
+def _close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
+    """Whether gradients are the same, but for rounding that the largest of them explains."""
+    norms = {name: gradient.norm().item() for name, gradient in wanted.items()}
+    least = 1e-5 * max(norms.values(), default=0.0)
+    return found.keys() == wanted.keys() and all(
+        (found[name] - wanted[name]).norm().item() <= _TOLERANCE * norm + least
+        for name, norm in norms.items()
+    )

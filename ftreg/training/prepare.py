@@ -17,19 +17,20 @@ from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
 from ftreg.models.pretrained import BaseModel, find_base, load_base, load_tokenizer
+from ftreg.models.soundness import context_of, refuse_larger_tokenizer
 from ftreg.records.manifest import OptimizerRecord
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
 from ftreg.training.compilation import compile_layers, compute_layers_again
 from ftreg.training.events import TrainEvents
-from ftreg.training.kernel_switch import kernels_for_layers, kernels_for_rows
+from ftreg.training.kernel_switch import kernels_for_layers
 from ftreg.training.loss import Loss
 from ftreg.training.optim.advice import advise
 from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups
 from ftreg.training.optim.schedule import build_schedule
-from ftreg.training.packing import loss_alone, prove_packing
+from ftreg.training.packing import choose_loss
 from ftreg.training.precision import choose_precision
 from ftreg.training.state.saved import OptimizerLayout, group_values
 from ftreg.training.trackers import tracker_settings
@@ -189,17 +190,9 @@ def _prepare_loss(
     events: TrainEvents,
 ) -> Loss:
     """Choose how the model takes the examples, and prove it."""
-    kernels = config.train.kernels == "auto"
-    packing = config.train.packing
-    loss = Loss(row_tokens=config.train.micro_batch_tokens if packing else 0)
-    if packing:
-        events.phase("checking that packed examples are kept apart")
-        alone = loss_alone(network, examples)
-    if kernels:
-        loss = kernels_for_rows(loss, network, examples, accelerator=accelerator)
-    if packing:
-        prove_packing(network, examples, loss, alone=alone)
-    if kernels:
+    events.phase("checking that packed examples are kept apart")
+    loss = choose_loss(network, examples, config=config, accelerator=accelerator, events=events)
+    if config.train.kernels == "auto":
         kernels_for_layers(loss, network, trained, config=config, accelerator=accelerator)
     return loss
 
@@ -288,8 +281,7 @@ class _Tokenising:
     events: TrainEvents
 
     def __call__(self, split: Split, *, name: str) -> TokenisedExamples:
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        limits = [limit for limit in (self.config.train.max_length, context) if limit is not None]
+        limits = [self.config.train.max_length, context_of(self.model)]
         total = len(split)
         done = 0
 
@@ -298,14 +290,16 @@ class _Tokenising:
             done += 1
             self.events.preparing(done, total)
 
-        return prepare_examples(
+        examples = prepare_examples(
             split,
             dataset=self.dataset,
             split=name,
             tokenizer=self.tokenizer,
-            max_length=min(limits, default=2**31),
+            max_length=min((limit for limit in limits if limit is not None), default=2**31),
             advance=advance,
         )
+        refuse_larger_tokenizer(self.model, self.tokenizer, largest=examples.largest_id())
+        return examples
 
 
 def _keep_gradients_in_fp32(accelerator: Accelerator) -> None:

@@ -10,11 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from ftreg.data.dataset import load_dataset
-from ftreg.generation import greedy
-from ftreg.generation.greedy import decoder_of
 from ftreg.generation.kernels import continuous, packed_linear, prefill, slot_attention
-from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.kernels.continuous import decode_continuously
 from ftreg.generation.kernels.packed_linear import bf16_is_fast, packed_linears
+from ftreg.generation.ways import ProvenWay, Way, choose_way, decoder_of
 from ftreg.models.chat_template import chat_ids
 from ftreg.models.packaged import pull
 from ftreg.models.pretrained import load_tokenizer
@@ -86,7 +85,7 @@ def _decoded(
     asked: list[list[int]],
     stops: list[int],
     *,
-    kernels: bool = True,
+    way: Way = Way.CONTINUOUS,
     **settings: Any,
 ) -> Any:
     written: dict[int, list[int]] = {}
@@ -96,8 +95,7 @@ def _decoded(
         written[index] = list(tokens)
 
     ends = frozenset(stops)
-    write = decoder_of(model, kernels=kernels)
-    write(asked, model=model, stops=ends, ended=ended, **settings)
+    decoder_of(way)(asked, model=model, stops=ends, ended=ended, **settings)
     return [written[index] for index in range(len(asked))]
 
 
@@ -114,27 +112,29 @@ def test_tokens_are_those_of_generate_at_every_batch_size(model: Any, attention:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_kernels_write_the_tokens_that_are_written_without(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FTREG_CACHE", str(tmp_path))
     built = build(ARCHITECTURES[name], spread=6)
-    assert can_decode_continuously(built) is ARCHITECTURES[name].plain
+    way = Way.CONTINUOUS if ARCHITECTURES[name].plain else Way.BATCHES
+    assert choose_way(built, prompts()) == ProvenWay(way)
+    assert choose_way(built, prompts(), kernels=False) == ProvenWay(Way.BATCHES)
     for size in (1, 5):
         settings = {"max_new_tokens": 12, "batch_size": size}
-        found = _decoded(built, prompts(), [2], **settings)
+        found = _decoded(built, prompts(), [2], way=way, **settings)
         assert len(set(map(tuple, found))) > 12
-        with monkeypatch.context() as patch:
-            patch.setattr(greedy, "decode_continuously", None)
-            assert _decoded(built, prompts(), [2], kernels=False, **settings) == found
+        assert _decoded(built, prompts(), [2], way=Way.BATCHES, **settings) == found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_tokens_are_those_of_generate_in_every_architecture(name: str) -> None:
     built = build(ARCHITECTURES[name], spread=6)
+    way = Way.CONTINUOUS if ARCHITECTURES[name].plain else Way.BATCHES
     stops, expected = _references(built, prompts())
     for size in (1, 5):
         settings = {"max_new_tokens": 12, "batch_size": size}
-        assert _decoded(built, prompts(), stops, **settings) == expected
+        assert _decoded(built, prompts(), stops, way=way, **settings) == expected
 
 
 @pytest.mark.parametrize("together", [2, 7, 64])

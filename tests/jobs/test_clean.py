@@ -47,7 +47,7 @@ def test_it_lists_what_is_there_and_removes_nothing_unasked(cli: Cli, filled: Pa
     found = _kinds(cli)
     kinds = {kind for kind, item in found.items() if item["entries"]}
     # The digest of a file is kept where it was not changed for two seconds.
-    assert kinds - {"digests"} == {"arrow", "prepared", "outputs"}
+    assert kinds - {"digests"} == {"arrow", "prepared", "outputs", "ways"}
     assert found["outputs"]["entries"] == 8  # rows
     assert found["outputs"]["size"] > 0
     assert found["outputs"]["limit"] == 4 * 1024**3
@@ -65,7 +65,8 @@ def test_all_of_it_is_made_again(cli: Cli, filled: Path) -> None:
         assert did[kind]["freed"] == would[kind]["freed"] > 0
     # No data, and none of its locks; a table that may be open is emptied.
     left = {path for path in filled.glob("*/*") if not path.name.endswith("-journal")}
-    assert left - {filled / "tables" / "digests.sqlite"} == {filled / "tables" / "outputs.sqlite"}
+    tables = {filled / "tables" / f"{kind}.sqlite" for kind in ("outputs", "ways")}
+    assert left - {filled / "tables" / "digests.sqlite"} == tables
     assert not any(item["entries"] for item in _kinds(cli).values())
     scores = next(Path("evaluations").glob("*/scores.jsonl")).read_text("utf-8")
     again = cli("eval", "checkpoints/a", "--no-gate", "--json")

@@ -73,14 +73,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
-        except Exception as error:
-            if process.is_out_of_memory(error):
-                _end(_NO_MEMORY, ExitCode.USAGE)
-            # In the midst of an import, it becomes whatever the library makes of it.
-            if process.signal_came():
-                _end(_INTERRUPTED, ExitCode.INTERRUPTED)
-            traceback.print_exc()
-            _end(_OUR_FAULT, ExitCode.INTERNAL)
         except SystemExit as end:
             # Nothing of ftreg's ends a process so: the command has not come to its end.
             traceback.print_exc()
@@ -89,7 +81,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 "a scorer, optimizer or model must not end the process",
                 ExitCode.USAGE,
             )
-        except BaseException:  # a panic of a library that is written in Rust is no Exception
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            if process.is_out_of_memory(error):
+                _end(_NO_MEMORY, ExitCode.USAGE)
+            # In the midst of an import, it becomes whatever the library makes of it.
+            if process.signal_came():
+                _end(_INTERRUPTED, ExitCode.INTERRUPTED)
             traceback.print_exc()
             _end(_OUR_FAULT, ExitCode.INTERNAL)
 

@@ -25,6 +25,7 @@ TABLE_KINDS = {
     "judge": "judge",
     "outputs": "outputs",
     "vectors": "vectors-1.sqlite",
+    "ways": "ways",
 }
 """Kind to where ftreg 0.1 kept it, which nothing reads any more."""
 

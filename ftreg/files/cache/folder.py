@@ -23,6 +23,7 @@ DEFAULT_LIMITS: dict[str, int] = {
     "outputs": 4 * _GIB,
     "prepared": 16 * _GIB,
     "vectors": _GIB // 4,
+    "ways": _GIB // 64,
 }
 """Bytes on disk that each kind may grow to; what was used longest ago goes first."""
 

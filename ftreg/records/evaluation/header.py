@@ -103,6 +103,8 @@ class GenerationSummary(TypedDict):
     """Null where a server batches."""
     kernels: NotRequired[str]
     """`eval.kernels`, of an engine in process; `auto` where an older version wrote none."""
+    way: NotRequired[str]
+    """How an engine in process decoded: continuous, batches or one at a time."""
     cut_off: int
     """Outputs that `max_new_tokens` ended."""
     taken: NotRequired[int]

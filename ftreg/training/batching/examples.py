@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ftreg.data.card import Prompt
@@ -68,6 +69,23 @@ class TokenisedExamples:
     def answer_length(self, index: int) -> int:
         """Number of tokens with loss, the end token included."""
         return self.length(index) - self.prompt_length(index)
+
+    def longest(self) -> int:
+        """The number of tokens of the longest example."""
+        return max(int(np.diff(ends).max()) for ends in self._ends())
+
+    def largest_id(self) -> int:
+        """The largest token id of all examples."""
+        pairs = zip(self._views, self._ends(), strict=True)
+        return max(
+            int(np.frombuffer(views.ids, np.int32)[: ends[-1]].max()) for views, ends in pairs
+        )
+
+    def _ends(self) -> Iterator[Any]:
+        """Where each row of each batch ends, behind a 0: buffers are longer than their content."""
+        for number, views in enumerate(self._views):
+            rows = min(self._rows - number * BATCH_ROWS, BATCH_ROWS)
+            yield np.frombuffer(views.offsets, np.int32)[: rows + 1]
 
 
 def _views(batch: pa.RecordBatch) -> _Views:

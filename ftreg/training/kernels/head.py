@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from ftreg.models.soundness import vocabulary_of
 from ftreg.training.kernels.head_loss import HeadLoss, plain_head
 
 # Positions of a chunk; no more than that are not cut.
@@ -60,6 +61,11 @@ class Head:
             if own is not None:
                 self._module.forward = own
 
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits (n, vocabulary) of hidden states (n, width)."""
+        logits: torch.Tensor = self._forward(hidden)
+        return logits
+
     def loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the summed negative log-likelihood, in nats.
 
@@ -84,7 +90,7 @@ class Head:
     def _chunk_loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self._fused is not None:
             return self._fused(hidden, targets)
-        logits = self._forward(hidden).float()
+        logits = self.logits(hidden).float()
         return functional.cross_entropy(logits, targets, reduction="sum")
 
 
@@ -100,16 +106,19 @@ def find_head(model: PreTrainedModel) -> Head | None:
     """
     module: Any = model.get_output_embeddings()
     # A soft cap hardly changes logits as small as those of an untrained model.
-    if module is None or getattr(model.config, "final_logit_softcapping", None):
+    if module is None or getattr(model.config.get_text_config(), "final_logit_softcapping", None):
         return None
     head = Head(module)
-    tokens = torch.arange(8, device=model.device)[None] % model.config.vocab_size
+    tokens = torch.arange(8, device=model.device)[None] % vocabulary_of(model)
     with torch.no_grad():
         expected = model(input_ids=tokens, use_cache=False).logits[0].float()
-        with head.left_out():
-            hidden = model(input_ids=tokens, use_cache=False).logits[0]
-        if hidden.shape == expected.shape:
+        try:
+            with head.left_out():
+                hidden = model(input_ids=tokens, use_cache=False).logits[0]
+            logits = head.logits(hidden).float()
+        except Exception:  # what the model does to its logits does not take hidden states
             return None
-        logits = head._forward(hidden).float()
+    if logits.shape != expected.shape:
+        return None
     same = torch.allclose(logits, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
     return head if same else None

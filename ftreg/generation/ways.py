@@ -1,0 +1,210 @@
+"""The ways to decode, and the proof that a way writes what a model says.
+
+From fast to slow: continuously, in padded batches, one prompt at a time. The last is transformers'
+own `generate()` alone, and what the others are held against: first on a twin of the model
+(`ftreg.models.twin`), which is kept, so that it costs once; then on the model itself, in its own
+precision and on prompts of its own. The fastest way that departs on neither is taken.
+"""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ftreg.errors import UsageError, first_line
+from ftreg.files.cache.table import Table
+from ftreg.files.store import digest
+from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
+from ftreg.generation.padded import decode_padded, generate_alone, until_stop
+from ftreg.models.twin import NoTwinError, twin_of
+
+VERSION = 3
+"""Goes up when the outputs may change: what an older version wrote or proved is made again."""
+_NONE: frozenset[int] = frozenset()
+# Prompts of the twin, in tokens: beyond its windows and within, and more of them than slots.
+_LENGTHS = (23, 12, 9, 5, 1)
+_SLOTS = 3
+_TWIN_TOKENS = 12
+_MODEL_TOKENS = 4
+# Shares of the logits' standard deviation within which two tokens count as equally likely.
+_TIE = {torch.float32: 1e-3, torch.bfloat16: 0.25}
+
+
+class Way(StrEnum):
+    """How prompts are decoded."""
+
+    CONTINUOUS = "continuous"
+    BATCHES = "batches"
+    ALONE = "one at a time"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenWay:
+    """The way that a model is decoded, and why not a faster one, where a proof has failed."""
+
+    way: Way
+    why: str | None = None
+
+    def to_json(self) -> bytes:
+        """Return it as it is kept."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, kept: bytes) -> "ProvenWay":
+        """Read what `to_json` wrote."""
+        found = json.loads(kept)
+        return cls(Way(found["way"]), found["why"])
+
+
+def decoder_of(way: Way) -> Callable[..., None]:
+    """Return what decodes in a way; its arguments are those of `decode_continuously`."""
+    return {
+        Way.CONTINUOUS: decode_continuously,
+        Way.BATCHES: decode_padded,
+        Way.ALONE: _decode_alone,
+    }[way]
+
+
+def _decode_alone(prompts: Sequence[Sequence[int]], *, batch_size: int, **settings: Any) -> None:
+    decode_padded(prompts, batch_size=1, **settings)
+
+
+def choose_way(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, kernels: bool = True
+) -> ProvenWay:
+    """Return the fastest way in which a model writes the tokens of `generate()` alone.
+
+    Args:
+        model: in evaluation mode.
+        prompts: token ids that it is to be asked with; two of the shortest are tried.
+        kernels: whether ftreg's own loop may be taken.
+
+    Raises:
+        UsageError: transformers cannot generate with this model.
+    """
+    few = _unlike(prompts)
+    try:
+        expected = [
+            generate_alone(prompt, model=model, stops=_NONE, max_new_tokens=_MODEL_TOKENS)
+            for prompt in few
+        ]
+    except Exception as error:  # each architecture fails in its own way
+        raise UsageError(
+            f"transformers cannot generate with a model of the type {model.config.model_type!r}: "
+            f"{type(error).__name__}: {first_line(error)}\nA server that can may evaluate it: "
+            "eval.engine."
+        ) from error
+    why = None
+    for way in (Way.CONTINUOUS, Way.BATCHES):
+        if way is Way.CONTINUOUS and not (kernels and can_decode_continuously(model)):
+            continue
+        fault = departs_on_twin(model, way)
+        place = "a small model of its configuration"
+        if fault is None:
+            fault = _departs(model, way, few, expected, stops=_NONE, slots=2)
+            place = "this model"
+        if fault is None:
+            return ProvenWay(way, why)
+        why = why or f"{way} decoding is not taken: on {place} {fault}"
+    return ProvenWay(Way.ALONE, why)
+
+
+def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
+    """Say how a way departs from `generate()` alone on a model's twin; None where it does not.
+
+    What was found is kept in the cache, by configuration, device and versions.
+    """
+    shape = {key: value for key, value in model.config.to_dict().items() if key[0] != "_"}
+    table = Table(
+        "ways",
+        digest(
+            {
+                "version": VERSION,
+                "libraries": {k: importlib.metadata.version(k) for k in ("torch", "transformers")},
+                "device": model.device.type,
+                "class": type(model).__qualname__,
+                "attention": model.config._attn_implementation,
+                "shape": json.dumps(shape, sort_keys=True, default=str),
+            }
+        ),
+    )
+    kept = table.get_many([way])
+    if way not in kept:
+        kept[way] = json.dumps(_try_on_twin(model, way)).encode()
+        table.put_many(kept)
+    fault: str | None = json.loads(kept[way])
+    return fault
+
+
+def _try_on_twin(model: PreTrainedModel, way: Way) -> str | None:
+    try:
+        twin = twin_of(model.config, kind=type(model)).to(model.device)
+        vocabulary = twin.get_input_embeddings().weight.shape[0]
+        generator = torch.Generator().manual_seed(0)
+        prompts = [
+            torch.randint(min(3, vocabulary - 1), vocabulary, (size,), generator=generator).tolist()
+            for size in _LENGTHS
+        ]
+        free = [
+            generate_alone(prompt, model=twin, stops=_NONE, max_new_tokens=_TWIN_TOKENS)
+            for prompt in prompts
+        ]
+    except NoTwinError as error:
+        return f"nothing could be tried: {error}"
+    except Exception as error:  # what fails on the twin may do on the model, alone
+        return f"generate() fails: {type(error).__name__}: {first_line(error)}"
+    # A token that ends some answers early, so that rows come and go.
+    stops = frozenset([free[0][0][_TWIN_TOKENS // 2]])
+    expected = [(until_stop(tokens, stops), logits) for tokens, logits in free]
+    return _departs(twin, way, prompts, expected, stops=stops, slots=_SLOTS)
+
+
+def _departs(
+    model: PreTrainedModel,
+    way: Way,
+    prompts: Sequence[Sequence[int]],
+    expected: Sequence[tuple[list[int], torch.Tensor]],
+    *,
+    stops: frozenset[int],
+    slots: int,
+) -> str | None:
+    """Decode in a way, and say how it departs from the expected tokens and their logits."""
+    written: dict[int, list[int]] = {}
+    try:
+        decoder_of(way)(
+            prompts,
+            model=model,
+            stops=stops,
+            max_new_tokens=max(len(logits) for _, logits in expected),
+            batch_size=slots,
+            ended=written.__setitem__,
+        )
+    except Exception as error:  # each architecture fails in its own way
+        return f"it fails: {type(error).__name__}: {first_line(error)}"
+    unlike = sum(
+        not _agree(written[place], tokens, logits, tie=_TIE.get(model.dtype, 0.25))
+        for place, (tokens, logits) in enumerate(expected)
+    )
+    return f"{unlike} of {len(expected)} answers are not those of generate()" if unlike else None
+
+
+def _agree(found: list[int], tokens: list[int], logits: torch.Tensor, *, tie: float) -> bool:
+    """Whether answers are alike up to where two tokens are equally likely; logits (tokens, ids)."""
+    if found == tokens:
+        return True
+    for mine, other, row in zip(found, tokens, logits, strict=False):
+        if mine != other:
+            return bool(row[other] - row[mine] <= tie * row.std())
+    return False
+
+
+def _unlike(prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return the shortest prompt, and the shortest that is longer, or another."""
+    ordered = sorted(prompts, key=len)
+    longer = (prompt for prompt in ordered if len(prompt) > len(ordered[0]))
+    return [*ordered[:1], next(longer, ordered[-1])]

@@ -1,0 +1,151 @@
+"""Refuse what cannot be used as a causal language model, before anything is made of it."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+from ftreg.errors import FtregError, UsageError, first_line
+from ftreg.files.reading import LARGEST_SETTINGS, read_text
+from ftreg.process import is_out_of_memory
+
+# Of the spread of the logits. A row next to another one is rounded a little otherwise; what an
+# encoder sees of a later token is a hundred times as much, even before it is trained.
+_SEEN = {torch.float32: 1e-4}
+_SEEN_ROUNDED = 3e-2
+_TOKENS = 12
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+@contextlib.contextmanager
+def told_as(text: str) -> Iterator[None]:
+    """Make one message of whatever a library raises: `text`, and the first line of the cause.
+
+    Libraries that read models raise what they like. Those in Rust panic besides, which is no
+    `Exception` to Python.
+
+    Raises:
+        UsageError: something was raised in the block, but for an interruption, a lack of memory
+            and what is a message already.
+    """
+    try:
+        yield
+    except (FtregError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        if is_out_of_memory(error):
+            raise
+        raise UsageError(f"{text}: {first_line(error)}") from error
+
+
+def refuse_more_layers_than_tensors(folder: Path) -> None:
+    """Refuse a configuration that asks for more layers than the weights have tensors.
+
+    transformers would build them all, for hours, before it looks at the weights.
+
+    Raises:
+        UsageError: it does.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return  # for the loader to say
+    try:
+        config = json.loads(read_text(path, most=LARGEST_SETTINGS, kind="model configuration"))
+    except (ValueError, RecursionError):
+        return  # for the loader to say
+    parts = [config, *config.values()] if isinstance(config, dict) else []
+    with told_as(f"{folder}: cannot load the model"):
+        tensors = sum(map(_tensors, folder.glob("*.safetensors")))
+    for part in parts:
+        for key in _LAYERS if isinstance(part, dict) else ():
+            if isinstance(part.get(key), int | float) and not part[key] <= tensors:  # NaN neither
+                raise UsageError(
+                    f"{path}: {key} is {part[key]}, and the weights have {tensors} tensors in all; "
+                    "this is not the configuration of these weights"
+                )
+
+
+def _tensors(file: Path) -> int:
+    with safe_open(file, framework="pt") as opened:
+        return len(opened.keys())
+
+
+@torch.no_grad()
+def refuse_unsound(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse a model whose first pass fails, gives NaN, or sees the tokens that it is to predict.
+
+    Two rows that differ in their last token alone have to get the same logits before it. An
+    encoder, such as BERT, gives others: what it would be trained to say stands in its input.
+
+    Args:
+        model: in evaluation mode.
+        folder: that it is from, for the message.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    name = type(model).__name__
+    with told_as(f"{folder}: {name} cannot take a text; see its config.json"):
+        rows, context = vocabulary_of(model), context_of(model) or _TOKENS
+        tokens = torch.arange(min(_TOKENS, context), device=model.device).mul(7).remainder(rows)
+        tokens = tokens.repeat(2, 1)
+        tokens[1, -1] = (tokens[0, -1] + 1) % rows
+        logits = model(input_ids=tokens, use_cache=False).logits.float()
+    if logits.isnan().any():
+        raise UsageError(
+            f"{folder}: {name} gives numbers that are not finite (nan) for a plain text; look for "
+            "them in its config.json and its weights"
+        )
+    first, second = logits[:, :-1]
+    seen = (first - second).abs().max().item()
+    if seen > _SEEN.get(model.dtype, _SEEN_ROUNDED) * first.std().item():
+        raise UsageError(
+            f"{folder}: {name} is not a causal language model: what it predicts depends on tokens "
+            "that come later, as in an encoder. Take a model that is made to generate text"
+        )
+
+
+def vocabulary_of(model: PreTrainedModel) -> int:
+    """Return the number of tokens that a model has an embedding for."""
+    embedding: Any = model.get_input_embeddings()
+    rows = getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0]
+    return int(rows)
+
+
+def context_of(model: PreTrainedModel) -> int | None:
+    """Return the most tokens that a model takes; None where its configuration names no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def refuse_larger_tokenizer(model: PreTrainedModel, tokenizer: Any, *, largest: int) -> None:
+    """Refuse a tokenizer that writes tokens for which a model has no embedding.
+
+    Some bases come with more special tokens than embeddings, for pictures or sound that this model
+    does not take; those are let be, as long as no text has them.
+
+    Args:
+        model: that is to take the texts.
+        tokenizer: of the model's folder.
+        largest: the largest id of all texts.
+
+    Raises:
+        UsageError: a token of a text, or one that is not special, has no embedding.
+    """
+    rows = vocabulary_of(model)
+    if max(len(tokenizer), largest + 1) <= rows:
+        return
+    special = {n for n, token in tokenizer.added_tokens_decoder.items() if token.special}
+    plain = max((n for n in tokenizer.get_vocab().values() if n not in special), default=0)
+    if max(largest, plain) >= rows:
+        token = tokenizer.convert_ids_to_tokens(largest if largest >= rows else plain)
+        raise UsageError(
+            f"{tokenizer.name_or_path}: the tokenizer has {len(tokenizer)} tokens and the model "
+            f"embeds {rows}, not {token!r}; they do not belong together. Use the model's own "
+            "tokenizer and chat template, or resize the embeddings"
+        )

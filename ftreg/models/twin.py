@@ -1,0 +1,200 @@
+"""A small twin of a model: its configuration, narrow and shallow, with random weights.
+
+What a way of computing does to an architecture shows on the twin, in milliseconds, and without the
+weights: which layers there are, what they attend to, where positions come from.
+"""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+WINDOW = 8
+"""Tokens that a twin's sliding windows and chunks see at most, so that short prompts go beyond."""
+VOCABULARY = 256
+"""Tokens of a twin's vocabulary at most; smaller ids than this are safe to ask it with."""
+_LARGEST = 200_000_000
+_WIDTH = 64
+_EXPERTS = 4
+_GAIN = 2.0
+_FAINT = 8.0
+_NOISE = 0.02
+
+# Keys of configurations, by what becomes of them. Widths of a head stay, and with them all that is
+# made for them: rotary factors, norms of heads.
+_LAYERS = re.compile(
+    r"(n|num|decoder|encoder|num_(hidden|encoder|decoder))_?layers?|depth|num_blocks"
+)
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
+_SHARED = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "num_query_groups")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "embed_dim", "emb_dim", "embedding_dim")
+_ACROSS = re.compile(
+    r".*(hidden_size|n_embd|d_model|d_inner|lru_width|d_ssm|embed_dim|emb_dim|embedding_dim"
+    r"|embedding_size|proj_dim"
+    r"|n_(\w+_)?heads?|num(_\w+)?_heads|attention_heads|n_?groups)"
+)
+_FEW = {re.compile(r".*window(_size|_len)?|attention_chunk_size"): WINDOW}
+_FEW |= {
+    re.compile(r".*(intermediate_size|ffn_dim|n_inner|d_ff|feed_forward_size)|ffn_\w*size"): _WIDTH
+}
+_FEW |= {re.compile(r".*vocab_size\w*"): VOCABULARY}
+_FEW |= {re.compile(r"(n_routed|num|num_local|moe_num)_experts"): _EXPERTS}
+_FEW |= {re.compile(r"num_experts_per_tok(en)?|moe_topk|moe_top_k|moe_k"): 2}
+_FEW |= {re.compile(r"n_group|topk_group|num_expert_group"): 1}
+_TOKEN = re.compile(r".*_token_(id|index)")
+
+
+class NoTwinError(ValueError):
+    """A configuration of which no small model can be made; the message says why."""
+
+
+def twin_of(config: PretrainedConfig, *, kind: type[PreTrainedModel] | None = None) -> Any:
+    """Make the twin of a model: fp32, on the CPU, in evaluation mode, always the same.
+
+    It has as many of the first layers as show each sort of layer, at least two. All counts of heads
+    and widths across them go down by one factor, so that what has to divide still does. Windows
+    are short (`WINDOW`). The weights are spread so that what the twin writes depends on every token
+    before; torch's random numbers are left as they were.
+
+    Args:
+        config: of the model; it is not changed.
+        kind: the model's class, where the configuration brings code of its own.
+
+    Raises:
+        NoTwinError: it is not a causal model that transformers can build, or a model of its shape
+            would have more than 200 million weights.
+    """
+    try:
+        settings = _narrow(config.to_dict())
+        layers = _layers_needed(_built(_config(config, settings), kind, "meta"))
+        shallow = _config(config, _shallow(settings, layers))
+        size = sum(part.numel() for part in _built(shallow, kind, "meta").parameters())
+        if size > _LARGEST:
+            raise NoTwinError(f"the smallest model of its shape has {size:,} weights")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            twin = _built(shallow, kind, "cpu").float().eval()
+            _spread(twin)
+    except NoTwinError:
+        raise
+    except Exception as error:  # every architecture has checks and faults of its own
+        text = next(iter(str(error).splitlines()), "")
+        raise NoTwinError(
+            f"no small {config.model_type}: {type(error).__name__}: {text}"
+        ) from error
+    return twin
+
+
+def _config(like: PretrainedConfig, settings: Mapping[str, Any]) -> PretrainedConfig:
+    made: PretrainedConfig = type(like).from_dict(dict(settings))
+    made._attn_implementation = like._attn_implementation
+    return made
+
+
+def _built(config: PretrainedConfig, kind: type[PreTrainedModel] | None, device: str) -> Any:
+    with torch.device(device):
+        if kind is not None:
+            return kind._from_config(config, dtype=torch.float32)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _narrow(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a configuration and of those within it, with few heads."""
+    ratio = _ratio(settings)
+    shared = _first(settings, _SHARED)
+
+    def smaller(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return _narrow(value)
+        if isinstance(value, list):
+            return [smaller(key, item) for item in value]
+        if type(value) is not int or value <= 0:
+            return value
+        if _TOKEN.fullmatch(key):
+            return min(value, VOCABULARY - 1)
+        for pattern, most in _FEW.items():
+            if pattern.fullmatch(key):
+                return min(value, most)
+        return _across(value, ratio) if _ACROSS.fullmatch(key) else value
+
+    found = {key: smaller(key, value) for key, value in settings.items()}
+    return found | {key: min(shared, 2) for key in _SHARED if type(settings.get(key)) is int}
+
+
+def _first(settings: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    return next((settings[name] for name in names if type(settings.get(name)) is int), 0)
+
+
+def _across(value: int, ratio: Fraction) -> int:
+    exact = value * ratio
+    if exact.denominator == 1 or value < _WIDTH:
+        return max(round(exact), 1)
+    return max(round(exact / 16), 1) * 16  # kernels want whole vectors
+
+
+def _ratio(settings: Mapping[str, Any]) -> Fraction:
+    """Return what goes across heads, by what did: two heads, or two for each of two that share."""
+    heads, shared = _first(settings, _HEADS), _first(settings, _SHARED)
+    if not heads:
+        return Fraction(_WIDTH, max(_first(settings, _HIDDEN), _WIDTH))
+    groups = min(shared or heads, 2)
+    return Fraction(min(groups * (2 if 0 < shared < heads else 1), heads), heads)
+
+
+def _layers_needed(model: nn.Module) -> int:
+    """Return how many of the first layers show each sort of layer, at least two."""
+    most = 2
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            sorts = [_sort_of(layer) for layer in module]
+            most = max(most, *(sorts.index(sort) + 1 for sort in sorts), 0)
+    return most
+
+
+def _sort_of(layer: nn.Module) -> list[Any]:
+    """Return what layers of one sort have in common: their modules, flags and names."""
+    return [
+        (name, type(part).__name__, {k: _plain(v) for k, v in vars(part).items() if k[0] != "_"})
+        for name, part in layer.named_modules()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | str) else type(value).__name__
+
+
+def _shallow(settings: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """Return settings with so many layers, in the configurations within them too."""
+    depths = {v for k, v in settings.items() if type(v) is int and _LAYERS.fullmatch(k)}
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            kept = {k: v for k, v in value.items() if not str(k).isdigit() or int(k) < layers}
+            found[key] = _shallow(kept, layers)
+        elif type(value) is int and _LAYERS.fullmatch(key):
+            found[key] = min(value, layers)
+        elif isinstance(value, list) and len(value) in depths:
+            found[key] = value[:layers]
+        else:
+            found[key] = value
+    if "attention_types" in found and "attention_layers" in found:  # GPT-Neo says it twice
+        found["attention_types"] = [[found["attention_layers"], 1]]
+    return found
+
+
+def _spread(model: nn.Module) -> None:
+    """Spread weights that begin small, so that each layer's output is as large as its input."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            spread = weight.std(correction=0).item() if weight.numel() else 1.0
+            if weight.dim() < 2 or spread == 0:
+                weight.add_(torch.randn(weight.shape), alpha=_NOISE)
+            elif spread < 0.1:
+                weight.mul_(_GAIN * weight.shape[-1] ** -0.5 / spread)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):  # or each token would follow itself at a tied head
+                module.weight.div_(_FAINT)

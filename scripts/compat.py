@@ -1,0 +1,320 @@
+"""What ftreg does with every causal architecture that the installed transformers has.
+
+Of each architecture's default configuration a small model with random weights is made
+(`ftreg.models.twin`), trained for two steps and evaluated on a few rows, by the jobs that the
+commands call. The first loss is held against each example in a pass of its own, and the outputs
+against `generate()` on one prompt at a time, both by nothing but transformers. A difference, an
+error that is no message and a child that runs too long end the script with 1.
+
+Each model has a process of its own, forked from one that has imported everything.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import peft  # noqa: F401 (what each child would import otherwise)
+import torch
+import transformers
+import transformers.optimization
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch.nn import functional
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from ftreg.config.load import load_config
+from ftreg.data import load_dataset
+from ftreg.errors import FtregError, first_line
+from ftreg.generation import in_process
+from ftreg.jobs.evaluate import evaluate
+from ftreg.jobs.generate import SilentEval
+from ftreg.jobs.train import train_files
+from ftreg.models.chat_template import chat_ids
+from ftreg.models.twin import NoTwinError, twin_of
+from ftreg.records.workspace import Workspace
+from ftreg.training import replicate
+from ftreg.training.batching.batches import batch_order
+from ftreg.training.events import Silent
+from tests.conftest import TEMPLATE, rows_of, write_dataset
+
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+MARK = "<!-- The table below is written by scripts/compat.py. -->\n"
+PRELOADED = (in_process, replicate)
+"""Modules that jobs import when they need them, and children of this process need not."""
+SECONDS = 600
+"""That one architecture may take."""
+STEPS, BATCH, ROWS, NEW_TOKENS = 2, 4, 6, 8
+
+# What a default configuration lacks to be a model that generates: a decoder has to be asked for,
+# and hybrids are by default of one sort of layer.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "bamba": {"attn_layer_indices": [1]},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 16},
+}
+DATASETS = Path("../datasets")
+_CONFIG = """\
+base: {{model: base}}
+dataset: {{version: colours@1, root: ../datasets}}
+optimizer: {{name: adamw, lr: 1e-4}}
+train: {{batch_size: {batch}, precision: fp32, threads: 1, max_steps: {steps}, save_steps: null}}
+eval: {{max_new_tokens: {new}, batch_size: 3, precision: fp32, scorers: [equals]}}
+"""
+
+
+class _Heard(Silent, SilentEval):
+    """Keeps what a run says of itself."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of ASCII characters: a twin's vocabulary has room for them."""
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    text = "".join(map(chr, range(32, 127))) + "\n"
+    alphabet = sorted({piece for part, _ in letters.pre_tokenize_str(text) for piece in part})
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: number for number, token in enumerate([*special, *alphabet])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer, raw.decoder = letters, decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token=special[0], eos_token=special[2], pad_token=special[2]
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+def make_base(name: str, folder: Path) -> None:
+    """Write the small model of an architecture, with the tokenizer."""
+    model = twin_of(CONFIG_MAPPING[name](**SETTINGS.get(name, {})))
+    made = tokenizer()
+    for config in (model.config, model.config.get_text_config(), model.generation_config):
+        if config is not None:
+            config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 2
+    model.save_pretrained(folder)
+    made.save_pretrained(folder)
+
+
+def examine(name: str) -> dict[str, str]:
+    """Train and evaluate an architecture in the working folder, and say what came of it."""
+    found = {"model": name}
+    try:
+        make_base(name, Path("base"))
+    except (NoTwinError, StrictDataclassClassValidationError) as error:
+        return found | {"train": f"not tried: {first_line(error)}"}
+    text = _CONFIG.format(batch=BATCH, steps=STEPS, new=NEW_TOKENS)
+    Path("run.yaml").write_text(text, encoding="utf-8")
+    workspace = Workspace(Path())
+    heard = _Heard()
+    try:
+        train_files([Path("run.yaml")], workspace=workspace, output=Path("out"), events=heard)
+    except FtregError as error:
+        return found | {"train": f"refused: {_brief(error)}"}
+    found |= {"train": "yes", "packing": _packing()}
+    (first, *_) = Path("out/history.jsonl").read_text("utf-8").splitlines()
+    loss, alone = json.loads(first)["loss"], _loss_alone(Path("base"))
+    if abs(loss - alone) > 1e-4 * max(1.0, abs(alone)) and not _random(Path("base")):
+        found["fault"] = f"a loss of {loss}, and {alone} of each example alone"
+    try:
+        evaluate(
+            Path("out"),
+            config=load_config(Path("run.yaml")),
+            folder=Path("evaluation"),
+            events=heard,
+        )
+    except FtregError as error:
+        return found | {"eval": f"refused: {_brief(error)}"}
+    found["eval"] = _decoding()
+    differs = [name for name, ours, alone in _outputs() if ours != alone]
+    if differs:
+        found["fault"] = f"other outputs than generate() on one prompt: {', '.join(differs)}"
+    return found
+
+
+def _brief(error: Exception) -> str:
+    return first_line(error).replace(f"{Path('base')}: ", "").replace("|", "/")
+
+
+def _packing() -> str:
+    manifest = json.loads(Path("out/ftreg.json").read_text("utf-8"))["training"]
+    if not manifest["packing"]:
+        return "each by itself"
+    return "packed, prefix shared" if manifest["shared_prefix"] else "packed"
+
+
+def _decoding() -> str:
+    return str(
+        json.loads(Path("evaluation/evaluation.json").read_text("utf-8"))["generation"]["way"]
+    )
+
+
+def _random(base: Path) -> bool:
+    """Whether training draws random numbers in the model's pass, so that no loss is another's."""
+    model = AutoModelForCausalLM.from_pretrained(base).train()
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        model(input_ids=torch.arange(10, 20)[None], use_cache=False)
+    return not torch.equal(before, torch.get_rng_state())
+
+
+def _loss_alone(base: Path) -> float:
+    """The first step's loss per token in nats, each example in a pass of its own."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    made = AutoTokenizer.from_pretrained(base)
+    dataset = load_dataset("colours@1", root=DATASETS)
+    rows = list(dataset.split("train"))
+    (order,) = batch_order(len(rows), batch_size=BATCH, steps=1, seed=0)
+    total, count = 0.0, 0
+    for row in (rows[number] for number in order):
+        asked = dataset.card.prompt.messages(row)
+        prompt = chat_ids(made, asked, answer_next=True)
+        answer = made(row.references[0])["input_ids"] + [made.eos_token_id]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0]
+        wanted = torch.tensor(answer)
+        losses = functional.cross_entropy(logits[len(prompt) - 1 : -1].float(), wanted)
+        total, count = total + losses.item() * len(answer), count + len(answer)
+    return total / count
+
+
+def _outputs() -> Iterator[tuple[str, str, str]]:
+    """Yield each example's id, its output in the evaluation, and that of `generate()` alone."""
+    model = AutoModelForCausalLM.from_pretrained("out", dtype=torch.float32).eval()
+    made = AutoTokenizer.from_pretrained("out")
+    dataset = load_dataset("colours@1", root=DATASETS)
+    lines = Path("evaluation/outputs.jsonl").read_text("utf-8").splitlines()
+    outputs = {row["id"]: row["output"] for row in map(json.loads, lines)}
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=NEW_TOKENS, eos_token_id=2, pad_token_id=2
+    )
+    model.generation_config = GenerationConfig()
+    for row in dataset.split("eval"):
+        prompt = torch.tensor([chat_ids(made, dataset.card.prompt.messages(row), answer_next=True)])
+        with torch.inference_mode():
+            tokens = model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=settings,
+            )
+        text = made.decode(tokens[0, prompt.shape[1] :], skip_special_tokens=True)
+        yield row.id, outputs[row.id], text.strip()
+
+
+def child(name: str, folder: str) -> None:
+    """Examine an architecture in a folder, and leave `result.json` there."""
+    os.chdir(folder)
+    os.environ["FTREG_CACHE"] = str(Path(folder).parent / "cache")
+    warnings.simplefilter("ignore")
+    logging.disable()
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    with (
+        Path("log.txt").open("w", encoding="utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
+        try:
+            found = examine(name)
+        except BaseException as error:
+            traceback.print_exc()
+            found = {"model": name, "fault": f"{type(error).__name__}: {first_line(error)}"}
+    Path("result.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def examined(name: str, root: Path) -> dict[str, str]:
+    """Examine an architecture in a process of its own."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=child, args=(name, str(folder)))
+    began = time.monotonic()
+    process.start()
+    process.join(SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    path = folder / "result.json"
+    if path.exists():
+        found: dict[str, str] = json.loads(path.read_text("utf-8"))
+    else:
+        found = {
+            "model": name,
+            "fault": f"ended by itself, or after {SECONDS} s: {process.exitcode}",
+        }
+    text = {key: value for key, value in found.items() if key != "model"}
+    print(f"{name}: {text} ({time.monotonic() - began:.0f} s)", flush=True)
+    if "fault" not in found:
+        shutil.rmtree(folder)
+    return found
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """The results in Markdown."""
+    libraries = (f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
+    lines = [
+        f"{len(rows)} architectures, with {' and '.join(libraries)}:\n",
+        "| architecture | trains | examples | decodes |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cells = [row.get(key, "") for key in ("train", "packing", "eval")]
+        if "fault" in row:
+            cells[2] = f"**fault**: {row['fault']}"
+        lines.append(f"| `{row['model']}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Examine the architectures that were named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="architectures; none means all")
+    parser.add_argument("--jobs", type=int, default=2, help="models at a time")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/models.md")
+    parser.add_argument("--keep", type=Path, help="a folder for the runs")
+    options = parser.parse_args()
+    names = options.names or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["scripts.compat"])
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        root = options.keep or Path(folder)
+        write_dataset(root / "datasets", train=rows_of(ROWS, "t"), evaluation=rows_of(ROWS))
+        rows = list(pool.map(lambda name: examined(name, root), names))
+    text = table(rows)
+    if options.page:
+        head = PAGE.read_text("utf-8").partition(MARK)[0]
+        PAGE.write_text(head + MARK + "\n" + text, encoding="utf-8")
+    else:
+        print(text)
+    return 1 if any("fault" in row for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
