@@ -69,10 +69,18 @@ UNCOMMON = {
     "falcon_mamba": Architecture("FalconMambaConfig", {**SIZES, "hidden_size": 32}),
     "mamba2": Architecture(
         "Mamba2Config",
-        {**SIZES, "hidden_size": 32, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 16},
+        {
+            **SIZES,
+            "hidden_size": 32,
+            "num_heads": 8,
+            "head_dim": 8,
+            "n_groups": 1,
+            "chunk_size": 16,
+        },
     ),
     "rwkv": Architecture(
-        "RwkvConfig", {**SIZES, "hidden_size": 32, "attention_hidden_size": 32, "context_length": 512}
+        "RwkvConfig",
+        {**SIZES, "hidden_size": 32, "attention_hidden_size": 32, "context_length": 512},
     ),
     "recurrent_gemma": Architecture(
         "RecurrentGemmaConfig",
@@ -80,7 +88,13 @@ UNCOMMON = {
     ),
     "qwen3_next": Architecture(
         "Qwen3NextConfig",
-        {**SHARED_HEADS, **LINEAR, "layer_types": MIXED, "num_experts": 2, "num_experts_per_tok": 1},
+        {
+            **SHARED_HEADS,
+            **LINEAR,
+            "layer_types": MIXED,
+            "num_experts": 2,
+            "num_experts_per_tok": 1,
+        },
     ),
     "lfm2": Architecture("Lfm2Config", {**SHARED_HEADS, "layer_types": ["conv", "full_attention"]}),
     "bamba": Architecture("BambaConfig", {**SHARED_HEADS, **SSM, "attn_layer_indices": [1]}),
@@ -94,7 +108,8 @@ UNCOMMON = {
     ),
     "falcon_h1": Architecture("FalconH1Config", {**SHARED_HEADS, **SSM, "mamba_d_ssm": 64}),
     "minimax": Architecture(
-        "MiniMaxConfig", {**SHARED_HEADS, "layer_types": MIXED, "num_local_experts": 2, "head_dim": 8}
+        "MiniMaxConfig",
+        {**SHARED_HEADS, "layer_types": MIXED, "num_local_experts": 2, "head_dim": 8},
     ),
     "openai-gpt": Architecture("OpenAIGPTConfig", GPT2),
     "stablelm": Architecture("StableLmConfig", SHARED_HEADS),
@@ -104,13 +119,14 @@ UNCOMMON = {
 
 
 def build(architecture: Architecture, *, spread: float) -> Any:
-    """Make a model, its random weights `spread` times as far from nothing as they begin."""
+    """Make a model, its random matrices `spread` times as far from nothing as they begin."""
     torch.manual_seed(0)
     config = getattr(transformers, architecture.config)(**architecture.settings)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(spread)
+            if parameter.dim() > 1:
+                parameter.mul_(spread)
     return model.eval()
 
 
