@@ -81,7 +81,7 @@ def choose_way(
 
     Args:
         model: in evaluation mode.
-        prompts: token ids that it is to be asked with; two of the shortest are tried.
+        prompts: token ids that it is to be asked with; the shortest and the median one are tried.
         kernels: whether ftreg's own loop may be taken.
 
     Raises:
@@ -99,7 +99,7 @@ def choose_way(
             f"{type(error).__name__}: {first_line(error)}\nA server that can may evaluate it: "
             "eval.engine."
         ) from error
-    why = None
+    why: str | None = None
     for way in (Way.CONTINUOUS, Way.BATCHES):
         if way is Way.CONTINUOUS and not (kernels and can_decode_continuously(model)):
             continue
@@ -109,9 +109,9 @@ def choose_way(
             fault = _departs(model, way, few, expected, stops=_NONE, slots=2)
             place = "this model"
         if fault is None:
-            return ProvenWay(way, why)
-        why = why or f"{way} decoding is not taken: on {place} {fault}"
-    return ProvenWay(Way.ALONE, why)
+            return ProvenWay(way, why and f"{why}; it is decoded in {way}")
+        why = why or f"the way {way.value!r} of decoding is not taken, since on {place} {fault}"
+    return ProvenWay(Way.ALONE, f"{why}; it is decoded one prompt at a time")
 
 
 def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
@@ -204,7 +204,6 @@ def _agree(found: list[int], tokens: list[int], logits: torch.Tensor, *, tie: fl
 
 
 def _unlike(prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """Return the shortest prompt, and the shortest that is longer, or another."""
+    """Return the shortest prompt and the median one."""
     ordered = sorted(prompts, key=len)
-    longer = (prompt for prompt in ordered if len(prompt) > len(ordered[0]))
-    return [*ordered[:1], next(longer, ordered[-1])]
+    return [ordered[0], ordered[len(ordered) // 2]]
