@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from ftreg.config.base import Count, Options, Section, Share, by_name
+from ftreg.config.base import Count, Day, Options, Section, Share, by_name
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer
 from ftreg.config.policy import GatePolicy
@@ -16,7 +16,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Kernels = Literal["auto", "off"]
 """Whether ftreg's own code may take the place of parts of transformers and peft."""
 Thoughts = Literal["strip", "keep"]
-"""Whether scorers see what an output has between `<think>` and `</think>`."""
+"""Whether what stands between `<think>` and `</think>` is left in a text."""
 
 
 class BaseConfig(Section):
@@ -28,6 +28,12 @@ class BaseConfig(Section):
     """Branch, tag or commit of a hub id."""
     trust_remote_code: bool = False
     """Run model code that comes with the weights. Off unless you know the source."""
+    template: str | None = None
+    """Which chat template of several the model is trained and evaluated with, by its name; null
+    takes the default one."""
+    template_date: Day | None = None
+    """The day that a chat template with the date in it takes for today (`2026-11-30`), in training
+    and in every evaluation; null takes the day that training began."""
 
 
 class DatasetConfig(Section):
@@ -85,6 +91,9 @@ class TrainConfig(Section):
     all of them begin with is computed once, where the result stays the same."""
     max_length: Count | None = None
     """Most tokens of one example; null takes the model's own context length."""
+    thoughts: Thoughts = "keep"
+    """What references have between `<think>` and `</think>` (and other models' tags): keep trains
+    it, also where the chat template would leave it out; strip trains the answer alone."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip the global gradient norm to this; null does not clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -224,6 +233,13 @@ class RunConfig(Section):
     """Generation and scoring."""
     gate: GatePolicy = Field(default_factory=GatePolicy)
     """When a candidate passes."""
+
+    def on_day(self, date: str | None) -> Self:
+        """Return the configuration with a `base.template_date`, unless it names one."""
+        if date is None or self.base.template_date is not None:
+            return self
+        base = self.base.model_copy(update={"template_date": date})
+        return self.model_copy(update={"base": base})
 
     @model_validator(mode="after")
     def _one_decay_of_lr(self) -> Self:

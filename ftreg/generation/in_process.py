@@ -11,7 +11,7 @@ from ftreg.config.sections import EvalConfig
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
-from ftreg.models.chat_template import chat_ids
+from ftreg.models.chat_template import Chat
 from ftreg.models.pretrained import load_checkpoint_model, load_tokenizer
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.samples import Output
@@ -39,6 +39,8 @@ class InProcess:
         self._phase = phase
         trusted = checkpoint.manifest.base.trust_remote_code
         self._tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trusted)
+        base = checkpoint.manifest.config.base
+        self._chat = Chat(self._tokenizer, template=base.template, date=base.template_date)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model: PreTrainedModel | None = None
         self._prompts: list[tuple[str, list[int]]] = []
@@ -72,10 +74,7 @@ class InProcess:
     def plan(self, chats: Chats, repeat: int) -> Plan:
         """Tokenise the prompts and say what belongs together."""
         self._batch_size = self.batch_size(repeat)
-        self._prompts = [
-            (name, chat_ids(self._tokenizer, messages, answer_next=True))
-            for name, messages in chats
-        ]
+        self._prompts = [(name, self._chat.prompt(messages)) for name, messages in chats]
         ids = [prompt for _, prompt in self._prompts]
         if not self._depends_on_batch:
             return Plan([digest(prompt) for prompt in ids], [range(len(ids))], together=False)
@@ -128,6 +127,7 @@ class InProcess:
             "batch_size": self._batch_size,
             "kernels": self._config.kernels,
             "device": self._device,
+            **({"template_date": self._chat.date} if self._chat.date else {}),
         }
 
     def batch_size(self, repeat: int) -> int:

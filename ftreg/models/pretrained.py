@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
@@ -26,6 +31,7 @@ from ftreg.records.manifest import digest_over
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What the loaders raise for a broken or unfitting file.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+_GENERATION = "generation_config.json"
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -242,6 +248,8 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
         )
     model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
     try:
+        if (folder / _GENERATION).is_file():  # what ends an output, as training had it
+            model.generation_config = GenerationConfig.from_pretrained(folder)
         return merge_adapters(model, folder).eval()
     except _LOADING_ERRORS as error:
         raise UsageError(f"{folder}: cannot load the adapters: {first_line(error)}") from error

@@ -15,8 +15,11 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
+from ftreg.models.assistant_turn import AssistantTurn
+from ftreg.models.chat_template import Chat, stop_at, stop_tokens
 from ftreg.models.pretrained import BaseModel, find_base, load_model, load_tokenizer
 from ftreg.records.manifest import OptimizerRecord
+from ftreg.records.thought_tags import answer_of
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
@@ -109,7 +112,8 @@ def prepare_run(
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
     network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
-    examples = _tokenise(split, dataset, tokenizer, model=network, config=config, events=events)
+    turn = _assistant_turn(tokenizer, network, split, config)
+    examples = _tokenise(split, dataset, turn, model=network, config=config, events=events)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     loss = _prepare_loss(
         network, trained, examples, config=config, accelerator=accelerator, events=events
@@ -123,7 +127,7 @@ def prepare_run(
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
-        config=config,
+        config=config.on_day(turn.chat.date),
         accelerator=accelerator,
         dataset=dataset,
         split=split,
@@ -198,10 +202,26 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
         events.notice(str(item))
 
 
+def _assistant_turn(
+    tokenizer: Any, network: PreTrainedModel, split: Split, config: RunConfig
+) -> AssistantTurn:
+    """Find how the template writes an answer; what ends it here ends outputs from now on."""
+    chat = Chat(tokenizer, template=config.base.template, date=config.base.template_date)
+    stops = stop_tokens(tokenizer, network.generation_config)
+
+    def thoughts() -> bool:
+        firsts = (row.references[0] for row in split if row.references)
+        return config.train.thoughts == "keep" and any(answer_of(text) != text for text in firsts)
+
+    turn = AssistantTurn(chat, stops=stops, thoughts=thoughts)
+    stop_at(network, turn.end, stops=turn.stops)
+    return turn
+
+
 def _tokenise(
     split: Split,
     dataset: DatasetVersion,
-    tokenizer: Any,
+    turn: AssistantTurn,
     *,
     model: Any,
     config: RunConfig,
@@ -221,8 +241,9 @@ def _tokenise(
         split,
         dataset=dataset,
         split=config.dataset.train_split,
-        tokenizer=tokenizer,
+        turn=turn,
         max_length=min(limits, default=2**31),
+        thoughts=config.train.thoughts,
         advance=advance,
     )
 

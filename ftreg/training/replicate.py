@@ -50,10 +50,12 @@ def train_replicas(
         raise UsageError("train.seeds names no seeds; name two or more, or use `train`")
     accelerator = make_accelerator(config)
     refuse_together(accelerator, lambda: _refuse_occupied(output, seeds, resume=resume))
-    members = []
+    members: list[Checkpoint] = []
     try:
         for number, seed in enumerate(seeds, start=1):
             events.notice(f"training the replica of seed {seed}, {number} of {len(seeds)}")
+            if members:  # one recipe: the day too that the chat template takes for today
+                config = config.on_day(members[0].manifest.config.base.template_date)
             members.append(
                 _train_one(config, seed, output=output, strict=strict, resume=resume, events=events)
             )

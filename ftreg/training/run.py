@@ -72,6 +72,7 @@ def train(
         _told_when_out_of_memory(config),
         Session.open(output, accelerator=accelerator, resume=resume, events=events) as session,
     ):
+        config = config.on_day(session.template_date)
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
         return _carry_out(run, session, done, output=output, events=events)
@@ -174,9 +175,9 @@ def _finish(
 def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoint:
     """Return a finished checkpoint instead of training it again, if it is of this recipe."""
     checkpoint = read_checkpoint(output)
-    old, new = (
-        settings_that_count(resolved(which)) for which in (checkpoint.manifest.config, config)
-    )
+    recorded = checkpoint.manifest.config
+    config = config.on_day(recorded.base.template_date)
+    old, new = (settings_that_count(resolved(which)) for which in (recorded, config))
     # A base model or dataset is known by its digest, wherever it lies.
     old |= {"base": checkpoint.manifest.base.digest, "data": checkpoint.manifest.dataset.digest}
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
