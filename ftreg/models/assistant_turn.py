@@ -18,7 +18,7 @@ _QUESTION: Messages = [{"role": "user", "content": "Hello"}]
 # No template writes these of itself, and lower case leaves them as they are.
 _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
 _TAG = "<think>"
-_THINKING = f"{_TAG}\n{_THOUGHT}\n</think>\n\n{_ANSWER}"
+_THINKING = f"{_TAG}\n{_THOUGHT}\n</think>{_ANSWER}"
 _OFF = "add_generation_prompt = false"
 # Tokens that a message shows of what differs.
 _MOST_TOKENS = 8
@@ -173,12 +173,12 @@ class AssistantTurn:
         head = head.rstrip(" ")
         whole = self._write(_QUESTION, _ANSWER)
         template = self.chat.template_text
-        ask, source = "add_generation_prompt", template.removesuffix("\n")
-        rest = head.removeprefix(asked)
+        rest, source = head.removeprefix(asked), template.removesuffix("\n")
+        mended = template.count(_OFF)
+        ask = f"asked_{mended - 1}" if mended else "add_generation_prompt"
         if not head.startswith(asked):
-            # Its own generation prompt is switched off, and written behind it.
-            rest = head.removeprefix(plain)
-            ask = f"asked_{template.count(_OFF)}"
+            # Its own generation prompt is switched off, and this one written behind it.
+            rest, ask = head.removeprefix(plain), f"asked_{mended}"
             source = f"{{%- set {ask} = add_generation_prompt %}}{{%- set {_OFF} %}}\n{source}"
         text = json.dumps(rest, ensure_ascii=False)
         self.chat.use(f"{source}{{% if {ask} %}}{{{{ {text} }}}}{{% endif %}}")
