@@ -234,13 +234,6 @@ class RunConfig(Section):
     gate: GatePolicy = Field(default_factory=GatePolicy)
     """When a candidate passes."""
 
-    def on_day(self, date: str | None) -> Self:
-        """Return the configuration with a `base.template_date`, unless it names one."""
-        if date is None or self.base.template_date is not None:
-            return self
-        base = self.base.model_copy(update={"template_date": date})
-        return self.model_copy(update={"base": base})
-
     @model_validator(mode="after")
     def _one_decay_of_lr(self) -> Self:
         decays = isinstance(self.optimizer, AdagradConfig) and self.optimizer.lr_decay > 0
@@ -261,3 +254,11 @@ class RunConfig(Section):
                     f"({', '.join(names)})"
                 )
         return self
+
+
+def on_day(config: RunConfig, date: str | None) -> RunConfig:
+    """Return a configuration with this `base.template_date`, unless it names one."""
+    if date is None or config.base.template_date is not None:
+        return config
+    base = config.base.model_copy(update={"template_date": date})
+    return config.model_copy(update={"base": base})

@@ -16,8 +16,11 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     )
     if manifest.config.train.kernels == "off":
         training["kernels"] = "off"  # the default is left out, as before there was the key
+    if manifest.config.train.thoughts == "strip":
+        training["thoughts"] = "strip"
     sections: dict[str, Any] = {
-        "base": manifest.base.model_dump(include={"model", "revision", "digest"}),
+        "base": manifest.base.model_dump(include={"model", "revision", "digest"})
+        | manifest.config.base.model_dump(include={"template", "template_date"}, exclude_none=True),
         "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),
         "optimizer": {
             "name": manifest.optimizer["name"],

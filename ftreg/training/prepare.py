@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from transformers import PreTrainedModel
 
-from ftreg.config.sections import RunConfig
+from ftreg.config.sections import RunConfig, on_day
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
@@ -127,7 +127,7 @@ def prepare_run(
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
-        config=config.on_day(turn.chat.date),
+        config=on_day(config, turn.chat.date),
         accelerator=accelerator,
         dataset=dataset,
         split=split,

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ftreg.config.sections import RunConfig
+from ftreg.config.sections import RunConfig, on_day
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
@@ -72,7 +72,7 @@ def train(
         _told_when_out_of_memory(config),
         Session.open(output, accelerator=accelerator, resume=resume, events=events) as session,
     ):
-        config = config.on_day(session.template_date)
+        config = on_day(config, session.template_date)
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
         return _carry_out(run, session, done, output=output, events=events)
@@ -176,7 +176,7 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
     """Return a finished checkpoint instead of training it again, if it is of this recipe."""
     checkpoint = read_checkpoint(output)
     recorded = checkpoint.manifest.config
-    config = config.on_day(recorded.base.template_date)
+    config = on_day(config, recorded.base.template_date)
     old, new = (settings_that_count(resolved(which)) for which in (recorded, config))
     # A base model or dataset is known by its digest, wherever it lies.
     old |= {"base": checkpoint.manifest.base.digest, "data": checkpoint.manifest.dataset.digest}
