@@ -70,7 +70,7 @@ def measure_here(options: Options) -> Json:
     import torch
 
     from ftreg.data.dataset import load_dataset
-    from ftreg.models.chat_template import chat_ids
+    from ftreg.models.chat_template import Chat
     from ftreg.models.packaged import packaged_folder
     from ftreg.models.pretrained import load_tokenizer
 
@@ -79,7 +79,8 @@ def measure_here(options: Options) -> Json:
     dataset = load_dataset(DATASET, root=ROOT / "sample_datasets")
     rows = list(dataset.split("eval"))[: options.prompts]
     chats = [dataset.card.prompt.messages(row) for row in rows]
-    prompts = [list(chat_ids(tokenizer, chat, answer_next=True)) for chat in chats]
+    form = Chat(tokenizer)
+    prompts = [form.prompt(chat) for chat in chats]
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     sides = {OURS: _ftreg, PLAIN: _ftreg_plain, "generate": _generate, "lm-eval": _lm_eval}
     write = sides[options.one](folder, tokenizer, dtype, options.batch_size)

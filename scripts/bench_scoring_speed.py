@@ -29,7 +29,7 @@ from ftreg.data import DatasetVersion, load_dataset
 from ftreg.files.store import write_jsonl
 from ftreg.generation.greedy import generate
 from ftreg.generation.ways import choose_way
-from ftreg.models.chat_template import chat_ids
+from ftreg.models.chat_template import Chat
 from ftreg.models.packaged import packaged_folder
 from ftreg.models.pretrained import load_tokenizer
 from ftreg.records.samples import Example
@@ -48,10 +48,8 @@ def generated(
     folder = packaged_folder("smollm2-135m-instruct")
     tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    prompts = [
-        (row.id, chat_ids(tokenizer, dataset.card.prompt.messages(row), answer_next=True))
-        for row in rows
-    ]
+    chat = Chat(tokenizer)
+    prompts = [(row.id, chat.prompt(dataset.card.prompt.messages(row))) for row in rows]
     clock, processor = time.perf_counter(), time.process_time()
     outputs = generate(
         prompts,

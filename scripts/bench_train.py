@@ -364,11 +364,14 @@ def held_out_loss(folder: str) -> float:
     from torch.nn import functional
 
     from ftreg.models.adapters import add_adapters
+    from ftreg.models.assistant_turn import AssistantTurn
+    from ftreg.models.chat_template import Chat
     from ftreg.models.pretrained import load_model
     from ftreg.training.batching.examples import TokenisedExamples, record_batches, token_pairs
 
     split, prompt, tokenizer, base = materials("eval", HELD_OUT_ROWS)
-    pairs = token_pairs(split, tokenizer=tokenizer, prompt=prompt, max_length=2**20)
+    turn = AssistantTurn(Chat(tokenizer))
+    pairs = token_pairs(split, turn=turn, prompt=prompt, max_length=2**20)
     examples = TokenisedExamples(record_batches(pairs))
     if folder == UNTRAINED:
         model = load_model(base)

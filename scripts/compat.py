@@ -52,7 +52,7 @@ from ftreg.generation import in_process
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.generate import SilentEval
 from ftreg.jobs.train import train_files
-from ftreg.models.chat_template import chat_ids
+from ftreg.models.chat_template import Chat
 from ftreg.models.twin import NoTwinError, twin_of
 from ftreg.records.workspace import Workspace
 from ftreg.training import replicate
@@ -196,7 +196,7 @@ def _loss_alone(base: Path) -> float:
     total, count = 0.0, 0
     for row in (rows[number] for number in order):
         asked = dataset.card.prompt.messages(row)
-        prompt = chat_ids(made, asked, answer_next=True)
+        prompt = Chat(made).prompt(asked)
         answer = made(row.references[0])["input_ids"] + [made.eos_token_id]
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0]
@@ -218,7 +218,7 @@ def _outputs() -> Iterator[tuple[str, str, str]]:
     )
     model.generation_config = GenerationConfig()
     for row in dataset.split("eval"):
-        prompt = torch.tensor([chat_ids(made, dataset.card.prompt.messages(row), answer_next=True)])
+        prompt = torch.tensor([Chat(made).prompt(dataset.card.prompt.messages(row))])
         with torch.inference_mode():
             tokens = model.generate(
                 input_ids=prompt,

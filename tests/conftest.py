@@ -260,13 +260,15 @@ def examples(tiny_model: Path, workspace: Path) -> Any:
     from transformers import AutoTokenizer
 
     from ftreg.data import load_dataset
+    from ftreg.models.assistant_turn import AssistantTurn
+    from ftreg.models.chat_template import Chat
     from ftreg.training.batching.examples import TokenisedExamples, record_batches, token_pairs
 
     write_dataset(workspace)
     dataset = load_dataset("colours@1", root=workspace)
     pairs = token_pairs(
         dataset.split("train"),
-        tokenizer=AutoTokenizer.from_pretrained(tiny_model),
+        turn=AssistantTurn(Chat(AutoTokenizer.from_pretrained(tiny_model))),
         prompt=dataset.card.prompt,
         max_length=512,
     )

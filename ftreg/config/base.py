@@ -1,13 +1,28 @@
 """What every section of the configuration shares."""
 
+import contextlib
+import datetime
 import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ftreg.errors import shown
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
 """A number of things: rows, steps, tokens."""
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _day(text: str) -> str:
+    with contextlib.suppress(ValueError):
+        if datetime.date.fromisoformat(text).isoformat() == text:
+            return text
+    raise ValueError(f"{shown(text)} is no day, which is written as 2026-11-30")
+
+
+Day = Annotated[str, AfterValidator(_day)]
+"""A day, as ISO 8601 has it."""
 
 
 class Section(BaseModel):

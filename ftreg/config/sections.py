@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from ftreg.config.base import Count, Options, Section, Share, by_name
+from ftreg.config.base import Count, Day, Options, Section, Share, by_name
 from ftreg.config.engine import AnyEngine, EngineConfig
 from ftreg.config.optimizer import AdagradConfig, AnyOptimizer, ScheduleFreeAdamWConfig
 from ftreg.config.policy import GatePolicy
@@ -16,7 +16,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Kernels = Literal["auto", "off"]
 """Whether ftreg's own code may take the place of parts of transformers and peft."""
 Thoughts = Literal["strip", "keep"]
-"""Whether scorers see what an output has between `<think>` and `</think>`."""
+"""Whether what stands between `<think>` and `</think>` is left in a text."""
 
 
 class BaseConfig(Section):
@@ -31,6 +31,12 @@ class BaseConfig(Section):
     quantization: Literal["4bit", "8bit"] | None = None
     """Keep the frozen weights below adapters in 4 bits (NF4) or 8 bits, by bitsandbytes, on a GPU;
     null keeps them as they are."""
+    template: str | None = None
+    """Which chat template of several the model is trained and evaluated with, by its name; null
+    takes the default one."""
+    template_date: Day | None = None
+    """The day that a chat template with the date in it takes for today (`2026-11-30`), in training
+    and in every evaluation; null takes the day that training began."""
 
 
 class DatasetConfig(Section):
@@ -110,6 +116,9 @@ class TrainConfig(Section):
     all of them begin with is computed once, where the result stays the same."""
     max_length: Count | None = None
     """Most tokens of one example; null takes the model's own context length."""
+    thoughts: Thoughts = "keep"
+    """What references have between `<think>` and `</think>` (and other models' tags): keep trains
+    it, also where the chat template would leave it out; strip trains the answer alone."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip the global gradient norm to this; null does not clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -333,3 +342,11 @@ class RunConfig(Section):
                     f"({', '.join(names)})"
                 )
         return self
+
+
+def on_day(config: RunConfig, date: str | None) -> RunConfig:
+    """Return a configuration with this `base.template_date`, unless it names one."""
+    if date is None or config.base.template_date is not None:
+        return config
+    base = config.base.model_copy(update={"template_date": date})
+    return config.model_copy(update={"base": base})

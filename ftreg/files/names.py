@@ -5,6 +5,7 @@ put behind a folder's path. Such a name is one component of a path, and one that
 well: a repository with a folder `aux` could not be checked out there.
 """
 
+import os
 import re
 from typing import Any
 
@@ -81,11 +82,17 @@ def files_below(files: dict[str, str]) -> dict[str, str]:
 
 
 def path_text(text: str) -> str:
-    """Return the text of a path that a configuration gives; where it leads is the user's choice.
+    """Return a path that a configuration gives, `~` expanded; where it leads is the user's choice.
 
     Raises:
-        ValueError: it holds a NUL, with which no system opens anything.
+        ValueError: it holds a NUL, with which no system opens anything, or begins with the home
+            folder of nobody.
     """
     if "\0" in text:
         raise ValueError("holds a NUL character, which no path has")
-    return text
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError(
+            f"{text} is below no user's home folder; write ./{text} for a folder of that name"
+        )
+    return path

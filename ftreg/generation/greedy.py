@@ -6,6 +6,7 @@ end of its batch, long after it has ended. Which way a model takes is proven on 
 (`ftreg.generation.ways`): the tokens are those of `generate(do_sample=False)`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
 from ftreg.generation.ways import Way, decoder_of
+from ftreg.models.chat_template import control_tokens, read_tokens, stop_tokens
 from ftreg.records.samples import Output
 
 _Prompt = tuple[str, Sequence[int]]
@@ -53,15 +55,15 @@ def generate(
         UsageError: a prompt and its output do not fit into the model's context.
     """
     _refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
-    stop = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
-    stops = frozenset(stop if isinstance(stop, list) else [stop])
+    stops = stop_tokens(tokenizer, model.generation_config)
+    read = functools.partial(read_tokens, tokenizer, hidden=control_tokens(tokenizer))
     outputs: dict[int, Output] = {}
     # Longest first: what does not fit into memory fails at once and not at the end.
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index][1]), index))
 
     def ended(place: int, tokens: list[int]) -> None:
         index = order[place]
-        outputs[index] = _output(prompts[index][0], tokens, tokenizer, stops)
+        outputs[index] = _output(prompts[index][0], tokens, stops=stops, read=read)
         keep([outputs[index]])
         advance(len(outputs))
 
@@ -89,11 +91,13 @@ def _refuse_too_long(
             )
 
 
-def _output(name: str, tokens: list[int], tokenizer: Any, stops: frozenset[int]) -> Output:
+def _output(
+    name: str, tokens: list[int], *, stops: frozenset[int], read: Callable[[list[int]], str]
+) -> Output:
     ended = bool(tokens) and tokens[-1] in stops
     return Output(
         id=name,
-        text=tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True).strip(),
+        text=read(tokens[:-1] if ended else tokens),
         finish="stop" if ended else "length",
         tokens=len(tokens),
     )

@@ -13,7 +13,7 @@ from ftreg.files.store import digest
 from ftreg.generation.greedy import generate
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.generation.ways import VERSION, ProvenWay, choose_way
-from ftreg.models.chat_template import chat_ids
+from ftreg.models.chat_template import Chat
 from ftreg.models.pretrained import (
     configuration_digest,
     load_checkpoint_model,
@@ -55,6 +55,8 @@ class InProcess:
         self._notice = notice
         trusted = checkpoint.manifest.base.trust_remote_code
         self._tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trusted)
+        base = checkpoint.manifest.config.base
+        self._chat = Chat(self._tokenizer, template=base.template, date=base.template_date)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._base_configuration = _configuration_of_base(checkpoint)
         self._model: PreTrainedModel | None = None
@@ -123,10 +125,7 @@ class InProcess:
     def plan(self, chats: Chats, repeat: int) -> Plan:
         """Tokenise the prompts and say what belongs together."""
         self._batch_size = self.batch_size(repeat)
-        self._prompts = [
-            (name, chat_ids(self._tokenizer, messages, answer_next=True))
-            for name, messages in chats
-        ]
+        self._prompts = [(name, self._chat.prompt(messages)) for name, messages in chats]
         ids = [prompt for _, prompt in self._prompts]
         if not self._depends_on_batch:
             return Plan([digest(prompt) for prompt in ids], [range(len(ids))], together=False)
@@ -179,7 +178,9 @@ class InProcess:
             "batch_size": self._batch_size,
             "kernels": self._config.kernels,
             "device": self._device,
-        } | ({"way": str(self._choice.way)} if self._choice else {})
+            **({"template_date": self._chat.date} if self._chat.date else {}),
+            **({"way": str(self._choice.way)} if self._choice else {}),
+        }
 
     def batch_size(self, repeat: int) -> int:
         """Return the batch size of a repeat, another for each: halved to 1, then doubled."""

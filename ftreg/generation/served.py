@@ -4,6 +4,7 @@ Whether the server has the checkpoint's weights cannot be seen from here. What i
 under the weights of the checkpoint's folder, so that new weights never get old outputs.
 """
 
+import datetime
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
@@ -52,7 +53,7 @@ class Served:
             "decoding": "greedy",
             "max_new_tokens": self._config.max_new_tokens,
         }
-        return settings | ({"repeat": repeat} if repeat else {})
+        return settings | self._date() | ({"repeat": repeat} if repeat else {})
 
     def plan(self, chats: Chats, repeat: int) -> Plan:
         """Return the keys of the chats; the server batches as it likes."""
@@ -110,6 +111,7 @@ class Served:
             "max_new_tokens": self._config.max_new_tokens,
             "precision": "the server's",
             "batch_size": None,
+            **self._date(),
             "server": {
                 "host": self.host,
                 "model": self._endpoint.model,
@@ -117,6 +119,14 @@ class Served:
                 "weights_checked": False,
             },
         }
+
+    def _date(self) -> dict[str, str]:
+        """Today, where the chat template writes the date: the server's clock is not ours to set."""
+        name = self._checkpoint.manifest.config.base.template
+        file = f"additional_chat_templates/{name}.jinja" if name else "chat_template.jinja"
+        path = self._checkpoint.folder / file
+        dated = path.is_file() and "strftime_now" in path.read_text(encoding="utf-8")
+        return {"template_date": datetime.date.today().isoformat()} if dated else {}
 
 
 def _written(reply: Reply) -> Written:

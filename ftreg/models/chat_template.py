@@ -1,36 +1,212 @@
-"""A chat as token ids, by the template that the tokenizer brings."""
+"""A chat as token ids, and token ids as a text, by the tokenizer and the template that it brings.
 
+Training and generation both go through `Chat`: a prompt has the same tokens in both, and what
+training takes for a reference is read by what reads an output.
+"""
+
+import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 
-from ftreg.errors import UsageError
+from ftreg.errors import UsageError, did_you_mean
 from ftreg.models.soundness import told_as
+from ftreg.records.thought_tags import THOUGHT_TAGS
+
+Messages = list[dict[str, str]]
+_CLOCK = "strftime_now"
+# The directives of strftime that every system has.
+_DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxX"
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
-def chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, answer_next: bool) -> list[int]:
-    """Token ids of a chat, with the opening of the assistant's turn if `answer_next`.
+class Chat:
+    """The chat template of a tokenizer.
+
+    Args:
+        tokenizer: has a chat template, or several by name.
+        template: the name of one of them; None is the default.
+        date: ISO date that the template takes for today; None is today.
 
     Raises:
-        UsageError: the model's chat template is broken, does not take the chat, writes nothing, or
-            reaches for what transformers' sandbox keeps from it; or the tokenizer fails.
+        UsageError: there is no such template.
     """
-    place = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
-    roles = ", ".join(message["role"] for message in messages)
-    taken = f"does not take a chat of {roles}"
-    with told_as(f"{place}: the model's chat template (chat_template.jinja) {taken}"):
-        try:
-            ids = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=answer_next, tokenize=True, return_dict=False
-            )
-        except jinja2.TemplateSyntaxError as error:
+
+    def __init__(
+        self, tokenizer: Any, *, template: str | None = None, date: str | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        templates = _templates(tokenizer)
+        self._name = template or "default"
+        if self._name not in templates:
+            known = ", ".join(sorted(templates))
             raise UsageError(
-                f"{place}: the model's chat template (chat_template.jinja, line {error.lineno}) "
-                f"{taken}: {error}"
-            ) from error
-    if not ids:
-        raise UsageError(
-            f"{place}: the model's chat template (chat_template.jinja) writes nothing for a chat "
-            f"of {roles}; put in the template that the model was made with"
-        )
-    return list(ids)
+                f"base.template: {place_of(tokenizer)} has no chat template {self._name!r}, but "
+                f"{known}{did_you_mean(self._name, templates)}"
+            )
+        self.dated = _CLOCK in templates[self._name]
+        self.date = (date or datetime.date.today().isoformat()) if self.dated else None
+        self._hidden = _control_tokens(tokenizer, templates[self._name])
+        self._text = self._rendered = ""
+        self.use(templates[self._name])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides how a chat is written, beside the tokenizer's vocabulary."""
+        return {"template": self._text, "date": self.date}
+
+    @property
+    def template_text(self) -> str:
+        """The template's source."""
+        return self._text
+
+    def use(self, text: str) -> None:
+        """Make another text the template in use, which the tokenizer then saves."""
+        self._text = text
+        self._rendered = _at(self.date, text) if self.date else text
+        if isinstance(self.tokenizer.chat_template, dict):
+            self.tokenizer.chat_template = {**self.tokenizer.chat_template, self._name: text}
+        else:
+            self.tokenizer.chat_template = text
+
+    def render(self, messages: Messages, *, answer_next: bool) -> str:
+        """Return a chat as text, with the opening of the assistant's turn if `answer_next`.
+
+        Raises:
+            UsageError: the template is broken, does not take the chat, or reaches for what
+                transformers' sandbox keeps from it.
+        """
+        place, roles = place_of(self.tokenizer), ", ".join(item["role"] for item in messages)
+        taken = f"does not take a chat of {roles}"
+        with told_as(f"{place}: the model's chat template (chat_template.jinja) {taken}"):
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    messages,
+                    chat_template=self._rendered,
+                    add_generation_prompt=answer_next,
+                    tokenize=False,
+                )
+            except jinja2.TemplateSyntaxError as error:
+                raise UsageError(
+                    f"{place}: the model's chat template (chat_template.jinja, line "
+                    f"{error.lineno}) {taken}: {error}"
+                ) from error
+        return str(text)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text that `render` wrote."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """Token ids of a chat up to where the assistant's answer begins.
+
+        Raises:
+            UsageError: as `render`; or there are none.
+        """
+        ids = self.encode(self.render(messages, answer_next=True))
+        if not ids:
+            roles = ", ".join(item["role"] for item in messages)
+            raise UsageError(
+                f"{place_of(self.tokenizer)}: the model's chat template (chat_template.jinja) "
+                f"writes nothing for a chat of {roles}; put in the template that the model was made with"
+            )
+        return ids
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """Return what an output says: all of its tokens but those that the chat's form is of."""
+        return read_tokens(self.tokenizer, tokens, hidden=self._hidden)
+
+
+def read_tokens(tokenizer: Any, tokens: Sequence[int], *, hidden: frozenset[int]) -> str:
+    """Return tokens as text, without white space around it.
+
+    Args:
+        tokenizer: decodes.
+        tokens: of an output or a reference.
+        hidden: token ids that are left out, see `control_tokens`.
+    """
+    kept = [token for token in tokens if token not in hidden]
+    # Cleaning up would take the space out of "a , b".
+    text = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return str(text).strip()
+
+
+def control_tokens(tokenizer: Any) -> frozenset[int]:
+    """Token ids that an output's text does not show, as they only give chats their form.
+
+    These are the tokens that have a role (end, padding, ...) and the special ones that a chat
+    template names. Other special tokens are what a model was taught to say (`<POS>`), and tags
+    around thoughts are for those to see who look for thoughts.
+    """
+    return _control_tokens(tokenizer, "".join(_templates(tokenizer).values()))
+
+
+def _control_tokens(tokenizer: Any, template: str) -> frozenset[int]:
+    roles = (getattr(tokenizer, f"{name}_token_id", None) for name in _ROLES)
+    named = frozenset(int(token) for token in roles if token is not None)
+    thoughts = {tag for tags in THOUGHT_TAGS for tag in tags}
+    return named | {
+        number
+        for number, token in special_tokens(tokenizer).items()
+        if token in template and token not in thoughts
+    }
+
+
+def special_tokens(tokenizer: Any) -> dict[int, str]:
+    """Token id to text of the tokens that decoding can leave out."""
+    return {
+        number: token.content
+        for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
+        if token.special
+    }
+
+
+def stop_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
+    """Token ids that end an output: the tokenizer's, and those of `generation_config.json`."""
+    return stop_ids(generation_config) | {int(tokenizer.eos_token_id)}
+
+
+def stop_at(model: Any, end: int, *, stops: frozenset[int]) -> None:
+    """Write the tokens that end an output into a model's configuration, where they are not yet.
+
+    Args:
+        model: of transformers.
+        end: the token that answers are trained to end with; it comes first.
+        stops: all that end an output, `end` among them.
+    """
+    for settings, needed in ((model.generation_config, stops), (model.config, {end})):
+        if not needed <= stop_ids(settings):
+            settings.eos_token_id = [end, *sorted(stops - {end})] if len(stops) > 1 else end
+
+
+def stop_ids(settings: Any) -> frozenset[int]:
+    """Return the end tokens of a model's configuration, of which 0 may be one."""
+    stop = getattr(settings, "eos_token_id", None)
+    several = stop if isinstance(stop, list | tuple) else [stop]
+    return frozenset(int(token) for token in several if token is not None)
+
+
+def _templates(tokenizer: Any) -> dict[str, str]:
+    found = tokenizer.chat_template
+    return dict(found) if isinstance(found, dict) else {"default": str(found)}
+
+
+def place_of(tokenizer: Any) -> str:
+    """Return where a tokenizer was loaded from, for a message."""
+    return getattr(tokenizer, "name_or_path", "") or "the tokenizer"
+
+
+def _at(date: str, template: str) -> str:
+    """Return a template whose clock stands at the beginning of a day.
+
+    transformers gives templates a function for the time, and lets none take its place; a macro of
+    the same name does, and is only prefixed for rendering.
+    """
+    moment = datetime.datetime.fromisoformat(date)
+    shown = {f"%{key}": moment.strftime(f"%{key}") for key in _DIRECTIVES}
+    # Without leading zeros, which not every system's strftime knows.
+    bare = {f"%-{key[1]}": value.lstrip("0") or "0" for key, value in shown.items()}
+    filters = "".join(f" | replace({key!r}, {value!r})" for key, value in {**bare, **shown}.items())
+    # The line break belongs to the tag: the template begins at the beginning of a line, as before.
+    return f"{{%- macro {_CLOCK}(format) -%}}{{{{ format{filters} }}}}{{%- endmacro %}}\n{template}"

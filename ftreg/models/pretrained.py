@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
@@ -30,6 +36,7 @@ _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
 )
+_GENERATION = "generation_config.json"
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -373,4 +380,6 @@ def load_checkpoint_model(
     found = find_base_of(Checkpoint(folder, manifest, base))
     model = load_base(found, dtype=dtype)
     with told_as(f"{folder}: cannot load the adapters"):
+        if (folder / _GENERATION).is_file():  # what ends an output, as training had it
+            model.generation_config = GenerationConfig.from_pretrained(folder)
         return add_adapters(model, folder, merge=found.quantization is None).eval()

@@ -18,6 +18,23 @@ MANIFEST_SCHEMA = 1
 
 # People may write a model card later; nobody who loads the weights reads it.
 UNHASHED = (MANIFEST, "README.md")
+# What transformers and peft look for in a folder, beside weights and chat templates.
+_LOOKED_FOR = frozenset(
+    f"{name}.json"
+    for name in (
+        "config",
+        "generation_config",
+        "adapter_config",
+        "tokenizer",
+        "tokenizer_config",
+        "special_tokens_map",
+        "added_tokens",
+        "chat_template",
+        "vocab",
+        "processor_config",
+    )
+) | {"merges.txt", "vocab.txt"}
+_READ = (".jinja", ".safetensors", ".safetensors.index.json", ".model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,19 @@ class Checkpoint:
                 raise UsageError(
                     f"{path}: the file is not that of the manifest (sha256 differs); restore it, "
                     "or train again"
+                )
+        self._refuse_added()
+
+    def _refuse_added(self) -> None:
+        """Refuse a file that is not in the manifest, but would be read with those that are."""
+        known = {*self.manifest.weights.files, *self.manifest.files}
+        for path in [*self.folder.glob("*"), *self.folder.glob("*/*.jinja")]:
+            name = path.relative_to(self.folder).as_posix()
+            read = name.endswith(_READ) or name in _LOOKED_FOR
+            if read and name not in known and path.is_file():
+                raise UsageError(
+                    f"{path}: this file may change what the checkpoint writes, and the manifest "
+                    "does not name it; take it out of the folder, or train again"
                 )
 
 

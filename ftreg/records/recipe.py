@@ -21,10 +21,13 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
         training["kept_step"] = kept
     if manifest.config.train.kernels == "off":
         training["kernels"] = "off"  # the default is left out, as before there was the key
+    if manifest.config.train.thoughts == "strip":
+        training["thoughts"] = "strip"
     sections: dict[str, Any] = {
         "base": _unlike_before(
             manifest.base.model_dump(include={"model", "revision", "digest", "quantization"})
-        ),
+        )
+        | manifest.config.base.model_dump(include={"template", "template_date"}, exclude_none=True),
         "dataset": manifest.dataset.model_dump(include={"version", "digest", "split", "rows"}),
         "optimizer": {
             "name": manifest.optimizer["name"],

@@ -1,69 +1,12 @@
-"""Thoughts in a text: what a reasoning model writes before its answer, and what is left of it.
+"""Scorers that see answers only, whatever thoughts precede them."""
 
-Models mark their thoughts with a pair of tags. Some have the opening tag in the prompt, so that an
-output begins in the midst of the thoughts; one that was cut off has no closing tag, and no answer.
-"""
-
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ftreg.records.samples import Sample, Score
+from ftreg.records.thought_tags import answer_of
 from ftreg.scoring.protocol import Scorer
-
-_TAGS = (
-    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, and most
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),  # Magistral
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
-    ("◁think▷", "◁/think▷"),  # Kimi
-)
-
-
-def _either(tags: tuple[str, str]) -> re.Pattern[str]:
-    # A tag between backticks is spoken of, and opens or closes nothing.
-    opening, closing = map(re.escape, tags)
-    return re.compile(f"(?<!`)(?:(?P<opening>{opening})|{closing})(?!`)", re.IGNORECASE)
-
-
-_EITHER = tuple(map(_either, _TAGS))
-
-
-def answer_of(text: str) -> str:
-    """Return what a text says besides its thoughts; the text itself where it has none.
-
-    Whatever precedes a closing tag without an opening one is a thought too. An opening tag that is
-    never closed leaves nothing of what follows, if it begins a line; elsewhere it is a mere word.
-    """
-    answer = text
-    for tags in _EITHER:
-        if tags.search(answer):
-            answer = "".join(_outside(tags, answer))
-    return text if answer == text else answer.strip()
-
-
-def _outside(tags: re.Pattern[str], text: str) -> Iterator[str]:
-    found = list(tags.finditer(text))
-    begun: re.Match[str] | None = None
-    kept: list[str] = []
-    end = 0
-    for tag in found:
-        if tag["opening"] is None:
-            if begun is None:
-                kept.clear()
-            begun, end = None, tag.end()
-        elif begun is None:
-            kept.append(text[end : tag.start()])
-            begun = tag
-    yield from kept
-    if begun is None:
-        yield text[end:]
-    elif text[: begun.start()].rpartition("\n")[2].strip():
-        yield text[begun.start() :]
 
 
 def answer_only(sample: Sample) -> Sample:

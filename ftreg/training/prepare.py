@@ -11,14 +11,17 @@ from accelerate.utils import set_seed
 from torch import nn
 from transformers import PreTrainedModel
 
-from ftreg.config.sections import RunConfig
+from ftreg.config.sections import RunConfig, on_day
 from ftreg.data import DatasetVersion, Split, load_dataset
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
+from ftreg.models.assistant_turn import AssistantTurn
+from ftreg.models.chat_template import Chat, stop_at, stop_tokens
 from ftreg.models.pretrained import BaseModel, find_base, load_base, load_tokenizer
 from ftreg.models.soundness import context_of, refuse_larger_tokenizer
 from ftreg.records.manifest import OptimizerRecord
+from ftreg.records.thought_tags import answer_of
 from ftreg.training.batching.batches import steps_of_run
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.batching.tokens import prepare_examples
@@ -114,7 +117,8 @@ def prepare_run(
     )
     _give_advice(config, steps=steps, strict=strict, events=events)
     base, tokenizer, network = _load(config, events)
-    tokenise = _Tokenising(dataset, tokenizer, network, config, events)
+    turn = _assistant_turn(tokenizer, network, split, config)
+    tokenise = _Tokenising(dataset, turn, network, config, events)
     examples = tokenise(split, name=config.dataset.train_split)
     validation = _prepare_validation(held_out, tokenise, steps=steps)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
@@ -131,7 +135,7 @@ def prepare_run(
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
-        config=config,
+        config=on_day(config, turn.chat.date),
         accelerator=accelerator,
         dataset=dataset,
         split=split,
@@ -216,6 +220,22 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
         events.notice(str(item))
 
 
+def _assistant_turn(
+    tokenizer: Any, network: PreTrainedModel, split: Split, config: RunConfig
+) -> AssistantTurn:
+    """Find how the template writes an answer; what ends it here ends outputs from now on."""
+    chat = Chat(tokenizer, template=config.base.template, date=config.base.template_date)
+    stops = stop_tokens(tokenizer, network.generation_config)
+
+    def thoughts() -> bool:
+        firsts = (row.references[0] for row in split if row.references)
+        return config.train.thoughts == "keep" and any(answer_of(text) != text for text in firsts)
+
+    turn = AssistantTurn(chat, stops=stops, thoughts=thoughts)
+    stop_at(network, turn.end, stops=turn.stops)
+    return turn
+
+
 def _prepare_validation(
     split: Split | None, tokenise: "_Tokenising", *, steps: int
 ) -> Validation | None:
@@ -275,7 +295,7 @@ class _Tokenising:
     """Turns the rows of a split into tokens, telling of the progress."""
 
     dataset: DatasetVersion
-    tokenizer: Any
+    turn: AssistantTurn
     model: Any
     config: RunConfig
     events: TrainEvents
@@ -294,11 +314,13 @@ class _Tokenising:
             split,
             dataset=self.dataset,
             split=name,
-            tokenizer=self.tokenizer,
+            turn=self.turn,
             max_length=min((limit for limit in limits if limit is not None), default=2**31),
+            thoughts=self.config.train.thoughts,
             advance=advance,
         )
-        refuse_larger_tokenizer(self.model, self.tokenizer, largest=examples.largest_id())
+        tokenizer = self.turn.chat.tokenizer
+        refuse_larger_tokenizer(self.model, tokenizer, largest=examples.largest_id())
         return examples
 
 

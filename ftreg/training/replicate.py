@@ -4,7 +4,7 @@ import contextlib
 import gc
 from pathlib import Path
 
-from ftreg.config.sections import RunConfig
+from ftreg.config.sections import RunConfig, on_day
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
 from ftreg.records.checkpoint import Checkpoint
@@ -50,10 +50,12 @@ def train_replicas(
         raise UsageError("train.seeds names no seeds; name two or more, or use `train`")
     accelerator = make_accelerator(config)
     refuse_together(accelerator, lambda: _refuse_occupied(output, seeds, resume=resume))
-    members = []
+    members: list[Checkpoint] = []
     try:
         for number, seed in enumerate(seeds, start=1):
             events.notice(f"training the replica of seed {seed}, {number} of {len(seeds)}")
+            if members:  # one recipe: the day too that the chat template takes for today
+                config = on_day(config, members[0].manifest.config.base.template_date)
             members.append(
                 _train_one(config, seed, output=output, strict=strict, resume=resume, events=events)
             )

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ftreg.config.sections import RunConfig
+from ftreg.config.sections import RunConfig, on_day
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UsageError
 from ftreg.files.store import check_writable
@@ -75,6 +75,7 @@ def train(
         _told_when_out_of_memory(config),
         Session.open(output, accelerator=accelerator, resume=resume, events=events) as session,
     ):
+        config = on_day(config, session.template_date)
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
         return _carry_out(run, session, done, output=output, events=events)
@@ -231,9 +232,9 @@ def _write(
 def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoint:
     """Return a finished checkpoint instead of training it again, if it is of this recipe."""
     checkpoint = read_checkpoint(output)
-    old, new = (
-        settings_that_count(resolved(which)) for which in (checkpoint.manifest.config, config)
-    )
+    recorded = checkpoint.manifest.config
+    config = on_day(config, recorded.base.template_date)
+    old, new = (settings_that_count(resolved(which)) for which in (recorded, config))
     # A base model or dataset is known by its digest, wherever it lies.
     old |= {"base": checkpoint.manifest.base.digest, "data": checkpoint.manifest.dataset.digest}
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))

@@ -273,6 +273,14 @@ class Session:
         return list_states(self._root)
 
     @property
+    def template_date(self) -> str | None:
+        """The day that the chat template took for today when the run began, if it was recorded."""
+        if self._state is None:
+            return None
+        date: str | None = self._state.facts["recipe"]["base"].get("template_date")
+        return date
+
+    @property
     def seconds(self) -> float:
         """Seconds of training, over all sessions."""
         return self._seconds_before + time.monotonic() - self._began

@@ -52,13 +52,16 @@ def write_checkpoint(
             save_pretrained(model, folder, **given)
             # peft adds a model card of blanks, with the base's absolute path in it.
             (folder / "README.md").unlink(missing_ok=True)
+            if getattr(model, "peft_config", None):
+                # What ends an output; a whole model has it with its weights.
+                model.get_base_model().generation_config.save_pretrained(folder)
             save_pretrained(tokenizer, folder)
             write_text(folder / "config.yaml", marked_yaml.dump(resolved(config)))
             write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
             digests = {
-                path.name: file_digest(path)
-                for path in sorted(folder.iterdir())
-                if path.name not in UNHASHED
+                path.relative_to(folder).as_posix(): file_digest(path)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file() and path.name not in UNHASHED
             }
             weights = {
                 name: value for name, value in digests.items() if name.endswith(".safetensors")

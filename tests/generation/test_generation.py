@@ -14,7 +14,7 @@ from ftreg.generation.kernels import continuous, packed_linear, prefill, slot_at
 from ftreg.generation.kernels.continuous import decode_continuously
 from ftreg.generation.kernels.packed_linear import bf16_is_fast, packed_linears
 from ftreg.generation.ways import ProvenWay, Way, choose_way, decoder_of
-from ftreg.models.chat_template import chat_ids
+from ftreg.models.chat_template import Chat
 from ftreg.models.packaged import pull
 from ftreg.models.pretrained import load_tokenizer
 from tests.architectures import ARCHITECTURES, build
@@ -310,9 +310,8 @@ def test_packaged_model_writes_the_tokens_of_generate() -> None:
     torch.set_num_threads(2)
     dataset = load_dataset("code-summary@2", root=ROOT / "sample_datasets")
     rows = list(dataset.split("eval"))[:64]
-    asked = [
-        chat_ids(tokenizer, dataset.card.prompt.messages(row), answer_next=True) for row in rows
-    ]
+    chat = Chat(tokenizer)
+    asked = [chat.prompt(dataset.card.prompt.messages(row)) for row in rows]
     asked.sort(key=len)
     stop = tokenizer.eos_token_id
     expected: list[list[int]] = []

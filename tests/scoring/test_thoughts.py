@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from ftreg.records.thought_tags import answer_of
 from ftreg.scoring import SCORERS, Sample, get_scorer
-from ftreg.scoring.thoughts import answer_of
 from tests.conftest import Cli
 from tests.judge_server import Chat, Server, completion, gullible, serving
 from tests.scoring.test_evaluate_adapter import SHARE, write_metric

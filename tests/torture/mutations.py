@@ -172,11 +172,11 @@ def _policy(folder: Path) -> Any:
 
 
 def _base(folder: Path) -> Any:
-    from ftreg.models.chat_template import chat_ids
+    from ftreg.models.chat_template import Chat
     from ftreg.models.pretrained import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(folder / "tiny")
-    chat_ids(tokenizer, [{"role": "user", "content": "Which colour?"}], answer_next=True)
+    Chat(tokenizer).prompt([{"role": "user", "content": "Which colour?"}])
     load_model(folder / "tiny")
     return None
 

@@ -11,6 +11,8 @@ import pytest
 
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import UsageError
+from ftreg.models.assistant_turn import AssistantTurn
+from ftreg.models.chat_template import Chat
 from ftreg.models.pretrained import load_tokenizer
 from ftreg.training.batching.examples import (
     BATCH_ROWS,
@@ -58,10 +60,11 @@ def prepare(dataset: DatasetVersion, tokenizer: CountingTokenizer) -> Prepare:
         arguments = {
             "dataset": dataset,
             "split": "train",
-            "tokenizer": tokenizer,
             "max_length": 512,
+            "turn": AssistantTurn(Chat(changes.pop("tokenizer", tokenizer))),
             **changes,
         }
+        tokenizer.calls = 0
         version: DatasetVersion = arguments["dataset"]
         return prepare_examples(version.split(arguments["split"])[:rows], **arguments)
 
@@ -92,7 +95,7 @@ def test_the_second_start_tokenises_nothing(
     assert len(done) == len(first) == 2 * BATCH_ROWS + 5
     assert tokenizer.calls == 2 * len(first)
     second = prepare(advance=lambda: done.append(None))
-    assert tokenizer.calls == 2 * len(first)
+    assert tokenizer.calls == 0
     assert len(done) == len(first)
     assert _content(second) == _content(first)
     assert len(_entries(workspace)) == 1
@@ -103,7 +106,8 @@ def test_the_tokens_are_those_of_memory(
 ) -> None:
     rows = dataset.split("train")
     prompt = dataset.card.prompt
-    pairs = token_pairs(rows, tokenizer=tokenizer, prompt=prompt, max_length=512)
+    turn = AssistantTurn(Chat(tokenizer))
+    pairs = token_pairs(rows, turn=turn, prompt=prompt, max_length=512)
     plain = TokenisedExamples(record_batches(pairs))
     assert _content(prepare()) == _content(plain)
     last = len(rows) - 1
@@ -164,19 +168,13 @@ def test_what_changes_the_tokens_is_another_entry(
 
 
 def test_a_template_with_the_date_in_it_is_another_one_tomorrow(
-    prepare: Prepare, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare, workspace: Path, tmp_path: Path
 ) -> None:
     folder = make_model(tmp_path / "dated")
     (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}\n" + TEMPLATE)
     prepare(rows=3, tokenizer=load_tokenizer(folder))
 
-    class Tomorrow:
-        @staticmethod
-        def today() -> str:
-            return "2999-01-01"
-
-    monkeypatch.setattr("ftreg.training.batching.tokens.datetime.date", Tomorrow)
-    prepare(rows=3, tokenizer=load_tokenizer(folder))
+    prepare(rows=3, turn=AssistantTurn(Chat(load_tokenizer(folder), date="2999-01-01")))
     assert len(_entries(workspace)) == 2
 
 
@@ -201,10 +199,10 @@ def test_a_damaged_file_is_made_again(
     if damage == "no digest":
         path.with_suffix(".sha256").unlink()
     assert _content(prepare()) == whole
-    assert tokenizer.calls == 2 * calls
+    assert tokenizer.calls == calls
     assert path.read_bytes() == data
     prepare()
-    assert tokenizer.calls == 2 * calls
+    assert tokenizer.calls == 0
 
 
 def test_a_mistake_keeps_nothing(prepare: Prepare, workspace: Path) -> None:
@@ -274,7 +272,7 @@ def test_a_reference_that_is_only_the_end_ends_with_2(
     write_dataset(workspace / "datasets", version=2, train=rows, cohorts=[])
     done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "a")
     assert done.code == 2, done
-    assert "example 'a': its reference '<|im_end|>' becomes no token" in done.err
+    assert "example 'a': its reference holds '<|im_end|>', which ends an output" in done.err
 
 
 def test_a_template_that_drops_the_answers_ends_with_2(
@@ -286,7 +284,7 @@ def test_a_template_that_drops_the_answers_ends_with_2(
     )
     done = cli("train", config, "-s", f"base.model={folder}", "-o", "a")
     assert done.code == 2, done
-    assert "example 't0': its reference 'red' becomes no token" in done.err
+    assert "mute: the chat template does not write what the assistant says" in done.err
     assert not Path("a").exists()
 
 
@@ -295,11 +293,12 @@ def test_the_second_training_tokenises_nothing(
 ) -> None:
     from transformers import PreTrainedTokenizerBase
 
-    calls = []
+    calls: list[Any] = []
     original = PreTrainedTokenizerBase.apply_chat_template
 
     def counted(self: Any, *arguments: Any, **options: Any) -> Any:
-        calls.append(None)
+        asked, *_ = arguments
+        calls.extend(message for message in asked if "item" in message["content"])
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(PreTrainedTokenizerBase, "apply_chat_template", counted)

@@ -17,6 +17,7 @@ _COMPARABLE = (
     ("generation", "engine"),
     ("generation", "max_new_tokens"),
     ("generation", "precision"),
+    ("generation", "template_date"),
 )
 # What a header that lacks a key means: one of before the key came, or of a server.
 _ABSENT: dict[tuple[str, ...], Any] = {

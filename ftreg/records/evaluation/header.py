@@ -113,6 +113,8 @@ class GenerationSummary(TypedDict):
     new_tokens: NotRequired[int | None]
     """Null where a server does not count them."""
     server: NotRequired[ServerSummary]
+    template_date: NotRequired[str]
+    """The day that stood in the prompts, where the chat template writes one."""
 
 
 @documented

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from ftreg.files.cache.table import Table
 from ftreg.files.store import canonical_json, digest
+from ftreg.records.thought_tags import answer_of
 from ftreg.scoring.backends.judge_prompt import PROMPT_VERSION, Part, Question, Strict
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
-from ftreg.scoring.thoughts import answer_of
 from ftreg.services.chat.client import ChatClient, ChatError
 from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.chat.wire import Usage

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ftreg.config.sections import Thoughts
 from ftreg.data.card import Prompt
 from ftreg.errors import UsageError
-from ftreg.models.chat_template import chat_ids
+from ftreg.models.assistant_turn import AssistantTurn, RenderedExample
 from ftreg.records.samples import Example
+from ftreg.records.thought_tags import answer_of
 
 SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("prompt_length", pa.int32())])
 # Rows of every record batch but the last: a row is found by division.
@@ -122,65 +124,61 @@ def record_batches(pairs: Iterable[tuple[list[int], list[int]]]) -> Iterator[pa.
 def token_pairs(
     examples: Iterable[Example],
     *,
-    tokenizer: Any,
+    turn: AssistantTurn,
     prompt: Prompt,
     max_length: int,
+    thoughts: Thoughts = "keep",
     advance: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Write each example as a chat and yield its prompt's and its answer's token ids.
 
-    The answer is the first reference. It ends with the end-of-sequence token; what a chat template
-    puts behind it (a line break, often) is dropped, since the model never has to write it.
+    The answer is the first reference and the token that ends it; what a chat template puts behind
+    that (a line break, often) is dropped, since the model never has to write it.
+
+    Args:
+        examples: in any number.
+        turn: of the tokenizer's chat template.
+        prompt: writes an example as a chat.
+        max_length: most tokens of an example.
+        thoughts: `strip` leaves out what a reference has between the tags of thoughts.
+        advance: called after each example.
 
     Raises:
         UsageError: there is no example; a row has no reference or lacks the context that the
-            prompt needs; one is longer than `max_length`, or has no token to learn; or the
-            template does not put the answer behind the prompt.
+            prompt needs; one is longer than `max_length`; or what would carry loss is not the
+            reference and its end.
     """
     count = 0
     for example in examples:
-        prompt_ids, answer_ids = _pair(example, tokenizer=tokenizer, prompt=prompt)
-        total = len(prompt_ids) + len(answer_ids)
+        found = _rendered(example, turn=turn, prompt=prompt, thoughts=thoughts)
+        total = len(found.prompt) + len(found.answer)
         if total > max_length:
-            place = getattr(tokenizer, "name_or_path", "")
+            place = getattr(turn.chat.tokenizer, "name_or_path", "")
             raise UsageError(
                 f"example {example.id!r} has {total} tokens, more than the {max_length} that the "
                 f"model takes{f' ({place})' if place else ''}; shorten it in a new dataset "
                 "version, or raise train.max_length if the model allows more"
             )
-        yield prompt_ids, answer_ids
+        yield found.prompt, found.answer
         count += 1
         advance()
     if count == 0:
         raise UsageError("there is no example to train on: the split has no rows")
 
 
-def _pair(example: Example, *, tokenizer: Any, prompt: Prompt) -> tuple[list[int], list[int]]:
+def _rendered(
+    example: Example, *, turn: AssistantTurn, prompt: Prompt, thoughts: Thoughts
+) -> RenderedExample:
     if not example.references:
         raise UsageError(f"example {example.id!r} has no reference, so nothing to learn from it")
     try:
         messages = prompt.messages(example)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    prompt_ids = chat_ids(tokenizer, messages, answer_next=True)
-    answer = {"role": "assistant", "content": example.references[0]}
-    full = chat_ids(tokenizer, [*messages, answer], answer_next=False)
-    if full[: len(prompt_ids)] != prompt_ids:
-        raise UsageError(
-            f"example {example.id!r}: the chat template does not put the answer right behind "
-            "the prompt, so the loss cannot be kept to the answer; use a template whose "
-            "generation prompt begins the assistant's turn"
-        )
-    answer_ids = full[len(prompt_ids) :]
-    end = tokenizer.eos_token_id
-    if end in answer_ids:
-        answer_ids = answer_ids[: len(answer_ids) - answer_ids[::-1].index(end)]
-    else:
-        answer_ids = [*answer_ids, end]
-    if all(token == end for token in answer_ids):
-        raise UsageError(
-            f"example {example.id!r}: its reference {example.references[0]!r} becomes no token "
-            "but the end of the answer, so there is nothing to learn from it; give it a text in a "
-            "new dataset version, or use a chat template that writes the assistant's content"
-        )
-    return prompt_ids, answer_ids
+    reference = example.references[0]
+    if thoughts == "strip":
+        reference = answer_of(reference)
+    try:
+        return turn.example(messages, reference)
+    except UsageError as error:
+        raise UsageError(f"example {example.id!r}: {error}") from error

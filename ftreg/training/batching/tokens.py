@@ -3,7 +3,6 @@
 A second start on the same rows tokenises nothing, and memory does not grow with the rows.
 """
 
-import datetime
 import importlib.metadata
 import tempfile
 from collections.abc import Callable, Iterable
@@ -13,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
+from ftreg.config.sections import Thoughts
 from ftreg.data import DatasetVersion, Split
 from ftreg.files.cache.entries import trim
 from ftreg.files.cache.folder import cache_folder, limit_of, touch
 from ftreg.files.cache.sealed import is_whole, written_whole
 from ftreg.files.store import digest, file_digest
+from ftreg.models.assistant_turn import AssistantTurn
 from ftreg.models.save import save_pretrained
 from ftreg.training.batching.examples import (
     SCHEMA,
@@ -27,7 +28,7 @@ from ftreg.training.batching.examples import (
 )
 
 # Part of the cache key: raise it when other tokens, or another layout, are made of the same rows.
-_FORMAT = 1
+_FORMAT = 2
 _LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
 
@@ -36,8 +37,9 @@ def prepare_examples(
     *,
     dataset: DatasetVersion,
     split: str,
-    tokenizer: Any,
+    turn: AssistantTurn,
     max_length: int,
+    thoughts: Thoughts = "keep",
     advance: Callable[[], None] = lambda: None,
 ) -> TokenisedExamples:
     """Return the tokenised rows, from the cache where they have been made before.
@@ -48,8 +50,9 @@ def prepare_examples(
         rows: the first rows of the split, or all of them.
         dataset: whose prompt is used.
         split: the name of the split that the rows belong to.
-        tokenizer: with a chat template.
+        turn: of the tokenizer's chat template.
         max_length: most tokens of one example.
+        thoughts: whether those in references are kept.
         advance: called after each example that is tokenised.
 
     Raises:
@@ -60,7 +63,10 @@ def prepare_examples(
         "split": dataset.card.splits[split].sha256,
         "rows": len(rows),
         "prompt": dataset.card.prompt.model_dump(),
-        "tokenizer": _tokenizer_identity(tokenizer),
+        "tokenizer": _tokenizer_identity(turn.chat.tokenizer),
+        "chat": turn.chat.identity,
+        "stops": sorted(turn.stops),
+        "thoughts": thoughts,
         "max_length": max_length,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
@@ -74,9 +80,10 @@ def prepare_examples(
         if made:
             pairs = token_pairs(
                 rows,
-                tokenizer=tokenizer,
+                turn=turn,
                 prompt=dataset.card.prompt,
                 max_length=max_length,
+                thoughts=thoughts,
                 advance=advance,
             )
             write_prepared(path, pairs)
@@ -116,10 +123,4 @@ def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-    # Some templates write the date into the system turn, and are another template tomorrow.
-    dated = "strftime_now" in str(tokenizer.chat_template)
-    return {
-        "class": f"{cls.__module__}:{cls.__qualname__}",
-        "files": files,
-        "date": str(datetime.date.today()) if dated else None,
-    }
+    return {"class": f"{cls.__module__}:{cls.__qualname__}", "files": files}

@@ -1,0 +1,242 @@
+"""What a chat template writes around the assistant's answer: a reference becomes an example here.
+
+The template is asked once what it writes around a word that it cannot know. What stands before the
+word is the prompt's, so that it carries no loss and is there when an output is generated; what
+stands behind it ends the answer. Each reference then has to stand in its place, word for word.
+"""
+
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ftreg.errors import UsageError, shown
+from ftreg.models.chat_template import Chat, Messages, place_of, special_tokens
+from ftreg.records.thought_tags import answer_of
+
+_QUESTION: Messages = [{"role": "user", "content": "Hello"}]
+# No template writes these of itself, and lower case leaves them as they are.
+_ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
+_TAG = "<think>"
+_THINKING = f"{_TAG}\n{_THOUGHT}\n</think>{_ANSWER}"
+_OFF = "add_generation_prompt = false"
+# Tokens that a message shows of what differs.
+_MOST_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedExample:
+    """Token ids of an example: the prompt as generation has it, and the answer with its end."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+class AssistantTurn:
+    """The assistant's turn in a chat template.
+
+    Where the template's own generation prompt is not what it writes before an answer, the template
+    gets one that is: the checkpoint is saved with it, and every program that reads the checkpoint
+    asks as training did. Other templates are left alone.
+
+    Args:
+        chat: whose template is looked at, and given another generation prompt if need be.
+        stops: token ids that end an output, beside the end-of-sequence token.
+        thoughts: whether there are thoughts in the references. It is asked only where the template
+            writes something else before an answer with thoughts than before one without.
+
+    Raises:
+        UsageError: the template does not write what the assistant says, or not behind the prompt.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        *,
+        stops: frozenset[int] = frozenset(),
+        thoughts: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.chat = chat
+        self._place = f"{place_of(chat.tokenizer)}: the chat template"
+        head, self._closing = self._around(_ANSWER)
+        thinking = self._before_thoughts()
+        if thinking not in (None, head) and thoughts():
+            head = str(thinking)
+        self._begin_with(head)
+        stops |= {int(chat.tokenizer.eos_token_id)}
+        self._kept, self.end = self._end_of(self._closing, stops)
+        self.stops = stops | {self.end}
+
+    def example(self, messages: Messages, reference: str) -> RenderedExample:
+        """Write a chat whose last turn is the reference.
+
+        Raises:
+            UsageError: what would carry loss is not the reference and its end; shows what is.
+        """
+        opened = self.chat.render(messages, answer_next=True)
+        text = self._text(opened, messages, reference)
+        prompt, whole = self.chat.encode(opened), self.chat.encode(text)
+        if whole[: len(prompt)] == prompt:
+            answer = whole[len(prompt) :]
+        else:  # a token lies across; an output begins behind the prompt's own tokens
+            answer = self.chat.encode(text[len(opened) :])
+        if answer[-1:] != [self.end]:
+            answer = [*answer, self.end]
+        self._refuse_another(reference, answer[:-1])
+        return RenderedExample(prompt, answer)
+
+    def _text(self, opened: str, messages: Messages, reference: str) -> str:
+        """Return the chat up to the answer's end.
+
+        Templates leave thoughts out, or write an empty one where there is none: the reference is
+        put into its place as it is. No other change is taken.
+        """
+        full = self._write(messages, reference)
+        between = _between(opened, full, reference + self._closing)
+        if between is not None and not between.strip():
+            return full.removesuffix(self._closing) + self._kept
+        bare = answer_of(reference)
+        for ending in (bare, reference[reference.rfind(bare) :]):
+            between = _between(opened, full, ending + self._closing)
+            if between is not None and answer_of(f"{between}|").strip() == "|":
+                return opened + reference + self._kept
+        if not full.startswith(opened):
+            raise UsageError(self._not_behind())
+        written = self.chat.encode(full[len(opened) :].removesuffix(self._closing))
+        raise UsageError(
+            f"{self._place} changes the reference, so that something else would be learnt. "
+            f"{self._differing(self.chat.encode(reference), written)}. Write the reference as the "
+            "template does in a new dataset version, or take a template that leaves it as it is "
+            "(base.template names another; or mend the base model's own)"
+        )
+
+    def _refuse_another(self, reference: str, body: list[int]) -> None:
+        """Refuse an answer that does not read as its reference, or that ends before its end."""
+        ends = [token for token in body if token in self.stops]
+        if ends:
+            raise UsageError(
+                f"its reference holds {shown(self._name(ends[0]))}, which ends an output: nothing "
+                "behind it would ever be generated, and the template writes an end of its own. "
+                "Take it out in a new dataset version"
+            )
+        said, wanted = self.chat.read(body), reference.strip()
+        if not wanted:
+            raise UsageError(
+                f"its reference {reference!r} becomes no token but the end of the answer, so there "
+                "is nothing to learn from it; give it a text in a new dataset version"
+            )
+        if said != wanted and _canonical(said) != _canonical(wanted):
+            place = next(
+                (i for i, (a, b) in enumerate(zip(said, wanted, strict=False)) if a != b),
+                min(len(said), len(wanted)),
+            )
+            tokens = " ".join(shown(self._name(token)) for token in body[:_MOST_TOKENS])
+            more = " ..." if len(body) > _MOST_TOKENS else ""
+            raise UsageError(
+                f"its reference is not what its tokens say: from character {place + 1} on it is "
+                f"{shown(wanted[place:])}, and they say {shown(said[place:])} (tokens: "
+                f"{tokens}{more}). The tokenizer cannot write this text: use others in a new "
+                "dataset version, or a base model that can"
+            )
+
+    def _around(self, answer: str) -> tuple[str, str]:
+        """Return what the template writes before and behind an answer."""
+        full = self._write(_QUESTION, answer)
+        begun = [self.chat.render(_QUESTION, answer_next=ask) for ask in (True, False)]
+        base = next((text for text in begun if full.startswith(text)), None)
+        if base is None:
+            raise UsageError(self._not_behind())
+        place = full.find(_ANSWER, len(base))
+        if place < 0:
+            raise UsageError(
+                f"{self._place} does not write what the assistant says (or changes it), so there "
+                "is nothing to learn from; use one that writes the assistant's content as it is"
+            )
+        return full[:place], full[place + len(_ANSWER) :]
+
+    def _before_thoughts(self) -> str | None:
+        """Return what the template writes before thoughts and answer; None where it takes none."""
+        try:
+            head, _ = self._around(_THINKING)
+        except UsageError:
+            return None
+        if _THOUGHT not in head:
+            return head  # it leaves thoughts out
+        opening = head.rfind(_TAG, 0, head.index(_THOUGHT))
+        return None if opening < 0 else head[:opening]
+
+    def _begin_with(self, head: str) -> None:
+        """See to it that the generation prompt ends as `head` does."""
+        asked, plain = (self.chat.render(_QUESTION, answer_next=ask) for ask in (True, False))
+        if head.startswith(asked) and not head[len(asked) :].strip():
+            return  # white space is of the answer's first token
+        head = head.rstrip(" ")
+        whole = self._write(_QUESTION, _ANSWER)
+        template = self.chat.template_text
+        rest, source = head.removeprefix(asked), template.removesuffix("\n")
+        mended = template.count(_OFF)
+        ask = f"asked_{mended - 1}" if mended else "add_generation_prompt"
+        if not head.startswith(asked):
+            # Its own generation prompt is switched off, and this one written behind it.
+            rest, ask = head.removeprefix(plain), f"asked_{mended}"
+            source = f"{{%- set {ask} = add_generation_prompt %}}{{%- set {_OFF} %}}\n{source}"
+        text = json.dumps(rest, ensure_ascii=False)
+        self.chat.use(f"{source}{{% if {ask} %}}{{{{ {text} }}}}{{% endif %}}")
+        now = self.chat.render(_QUESTION, answer_next=True), self._write(_QUESTION, _ANSWER)
+        if now != (head, whole):
+            raise UsageError(self._not_behind())
+
+    def _end_of(self, closing: str, stops: frozenset[int]) -> tuple[str, int]:
+        """Return what is kept of the text behind an answer, and the token that ends it.
+
+        The end is the first token of the closing that ends an output, or a special token right
+        behind the answer; a template without either gets the end-of-sequence token.
+        """
+        tokenizer = self.chat.tokenizer
+        texts = {name: token for token in stops if (name := self._name(token))}
+        ends = [(closing.index(text), -len(text), text) for text in texts if text in closing]
+        if not ends:
+            texts = {text: token for token, text in special_tokens(tokenizer).items()}
+            lead = len(closing) - len(closing.lstrip())
+            ends = [(lead, -len(text), text) for text in texts if closing.startswith(text, lead)]
+        place, _, text = min(ends, default=(len(closing), 0, ""))
+        before = closing[:place]
+        kept = "" if self.chat.read(self.chat.encode(before)) else before
+        return kept + text, texts[text] if text else int(tokenizer.eos_token_id)
+
+    def _write(self, messages: Messages, answer: str) -> str:
+        turn = {"role": "assistant", "content": answer}
+        return self.chat.render([*messages, turn], answer_next=False)
+
+    def _name(self, token: int) -> str:
+        return str(self.chat.tokenizer.decode([token], skip_special_tokens=False))
+
+    def _differing(self, wanted: Sequence[int], found: Sequence[int]) -> str:
+        """Show two rows of tokens from the first one on that differs."""
+        pairs = enumerate(zip(wanted, found, strict=False))
+        place = next((i for i, (a, b) in pairs if a != b), min(len(wanted), len(found)))
+
+        def names(tokens: Sequence[int]) -> str:
+            part = tokens[place : place + _MOST_TOKENS]
+            more = " ..." if len(tokens) > place + _MOST_TOKENS else ""
+            return " ".join(shown(self._name(token)) for token in part) + more or "nothing"
+
+        return f"From token {place + 1} on it is {names(wanted)}, and the template {names(found)}"
+
+    def _not_behind(self) -> str:
+        return (
+            f"{self._place} does not put the answer right behind the prompt, so the loss cannot be "
+            "kept to the answer; use a template whose generation prompt begins the assistant's turn"
+        )
+
+
+def _between(start: str, text: str, end: str) -> str | None:
+    """What is between the start and the end of a text; None where it does not have them."""
+    if not text.startswith(start) or not text.endswith(end) or len(text) < len(start) + len(end):
+        return None
+    return text[len(start) : len(text) - len(end)]
+
+
+def _canonical(text: str) -> str:
+    """Some tokenizers compose letters and their accents, which are the same text either way."""
+    return unicodedata.normalize("NFC", text)
