@@ -109,7 +109,8 @@ class Chat:
             roles = ", ".join(item["role"] for item in messages)
             raise UsageError(
                 f"{place_of(self.tokenizer)}: the model's chat template (chat_template.jinja) "
-                f"writes nothing for a chat of {roles}; put in the template that the model was made with"
+                f"writes nothing for a chat of {roles}; put in the template that the model was "
+                "made with"
             )
         return ids
 
