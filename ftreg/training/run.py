@@ -186,9 +186,10 @@ def _finish(
     run.accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
     if step := parted_after(session.history):
+        last = run.config.train.keep == "last"
         events.notice(
-            f"since step {step} the validation loss has risen while the training loss fell "
-            "(train.keep: best keeps the weights of before)"
+            f"since step {step} the validation loss has risen while the training loss fell"
+            + ("; train.keep: best would keep the weights of that step" if last else "")
         )
     with evaluation_weights(run.optimizer):
         kept = session.restore_kept()
