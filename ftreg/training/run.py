@@ -50,7 +50,8 @@ def train(
 
     Args:
         config: the whole configuration.
-        output: the checkpoint folder to write; it must not exist.
+        output: the checkpoint folder to write; it must not exist. What `train.checkpoint_steps`
+            asks for goes into `<output>.steps/`.
         strict: refuse to train where there is advice against it (`ftreg.training.optim.advice`).
         resume: continue from the newest whole state in `<output>.state/`, or begin if there is
             none; a checkpoint that is complete already is returned as it is.
