@@ -64,7 +64,7 @@ def _resumable(folder: Path) -> bool:
 
 def _half_written(workspace: Workspace, datasets: Path) -> Iterator[Path]:
     for folder, patterns in (
-        (workspace.checkpoints, (_TEMPORARY, f"*/{_TEMPORARY}", f"*/seed-*.state/{_TEMPORARY}")),
+        (workspace.checkpoints, (_TEMPORARY, f"*/{_TEMPORARY}", f"*/seed-*.st*/{_TEMPORARY}")),
         (workspace.evaluations, (_TEMPORARY, f"[!.]*/{_TEMPORARY}")),
         (workspace.baselines, (_TEMPORARY, f"[!.]*.looks/{_TEMPORARY}")),
         (datasets, (f"[!.]*/{_TEMPORARY}", f"[!.]*/v*/{_TEMPORARY}")),

@@ -279,6 +279,7 @@ def _tell_of_evaluated_rows(
     split: Split, dataset: DatasetVersion, config: RunConfig, events: TrainEvents
 ) -> None:
     name, evaluated = config.dataset.validation_split, config.dataset.eval_split
+    events.phase("looking for evaluated rows among those to validate on")
     try:
         found = find_leaks(split, dataset.split(evaluated))
     except UsageError:

@@ -50,7 +50,8 @@ def train(
 
     Args:
         config: the whole configuration.
-        output: the checkpoint folder to write; it must not exist.
+        output: the checkpoint folder to write; it must not exist. What `train.checkpoint_steps`
+            asks for goes into `<output>.steps/`.
         strict: refuse to train where there is advice against it (`ftreg.training.optim.advice`).
         resume: continue from the newest whole state in `<output>.state/`, or begin if there is
             none; a checkpoint that is complete already is returned as it is.
@@ -187,9 +188,10 @@ def _finish(
     run.accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
     if step := parted_after(session.history):
+        last = run.config.train.keep == "last"
         events.notice(
-            f"since step {step} the validation loss has risen while the training loss fell "
-            "(train.keep: best keeps the weights of before)"
+            f"since step {step} the validation loss has risen while the training loss fell"
+            + ("; train.keep: best would keep the weights of that step" if last else "")
         )
     with evaluation_weights(run.optimizer):
         kept = session.restore_kept()

@@ -186,6 +186,8 @@ def test_models_go_only_when_they_are_named(cli: Cli, workspace: Path) -> None:
 def test_what_killed_processes_left_goes(cli: Cli, workspace: Path) -> None:
     killed = [
         workspace / "checkpoints" / ".tmp-a-01234567",
+        workspace / "checkpoints" / "a.steps" / ".tmp-step-00000002-01234567",
+        workspace / "checkpoints" / "g" / "seed-1.steps" / ".tmp-step-00000002-01234567",
         workspace / "evaluations" / ".tmp-e-01234567",
         workspace / "evaluations" / "e" / ".tmp-gate.json-01234567",
         workspace / "baselines" / ".tmp-colours.json-01234567",

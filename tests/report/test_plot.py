@@ -108,6 +108,25 @@ def panels_of(svg: str) -> list[Panel]:
     return [Panel(group) for group in groups if group.get("class") == "curves"]
 
 
+def test_the_validation_loss_is_drawn_on_the_axes_of_the_loss() -> None:
+    measured = {5: 2.9, 10: 1.5, 15: 1.7}
+    svg = draw_history(steps_of(15, validation_loss={**measured, 12: None}), title="a\nb")
+    (group,) = (
+        node
+        for node in ElementTree.fromstring(svg).iter(f"{SVG}g")
+        if node.get("class") == "candidate validation" and len(node) > 1
+    )
+    (loss,) = (panel for panel in panels_of(svg) if panel.title == PANELS[0])
+    (drawn,) = (path.get("d", "") for path in group if path.get("class") == "dots")
+    found = {
+        round(interpolate(float(x), loss._across)): interpolate(float(y), loss._up)
+        for x, y in re.findall(r"([-\d.]+),([-\d.]+)", drawn)
+    }
+    assert found == pytest.approx(measured, abs=0.02)
+    assert {"training", "validation"} <= set(texts(svg))
+    assert "validation" not in texts(draw_history(steps_of(15), title="a\nb"))
+
+
 @pytest.mark.parametrize("count", [1, 2, 60, 61, 100_000])
 def test_any_number_of_steps_is_drawn(count: int) -> None:
     svg = draw_history(steps_of(count), title="adamw lr 1e-4\nsome data")

@@ -249,7 +249,9 @@ def test_patience_ends_the_run_which_is_said_and_reproduced(
 def test_checkpoints_on_the_way_are_ordinary_and_limited(
     trains: Callable[..., Any], cli: Cli, workspace: Path
 ) -> None:
-    settings = ("train.epochs=3", "train.checkpoint_steps=2", "train.checkpoint_total_limit=3")
+    settings = (
+        *VALIDATE, "train.epochs=3", "train.checkpoint_steps=2", "train.checkpoint_total_limit=3"
+    )  # fmt: skip
     whole = trains("checkpoints/a", *settings)
     assert whole["weights"]["digest"] == trains("b", "train.epochs=3")["weights"]["digest"]
     names = [f"a.steps/step-{step:08d}" for step in (4, 6, 8)]
@@ -264,6 +266,8 @@ def test_checkpoints_on_the_way_are_ordinary_and_limited(
     (page,) = Path("evaluations").glob("*/report.html")
     assert "The history of a.steps" not in page.read_text()
     assert "Loss per token, in nats" in page.read_text()
+    assert "candidate, validation: <bdi>" in page.read_text()
+    assert f"validation loss {losses('checkpoints/a')[4]:.3f} after step 4" in page.read_text()
     done = cli("reproduce", f"checkpoints/{names[0]}")
     assert done.code == 2
     assert "only whole runs are reproduced" in done.err
