@@ -5,7 +5,10 @@ training takes for a reference is read by what reads an output.
 """
 
 import datetime
+import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -13,6 +16,7 @@ import jinja2
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.thought_tags import THOUGHT_TAGS
 
+GENERATION_CONFIG = "generation_config.json"
 Messages = list[dict[str, str]]
 _CLOCK = "strftime_now"
 # The directives of strftime that every system has.
@@ -172,16 +176,24 @@ def stop_at(model: Any, end: int, *, stops: frozenset[int]) -> None:
         end: the token that answers are trained to end with; it comes first.
         stops: all that end an output, `end` among them.
     """
-    for settings, needed in ((model.generation_config, stops), (model.config, {end})):
-        if not needed <= stop_ids(settings):
-            settings.eos_token_id = [end, *sorted(stops - {end})] if len(stops) > 1 else end
+    ends = [end, *sorted(stops - {end})] if len(stops) > 1 else end
+    if end not in stop_ids(model.config):
+        model.config.eos_token_id = ends
+    settings = model.generation_config
+    if not stops <= stop_ids(settings):
+        values = {**json.loads(settings.to_json_string()), "eos_token_id": ends}
+        # transformers saves what it has loaded, whatever it is, and of what was changed since
+        # nothing that it would warn of: many published models have such values.
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, GENERATION_CONFIG).write_text(json.dumps(values), encoding="utf-8")
+            model.generation_config = type(settings).from_pretrained(folder)
 
 
 def stop_ids(settings: Any) -> frozenset[int]:
     """Return the end tokens of a model's configuration, of which 0 may be one."""
     stop = getattr(settings, "eos_token_id", None)
     several = stop if isinstance(stop, list | tuple) else [stop]
-    return frozenset(int(token) for token in several if token is not None)
+    return frozenset(token for token in several if isinstance(token, int) and token >= 0)
 
 
 def _templates(tokenizer: Any) -> dict[str, str]:

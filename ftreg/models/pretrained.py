@@ -23,6 +23,7 @@ from ftreg.errors import UsageError, did_you_mean, first_line
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import file_digest
 from ftreg.models.adapters import merge_adapters
+from ftreg.models.chat_template import GENERATION_CONFIG
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.layout import MANIFEST
@@ -31,7 +32,6 @@ from ftreg.records.manifest import digest_over
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What the loaders raise for a broken or unfitting file.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
-_GENERATION = "generation_config.json"
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -248,7 +248,7 @@ def load_checkpoint_model(folder: Path, *, dtype: torch.dtype = torch.float32) -
         )
     model = load_model(base.folder, dtype=dtype, trust_remote_code=base.trust_remote_code)
     try:
-        if (folder / _GENERATION).is_file():  # what ends an output, as training had it
+        if (folder / GENERATION_CONFIG).is_file():  # what ends an output, as training had it
             model.generation_config = GenerationConfig.from_pretrained(folder)
         return merge_adapters(model, folder).eval()
     except _LOADING_ERRORS as error:

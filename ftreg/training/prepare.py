@@ -112,7 +112,7 @@ def prepare_run(
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
     network = load_model(base.folder, trust_remote_code=base.trust_remote_code)
-    turn = _assistant_turn(tokenizer, network, split, config)
+    turn = _assistant_turn(tokenizer, network, split, dataset.card.prompt.system, config)
     examples = _tokenise(split, dataset, turn, model=network, config=config, events=events)
     trained: nn.Module = network if config.lora is None else with_adapters(network, config.lora)
     loss = _prepare_loss(
@@ -203,7 +203,7 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
 
 
 def _assistant_turn(
-    tokenizer: Any, network: PreTrainedModel, split: Split, config: RunConfig
+    tokenizer: Any, network: PreTrainedModel, split: Split, system: str | None, config: RunConfig
 ) -> AssistantTurn:
     """Find how the template writes an answer; what ends it here ends outputs from now on."""
     chat = Chat(tokenizer, template=config.base.template, date=config.base.template_date)
@@ -213,7 +213,7 @@ def _assistant_turn(
         firsts = (row.references[0] for row in split if row.references)
         return config.train.thoughts == "keep" and any(answer_of(text) != text for text in firsts)
 
-    turn = AssistantTurn(chat, stops=stops, thoughts=thoughts)
+    turn = AssistantTurn(chat, system=system, stops=stops, thoughts=thoughts)
     stop_at(network, turn.end, stops=turn.stops)
     return turn
 

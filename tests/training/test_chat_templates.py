@@ -214,7 +214,7 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
     """
     folder = make_model(workspace / "base", vocab_size=261, tie_word_embeddings=False)
     (folder / "chat_template.jinja").write_text(EMPTY_THOUGHT)
-    (folder / "generation_config.json").write_text('{"eos_token_id": [1]}')
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1], "temperature": 0.5}')
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<POS>", "<NEG>"], special_tokens=True)
     tokenizer.save_pretrained(folder)
@@ -233,7 +233,7 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
 
 
 def test_adapters_are_saved_with_what_ends_an_output(cli: Cli, config: Path, base: Base) -> None:
-    folder = base(TEMPLATE, generation_config='{"eos_token_id": 1}')
+    folder = base(TEMPLATE, generation_config='{"eos_token_id": 1, "temperature": 0.5}')
     assert training(cli, config, folder, PLAIN, "lora={r: 4}").code == 0
     assert json.loads(Path("a/generation_config.json").read_text())["eos_token_id"] == [2, 1]
     assert load_checkpoint_model(Path("a")).generation_config.eos_token_id == [2, 1]
