@@ -162,6 +162,13 @@ def test_thoughts_are_stripped_where_that_is_asked_for(cli: Cli, config: Path, b
     assert json.loads(Path("a/history.jsonl").read_text())["loss_tokens"] == count
 
 
+def test_thoughts_alone_are_no_answer(cli: Cli, config: Path, base: Base) -> None:
+    only = [*PLAIN, "<think>It is so.</think>"]
+    done = training(cli, config, base(TEMPLATE), only, "train.thoughts=strip")
+    assert done.code == 2, done
+    assert "example 'r2': its reference has nothing but thoughts" in done.err
+
+
 def test_a_template_is_mended_again_from_a_mended_one(cli: Cli, config: Path, base: Base) -> None:
     folder = base(REASONING)
     for references, opening in ((PLAIN, BLOCK), (THOUGHTS, ""), (PLAIN, BLOCK), (THOUGHTS, "")):
