@@ -174,7 +174,7 @@ class AssistantTurn:
             return  # white space is of the answer's first token
         head = head.rstrip(" ")
         whole = self._write(self._question, _ANSWER)
-        template = self.chat.template_text
+        template = self.chat.source
         rest, source = head.removeprefix(asked), template.removesuffix("\n")
         mended = template.count(_OFF)
         ask = f"asked_{mended - 1}" if mended else "add_generation_prompt"

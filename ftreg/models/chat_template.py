@@ -48,25 +48,19 @@ class Chat:
                 f"base.template: {place_of(tokenizer)} has no chat template {self._name!r}, but "
                 f"{known}{did_you_mean(self._name, templates)}"
             )
-        self.dated = _CLOCK in templates[self._name]
-        self.date = (date or datetime.date.today().isoformat()) if self.dated else None
-        self._hidden = _control_tokens(tokenizer, templates[self._name])
-        self._text = self._rendered = ""
+        dated = _CLOCK in templates[self._name]
+        self.date = (date or datetime.date.today().isoformat()) if dated else None
+        self._hidden = control_tokens(tokenizer)
         self.use(templates[self._name])
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides how a chat is written, beside the tokenizer's vocabulary."""
-        return {"template": self._text, "date": self.date}
-
-    @property
-    def template_text(self) -> str:
-        """The template's source."""
-        return self._text
+        return {"template": self.source, "date": self.date}
 
     def use(self, text: str) -> None:
         """Make another text the template in use, which the tokenizer then saves."""
-        self._text = text
+        self.source = text
         self._rendered = _at(self.date, text) if self.date else text
         if isinstance(self.tokenizer.chat_template, dict):
             self.tokenizer.chat_template = {**self.tokenizer.chat_template, self._name: text}
@@ -140,10 +134,7 @@ def control_tokens(tokenizer: Any) -> frozenset[int]:
     template names. Other special tokens are what a model was taught to say (`<POS>`), and tags
     around thoughts are for those to see who look for thoughts.
     """
-    return _control_tokens(tokenizer, "".join(_templates(tokenizer).values()))
-
-
-def _control_tokens(tokenizer: Any, template: str) -> frozenset[int]:
+    template = "".join(_templates(tokenizer).values())
     roles = (getattr(tokenizer, f"{name}_token_id", None) for name in _ROLES)
     named = frozenset(int(token) for token in roles if token is not None)
     thoughts = {tag for tags in THOUGHT_TAGS for tag in tags}
