@@ -14,7 +14,6 @@ from ftreg.errors import UsageError, shown
 from ftreg.models.chat_template import Chat, Messages, place_of, special_tokens
 from ftreg.records.thought_tags import answer_of
 
-_QUESTION: Messages = [{"role": "user", "content": "Hello"}]
 # No template writes these of itself, and lower case leaves them as they are.
 _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
 _TAG = "<think>"
@@ -41,6 +40,7 @@ class AssistantTurn:
 
     Args:
         chat: whose template is looked at, and given another generation prompt if need be.
+        system: the system turn that every chat begins with; None leaves it to the template.
         stops: token ids that end an output, beside the end-of-sequence token.
         thoughts: whether there are thoughts in the references. It is asked only where the template
             writes something else before an answer with thoughts than before one without.
@@ -53,10 +53,13 @@ class AssistantTurn:
         self,
         chat: Chat,
         *,
+        system: str | None = None,
         stops: frozenset[int] = frozenset(),
         thoughts: Callable[[], bool] = lambda: False,
     ) -> None:
         self.chat = chat
+        turns = [("user", "Hello")] if system is None else [("system", system), ("user", "Hello")]
+        self._question = [{"role": role, "content": text} for role, text in turns]
         self._place = f"{place_of(chat.tokenizer)}: the chat template"
         head, self._closing = self._around(_ANSWER)
         thinking = self._before_thoughts()
@@ -88,13 +91,15 @@ class AssistantTurn:
     def _text(self, opened: str, messages: Messages, reference: str) -> str:
         """Return the chat up to the answer's end.
 
-        Templates leave thoughts out, or write an empty one where there is none: the reference is
-        put into its place as it is. No other change is taken.
+        Templates take white space off the ends, which no output is judged by. They leave thoughts
+        out, or write an empty one where there is none: the reference is put into its place as it
+        is. No other change is taken.
         """
         full = self._write(messages, reference)
-        between = _between(opened, full, reference + self._closing)
-        if between is not None and not between.strip():
-            return full.removesuffix(self._closing) + self._kept
+        for said in (reference, reference.lstrip(), reference.rstrip(), reference.strip()):
+            between = _between(opened, full, said + self._closing)
+            if between is not None and not between.strip():
+                return full.removesuffix(self._closing) + self._kept
         bare = answer_of(reference)
         for ending in (bare, reference[reference.rfind(bare) :]):
             between = _between(opened, full, ending + self._closing)
@@ -141,9 +146,8 @@ class AssistantTurn:
 
     def _around(self, answer: str) -> tuple[str, str]:
         """Return what the template writes before and behind an answer."""
-        full = self._write(_QUESTION, answer)
-        begun = [self.chat.render(_QUESTION, answer_next=ask) for ask in (True, False)]
-        base = next((text for text in begun if full.startswith(text)), None)
+        full = self._write(self._question, answer)
+        base = next((text for text in self._begun() if full.startswith(text)), None)
         if base is None:
             raise UsageError(self._not_behind())
         place = full.find(_ANSWER, len(base))
@@ -167,12 +171,12 @@ class AssistantTurn:
 
     def _begin_with(self, head: str) -> None:
         """See to it that the generation prompt ends as `head` does."""
-        asked, plain = (self.chat.render(_QUESTION, answer_next=ask) for ask in (True, False))
+        asked, plain = self._begun()
         if head.startswith(asked) and not head[len(asked) :].strip():
             return  # white space is of the answer's first token
         head = head.rstrip(" ")
-        whole = self._write(_QUESTION, _ANSWER)
-        template = self.chat.template_text
+        whole = self._write(self._question, _ANSWER)
+        template = self.chat.source
         rest, source = head.removeprefix(asked), template.removesuffix("\n")
         mended = template.count(_OFF)
         ask = f"asked_{mended - 1}" if mended else "add_generation_prompt"
@@ -182,8 +186,7 @@ class AssistantTurn:
             source = f"{{%- set {ask} = add_generation_prompt %}}{{%- set {_OFF} %}}\n{source}"
         text = json.dumps(rest, ensure_ascii=False)
         self.chat.use(f"{source}{{% if {ask} %}}{{{{ {text} }}}}{{% endif %}}")
-        now = self.chat.render(_QUESTION, answer_next=True), self._write(_QUESTION, _ANSWER)
-        if now != (head, whole):
+        if (self._begun()[0], self._write(self._question, _ANSWER)) != (head, whole):
             raise UsageError(self._not_behind())
 
     def _end_of(self, closing: str, stops: frozenset[int]) -> tuple[str, int]:
@@ -203,6 +206,11 @@ class AssistantTurn:
         before = closing[:place]
         kept = "" if self.chat.read(self.chat.encode(before)) else before
         return kept + text, texts[text] if text else int(tokenizer.eos_token_id)
+
+    def _begun(self) -> tuple[str, str]:
+        """The question with the template's generation prompt, and without."""
+        asked, plain = (self.chat.render(self._question, answer_next=ask) for ask in (True, False))
+        return asked, plain
 
     def _write(self, messages: Messages, answer: str) -> str:
         turn = {"role": "assistant", "content": answer}

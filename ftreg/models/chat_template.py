@@ -5,7 +5,10 @@ training takes for a reference is read by what reads an output.
 """
 
 import datetime
+import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -14,6 +17,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.models.soundness import told_as
 from ftreg.records.thought_tags import THOUGHT_TAGS
 
+GENERATION_CONFIG = "generation_config.json"
 Messages = list[dict[str, str]]
 _CLOCK = "strftime_now"
 # The directives of strftime that every system has.
@@ -45,25 +49,19 @@ class Chat:
                 f"base.template: {place_of(tokenizer)} has no chat template {self._name!r}, but "
                 f"{known}{did_you_mean(self._name, templates)}"
             )
-        self.dated = _CLOCK in templates[self._name]
-        self.date = (date or datetime.date.today().isoformat()) if self.dated else None
-        self._hidden = _control_tokens(tokenizer, templates[self._name])
-        self._text = self._rendered = ""
+        dated = _CLOCK in templates[self._name]
+        self.date = (date or datetime.date.today().isoformat()) if dated else None
+        self._hidden = control_tokens(tokenizer)
         self.use(templates[self._name])
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides how a chat is written, beside the tokenizer's vocabulary."""
-        return {"template": self._text, "date": self.date}
-
-    @property
-    def template_text(self) -> str:
-        """The template's source."""
-        return self._text
+        return {"template": self.source, "date": self.date}
 
     def use(self, text: str) -> None:
         """Make another text the template in use, which the tokenizer then saves."""
-        self._text = text
+        self.source = text
         self._rendered = _at(self.date, text) if self.date else text
         if isinstance(self.tokenizer.chat_template, dict):
             self.tokenizer.chat_template = {**self.tokenizer.chat_template, self._name: text}
@@ -140,10 +138,7 @@ def control_tokens(tokenizer: Any) -> frozenset[int]:
     template names. Other special tokens are what a model was taught to say (`<POS>`), and tags
     around thoughts are for those to see who look for thoughts.
     """
-    return _control_tokens(tokenizer, "".join(_templates(tokenizer).values()))
-
-
-def _control_tokens(tokenizer: Any, template: str) -> frozenset[int]:
+    template = "".join(_templates(tokenizer).values())
     roles = (getattr(tokenizer, f"{name}_token_id", None) for name in _ROLES)
     named = frozenset(int(token) for token in roles if token is not None)
     thoughts = {tag for tags in THOUGHT_TAGS for tag in tags}
@@ -176,16 +171,24 @@ def stop_at(model: Any, end: int, *, stops: frozenset[int]) -> None:
         end: the token that answers are trained to end with; it comes first.
         stops: all that end an output, `end` among them.
     """
-    for settings, needed in ((model.generation_config, stops), (model.config, {end})):
-        if not needed <= stop_ids(settings):
-            settings.eos_token_id = [end, *sorted(stops - {end})] if len(stops) > 1 else end
+    ends = [end, *sorted(stops - {end})] if len(stops) > 1 else end
+    if end not in stop_ids(model.config):
+        model.config.eos_token_id = ends
+    settings = model.generation_config
+    if not stops <= stop_ids(settings):
+        values = {**json.loads(settings.to_json_string()), "eos_token_id": ends}
+        # transformers saves what it has loaded, whatever it is, and of what was changed since
+        # nothing that it would warn of: many published models have such values.
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, GENERATION_CONFIG).write_text(json.dumps(values), encoding="utf-8")
+            model.generation_config = type(settings).from_pretrained(folder)
 
 
 def stop_ids(settings: Any) -> frozenset[int]:
     """Return the end tokens of a model's configuration, of which 0 may be one."""
     stop = getattr(settings, "eos_token_id", None)
     several = stop if isinstance(stop, list | tuple) else [stop]
-    return frozenset(int(token) for token in several if token is not None)
+    return frozenset(token for token in several if isinstance(token, int) and token >= 0)
 
 
 def _templates(tokenizer: Any) -> dict[str, str]:

@@ -23,6 +23,7 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import digest, file_digest
 from ftreg.models.adapters import add_adapters
+from ftreg.models.chat_template import GENERATION_CONFIG
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.models.quantize import quantized
 from ftreg.models.soundness import refuse_more_layers_than_tensors, refuse_unsound, told_as
@@ -36,7 +37,6 @@ _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
 )
-_GENERATION = "generation_config.json"
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -380,6 +380,6 @@ def load_checkpoint_model(
     found = find_base_of(Checkpoint(folder, manifest, base))
     model = load_base(found, dtype=dtype)
     with told_as(f"{folder}: cannot load the adapters"):
-        if (folder / _GENERATION).is_file():  # what ends an output, as training had it
+        if (folder / GENERATION_CONFIG).is_file():  # what ends an output, as training had it
             model.generation_config = GenerationConfig.from_pretrained(folder)
         return add_adapters(model, folder, merge=found.quantization is None).eval()

@@ -4,6 +4,7 @@ Nothing here fetches anything: a `$ref` leads within its schema.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def given(option: Any, *, place: str) -> Any:
         UsageError: no such file, or it is not JSON; or the value is none of JSON's.
     """
     if isinstance(option, str):
-        path = Path(option)
+        path = Path(os.path.expanduser(option))
         text = read_text(path, most=LARGEST_SETTINGS, kind=place.rpartition(" ")[2])
         return parse_json(text, place=str(path), first_line=1)
     try:

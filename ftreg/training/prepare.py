@@ -117,7 +117,7 @@ def prepare_run(
     )
     _give_advice(config, steps=steps, strict=strict, events=events)
     base, tokenizer, network = _load(config, events)
-    turn = _assistant_turn(tokenizer, network, split, config)
+    turn = _assistant_turn(tokenizer, network, split, dataset.card.prompt.system, config)
     tokenise = _Tokenising(dataset, turn, network, config, events)
     examples = tokenise(split, name=config.dataset.train_split)
     validation = _prepare_validation(held_out, tokenise, steps=steps)
@@ -221,7 +221,7 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
 
 
 def _assistant_turn(
-    tokenizer: Any, network: PreTrainedModel, split: Split, config: RunConfig
+    tokenizer: Any, network: PreTrainedModel, split: Split, system: str | None, config: RunConfig
 ) -> AssistantTurn:
     """Find how the template writes an answer; what ends it here ends outputs from now on."""
     chat = Chat(tokenizer, template=config.base.template, date=config.base.template_date)
@@ -231,7 +231,7 @@ def _assistant_turn(
         firsts = (row.references[0] for row in split if row.references)
         return config.train.thoughts == "keep" and any(answer_of(text) != text for text in firsts)
 
-    turn = AssistantTurn(chat, stops=stops, thoughts=thoughts)
+    turn = AssistantTurn(chat, system=system, stops=stops, thoughts=thoughts)
     stop_at(network, turn.end, stops=turn.stops)
     return turn
 

@@ -43,6 +43,7 @@ CUTTING = (
     "{% if add_generation_prompt %}<|endoftext|><think>\n{% endif %}"
 )
 OTHER_END = TEMPLATE.replace("<|im_end|>\n{% endfor %}", "<|endoftext|>{% endfor %}")
+TRIMMING = TEMPLATE.replace("m['content']", "m['content']|trim")
 SPACED = (
     "{% for m in messages %}{% if m.role == 'user' %}[Q] {{ m.content }} [/Q]"
     "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
@@ -119,6 +120,7 @@ def loss_of(model: Path, pairs: list[tuple[str, str]], end: int) -> tuple[float,
         pytest.param(CUTTING, THOUGHTS, "<|endoftext|>", 2, id="cut thoughts"),
         pytest.param(OTHER_END, PLAIN, "", 0, id="another end, of id 0"),
         pytest.param(SPACED, PLAIN, "", 2, id="a space before"),
+        pytest.param(TRIMMING, [" red\n", "blue"], "", 2, id="white space taken off"),
         pytest.param(MARKED_END, PLAIN, "", 2, id="a text behind"),
     ],
 )
@@ -141,7 +143,9 @@ def test_the_loss_is_of_the_reference_and_its_end(
     assert prompts[0].endswith(opening)
     assert ("<think>" in prompts[0]) == ("<think>" in opening)
     space = " " if template == SPACED else ""
-    pairs = [(prompt, space + text) for prompt, text in zip(prompts, references, strict=True)]
+    pairs = [
+        (prompt, space + text.strip()) for prompt, text in zip(prompts, references, strict=True)
+    ]
     loss, count = loss_of(folder, pairs, end)
     step = json.loads(Path("a/history.jsonl").read_text().splitlines()[0])
     assert step["loss_tokens"] == count
@@ -160,6 +164,13 @@ def test_thoughts_are_stripped_where_that_is_asked_for(cli: Cli, config: Path, b
     assert prompts[0].endswith(BLOCK)
     _, count = loss_of(folder, list(zip(prompts, PLAIN, strict=True)), 2)
     assert json.loads(Path("a/history.jsonl").read_text())["loss_tokens"] == count
+
+
+def test_thoughts_alone_are_no_answer(cli: Cli, config: Path, base: Base) -> None:
+    only = [*PLAIN, "<think>It is so.</think>"]
+    done = training(cli, config, base(TEMPLATE), only, "train.thoughts=strip")
+    assert done.code == 2, done
+    assert "example 'r2': its reference has nothing but thoughts" in done.err
 
 
 def test_a_template_is_mended_again_from_a_mended_one(cli: Cli, config: Path, base: Base) -> None:
@@ -181,11 +192,6 @@ def test_a_template_is_mended_again_from_a_mended_one(cli: Cli, config: Path, ba
             "The Red",
             "changes the reference, so that something else would be learnt. From token 1 on it is "
             "'T' 'h' 'e'",
-        ),
-        (
-            TEMPLATE.replace("m['content']", "m['content']|trim"),
-            "red\n",
-            "and the template nothing",
         ),
         (TEMPLATE, "red<|im_end|>", "its reference holds '<|im_end|>', which ends an output"),
         (TEMPLATE, "say <|endoftext|> now", "from character 5 on it is '<|endoftext|> now'"),
@@ -214,7 +220,7 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
     """
     folder = make_model(workspace / "base", vocab_size=261, tie_word_embeddings=False)
     (folder / "chat_template.jinja").write_text(EMPTY_THOUGHT)
-    (folder / "generation_config.json").write_text('{"eos_token_id": [1]}')
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1], "temperature": 0.5}')
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<POS>", "<NEG>"], special_tokens=True)
     tokenizer.save_pretrained(folder)
@@ -233,7 +239,7 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
 
 
 def test_adapters_are_saved_with_what_ends_an_output(cli: Cli, config: Path, base: Base) -> None:
-    folder = base(TEMPLATE, generation_config='{"eos_token_id": 1}')
+    folder = base(TEMPLATE, generation_config='{"eos_token_id": 1, "temperature": 0.5}')
     assert training(cli, config, folder, PLAIN, "lora={r: 4}").code == 0
     assert json.loads(Path("a/generation_config.json").read_text())["eos_token_id"] == [2, 1]
     assert load_checkpoint_model(Path("a")).generation_config.eos_token_id == [2, 1]

@@ -5,6 +5,7 @@ a point's support is the largest p(entailment) over the pieces. A piece is a sen
 row, since a claim may rest on two; so a context of any length fits, whatever the model reads.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,9 @@ def _pieces(text: str, window: int) -> dict[str, bool]:
 
 
 def _folder(model: str) -> Path:
-    if Path(model).is_dir():
-        return Path(model)
+    folder = Path(os.path.expanduser(model))
+    if folder.is_dir():
+        return folder
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise UsageError(
             f"nli: model: {model} is neither a folder nor a hub id of the form org/name"

@@ -178,6 +178,11 @@ def _rendered(
     reference = example.references[0]
     if thoughts == "strip":
         reference = answer_of(reference)
+        if not reference:
+            raise UsageError(
+                f"example {example.id!r}: its reference has nothing but thoughts, and "
+                "train.thoughts: strip leaves nothing of it"
+            )
     try:
         return turn.example(messages, reference)
     except UsageError as error:
