@@ -191,9 +191,10 @@ def _spread(model: nn.Module) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             spread = weight.std(correction=0).item() if weight.numel() else 1.0
+            around_zero = abs(weight.mean().item()) < spread
             if weight.dim() < 2 or spread == 0:
                 weight.add_(torch.randn(weight.shape), alpha=_NOISE)
-            elif spread < 0.1:
+            elif around_zero and spread < 0.1:
                 weight.mul_(_GAIN * weight.shape[-1] ** -0.5 / spread)
         for module in model.modules():
             if isinstance(module, nn.Embedding):  # or each token would follow itself at a tied head
