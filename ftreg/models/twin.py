@@ -181,6 +181,9 @@ def _shallow(settings: Mapping[str, Any], layers: int) -> dict[str, Any]:
             found[key] = value[:layers]
         else:
             found[key] = value
+    if found.get("num_kv_shared_layers"):  # counted from the end
+        own = settings["num_hidden_layers"] - found["num_kv_shared_layers"]
+        found["num_kv_shared_layers"] = max(found["num_hidden_layers"] - own, 0)
     if "attention_types" in found and "attention_layers" in found:  # GPT-Neo says it twice
         found["attention_types"] = [[found["attention_layers"], 1]]
     return found
