@@ -54,7 +54,7 @@ def generate(
     Raises:
         UsageError: a prompt and its output do not fit into the model's context.
     """
-    _refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
+    refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
     stops = stop_tokens(tokenizer, model.generation_config)
     read = functools.partial(read_tokens, tokenizer, hidden=control_tokens(tokenizer))
     outputs: dict[int, Output] = {}
@@ -78,9 +78,14 @@ def generate(
     return [outputs[index] for index in range(len(prompts))]
 
 
-def _refuse_too_long(
+def refuse_too_long(
     prompts: Sequence[_Prompt], *, model: PreTrainedModel, max_new_tokens: int
 ) -> None:
+    """Refuse prompts that, with their output, do not fit into the model's context.
+
+    Raises:
+        UsageError: one does not.
+    """
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, ids in prompts:
         if limit is not None and len(ids) + max_new_tokens > limit:

@@ -75,23 +75,28 @@ def _decode_alone(prompts: Sequence[Sequence[int]], *, batch_size: int, **settin
 
 
 def choose_way(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, kernels: bool = True
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = _MODEL_TOKENS,
+    kernels: bool = True,
 ) -> ProvenWay:
     """Return the fastest way in which a model writes the tokens of `generate()` alone.
 
     Args:
         model: in evaluation mode.
         prompts: token ids that it is to be asked with; the shortest and the median one are tried.
+        max_new_tokens: most tokens of an answer, as they fit into the model's context.
         kernels: whether ftreg's own loop may be taken.
 
     Raises:
         UsageError: transformers cannot generate with this model.
     """
     few = _unlike(prompts)
+    most = min(max_new_tokens, _MODEL_TOKENS)
     try:
         expected = [
-            generate_alone(prompt, model=model, stops=_NONE, max_new_tokens=_MODEL_TOKENS)
-            for prompt in few
+            generate_alone(prompt, model=model, stops=_NONE, max_new_tokens=most) for prompt in few
         ]
     except Exception as error:  # each architecture fails in its own way
         raise UsageError(
@@ -120,6 +125,7 @@ def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
     What was found is kept in the cache, by configuration, device and versions.
     """
     shape = {key: value for key, value in model.config.to_dict().items() if key[0] != "_"}
+    shape.pop("dtype", None)
     table = Table(
         "ways",
         digest(
@@ -127,6 +133,7 @@ def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
                 "version": VERSION,
                 "libraries": {k: importlib.metadata.version(k) for k in ("torch", "transformers")},
                 "device": model.device.type,
+                "cpu": torch.backends.cpu.get_cpu_capability(),
                 "class": type(model).__qualname__,
                 "attention": model.config._attn_implementation,
                 "shape": json.dumps(shape, sort_keys=True, default=str),
@@ -158,6 +165,8 @@ def _try_on_twin(model: PreTrainedModel, way: Way) -> str | None:
         return f"nothing could be tried: {error}"
     except Exception as error:  # what fails on the twin may do on the model, alone
         return f"generate() fails: {type(error).__name__}: {first_line(error)}"
+    if len({tuple(tokens) for tokens, _ in free}) == 1:
+        return "nothing could be told apart: it answers all prompts alike"
     # A token that ends some answers early, so that rows come and go.
     stops = frozenset([free[0][0][_TWIN_TOKENS // 2]])
     expected = [(until_stop(tokens, stops), logits) for tokens, logits in free]
