@@ -115,6 +115,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def make_base(name: str, folder: Path) -> None:
     """Write the small model of an architecture, with the tokenizer."""
     model = twin_of(CONFIG_MAPPING[name](**SETTINGS.get(name, {})))
+    try:
+        model(input_ids=torch.arange(10, 20)[None], use_cache=False)
+    except Exception as error:
+        raise NoTwinError(f"its small model fails: {first_line(error)}") from error
     made = tokenizer()
     for config in (model.config, model.config.get_text_config(), model.generation_config):
         if config is not None:
