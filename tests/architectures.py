@@ -140,13 +140,14 @@ DEAF = {name: UNCOMMON[name] for name in ("stablelm", "nemotron")}
 
 
 def build(architecture: Architecture, *, spread: float) -> Any:
-    """Make a model, its random weights `spread` times as far from nothing as they begin."""
+    """Make a model, its random matrices `spread` times as far from nothing as they begin."""
     torch.manual_seed(0)
     config = getattr(transformers, architecture.config)(**architecture.settings)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(spread)
+            if parameter.dim() > 1:
+                parameter.mul_(spread)
     return model.eval()
 
 

@@ -52,7 +52,7 @@ def generate(
     Raises:
         UsageError: a prompt and its output do not fit into the model's context.
     """
-    _refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
+    refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
     stop = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
     stops = frozenset(stop if isinstance(stop, list) else [stop])
     outputs: dict[int, Output] = {}
@@ -76,9 +76,14 @@ def generate(
     return [outputs[index] for index in range(len(prompts))]
 
 
-def _refuse_too_long(
+def refuse_too_long(
     prompts: Sequence[_Prompt], *, model: PreTrainedModel, max_new_tokens: int
 ) -> None:
+    """Refuse prompts that, with their output, do not fit into the model's context.
+
+    Raises:
+        UsageError: one does not.
+    """
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, ids in prompts:
         if limit is not None and len(ids) + max_new_tokens > limit:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ftreg.config.sections import EvalConfig
 from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
-from ftreg.generation.greedy import generate
+from ftreg.generation.greedy import generate, refuse_too_long
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.generation.ways import VERSION, ProvenWay, choose_way
 from ftreg.models.chat_template import chat_ids
@@ -59,7 +59,8 @@ class InProcess:
         Call `plan` before: which way the model is decoded is tried on the first prompts.
 
         Raises:
-            UsageError: the model cannot be loaded, or transformers cannot generate with it.
+            UsageError: the model cannot be loaded, transformers cannot generate with it, or a
+                prompt does not fit into its context.
         """
         settings = self._decides() | {
             "decoding": "greedy",
@@ -99,9 +100,15 @@ class InProcess:
             if kept:
                 self._choice = ProvenWay.from_json(kept["model"])
             else:
-                prompts = [prompt for _, prompt in self._prompts]
-                kernels = self._config.kernels == "auto"
-                self._choice = choose_way(self._loaded(), prompts, kernels=kernels)
+                model, most = self._loaded(), self._config.max_new_tokens
+                refuse_too_long(self._prompts, model=model, max_new_tokens=most)
+                self._phase("proving how to decode it")
+                self._choice = choose_way(
+                    model,
+                    [prompt for _, prompt in self._prompts],
+                    max_new_tokens=most,
+                    kernels=self._config.kernels == "auto",
+                )
                 table.put_many({"model": self._choice.to_json()})
             if self._choice.why:
                 self._notice(self._choice.why)

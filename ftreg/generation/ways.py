@@ -75,23 +75,28 @@ def _decode_alone(prompts: Sequence[Sequence[int]], *, batch_size: int, **settin
 
 
 def choose_way(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, kernels: bool = True
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = _MODEL_TOKENS,
+    kernels: bool = True,
 ) -> ProvenWay:
     """Return the fastest way in which a model writes the tokens of `generate()` alone.
 
     Args:
         model: in evaluation mode.
-        prompts: token ids that it is to be asked with; two of the shortest are tried.
+        prompts: token ids that it is to be asked with; the shortest and the median one are tried.
+        max_new_tokens: most tokens of an answer, as they fit into the model's context.
         kernels: whether ftreg's own loop may be taken.
 
     Raises:
         UsageError: transformers cannot generate with this model.
     """
     few = _unlike(prompts)
+    most = min(max_new_tokens, _MODEL_TOKENS)
     try:
         expected = [
-            generate_alone(prompt, model=model, stops=_NONE, max_new_tokens=_MODEL_TOKENS)
-            for prompt in few
+            generate_alone(prompt, model=model, stops=_NONE, max_new_tokens=most) for prompt in few
         ]
     except Exception as error:  # each architecture fails in its own way
         raise UsageError(
@@ -99,7 +104,7 @@ def choose_way(
             f"{type(error).__name__}: {first_line(error)}\nA server that can may evaluate it: "
             "eval.engine."
         ) from error
-    why = None
+    why: str | None = None
     for way in (Way.CONTINUOUS, Way.BATCHES):
         if way is Way.CONTINUOUS and not (kernels and can_decode_continuously(model)):
             continue
@@ -109,9 +114,9 @@ def choose_way(
             fault = _departs(model, way, few, expected, stops=_NONE, slots=2)
             place = "this model"
         if fault is None:
-            return ProvenWay(way, why)
-        why = why or f"{way} decoding is not taken: on {place} {fault}"
-    return ProvenWay(Way.ALONE, why)
+            return ProvenWay(way, why and f"{why}; it is decoded in {way}")
+        why = why or f"the way {way.value!r} of decoding is not taken, since on {place} {fault}"
+    return ProvenWay(Way.ALONE, f"{why}; it is decoded one prompt at a time")
 
 
 def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
@@ -120,6 +125,7 @@ def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
     What was found is kept in the cache, by configuration, device and versions.
     """
     shape = {key: value for key, value in model.config.to_dict().items() if key[0] != "_"}
+    shape.pop("dtype", None)
     table = Table(
         "ways",
         digest(
@@ -127,6 +133,7 @@ def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
                 "version": VERSION,
                 "libraries": {k: importlib.metadata.version(k) for k in ("torch", "transformers")},
                 "device": model.device.type,
+                "cpu": torch.backends.cpu.get_cpu_capability(),
                 "class": type(model).__qualname__,
                 "attention": model.config._attn_implementation,
                 "shape": json.dumps(shape, sort_keys=True, default=str),
@@ -158,6 +165,8 @@ def _try_on_twin(model: PreTrainedModel, way: Way) -> str | None:
         return f"nothing could be tried: {error}"
     except Exception as error:  # what fails on the twin may do on the model, alone
         return f"generate() fails: {type(error).__name__}: {first_line(error)}"
+    if len({tuple(tokens) for tokens, _ in free}) == 1:
+        return "nothing could be told apart: it answers all prompts alike"
     # A token that ends some answers early, so that rows come and go.
     stops = frozenset([free[0][0][_TWIN_TOKENS // 2]])
     expected = [(until_stop(tokens, stops), logits) for tokens, logits in free]
@@ -204,7 +213,6 @@ def _agree(found: list[int], tokens: list[int], logits: torch.Tensor, *, tie: fl
 
 
 def _unlike(prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """Return the shortest prompt, and the shortest that is longer, or another."""
+    """Return the shortest prompt and the median one."""
     ordered = sorted(prompts, key=len)
-    longer = (prompt for prompt in ordered if len(prompt) > len(ordered[0]))
-    return [*ordered[:1], next(longer, ordered[-1])]
+    return [ordered[0], ordered[len(ordered) // 2]]

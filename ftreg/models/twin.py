@@ -181,6 +181,9 @@ def _shallow(settings: Mapping[str, Any], layers: int) -> dict[str, Any]:
             found[key] = value[:layers]
         else:
             found[key] = value
+    if found.get("num_kv_shared_layers"):  # counted from the end
+        own = settings["num_hidden_layers"] - found["num_kv_shared_layers"]
+        found["num_kv_shared_layers"] = max(found["num_hidden_layers"] - own, 0)
     if "attention_types" in found and "attention_layers" in found:  # GPT-Neo says it twice
         found["attention_types"] = [[found["attention_layers"], 1]]
     return found
@@ -191,9 +194,10 @@ def _spread(model: nn.Module) -> None:
     with torch.no_grad():
         for weight in model.parameters():
             spread = weight.std(correction=0).item() if weight.numel() else 1.0
+            around_zero = abs(weight.mean().item()) < spread
             if weight.dim() < 2 or spread == 0:
                 weight.add_(torch.randn(weight.shape), alpha=_NOISE)
-            elif spread < 0.1:
+            elif around_zero and spread < 0.1:
                 weight.mul_(_GAIN * weight.shape[-1] ** -0.5 / spread)
         for module in model.modules():
             if isinstance(module, nn.Embedding):  # or each token would follow itself at a tied head
