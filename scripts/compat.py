@@ -115,6 +115,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def make_base(name: str, folder: Path) -> None:
     """Write the small model of an architecture, with the tokenizer."""
     model = twin_of(CONFIG_MAPPING[name](**SETTINGS.get(name, {})))
+    try:
+        model(input_ids=torch.arange(10, 20)[None], use_cache=False)
+    except Exception as error:
+        raise NoTwinError(f"its small model fails: {first_line(error)}") from error
     made = tokenizer()
     for config in (model.config, model.config.get_text_config(), model.generation_config):
         if config is not None:
@@ -160,7 +164,8 @@ def examine(name: str) -> dict[str, str]:
 
 
 def _brief(error: Exception) -> str:
-    return first_line(error).replace(f"{Path('base')}: ", "").replace("|", "/")
+    text = first_line(error).replace("base: ", "").replace("|", "/")
+    return text.partition(": what it predicts")[0]
 
 
 def _packing() -> str:
@@ -280,8 +285,9 @@ def examined(name: str, root: Path) -> dict[str, str]:
 def table(rows: list[dict[str, str]]) -> str:
     """The results in Markdown."""
     libraries = (f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
+    share = f"{len(rows)} of {len(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)} architectures"
     lines = [
-        f"{len(rows)} architectures, with {' and '.join(libraries)}:\n",
+        f"{share}, with {' and '.join(libraries)}:\n",
         "| architecture | trains | examples | decodes |",
         "| --- | --- | --- | --- |",
     ]

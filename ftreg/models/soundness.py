@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ftreg.errors import FtregError, UsageError, first_line
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
-from ftreg.process import is_out_of_memory
+from ftreg.process import is_out_of_memory, signal_came
 
 # Of the spread of the logits. A row next to another one is rounded a little otherwise; what an
 # encoder sees of a later token is a hundred times as much, even before it is trained.
@@ -38,7 +38,7 @@ def told_as(text: str) -> Iterator[None]:
     except (FtregError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or signal_came():
             raise
         raise UsageError(f"{text}: {first_line(error)}") from error
 

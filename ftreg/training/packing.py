@@ -19,7 +19,8 @@ from ftreg.config.sections import RunConfig
 from ftreg.files.cache.table import Table
 from ftreg.files.store import canonical_json
 from ftreg.models.soundness import context_of
-from ftreg.models.twin import NoTwinError, twin_of
+from ftreg.models.twin import twin_of
+from ftreg.process import is_out_of_memory
 from ftreg.training.batching.examples import TokenisedExamples, record_batches
 from ftreg.training.events import TrainEvents
 from ftreg.training.kernel_switch import TrainingWay, loss_by, remove_kernels, ways_of
@@ -96,13 +97,13 @@ def _first_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, lon
 
 
 def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
-    kind = None if type(network).__module__.startswith("transformers.") else type(network)
+    kind = type(network)
     try:
         twin = twin_of(network.config, kind=kind)
         examples = _made_up(min(longest, context_of(twin) or longest))
         rows = range(len(examples))
         alone = _alone(twin, examples, rows, gradients=True)
-    except (NoTwinError, RuntimeError, ValueError, TypeError, IndexError):
+    except Exception:  # there is no twin, or it fails as no one can foresee
         # What is left to prove on the model itself is transformers' own.
         return next(i for i, way in enumerate(ways) if not way.has_kernels)
     wanted = _gradients(twin)
@@ -121,7 +122,8 @@ def _made_up(longest: int) -> TokenisedExamples:
     lengths = [min(length, longest) for length in (9, 14, 23, longest)]
     begin = draw[:4]
     made = [[*begin, *draw[7 * i + 4 : 7 * i + length]] for i, length in enumerate(lengths)]
-    return TokenisedExamples(record_batches((ids[:6], ids[6:]) for ids in made))
+    halves = ((ids[: min(6, len(ids) // 2)], ids) for ids in made)
+    return TokenisedExamples(record_batches((prompt, ids[len(prompt) :]) for prompt, ids in halves))
 
 
 def _alone(
@@ -173,7 +175,9 @@ def _agrees(
             for batch in batches:
                 torch.autograd.backward(loss(model, batch, device=model.device))
             return _close(_gradients(model), gradients)
-    except Exception:  # what a model makes of what it does not take, no one can say
+    except Exception as error:  # what a model makes of what it does not take, no one can say
+        if is_out_of_memory(error):
+            raise
         return False
     return True
 
