@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
+from ftreg.gate.interval import UNCHANGED
 from ftreg.gate.permutation import holm
 from ftreg.gate.spending import LEAST_LEVEL, Looks, pass_level
 from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
@@ -170,7 +171,7 @@ def _may_collapse(row: Row, policy: GatePolicy) -> str:
 def _remark(row: Row) -> str:
     if row.low_at_worst is not None:
         return f"within the margin even with {missing_scores(row)}"
-    if row.method == "identical":
+    if row.method.startswith(UNCHANGED):
         return f"the {row.against} and the candidate have the same score on every example"
     return _room(row)
 
