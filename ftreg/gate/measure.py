@@ -102,7 +102,9 @@ def measure_rows(
         elif row.n > 0 and (cohort == PRIMARY or row.n >= policy.min_cohort):
             measured.append((len(rows), slice_, units))
         rows.append(row)
-    found = _with_statistics([(rows[at], units) for at, _, units in measured], policy, unseen=unseen)
+    found = _with_statistics(
+        [(rows[at], units) for at, _, units in measured], policy, unseen=unseen
+    )
     for (at, slice_, units), row in zip(measured, found, strict=True):
         rows[at] = _completed(row, slice_, units, policy)
     return rows

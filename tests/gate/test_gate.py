@@ -139,7 +139,7 @@ def test_a_mean_may_not_hide_that_examples_collapse():
     exact = scipy_stats.binomtest(fallen, 200).proportion_ci(0.9, method="exact").high
     assert found.collapsed_at_most == pytest.approx(exact)
     assert (verdict.outcome, found.grade) == ("undecided", "few")
-    assert f"{fallen} of 200 examples fell by 40 points or more" in verdict.reasons[0]
+    assert f"{fallen} examples fell by 40 points or more;" in verdict.reasons[0]
     wide = GatePolicy(margin=0.05, collapse={"drop": 0.4, "share": 0.1})
     assert compare(one(base), one(candidate), wide).outcome == "pass"
 
@@ -469,6 +469,17 @@ def test_threshold_mode_is_the_plain_rule():
     assert compare(one(base), one(base | {"a": None}), policy).outcome == "undecided"
 
 
+def test_threshold_mode_asks_for_few_collapses_too():
+    base = graded() | {"e000": 0.9}
+    sides = one(base), one(moved(base, 0.05) | {"e000": 0.1})
+    policy = GatePolicy.model_validate({"mode": "threshold", "collapse": {"share": 0.02}})
+    verdict = compare(*sides, policy)
+    assert (verdict.outcome, row(verdict).grade) == ("undecided", "few")
+    assert "1 example fell by 50 points or more" in verdict.reasons[0]
+    wide = GatePolicy.model_validate({"mode": "threshold", "collapse": {"share": 0.05}})
+    assert compare(*sides, wide).outcome == "pass"
+
+
 def test_clusters_widen_the_interval():
     base = graded()
     shared = np.random.default_rng(4).normal(0, 0.05, 40)
@@ -643,6 +654,7 @@ def test_a_lost_score_is_a_collapse():
     before["e599"] = 0.69
     verdict = compare(one(before), one(after), policy)
     assert (row(verdict).collapsed, verdict.outcome) == (24, "undecided")
+    assert "24 examples fell by 50 points or more or lost a score" in verdict.reasons[0]
 
 
 def test_missing_scores_of_one_cluster_are_one():
