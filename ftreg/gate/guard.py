@@ -163,7 +163,7 @@ def _scores(draws: Draws, points: Floats, t: Floats) -> tuple[Floats, Floats, Fl
         ratio = shifted / (1 - t[:, None] * shifted)
         weighed = draws.counts * ratio
         slope, curvature = weighed.sum(axis=1), np.einsum("ij,ij->i", weighed, ratio)
-        open_ = np.abs(slope) > 1e-7 * np.sqrt(curvature)
+        open_ = np.abs(slope) > 1e-6 * np.sqrt(curvature)
         if not open_.any():
             break
         low, high = np.where(slope < 0, t, low), np.where(slope < 0, high, t)
@@ -184,7 +184,7 @@ def _scores(draws: Draws, points: Floats, t: Floats) -> tuple[Floats, Floats, Fl
 
 def _hazard(z: Floats) -> Floats:
     """Return how fast the logarithm of the normal distribution function grows."""
-    z = np.maximum(z, -30.0)
+    z = np.clip(z, -30.0, 30.0)
     return np.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * _phi(z))
 
 

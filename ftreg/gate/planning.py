@@ -50,11 +50,14 @@ class Needed:
     high: int
 
 
-def examples_needed(units: Units, *, margin: float, policy: GatePolicy) -> Needed:
+def _examples_needed(
+    units: Units, truths: "_Truths", *, margin: float, policy: GatePolicy
+) -> Needed:
     """Return with how many examples a candidate as good as the baseline passes in four of five.
 
     Args:
         units: the paired deltas of a comparison; at least two.
+        truths: what may lie behind them.
         margin: the drop that is allowed.
         policy: its confidence and its fewest examples are read.
     """
@@ -67,7 +70,7 @@ def examples_needed(units: Units, *, margin: float, policy: GatePolicy) -> Neede
     if not units.sums.any():  # equal scores promise no change
         least = max(least, fewest_to_show(margin, confidence=policy.confidence))
         return Needed(*[math.ceil(least * size)] * 3)
-    truths = _Truths.behind(units, policy=policy).with_mean(0.0)
+    truths = truths.with_mean(0.0)
 
     def passes(count: float) -> float:
         number = min(round(count), _MOST_UNITS)
@@ -94,14 +97,15 @@ def planned(row: Row, units: Units, *, policy: GatePolicy, drop_level: float) ->
     """
     level = 1 - policy.confidence
     tested = policy.model_copy(update={"confidence": 1 - drop_level})
-    drop = detectable_drop(units, margin=row.margin, policy=tested)
+    truths = _Truths.behind(units, policy=policy)
+    drop = _detectable_drop(units.count, truths, margin=row.margin, policy=tested)
     if drop is not None and row.seed_error:
         reach = seeds_reach(*_seeds(row), level=drop_level, power=POWER)
         drop = min(1.0, row.margin + math.hypot(drop - row.margin, reach))
     needed = None
     left = row.margin**2 - seeds_reach(*_seeds(row), level=level / 2, power=POWER) ** 2
     if left > 0:
-        needed = examples_needed(units, margin=math.sqrt(left), policy=policy)
+        needed = _examples_needed(units, truths, margin=math.sqrt(left), policy=policy)
     return replace(
         row,
         detectable_drop=drop,
@@ -115,26 +119,28 @@ def _seeds(row: Row) -> tuple[tuple[int, int], tuple[float | None, float | None]
     return counts, (row.baseline_seed_deviation, row.candidate_seed_deviation)
 
 
-def detectable_drop(units: Units, *, margin: float, policy: GatePolicy) -> float | None:
+def _detectable_drop(
+    count: int, truths: "_Truths", *, margin: float, policy: GatePolicy
+) -> float | None:
     """Return the true drop that as many examples prove to be beyond the margin in four of five.
 
     It is that of this row alone: where many rows are tested, Holm's correction asks for more.
 
     Args:
-        units: the paired deltas of a comparison; at least two.
+        count: of the units.
+        truths: what may lie behind them.
         margin: the drop that is allowed.
         policy: its confidence is read.
 
     Returns:
         The drop, above the margin and at most 1; None where none can be proven.
     """
-    truths = _Truths.behind(units, policy=policy)
 
     def found(drop: float) -> float:
         fallen = truths.with_mean(-drop)
-        return float(fallen.regresses(units.count, margin=margin, policy=policy).mean())
+        return float(fallen.regresses(count, margin=margin, policy=policy).mean())
 
-    first = margin + 2.5 * max(units.standard_error(), 1.2 / units.count)
+    first = margin + 2.5 * max(float(truths.spreads().mean()) / math.sqrt(count), 1.2 / count)
     drop = max(margin, _solve(found, min(first, 1.0), power=1.0))
     return drop if drop <= 1.0 else None
 
@@ -254,9 +260,9 @@ def _gathered(values: Floats) -> tuple[Floats, Floats, int]:
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= _VALUES:
         return distinct, counts.astype(np.float64), len(distinct)
-    groups = np.array_split(np.sort(values), _VALUES)
-    means = np.array([group.mean() for group in groups])
-    sizes = np.array([len(group) for group in groups], dtype=np.float64)
+    starts = np.arange(_VALUES) * len(values) // _VALUES
+    sizes = np.diff(starts, append=len(values)).astype(np.float64)
+    means = np.add.reduceat(np.sort(values), starts) / sizes
     # What the groups lose of the spread is given back.
     centre = values.mean()
     spread = math.sqrt(float((sizes * (means - centre) ** 2).sum() / len(values)))

@@ -86,7 +86,7 @@ def gated(cli: Cli) -> Page:
 
 def test_the_verdict_is_one_sentence_for_a_release_manager(gated: Page) -> None:
     sentence = re.search(
-        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −16\.2 points "
+        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −16\.3 points "
         r"\[−\d\d\.\d, −1\d\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
         gated.text,
     )
