@@ -113,6 +113,30 @@ def rare_gains(share: float, size: float) -> World:
     return draw
 
 
+def slips_and_losses(generator: np.random.Generator, n: int, _: float) -> Sides:
+    """Every score slips by 0.015, and 0.55 % lose all they have: together 0.0203."""
+    baseline = generator.uniform(0.96, 1.0, n)
+    lost = generator.random(n) < 0.0055
+    return baseline, np.where(lost, 0.0, baseline - 0.015)
+
+
+def many_sizes(generator: np.random.Generator, n: int, drop: float) -> Sides:
+    """A long tail of losses of every size up to all: twice as large ones are 1.4 times as rare."""
+    tail = np.minimum(1.0, (2.5 / n / np.maximum(0.3 * generator.random(n), 1e-9)) ** 2)
+    # The mean of min(1, (a / u) ** 2) for u in (0, 0.3) is (2 a - a ** 2 / 0.3) / 0.3.
+    mean = 2.5 / n * (2 - 2.5 / n / 0.3)
+    losses = np.where(generator.random(n) < 0.3, tail, 0.0)
+    baseline = np.where(losses > 0.8, 1.0, generator.uniform(0.8, 0.9, n))
+    return baseline, baseline - losses + mean - drop
+
+
+def gains_from_nothing(generator: np.random.Generator, n: int, drop: float) -> Sides:
+    """2 % go from 0 to 1, which no other score is near; the others lose alike."""
+    baseline = generator.uniform(0.4, 0.6, n)
+    won = generator.random(n) < 0.02
+    return np.where(won, 0.0, baseline), np.where(won, 1.0, baseline - (0.02 + drop) / 0.98)
+
+
 SHAPES: Mapping[str, World] = {
     "even": even,
     "skewed down": skewed_down,
@@ -291,6 +315,12 @@ def collapse(run: Run) -> None:
     for n in (50, 149, 200):
         rate = run.rate(lambda n=n: run.outcome(lattice(0.2, 0.1), n, MARGIN) == "pass")
         run.at_most(f"pass of a 1 to 5 rubric down a margin, n = {n}", rate)
+    for n in (149, 200, 300):
+        rate = run.rate(lambda n=n: run.outcome(slips_and_losses, n, 0) == "pass")
+        run.at_most(f"pass although all slip and 0.55 % lose all, n = {n}", rate)
+    for n in (149, 300):
+        rate = run.rate(lambda n=n: run.outcome(many_sizes, n, MARGIN) == "pass")
+        run.at_most(f"pass of losses of every size, n = {n}", rate)
 
 
 def stuck(run: Run) -> None:
@@ -359,6 +389,9 @@ def rare(run: Run) -> None:
                 lambda s=share, n=n: run.outcome(rare_gains(s, 0.5), n, 0) == "regression"
             )
             run.at_most(f"regression, {100 * share:g} % gain 0.5, means equal, n = {n}", rate)
+    for n in (30, 60, 149):
+        rate = run.rate(lambda n=n: run.outcome(gains_from_nothing, n, MARGIN) == "regression")
+        run.at_most(f"regression, 2 % gain 1 from nothing, down a margin, n = {n}", rate)
 
     def family() -> bool:
         pairs = [rare_gains(0.05, 0.5)(run.generator, 50, 0) for _ in range(4)]

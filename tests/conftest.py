@@ -244,7 +244,7 @@ eval:
     - equals
     - {{name: "tests.fakes:length_scorer", options: {{limit: 40}}}}
 gate:
-  margin: 0.03
+  margin: 0.35
   min_examples: 4
   constant: [equals, "tests.fakes:length_scorer"]
   resamples: 999

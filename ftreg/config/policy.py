@@ -59,8 +59,8 @@ class GatePolicy(Section):
     cohorts: Literal["all"] | list[str] = Field(default_factory=list)
     """Cohorts that must pass too: `all`, or tags and `tag=value`. The others can only regress."""
     unseen_drop: Share = 0.0
-    """Drop of one example to reckon with even if no example changed so much. 0 trusts the largest
-    change seen; 1 assumes nothing about graded scores and needs about 3 / margin examples."""
+    """Read and not used: since 0.2 a pass always reckons with examples that lose everything, though
+    none of those seen did."""
     anchor_margin: Margin = 0.05
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
     critical_tolerance: Share | None = None
@@ -135,7 +135,7 @@ def collapse_rule(policy: GatePolicy) -> Collapse:
 
 
 _LARGER_IS_LOOSER = ("max_missing", "anchor_margin")
-_SMALLER_IS_LOOSER = ("confidence", "min_cohort", "unseen_drop")
+_SMALLER_IS_LOOSER = ("confidence", "min_cohort")
 
 
 def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:

@@ -7,8 +7,6 @@ import numpy as np
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.aligned import AlignedScores, mean_over_seeds, some
-from ftreg.gate.interval import Scale
-from ftreg.gate.measure import scale_between
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import CriticalDrop
 
@@ -19,6 +17,9 @@ _NORMAL_MAD = 1.4826
 # A drop of more is no noise, whatever the other examples do.
 _MOST = 0.1
 _NORMAL = NormalDist()
+# A scorer of more different scores than this is a fine one, which the first few scores show.
+_LEVELS = 5
+_LOOKED_AT = 1000
 
 
 def critical_drops(
@@ -38,11 +39,9 @@ def critical_drops(
         olds, news = mean_over_seeds(old.columns[scorer]), mean_over_seeds(new.columns[scorer])
         tolerance = policy.critical_tolerance
         if tolerance is None:
-            scale = scale_between(
-                old.columns[scorer], new.columns[scorer], levels=old.levels.get(scorer, 0)
-            )
-            fine = scale is Scale.GRADED
-            noise = _noise(np.delete(news - olds, positions)) if fine else 0.0
+            both = old.columns[scorer], new.columns[scorer]
+            few = has_few_levels(*both, levels=old.levels.get(scorer, 0))
+            noise = 0.0 if few else _noise(np.delete(news - olds, positions))
             tolerance = min(-_NORMAL.inv_cdf(level) * noise, _MOST)
         for position in positions:
             before, after = olds[position], news[position]
@@ -57,6 +56,32 @@ def critical_drops(
                     )
                 )
     return drops
+
+
+def has_few_levels(*sides: Floats, levels: int | None = 0) -> bool:
+    """Return whether a scorer tells few levels apart, of which no change is noise.
+
+    Args:
+        sides: all of its scores on some sides, of shape (examples,) or (examples, seeds).
+        levels: how many different scores of one seed it says that there can be, None for any
+            number; 0 where it does not say: then 0 and 1, halves, thirds or quarters are few.
+    """
+    if levels is None:
+        return False
+    together = np.concatenate([side.ravel() for side in sides])
+    found = together[~np.isnan(together)]
+    if not levels and len(set(found[:_LOOKED_AT].tolist())) > _LEVELS:
+        return False
+    distinct = np.array(sorted(set(found.tolist())))  # np.unique loads numpy.ma first
+    # More scores than it says prove the scorer wrong.
+    if levels and levels > 2 and len(distinct) <= levels:
+        return True
+    if np.isin(distinct, (0.0, 1.0)).all():
+        return True
+    return 2 <= len(distinct) <= _LEVELS and any(
+        np.allclose(distinct * parts, np.round(distinct * parts), rtol=0, atol=1e-6)
+        for parts in (2, 3, 4)
+    )
 
 
 def _noise(deltas: Floats) -> float:

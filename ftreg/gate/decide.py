@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
+from ftreg.gate.interval import UNCHANGED
 from ftreg.gate.permutation import holm
 from ftreg.gate.spending import LEAST_LEVEL, Looks, pass_level
 from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
@@ -79,9 +80,12 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
     if obstacle := _obstacle(row, policy):
         return "undecided", "unknown", obstacle
     low = row.interval.low if row.low_at_worst is None else row.low_at_worst
-    few = "" if plain else _too_few(row, strict) or _may_collapse(row, policy)
-    if plain or (not few and low > -row.margin):
-        return "pass", None, _room(row) if plain else _remark(row)
+    few = _may_collapse(row, policy)
+    if plain:
+        return ("undecided", "few", few) if few else ("pass", None, _room(row))
+    few = _too_few(row, strict) or few
+    if not few and low > -row.margin:
+        return "pass", None, _remark(row)
     if row.p_adjusted is not None and row.p_adjusted <= level:
         chance = f"worse for certain (p = {row.p_adjusted:.2g})"
         return (
@@ -159,10 +163,11 @@ def _may_collapse(row: Row, policy: GatePolicy) -> str:
     most = row.collapsed_at_most
     if policy.collapse is None or most is None or most < policy.collapse.share:
         return ""
-    what = "examples" if row.units == row.n else "clusters"
+    what = "example" if row.units == row.n else "cluster"
+    lost = " or lost a score" if row.missing_candidate else ""
     return (
-        f"{row.collapsed} of {row.units} {what} fell by {100 * policy.collapse.drop:g} points or "
-        f"more; a share of {100 * most:.1f} % cannot be ruled out, and collapse.share is "
+        f"{_count(row.collapsed or 0, what)} fell by {100 * policy.collapse.drop:g} points or "
+        f"more{lost}; a share of {100 * most:.1f} % cannot be ruled out, and collapse.share is "
         f"{100 * policy.collapse.share:g} %"
     )
 
@@ -170,7 +175,7 @@ def _may_collapse(row: Row, policy: GatePolicy) -> str:
 def _remark(row: Row) -> str:
     if row.low_at_worst is not None:
         return f"within the margin even with {missing_scores(row)}"
-    if row.method == "identical":
+    if row.method.startswith(UNCHANGED):
         return f"the {row.against} and the candidate have the same score on every example"
     return _room(row)
 
@@ -275,16 +280,20 @@ def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
     ]
 
 
+def what_passed(mode: str) -> str:
+    """Return in words what a pass shows of the drops, by the policy's mode."""
+    if mode == "threshold":
+        return "no mean dropped by more than its margin, chance left aside"
+    return "every drop is smaller than its margin"
+
+
 def summary(rows: Sequence[Row], policy: GatePolicy) -> str:
     """Return the sentence that a passing verdict gives as its reason: what was shown, of what."""
     gated = [row for row in rows if row.gated and row.against == "baseline"]
     scorers = sum(row.cohort == PRIMARY for row in gated)
     cohorts = len(gated) - scorers
     with_cohorts = f" and {_count(cohorts, 'gated cohort row')}" if cohorts else ""
-    shown = "every drop is smaller than its margin"
-    if policy.mode == "threshold":
-        shown = "no mean dropped by more than its margin, chance left aside"
-    said = f"{shown}, for {_count(scorers, 'scorer')}{with_cohorts}"
+    said = f"{what_passed(policy.mode)}, for {_count(scorers, 'scorer')}{with_cohorts}"
     if any(row.gated and row.against == "anchor" for row in rows):
         said += ", and so is every drop from the anchor"
     others = [row for row in rows if row.cohort != PRIMARY and not row.gated]

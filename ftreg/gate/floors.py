@@ -51,7 +51,7 @@ def below_floors(
             f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
         )
         if missing:
-            found += f", with {missing} missing scores counted as 0"
+            found += f", with {missing} missing score{'s' * (missing != 1)} counted as 0"
         if interval.high < floor:
             broken.append(f"{found}, below its floor of {100 * floor:g}")
         elif interval.low < floor:

@@ -1,23 +1,33 @@
-"""A bound on a bounded mean that holds where the bootstrap does not: ties, skew, few examples.
+"""A test and a bound of a bounded mean that hold where the bootstrap does not.
 
-A bootstrap cannot draw what the sample lacks: of 50 deltas of which one is -0.3 it thinks too
-well. Gaffke's bound adds one pseudo-observation at the worst value possible and weighs all of
-them by a flat Dirichlet distribution. For two-valued data it is the exact interval of Clopper and
-Pearson, for smooth data it approaches the bootstrap's; no distribution is known for which it
-covers less than it says. Gaffke, "Three test statistics for a nonparametric one-sided hypothesis
-on the mean of a nonnegative variable", Math. Methods of Statistics 14 (2005); Learned-Miller and
-Thomas, "A new confidence interval for the mean of a bounded random variable", arXiv 1905.06208.
+A bootstrap cannot draw what the sample lacks: 149 units of which none collapsed may come from a
+population of which one in 100 does. Here a truth has two parts. A share q of all units lies at the
+worst value possible, and none of n units shows it with probability (1 - q) ** n. The others lie
+nowhere below the lowest unit seen, and their mean has to be tested at as much of the error as that
+leaves. The p value is the largest over all q, as Buehler (JASA 52, 1957) has it for any nuisance:
+
+    p = max over q of (1 - q) ** n * P(mean of the others <= (point + q * worst) / (1 - q))
+
+Where nothing varies it is the rule of three, for two-valued data the test of Clopper and Pearson.
+
+The others' P is Gaffke's: the lowest value counts twice, and a flat Dirichlet distribution weighs
+all of them. No distribution is known for which it errs more often than it says. Gaffke, "Three test
+statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable", Math.
+Methods of Statistics 14 (2005); Learned-Miller and Thomas, "A new confidence interval for the mean
+of a bounded random variable", arXiv 1905.06208.
 
 Dirichlet weights are exponential variables over their sum, so that "the weighted mean lies below
 m" is "a sum of exponentials times (value - m) lies below 0": no draws are needed, the saddlepoint
-approximation of Lugannani and Rice (Adv. Applied Probability 12, 1980) gives that probability to
-about 1 %, in the far tails as well. All rows of a scorer are bounded at once: a comparison has
-thousands of them where there are many cohorts.
+approximation gives that probability to about 1 %, in the far tails as well (Lugannani and Rice,
+Adv. Applied Probability 12, 1980; here in the form r* of Barndorff-Nielsen, Biometrika 73, 1986).
+All rows are tested at once: a comparison has thousands of them where there are many cohorts.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,161 +39,245 @@ _NORMAL = NormalDist()
 _STEPS = 80
 # Values held at once, so that memory does not grow with their number.
 _CHUNK = 1 << 18
+# Beyond so many standard errors no probability matters.
+_FAR = 9.0
 
 
-def bounds(rows: Sequence[Floats], *, worst: Sequence[float], level: float) -> list[Floats]:
-    """Return a lower and an upper confidence bound for the mean of each row.
+class Draws(NamedTuple):
+    """Samples of values, and how often each value is there, of shape (samples, values)."""
 
-    Args:
-        rows: values, each of shape (units,) and not all 0.
-        worst: of each row, how far from 0 a unit may lie; the pseudo-observations are -worst and
-            worst.
-        level: error probability of each bound, such as 0.025.
+    values: Floats
+    counts: Floats
 
-    Returns:
-        The lower and the upper bounds, each of shape (rows,).
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Tests of whether means are high, each of shape (rows,).
+
+    `peaks` are the means of the others at which the unseen share weighs most, and `chances` the
+    Dirichlet probabilities below them; 0 where no unseen share matters.
     """
-    limits = -np.asarray(worst, dtype=np.float64)
-    return [_lower(rows, limits, level), -_lower([-values for values in rows], limits, level)]
+
+    rows: Sequence[Floats]
+    worst: float
+    peaks: Floats
+    chances: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Floats], *, worst: float = 1.0) -> "Guard":
+        """Prepare the tests of rows of values, each of shape (units,).
+
+        Args:
+            rows: at least one unit in each.
+            worst: how far below 0 a unit may lie, seen or not.
+        """
+        peaks, chances = np.empty(len(rows)), np.empty(len(rows))
+        for of, draws in _alike(rows):
+            peaks[of], chances[of] = _peaks(draws, worst)
+        return cls(rows, worst, peaks, chances)
+
+    def p_values(self, points: Sequence[float]) -> Floats:
+        """Return for each row the p value of a mean above its point, all above -worst."""
+        found = np.empty(len(self.rows))
+        at = np.asarray(points, dtype=np.float64)
+        for of, draws in _alike(self.rows):
+            found[of] = _p_values(draws, at[of], self.peaks[of], self.chances[of], self.worst)
+        return found
+
+    def lower_bounds(self, level: float) -> Floats:
+        """Return the points whose p value is `level`, such as 0.05: the mean lies above them."""
+        counts = np.array([len(row) for row in self.rows])
+        shares = (level / np.maximum(self.chances, level)) ** (1 / counts)
+        found = (self.peaks + self.worst) * shares - self.worst
+        plain = np.flatnonzero(self.chances <= level)
+        for of, draws in _alike([self.rows[row] for row in plain.tolist()]):
+            found[plain[of]] = _quantiles(draws, level)
+        return np.asarray(np.maximum(found, -self.worst))
 
 
-def drop_p_values(
-    rows: Sequence[Floats], *, gains: Sequence[float], margins: Sequence[float]
-) -> Floats:
-    """Return for each row the p value of a mean drop of more than its margin.
+def mean_p_values(draws: Draws, point: float) -> Floats:
+    """Return for each sample of values in [-1, 1] the p value of a mean above `point`."""
+    there = draws.counts > 0
+    lowest = np.where(there, draws.values, np.inf).argmin(axis=1)
+    counts = draws.counts.copy()
+    counts[np.arange(len(counts)), lowest] += 1
+    draws = Draws(np.where(there, draws.values, 0.0), counts)
+    points = np.full(len(counts), point)
+    return _p_values(draws, points, *_peaks(draws, 1.0), 1.0)
 
-    It supposes nothing about the deltas but that none gains more than `gains` says, seen or not; a
-    permutation test supposes them symmetric.
 
-    Args:
-        rows: values, each of shape (units,).
-        gains: of each row, the largest gain that a unit might have which the sample does not hold.
-        margins: of each row, the drop that is allowed.
-
-    Returns:
-        Shape (rows,).
-    """
-    found = np.empty(len(rows))
-    pseudo, points = -np.asarray(gains, dtype=np.float64), np.asarray(margins, dtype=np.float64)
-    for of, values, there in _alike([-values for values in rows], pseudo):
-        found[of] = below(np.where(there, values - points[of, None], 0.0))
+def _p_values(draws: Draws, points: Floats, peaks: Floats, chances: Floats, worst: float) -> Floats:
+    count = draws.counts.sum(axis=1) - 1
+    unseen = np.minimum(1.0, (points + worst) / np.maximum(peaks + worst, 1e-9)) ** count
+    found: Floats = unseen * chances
+    above = np.flatnonzero((points > peaks) | (chances == 0))
+    if len(above):
+        found[above] = below(_some(draws, above), points[above])
     return found
 
 
-def unseen_bound(count: int, *, worst: float, error: float) -> float:
-    """Return the lower bound of the mean when none of `count` units changed.
-
-    If a share q of all examples would drop, none of `count` shows it with probability
-    (1 - q) ** count, the rule of three: the bound is -worst times the largest such q.
+def below(draws: Draws, points: Floats) -> Floats:
+    """Return the probability that the Dirichlet mean of each sample is below its point.
 
     Args:
-        count: number of units, all of them unchanged.
-        worst: how far a unit may drop, in [0, 1].
-        error: error probability. Nothing was seen on either side, so all of it goes to one end.
+        draws: samples, of which a value that counts 0 is as good as none.
+        points: shape (samples,).
     """
-    return worst * math.expm1(math.log(error) / count)
-
-
-def below(shifted: Floats, counts: Floats | None = None) -> Floats:
-    """Return the probability that the Dirichlet mean of each row of values is below 0.
-
-    Args:
-        shifted: shape (rows, values); a 0 counts for nothing, and fills up a shorter row.
-        counts: how often each value is there, of the same shape; None is once.
-
-    Returns:
-        Shape (rows,).
-    """
-    if counts is not None:
-        shifted = np.where(counts > 0, shifted, 0.0)
-    least, most = shifted.min(axis=1), shifted.max(axis=1)
-    chances: Floats = np.where(least >= 0, 0.0, 1.0)
-    between = np.flatnonzero((least < 0) & (most > 0))
-    if len(between) < len(shifted):
-        shifted, least, most = shifted[between], least[between], most[between]
-        counts = None if counts is None else counts[between]
+    least, most = _ends(draws)
+    chances: Floats = np.where(points > least, 1.0, 0.0)
+    between = np.flatnonzero((least < points) & (points < most))
     if len(between):
-        chances[between] = _saddlepoint(shifted, counts, 1 / least, 1 / most)
+        start = np.zeros(len(between))
+        chances[between] = _phi(_scores(_some(draws, between), points[between], start)[0])
     return chances
 
 
-def _saddlepoint(shifted: Floats, counts: Floats | None, low: Floats, high: Floats) -> Floats:
-    """Lugannani and Rice; `low` and `high` enclose the saddlepoint."""
+def _ends(draws: Draws) -> tuple[Floats, Floats]:
+    there = draws.counts > 0
+    least = np.where(there, draws.values, np.inf).min(axis=1)
+    return least, np.where(there, draws.values, -np.inf).max(axis=1)
 
-    def summed(values: Floats) -> Floats:
-        return np.asarray((values if counts is None else counts * values).sum(axis=1))
 
+def _some(draws: Draws, which: NDArray[np.int64]) -> Draws:
+    return draws if len(which) == len(draws.values) else Draws(*(each[which] for each in draws))
+
+
+def _phi(z: Floats) -> Floats:
+    """Return the normal distribution function."""
+    return np.array([0.5 * math.erfc(-each * math.sqrt(0.5)) for each in z.tolist()])
+
+
+def _scores(draws: Draws, points: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the Dirichlet probabilities below points as normal quantiles, and their slopes.
+
+    Args:
+        draws: samples.
+        points: between the ends of each.
+        t: saddlepoints to start from, the third of what is returned of points near by, or 0.
+    """
+    shifted = np.where(draws.counts > 0, draws.values - points[:, None], 0.0)
     # The cumulant generating function is -sum(log(1 - t x)) for t in (1 / least, 1 / most).
-    t = np.zeros(len(shifted))
+    low, high = 1 / shifted.min(axis=1), 1 / shifted.max(axis=1)
+    t = np.where((low < t) & (t < high), t, 0.0)
     for _ in range(_STEPS):
         ratio = shifted / (1 - t[:, None] * shifted)
-        slope, curvature = summed(ratio), summed(ratio * ratio)
-        open_ = np.abs(slope) > 1e-7 * np.sqrt(curvature)
+        weighed = draws.counts * ratio
+        slope, curvature = weighed.sum(axis=1), np.einsum("ij,ij->i", weighed, ratio)
+        open_ = np.abs(slope) > 1e-6 * np.sqrt(curvature)
         if not open_.any():
             break
         low, high = np.where(slope < 0, t, low), np.where(slope < 0, high, t)
         step = t - slope / curvature
         inside = (low < step) & (step < high)
         t = np.where(open_, np.where(inside, step, (low + high) / 2), t)
-    exponent = summed(np.log1p(-t[:, None] * shifted))
+    exponent = np.einsum("ij,ij->i", draws.counts, np.log1p(-t[:, None] * shifted))
     root = np.copysign(np.sqrt(2 * np.maximum(exponent, 0.0)), t)
-    scaled = t * np.sqrt(curvature)
-    # The limit of the formula at the mean of the distribution.
-    skewness = 2 * summed(ratio * ratio * ratio) / curvature**1.5
-    chances = 0.5 + skewness / (6 * math.sqrt(2 * math.pi))
-    for row in np.flatnonzero(np.abs(root) >= 1e-4).tolist():
-        bend = 1 / root[row] - 1 / scaled[row]
-        chances[row] = _NORMAL.cdf(root[row]) + _NORMAL.pdf(root[row]) * bend
-    return np.asarray(np.clip(chances, 0.0, 1.0))
+    spread = np.sqrt(curvature)
+    near = np.abs(root) < 1e-4
+    apart = np.where(near, 1.0, root)
+    # The limits of both formulas at the mean of the distribution.
+    skewness = 2 * np.einsum("ij,ij,ij->i", weighed, ratio, ratio) / spread**3
+    bend = np.where(near, skewness / 6, np.log(np.where(near, 1.0, t * spread / apart)) / apart)
+    total = draws.counts.sum(axis=1)
+    return root + bend, total * np.where(near, 1 / spread, t / apart), t
 
 
-def _lower(rows: Sequence[Floats], pseudo: Floats, level: float) -> Floats:
-    found = np.empty(len(rows))
-    for of, values, there in _alike(rows, pseudo):
-        found[of] = _roots(values, there, level)
+def _hazard(z: Floats) -> Floats:
+    """Return how fast the logarithm of the normal distribution function grows."""
+    z = np.clip(z, -30.0, 30.0)
+    return np.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * _phi(z))
+
+
+def _way(z: Floats, goal: Floats) -> Floats:
+    """Return how far it is, by a Newton step, to where `_hazard` is `goal`."""
+    hazard = _hazard(z)
+    return np.asarray(np.log(hazard / goal) / (z + hazard))
+
+
+def _peaks(draws: Draws, worst: float) -> tuple[Floats, Floats]:
+    """Return where the others' probability times (1 - q) ** n is largest, and that probability.
+
+    1 - q falls with the others' mean y as 1 / (y + worst), so that there the logarithm of the
+    probability grows as fast as n * log(y + worst).
+    """
+    least, most = _ends(draws)
+    count = draws.counts.sum(axis=1) - 1
+    peaks, chances = least.copy(), np.where(least < most, 0.0, 1.0)
+    mean, error = _moments(draws)
+    rate = count / np.maximum(mean + worst, 1e-9)
+    # What was seen at its worst leaves nothing worse unseen.
+    open_ = np.flatnonzero((least < most) & (least > -worst) & (error * rate < _FAR))
+    some = _some(draws, open_)
+
+    def towards(z: Floats, slope: Floats, at: Floats, which: NDArray[np.int64]) -> Floats:
+        return _way(z, count[open_][which] / (at + worst) / slope)
+
+    if len(open_):
+        # The normal distribution's own, but for one step.
+        far = (error * rate)[open_]
+        start = mean[open_] + error[open_] * (_way(-far, far) - far)
+        peaks[open_], z = _search(some, start, towards, tolerance=0.03)
+        chances[open_] = _phi(z)
+    return peaks, chances
+
+
+def _moments(draws: Draws) -> tuple[Floats, Floats]:
+    """Return the means, and the standard errors of the Dirichlet means."""
+    total = draws.counts.sum(axis=1)
+    mean = np.einsum("ij,ij->i", draws.counts, draws.values) / total
+    squares = np.einsum("ij,ij->i", draws.counts, (draws.values - mean[:, None]) ** 2)
+    return mean, np.asarray(np.sqrt(squares) / total)
+
+
+def _quantiles(draws: Draws, level: float) -> Floats:
+    """Return where the Dirichlet mean of each sample is with probability `level` below."""
+    least, most = _ends(draws)
+    found = least.copy()
+    apart = np.flatnonzero(least < most)
+    if len(apart):
+        goal, some = _NORMAL.inv_cdf(level), _some(draws, apart)
+        mean, error = _moments(some)
+        start = mean + goal * error
+        found[apart], _ = _search(some, start, lambda z, *_: goal - z, tolerance=1e-6)
     return found
 
 
-def _roots(values: Floats, there: NDArray[np.bool_], level: float) -> Floats:
-    """Return where the Dirichlet mean of each row is with probability `level` below.
+def _search(
+    draws: Draws,
+    points: Floats,
+    towards: Callable[[Floats, Floats, Floats, NDArray[np.int64]], Floats],
+    *,
+    tolerance: float,
+) -> tuple[Floats, Floats]:
+    """Return the points of the samples from which there is no way to go, and their quantiles.
 
-    The last value of a row is its pseudo-observation, which none lies below by much.
+    Args:
+        draws: samples with unequal ends.
+        points: to start from.
+        towards: of normal quantiles, slopes, points and the samples' positions, how far to go, on
+            the scale of the quantiles.
+        tolerance: on that scale.
     """
-    low = values[:, -1].copy()
-    count = there.sum(axis=1) - 1
-    high = (values.sum(axis=1) - low) / count
-    centred = np.where(there, values - high[:, None], 0.0)[:, :-1]
-    # The normal approximation is near enough for the secant's start.
-    error = np.sqrt((centred**2).sum(axis=1) / count**2 + (low / count) ** 2)
-    goal = _NORMAL.inv_cdf(level)
-    point = high + goal * error
-    left = np.flatnonzero(high > low)
-    found = low.copy()
+    low, high = _ends(draws)
+    points, left = points.copy(), np.arange(len(points))
+    found, saddles = np.zeros(len(points)), np.zeros(len(points))
     for _ in range(_STEPS):
+        lost = ~((low[left] < points[left]) & (points[left] < high[left]))
+        points[left[lost]] = (low[left[lost]] + high[left[lost]]) / 2
+        z, slope, saddles[left] = _scores(_some(draws, left), points[left], saddles[left])
+        way, found[left] = towards(z, slope, points[left], left), z
+        low[left] = np.where(way > 0, points[left], low[left])
+        high[left] = np.where(way > 0, high[left], points[left])
+        going = (np.abs(way) > tolerance) & (high[left] - low[left] > 1e-9)
+        points[left[going]] += (way / slope)[going]
+        left = left[going]
         if not len(left):
             break
-        lost = ~((low[left] < point[left]) & (point[left] < high[left]))
-        point[left[lost]] = (low[left[lost]] + high[left[lost]]) / 2
-        chances = below(np.where(there[left], values[left] - point[left, None], 0.0))
-        under = chances < level
-        low[left] = np.where(under, point[left], low[left])
-        high[left] = np.where(under, high[left], point[left])
-        # On the scale of z the probability is nearly linear in the point.
-        z = np.array([_NORMAL.inv_cdf(min(max(each, 1e-300), 1 - 1e-16)) for each in chances])
-        found[left] = point[left]
-        done = (np.abs(z - goal) < 1e-6) | (high[left] - low[left] < 1e-9)
-        point[left] += (goal - z) * error[left]
-        left = left[~done]
-    return found
+    return points, found
 
 
-def _alike(
-    rows: Sequence[Floats], pseudo: Floats
-) -> Iterator[tuple[NDArray[np.int64], Floats, NDArray[np.bool_]]]:
-    """Gather rows of like length: their positions, their values, and which of these are there.
-
-    The last of a row's values is its pseudo-observation.
-    """
+def _alike(rows: Sequence[Floats]) -> Iterator[tuple[NDArray[np.int64], Draws]]:
+    """Gather rows of like length: their positions, and their values, of which the lowest twice."""
     sizes = np.array([len(values) for values in rows], dtype=np.int64)
     classes = np.array([int(size).bit_length() for size in sizes])
     for each in sorted(set(classes.tolist())):
@@ -193,5 +287,6 @@ def _alike(
             there = np.arange(sizes[some].max() + 1) < sizes[some, None]
             values = np.zeros(there.shape)
             values[there] = np.concatenate([rows[row] for row in some])
-            values[:, -1], there[:, -1] = pseudo[some], True
-            yield some, values, there
+            values[:, -1] = np.where(there, values, np.inf).min(axis=1)
+            there[:, -1] = True
+            yield some, Draws(values, there.astype(np.float64))

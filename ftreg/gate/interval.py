@@ -1,19 +1,15 @@
-"""The confidence interval of a mean delta: which method serves which scores."""
+"""The confidence interval of a mean delta, and the p values of a drop."""
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import NamedTuple
 
-import numpy as np
-
 from ftreg.gate.bootstrap import bca
-from ftreg.gate.guard import bounds, drop_p_values, unseen_bound
+from ftreg.gate.guard import Guard
 from ftreg.gate.permutation import sign_flip
-from ftreg.gate.units import Floats, Units
+from ftreg.gate.units import Units
 
-# A scorer of more different scores than this is a fine one, which the first few scores show.
-_LEVELS = 5
-_LOOKED_AT = 1000
+UNCHANGED = "rule of three"
+"""The method of rows of which no score changed."""
 
 
 class Interval(NamedTuple):
@@ -30,94 +26,47 @@ class Estimate(NamedTuple):
     method: str
 
 
-class Scale(Enum):
-    """How finely a scorer scores; what one unseen example could do follows from it."""
+class Guards(NamedTuple):
+    """The tests of means of rows, which suppose nothing but how far a unit may lie from 0."""
 
-    BINARY = "binary"
-    """0 and 1 only."""
-    COARSE = "coarse"
-    """Halves, thirds or quarters: equal scores say little about equal outputs."""
-    GRADED = "graded"
-    """Anything finer."""
+    rows: Sequence[Units]
+    high: Guard
+    """Whether they are high."""
+    low: Guard
+    """Whether they are low: those of the opposite values."""
 
+    @classmethod
+    def of(cls, rows: Sequence[Units], *, worst: float = 1.0) -> "Guards":
+        """Prepare them, once for intervals and p values.
 
-def scale_of(scores: Floats) -> Scale:
-    """Return how finely `scores`, of both sides together, are graded."""
-    scores = scores.ravel()
-    if len(set(scores[:_LOOKED_AT].tolist())) > _LEVELS:
-        return Scale.GRADED
-    distinct = np.array(sorted(set(scores.tolist())))  # np.unique loads numpy.ma first
-    if np.isin(distinct, (0.0, 1.0)).all():
-        return Scale.BINARY
-    if 2 <= len(distinct) <= _LEVELS:
-        for parts in (2, 3, 4):
-            if np.allclose(distinct * parts, np.round(distinct * parts), rtol=0, atol=1e-6):
-                return Scale.COARSE
-    return Scale.GRADED
+        Args:
+            rows: units, at least one in each.
+            worst: how far from 0 a unit may lie, seen or not.
+        """
+        values = [units.values() for units in rows]
+        return cls(rows, Guard.of(values, worst=worst), Guard.of([-x for x in values], worst=worst))
 
 
-def largest_change(units: Units) -> float:
-    """Return how far a unit's delta may lie from 0, a little beyond the furthest seen.
-
-    By 1 / k of it after k changes, which is how far a population's largest value lies beyond the
-    largest of k draws, on average, if all values are alike.
-    """
-    values = np.abs(units.values())
-    changed = np.count_nonzero(values)
-    return float(values.max()) * (1 + 1 / changed) if changed else 0.0
-
-
-def worst_change(scale: Scale, *, seen: float, unseen_drop: float) -> float:
-    """Return the change that a pass has to reckon with.
-
-    Scores of few levels of which none changed may still jump; what is rarer than the fewest
-    examples that may pass would show (`GatePolicy.least_units`) is within the margin.
-    """
-    jumps = scale is Scale.BINARY or (scale is Scale.COARSE and not seen)
-    return 1.0 if jumps else max(seen, unseen_drop)
-
-
-def estimate_intervals(
-    rows: Sequence[Units], *, confidence: float, worst: Sequence[float], guard: float
-) -> list[Estimate]:
+def estimate_intervals(guards: Guards, *, confidence: float, level: float) -> list[Estimate]:
     """Return the two-sided interval of each row's mean delta.
 
     Two bounds make each end, and the wider one counts: the BCa interval's, which errs with
     probability (1 - confidence) / 2 where there are enough units, and the guard's, which errs at
-    most as often as `guard` says whatever the distribution.
+    most as often as `level` says whatever the distribution.
 
     Args:
-        rows: units, at least one in each.
+        guards: of the rows.
         confidence: of the intervals.
-        worst: of each row, the largest change to reckon with, see `worst_change`.
-        guard: error probability of each of the guard's bounds.
+        level: error probability of each of the guards' bounds.
     """
-    level = (1 - confidence) / 2
-    found: list[Estimate | None] = [
-        _special(units, worst=most, level=level) for units, most in zip(rows, worst, strict=True)
-    ]
-    left = [row for row, estimate in enumerate(found) if estimate is None]
-    lows, highs = bounds(
-        [rows[row].values() for row in left], worst=[worst[row] for row in left], level=guard
-    )
-    for row, low, high in zip(left, lows.tolist(), highs.tolist(), strict=True):
-        ends = bca(rows[row], level=level)
-        method = "cluster BCa, guarded" if rows[row].clustered else "BCa, guarded"
+    lows, highs = guards.high.lower_bounds(level), -guards.low.lower_bounds(level)
+    found = []
+    for units, low, high in zip(guards.rows, lows.tolist(), highs.tolist(), strict=True):
+        ends = bca(units, level=(1 - confidence) / 2)
+        method = "cluster BCa, guarded" if units.clustered else "BCa, guarded"
         interval = Interval(max(min(low, ends[0]), -1.0), min(max(high, ends[1]), 1.0))
-        found[row] = Estimate(interval, method)
-    return [estimate for estimate in found if estimate is not None]
-
-
-def _special(units: Units, *, worst: float, level: float) -> Estimate | None:
-    """Return the interval of units that need no bootstrap; None for all others."""
-    if not units.sums.any():
-        if not worst:
-            return Estimate(Interval(0.0, 0.0), "identical")
-        low = unseen_bound(units.count, worst=worst, error=2 * level)
-        return Estimate(Interval(low, -low), "rule of three")
-    if units.count < 2:
-        return Estimate(Interval(-1.0, 1.0), "none")
-    return None
+        found.append(Estimate(interval, method if units.sums.any() else UNCHANGED))
+    return found
 
 
 class PValues(NamedTuple):
@@ -131,26 +80,17 @@ class PValues(NamedTuple):
     """Of a drop of more than the margin, supposing no more either."""
 
 
-def p_values(
-    rows: Sequence[Units], *, gains: Sequence[float], margins: Sequence[float]
-) -> list[PValues]:
+def p_values(guards: Guards, *, margins: Sequence[float]) -> list[PValues]:
     """Return the p values of each row: of a drop, and of one beyond the margin.
 
     That a drop exists should be significant by exchange and by the guard.
 
     Args:
-        rows: units, at least one in each.
-        gains: of each row, the largest gain that an example might have though the sample does not
-            hold it.
+        guards: of the rows.
         margins: of each row, the drop that is allowed.
     """
-    values = [units.values() for units in rows]
-    most = [max(gain, float(each.max())) for gain, each in zip(gains, values, strict=True)]
-    guarded = drop_p_values(values, gains=most, margins=[0.0] * len(rows))
-    beyond = drop_p_values(values, gains=most, margins=margins)
+    drops, more = guards.low.p_values([0.0] * len(margins)), guards.low.p_values(margins)
     return [
-        PValues(sign_flip(units.sums), float(drop), float(more))
-        if units.sums.any()
-        else PValues(1.0, 1.0, 1.0)
-        for units, drop, more in zip(rows, guarded, beyond, strict=True)
+        PValues(sign_flip(units.sums), drop, beyond)
+        for units, drop, beyond in zip(guards.rows, drops.tolist(), more.tolist(), strict=True)
     ]

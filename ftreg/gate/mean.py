@@ -4,7 +4,7 @@ import numpy as np
 
 from ftreg.gate import seeds
 from ftreg.gate.aligned import Positions, mean_over_seeds
-from ftreg.gate.interval import Interval, estimate_intervals
+from ftreg.gate.interval import Guards, Interval, estimate_intervals
 from ftreg.gate.units import DECIMALS, Floats, units_of
 
 # Scores lie within half a unit of it, which is the worst that an unseen example can do.
@@ -30,14 +30,8 @@ def mean_interval(
     """
     deltas = np.round(mean_over_seeds(scores) - _CENTRE, DECIMALS)
     units = units_of(deltas, clusters)
-    # A cluster may lie further away than its examples do, see `Units.values`.
-    worst = max(_CENTRE, float(np.abs(units.values()).max()))
-    (estimate,) = estimate_intervals(
-        [units],
-        confidence=confidence,
-        worst=[worst],
-        guard=(1 - confidence) / 2,
-    )
+    guards = Guards.of([units], worst=_CENTRE)
+    (estimate,) = estimate_intervals(guards, confidence=confidence, level=(1 - confidence) / 2)
     interval = estimate.interval
     if units.count > 1:
         noise = seeds.seed_noise(None, scores, units, clusters)

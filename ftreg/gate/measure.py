@@ -17,15 +17,7 @@ from ftreg.gate.aligned import (
     mean_over_seeds,
     seeds_of,
 )
-from ftreg.gate.interval import (
-    Estimate,
-    Scale,
-    estimate_intervals,
-    largest_change,
-    p_values,
-    scale_of,
-    worst_change,
-)
+from ftreg.gate.interval import Estimate, Guards, estimate_intervals, p_values
 from ftreg.gate.permutation import sign_flip
 from ftreg.gate.planning import planned
 from ftreg.gate.sequence import Seen, with_betting
@@ -70,11 +62,10 @@ def measure_rows(
     policy: GatePolicy,
     *,
     scorer: str,
-    scale: Scale,
     slices: Mapping[str, Positions],
     against: Literal["baseline", "anchor"] = "baseline",
     clusters: Positions | None = None,
-    unseen_gains: bool = False,
+    unseen: bool = True,
     constant: bool = False,
     sequence: Seen | None = None,
 ) -> list[Row]:
@@ -86,18 +77,15 @@ def measure_rows(
         candidate: the same examples.
         policy: confidence and margins are read.
         scorer: its name.
-        scale: how finely it scores.
         slices: a cohort's name to the positions of its examples.
         against: whose scores `baseline` are.
         clusters: shape (examples,), or None.
-        unseen_gains: whether the p values of a drop reckon with examples that gain all they can,
-            though none of the sample does; else with none that change more than those seen.
+        unseen: whether examples that lose or gain everything are reckoned with though none of those
+            seen did; else none that change by more than those seen.
         constant: whether all of its scores, on all examples and both sides, are the same.
         sequence: given where the examples are in the order in which they came, and more may come;
             what is measured then holds at every moment.
     """
-    # What the scorer did anywhere it may do in a cohort that happens not to show it.
-    seen = largest_change_of(baseline, candidate, clusters)
     rows: list[Row] = []
     measured = []
     for cohort, positions in slices.items():
@@ -115,18 +103,14 @@ def measure_rows(
             measured.append((len(rows), slice_, units))
         rows.append(row)
     found = _with_statistics(
-        [(rows[at], slice_, units) for at, slice_, units in measured],
-        policy,
-        scale=scale,
-        seen=seen,
-        room=room_between(baseline, candidate) if unseen_gains else None,
+        [(rows[at], units) for at, _, units in measured], policy, unseen=unseen
     )
     for (at, slice_, units), row in zip(measured, found, strict=True):
-        rows[at] = _completed(row, slice_, units, policy, scale=scale)
+        rows[at] = _completed(row, slice_, units, policy)
     return rows
 
 
-def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, scale: Scale) -> Row:
+def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy) -> Row:
     """Return the row with collapses, the noise of seeds, and what missing scores may hide."""
     both = slice_.both
     row = _with_collapsed(row, slice_, policy)
@@ -136,7 +120,7 @@ def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, sc
     if noise is not None:
         row = _with_seeds(row, units, noise, policy)
     one_side = np.isnan(slice_.old) != np.isnan(slice_.new)
-    return _at_worst(row, slice_, policy, scale=scale) if one_side.any() else row
+    return _at_worst(row, slice_, policy) if one_side.any() else row
 
 
 def _in_sequence(
@@ -181,7 +165,7 @@ def _with_collapsed(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
     return replace(row, collapsed_at_most=most)
 
 
-def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> Row:
+def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
     """Return the row with what the missing scores may hide.
 
     A score is often missing because the output was bad, so none is taken to be like the others.
@@ -190,8 +174,7 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> 
     lost, won = lost_and_won(slice_.old, slice_.new)
     filled = at_worst(slice_.old, slice_.new)
     units = _units(_Slice.of(slice_.cohort, *filled, slice_.clusters))
-    worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
-    (estimate,) = _intervals([units], [worst], policy)
+    (estimate,) = _intervals(Guards.of([units]), policy)
     return replace(
         row,
         delta_at_worst=units.mean,
@@ -201,12 +184,10 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy, *, scale: Scale) -> 
     )
 
 
-def _intervals(
-    units: Sequence[Units], worst: Sequence[float], policy: GatePolicy
-) -> list[Estimate]:
+def _intervals(guards: Guards, policy: GatePolicy) -> list[Estimate]:
     """Return the intervals by which a policy decides: a false pass is as rare as it says."""
     error = 1 - policy.confidence
-    return estimate_intervals(units, confidence=policy.confidence, worst=worst, guard=error)
+    return estimate_intervals(guards, confidence=policy.confidence, level=error)
 
 
 def _counted(
@@ -248,34 +229,25 @@ def _counted(
 
 
 def _with_statistics(
-    measured: Sequence[tuple[Row, _Slice, Units]],
-    policy: GatePolicy,
-    *,
-    scale: Scale,
-    seen: float,
-    room: float | None,
+    measured: Sequence[tuple[Row, Units]], policy: GatePolicy, *, unseen: bool
 ) -> list[Row]:
     """Return the rows with their intervals and p values, as of one seed."""
-    units = [each for _, _, each in measured]
-    furthest = [max(seen, largest_change(each)) for each in units]
-    worst = [worst_change(scale, seen=each, unseen_drop=policy.unseen_drop) for each in furthest]
-    estimates = _intervals(units, worst, policy)
-    tests = p_values(
-        units,
-        gains=furthest if room is None else [room * each.furthest for each in units],
-        margins=[row.margin for row, _, _ in measured],
-    )
+    rows = [units for _, units in measured]
+    seen = max((float(np.abs(units.values()).max()) for units in rows), default=0.0)
+    guards = Guards.of(rows, worst=1.0 if unseen or not seen else seen)
+    estimates = _intervals(guards, policy)
+    tests = p_values(guards, margins=[row.margin for row, _ in measured])
     return [
         replace(
             row,
             interval=estimate.interval,
             method=estimate.method,
-            standard_error=each.standard_error(),
+            standard_error=units.standard_error(),
             p_value=test.exchanged,
             p_guarded=test.guarded,
             p_beyond=test.beyond,
         )
-        for (row, _, each), estimate, test in zip(measured, estimates, tests, strict=True)
+        for (row, units), estimate, test in zip(measured, estimates, tests, strict=True)
     ]
 
 
@@ -297,46 +269,11 @@ def _with_seeds(row: Row, units: Units, noise: seeds.SeedNoise, policy: GatePoli
     )
 
 
-def scale_between(*sides: Floats, levels: int | None = 0) -> Scale:
-    """Return how finely a scorer scores.
-
-    Args:
-        sides: all of its scores on some sides, of shape (examples,) or (examples, seeds).
-        levels: how many different scores of one seed it says that there can be, None for any
-            number; 0 where it does not say, and the scores tell.
-    """
-    if levels is None:
-        return Scale.GRADED
-    together = np.concatenate([side.ravel() for side in sides])
-    found = together[~np.isnan(together)]
-    scale = scale_of(found)
-    # Scores of other values than 0 and 1, or of more than it says, prove the scorer wrong.
-    if levels and levels > 2 and len(set(found.tolist())) <= levels:
-        return Scale.COARSE
-    if scale is Scale.BINARY and any(side.ndim > 1 for side in sides):
-        return Scale.COARSE  # a mean over seeds is neither 0 nor 1
-    return scale
-
-
-def room_between(*sides: Floats) -> float:
-    """Return the largest gain that an example may make: to 1, from the lowest score of any side."""
-    lowest = [float(np.nanmin(side)) for side in sides if not np.isnan(side).all()]
-    return 1 - min(lowest, default=0.0)
-
-
 def is_constant(*sides: Floats) -> bool:
     """Return whether all scores of some sides are one and the same, of two at least."""
     together = np.concatenate([side.ravel() for side in sides])
     found = together[~np.isnan(together)]
     return len(found) > 1 and float(np.ptp(found)) == 0
-
-
-def largest_change_of(
-    baseline: Floats, candidate: Floats, clusters: Positions | None = None
-) -> float:
-    """Return the largest change to reckon with for a scorer, from all of its examples."""
-    units = _units(_Slice.of(PRIMARY, baseline, candidate, clusters))
-    return largest_change(units) if units.count else 0.0
 
 
 def with_plan(
@@ -345,9 +282,7 @@ def with_plan(
     candidate: Floats,
     policy: GatePolicy,
     *,
-    scale: Scale,
     clusters: Positions | None,
-    gain: float,
     drop_level: float,
 ) -> Row:
     """Return a measured row with what its examples can show, and how many would decide.
@@ -357,16 +292,14 @@ def with_plan(
         baseline: the scores of its slice, as there.
         candidate: the same examples.
         policy: see `ftreg.gate.planning.planned`.
-        scale: how finely the scorer scores.
         clusters: shape (examples of the slice,), or None.
-        gain: the largest gain of an example, see `room_between`.
         drop_level: of the test of a drop, for this row alone.
     """
     slice_ = _Slice.of(row.cohort, baseline, candidate, clusters)
     units = _units(slice_)
     if row.interval is None or units.count < 2:
         return row
-    return planned(row, units, scale=scale, gain=gain, policy=policy, drop_level=drop_level)
+    return planned(row, units, policy=policy, drop_level=drop_level)
 
 
 def _units(slice_: _Slice) -> Units:

@@ -21,13 +21,7 @@ from ftreg.gate.aligned import (
 )
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
-from ftreg.gate.measure import (
-    is_constant,
-    measure_rows,
-    room_between,
-    scale_between,
-    with_plan,
-)
+from ftreg.gate.measure import is_constant, measure_rows, with_plan
 from ftreg.gate.sequence import Order, Seen, read_order
 from ftreg.gate.spending import Looks, pass_policy, spent
 from ftreg.gate.verdict import PRIMARY, Row, Verdict
@@ -232,11 +226,9 @@ def _rows(
         after,
         how.policy,
         scorer=scorer,
-        scale=scale_between(before, after, levels=old.levels.get(scorer, 0)),
         slices={PRIMARY: whole, **how.members},
         against=against,
         clusters=how.clusters,
-        unseen_gains=True,
         constant=is_constant(before, after),
         sequence=how.sequence,
     )
@@ -262,9 +254,7 @@ def _planned(
                 before[positions],
                 after[positions],
                 how.policy,
-                scale=scale_between(before, after, levels=old.levels.get(row.scorer, 0)),
                 clusters=None if how.clusters is None else how.clusters[positions],
-                gain=room_between(before, after),
                 drop_level=drop_level[row.against],
             )
         found.append(row)

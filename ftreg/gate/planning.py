@@ -16,8 +16,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ftreg.config.policy import GatePolicy, fewest_to_show
-from ftreg.gate.guard import below, unseen_bound
-from ftreg.gate.interval import Scale, largest_change, worst_change
+from ftreg.gate.guard import Draws, mean_p_values
 from ftreg.gate.seeds import seeds_reach
 from ftreg.gate.units import Floats, Units
 from ftreg.gate.verdict import Row
@@ -51,14 +50,16 @@ class Needed:
     high: int
 
 
-def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePolicy) -> Needed:
+def _examples_needed(
+    units: Units, truths: "_Truths", *, margin: float, policy: GatePolicy
+) -> Needed:
     """Return with how many examples a candidate as good as the baseline passes in four of five.
 
     Args:
         units: the paired deltas of a comparison; at least two.
-        scale: of the scorer.
+        truths: what may lie behind them.
         margin: the drop that is allowed.
-        policy: its confidence, its fewest examples and `unseen_drop` are read.
+        policy: its confidence and its fewest examples are read.
     """
     least = policy.least_units(margin, clustered=units.clustered)
     if policy.collapse is not None:
@@ -67,11 +68,9 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     # Unequal clusters count as fewer, so that it takes more of them.
     least = math.ceil(least * units.count / units.effective)
     if not units.sums.any():  # equal scores promise no change
-        worst = worst_change(scale, seen=0.0, unseen_drop=policy.unseen_drop)
-        if worst > margin:
-            least = max(least, fewest_to_show(margin / worst, confidence=policy.confidence))
+        least = max(least, fewest_to_show(margin, confidence=policy.confidence))
         return Needed(*[math.ceil(least * size)] * 3)
-    truths = _Truths.behind(units, scale=scale, policy=policy).with_mean(0.0)
+    truths = truths.with_mean(0.0)
 
     def passes(count: float) -> float:
         number = min(round(count), _MOST_UNITS)
@@ -87,29 +86,26 @@ def examples_needed(units: Units, *, scale: Scale, margin: float, policy: GatePo
     return Needed(*(math.ceil(number * size) for number in numbers))
 
 
-def planned(
-    row: Row, units: Units, *, scale: Scale, gain: float, policy: GatePolicy, drop_level: float
-) -> Row:
+def planned(row: Row, units: Units, *, policy: GatePolicy, drop_level: float) -> Row:
     """Return a row with what its examples can show, and how many would decide.
 
     Args:
         row: measured, of at least two units.
         units: its paired deltas.
-        scale: of the scorer.
-        gain: the largest gain of an example that is reckoned with.
-        policy: its confidence, its fewest examples and `unseen_drop` are read.
+        policy: its confidence and its fewest examples are read.
         drop_level: of the test of a drop, for this row alone.
     """
     level = 1 - policy.confidence
     tested = policy.model_copy(update={"confidence": 1 - drop_level})
-    drop = detectable_drop(units, scale=scale, margin=row.margin, gain=gain, policy=tested)
+    truths = _Truths.behind(units, policy=policy)
+    drop = _detectable_drop(units.count, truths, margin=row.margin, policy=tested)
     if drop is not None and row.seed_error:
         reach = seeds_reach(*_seeds(row), level=drop_level, power=POWER)
         drop = min(1.0, row.margin + math.hypot(drop - row.margin, reach))
     needed = None
     left = row.margin**2 - seeds_reach(*_seeds(row), level=level / 2, power=POWER) ** 2
     if left > 0:
-        needed = examples_needed(units, scale=scale, margin=math.sqrt(left), policy=policy)
+        needed = _examples_needed(units, truths, margin=math.sqrt(left), policy=policy)
     return replace(
         row,
         detectable_drop=drop,
@@ -123,30 +119,28 @@ def _seeds(row: Row) -> tuple[tuple[int, int], tuple[float | None, float | None]
     return counts, (row.baseline_seed_deviation, row.candidate_seed_deviation)
 
 
-def detectable_drop(
-    units: Units, *, scale: Scale, margin: float, gain: float, policy: GatePolicy
+def _detectable_drop(
+    count: int, truths: "_Truths", *, margin: float, policy: GatePolicy
 ) -> float | None:
     """Return the true drop that as many examples prove to be beyond the margin in four of five.
 
     It is that of this row alone: where many rows are tested, Holm's correction asks for more.
 
     Args:
-        units: the paired deltas of a comparison; at least two.
-        scale: of the scorer.
+        count: of the units.
+        truths: what may lie behind them.
         margin: the drop that is allowed.
-        gain: the largest gain of an example that is reckoned with.
-        policy: its confidence and `unseen_drop` are read.
+        policy: its confidence is read.
 
     Returns:
         The drop, above the margin and at most 1; None where none can be proven.
     """
-    truths = _Truths.behind(units, scale=scale, policy=policy)
 
     def found(drop: float) -> float:
         fallen = truths.with_mean(-drop)
-        return float(fallen.regresses(units, margin=margin, gain=gain, policy=policy).mean())
+        return float(fallen.regresses(count, margin=margin, policy=policy).mean())
 
-    first = margin + 2.5 * max(units.standard_error(), 1.2 / units.count)
+    first = margin + 2.5 * max(float(truths.spreads().mean()) / math.sqrt(count), 1.2 / count)
     drop = max(margin, _solve(found, min(first, 1.0), power=1.0))
     return drop if drop <= 1.0 else None
 
@@ -197,30 +191,27 @@ class _Truths:
 
     values: Floats
     shares: Floats
-    scale: Scale
-    still: bool
-    """Whether most scores stay as they are."""
+    tied: bool
+    """Whether most scores change by what others do too, or not at all."""
 
     @classmethod
-    def behind(cls, units: Units, *, scale: Scale, policy: GatePolicy) -> "_Truths":
+    def behind(cls, units: Units, *, policy: GatePolicy) -> "_Truths":
         """Draw distributions that may lie behind `units`."""
-        worst = worst_change(scale, seen=largest_change(units), unseen_drop=policy.unseen_drop)
-        values, counts = _gathered(units.values())
-        if worst:
-            values = np.concatenate([values, [-worst, worst]])
+        values, counts, distinct = _gathered(units.values())
+        if furthest := float(np.abs(values).max()):
+            values = np.concatenate([values, [-furthest, furthest]])
             counts = np.concatenate([counts, [_UNSEEN, _UNSEEN]])
         generator = np.random.default_rng(policy.seed)
         shares = generator.standard_gamma(np.tile(counts, (_TRUTHS, 1)))
         shares /= shares.sum(axis=1, keepdims=True)
-        still = bool(np.count_nonzero(units.sums) < 0.5 * units.count)
-        return cls(np.tile(values, (_TRUTHS, 1)), shares, scale, scale is not Scale.GRADED or still)
+        return cls(np.tile(values, (_TRUTHS, 1)), shares, distinct <= 0.5 * units.count)
 
     def with_mean(self, mean: float) -> "_Truths":
-        """Return each with another mean: more or fewer scores change where most stay as they are.
+        """Return each with another mean: other shares of the same changes where most are tied.
 
-        Where all move, all move by more.
+        Else all change by more.
         """
-        if self.still and abs(mean) < float(self.values[0].max()):
+        if self.tied and abs(mean) < float(self.values[0].max()):
             return replace(self, shares=_tilted(self.values[0], self.shares, mean))
         shift = mean - (self.shares * self.values).sum(axis=1, keepdims=True)
         return replace(self, values=np.clip(self.values + shift, -1.0, 1.0))
@@ -234,39 +225,19 @@ class _Truths:
     def passes(self, count: int, *, margin: float, policy: GatePolicy) -> Floats:
         """Return for a sample of `count` units of each whether it would pass."""
         counts = self._sample(count, policy)
-        worst = self._worst(counts, policy)
         error = 1 - policy.confidence
-        chances = _beside(self.values + margin, counts, margin - worst)
         clear = self._bca(counts, error / 2) > -margin
-        found = (chances < error) & clear
-        unchanged = ((counts > 0) & (self.values != 0)).sum(axis=1) == 0
-        low = worst * unseen_bound(count, worst=1.0, error=error)
-        return np.asarray(np.where(unchanged, low > -margin, found), dtype=np.float64)
+        found = mean_p_values(Draws(self.values, counts), -margin) < error
+        return (found & clear).astype(np.float64)
 
-    def regresses(self, units: Units, *, margin: float, gain: float, policy: GatePolicy) -> Floats:
-        """Return for a sample as large as `units` of each whether it would be a regression."""
-        counts = self._sample(units.count, policy)
-        most = np.where(counts > 0, self.values, -1.0).max(axis=1)
-        chances = _beside(
-            -self.values - margin, counts, -margin - np.maximum(gain * units.furthest, most)
-        )
-        return (chances <= 1 - policy.confidence).astype(np.float64)
+    def regresses(self, count: int, *, margin: float, policy: GatePolicy) -> Floats:
+        """Return for a sample of `count` units of each whether it would be a regression."""
+        drops = Draws(-self.values, self._sample(count, policy))
+        return (mean_p_values(drops, margin) <= 1 - policy.confidence).astype(np.float64)
 
     def _sample(self, count: int, policy: GatePolicy) -> Floats:
         generator = np.random.default_rng(policy.seed)
         return np.asarray(generator.multinomial(count, self.shares), dtype=np.float64)
-
-    def _worst(self, counts: Floats, policy: GatePolicy) -> Floats:
-        """The change to reckon with in each sample, as `worst_change` has it."""
-        changed = (counts * (self.values != 0)).sum(axis=1)
-        seen = np.where(counts > 0, np.abs(self.values), 0.0).max(axis=1)
-        seen = np.where(changed > 0, seen * (1 + 1 / np.maximum(changed, 1)), 0.0)
-        return np.array(
-            [
-                worst_change(self.scale, seen=each, unseen_drop=policy.unseen_drop)
-                for each in seen.tolist()
-            ]
-        )
 
     def _bca(self, counts: Floats, level: float) -> Floats:
         """The lower end of each sample's BCa interval, as `ftreg.gate.bootstrap.bca` has it."""
@@ -281,24 +252,21 @@ class _Truths:
         return np.asarray(means + error * shifted / (1 - acceleration * shifted) ** 2)
 
 
-def _beside(values: Floats, counts: Floats, pseudo: Floats) -> Floats:
-    """Return the chance of a mean below 0, with one pseudo-observation beside each sample."""
-    ones = np.ones((len(values), 1))
-    return below(np.hstack([values, pseudo[:, None]]), np.hstack([counts, ones]))
+def _gathered(values: Floats) -> tuple[Floats, Floats, int]:
+    """Return the distinct values, how often each is there, and how many they are.
 
-
-def _gathered(values: Floats) -> tuple[Floats, Floats]:
-    """Return the distinct values and how often each is there; of very many, means of neighbours."""
+    Of very many, means of neighbours are taken.
+    """
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= _VALUES:
-        return distinct, counts.astype(np.float64)
-    groups = np.array_split(np.sort(values), _VALUES)
-    means = np.array([group.mean() for group in groups])
-    sizes = np.array([len(group) for group in groups], dtype=np.float64)
+        return distinct, counts.astype(np.float64), len(distinct)
+    starts = np.arange(_VALUES) * len(values) // _VALUES
+    sizes = np.diff(starts, append=len(values)).astype(np.float64)
+    means = np.add.reduceat(np.sort(values), starts) / sizes
     # What the groups lose of the spread is given back.
     centre = values.mean()
     spread = math.sqrt(float((sizes * (means - centre) ** 2).sum() / len(values)))
-    return centre + (means - centre) * float(values.std()) / spread, sizes
+    return centre + (means - centre) * float(values.std()) / spread, sizes, len(distinct)
 
 
 def _tilted(values: Floats, shares: Floats, mean: float) -> Floats:

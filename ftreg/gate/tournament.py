@@ -2,7 +2,8 @@
 
 Two evaluations are told apart by a scorer where the interval of their delta leaves out 0 and the
 two-sided p value after Holm's correction is at most 1 - confidence. The rows over all examples are
-one family of tests, those of the cohorts another. The ranks that an evaluation may have follow from
+one family of tests, those of the cohorts another. A tournament gates nothing, and takes no example
+to change by more than those that it saw. The ranks that an evaluation may have follow from
 the pairs that are told apart, and hold for all at once: Mogstad, Romano, Shaikh and Wilhelm,
 "Inference for ranks", Review of Economic Studies 91 (2024).
 """
@@ -26,9 +27,9 @@ from ftreg.gate.aligned import (
     slices,
 )
 from ftreg.gate.contest import Contest, Mean, Pair
-from ftreg.gate.interval import Interval, Scale
+from ftreg.gate.interval import Interval
 from ftreg.gate.mean import mean_interval
-from ftreg.gate.measure import measure_rows, scale_between
+from ftreg.gate.measure import measure_rows
 from ftreg.gate.permutation import holm
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import PRIMARY, Row, largest_p_value
@@ -51,7 +52,7 @@ def hold_tournament(
 
     Args:
         sides: evaluation's id to its scores, as `ftreg.gate.compare` takes them.
-        policy: confidence, max_missing, min_cohort and unseen_drop are read.
+        policy: confidence, max_missing and min_cohort are read.
         cohorts: example id to its tags.
         clusters: example id to the cluster it belongs to, where examples are not independent.
 
@@ -92,7 +93,7 @@ def _contest(
     scored = {name: ~np.isnan(mean_over_seeds(column)) for name, column in whole.items()}
     everywhere = np.logical_and.reduce(list(scored.values()))
     rows = positions[everywhere[positions]]
-    slice_ = _Slice(scorer, cohort, positions, policy, clusters, scale_between(*whole.values()))
+    slice_ = _Slice(scorer, cohort, positions, policy, clusters)
     means = tuple(
         Mean(
             evaluation=name,
@@ -136,7 +137,6 @@ class _Slice:
     positions: Positions
     policy: GatePolicy
     clusters: Positions | None
-    scale: Scale
 
     def small(self, count: int) -> bool:
         """Whether so few examples are too few to say anything."""
@@ -182,9 +182,9 @@ class _Slice:
             after,
             self.policy,
             scorer=self.scorer,
-            scale=self.scale,
             slices={self.cohort: rows},
             clusters=self.clusters,
+            unseen=False,
         )
         return row
 

@@ -75,6 +75,7 @@ def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Pow
         policy.model_copy(update={"margin": margin, "margins": {}, "floors": {}, "cohorts": []}),
         clusters=evaluation.clusters or None,
         levels=levels_of(evaluation),
+        looks=gate.verdict.looks,
     )
     return Power(
         evaluation=evaluation.id,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftreg.config.policy import Collapse
 from ftreg.gate import Row, Verdict
+from ftreg.gate.decide import what_passed
 from ftreg.gate.verdict import PRIMARY
 from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.manifest import Manifest
@@ -202,7 +203,7 @@ def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mappin
     """The verdict in one sentence for whoever decides on the release."""
     new, old = (named(header["checkpoint"]) for header in (candidate, baseline))
     if verdict.outcome == "pass":
-        return f"{new} may replace {old}: every drop is smaller than its margin."
+        return f"{new} may replace {old}: {what_passed(verdict.policy['mode'])}."
     decided = [row for row in verdict.rows if row.outcome == verdict.outcome and row.gated]
     decided = decided or [row for row in verdict.rows if row.outcome == verdict.outcome]
     # The scorers over all examples say it best; a cohort or the anchor speaks where they do not.

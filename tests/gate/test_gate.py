@@ -52,7 +52,8 @@ def test_a_checkpoint_passes_against_itself():
     verdict = compare(one(graded()), one(graded()), GatePolicy(margin=0.02))
     assert verdict.outcome == "pass"
     assert verdict.exit_code == ExitCode.OK
-    assert row(verdict).interval == (0.0, 0.0)
+    # A share of 1.5 % of all examples may lose everything, and none of 200 shows it.
+    assert (1 + row(verdict).interval.low) ** 200 == pytest.approx(0.05)
     assert "same score on every example" in row(verdict).note
 
 
@@ -62,12 +63,12 @@ def test_a_clear_drop_is_a_regression_and_the_reason_names_it():
     assert verdict.exit_code == ExitCode.REGRESSION
     (reason,) = verdict.reasons
     assert "faithfulness" in reason and "margin of 2" in reason and "200 examples" in reason
-    assert row(verdict).p_beyond_adjusted < 1e-4 and row(verdict).p_adjusted < 1e-6
+    assert row(verdict).p_adjusted < row(verdict).p_beyond_adjusted < 1e-3
 
 
 def test_a_drop_within_the_margin_passes_though_it_is_certain():
     verdict = compare(one(graded()), one(moved(graded(), -0.03, 0.01)), GatePolicy(margin=0.05))
-    assert row(verdict).p_adjusted < 1e-3
+    assert row(verdict).p_adjusted < 5e-3
     assert row(verdict).p_beyond_adjusted > 0.99
     assert verdict.outcome == "pass"
 
@@ -138,7 +139,7 @@ def test_a_mean_may_not_hide_that_examples_collapse():
     exact = scipy_stats.binomtest(fallen, 200).proportion_ci(0.9, method="exact").high
     assert found.collapsed_at_most == pytest.approx(exact)
     assert (verdict.outcome, found.grade) == ("undecided", "few")
-    assert f"{fallen} of 200 examples fell by 40 points or more" in verdict.reasons[0]
+    assert f"{fallen} examples fell by 40 points or more;" in verdict.reasons[0]
     wide = GatePolicy(margin=0.05, collapse={"drop": 0.4, "share": 0.1})
     assert compare(one(base), one(candidate), wide).outcome == "pass"
 
@@ -199,10 +200,10 @@ def halves():
 
 
 def test_a_cohort_that_fell_is_a_regression_though_the_average_improved():
-    base = graded()
+    base = moved(graded(), -0.05)
     tags = halves()
     candidate = {
-        name: value + (-0.1 if tags[name]["difficulty"] == "hard" else 0.1)
+        name: value + (-0.2 if tags[name]["difficulty"] == "hard" else 0.15)
         for name, value in base.items()
     }
     verdict = compare(one(base), one(candidate), cohorts=tags)
@@ -224,7 +225,8 @@ def test_a_cohort_of_coarse_scores_that_fell_is_found_among_many():
     }
     verdict = compare(one(base), one(candidate), cohorts=tags)
     assert verdict.outcome == "regression"
-    assert [r.cohort for r in verdict.rows if r.outcome == "regression"] == ["part=7"]
+    found = [r.cohort for r in verdict.rows if r.outcome == "regression"]
+    assert found == ["all", "part=7"]  # over all examples by 2.5 points
 
 
 def test_a_small_cohort_is_shown_and_not_gated():
@@ -426,8 +428,8 @@ def test_a_critical_example_without_a_score_is_undecided():
 
 
 def test_a_slow_drift_from_the_anchor_is_a_regression():
-    anchor, base = graded(), moved(graded(), -0.035, 0.01)
-    candidate = moved(base, -0.012, 0.01, seed=2)
+    anchor, base = graded(), moved(graded(), -0.045, 0.01)
+    candidate = moved(base, -0.002, 0.01, seed=2)
     assert compare(one(base), one(candidate)).outcome == "pass"
     policy = GatePolicy(anchor_margin=0.02)
     verdict = compare(one(base), one(candidate), policy, anchor=one(anchor))
@@ -465,6 +467,17 @@ def test_threshold_mode_is_the_plain_rule():
     assert compare(one(base), one(moved(base, -0.1)), policy).outcome == "pass"
     assert compare(one(base), one(moved(base, -0.11)), policy).outcome == "regression"
     assert compare(one(base), one(base | {"a": None}), policy).outcome == "undecided"
+
+
+def test_threshold_mode_asks_for_few_collapses_too():
+    base = graded() | {"e000": 0.9}
+    sides = one(base), one(moved(base, 0.05) | {"e000": 0.1})
+    policy = GatePolicy.model_validate({"mode": "threshold", "collapse": {"share": 0.02}})
+    verdict = compare(*sides, policy)
+    assert (verdict.outcome, row(verdict).grade) == ("undecided", "few")
+    assert "1 example fell by 50 points or more" in verdict.reasons[0]
+    wide = GatePolicy.model_validate({"mode": "threshold", "collapse": {"share": 0.05}})
+    assert compare(*sides, wide).outcome == "pass"
 
 
 def test_clusters_widen_the_interval():
@@ -641,6 +654,7 @@ def test_a_lost_score_is_a_collapse():
     before["e599"] = 0.69
     verdict = compare(one(before), one(after), policy)
     assert (row(verdict).collapsed, verdict.outcome) == (24, "undecided")
+    assert "24 examples fell by 50 points or more or lost a score" in verdict.reasons[0]
 
 
 def test_missing_scores_of_one_cluster_are_one():

@@ -185,17 +185,18 @@ def test_the_verdict_as_json_stands_alone_on_stdout(cli: Cli, checkpoint: str) -
 
 def test_the_anchor_catches_a_slow_drift(cli: Cli, checkpoint: str) -> None:
     Path("strict.yaml").write_text(
-        "{margin: 0.03, anchor_margin: 0.01, min_examples: 4, "
+        "{margin: 0.5, anchor_margin: 0.01, min_examples: 4, "
         "constant: [equals, 'tests.fakes:length_scorer']}"
     )
-    means = [0.98, 0.954, 0.928, 0.902, 0.876, 0.85]  # each step is within the margin of 0.03
+    # Each step passes with the margin of 0.5: at 0.25 eight examples rule out no more than 0.48.
+    means = [0.98, 0.8, 0.6, 0.45, 0.3, 0.1]
     for index, mean in enumerate(means):
         folder = _scored(cli, lambda scorer, i, mean=mean: mean + 0.001 * (i % 2))
         if index == 0:
             assert cli("promote", folder, "--anchor").code == 0
             continue
         code = cli("gate", "baseline", folder, "--policy", "strict.yaml").code
-        # Of eight examples, a drop of 13 points is the first that is certain to be beyond 1.
+        # Of eight examples, the drop of 88 points is the first that is certain to be beyond 1.
         assert code == (1 if mean == means[-1] else 0), mean
         cli("promote", folder, "--force", "--why", "to go on")
 
@@ -355,16 +356,16 @@ def test_power_says_how_many_examples_a_margin_needs(cli: Cli, checkpoint: str) 
     cli("gate", "baseline", candidate)
     wide, narrow = (
         cli("power", candidate, "--margin", margin, "--json").json["scorers"][0]
-        for margin in (0.04, 0.02)
+        for margin in (0.012, 0.006)
     )
     # (1.96 + 0.84)^2 spread^2 / margin^2, with deltas of +-0.1
     assert wide["have"] == 8
     assert 0.1 <= wide["spread"] <= 0.11
-    expected = (1.95996 + 0.84162) ** 2 * wide["spread"] ** 2 / 0.04**2
+    expected = (1.95996 + 0.84162) ** 2 * wide["spread"] ** 2 / 0.012**2
     # The gate's own tests on samples that are drawn, where the formula has a normal curve.
     assert wide["need"] == pytest.approx(expected, rel=0.2)
     assert wide["need_range"][0] <= wide["need"] <= wide["need_range"][1]
-    assert narrow["need"] == pytest.approx(4 * wide["need"], rel=0.2)
+    assert narrow["need"] == pytest.approx(4 * expected, rel=0.2)
 
 
 def test_score_takes_outputs_made_elsewhere(cli: Cli, workspace: Path) -> None:
@@ -458,9 +459,9 @@ def test_a_reader_that_goes_away_is_not_a_regression(
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
 
 
-def _gated(cli: Cli, *, value: float = 0.8) -> tuple[Path, Path]:
+def _gated(cli: Cli, *, value: float = 0.95) -> tuple[Path, Path]:
     """A promoted baseline, and a candidate with about these scores that has not been gated."""
-    baseline = _scored(cli, lambda scorer, index: 0.8 + 0.01 * (index % 2))
+    baseline = _scored(cli, lambda scorer, index: 0.95 + 0.01 * (index % 2))
     candidate = _scored(cli, lambda scorer, index: value + 0.01 * (index % 2))
     assert cli("promote", baseline, "--anchor").code == 0
     return baseline, candidate
@@ -473,7 +474,9 @@ def test_a_ci_reads_the_verdict(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(workspace / "summary.md"))
     Path("summary.md").write_text("an earlier step\n")
-    done = cli("gate", "baseline", candidate, "--junit", "verdict.xml", "--json")
+    Path("strict.yaml").write_text("margin: 0.03")
+    strict = ("--policy", "strict.yaml")
+    done = cli("gate", "baseline", candidate, *strict, "--junit", "verdict.xml", "--json")
     assert done.code == 1
     assert done.json["outcome"] == "regression"  # stdout holds the JSON alone
     assert "title=ftreg gate%3A regression::equals: the mean dropped by" in done.err
@@ -516,7 +519,7 @@ def test_promote_wants_the_baselines_own_policy(cli: Cli, checkpoint: str) -> No
     assert cli("gate", "baseline", candidate, "--policy", "lax.yaml").code == 0
     refused = cli("promote", candidate)
     assert refused.code == 2
-    assert "looser policy than the baseline's (margin 1, was 0.03; anchor_margin" in refused.err
+    assert "looser policy than the baseline's (margin 1, was 0.35; anchor_margin" in refused.err
 
 
 def test_promote_wants_the_scores_that_were_gated(cli: Cli, checkpoint: str) -> None:

@@ -18,7 +18,7 @@ def checkpoint(cli: Cli, talking_config: Path) -> str:
     rows[-1]["critical"] = True
     write_dataset(Path("datasets"), version=2, evaluation=rows, cluster="group")
     text = talking_config.read_text("utf-8").replace("colours@1", "colours@2")
-    text = text.replace("margin: 0.03", "margin: 0.1")
+    text = text.replace("margin: 0.35", "margin: 0.1")
     talking_config.write_text(text.replace("max_new_tokens: 4", "max_new_tokens: 2"))
     assert cli("train", talking_config, "-o", "checkpoints/a", "-s", "train.max_steps=1").code == 0
     return "checkpoints/a"

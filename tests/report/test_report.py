@@ -62,8 +62,8 @@ class Page(HTMLParser):
 
 
 def dropped(count: int = 60) -> list[float | None]:
-    """Lower by 4 points, and by 20 where the example is critical, which is no noise."""
-    return [0.6 if i == 3 else 0.78 - 0.02 * (i % 3) for i in range(count)]
+    """Lower by 16 points, and by 30 where the example is critical, which is no noise."""
+    return [0.5 if i == 3 else 0.66 - 0.02 * (i % 3) for i in range(count)]
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def gated(cli: Cli) -> Page:
 
 def test_the_verdict_is_one_sentence_for_a_release_manager(gated: Page) -> None:
     sentence = re.search(
-        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −4\.3 points "
-        r"\[−[45]\.\d, −3\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
+        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −16\.3 points "
+        r"\[−\d\d\.\d, −1\d\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
         gated.text,
     )
     assert sentence, gated.text[:1500]
@@ -207,7 +207,7 @@ def test_a_baseline_that_has_only_scores_says_so(cli: Cli) -> None:
     make_evaluation("002", optimizer="lion", scores={"equals": column})
     assert cli("promote", first.folder, "--anchor").code == 0
     first.folder.rename("elsewhere")
-    Path("policy.yaml").write_text("min_examples: 50")
+    Path("policy.yaml").write_text("margin: 0.05")
     assert cli("gate", "baseline", "002", "--policy", "policy.yaml").code == 0
     page = Page(Path("evaluations/002/report.html"))
     assert "its evaluation 001, with outputs and evidence, is not in the workspace" in page.text
