@@ -129,7 +129,7 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
     if not takes_packed_attention(model):
         return False
     model.set_attn_implementation(PACKED)
-    return bool(model.config._attn_implementation == PACKED)
+    return bool(model.config.get_text_config()._attn_implementation == PACKED)
 
 
 def restore_attention(model: PreTrainedModel) -> None:
