@@ -183,7 +183,7 @@ def _decoding() -> str:
 
 def _random(base: Path) -> bool:
     """Whether training draws random numbers in the model's pass, so that no loss is another's."""
-    model = AutoModelForCausalLM.from_pretrained(base).train()
+    model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True).train()
     torch.manual_seed(0)
     before = torch.get_rng_state()
     with torch.no_grad():
@@ -193,7 +193,9 @@ def _random(base: Path) -> bool:
 
 def _loss_alone(base: Path) -> float:
     """The first step's loss per token in nats, each example in a pass of its own."""
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, use_safetensors=True
+    ).eval()
     made = AutoTokenizer.from_pretrained(base)
     dataset = load_dataset("colours@1", root=DATASETS)
     rows = list(dataset.split("train"))
@@ -213,7 +215,9 @@ def _loss_alone(base: Path) -> float:
 
 def _outputs() -> Iterator[tuple[str, str, str]]:
     """Yield each example's id, its output in the evaluation, and that of `generate()` alone."""
-    model = AutoModelForCausalLM.from_pretrained("out", dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        "out", dtype=torch.float32, use_safetensors=True
+    ).eval()
     made = AutoTokenizer.from_pretrained("out")
     dataset = load_dataset("colours@1", root=DATASETS)
     lines = Path("evaluation/outputs.jsonl").read_text("utf-8").splitlines()

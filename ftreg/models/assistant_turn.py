@@ -60,7 +60,8 @@ class AssistantTurn:
         self.chat = chat
         turns = [("user", "Hello")] if system is None else [("system", system), ("user", "Hello")]
         self._question = [{"role": role, "content": text} for role, text in turns]
-        self._place = f"{place_of(chat.tokenizer)}: the chat template"
+        place = place_of(chat.tokenizer)
+        self._place = f"{place}: the model's chat template (chat_template.jinja)"
         head, self._closing = self._around(_ANSWER)
         thinking = self._before_thoughts()
         if thinking not in (None, head) and thoughts():

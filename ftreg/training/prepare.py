@@ -128,10 +128,7 @@ def prepare_run(
     optimizer = build_optimizer(trained, config.optimizer)
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
     record, layout = _describe(optimizer, trained, config)
-    if config.train.gradient_checkpointing:
-        compute_layers_again(network)
-    if config.train.compile:
-        compile_layers(network, examples, loss, phase=events.phase)
+    _prepare_layers(network, examples, loss, config=config, events=events)
     _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
     return PreparedRun(
@@ -199,6 +196,20 @@ def _prepare_loss(
     if config.train.kernels == "auto":
         kernels_for_layers(loss, network, trained, config=config, accelerator=accelerator)
     return loss
+
+
+def _prepare_layers(
+    network: PreTrainedModel,
+    examples: TokenisedExamples,
+    loss: Loss,
+    *,
+    config: RunConfig,
+    events: TrainEvents,
+) -> None:
+    if config.train.gradient_checkpointing:
+        compute_layers_again(network)
+    if config.train.compile:
+        compile_layers(network, examples, loss, phase=events.phase)
 
 
 def _describe(

@@ -16,7 +16,9 @@ from ftreg.config.load import load_config
 from ftreg.config.sections import LoraConfig
 from ftreg.data import load_dataset
 from ftreg.models.adapters import with_adapters
+from ftreg.models.assistant_turn import AssistantTurn
 from ftreg.models.attention import packed_attention, use_packed_attention
+from ftreg.models.chat_template import Chat
 from ftreg.training import kernel_switch as switch
 from ftreg.training.batching.batches import batch_order
 from ftreg.training.batching.examples import TokenisedExamples, token_pairs
@@ -117,9 +119,9 @@ def first_loss(base: Path) -> float:
     model = AutoModelForCausalLM.from_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
     dataset = load_dataset("colours@1", root=Path("datasets"))
-    pairs = token_pairs(
-        dataset.split("train"), tokenizer=tokenizer, prompt=dataset.card.prompt, max_length=512
-    )
+    turn = AssistantTurn(Chat(tokenizer))
+    prompt = dataset.card.prompt
+    pairs = token_pairs(dataset.split("train"), turn=turn, prompt=prompt, max_length=512)
     examples = list(pairs)
     (rows,) = batch_order(len(examples), batch_size=4, steps=1, seed=0)
     total, count = 0.0, 0

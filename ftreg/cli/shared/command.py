@@ -46,13 +46,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
         for number in process.ending_signals():
             signal.signal(number, interrupt)
-        limit = process.address_limit()
-        if limit is not None and limit < process.LEAST_ADDRESSES:
-            _end(
-                f"this process may have {limit >> 20} MiB of addresses (ulimit -v), and needs "
-                f"{process.LEAST_ADDRESSES >> 20} at the least",
-                ExitCode.USAGE,
-            )
+        _refuse_few_addresses()
         try:
             refusing = kwargs.get("no_custom_code", False)
             with custom_code.forbid() if refusing else contextlib.nullcontext():
@@ -91,6 +85,16 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             _end(_OUR_FAULT, ExitCode.INTERNAL)
 
     return wrapped
+
+
+def _refuse_few_addresses() -> None:
+    limit = process.address_limit()
+    if limit is not None and limit < process.LEAST_ADDRESSES:
+        _end(
+            f"this process may have {limit >> 20} MiB of addresses (ulimit -v), and needs "
+            f"{process.LEAST_ADDRESSES >> 20} at the least",
+            ExitCode.USAGE,
+        )
 
 
 def _end(message: str, code: ExitCode) -> NoReturn:
