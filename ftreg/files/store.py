@@ -43,7 +43,14 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes.
+
+    Raises:
+        UsageError: it is a pipe or a device, which may have no end.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: this is no regular file; put the file itself there")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ftreg.config.sections import EvalConfig
+from ftreg.errors import UsageError
 from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate, refuse_too_long
@@ -21,7 +22,7 @@ from ftreg.models.pretrained import (
     places_of_base,
 )
 from ftreg.models.soundness import refuse_larger_tokenizer
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.checkpoint import Checkpoint, Verified
 from ftreg.records.samples import Output
 
 _GROUP = 4
@@ -34,6 +35,7 @@ class InProcess:
     Args:
         checkpoint: verified.
         config: precision, batch size and limit.
+        verified: the states of the checkpoint's files from before they were verified.
         phase: is told of preparations.
         notice: is told what the user should know.
 
@@ -46,11 +48,13 @@ class InProcess:
         checkpoint: Checkpoint,
         config: EvalConfig,
         *,
+        verified: Verified,
         phase: Callable[[str], None],
         notice: Callable[[str], None],
     ) -> None:
         self._checkpoint = checkpoint
         self._config = config
+        self._verified = verified
         self._phase = phase
         self._notice = notice
         trusted = checkpoint.manifest.base.trust_remote_code
@@ -209,6 +213,11 @@ class InProcess:
             model: Any = load_checkpoint_model(
                 self._checkpoint.folder, dtype=dtype, base=self._checkpoint.base
             )
+            if self._checkpoint.states() != self._verified:
+                raise UsageError(
+                    f"{self._checkpoint.folder}: its files were changed while they were loaded; "
+                    "nothing was generated. Evaluate it again when nothing writes there"
+                )
             largest = max(max(ids) for _, ids in self._prompts)
             refuse_larger_tokenizer(model, self._tokenizer, largest=largest)
             # Quantized weights are on their device already, and refuse to be moved.

@@ -9,7 +9,7 @@ from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.generation.outputs import Chats, OutputStore
 from ftreg.process import raise_missed_signal
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.checkpoint import Checkpoint, Verified
 from ftreg.records.samples import Example, Output
 
 
@@ -84,9 +84,10 @@ class Generator:
         events: EvalEvents,
     ) -> None:
         raise_missed_signal()
+        verified = checkpoint.states()
         checkpoint.verify()
         self._dataset, self._config, self._events = dataset, config, events
-        self._engine = _engine(checkpoint, config, events)
+        self._engine = _engine(checkpoint, config, events, verified)
 
     def rounds(self, rows: Iterable[Example]) -> list[Round]:
         """Return the outputs for these examples, `config.rounds` times.
@@ -147,7 +148,9 @@ def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: E
     )
 
 
-def _engine(checkpoint: Checkpoint, config: EvalConfig, events: EvalEvents) -> Any:
+def _engine(
+    checkpoint: Checkpoint, config: EvalConfig, events: EvalEvents, verified: Verified
+) -> Any:
     if config.engine.name == "openai":
         from ftreg.generation.served import Served
 
@@ -160,4 +163,6 @@ def _engine(checkpoint: Checkpoint, config: EvalConfig, events: EvalEvents) -> A
     events.phase("loading the tokenizer")
     from ftreg.generation.in_process import InProcess
 
-    return InProcess(checkpoint, config, phase=events.phase, notice=events.notice)
+    return InProcess(
+        checkpoint, config, verified=verified, phase=events.phase, notice=events.notice
+    )

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import digest, file_digest
 from ftreg.models.adapters import add_adapters
@@ -184,6 +184,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
         UsageError: no tokenizer, no chat template, or no token that ends an answer.
     """
     _refuse_forbidden_code(folder, trust_remote_code)
+    _refuse_unread(folder)
     if (folder / "config.json").is_file():  # which the tokenizer's loader reads too
         with told_as(f"{folder / 'config.json'}: cannot make sense of it"):
             AutoConfig.from_pretrained(
@@ -226,6 +227,7 @@ def load_model(
     """
     transformers_logging.disable_progress_bar()
     _refuse_forbidden_code(folder, trust_remote_code)
+    _refuse_unread(folder)
     _refuse_kernels(folder)
     if (folder / "adapter_config.json").is_file():
         raise UsageError(
@@ -266,6 +268,47 @@ def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrai
     )
 
 
+def _refuse_unread(folder: Path) -> None:
+    """Refuse a folder in which something else would be loaded than its digests are of.
+
+    Raises:
+        UsageError: a file is a pipe or a device, which a loader would wait for; or settings name
+            weights outside of the folder, or in another format.
+    """
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{path}: this is no regular file; put the file itself there")
+    for path in (folder / "config.json", *folder.glob("*.index.json")):
+        settings = _settings(path)
+        places = settings.get("weight_map")
+        named = [*(places.values() if isinstance(places, dict) else ())]
+        named += [settings[key] for key in ("transformers_weights",) if settings.get(key)]
+        for name in named:
+            if not (isinstance(name, str) and re.fullmatch(r"[^/\\]+\.safetensors", name)):
+                raise UsageError(
+                    f"{path}: names the weights {shown(name)}; they have to be safetensors files "
+                    "that lie in this folder"
+                )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Return a JSON file of settings; nothing where there is none that can be read.
+
+    Raises:
+        UsageError: it is too large, or no text.
+    """
+    if not path.exists():
+        return {}
+    text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
+    try:
+        # As transformers reads it. What `parse_json` refuses besides is in files of models, such as
+        # Infinity, and must not lead past a check.
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # for the loader to say
+    return found if isinstance(found, dict) else {}
+
+
 def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
     if trusted:
         custom_code.refuse("the code in this model's folder", place=f"{folder}: trust_remote_code")
@@ -274,16 +317,7 @@ def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
 def _refuse_kernels(folder: Path) -> None:
     """Refuse a configuration that has compiled kernels fetched from the hub, which are code too."""
     path = folder / "config.json"
-    if not path.exists():
-        return  # for the loader to say
-    text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
-    try:
-        # As transformers reads it. What `parse_json` refuses besides is in files of models, such as
-        # Infinity, and must not lead past the check.
-        config = json.loads(text)
-    except (ValueError, RecursionError):
-        return  # for the loader to say
-    for key, value in config.items() if isinstance(config, dict) else ():
+    for key, value in _settings(path).items():
         names = value.values() if isinstance(value, dict) else [value]
         if "attn_implementation" in key and any("/" in str(name) for name in names):
             raise UsageError(

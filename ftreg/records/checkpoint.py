@@ -37,6 +37,10 @@ _LOOKED_FOR = frozenset(
 _READ = (".jinja", ".safetensors", ".safetensors.index.json", ".model")
 
 
+Verified = list[tuple[int, ...]]
+"""What `Checkpoint.states` returned before its files were verified."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint folder that has a manifest.
@@ -70,6 +74,22 @@ class Checkpoint:
                     "or train again"
                 )
         self._refuse_added()
+
+    def states(self) -> Verified:
+        """Return what changes when one of the files does: inode, size, times of its change.
+
+        Taken before `verify` and again after loading, it says whether what was loaded is what was
+        verified. A file that is gone has none.
+        """
+        found: Verified = []
+        for name in (*self.manifest.weights.files, *self.manifest.files):
+            try:
+                status = (self.folder / name).stat()
+            except OSError:
+                found.append(())
+                continue
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return found
 
     def _refuse_added(self) -> None:
         """Refuse a file that is not in the manifest, but would be read with those that are."""

@@ -1,9 +1,16 @@
 """The manifest of a checkpoint: its sections, and the identity that is made of them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 from ftreg.config.base import Section
@@ -253,6 +260,12 @@ class Manifest(Section):
     """The whole configuration in force."""
     trackers: dict[str, TrackerRecord] = Field(default_factory=dict)
     """Tracker to the run that was told of this training: `mlflow`, `wandb`."""
+
+    @model_validator(mode="after")
+    def _says_once_whose_code_runs(self) -> Self:
+        if self.base.trust_remote_code != self.config.base.trust_remote_code:
+            raise ValueError("base.trust_remote_code and config.base.trust_remote_code differ")
+        return self
 
     @field_validator("optimizer", "environment")
     @classmethod

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 from ftreg.files.store import digest, file_digest
+from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.manifest import identity_of
 from tests.conftest import Cli, Result
 from tests.hostile import pickle_that_touches
@@ -350,3 +353,71 @@ def test_a_packaged_model_that_was_tampered_with_is_refused(
     weights.write_bytes(b"WEIGHTS")
     with pytest.raises(UsageError, match=r"model\.safetensors: this file of the packaged model"):
         packaged.packaged_folder(model.name)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "chat_template.jinja"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_has_no_end_is_not_waited_for(
+    name: str, kind: str, cli: Cli, config: Path, tiny_model: Path, workspace: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_model, "theirs"))
+    (model / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(model / name)
+    else:
+        (model / name).symlink_to("/dev/zero")
+    done = cli("train", config, "-s", "base.model=theirs", "-o", "a")
+    assert done.code == 2, done
+    assert f"{name}: this is no regular file" in done.err
+
+
+@pytest.mark.parametrize("way", ["index", "transformers_weights"])
+def test_weights_outside_of_the_folder_are_not_trained(
+    way: str, cli: Cli, config: Path, tiny_model: Path, workspace: Path
+) -> None:
+    """The digest that is recorded would be that of a decoy in the folder."""
+    model = Path(shutil.copytree(tiny_model, "theirs"))
+    shutil.copytree(tiny_model, "outside")
+    outside = "../outside/model.safetensors"
+    if way == "index":
+        with safe_open(model / "model.safetensors", framework="pt") as weights:
+            places = dict.fromkeys(weights.keys(), outside)
+        (model / "model.safetensors").rename(model / "decoy.safetensors")
+        index = {"metadata": {"total_size": 1}, "weight_map": places}
+        (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        settings = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**settings, way: outside}))
+    done = cli("train", config, "-s", "base.model=theirs", "-o", "a")
+    assert done.code == 2, done
+    assert "they have to be safetensors files that lie in this folder" in done.err
+
+
+def test_weights_that_are_swapped_after_their_digest_give_no_output(
+    cli: Cli, config: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("train", config, "-o", "a").code == 0
+    verify = Checkpoint.verify
+
+    def swapped(self: Checkpoint) -> None:
+        verify(self)
+        path = self.folder / "model.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(bytes(data))
+
+    monkeypatch.setattr(Checkpoint, "verify", swapped)
+    done = cli("eval", "a", "--no-gate")
+    assert done.code == 2, done
+    assert "its files were changed while they were loaded" in done.err
+    assert not list(Path("evaluations").glob("[!.]*"))
+
+
+def test_a_manifest_says_once_whose_code_runs(cli: Cli, adapters: Path) -> None:
+    """Of adapters, one flag was shown and the other one obeyed."""
+    path = adapters / "ftreg.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["base"]["trust_remote_code"] = True
+    done = _refused(path, manifest, cli, "eval", str(adapters), "--no-gate")
+    assert done.code == 2, done
+    assert "base.trust_remote_code and config.base.trust_remote_code differ" in done.err
