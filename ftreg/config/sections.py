@@ -137,8 +137,11 @@ class TrainConfig(Section):
     """Measure the loss of `dataset.validation_split` every so many steps, and after the last; null
     is a tenth of the run."""
     keep: Literal["last", "best"] = "last"
-    """Which weights become the checkpoint: those of the last step, or those with the lowest
-    validation loss."""
+    """Which weights become the checkpoint: those of the last step, or the best on the rows of
+    `dataset.validation_split`."""
+    keep_by: str | None = None
+    """What `keep: best` goes by: a scorer of `eval.scorers`, whose mean is the highest; null is the
+    lowest validation loss."""
     patience: Count | None = None
     """End the run after so many validations in a row without a new lowest loss; null never does."""
     checkpoint_steps: Count | None = None
@@ -159,6 +162,23 @@ class TrainConfig(Section):
     def _limits_what_is_written(self) -> Self:
         if self.checkpoint_total_limit is not None and self.checkpoint_steps is None:
             raise ValueError("checkpoint_total_limit needs checkpoint_steps, which is null")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_can_be_scored(self) -> Self:
+        if self.keep_by is None:
+            return self
+        if self.keep != "best":
+            raise ValueError(f"keep_by needs keep: best, which is {self.keep}")
+        if self.checkpoint_steps is None:
+            raise ValueError(
+                "keep_by scores the checkpoints on the way, so it needs checkpoint_steps"
+            )
+        if self.checkpoint_total_limit is not None:
+            raise ValueError(
+                "keep_by scores every checkpoint when the run has ended, and checkpoint_total_limit"
+                " deletes them before; set it to null"
+            )
         return self
 
     @model_validator(mode="after")
@@ -321,6 +341,24 @@ class RunConfig(Section):
                         f"train.{key} needs a validation loss: name a split of its own in "
                         "dataset.validation_split"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_by_a_scorer(self) -> Self:
+        name, names = self.train.keep_by, [scorer.name for scorer in self.eval.scorers]
+        if name is None:
+            return self
+        if name not in names:
+            raise ValueError(
+                f"train.keep_by names the scorer {name}, which eval.scorers does not have "
+                f"({', '.join(names)}); null keeps by the validation loss"
+            )
+        if self.eval.engine.name != "transformers":
+            raise ValueError(
+                f"train.keep_by needs the outputs of each checkpoint, and eval.engine: "
+                f"{self.eval.engine.name} is a server with weights of its own; set it to "
+                "transformers"
+            )
         return self
 
     @model_validator(mode="after")
