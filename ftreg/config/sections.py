@@ -344,24 +344,6 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _keeps_by_a_scorer(self) -> Self:
-        name, names = self.train.keep_by, [scorer.name for scorer in self.eval.scorers]
-        if name is None:
-            return self
-        if name not in names:
-            raise ValueError(
-                f"train.keep_by names the scorer {name}, which eval.scorers does not have "
-                f"({', '.join(names)}); null keeps by the validation loss"
-            )
-        if self.eval.engine.name != "transformers":
-            raise ValueError(
-                f"train.keep_by needs the outputs of each checkpoint, and eval.engine: "
-                f"{self.eval.engine.name} is a server with weights of its own; set it to "
-                "transformers"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _quantized_below_adapters(self) -> Self:
         if self.base.quantization is not None and self.lora is None:
             raise ValueError(

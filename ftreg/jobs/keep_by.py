@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split
+from ftreg.errors import UsageError
 from ftreg.jobs.generate import EvalEvents, generate_rounds
 from ftreg.jobs.score_rounds import Scoring, make_scorers
 from ftreg.records.checkpoint import Checkpoint
@@ -27,13 +28,24 @@ def judge_by_scorer(config: RunConfig, events: EvalEvents) -> "Judge | None":
         The judge; None where no scorer chooses.
 
     Raises:
-        UsageError: it is no scorer, or an option does not fit.
+        UsageError: it is none of `eval.scorers`, an option does not fit, or a server generates.
     """
     name, asked = config.train.keep_by, config.eval.model_copy(update={"repeats": 1})
     if name is None:
         return None
-    events.phase("loading the scorer that chooses the checkpoint")
+    if asked.engine.name != "transformers":
+        raise UsageError(
+            "train.keep_by needs the outputs of each checkpoint, and eval.engine: "
+            f"{asked.engine.name} is a server with weights of its own; train with transformers"
+        )
     chosen = [scorer for scorer in asked.scorers if scorer.name == name]
+    if not chosen:
+        names = ", ".join(scorer.name for scorer in asked.scorers)
+        raise UsageError(
+            f"train.keep_by names the scorer {name}, which eval.scorers does not have ({names}); "
+            "null keeps by the validation loss"
+        )
+    events.phase("loading the scorer that chooses the checkpoint")
     scorers = make_scorers(chosen, thoughts=asked.thoughts)
 
     def judge(

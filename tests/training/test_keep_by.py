@@ -85,6 +85,10 @@ def test_the_checkpoint_with_the_highest_mean_is_kept_and_reproduced(
     assert done.code == 0, done
     assert done.json["outcome"] == "reproduced"
     assert manifest("again")["training"]["kept_by"] == found["kept_by"]
+    # Its configuration evaluates it with other scorers too.
+    done = cli("eval", "a", "--no-gate", "-q", "-s", "eval.scorers=[equals]", "-s",
+               "gate.constant=[]")  # fmt: skip
+    assert done.code == 0, done
 
 
 def test_of_equal_means_the_earliest_is_kept_and_a_missing_score_counts_0(
@@ -126,9 +130,10 @@ def test_a_choice_that_is_interrupted_goes_on(
             output=Path("a"), judge=judge,
         )  # fmt: skip
     assert not Path("a").exists()
-    done = chooses(*early, "eval.max_new_tokens=5", more=["--resume"])
-    assert done.code == 2
-    assert "--allow-change eval.max_new_tokens" in done.err
+    for change in ("eval.max_new_tokens=5", "train.checkpoint_steps=3"):
+        done = chooses(*early, change, more=["--resume", "--allow-change", "train"])
+        assert done.code == 2
+        assert change.split("=")[0] in done.err
     gone = Path("a.steps/step-00000004")
     gone.rename("aside")
     done = chooses(*early, more=["--resume"])
@@ -145,11 +150,12 @@ def test_a_choice_that_is_interrupted_goes_on(
 
 
 def test_each_replica_of_adapters_keeps_its_own(chooses: Callable[..., Result]) -> None:
-    done = chooses("train.seeds=[1, 2]", "lora={r: 2}", "train.epochs=2", folder="g")
+    shorter = ("train.checkpoint_steps=2", "train.epochs=1")
+    done = chooses("train.seeds=[1, 2]", "lora={r: 2}", *shorter, folder="g")
     assert done.code == 0, done
     for seed in (1, 2):
         found = manifest(f"g/seed-{seed}")["training"]
-        assert found["kept_by"]["means"].keys() == {"4", "6"}
+        assert found["kept_by"]["means"].keys() == {"2", "3"}
         chosen = f"g/seed-{seed}.steps/step-{found['kept_step']:08d}"
         assert weights(f"g/seed-{seed}") == weights(chosen)
 
