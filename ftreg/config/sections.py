@@ -137,8 +137,11 @@ class TrainConfig(Section):
     """Measure the loss of `dataset.validation_split` every so many steps, and after the last; null
     is a tenth of the run."""
     keep: Literal["last", "best"] = "last"
-    """Which weights become the checkpoint: those of the last step, or those with the lowest
-    validation loss."""
+    """Which weights become the checkpoint: those of the last step, or the best on the rows of
+    `dataset.validation_split`."""
+    keep_by: str | None = None
+    """What `keep: best` goes by: a scorer of `eval.scorers`, whose mean is the highest; null is the
+    lowest validation loss."""
     patience: Count | None = None
     """End the run after so many validations in a row without a new lowest loss; null never does."""
     checkpoint_steps: Count | None = None
@@ -159,6 +162,23 @@ class TrainConfig(Section):
     def _limits_what_is_written(self) -> Self:
         if self.checkpoint_total_limit is not None and self.checkpoint_steps is None:
             raise ValueError("checkpoint_total_limit needs checkpoint_steps, which is null")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_can_be_scored(self) -> Self:
+        if self.keep_by is None:
+            return self
+        if self.keep != "best":
+            raise ValueError(f"keep_by needs keep: best, which is {self.keep}")
+        if self.checkpoint_steps is None:
+            raise ValueError(
+                "keep_by scores the checkpoints on the way, so it needs checkpoint_steps"
+            )
+        if self.checkpoint_total_limit is not None:
+            raise ValueError(
+                "keep_by scores every checkpoint when the run has ended, and checkpoint_total_limit"
+                " deletes them before; set it to null"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import load_dataset
 from ftreg.errors import DivergedError, InterruptedRunError, UndecidedError, UsageError
 from ftreg.files.store import check_writable
+from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.launch import refuse_missing_processes, refuse_to_choose_a_folder
 from ftreg.jobs.same_weights import Reproduction, compare_weights, environment, recorded_environment
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
@@ -57,7 +58,7 @@ def reproduce(
         marks={},
         where=checkpoint_folder / MANIFEST,
         recorded=True,
-        sections=("base", "optimizer"),
+        sections=("base", "optimizer", *(["eval"] if manifest.config.train.keep_by else [])),
     )
     base = manifest.config.base
     for note in trust_notes([base.model] if base.trust_remote_code else []):
@@ -104,8 +105,9 @@ def _train(
     """Train; an end before the last step must not send anybody to a folder that is gone."""
     from ftreg.training.run import train
 
+    judge = judge_by_scorer(config, events)
     try:
-        return train(config, output=folder, strict=False, events=events)
+        return train(config, output=folder, strict=False, judge=judge, events=events)
     except InterruptedRunError as error:
         if kept:
             raise
@@ -195,7 +197,7 @@ def _recorded_config(manifest: Manifest) -> RunConfig:
         "precision": training.precision,
         "threads": cores if fewer else training.threads,
         "save_steps": None,
-        "checkpoint_steps": None,
+        "checkpoint_steps": config.train.checkpoint_steps if config.train.keep_by else None,
         "checkpoint_total_limit": None,
         "report_to": [],
     }

@@ -18,6 +18,7 @@ from ftreg.jobs.checkpoints import (
     group_record,
     plot_beside,
 )
+from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.launch import refuse_missing_processes, refuse_to_choose_a_folder
 from ftreg.records.printed import Printed, printed
 from ftreg.records.runs import new_run, newest_or_new, unfinished_runs
@@ -202,10 +203,13 @@ def _train(
     from ftreg.training.run import train
 
     config, output = plan.config, plan.folder
+    judge = judge_by_scorer(config, events)
     if config.train.seeds is not None:
         if allow_change:
             raise UsageError("--allow-change: replicas share one recipe, from their first step on")
-        made = train_replicas(config, output=output, strict=strict, resume=resume, events=events)
+        made = train_replicas(
+            config, output=output, strict=strict, resume=resume, judge=judge, events=events
+        )
         return group_record(output, made.members)
     checkpoint = train(
         config,
@@ -213,6 +217,7 @@ def _train(
         strict=strict,
         resume=resume,
         allow_change=allow_change,
+        judge=judge,
         events=events,
     )
     return checkpoint_record(checkpoint)

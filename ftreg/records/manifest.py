@@ -92,6 +92,19 @@ class ValidationRecord(Section):
     the documentation of training. Null where the two did not part."""
 
 
+class KeptByRecord(Section):
+    """What a scorer found of the checkpoints of a run, by which one was kept."""
+
+    scorer: str
+    """Its name in `eval.scorers`."""
+    rows: int
+    """Rows of the validation split that each was scored on."""
+    means: dict[int, float]
+    """Step to the mean score, in [0, 1]; a score that is missing counts 0."""
+    missing: dict[int, int]
+    """Step to the number of scores that are missing."""
+
+
 class TrainingRecord(Section):
     """How the run went."""
 
@@ -100,10 +113,12 @@ class TrainingRecord(Section):
     """Optimizer steps."""
     kept_step: int | None = None
     """The step after which the weights are as they are here; null in older records: the last."""
+    kept_by: KeptByRecord | None = None
+    """Null where no scorer chose that step."""
     stopped_early: bool = False
     """The validation loss had ended the run before its last step."""
     midway: bool = False
-    """Written on the way: the run went on from here."""
+    """One of `<output>.steps`: the run went on from here, or scored it as its last step."""
     epochs: float
     """Passes over the rows, a part of one included."""
     batch_size: int

@@ -80,7 +80,10 @@ def validation_sentence(manifest: Manifest) -> str:
         said += f"; {found.last_loss:.3f} at the last"
     if training.stopped_early:
         said += f"; stopped early, {manifest.schedule['total_steps']} steps were asked for"
-    if training.kept_step not in (None, training.steps):
+    if (by := training.kept_by) is not None and training.kept_step is not None:
+        mean = by.means[training.kept_step]
+        said += f"; the weights are those of step {training.kept_step}, by {by.scorer}: {mean:.3f}"
+    elif training.kept_step not in (None, training.steps):
         said += f"; the weights are those of step {training.kept_step}"
     return said
 

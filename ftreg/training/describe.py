@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ftreg.files.store import portable_path
-from ftreg.records.manifest import BaseRecord
+from ftreg.records.manifest import BaseRecord, KeptByRecord
 from ftreg.training.batching.batches import batch_order, order_digest
 from ftreg.training.events import StepRecord
 from ftreg.training.optim.schedule import warmup_steps
@@ -70,6 +70,7 @@ def manifest_records(
     resumed: list[dict[str, Any]],
     environment: dict[str, Any],
     kept_step: int,
+    kept_by: KeptByRecord | None = None,
     midway: bool,
 ) -> dict[str, Any]:
     """Return the manifest's records about the run.
@@ -82,7 +83,8 @@ def manifest_records(
         resumed: for each resumption its step, what had been changed, and the environment's changes.
         environment: `describe_environment`'s, of when the steps began.
         kept_step: after which the weights were as they are written.
-        midway: whether the run goes on from there.
+        kept_by: what chose that step, if a scorer did.
+        midway: whether it is one of `<output>.steps`.
     """
     config = run.config
     return {
@@ -102,6 +104,7 @@ def manifest_records(
             "loss_spikes": loss_spikes,
             "resumed": resumed,
             "kept_step": kept_step,
+            "kept_by": kept_by,
             "midway": midway,
             "stopped_early": not midway and history[-1].step < run.total_steps,
             "validation": _validation_record(run, history),

@@ -58,6 +58,10 @@ class TrainEvents(Protocol):
         """So many of the examples are tokenised."""
         return
 
+    def progress(self, what: str, done: int, total: int) -> None:
+        """So many outputs of a checkpoint are generated, or scored."""
+        return
+
     def start(self, total_steps: int, done: int) -> None:
         """The steps begin, after so many that an earlier session has done."""
         return

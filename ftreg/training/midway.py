@@ -1,16 +1,25 @@
 """Checkpoints that a run writes on its way: `<output>.steps/step-00000200/`, ordinary ones."""
 
 import shutil
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ftreg.data import DatasetVersion, Split
 from ftreg.errors import UsageError
 from ftreg.files.store import TEMPORARY_PREFIX
-from ftreg.records.checkpoint import list_midway, midway_root, read_checkpoint
+from ftreg.records.checkpoint import Checkpoint, list_midway, midway_root, read_checkpoint
 from ftreg.records.layout import MANIFEST
+from ftreg.records.manifest import KeptByRecord
+from ftreg.training.events import TrainEvents
 from ftreg.training.prepare import PreparedRun
 from ftreg.training.state.resume import settings_that_count
 from ftreg.training.state.saved import step_of
 from ftreg.training.write import resolved
+
+Judge = Callable[[Checkpoint, DatasetVersion, Split], Sequence[float | None]]
+"""Returns the scores of a checkpoint on rows of a dataset version, each in [0, 1]; None for one
+that cannot be computed."""
 
 
 def midway_folder(output: Path, step: int) -> Path:
@@ -63,3 +72,36 @@ def keep_newest_midway(output: Path, limit: int | None) -> None:
     for folder in list_midway(output)[: -limit if limit else 0]:
         (folder / MANIFEST).unlink()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def judge_midway(
+    run: PreparedRun, output: Path, *, last: int, judge: Judge, events: TrainEvents
+) -> KeptByRecord:
+    """Score every checkpoint of a run that has taken its `last` step, that of this step too.
+
+    Raises:
+        UsageError: a checkpoint is gone or damaged, or no output of any has a score.
+    """
+    settings, validation = run.config.train, run.validation
+    assert settings.keep_by and settings.checkpoint_steps and validation
+    means, missing = {}, {}
+    for step in sorted({*range(settings.checkpoint_steps, last, settings.checkpoint_steps), last}):
+        checkpoint = read_checkpoint(midway_folder(output, step))
+        scores = judge(checkpoint, run.dataset, validation.split)
+        means[step] = statistics.fmean(score or 0.0 for score in scores)
+        missing[step] = sum(score is None for score in scores)
+        lacks = f", {missing[step]} missing" if missing[step] else ""
+        events.notice(f"{settings.keep_by} after step {step}: {means[step]:.4f}{lacks}")
+    if min(missing.values()) == len(validation.split):
+        raise UsageError(
+            f"train.keep_by: {settings.keep_by} has no score for any output, so no checkpoint in "
+            f"{midway_root(output)} is the best"
+        )
+    return KeptByRecord(
+        scorer=settings.keep_by, rows=len(validation.split), means=means, missing=missing
+    )
+
+
+def step_kept(found: KeptByRecord) -> int:
+    """Return the step with the highest mean, the first of equals."""
+    return max(sorted(found.means), key=found.means.__getitem__)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 from ftreg.config.sections import RunConfig, on_day
@@ -16,6 +17,7 @@ from ftreg.records.replicas import (
     write_replicas,
 )
 from ftreg.training.events import Silent, TrainEvents
+from ftreg.training.midway import Judge
 from ftreg.training.prepare import make_accelerator
 from ftreg.training.run import train
 from ftreg.training.session import refuse_together
@@ -27,6 +29,7 @@ def train_replicas(
     output: Path,
     strict: bool = False,
     resume: bool = False,
+    judge: Judge | None = None,
     events: TrainEvents | None = None,
 ) -> Replicas:
     """Train a replica for each of `train.seeds`, one after the other.
@@ -37,6 +40,7 @@ def train_replicas(
         strict: as for `train`.
         resume: keep the replicas that are whole, go on with the one that was interrupted, and
             train those that are missing; `train.seeds` may name more seeds than before.
+        judge: as for `train`.
         events: is told of the progress.
 
     Raises:
@@ -56,9 +60,17 @@ def train_replicas(
             events.notice(f"training the replica of seed {seed}, {number} of {len(seeds)}")
             if members:  # one recipe: the day too that the chat template takes for today
                 config = on_day(config, members[0].manifest.config.base.template_date)
-            members.append(
-                _train_one(config, seed, output=output, strict=strict, resume=resume, events=events)
-            )
+            settings = config.train.model_copy(update={"seed": seed, "seeds": None})
+            with _names_replica(seed, output):
+                member = train(
+                    config.model_copy(update={"train": settings}),
+                    output=member_folder(output, seed),
+                    strict=strict,
+                    resume=resume,
+                    judge=judge,
+                    events=events,
+                )
+            members.append(member)
             gc.collect()  # the last model is gone before the next one comes
     finally:
         with contextlib.suppress(OSError):
@@ -87,18 +99,11 @@ def _refuse_occupied(output: Path, seeds: list[int], *, resume: bool) -> None:
         )
 
 
-def _train_one(
-    config: RunConfig, seed: int, *, output: Path, strict: bool, resume: bool, events: TrainEvents
-) -> Checkpoint:
-    settings = config.train.model_copy(update={"seed": seed, "seeds": None})
+@contextlib.contextmanager
+def _names_replica(seed: int, output: Path) -> Iterator[None]:
+    """Say which replica it was that did not come to its end."""
     try:
-        return train(
-            config.model_copy(update={"train": settings}),
-            output=member_folder(output, seed),
-            strict=strict,
-            resume=resume,
-            events=events,
-        )
+        yield
     except InterruptedRunError as error:
         raise InterruptedRunError(
             f"training ended in the midst of the replica of seed {seed}; its state and the "

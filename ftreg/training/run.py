@@ -5,6 +5,7 @@ import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ftreg.config.sections import RunConfig, on_day
 from ftreg.data import load_dataset
@@ -14,26 +15,32 @@ from ftreg.models.pretrained import find_base
 from ftreg.process import is_out_of_memory
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
-from ftreg.records.manifest import TrackerRecord
+from ftreg.records.manifest import KeptByRecord, TrackerRecord
 from ftreg.records.recipe import recipe_differences
 from ftreg.records.span_facts import train_asked, train_found
 from ftreg.services.telemetry import traced
 from ftreg.training.describe import manifest_records, order_of, tracker_facts
-from ftreg.training.events import Silent, StepRecord, TrainEvents
+from ftreg.training.events import Silent, TrainEvents
 from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
 from ftreg.training.kernel_switch import without_kernels
 from ftreg.training.loop import Loop, Progress
-from ftreg.training.midway import keep_newest_midway, midway_folder
+from ftreg.training.midway import (
+    Judge,
+    judge_midway,
+    keep_newest_midway,
+    midway_folder,
+    step_kept,
+)
 from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session
 from ftreg.training.state.resume import settings_that_count
 from ftreg.training.state.saved import state_folder
-from ftreg.training.stopping import stop_on_signal
-from ftreg.training.trackers import start_trackers
+from ftreg.training.stopping import Stop, stop_on_signal
+from ftreg.training.trackers import Trackers, start_trackers
 from ftreg.training.validation import best_step, parted_after, without_improvement
-from ftreg.training.write import resolved, write_checkpoint
+from ftreg.training.write import resolved, write_checkpoint, write_kept
 
 
 @traced("ftreg.train", asked=train_asked, found=train_found)
@@ -44,6 +51,7 @@ def train(
     strict: bool = False,
     resume: bool = False,
     allow_change: Sequence[str] = (),
+    judge: Judge | None = None,
     events: TrainEvents | None = None,
 ) -> Checkpoint:
     """Train and save a checkpoint.
@@ -56,6 +64,7 @@ def train(
         resume: continue from the newest whole state in `<output>.state/`, or begin if there is
             none; a checkpoint that is complete already is returned as it is.
         allow_change: settings that may differ from those of the state, and then take effect.
+        judge: scores checkpoints by `train.keep_by`, which needs it.
         events: is told of the progress.
 
     Raises:
@@ -72,6 +81,14 @@ def train(
         return _complete(output, config, events)
     check_writable(output)
     accelerator = make_accelerator(config)
+    if config.train.keep_by is not None:
+        if judge is None:
+            raise UsageError("train.keep_by: `ftreg train` makes the scorer; here, give a judge")
+        if accelerator.num_processes > 1:
+            raise UsageError(
+                "train.keep_by: a scorer chooses where one process trains; here, keep by the "
+                "validation loss (train.keep_by: null), or train in one process"
+            )
     with (
         _told_when_out_of_memory(config),
         Session.open(output, accelerator=accelerator, resume=resume, events=events) as session,
@@ -79,40 +96,93 @@ def train(
         config = on_day(config, session.template_date)
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
-        return _carry_out(run, session, done, output=output, events=events)
+        return _carry_out(run, session, done, judge=judge, events=events)
 
 
 def _carry_out(
-    run: PreparedRun, session: Session, done: Progress, *, output: Path, events: TrainEvents
+    run: PreparedRun, session: Session, done: Progress, *, judge: Judge | None, events: TrainEvents
 ) -> Checkpoint:
     """Take the steps that are left, watched by trackers and signals, and write the checkpoint."""
-    with (
-        stop_on_signal(events.notice) as stop,
-        start_trackers(
-            run.accelerator,
-            run.config,
-            output,
-            tracker_facts(run),
-            notice=events.notice,
-            done=done.steps,
-        ) as trackers,
-    ):
-        events.start(run.total_steps, done.steps)
-        try:
-            for record in _loop(run, done).steps():
-                session.step(record)
-                trackers.step(record)
-                if record.step == run.total_steps or _is_enough(run, session, events):
-                    break
-                _write_midway(run, session, trackers.runs)
-                _between_steps(run, session, record, stopping=stop.name)
-            with evaluation_weights(run.optimizer):
-                refuse_broken(run.trained, run.optimizer)
-        except DivergedError as error:
-            raise keep_failure(error, run=run, session=session, output=output) from error
-        checkpoint = _finish(run, session, events, trackers.runs)
-        trackers.finish(checkpoint.manifest)
-        return checkpoint
+    with start_trackers(
+        run.accelerator,
+        run.config,
+        session.output,
+        tracker_facts(run),
+        notice=events.notice,
+        done=done.steps,
+    ) as trackers:
+        with stop_on_signal(events.notice) as stop:
+            _take_steps(run, session, done, stop=stop, trackers=trackers, events=events)
+            if judge is None or run.config.train.keep_by is None:
+                checkpoint = _finish(run, session, events, trackers.runs)
+                trackers.finish(checkpoint.manifest)
+                return checkpoint
+        # All that a signal could lose is saved, so that one ends the choice at once.
+        chosen = _choose(run, session, judge=judge, events=events)
+        with stop_on_signal(events.notice):
+            checkpoint = _finish(run, session, events, trackers.runs, kept_by=chosen)
+            trackers.finish(checkpoint.manifest)
+            return checkpoint
+
+
+def _take_steps(
+    run: PreparedRun,
+    session: Session,
+    done: Progress,
+    *,
+    stop: Stop,
+    trackers: Trackers,
+    events: TrainEvents,
+) -> None:
+    """Take the steps that are left; none where only the choice of a checkpoint is.
+
+    Raises:
+        DivergedError: something was not finite; what is known of it is written.
+        InterruptedRunError: a signal came; the state is saved.
+    """
+    chooses, begun = run.config.train.keep_by is not None, len(session.history)
+    left = chooses and bool(session.history) and _is_enough(run, session, events)
+    events.start(run.total_steps, done.steps)
+    try:
+        for record in () if left else _loop(run, done).steps():
+            session.step(record)
+            trackers.step(record)
+            if record.step == run.total_steps or _is_enough(run, session, events):
+                break
+            _write_midway(run, session, trackers.runs)
+            _between_steps(run, session, stopping=stop.name)
+        with evaluation_weights(run.optimizer):
+            refuse_broken(run.trained, run.optimizer)
+        if chooses:
+            _write_midway(run, session, trackers.runs, last=True)
+            if len(session.history) > begun:
+                _between_steps(run, session, stopping=stop.name, last=True)
+    except DivergedError as error:
+        raise keep_failure(error, run=run, session=session, output=session.output) from error
+
+
+def _choose(
+    run: PreparedRun, session: Session, *, judge: Judge, events: TrainEvents
+) -> KeptByRecord:
+    """Score the checkpoints of the run.
+
+    Raises:
+        InterruptedRunError: a signal came.
+        UsageError: one cannot be scored.
+    """
+    last = session.history[-1].step
+    way_out = f"Go on with the same command and --resume (--output {session.output})."
+    try:
+        return judge_midway(run, session.output, last=last, judge=judge, events=events)
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            "interrupted while the checkpoints were scored; all steps are taken, and outputs that "
+            f"were written are kept. {way_out}"
+        ) from error
+    except UsageError as error:
+        raise UsageError(f"{error}\nAll steps are taken, and their state is kept. {way_out}") from (
+            error
+        )
 
 
 def _loop(run: PreparedRun, done: Progress) -> Loop:
@@ -148,11 +218,13 @@ def _is_enough(run: PreparedRun, session: Session, events: TrainEvents) -> bool:
     return True
 
 
-def _write_midway(run: PreparedRun, session: Session, tracked: Mapping[str, TrackerRecord]) -> None:
+def _write_midway(
+    run: PreparedRun, session: Session, tracked: Mapping[str, TrackerRecord], *, last: bool = False
+) -> None:
     """Write the checkpoint of this step, where one is due and a killed session has not done so."""
     settings, step = run.config.train, session.history[-1].step
     every = settings.checkpoint_steps
-    if every is None or step % every:
+    if every is None or (step % every and not last):
         return
     folder = midway_folder(session.output, step)
     if step not in session.midway:
@@ -164,9 +236,9 @@ def _write_midway(run: PreparedRun, session: Session, tracked: Mapping[str, Trac
 
 
 def _between_steps(
-    run: PreparedRun, session: Session, record: StepRecord, *, stopping: str | None
+    run: PreparedRun, session: Session, *, stopping: str | None, last: bool = False
 ) -> None:
-    every = run.config.train.save_steps
+    every, record = run.config.train.save_steps, session.history[-1]
     name = session.agree(stopping)
     if name is not None:
         state = session.save()
@@ -175,7 +247,7 @@ def _between_steps(
             f"its state is in {state}. Go on with the same command and --resume"
             f" (--output {session.output})."
         )
-    if every is not None and record.step % every == 0:
+    if last or (every is not None and record.step % every == 0):
         session.save()
 
 
@@ -184,6 +256,8 @@ def _finish(
     session: Session,
     events: TrainEvents,
     tracked: Mapping[str, TrackerRecord],
+    *,
+    kept_by: KeptByRecord | None = None,
 ) -> Checkpoint:
     run.accelerator.wait_for_everyone()
     events.phase("writing the checkpoint")
@@ -193,11 +267,32 @@ def _finish(
             f"since step {step} the validation loss has risen while the training loss fell"
             + ("; train.keep: best would keep the weights of that step" if last else "")
         )
-    with evaluation_weights(run.optimizer):
-        kept = session.restore_kept()
-        checkpoint = _write(run, session, session.output, tracked, kept_step=kept, midway=False)
+    if kept_by is not None:
+        checkpoint = _write_kept(run, session, tracked, kept_by=kept_by)
+    else:
+        with evaluation_weights(run.optimizer):
+            kept = session.restore_kept()
+            checkpoint = _write(run, session, session.output, tracked, kept_step=kept, midway=False)
     session.remove()
     return checkpoint
+
+
+def _write_kept(
+    run: PreparedRun,
+    session: Session,
+    tracked: Mapping[str, TrackerRecord],
+    *,
+    kept_by: KeptByRecord,
+) -> Checkpoint:
+    step = step_kept(kept_by)
+    records = _records(run, session, kept_step=step, kept_by=kept_by, midway=False)
+    return write_kept(
+        session.output,
+        read_checkpoint(midway_folder(session.output, step)),
+        config=run.config,
+        records=records | {"trackers": tracked},
+        history=session.history,
+    )
 
 
 def _write(
@@ -209,16 +304,7 @@ def _write(
     kept_step: int,
     midway: bool,
 ) -> Checkpoint:
-    records = manifest_records(
-        run,
-        session.history,
-        seconds=session.seconds,
-        loss_spikes=session.loss_spikes,
-        resumed=session.resumed,
-        environment=session.environment,
-        kept_step=kept_step,
-        midway=midway,
-    )
+    records = _records(run, session, kept_step=kept_step, midway=midway)
     with without_kernels(run.loss, run.base_network):
         return write_checkpoint(
             folder,
@@ -229,6 +315,27 @@ def _write(
             history=session.history,
             accelerator=run.accelerator,
         )
+
+
+def _records(
+    run: PreparedRun,
+    session: Session,
+    *,
+    kept_step: int,
+    kept_by: KeptByRecord | None = None,
+    midway: bool,
+) -> dict[str, Any]:
+    return manifest_records(
+        run,
+        session.history,
+        seconds=session.seconds,
+        loss_spikes=session.loss_spikes,
+        resumed=session.resumed,
+        environment=session.environment,
+        kept_step=kept_step,
+        kept_by=kept_by,
+        midway=midway,
+    )
 
 
 def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoint:

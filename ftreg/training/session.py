@@ -156,7 +156,8 @@ class Session:
 
     def _restore(self, state: TrainingState, run: PreparedRun, allowed: Sequence[str]) -> Progress:
         changes = recipe_changes(state, recipe_facts(run), allowed=allowed)
-        if state.step >= run.total_steps:
+        # Where a scorer chooses, a state after the last step is one whose choice is open.
+        if state.step >= run.total_steps + (run.config.train.keep_by is not None):
             raise UsageError(
                 f"{state.folder}: the run has taken {state.step} steps, and this configuration "
                 f"wants {run.total_steps} in all"
@@ -168,7 +169,7 @@ class Session:
         for text in environment:
             self._events.notice(f"the last bits may differ from an uninterrupted run: {text}")
         best = best_step(self.history)
-        if run.config.train.keep == "best" and best is not None:
+        if _keeps_lowest(run) and best is not None:
             check_best(self._root, best.step)  # the run may end with these
             self._accelerator.wait_for_everyone()
         state.restore(run.trained, run.optimizer, run.layout.names)
@@ -202,8 +203,8 @@ class Session:
         for text in self._watch.notices(record):
             self._events.notice(text)
         assert self._run is not None
-        keeps = self._run.config.train.keep == "best" and record.validation_loss is not None
-        if keeps and best_step(self.history) is record:
+        measured = record.validation_loss is not None
+        if measured and _keeps_lowest(self._run) and best_step(self.history) is record:
             self._save_best(record.step)
 
     def _save_best(self, step: int) -> None:
@@ -223,7 +224,7 @@ class Session:
         run, last = self._run, self.history[-1]
         assert run is not None
         best = best_step(self.history)
-        if run.config.train.keep == "last" or best is None or best is last:
+        if not _keeps_lowest(run) or best is None or best is last:
             return last.step
         restore_best(self._root, best.step, run.trained)
         return best.step
@@ -300,6 +301,11 @@ class Session:
         if self._live is not None:
             self._live.close()
             self._live = None
+
+
+def _keeps_lowest(run: PreparedRun) -> bool:
+    settings = run.config.train
+    return settings.keep == "best" and settings.keep_by is None
 
 
 def _take_over(root: Path, output: Path, *, resume: bool) -> None:

@@ -1,6 +1,7 @@
 """Write a trained model as a checkpoint folder: whole, with its manifest, or not at all."""
 
 import datetime
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,28 +57,54 @@ def write_checkpoint(
                 # What ends an output; a whole model has it with its weights.
                 model.get_base_model().generation_config.save_pretrained(folder)
             save_pretrained(tokenizer, folder)
-            write_text(folder / "config.yaml", marked_yaml.dump(resolved(config)))
-            write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
-            digests = {
-                path.relative_to(folder).as_posix(): file_digest(path)
-                for path in sorted(folder.rglob("*"))
-                if path.is_file() and path.name not in UNHASHED
-            }
-            weights = {
-                name: value for name, value in digests.items() if name.endswith(".safetensors")
-            }
-            manifest = seal(
-                records
-                | {
-                    "config": _portable(config),
-                    "weights": {"files": weights, "digest": digest_over(weights)},
-                    "files": {name: digests[name] for name in digests if name not in weights},
-                },
-                created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            )
-            write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+            _complete(folder, config=config, records=records, history=history)
     accelerator.wait_for_everyone()
     return read_checkpoint(output)
+
+
+def write_kept(
+    output: Path,
+    kept: Checkpoint,
+    *,
+    config: RunConfig,
+    records: dict[str, Any],
+    history: list[StepRecord],
+) -> Checkpoint:
+    """Write the folder with the files of a checkpoint of its run, and a manifest of its own.
+
+    Raises:
+        UsageError: the folder exists or cannot be written.
+    """
+    with staged_folder(output) as folder:
+        for name in [*kept.manifest.weights.files, *kept.manifest.files]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept.folder / name, folder / name)
+        _complete(folder, config=config, records=records, history=history)
+    return read_checkpoint(output)
+
+
+def _complete(
+    folder: Path, *, config: RunConfig, records: dict[str, Any], history: list[StepRecord]
+) -> None:
+    """Write what is beside weights and tokenizer, the manifest last."""
+    write_text(folder / "config.yaml", marked_yaml.dump(resolved(config)))
+    write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
+    digests = {
+        path.relative_to(folder).as_posix(): file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in UNHASHED
+    }
+    weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
+    manifest = seal(
+        records
+        | {
+            "config": _portable(config),
+            "weights": {"files": weights, "digest": digest_over(weights)},
+            "files": {name: digests[name] for name in digests if name not in weights},
+        },
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def _gathered(model: Any, accelerator: Accelerator) -> dict[str, torch.Tensor]:

@@ -198,6 +198,18 @@ def test_processes_validate_and_keep_the_best_together(
 
 
 @pytest.mark.slow
+def test_processes_do_not_keep_by_a_scorer(config: Path) -> None:
+    add_split("validation", rows_of(4, "v"))
+    train = "train={keep: best, keep_by: equals, checkpoint_steps: 2}"
+    done = launched(*TORCHRUN, "-m", "ftreg", "train", config, "-o", "two", "-s", train,
+                    "-s", "dataset.validation_split=validation")  # fmt: skip
+    assert done.returncode != 0
+    assert "train.keep_by: a scorer chooses where one process trains" in done.stderr
+    assert "fault of ftreg" not in done.stderr
+    assert not Path("two.steps").exists()
+
+
+@pytest.mark.slow
 def test_a_refusal_is_one_message_from_all_processes(config: Path) -> None:
     Path("two.state/step-00000001").mkdir(parents=True)
     done = launched(*TORCHRUN, "-m", "ftreg", "train", config, "-o", "two")

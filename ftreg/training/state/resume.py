@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftreg.config.sections import BaseConfig, DatasetConfig, LoraConfig, TrainConfig
+from ftreg.config.sections import BaseConfig, DatasetConfig, EvalConfig, LoraConfig, TrainConfig
 from ftreg.errors import NewerRecordError, UsageError, did_you_mean
 from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
@@ -15,6 +15,11 @@ _FREE = (
     *("eval.", "gate.", "train.output", "train.save_", "train.checkpoint_"),
     *("train.report_to", "train.threads"),
     "train.gradient_checkpointing",  # the same bits for less memory
+)
+# Of these, what a scorer's choice of a checkpoint (train.keep_by) depends on.
+_CHOOSING = (
+    *("train.checkpoint_steps", "eval.scorers", "eval.thoughts", "eval.max_new_tokens"),
+    *("eval.batch_size", "eval.precision", "eval.kernels"),
 )
 # Where something lies: what it is, its digest says.
 _PLACES = ("base.model", "dataset.root")
@@ -28,6 +33,7 @@ _FIXED = (
     "optimizer.centered",
     "optimizer.initial_accumulator_value",
     "train.keep",
+    "train.checkpoint_steps",  # counts only where one of these checkpoints is kept
 )
 # On other rows the losses so far, of which one is the lowest, are those of something else.
 _VALIDATED = ("dataset.validation_split", "dataset.max_validation_examples")
@@ -53,10 +59,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def settings_that_count(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return, flat, the settings by which a checkpoint comes out as it does."""
+    chosen = _CHOOSING if recipe["train"]["keep_by"] is not None else ()
     return {
         key: value
         for key, value in flatten(recipe).items()
-        if not key.startswith(_FREE) and key not in _PLACES
+        if key not in _PLACES and (key.startswith(chosen) or not key.startswith(_FREE))
     }
 
 
@@ -155,7 +162,12 @@ def recipe_changes(
 def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state's recipe with the settings that came after it was written."""
     dataset = DatasetConfig.model_validate(recipe["dataset"])
-    sections = {"train": TrainConfig(), "base": BaseConfig(), "lora": LoraConfig()}
+    sections = {
+        "train": TrainConfig(),
+        "base": BaseConfig(),
+        "lora": LoraConfig(),
+        "eval": EvalConfig(),
+    }
     return {
         **recipe,
         "dataset": dataset.model_dump(mode="json"),
