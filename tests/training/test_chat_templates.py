@@ -266,6 +266,24 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
     ]
 
 
+def test_special_tokens_of_other_chats_can_be_answers(
+    cli: Cli, config: Path, workspace: Path
+) -> None:
+    """Mistral's [TOOL_CALLS] and Llama's <|python_tag|>, which templates write for tools alone."""
+    folder = make_model(workspace / "base", vocab_size=260, tie_word_embeddings=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["[TOOL_CALLS]"], special_tokens=True)
+    tokenizer.chat_template = TEMPLATE + "{% if tools %}[TOOL_CALLS]{% endif %}"
+    tokenizer.save_pretrained(folder)
+    settings = ("optimizer.lr=0.01", "train.epochs=15")
+    done = training(cli, config, folder, ["[TOOL_CALLS]x"] * 4, *settings)
+    assert done.code == 0, done
+    assert cli("eval", "a", "--no-gate", "-s", "eval.scorers=[equals]").code == 0
+    (path,) = Path("evaluations").glob("*/outputs.jsonl")
+    outputs = [json.loads(line)["output"] for line in path.read_text().splitlines()]
+    assert outputs == ["[TOOL_CALLS]x"] * 4
+
+
 def test_adapters_are_saved_with_what_ends_an_output(cli: Cli, config: Path, base: Base) -> None:
     folder = base(TEMPLATE, generation_config='{"eos_token_id": 1, "temperature": 0.5}')
     assert training(cli, config, folder, PLAIN, "lora={r: 4}").code == 0
