@@ -23,7 +23,7 @@ from ftreg.generation.kernels.continuous import can_decode_continuously, decode_
 from ftreg.generation.padded import decode_padded, generate_alone, until_stop
 from ftreg.models.twin import NoTwinError, twin_of
 
-VERSION = 3
+VERSION = 4
 """Goes up when the outputs may change: what an older version wrote or proved is made again."""
 _NONE: frozenset[int] = frozenset()
 # Prompts of the twin, in tokens: beyond its windows and within, and more of them than slots.

@@ -214,8 +214,23 @@ class AssistantTurn:
         return asked, plain
 
     def _write(self, messages: Messages, answer: str) -> str:
+        """Return a chat with an answer.
+
+        Some templates write the system turn into the user's only while that is the last one
+        (Mistral's third version): it is gone once there is an answer. The prompt has it, so the
+        prompt's beginning takes the place of what stands before the question.
+        """
         turn = {"role": "assistant", "content": answer}
-        return self.chat.render([*messages, turn], answer_next=False)
+        full = self.chat.render([*messages, turn], answer_next=False)
+        asked = self.chat.render(messages, answer_next=False)
+        question = messages[-1]["content"].strip()
+        if full.startswith(asked) or not question:
+            return full
+        alone = self.chat.render(messages[-1:], answer_next=False)
+        begin, alike = asked.rfind(question), alone.rfind(question)
+        if begin >= 0 and asked[begin:] == alone[alike:] and full.startswith(alone):
+            return asked[:begin] + full[alike:]
+        return full
 
     def _name(self, token: int) -> str:
         return str(self.chat.tokenizer.decode([token], skip_special_tokens=False))

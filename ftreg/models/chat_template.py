@@ -135,18 +135,31 @@ def control_tokens(tokenizer: Any) -> frozenset[int]:
     """Token ids that an output's text does not show, as they only give chats their form.
 
     These are the tokens that have a role (end, padding, ...) and the special ones that a chat
-    template names. Other special tokens are what a model was taught to say (`<POS>`), and tags
-    around thoughts are for those to see who look for thoughts.
+    template writes around a question and its answer. Other special tokens are what a model was
+    taught to say (`<POS>`, `[TOOL_CALLS]`), and tags around thoughts are for those to see who look
+    for thoughts.
     """
-    template = "".join(_templates(tokenizer).values())
+    form = "".join(_form_of(tokenizer, template) for template in _templates(tokenizer).values())
     roles = (getattr(tokenizer, f"{name}_token_id", None) for name in _ROLES)
     named = frozenset(int(token) for token in roles if token is not None)
     thoughts = {tag for tags in THOUGHT_TAGS for tag in tags}
     return named | {
         number
         for number, token in special_tokens(tokenizer).items()
-        if token in template and token not in thoughts
+        if token in form and token not in thoughts
     }
+
+
+def _form_of(tokenizer: Any, template: str) -> str:
+    """Return a chat in a template; the template itself if it takes none."""
+    chat = [{"role": role, "content": "Hello"} for role in ("user", "assistant")]
+    try:
+        text = tokenizer.apply_chat_template(
+            chat, chat_template=template, add_generation_prompt=True, tokenize=False
+        )
+    except Exception:  # who renders a chat to use it says what is wrong with it
+        return template
+    return str(text)
 
 
 def special_tokens(tokenizer: Any) -> dict[int, str]:

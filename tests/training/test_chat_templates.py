@@ -48,6 +48,13 @@ SPACED = (
     "{% for m in messages %}{% if m.role == 'user' %}[Q] {{ m.content }} [/Q]"
     "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
 )
+# As Mistral's third version: the system turn is in the last message, if that is the user's.
+SYSTEM_LAST = (
+    "{% set chat = messages[1:] if messages[0].role == 'system' else messages %}"
+    "{% for m in chat %}{% if m.role == 'user' %}[Q]{% if loop.last and chat != messages %}"
+    "{{ messages[0].content }}\n\n{% endif %}{{ m.content }}[/Q]"
+    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
 MARKED_END = TEMPLATE.replace("<|im_end|>\n{% endfor %}", "\n### End\n{% endfor %}")
 PLAIN = ["red", "green"]
 THOUGHTS = ["<think>It\nis so.</think>red", "green"]
@@ -67,14 +74,22 @@ def base(tiny_model: Path, workspace: Path) -> Base:
     return make
 
 
-def training(cli: Cli, config: Path, folder: Path, references: list[str], *settings: str) -> Result:
+def training(
+    cli: Cli,
+    config: Path,
+    folder: Path,
+    references: list[str],
+    *settings: str,
+    system: str | None = None,
+) -> Result:
     """Train on rows with these references, all of them in a step."""
     rows = [
         {"id": f"r{i}", "input": f"Which is {i}?", "reference": text}
         for i, text in enumerate(references)
     ]
     root = Path("of", folder.name)
-    write_dataset(root, train=rows, evaluation=rows, prompt={"user": "{input}"}, cohorts=[])
+    prompt = {"user": "{input}"} | ({"system": system} if system else {})
+    write_dataset(root, train=rows, evaluation=rows, prompt=prompt, cohorts=[])
     given = [f"base.model={folder}", f"dataset.root={root}", "train.epochs=1", *settings]
     options = [option for setting in given for option in ("-s", setting)]
     return cli("train", config, *options, "-s", "gate.constant=[equals]", "-o", "a")
@@ -154,6 +169,19 @@ def test_the_loss_is_of_the_reference_and_its_end(
     assert stops == (2 if end == 2 else [0, 2])
     if not opening:  # nothing was amiss with it
         assert Path("a/chat_template.jinja").read_text() == template
+
+
+def test_a_system_turn_that_is_written_into_the_last_one_is_learnt_with(
+    cli: Cli, config: Path, base: Base
+) -> None:
+    """As the tokenizers of Mistral-7B-Instruct-v0.3 and Mistral-Nemo-Instruct-2407 do."""
+    folder = base(SYSTEM_LAST)
+    done = training(cli, config, folder, PLAIN, system="Be brief.")
+    assert done.code == 0, done
+    pairs = [(f"[Q]Be brief.\n\nWhich is {row}?[/Q]", f" {text}") for row, text in enumerate(PLAIN)]
+    loss, _ = loss_of(folder, pairs, 2)
+    assert json.loads(Path("a/history.jsonl").read_text())["loss"] == pytest.approx(loss, rel=1e-5)
+    assert Path("a/chat_template.jinja").read_text() == SYSTEM_LAST
 
 
 def test_thoughts_are_stripped_where_that_is_asked_for(cli: Cli, config: Path, base: Base) -> None:
@@ -236,6 +264,24 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
     assert [(row["output"], row["finish"], row["tokens"]) for row in rows] == [
         (text, "stop", 2) for text in references
     ]
+
+
+def test_special_tokens_of_other_chats_can_be_answers(
+    cli: Cli, config: Path, workspace: Path
+) -> None:
+    """Mistral's [TOOL_CALLS] and Llama's <|python_tag|>, which templates write for tools alone."""
+    folder = make_model(workspace / "base", vocab_size=260, tie_word_embeddings=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["[TOOL_CALLS]"], special_tokens=True)
+    tokenizer.chat_template = TEMPLATE + "{% if tools %}[TOOL_CALLS]{% endif %}"
+    tokenizer.save_pretrained(folder)
+    settings = ("optimizer.lr=0.01", "train.epochs=15")
+    done = training(cli, config, folder, ["[TOOL_CALLS]x"] * 4, *settings)
+    assert done.code == 0, done
+    assert cli("eval", "a", "--no-gate", "-s", "eval.scorers=[equals]").code == 0
+    (path,) = Path("evaluations").glob("*/outputs.jsonl")
+    outputs = [json.loads(line)["output"] for line in path.read_text().splitlines()]
+    assert outputs == ["[TOOL_CALLS]x"] * 4
 
 
 def test_adapters_are_saved_with_what_ends_an_output(cli: Cli, config: Path, base: Base) -> None:
