@@ -262,8 +262,11 @@ def staged_folder(final: Path) -> Iterator[Path]:
     try:
         make_folder(staging)
         yield staging
+        # What others may do with the folder they may do with its files: safetensors' own are 0600.
+        readable = staging.stat().st_mode & 0o666
         for path in sorted(staging.rglob("*"), reverse=True):
             if path.is_file():
+                path.chmod(readable)
                 with path.open("rb") as stream:
                     os.fsync(stream.fileno())
             elif path.is_dir():
