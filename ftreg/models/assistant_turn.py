@@ -96,7 +96,7 @@ class AssistantTurn:
         out, or write an empty one where there is none: the reference is put into its place as it
         is. No other change is taken.
         """
-        full = self._write(messages, reference)
+        full = self._write(messages, reference, opened=opened)
         for said in (reference, reference.lstrip(), reference.rstrip(), reference.strip()):
             between = _between(opened, full, said + self._closing)
             if between is not None and not between.strip():
@@ -213,7 +213,7 @@ class AssistantTurn:
         asked, plain = (self.chat.render(self._question, answer_next=ask) for ask in (True, False))
         return asked, plain
 
-    def _write(self, messages: Messages, answer: str) -> str:
+    def _write(self, messages: Messages, answer: str, *, opened: str | None = None) -> str:
         """Return a chat with an answer.
 
         Some templates write the system turn into the user's only while that is the last one
@@ -222,6 +222,8 @@ class AssistantTurn:
         """
         turn = {"role": "assistant", "content": answer}
         full = self.chat.render([*messages, turn], answer_next=False)
+        if opened is not None and full.startswith(opened):  # as most templates have it
+            return full
         asked = self.chat.render(messages, answer_next=False)
         question = messages[-1]["content"].strip()
         if full.startswith(asked) or not question:

@@ -428,6 +428,7 @@ def test_interrupted_before_the_first_step_it_ends_with_130(config: Path, number
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": root},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # below nohup it is ignored
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -284,7 +284,10 @@ def test_a_template_that_drops_the_answers_ends_with_2(
     )
     done = cli("train", config, "-s", f"base.model={folder}", "-o", "a")
     assert done.code == 2, done
-    assert "mute: the chat template does not write what the assistant says" in done.err
+    assert (
+        "mute: the model's chat template (chat_template.jinja) does not write what the assistant"
+        in done.err
+    )
     assert not Path("a").exists()
 
 
