@@ -24,7 +24,7 @@ from typer.main import get_command
 
 from ftreg.files.cache.folder import cache_folder
 from ftreg.files.store import file_digest
-from ftreg.models.packaged import PACKAGED
+from ftreg.models.packaged import PACKAGED, packaged_folder
 from tests.conftest import make_model
 from tests.data.test_spans import GEN_AI, OPENINFERENCE, export
 from tests.documented import DOCS, PAGES, SHELLS, Command, commands, write_files
@@ -206,9 +206,7 @@ def said(command: str) -> str:
 def _small_model(cache: Path) -> None:
     """Put a tiny random model where the packaged base model would be, and all else as it is."""
     for name in PACKAGED:
-        folder = (
-            cache / cache_folder("models").name / f"{name}-{PACKAGED[name].wheels[0].sha256[:12]}-1"
-        )
+        folder = cache / cache_folder("models").name / packaged_folder(name).name
         folder.parent.mkdir(parents=True, exist_ok=True)
         if PACKAGED[name].kind != "base model":
             folder.symlink_to(cache_folder("models", folder.name))
