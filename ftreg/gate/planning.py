@@ -209,12 +209,14 @@ class _Truths:
     def with_mean(self, mean: float) -> "_Truths":
         """Return each with another mean: other shares of the same changes where most are tied.
 
-        Else all change by more.
+        Else all change by more, where no change would then be beyond what scores allow.
         """
-        if self.tied and abs(mean) < float(self.values[0].max()):
-            return replace(self, shares=_tilted(self.values[0], self.shares, mean))
         shift = mean - (self.shares * self.values).sum(axis=1, keepdims=True)
-        return replace(self, values=np.clip(self.values + shift, -1.0, 1.0))
+        moved = self.values + shift
+        tied = self.tied or float(np.abs(moved).max()) > 1.0
+        if tied and abs(mean) < float(self.values[0].max()):
+            return replace(self, shares=_tilted(self.values[0], self.shares, mean))
+        return replace(self, values=np.clip(moved, -1.0, 1.0))
 
     def spreads(self) -> Floats:
         """Return the standard deviation of each."""
