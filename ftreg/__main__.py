@@ -29,10 +29,6 @@ def main() -> None:
     """
     try:
         code = _run()
-    except SystemExit as end:  # of the parser: its help, a wrong option, or nobody reads the help
-        code = int(end.code or 0)
-        if code == 1 and not _said_by_command():
-            code = _NOBODY_READS
     except KeyboardInterrupt:
         code = _told("ftreg: interrupted", _INTERRUPTED)
     except OSError as error:
@@ -51,7 +47,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    from ftreg.process import address_limit
+    from ftreg.process import address_limit, how_command_ended
 
     # OpenBLAS reserves memory for a thread per core as it is loaded, and ends the process with 1
     # where it gets none. Nothing here leans on its threads.
@@ -65,14 +61,12 @@ def _run() -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name that a stream cannot hold is no fault
             stream.reconfigure(errors="backslashreplace")
     guard_streams()
-    app(prog_name="ftreg", standalone_mode=True)
+    try:
+        app(prog_name="ftreg")
+    except SystemExit as end:  # how the parser ends, with a command's code or its own
+        code = int(end.code or 0)
+        return _NOBODY_READS if code == 1 and how_command_ended() != 1 else code
     return 0
-
-
-def _said_by_command() -> bool:
-    from ftreg.process import how_command_ended
-
-    return how_command_ended() == 1
 
 
 def _told(text: str, code: int) -> int:

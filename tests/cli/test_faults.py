@@ -278,9 +278,18 @@ def test_code_that_ends_the_process_ends_it_with_no_verdict(
     assert not Path("scores.jsonl").exists()
 
 
-@pytest.mark.parametrize("broken", ["typer", "pathlib", "full"])
-def test_what_fails_before_a_command_is_no_verdict(broken: str, tmp_path: Path) -> None:
-    (tmp_path / f"{broken}.py").write_text("raise ValueError('broken')\n")
+@pytest.mark.parametrize(
+    ("broken", "how"),
+    [
+        ("typer", "raise ValueError('broken')"),
+        ("typer", "import sys; sys.exit(0)"),
+        ("typer", "import sys; sys.exit('text')"),
+        ("pathlib", "raise ValueError('broken')"),
+        ("full", ""),
+    ],
+)
+def test_what_fails_before_a_command_is_no_verdict(broken: str, how: str, tmp_path: Path) -> None:
+    (tmp_path / f"{broken}.py").write_text(f"{how}\n")
     code = "import sys; sys.argv[1:] = ['--version']\nfrom ftreg.__main__ import main"
     if broken != "full":
         code += f"\nsys.path.insert(0, {str(tmp_path)!r}); sys.modules.pop({broken!r}, None)"
