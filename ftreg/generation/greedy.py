@@ -6,15 +6,14 @@ end of its batch, long after it has ended. Which way a model takes is proven on 
 (`ftreg.generation.ways`): the tokens are those of `generate(do_sample=False)`.
 """
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError
 from ftreg.generation.ways import Way, decoder_of
-from ftreg.models.chat_template import control_tokens, read_tokens, stop_tokens
+from ftreg.models.chat_template import Chat, stop_tokens
+from ftreg.models.soundness import context_of
 from ftreg.records.samples import Output
 
 _Prompt = tuple[str, Sequence[int]]
@@ -25,7 +24,7 @@ def generate(
     prompts: Sequence[_Prompt],
     *,
     model: PreTrainedModel,
-    tokenizer: Any,
+    chat: Chat,
     max_new_tokens: int,
     batch_size: int,
     way: Way,
@@ -41,7 +40,7 @@ def generate(
     Args:
         prompts: ids and prompt tokens.
         model: in evaluation mode; it generates on the device and in the type that it has.
-        tokenizer: decodes the outputs.
+        chat: reads the outputs.
         max_new_tokens: most tokens of an output.
         batch_size: most prompts at a time.
         way: how to decode, as `choose_way` found.
@@ -55,15 +54,14 @@ def generate(
         UsageError: a prompt and its output do not fit into the model's context.
     """
     refuse_too_long(prompts, model=model, max_new_tokens=max_new_tokens)
-    stops = stop_tokens(tokenizer, model.generation_config)
-    read = functools.partial(read_tokens, tokenizer, hidden=control_tokens(tokenizer))
+    stops = stop_tokens(chat.tokenizer, model.generation_config)
     outputs: dict[int, Output] = {}
     # Longest first: what does not fit into memory fails at once and not at the end.
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index][1]), index))
 
     def ended(place: int, tokens: list[int]) -> None:
         index = order[place]
-        outputs[index] = _output(prompts[index][0], tokens, stops=stops, read=read)
+        outputs[index] = _output(prompts[index][0], tokens, stops=stops, chat=chat)
         keep([outputs[index]])
         advance(len(outputs))
 
@@ -86,7 +84,7 @@ def refuse_too_long(
     Raises:
         UsageError: one does not.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_of(model)
     for name, ids in prompts:
         if limit is not None and len(ids) + max_new_tokens > limit:
             raise UsageError(
@@ -96,13 +94,11 @@ def refuse_too_long(
             )
 
 
-def _output(
-    name: str, tokens: list[int], *, stops: frozenset[int], read: Callable[[list[int]], str]
-) -> Output:
+def _output(name: str, tokens: list[int], *, stops: frozenset[int], chat: Chat) -> Output:
     ended = bool(tokens) and tokens[-1] in stops
     return Output(
         id=name,
-        text=read(tokens[:-1] if ended else tokens),
+        text=chat.read(tokens[:-1] if ended else tokens),
         finish="stop" if ended else "length",
         tokens=len(tokens),
     )

@@ -171,7 +171,7 @@ class InProcess:
         generate(
             chosen,
             model=self._loaded(),
-            tokenizer=self._tokenizer,
+            chat=self._chat,
             max_new_tokens=self._config.max_new_tokens,
             batch_size=self._batch_size,
             way=self._chosen().way,

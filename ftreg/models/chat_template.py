@@ -51,7 +51,7 @@ class Chat:
             )
         dated = _CLOCK in templates[self._name]
         self.date = (date or datetime.date.today().isoformat()) if dated else None
-        self._hidden = control_tokens(tokenizer)
+        self._hidden = _control_tokens(tokenizer)
         self.use(templates[self._name])
 
     @property
@@ -113,25 +113,19 @@ class Chat:
         return ids
 
     def read(self, tokens: Sequence[int]) -> str:
-        """Return what an output says: all of its tokens but those that the chat's form is of."""
-        return read_tokens(self.tokenizer, tokens, hidden=self._hidden)
+        """Return what an output or a reference says, without white space around it.
+
+        That is all of its tokens but those that only give the chat its form.
+        """
+        kept = [token for token in tokens if token not in self._hidden]
+        # Cleaning up would take the space out of "a , b".
+        text = self.tokenizer.decode(
+            kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return str(text).strip()
 
 
-def read_tokens(tokenizer: Any, tokens: Sequence[int], *, hidden: frozenset[int]) -> str:
-    """Return tokens as text, without white space around it.
-
-    Args:
-        tokenizer: decodes.
-        tokens: of an output or a reference.
-        hidden: token ids that are left out, see `control_tokens`.
-    """
-    kept = [token for token in tokens if token not in hidden]
-    # Cleaning up would take the space out of "a , b".
-    text = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return str(text).strip()
-
-
-def control_tokens(tokenizer: Any) -> frozenset[int]:
+def _control_tokens(tokenizer: Any) -> frozenset[int]:
     """Token ids that an output's text does not show, as they only give chats their form.
 
     These are the tokens that have a role (end, padding, ...) and the special ones that a chat

@@ -20,13 +20,17 @@ from transformers.utils import logging as transformers_logging
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
 from ftreg.errors import UsageError, did_you_mean, shown
-from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.files.store import digest, file_digest
 from ftreg.models.adapters import add_adapters
 from ftreg.models.chat_template import GENERATION_CONFIG
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.models.quantize import quantized
-from ftreg.models.soundness import refuse_more_layers_than_tensors, refuse_unsound, told_as
+from ftreg.models.soundness import (
+    refuse_more_layers_than_tensors,
+    refuse_unsound,
+    settings_of,
+    told_as,
+)
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
@@ -37,6 +41,7 @@ _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
 )
+_OF_THE_WRITER = ("transformers_version", "_name_or_path")
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -152,22 +157,12 @@ def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) ->
 def configuration_digest(folder: Path) -> str:
     """Return the hex digest of what a model's settings say, whoever of transformers wrote them."""
     found = {}
-    for name in ("config.json", "generation_config.json"):
-        path = folder / name
-        if path.is_file():
-            text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
-            found[name] = _said(text)
+    for name in ("config.json", GENERATION_CONFIG):
+        if (folder / name).is_file():
+            settings = settings_of(folder / name)
+            said = {k: v for k, v in settings.items() if k not in _OF_THE_WRITER}
+            found[name] = json.dumps(said, sort_keys=True)
     return digest(found)
-
-
-def _said(text: str) -> str:
-    try:
-        settings = json.loads(text)  # as transformers does, which takes more than JSON has
-    except (ValueError, RecursionError):
-        return text  # for the loader to say
-    for key in ("transformers_version", "_name_or_path"):
-        settings.pop(key, None)
-    return json.dumps(settings, sort_keys=True)
 
 
 def _tokenizer_digest(folder: Path) -> str:
@@ -279,34 +274,15 @@ def _refuse_unread(folder: Path) -> None:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UsageError(f"{path}: this is no regular file; put the file itself there")
     for path in (folder / "config.json", *folder.glob("*.index.json")):
-        settings = _settings(path)
+        settings = settings_of(path)
         places = settings.get("weight_map")
-        named = [*(places.values() if isinstance(places, dict) else ())]
-        named += [settings[key] for key in ("transformers_weights",) if settings.get(key)]
-        for name in named:
+        named = places.values() if isinstance(places, dict) else ()
+        for name in filter(None, (*named, settings.get("transformers_weights"))):
             if not (isinstance(name, str) and re.fullmatch(r"[^/\\]+\.safetensors", name)):
                 raise UsageError(
                     f"{path}: names the weights {shown(name)}; they have to be safetensors files "
                     "that lie in this folder"
                 )
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """Return a JSON file of settings; nothing where there is none that can be read.
-
-    Raises:
-        UsageError: it is too large, or no text.
-    """
-    if not path.exists():
-        return {}
-    text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
-    try:
-        # As transformers reads it. What `parse_json` refuses besides is in files of models, such as
-        # Infinity, and must not lead past a check.
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}  # for the loader to say
-    return found if isinstance(found, dict) else {}
 
 
 def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
@@ -317,7 +293,7 @@ def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
 def _refuse_kernels(folder: Path) -> None:
     """Refuse a configuration that has compiled kernels fetched from the hub, which are code too."""
     path = folder / "config.json"
-    for key, value in _settings(path).items():
+    for key, value in settings_of(path).items():
         names = value.values() if isinstance(value, dict) else [value]
         if "attn_implementation" in key and any("/" in str(name) for name in names):
             raise UsageError(

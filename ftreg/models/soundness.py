@@ -43,6 +43,24 @@ def told_as(text: str) -> Iterator[None]:
         raise UsageError(f"{text}: {first_line(error)}") from error
 
 
+def settings_of(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a model's settings; nothing where there is none that can be read.
+
+    Raises:
+        UsageError: it is too large, or no text.
+    """
+    if not path.exists():
+        return {}
+    text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
+    try:
+        # As transformers reads it. What `parse_json` refuses besides is in files of models, such as
+        # Infinity, and must not lead past a check.
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # for the loader to say
+    return found if isinstance(found, dict) else {}
+
+
 def refuse_more_layers_than_tensors(folder: Path) -> None:
     """Refuse a configuration that asks for more layers than the weights have tensors.
 
@@ -52,16 +70,10 @@ def refuse_more_layers_than_tensors(folder: Path) -> None:
         UsageError: it does.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        return  # for the loader to say
-    try:
-        config = json.loads(read_text(path, most=LARGEST_SETTINGS, kind="model configuration"))
-    except (ValueError, RecursionError):
-        return  # for the loader to say
-    parts = [config, *config.values()] if isinstance(config, dict) else []
+    config = settings_of(path)
     with told_as(f"{folder}: cannot load the model"):
         tensors = sum(map(_tensors, folder.glob("*.safetensors")))
-    for part in parts:
+    for part in (config, *config.values()):
         for key in _LAYERS if isinstance(part, dict) else ():
             if isinstance(part.get(key), int | float) and not part[key] <= tensors:  # NaN neither
                 raise UsageError(

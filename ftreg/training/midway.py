@@ -14,7 +14,7 @@ from ftreg.records.manifest import KeptByRecord
 from ftreg.training.events import TrainEvents
 from ftreg.training.prepare import PreparedRun
 from ftreg.training.state.resume import settings_that_count
-from ftreg.training.state.saved import step_of
+from ftreg.training.state.saved import state_of_step, step_of
 from ftreg.training.write import resolved
 
 Judge = Callable[[Checkpoint, DatasetVersion, Split], Sequence[float | None]]
@@ -24,7 +24,7 @@ that cannot be computed."""
 
 def midway_folder(output: Path, step: int) -> Path:
     """Return the folder of the checkpoint after a step, whether or not it is there."""
-    return midway_root(output) / f"step-{step:08d}"
+    return state_of_step(midway_root(output), step)
 
 
 def take_over_midway(output: Path, *, resume: bool) -> None:

@@ -55,13 +55,14 @@ def begin_training(optimizer: torch.optim.Optimizer) -> None:
     for method in ("train", "eval"):
         found = getattr(switching, method, None)
         try:
-            inspect.signature(found).bind()  # type: ignore[arg-type]
+            if not callable(found):
+                raise TypeError("there is none")
+            inspect.signature(found).bind()
         except TypeError as error:
             raise UsageError(
                 f"optimizer.path: {type(switching).__name__} has modes, but its {method}() cannot "
-                f"be called as it is ({error if callable(found) else 'there is none'}), so that a "
-                "checkpoint would hold other weights than those to keep; give the class train() "
-                "and eval() without arguments"
+                f"be called as it is ({error}), so that a checkpoint would hold other weights "
+                "than those to keep; give the class train() and eval() without arguments"
             ) from error
     switching.train()
 
