@@ -6,7 +6,6 @@ own `generate()` alone, and what the others are held against: first on a twin of
 precision and on prompts of its own. The fastest way that departs on neither is taken.
 """
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +16,9 @@ import torch
 from transformers import PreTrainedModel
 
 from ftreg.errors import UsageError, first_line
-from ftreg.files.cache.table import Table
-from ftreg.files.store import digest
 from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.padded import decode_padded, generate_alone, until_stop
-from ftreg.models.twin import NoTwinError, twin_of
+from ftreg.models.twin import NoTwinError, proven_on_twin, twin_of
 
 VERSION = 4
 """Goes up when the outputs may change: what an older version wrote or proved is made again."""
@@ -120,32 +117,11 @@ def choose_way(
 
 
 def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
-    """Say how a way departs from `generate()` alone on a model's twin; None where it does not.
-
-    What was found is kept in the cache, by configuration, device and versions.
-    """
-    shape = {key: value for key, value in model.config.to_dict().items() if key[0] != "_"}
-    shape.pop("dtype", None)
-    table = Table(
-        "ways",
-        digest(
-            {
-                "version": VERSION,
-                "libraries": {k: importlib.metadata.version(k) for k in ("torch", "transformers")},
-                "device": model.device.type,
-                "cpu": torch.backends.cpu.get_cpu_capability(),
-                "class": type(model).__qualname__,
-                "attention": model.config._attn_implementation,
-                "shape": json.dumps(shape, sort_keys=True, default=str),
-            }
-        ),
-    )
-    kept = table.get_many([way])
-    if way not in kept:
-        kept[way] = json.dumps(_try_on_twin(model, way)).encode()
-        table.put_many(kept)
-    fault: str | None = json.loads(kept[way])
-    return fault
+    """Say how a way departs from `generate()` alone on a model's twin; None where it does not."""
+    question = {"decodes": way, "version": VERSION}
+    fault = proven_on_twin(model, question, lambda: json.dumps(_try_on_twin(model, way)))
+    found: str | None = json.loads(fault)
+    return found
 
 
 def _try_on_twin(model: PreTrainedModel, way: Way) -> str | None:

@@ -4,14 +4,20 @@ What a way of computing does to an architecture shows on the twin, in millisecon
 weights: which layers there are, what they attend to, where positions come from.
 """
 
+import importlib.metadata
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from ftreg.errors import first_line
+from ftreg.files.cache.table import Table
+from ftreg.files.store import digest
 
 WINDOW = 8
 """Tokens that a twin's sliding windows and chunks see at most, so that short prompts go beyond."""
@@ -37,14 +43,19 @@ _ACROSS = re.compile(
     r"|embedding_size|proj_dim"
     r"|n_(\w+_)?heads?|num(_\w+)?_heads|attention_heads|n_?groups)"
 )
-_FEW = {re.compile(r".*window(_size|_len)?|attention_chunk_size"): WINDOW}
-_FEW |= {
-    re.compile(r".*(intermediate_size|ffn_dim|n_inner|d_ff|feed_forward_size)|ffn_\w*size"): _WIDTH
+_FEW = {
+    re.compile(pattern): most
+    for pattern, most in {
+        r".*window(_size|_len)?|attention_chunk_size": WINDOW,
+        r".*(intermediate_size|ffn_dim|n_inner|d_ff|feed_forward_size)|ffn_\w*size": _WIDTH,
+        r".*vocab_size\w*": VOCABULARY,
+        r"(n_routed|num|num_local|moe_num)_experts": _EXPERTS,
+        r"num_experts_per_tok(en)?|moe_topk|moe_top_k|moe_k": 2,
+        r"n_group|topk_group|num_expert_group": 1,
+    }.items()
 }
-_FEW |= {re.compile(r".*vocab_size\w*"): VOCABULARY}
-_FEW |= {re.compile(r"(n_routed|num|num_local|moe_num)_experts"): _EXPERTS}
-_FEW |= {re.compile(r"num_experts_per_tok(en)?|moe_topk|moe_top_k|moe_k"): 2}
-_FEW |= {re.compile(r"n_group|topk_group|num_expert_group"): 1}
+# Of a configuration, what changes nothing of how a model computes.
+_NO_SHAPE = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _TOKEN = re.compile(r".*_token_(id|index)")
 
 
@@ -82,11 +93,48 @@ def twin_of(config: PretrainedConfig, *, kind: type[PreTrainedModel] | None = No
     except NoTwinError:
         raise
     except Exception as error:  # every architecture has checks and faults of its own
-        text = next(iter(str(error).splitlines()), "")
         raise NoTwinError(
-            f"no small {config.model_type}: {type(error).__name__}: {text}"
+            f"no small {config.model_type}: {type(error).__name__}: {first_line(error)}"
         ) from error
     return twin
+
+
+def proven_on_twin(
+    model: PreTrainedModel, question: Mapping[str, Any], prove: Callable[[], str]
+) -> str:
+    """Return what the twin of a model shows, from the cache where it has been asked before.
+
+    It is kept by the model's configuration, class and device, by the versions of torch and
+    transformers, and by the question. A class that is not transformers' own is asked anew each
+    time: its name does not say what it does.
+
+    Args:
+        model: whose twin is asked.
+        question: JSON-ready; all else that the answer depends on.
+        prove: asks the twin.
+    """
+    kind, shape = type(model), model.config.to_dict()
+    identity = {
+        "question": question,
+        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+        "device": model.device.type,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "attention": model.config._attn_implementation,
+        "shape": json.dumps(
+            {k: v for k, v in shape.items() if k[0] != "_" and k not in _NO_SHAPE},
+            sort_keys=True,
+            default=str,
+        ),
+    }
+    if not kind.__module__.startswith("transformers."):
+        return prove()
+    table = Table("ways", digest(identity))
+    kept = table.get_many(["twin"])
+    if not kept:
+        kept = {"twin": prove().encode()}
+        table.put_many(kept)
+    return kept["twin"].decode()
 
 
 def _config(like: PretrainedConfig, settings: Mapping[str, Any]) -> PretrainedConfig:

@@ -7,7 +7,6 @@ its own, by nothing but transformers: on a twin of the model, with gradients, an
 """
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Sequence
 
 import torch
@@ -16,10 +15,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ftreg.config.sections import RunConfig
-from ftreg.files.cache.table import Table
-from ftreg.files.store import canonical_json
 from ftreg.models.soundness import context_of
-from ftreg.models.twin import twin_of
+from ftreg.models.twin import proven_on_twin, twin_of
 from ftreg.process import is_out_of_memory
 from ftreg.training.batching.examples import TokenisedExamples, record_batches
 from ftreg.training.events import TrainEvents
@@ -34,7 +31,6 @@ _ROUNDED = 0.1
 """The same for weights of fewer bits."""
 _LONGEST = 4160
 """Tokens of the twin's longest example at most: more than 4,096, where some stretch positions."""
-_UNLIKE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 def choose_loss(
@@ -72,28 +68,18 @@ def choose_loss(
 
 
 def _first_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
-    """Return the number of the first way that is proven on the model's twin, from the cache."""
-    config = network.config
-    settings = {key: value for key, value in config.to_dict().items() if key not in _UNLIKE}
+    """Return the number of the first way that is proven on the model's twin."""
     longest = min(longest, _LONGEST)
-    identity = {
-        "version": _VERSION,
-        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
-        "class": f"{type(network).__module__}:{type(network).__qualname__}",
-        "config": repr(settings),
-        "attention": config._attn_implementation,
-        "ways": [dataclasses.astuple(way) for way in ways],
+    question = {
+        "trains": [dataclasses.astuple(way) for way in ways],
         "longest": longest,
+        "version": _VERSION,
     }
-    table = Table("ways", canonical_json(identity))
-    own_code = not type(network).__module__.startswith("transformers.")
-    kept = {} if own_code else table.get_many(["training"])
-    if kept:
-        return int(kept["training"])
-    found = _prove_on_twin(network, ways, longest=longest)
-    if not own_code:
-        table.put_many({"training": str(found).encode()})
-    return found
+    return int(
+        proven_on_twin(
+            network, question, lambda: str(_prove_on_twin(network, ways, longest=longest))
+        )
+    )
 
 
 def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
