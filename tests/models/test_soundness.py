@@ -89,6 +89,14 @@ def test_a_nonsense_configuration_is_one_message(
     refused(train(cli, config, base), expected)
 
 
+@pytest.mark.parametrize("text", ["[]", "null", "3", '{"model_type": "llama"'])
+def test_a_configuration_that_is_no_mapping_is_one_message(
+    text: str, cli: Cli, config: Path, base: Path
+) -> None:
+    (base / "config.json").write_text(text)
+    refused(train(cli, config, base), "base/config.json: ")
+
+
 def _larger(base: Path, *, special: bool) -> None:
     """Add tokens to a tokenizer, and leave the embedding as it is."""
     from transformers import AutoTokenizer
