@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.files.finding import found_below
 from ftreg.files.names import check_name
 
 # Letters, digits, dot, dash and underscore, beginning with a letter or digit. What of these no
@@ -44,7 +45,7 @@ def parse_ref(text: str) -> DatasetRef:
 def list_refs(root: Path) -> list[DatasetRef]:
     """Return every dataset version below `root` that has a card, in order."""
     refs = []
-    for card in root.glob("*/v*/dataset.yaml"):
+    for card in found_below(root, "*/v*/dataset.yaml"):
         match = _PATTERN.fullmatch(f"{card.parent.parent.name}@{card.parent.name[1:]}")
         if match:
             refs.append(DatasetRef(match[1], int(match[2])))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftreg.files.cache.entries import Entry, entry
 from ftreg.files.cache.folder import cache_folder
+from ftreg.files.finding import found_below
 from ftreg.files.store import TEMPORARY_PREFIX
 from ftreg.records.layout import MANIFEST
 from ftreg.records.workspace import Workspace
@@ -53,13 +54,13 @@ def leftovers(workspace: Workspace, datasets: Path) -> list[Entry]:
 
 def _state_folders(workspace: Workspace) -> Iterator[Path]:
     for pattern in ("[!.]*.state", "[!.]*/seed-*.state"):
-        yield from (path for path in workspace.checkpoints.glob(pattern) if path.is_dir())
+        yield from (path for path in found_below(workspace.checkpoints, pattern) if path.is_dir())
 
 
 def _resumable(folder: Path) -> bool:
     """Whether a run can go on from here: it has a state, and its checkpoint is not whole."""
     whole = (folder.with_suffix("") / MANIFEST).is_file()
-    return not whole and any(folder.glob("*step-*"))
+    return not whole and any(found_below(folder, "*step-*"))
 
 
 def _half_written(workspace: Workspace, datasets: Path) -> Iterator[Path]:
@@ -71,7 +72,7 @@ def _half_written(workspace: Workspace, datasets: Path) -> Iterator[Path]:
         (cache_folder(), (f"*/{_TEMPORARY}", f"*/*/{_TEMPORARY}")),
     ):
         for pattern in patterns:
-            for path in folder.glob(pattern):
+            for path in found_below(folder, pattern):
                 within = path.relative_to(folder).parts[:-1]
                 if any(part.startswith(TEMPORARY_PREFIX) for part in within):
                     continue
@@ -90,8 +91,9 @@ def _lock_of(path: Path) -> Path | None:
 
 def _locks(workspace: Workspace, datasets: Path) -> Iterator[Path]:
     """Lock files of nothing that is there: older versions of ftreg left them, and kills do."""
-    yield from workspace.baselines.glob(".*.lock")
-    yield from datasets.glob(".*.lock")
-    for path in [*cache_folder().glob("*.lock"), *cache_folder().glob("*/*.lock")]:
-        if not path.with_suffix("").exists():
-            yield path
+    yield from found_below(workspace.baselines, ".*.lock")
+    yield from found_below(datasets, ".*.lock")
+    for pattern in ("*.lock", "*/*.lock"):
+        for path in found_below(cache_folder(), pattern):
+            if not path.with_suffix("").exists():
+                yield path

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ftreg.errors import UsageError
 from ftreg.files.checking import first_problem
+from ftreg.files.finding import found_below
 from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.manifest import Manifest, digest_over, identity_of
@@ -141,7 +142,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def list_checkpoints(root: Path) -> list[Checkpoint]:
     """Return the checkpoints below `root`, replicas and those written on the way too, by name."""
     patterns = ("*", "*/seed-*", "*.steps/step-*", "*/seed-*.steps/step-*")
-    found = {path for pattern in patterns for path in root.glob(f"{pattern}/{MANIFEST}")}
+    found = {path for pattern in patterns for path in found_below(root, f"{pattern}/{MANIFEST}")}
     return [
         read_checkpoint(path.parent)
         for path in sorted(found)

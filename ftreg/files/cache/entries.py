@@ -16,6 +16,7 @@ from filelock import Timeout
 
 from ftreg.files.cache.folder import cache_folder, limit_of
 from ftreg.files.cache.table import KEPT, Table
+from ftreg.files.finding import whole_tree
 from ftreg.files.locks import locked
 
 FILE_KINDS = ("arrow", "prepared")
@@ -64,7 +65,7 @@ def measure(paths: Iterable[Path]) -> tuple[int, float]:
 
 def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     for path in paths:
-        for item in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
+        for item in whole_tree(path):
             with contextlib.suppress(OSError):
                 yield item, item.lstat()
 
