@@ -162,6 +162,7 @@ _FILES = {
     "gate": "`evaluations/ID/gate.json`",
     "baseline": "`baselines/DATASET.json`",
     "look": "`baselines/DATASET.looks/*.json`, a file per candidate that was judged",
+    "attestation": "the file of `ftreg gate --attest`; signed, in a DSSE envelope",
     "routes": "the file of `ftreg compare --routes`, YAML",
 }
 # Sections of the configuration, as a manifest repeats them: the other page has their keys.

@@ -1,14 +1,18 @@
 """`ftreg gate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.verdicts import report_files, show_result
+from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace, names_file
+
+if TYPE_CHECKING:
+    from ftreg.jobs.attest import Attest
 
 _Baseline = Annotated[
     str,
@@ -33,6 +37,13 @@ def gate(
     policy: options.Policy = None,
     junit: options.JUnit = None,
     markdown: options.Comment = None,
+    attest: Annotated[
+        Path | None,
+        typer.Option(help="Write the verdict as an in-toto statement over digests of its inputs."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Private key (PEM) that signs the statement.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Decide whether a candidate may replace the baseline.
@@ -43,9 +54,13 @@ def gate(
     Example: ftreg gate baseline latest
     """
     reports = report_files(junit=junit, comment=markdown)
+    signing = _attest(attest, key)
     settings = options.given_policy(policy)
     if names_file(baseline) or names_file(candidate):
         from ftreg.jobs.gate_files import gate_files
+
+        if signing is not None:
+            raise UsageError("--attest states verdicts over evaluations, not over files of scores")
 
         result = gate_files(Path(baseline), Path(candidate), policy=settings, reports=reports)
     else:
@@ -55,7 +70,23 @@ def gate(
         workspace = Workspace.current()
         evaluation = read_evaluation(workspace.evaluation(candidate))
         result = gate_and_report(
-            evaluation, baseline, workspace=workspace, policy=settings, reports=reports
+            evaluation,
+            baseline,
+            workspace=workspace,
+            policy=settings,
+            reports=reports,
+            asked=signing,
         )
     show_result(result, as_json=as_json)
     raise typer.Exit(int(result.exit_code))
+
+
+def _attest(file: Path | None, key: Path | None) -> "Attest | None":
+    if file is None:
+        if key is not None:
+            raise UsageError("--key signs what --attest FILE writes; name the file too")
+        return None
+    from ftreg.jobs.attest import Attest
+    from ftreg.records.attestation import read_signer
+
+    return Attest(file=file, signer=None if key is None else read_signer(key))

@@ -115,7 +115,8 @@ def gate(
         UsageError: a score or a look is damaged, or the policy names what is not there.
     """
     refuse_unlike(candidate, baseline, anchor)
-    verdict = judge(candidate, baseline, policy=policy, anchor=anchor)
+    looks = counted_looks(candidate, baseline, anchor)
+    verdict = judge(candidate, baseline, policy=policy, anchor=anchor, looks=looks)
     if baseline.file is not None:
         add_look(baseline.file, look_at(candidate, baseline=str(baseline.header["id"])))
     write_record(
@@ -140,10 +141,12 @@ def judge(
     *,
     policy: GatePolicy | None,
     anchor: Baseline | None,
+    looks: Looks | None,
 ) -> Verdict:
     """Return the verdict on a candidate, which need not be stored; the arguments are `gate`'s.
 
-    One that was evaluated until the gate had decided is judged as it was then, by whoever gates it.
+    `looks` is how often the rows were looked at, as `counted_looks` has it. One that was evaluated
+    until the gate had decided is judged as it was then, by whoever gates it.
     """
     return compare(
         baseline.scores,
@@ -155,7 +158,7 @@ def judge(
         anchor=anchor.scores if anchor else None,
         leaked=leaked_share(candidate),
         levels=levels_of(candidate),
-        looks=_looks(candidate, baseline, anchor),
+        looks=looks,
         order=evaluated_order(candidate),
     )
 
@@ -178,7 +181,9 @@ def evaluated_order(evaluation: Evaluation) -> Order | None:
     )
 
 
-def _looks(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> Looks | None:
+def counted_looks(
+    candidate: Evaluation, baseline: Baseline, anchor: Baseline | None
+) -> Looks | None:
     """Return how many looks there are with this one; None where no ledger is kept."""
     if baseline.file is None:
         return None

@@ -1,13 +1,15 @@
 """Hold a stored evaluation against a baseline, and write the reports on it."""
 
 import dataclasses
+from pathlib import Path
 
 from ftreg.config.policy import GatePolicy
 from ftreg.files.store import write_text
+from ftreg.jobs.attest import Attest, attest
 from ftreg.jobs.gate import find_baselines, gate, look_ahead
 from ftreg.jobs.gate_result import GateResult, Reports
 from ftreg.jobs.report import write_html
-from ftreg.records.baseline import baseline_file
+from ftreg.records.baseline import Baseline, baseline_file
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.workspace import Workspace
 from ftreg.report.ci import append_summary, write_comment, write_junit
@@ -24,6 +26,7 @@ def gate_and_report(
     workspace: Workspace,
     policy: GatePolicy | None = None,
     reports: Reports | None = None,
+    asked: Attest | None = None,
 ) -> GateResult:
     """Hold an evaluation against a baseline, keep the verdict beside it, and write its reports.
 
@@ -33,6 +36,7 @@ def gate_and_report(
         workspace: where baselines and other evaluations are looked for.
         policy: default: the one that was in force when the candidate was evaluated.
         reports: default: the Markdown and the HTML report.
+        asked: where the verdict is stated; None: nowhere.
 
     Returns:
         The verdict, with the paths of the reports.
@@ -48,6 +52,37 @@ def gate_and_report(
         against, evaluation.header["dataset"]["name"], workspace=workspace
     )
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
+    if asked is not None:
+        attest(
+            asked,
+            result.verdict,
+            candidate=evaluation,
+            baseline=baseline,
+            anchor=anchor,
+            workspace=workspace,
+        )
+    path, html = _write_reports(
+        result, reports, evaluation, baseline=baseline, anchor=anchor, workspace=workspace
+    )
+    kept = baseline_file(evaluation, workspace)
+    return dataclasses.replace(
+        result,
+        baseline_file=kept if against in ("baseline", "anchor") else None,
+        report=path,
+        html=html,
+    )
+
+
+def _write_reports(
+    result: GateResult,
+    reports: Reports,
+    evaluation: Evaluation,
+    *,
+    baseline: Baseline,
+    anchor: Baseline | None,
+    workspace: Workspace,
+) -> tuple[Path, Path | None]:
+    """Return the paths of the Markdown report and of the HTML report, if that is wanted."""
     worst = worst_drops(evaluation, baseline)
     text = (
         gate_report(result.verdict, baseline=baseline.header, candidate=evaluation, worst=worst)
@@ -66,10 +101,4 @@ def gate_and_report(
         write_comment(reports.comment, text)
     if reports.summary is not None:
         append_summary(reports.summary, text)
-    kept = baseline_file(evaluation, workspace)
-    return dataclasses.replace(
-        result,
-        baseline_file=kept if against in ("baseline", "anchor") else None,
-        report=path,
-        html=html,
-    )
+    return path, html

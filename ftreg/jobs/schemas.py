@@ -42,7 +42,9 @@ from ftreg.jobs import (
     score,
     track,
     train,
+    verify,
 )
+from ftreg.records.attestation import Statement
 from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
 from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
@@ -69,6 +71,7 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "comparison": (COMPARISON_SCHEMA, compare.Comparison, "serialization"),
     "routes": (ROUTES_SCHEMA, route.Routes, "serialization"),
     "baseline": (BASELINE_SCHEMA, BaselineFile, "serialization"),
+    "attestation": (1, Statement[Verdict], "serialization"),
     "look": (LOOK_SCHEMA, Look, "serialization"),
     "checkpoint": (MANIFEST_SCHEMA, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
@@ -87,6 +90,7 @@ _PRINTED: dict[str, Any] = {
     "power": power.Power,
     "promotion": promote.PrintedPromotion,
     "promotions": promote.PrintedPromotions,
+    "recomputation": verify.RecomputedVerdict,
     "datasets": datasets.DatasetList,
     "dataset": datasets.ShownDataset,
     "verification": verifying.Verification,
@@ -120,6 +124,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "agree": {"agreement": ""},
     "rescore": {"rescoring": ""},
     "gate": {"verdict": ""},
+    "verify": {"recomputation": ""},
     "compare": {"comparison": ""},
     "report": {"report": ""},
     "track": {"tracking": ""},

@@ -11,7 +11,7 @@ from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.gate.sequence import seeded_order
-from ftreg.jobs.gate import judge, refuse_unlike
+from ftreg.jobs.gate import counted_looks, judge, refuse_unlike
 from ftreg.jobs.generate import EvalEvents, Generator
 from ftreg.jobs.score_rounds import Scoring, generation_of
 from ftreg.records.baseline import Baseline
@@ -114,7 +114,10 @@ def evaluate_until_decided(
                 done[row.id] = run.outputs[place], scores
         part = _part(scoring, done, records, turns=turns)
         candidate = _stored(part, header)
-        verdict = judge(candidate, until.baseline, policy=until.policy, anchor=until.anchor)
+        looks = counted_looks(candidate, until.baseline, until.anchor)
+        verdict = judge(
+            candidate, until.baseline, policy=until.policy, anchor=until.anchor, looks=looks
+        )
         events.notice(f"after {len(done)} of {len(rows)} rows: {verdict.outcome}")
         if verdict.outcome != "undecided":
             break

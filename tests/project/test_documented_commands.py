@@ -55,8 +55,8 @@ class Plan:
 
     state: str = "begun"
     """`empty`, `begun` (configurations and data), `baseline` or `candidate`."""
-    before: Mapping[int, str] = field(default_factory=dict)
-    """Commands before a block, by its number."""
+    before: Mapping[int | str, str] = field(default_factory=dict)
+    """Commands before a block, by its number, or before a command, by how that begins."""
     files: Callable[[Path], object] | None = None
     replaced: Mapping[str, str] = field(default_factory=dict)
     serving: Callable[[], AbstractContextManager[Mapping[str, str]]] = nullcontext
@@ -157,10 +157,14 @@ PLANS = {
     "reference/cli.md": Plan(
         "candidate",
         files=lambda at: (_outputs(at), _labelled(at), _to_import(at)),
-        before={27: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
+        before={
+            "ftreg data freeze": "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n",
+            "ftreg verify": "ftreg gate baseline latest --attest verdict.json\n",
+        },
     ),
     # It removes packaged models, which the other pages want.
     "long-runs.md": Plan("empty", before={0: "export FTREG_CACHE=$PWD/cache\n"}),
+    "attest.md": Plan("candidate"),
     "report.md": Plan("candidate"),
     "row.md": Plan("baseline"),
     "reproduce.md": Plan("candidate"),
@@ -301,13 +305,20 @@ def _script(wanted: list[Command], plan: Plan, replaced: Mapping[str, str]) -> s
     for command in wanted:
         while block < command.block:
             block += 1
-            # Of no interest, so its output is not announced.
-            script += plan.before.get(block, "").replace("\n", " >&2 || exit 1\n")
+            script += _unannounced(plan.before.get(block, ""))
+        for start, before in plan.before.items():
+            if isinstance(start, str) and command.text.startswith(start):
+                script += _unannounced(before)
         text = command.text
         for placeholder, value in replaced.items():
             text = text.replace(placeholder, value)
         script += said(text)
     return script
+
+
+def _unannounced(commands: str) -> str:
+    """Commands whose output is of no interest."""
+    return commands.replace("\n", " >&2 || exit 1\n")
 
 
 # -- what is not run -----------------------------------------------------------------------------

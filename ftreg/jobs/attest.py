@@ -1,0 +1,132 @@
+"""State a verdict over digests of everything that it follows from."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ftreg
+from ftreg.errors import UsageError
+from ftreg.files.finding import found_below
+from ftreg.files.store import digest, file_digest
+from ftreg.gate import Verdict
+from ftreg.records.attestation import GatedSide, VerdictPredicate, write_attestation
+from ftreg.records.baseline import Baseline, baseline_path
+from ftreg.records.checkpoint import read_checkpoint
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation
+from ftreg.records.layout import HEADER, MANIFEST, OUTPUTS, SCORES
+from ftreg.records.workspace import Workspace
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attest:
+    """Where a verdict is stated, and what signs it (None: nothing)."""
+
+    file: Path
+    signer: "CryptoSigner | None" = None
+
+
+def attest(
+    asked: Attest,
+    verdict: Verdict,
+    *,
+    candidate: Evaluation,
+    baseline: Baseline,
+    anchor: Baseline | None,
+    workspace: Workspace,
+) -> None:
+    """Write the statement of a verdict.
+
+    It names the files that are there: those of the candidate's evaluation, of what it was held
+    against, of the checkpoint and of the dataset version.
+
+    Raises:
+        UsageError: the evaluation lies outside of the workspace, so that nobody else would find it,
+            or the statement cannot be written.
+    """
+    sides = [side for side in (baseline, anchor) if side is not None]
+    files = {
+        *_evaluation_files(candidate.folder),
+        *(path for side in sides for path in _files_of_side(side, candidate, workspace)),
+        *_checkpoint_files(candidate, workspace),
+        *_dataset_files(candidate, workspace),
+    }
+    write_attestation(
+        asked.file,
+        subjects={_name(path, workspace): file_digest(path) for path in files},
+        predicate=_predicate(verdict, candidate, baseline, anchor),
+        signer=asked.signer,
+    )
+
+
+def _predicate(
+    verdict: Verdict, candidate: Evaluation, baseline: Baseline, anchor: Baseline | None
+) -> VerdictPredicate[dict[str, Any]]:
+    checkpoint, dataset = candidate.header["checkpoint"], candidate.header["dataset"]
+    return {
+        "ftreg": ftreg.__version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "candidate": {"id": candidate.id, "scores": digest(candidate.scores)},
+        "baseline": _side(baseline),
+        "anchor": None if anchor is None else _side(anchor),
+        "checkpoint": {
+            key: checkpoint[key] for key in ("name", "identity", "weights") if key in checkpoint
+        },
+        "dataset": {key: dataset[key] for key in ("version", "split", "digest")},
+        "scorers": dict(candidate.header["scorers"]),
+        "verdict": verdict.to_dict(),
+    }
+
+
+def _side(side: Baseline) -> GatedSide:
+    return {"id": str(side.header["id"]), "scores": digest(side.scores)}
+
+
+def _evaluation_files(folder: Path) -> list[Path]:
+    return [folder / name for name in (HEADER, OUTPUTS, SCORES)]
+
+
+def _files_of_side(side: Baseline, candidate: Evaluation, workspace: Workspace) -> list[Path]:
+    """Its evaluation where that is here, which never changes; else the baseline's file."""
+    folder = side.folder or workspace.evaluations / str(side.header["id"])
+    if (folder / HEADER).is_file() and read_evaluation(folder).scores == side.scores:
+        return _evaluation_files(folder)
+    return [side.file or baseline_path(workspace.baselines, candidate.header["dataset"]["name"])]
+
+
+def _checkpoint_files(candidate: Evaluation, workspace: Workspace) -> Iterator[Path]:
+    """What decides the outputs, of a checkpoint or of each replica, if it is still the same."""
+    summary = candidate.header["checkpoint"]
+    meant = {summary["identity"], *summary.get("replicas", ())}
+    folder = workspace.checkpoints / summary["name"]
+    for path in (folder / MANIFEST, *found_below(folder, f"seed-*/{MANIFEST}")):
+        if not path.is_file():
+            continue
+        checkpoint = read_checkpoint(path.parent)
+        if checkpoint.manifest.identity in meant:
+            names = {MANIFEST, *checkpoint.manifest.weights.files, *checkpoint.manifest.files}
+            yield from (item for name in names if (item := path.parent / name).is_file())
+
+
+def _dataset_files(candidate: Evaluation, workspace: Workspace) -> Iterator[Path]:
+    dataset = candidate.header["dataset"]
+    root = Path(dataset.get("root", ""))
+    if "root" not in dataset or root.is_absolute():
+        return
+    folder = workspace.root / root / dataset["name"] / f"v{dataset['version'].partition('@')[2]}"
+    for pattern in ("dataset.yaml", "*.jsonl"):
+        yield from (path for path in found_below(folder, pattern) if path.is_file())
+
+
+def _name(path: Path, workspace: Workspace) -> str:
+    try:
+        return path.resolve().relative_to(workspace.root.resolve()).as_posix()
+    except ValueError as error:
+        raise UsageError(
+            f"{path} lies outside of the workspace {workspace.root.resolve()}; what a statement "
+            "names has to be below it, so that others find it below theirs"
+        ) from error
