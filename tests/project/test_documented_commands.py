@@ -132,6 +132,7 @@ def _labelled(folder: Path) -> None:
 
 PLANS = {
     "../README.md": Plan("baseline"),
+    "day-to-day.md": Plan("baseline"),
     "agree.md": Plan("empty", files=_labelled),
     "ci.md": Plan(
         "empty",
