@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ftreg.files.store import staged_folder
+from ftreg.files.store import staged_folder, write_bytes
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
@@ -20,3 +20,26 @@ def test_files_are_as_readable_as_their_folder(mask: int, tmp_path: Path) -> Non
     finally:
         os.umask(before)
     assert (tmp_path / "a" / "w.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux what is synced")
+def test_bytes_are_on_the_disk_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves a file of zeros under the name of the old one."""
+    done: list[tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        done.append(("synced", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def rename(source: Path, target: Path) -> None:
+        replace(source, target)
+        done.append(("renamed", str(source)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    write_bytes(tmp_path / "a", [b"1", b"2"])
+    (renamed,) = [path for what, path in done if what == "renamed"]
+    assert done == [("synced", renamed), ("renamed", renamed), ("synced", str(tmp_path))]

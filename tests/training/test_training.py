@@ -243,6 +243,16 @@ def test_order_is_a_permutation_per_epoch_by_seed() -> None:
     assert steps != list(batch_order(10, batch_size=4, steps=6, seed=2))
 
 
+def test_no_epoch_of_a_seed_has_the_order_of_another_seeds() -> None:
+    """Else replicas of neighbouring seeds would train on the same orders, an epoch apart."""
+    orders = [
+        tuple(order)
+        for seed in range(8)
+        for order in batch_order(50, batch_size=50, steps=8, seed=seed)
+    ]
+    assert len(set(orders)) == len(orders)
+
+
 def test_divergence_ends_with_1_and_keeps_the_history(cli: Cli, config: Path) -> None:
     done = cli(
         "train", config, "-s", "optimizer={name: sgd, lr: 1e38}", "-s", "train.epochs=5",
