@@ -329,6 +329,7 @@ class _Tokenising:
             turn=self.turn,
             max_length=min((limit for limit in limits if limit is not None), default=2**31),
             thoughts=self.config.train.thoughts,
+            loss_on=self.config.train.loss_on,
             advance=advance,
         )
         tokenizer = self.turn.chat.tokenizer

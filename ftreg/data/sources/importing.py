@@ -10,8 +10,8 @@ from typing import Any
 from ftreg.data.card import Card
 from ftreg.data.dataset import load_dataset
 from ftreg.data.reference import DatasetRef
-from ftreg.data.row_checks import UniqueIds, check_row, row_of
-from ftreg.data.sources.mapping import Mapper
+from ftreg.data.row_checks import UniqueIds, check_row, row_of, row_text
+from ftreg.data.sources.mapping import Mapper, check_splits_of, mapping_of
 from ftreg.data.sources.readers import Source, open_source
 from ftreg.data.versions import (
     MadeVersion,
@@ -24,7 +24,9 @@ from ftreg.data.versions import (
 from ftreg.errors import UsageError
 from ftreg.files.names import check_name
 from ftreg.files.reading import LONGEST_LINE, megabytes
-from ftreg.files.store import canonical_json, staged_folder
+from ftreg.files.store import staged_folder
+from ftreg.records.samples import Example
+from ftreg.records.turns import said
 
 # What a card takes over from the version before, unless it is said anew.
 _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cluster")
@@ -56,7 +58,7 @@ class _SplitFile:
     ids: UniqueIds = field(default_factory=UniqueIds)
 
     def write(self, row: Mapping[str, Any], *, place: str) -> None:
-        line = canonical_json(row).encode() + b"\n"
+        line = row_text(row).encode() + b"\n"
         if len(line) > LONGEST_LINE:
             raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")
         self.stream.write(line)
@@ -140,12 +142,21 @@ def _open(
     sources: Mapping[str, str], mapping: Mapping[str, str], *, subset: str | None, form: str | None
 ) -> Opened:
     """Open every source before any row is read."""
+    check_splits_of(mapping, sources)
     opened = {
         split: open_source(text, split=split, subset=subset, form=form)
         for split, text in sources.items()
     }
     return {
-        split: (source, Mapper(mapping, source.columns, source=source.name))
+        split: (
+            source,
+            Mapper(
+                mapping_of(split, mapping),
+                source.columns,
+                source=source.name,
+                padded=source.unit == "row",
+            ),
+        )
         for split, source in opened.items()
     }
 
@@ -249,11 +260,17 @@ def _import_split(
                 )
             dropped += 1
             continue
-        held_out = eval_share is not None and _position(example.input) < eval_share
+        held_out = eval_share is not None and _position(_opening(example)) < eval_share
         target = _HELD_OUT if held_out else split
         checks.check(example, split=target, place=place)
         files[target].write(row_of(example), place=place)
     return dropped
+
+
+def _opening(example: Example) -> str:
+    """The input; of a chat what the user said first: chats that begin alike stay together."""
+    firsts = (said(turn) for turn in example.asked if turn["role"] == "user")
+    return next(firsts, example.input)
 
 
 def _position(text: str) -> float:

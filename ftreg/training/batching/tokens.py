@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.config.sections import Thoughts
+from ftreg.config.sections import LossOn, Thoughts
 from ftreg.data import DatasetVersion, Split
 from ftreg.files.cache.entries import trim
 from ftreg.files.cache.folder import cache_folder, limit_of, touch
 from ftreg.files.cache.sealed import is_whole, written_whole
 from ftreg.files.store import digest, file_digest
-from ftreg.models.assistant_turn import AssistantTurn
+from ftreg.models.assistant_turn import AssistantTurn, RenderedExample
 from ftreg.models.save import save_pretrained
 from ftreg.training.batching.examples import (
     SCHEMA,
@@ -28,7 +28,7 @@ from ftreg.training.batching.examples import (
 )
 
 # Part of the cache key: raise it when other tokens, or another layout, are made of the same rows.
-_FORMAT = 2
+_FORMAT = 3
 _LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
 
@@ -40,6 +40,7 @@ def prepare_examples(
     turn: AssistantTurn,
     max_length: int,
     thoughts: Thoughts = "keep",
+    loss_on: LossOn = "all_turns",
     advance: Callable[[], None] = lambda: None,
 ) -> TokenisedExamples:
     """Return the tokenised rows, from the cache where they have been made before.
@@ -53,6 +54,7 @@ def prepare_examples(
         turn: of the tokenizer's chat template.
         max_length: most tokens of one example.
         thoughts: whether those in references are kept.
+        loss_on: which of the assistant's turns in a chat are learnt.
         advance: called after each example that is tokenised.
 
     Raises:
@@ -67,6 +69,7 @@ def prepare_examples(
         "chat": turn.chat.identity,
         "stops": sorted(turn.stops),
         "thoughts": thoughts,
+        "loss_on": loss_on,
         "max_length": max_length,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
@@ -84,6 +87,7 @@ def prepare_examples(
                 prompt=dataset.card.prompt,
                 max_length=max_length,
                 thoughts=thoughts,
+                loss_on=loss_on,
                 advance=advance,
             )
             write_prepared(path, pairs)
@@ -94,8 +98,10 @@ def prepare_examples(
     return found
 
 
-def write_prepared(path: Path, pairs: Iterable[tuple[list[int], list[int]]]) -> None:
-    """Write (prompt ids, answer ids) as an Arrow file with its digest beside it."""
+def write_prepared(
+    path: Path, pairs: Iterable[RenderedExample | tuple[list[int], list[int]]]
+) -> None:
+    """Write examples as an Arrow file with its digest beside it."""
     with (
         written_whole(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
