@@ -60,12 +60,6 @@ class Prompt(Section):
             turns.insert(0, {"role": "system", "content": self.system})
         return [{"role": TOOLS, "tools": list(example.tools)}, *turns] if example.tools else turns
 
-    def hides_context(self, example: Example) -> bool:
-        """Whether an example has a context that the model is not shown."""
-        if example.context is None or not example.context.strip() or "{context}" in self.user:
-            return False
-        return not any(example.context.strip() in said(turn) for turn in example.asked)
-
 
 class SplitCard(Section):
     """One file of rows."""
@@ -111,6 +105,14 @@ class Card(Section):
     def scoring_context(self, example: Example) -> str | None:
         """What an output for `example` must be faithful to."""
         return example.input if self.context_from == "input" else example.context
+
+    def hides_context(self, example: Example) -> bool:
+        """Whether outputs are held against a context that the model is not shown."""
+        context = (example.context or "").strip()
+        if not context or self.context_from == "input" or "{context}" in self.prompt.user:
+            return False
+        turns = (*example.asked, {"content": f"{example.input}\n{self.prompt.system or ''}"})
+        return not any(context in said(turn) for turn in turns)
 
     def cohort_tags(self, example: Example) -> Mapping[str, str]:
         """The example's tags that form cohorts."""

@@ -173,10 +173,8 @@ def _check_follows(role: str, before: str, *, place: str) -> None:
     if role in SYSTEM_ROLES and before != "nothing":
         raise UsageError(f"{place}: a turn of {role} stands first or nowhere, not behind {before}")
     if role == "user" and before in ("user", "tool"):
-        way_out = "; make one turn of them" if before == "user" else ", which the assistant answers"
-        raise UsageError(
-            f"{place}: the user's turn stands right behind one of the {before}{way_out}"
-        )
+        way_out = "make one turn of them" if before == "user" else "the assistant answers a tool"
+        raise UsageError(f"{place}: the user's turn stands right behind the {before}'s; {way_out}")
     if role == "assistant" and before not in ("user", "tool"):
         way_out = "; make one turn of them" if before == "assistant" else ""
         raise UsageError(

@@ -52,7 +52,7 @@ def chat_of(row: Mapping[str, Any]) -> tuple[Any, Sequence[str]]:
     for column in COLUMNS:
         if row.get(column) is not None:
             return row[column], (column,)
-    prompt, completion = (decoded(row.get(column)) for column in PAIR)
+    prompt, completion = (parsed_if_json(row.get(column)) for column in PAIR)
     if is_turns(prompt):
         return [*prompt, *(completion if is_turns(completion) else ())], PAIR
     return None, ()
@@ -82,7 +82,7 @@ def turns_of(value: Any, *, padded: bool, place: str) -> tuple[list[dict[str, An
     Raises:
         UsageError: it is no list of turns, or one holds what cannot be read (an image).
     """
-    value = decoded(value)
+    value = parsed_if_json(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise UsageError(f"{place}: a chat is a list of turns, found {shown(value)}")
     turns, ignored = [], set()
@@ -99,7 +99,7 @@ def turns_of(value: Any, *, padded: bool, place: str) -> tuple[list[dict[str, An
 
 def tools_of(value: Any, *, padded: bool) -> Any:
     """Return tools, which many keep as JSON in a text; None where there are none."""
-    found = decoded(value)
+    found = parsed_if_json(value)
     return (without_nulls(found) if padded else found) or None
 
 
@@ -139,23 +139,21 @@ def _text(content: Any, *, place: str) -> Any:
         kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
         text = part.get("text") if isinstance(part, Mapping) else part
         if kind not in ("text", "str") or not isinstance(text, str):
-            raise UsageError(
-                f"{place}: its content holds {shown(kind)}, and ftreg reads texts only"
-            )
+            raise UsageError(f"{place}: its content holds {shown(kind)}; only texts are read")
         texts.append(text)
     return "\n".join(texts)
 
 
 def _calls(value: Any, *, place: str) -> list[Any]:
     """Calls as a list; one that is a text is JSON."""
-    found = decoded(value)
+    found = parsed_if_json(value)
     if isinstance(found, str):
         raise UsageError(f"{place}: a call has to be JSON, found {shown(found)}")
     calls = found if isinstance(found, list) else [found]
-    return [decoded(call) for call in calls]
+    return [parsed_if_json(call) for call in calls]
 
 
-def decoded(value: Any) -> Any:
+def parsed_if_json(value: Any) -> Any:
     """What JSON in a text holds, if that is a list or a mapping; anything else as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:

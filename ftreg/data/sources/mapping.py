@@ -12,7 +12,7 @@ from ftreg.data.row_checks import check_row
 from ftreg.data.sources.chats import (
     TOOL_COLUMNS,
     chat_of,
-    decoded,
+    parsed_if_json,
     refuse_preferences,
     tools_of,
     turns_of,
@@ -282,7 +282,7 @@ def _lookup(row: Mapping[str, Any], path: str) -> Any:
 def _reached(value: Any, steps: Sequence[tuple[str | None, str | None]]) -> Any:
     """Follow a path, each step of which is a key or the place in a list."""
     for number, (key, place) in enumerate(steps):
-        value = decoded(value)
+        value = parsed_if_json(value)
         if key is not None:
             if not isinstance(value, Mapping) or key not in value:
                 return _ABSENT

@@ -61,17 +61,10 @@ def prepare_examples(
         UsageError: as `token_pairs`; nothing is kept then.
     """
     key = {
-        "format": _FORMAT,
-        "split": dataset.card.splits[split].sha256,
-        "rows": len(rows),
-        "prompt": dataset.card.prompt.model_dump(),
-        "tokenizer": _tokenizer_identity(turn.chat.tokenizer),
-        "chat": turn.chat.identity,
-        "stops": sorted(turn.stops),
+        **_identity_of(rows, dataset, split, turn),
         "thoughts": thoughts,
         "loss_on": loss_on,
         "max_length": max_length,
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
     path = cache_folder("prepared", f"{digest(key)}.arrow")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +89,22 @@ def prepare_examples(
     if made:
         trim("prepared")
     return found
+
+
+def _identity_of(
+    rows: Split, dataset: DatasetVersion, split: str, turn: AssistantTurn
+) -> dict[str, Any]:
+    """Return what decides the tokens of rows, beside the settings of training."""
+    return {
+        "format": _FORMAT,
+        "split": dataset.card.splits[split].sha256,
+        "rows": len(rows),
+        "prompt": dataset.card.prompt.model_dump(),
+        "tokenizer": _tokenizer_identity(turn.chat.tokenizer),
+        "chat": turn.chat.identity,
+        "stops": sorted(turn.stops),
+        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
 
 
 def write_prepared(
