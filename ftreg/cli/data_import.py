@@ -152,6 +152,7 @@ def _notices(made: "Imported") -> Iterator[str]:
     for where, columns in made.ignored_columns.items():
         if columns:
             yield f"{where}: columns that were not taken: {listed(columns)}"
+    yield from made.notes
     if made.unreadable:
         yield f"rows left out since they cannot be read: {made.unreadable}"
         yield from made.reasons[:_SHOWN]

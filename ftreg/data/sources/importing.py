@@ -53,6 +53,8 @@ class Imported(MadeVersion):
     """Why these could not be read, with file and line; of many the first hundred."""
     hidden_contexts: int
     """Rows with a context that the prompt does not show to the model."""
+    notes: list[str]
+    """What else was left out of the sources."""
 
 
 @dataclass(slots=True)
@@ -173,6 +175,7 @@ def import_version(
         unreadable=taken.unreadable,
         reasons=taken.reasons,
         hidden_contexts=taken.hidden_contexts,
+        notes=[note for source, _ in opened.values() for note in source.notes],
     )
 
 
