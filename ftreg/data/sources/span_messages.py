@@ -33,6 +33,8 @@ _VENDORS = {
     "output": ("ai.response.text", "langfuse.observation.output", "mlflow.spanOutputs"),
 }
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool"}
+_TYPES = ("human", "ai", "system", "tool", "function")
+"""What LangChain calls roles, under the key `type`."""
 _TEXT_KEYS = ("text", "content", "prompt", "input", "question", "output", "answer", "response")
 
 
@@ -193,7 +195,7 @@ def _of_mapping(found: Mapping[str, Any], role: str) -> Iterator[dict[str, Any]]
         yield from loose(choice.get("message", choice) if isinstance(choice, Mapping) else "", role)
     elif isinstance(found.get("generations"), list) and found["generations"]:
         yield from loose(found["generations"][0], role)
-    elif {"role", "parts", "tool_calls"} & found.keys() or found.get("type") in _ROLES:
+    elif {"role", "parts", "tool_calls"} & found.keys() or found.get("type") in _TYPES:
         turn = _turn(found, role)
         if turn["content"] or turn.get("tool_calls"):
             yield turn

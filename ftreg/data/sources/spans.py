@@ -268,10 +268,10 @@ def _document_texts(value: Any) -> list[str]:
 
 
 def _tags(span: _Span) -> dict[str, str] | None:
-    # An event's attributes count too, and the span's own more.
+    # An event's attributes count too, if it is no message, and the span's own more.
     attributes: dict[str, Any] = {}
-    for _, more in span.events:
-        attributes |= more
+    for event, more in span.events:
+        attributes |= {} if event.startswith("gen_ai.") else more
     attributes |= span.attributes
     resource = span.resource
     tags: dict[str, Any] = {name: resource.get(name) for name in _RESOURCE_TAGS}
