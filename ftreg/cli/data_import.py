@@ -1,7 +1,8 @@
 """`ftreg data import`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +10,12 @@ from ftreg.cli.shared import options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
 from ftreg.errors import UsageError
+
+if TYPE_CHECKING:
+    from ftreg.data.sources.importing import Imported
+
+_SHOWN = 20
+"""Rows that cannot be read, of which a message says why."""
 
 Name = Annotated[str, typer.Argument(help="The dataset's name; its next version is made.")]
 Train = Annotated[
@@ -31,9 +38,10 @@ Mapped = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
-        metavar="FIELD=COLUMN",
-        help="Column of a field: input=question, tags.level=grade, reference=answers.text. "
-        "Others come from the column of their own name; an id is made of the content.",
+        metavar="[SPLIT:]FIELD=COLUMN",
+        help="Column of a field: input=question, tags.level=grade, reference=answers.text, "
+        "messages=turns, eval:input=messages[-1].content. Others come from the column of their own "
+        "name; an id is made of the content.",
     ),
 ]
 MappingFile = Annotated[
@@ -69,6 +77,9 @@ Subset = Annotated[str | None, typer.Option(help="Subset of a hub set.")]
 DropDuplicates = Annotated[
     bool, typer.Option("--drop-duplicates", help="Keep the first of rows that stand twice.")
 ]
+DropUnreadable = Annotated[
+    bool, typer.Option("--drop-unreadable", help="Leave out rows that cannot be read, and say why.")
+]
 
 
 @command
@@ -92,6 +103,7 @@ def import_rows(
     form: Form = None,
     subset: Subset = None,
     drop_duplicates: DropDuplicates = False,
+    drop_unreadable: DropUnreadable = False,
     root: options.DatasetRoot = options.DATASET_ROOT,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -105,7 +117,7 @@ def import_rows(
     --map reference=answer --map tags.level=difficulty --cohort level --license CC-BY-4.0
     """
     from ftreg.data.sources.importing import import_version
-    from ftreg.data.sources.mapping import listed, parse_mapping
+    from ftreg.data.sources.mapping import parse_mapping
 
     sources = _sources(train, evaluation, split or [])
     facts: dict[str, Any] = {"license": license_, "description": description, "source": source}
@@ -120,16 +132,34 @@ def import_rows(
             facts=facts,
             eval_share=eval_share,
             drop_duplicates=drop_duplicates,
+            drop_unreadable=drop_unreadable,
             subset=subset,
             form=form,
             advance=bars.progress,
         )
-        for where, columns in made.ignored_columns.items():
-            if columns:
-                bars.notice(f"{where}: columns that were not taken: {listed(columns)}")
+        for line in _notices(made):
+            bars.notice(line)
     counts = ", ".join(f"{where} {rows} rows" for where, rows in made.rows.items())
     dropped = f" ({made.dropped} that stood twice were dropped)" if made.dropped else ""
     options.show(as_json, value=made, text=f"{made.version}: {counts}{dropped}\n{made.folder}")
+
+
+def _notices(made: "Imported") -> Iterator[str]:
+    """What a user should know of the rows."""
+    from ftreg.data.cohorts import hidden_contexts
+    from ftreg.data.sources.mapping import listed
+
+    for where, columns in made.ignored_columns.items():
+        if columns:
+            yield f"{where}: columns that were not taken: {listed(columns)}"
+    yield from made.notes
+    if made.unreadable:
+        yield f"rows left out since they cannot be read: {made.unreadable}"
+        yield from made.reasons[:_SHOWN]
+        if made.unreadable > _SHOWN:
+            yield f"and {made.unreadable - _SHOWN} more; --json has the first hundred"
+    if made.hidden_contexts:
+        yield hidden_contexts(made.hidden_contexts)
 
 
 def _prompt(user: str | None, system: str | None) -> dict[str, str | None] | None:

@@ -18,6 +18,9 @@ Kernels = Literal["auto", "off"]
 Thoughts = Literal["strip", "keep"]
 """Whether what stands between `<think>` and `</think>` is left in a text."""
 
+LossOn = Literal["all_turns", "last_turn"]
+"""Which of the assistant's turns in a chat are learnt."""
+
 
 class BaseConfig(Section):
     """The model that training starts from."""
@@ -119,6 +122,9 @@ class TrainConfig(Section):
     thoughts: Thoughts = "keep"
     """What references have between `<think>` and `</think>` (and other models' tags): keep trains
     it, also where the chat template would leave it out; strip trains the answer alone."""
+    loss_on: LossOn = "all_turns"
+    """Which of the assistant's turns in a chat carry loss: all, or the last, which is what an
+    evaluation asks for. Rows of `input` and `reference` have one."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip the global gradient norm to this; null does not clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

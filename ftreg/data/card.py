@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -13,6 +13,7 @@ from ftreg.files import marked_yaml
 from ftreg.files.names import plain
 from ftreg.files.store import digest
 from ftreg.records.samples import Example
+from ftreg.records.turns import SYSTEM_ROLES, TOOLS, said
 
 _PLACEHOLDER = re.compile(r"\{(input|context)\}")
 
@@ -21,9 +22,11 @@ class Prompt(Section):
     """How an example becomes a chat."""
 
     user: str
-    """The user's turn; `{input}` and `{context}` stand for the example's fields."""
+    """The user's turn; `{input}` and `{context}` stand for the example's fields. Of a chat,
+    `{input}` is the user's last turn, and the others stay as they are."""
     system: str | None = None
-    """The system turn; null leaves it to the model's chat template."""
+    """The system turn, of chats without one of their own; null leaves it to the model's chat
+    template."""
 
     @field_validator("user")
     @classmethod
@@ -32,8 +35,10 @@ class Prompt(Section):
             raise ValueError("the template has to contain {input}")
         return value
 
-    def messages(self, example: Example) -> list[dict[str, str]]:
+    def messages(self, example: Example) -> list[dict[str, Any]]:
         """Return the chat up to the answer, in the form that chat templates take.
+
+        Where tools may be called, the first turn declares them; see `ftreg.records.turns`.
 
         Raises:
             ValueError: the template wants a context and the example has none.
@@ -46,9 +51,14 @@ class Prompt(Section):
                 raise ValueError(f"example {example.id} has no {match[1]}, which the prompt needs")
             return value
 
-        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
         # One pass, so that braces inside an example's own text stay as they are.
-        return [*turns, {"role": "user", "content": _PLACEHOLDER.sub(fill, self.user)}]
+        asked = {"role": "user", "content": _PLACEHOLDER.sub(fill, self.user)}
+        turns = [dict(turn) for turn in example.asked]
+        last = max((i for i, turn in enumerate(turns) if turn["role"] == "user"), default=0)
+        turns[last : last + 1] = [{**turns[last], **asked} if turns else asked]
+        if self.system is not None and turns[0]["role"] not in SYSTEM_ROLES:
+            turns.insert(0, {"role": "system", "content": self.system})
+        return [{"role": TOOLS, "tools": list(example.tools)}, *turns] if example.tools else turns
 
 
 class SplitCard(Section):
@@ -95,6 +105,14 @@ class Card(Section):
     def scoring_context(self, example: Example) -> str | None:
         """What an output for `example` must be faithful to."""
         return example.input if self.context_from == "input" else example.context
+
+    def hides_context(self, example: Example) -> bool:
+        """Whether outputs are held against a context that the model is not shown."""
+        context = (example.context or "").strip()
+        if not context or self.context_from == "input" or "{context}" in self.prompt.user:
+            return False
+        turns = (*example.asked, {"content": f"{example.input}\n{self.prompt.system or ''}"})
+        return not any(context in said(turn) for turn in turns)
 
     def cohort_tags(self, example: Example) -> Mapping[str, str]:
         """The example's tags that form cohorts."""

@@ -1,11 +1,13 @@
 """The cohorts and clusters of a split."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from ftreg.data.card import Card
 from ftreg.data.dataset import DatasetVersion, Split
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.records.samples import Example
 
 
 def check_tags(rows: Split, card: Card, *, place: Path) -> None:
@@ -36,6 +38,24 @@ def check_tags(rows: Split, card: Card, *, place: Path) -> None:
                 f"{place}: the card's cohorts name the tag {tag!r}, which no row has"
                 f"{did_you_mean(tag, seen)}"
             )
+
+
+def hidden_context_note(rows: Iterable[Example], card: Card) -> str | None:
+    """Say how many rows have a context that the model is not shown; None where none has."""
+    if card.context_from == "input" or "{context}" in card.prompt.user:
+        return None  # so that no row is read
+    hidden = sum(map(card.hides_context, rows))
+    return hidden_contexts(hidden) if hidden else None
+
+
+def hidden_contexts(count: int) -> str:
+    """Return what a user should know of so many rows whose context the model is not shown."""
+    of = "1 row has" if count == 1 else f"{count} rows have"
+    return (
+        f"{of} a context that the prompt does not show to the model, so that outputs are held "
+        "against what it could not know (faithfulness is low for every model); put {context} into "
+        "the prompt's user turn in a new dataset version"
+    )
 
 
 def cohort_sizes(dataset: DatasetVersion, split: str) -> dict[str, int]:

@@ -29,11 +29,13 @@ _SCHEMA = pa.schema(
         ("context", pa.string()),
         ("tags", pa.string()),  # JSON: rows need not have the same tags
         ("critical", pa.bool_()),
+        ("messages", pa.string()),  # JSON, and null where the row is no chat
+        ("tools", pa.string()),
     ]
 )
 _BATCH = 1000
 # Part of the cache key: raise it when the columns or the checks on rows change.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 
 
 class Split(Sequence[Example]):
@@ -96,6 +98,8 @@ def _examples(table: pa.Table) -> Iterator[Example]:
                 context=row["context"],
                 tags=json.loads(row["tags"]),
                 critical=row["critical"],
+                messages=tuple(json.loads(row["messages"] or "[]")),
+                tools=tuple(json.loads(row["tools"] or "[]")),
             )
 
 
@@ -179,6 +183,11 @@ def _broken_row(path: Path) -> str:
     return ""
 
 
+def _json_or_null(items: Sequence[object]) -> str | None:
+    """JSON with the keys in their order, since a chat template writes them as they stand."""
+    return json.dumps(items, ensure_ascii=False) if items else None
+
+
 def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:
     """Check every row of a JSONL file, and write the Arrow file."""
     count = 0
@@ -199,6 +208,8 @@ def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:
                     "context": example.context,
                     "tags": json.dumps(example.tags, ensure_ascii=False),
                     "critical": example.critical,
+                    "messages": _json_or_null(example.messages),
+                    "tools": _json_or_null(example.tools),
                 }
             )
             if len(rows) == _BATCH:

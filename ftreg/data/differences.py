@@ -7,8 +7,7 @@ from typing import Any
 from ftreg.data.card import Card
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.data.dataset import DatasetVersion
-from ftreg.data.row_checks import fingerprint, row_of
-from ftreg.files.store import canonical_json
+from ftreg.data.row_checks import fingerprint, row_of, row_text
 from ftreg.records.printed import DESCRIBED, Printed, printed
 from ftreg.records.samples import Example
 
@@ -140,4 +139,4 @@ def _examples(side: DatasetVersion, name: str) -> Iterator[Example]:
 
 
 def _digest(example: Example) -> bytes:
-    return fingerprint(canonical_json(row_of(example)))
+    return fingerprint(row_text(row_of(example)))

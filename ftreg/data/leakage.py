@@ -24,6 +24,7 @@ from ftreg.data.dataset import Split
 from ftreg.data.row_checks import fingerprint
 from ftreg.records.printed import DESCRIBED, printed
 from ftreg.records.samples import Example
+from ftreg.records.turns import SYSTEM_ROLES, chat_text
 
 THRESHOLD = 0.8
 """The Jaccard index from which two rows are near."""
@@ -195,7 +196,10 @@ def _words(text: str) -> list[str]:
 
 def _words_and_key(example: Example) -> tuple[list[str], bytes]:
     """The words of input and first reference, and what is equal for rows that are the same."""
-    parts = [example.input, *example.references[:1]]
+    # Of a chat all turns: many end alike ("Yes, please"). Its system's turn is that of many chats.
+    turns = [turn for turn in example.asked if turn["role"] not in SYSTEM_ROLES]
+    asked = chat_text(turns) if turns else example.input
+    parts = [asked, *example.references[:1]]
     words = [_words(part) for part in parts]
     context = example.context or ""
     # A text without a word (":-)") is told by itself.

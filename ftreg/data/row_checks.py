@@ -1,15 +1,18 @@
 """Check the rows of a split, one line at a time."""
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftreg.data.chat_checks import check_messages, check_tools
 from ftreg.errors import UsageError, did_you_mean, shown
-from ftreg.files.store import read_jsonl
+from ftreg.files.store import canonical_json, read_jsonl
 from ftreg.records.samples import Example
+from ftreg.records.turns import Turn, answer_turn, before_answer, said
 
-KEYS = ("id", "input", "reference", "context", "tags", "critical")
+KEYS = ("id", "input", "messages", "tools", "reference", "context", "tags", "critical")
 
 
 def fingerprint(text: str) -> bytes:
@@ -51,10 +54,17 @@ def read_examples(path: Path) -> Iterator[Example]:
 
 def row_of(example: Example) -> dict[str, Any]:
     """Return the row that `check_row` makes this example of; what is empty is left out."""
-    row: dict[str, Any] = {"id": example.id, "input": example.input}
-    if example.references:
-        several = len(example.references) > 1
-        row["reference"] = list(example.references) if several else example.references[0]
+    row: dict[str, Any] = {"id": example.id}
+    references = example.references
+    if example.messages:
+        row["messages"] = [dict(turn) for turn in example.messages]
+        if example.tools:
+            row["tools"] = list(example.tools)
+        references = references[example.answer is not None :]
+    else:
+        row["input"] = example.input
+    if references:
+        row["reference"] = list(references) if len(references) > 1 else references[0]
     if example.context is not None:
         row["context"] = example.context
     if example.tags:
@@ -62,6 +72,19 @@ def row_of(example: Example) -> dict[str, Any]:
     if example.critical:
         row["critical"] = True
     return row
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """Return the line of a row, equal for equal rows.
+
+    Turns and tools keep the order of their keys, since chat templates write them as they stand.
+    """
+    order = {key: row[key] for key in row if key in ("messages", "tools")}
+    rest = canonical_json({key: value for key, value in row.items() if key not in order})
+    if not order:
+        return rest
+    kept = json.dumps(order, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"{rest[:-1]},{kept[1:]}"
 
 
 def check_row(row: dict[str, Any], *, place: str) -> Example:
@@ -106,11 +129,31 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
     critical = row.get("critical", False)
     if not isinstance(critical, bool):
         raise UsageError(f"{place}: 'critical' has to be true or false, found {shown(critical)}")
+    name = str(text("id", required=True))
+    messages, tools = _chat_of(row, place=place)
+    answer = answer_turn(messages)
+    asked = [said(turn) for turn in before_answer(messages) if turn["role"] == "user"]
     return Example(
-        id=str(text("id", required=True)),
-        input=str(text("input", required=True)),
-        references=tuple(references or ()),
+        id=name,
+        input=asked[-1] if asked else str(text("input", required=True)),
+        references=(*(() if answer is None else (said(answer),)), *(references or ())),
         context=text("context", required=False),
         tags=tags,
         critical=critical,
+        messages=messages,
+        tools=tools,
     )
+
+
+def _chat_of(
+    row: dict[str, Any], *, place: str
+) -> tuple[tuple[Turn, ...], tuple[dict[str, Any], ...]]:
+    """Turns and tools of a row; empty where it is an input and not a chat."""
+    if "messages" in row and "input" in row:
+        raise UsageError(f"{place}: a row has 'input' or 'messages', and this one has both")
+    if "messages" not in row and "tools" in row:
+        raise UsageError(f"{place}: 'tools' belong to 'messages', which this row does not have")
+    if "messages" not in row:
+        return (), ()
+    tools = check_tools(row.get("tools"), place=place)
+    return check_messages(row["messages"], tools, place=place), tools

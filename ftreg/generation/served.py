@@ -5,6 +5,7 @@ under the weights of the checkpoint's folder, so that new weights never get old 
 """
 
 import datetime
+import json
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
@@ -15,6 +16,7 @@ from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.turns import apart, call_text
 from ftreg.services.chat.client import ChatClient, ChatError, Reply
 
 _VERSION = 1
@@ -79,7 +81,9 @@ class Served:
                 return position, None
             name, messages = self._chats[position]
             try:
-                return position, _written(client.ask(messages))
+                turns, tools = apart(messages)
+                reply = client.ask(list(map(_sent, turns)), tools=tools or ())
+                return position, _written(reply)
             except ChatError as error:
                 failed.set()
                 return position, UsageError(f"eval.engine: example {name!r}: {error}")
@@ -135,10 +139,34 @@ def _written(reply: Reply) -> Written:
     Raises:
         ChatError: it did not end as outputs end.
     """
-    if reply.finish not in ("stop", "length"):
+    finish = "stop" if reply.finish == "tool_calls" else reply.finish
+    if finish not in ("stop", "length"):
         raise ChatError(
             f"the server ended the output for the reason {reply.finish!r}; an output ends with "
             "'stop' or 'length'"
         )
     tokens = reply.usage.completion_tokens if reply.usage else None
-    return Written(reply.text.strip(), reply.finish, tokens or None, reply.model)
+    calls = (call_text(name, _arguments(arguments)) for name, arguments in reply.calls)
+    text = "\n".join(filter(None, [reply.text.strip(), *calls]))
+    return Written(text, finish, tokens or None, reply.model)
+
+
+def _sent(turn: dict[str, Any]) -> dict[str, Any]:
+    """A turn as OpenAI's API has it: the arguments of a call are JSON in a text."""
+    if "tool_calls" not in turn:
+        return turn
+    calls = []
+    for number, call in enumerate(turn["tool_calls"]):
+        function = call["function"]
+        arguments = json.dumps(function["arguments"], ensure_ascii=False)
+        named = {"id": f"call_{number}", **call}
+        calls.append({**named, "function": {**function, "arguments": arguments}})
+    return {**turn, "content": turn["content"] or None, "tool_calls": calls}
+
+
+def _arguments(text: str) -> Any:
+    """The arguments of a call, the text itself where it is no JSON: what a model wrote."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -10,7 +10,7 @@ from ftreg.config import custom_code
 from ftreg.config.code_named import TRUST, place_in_manifest
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, Split, load_dataset
-from ftreg.data.cohorts import check_tags
+from ftreg.data.cohorts import check_tags, hidden_context_note
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
@@ -83,6 +83,8 @@ def evaluate(
     place = dataset.folder / dataset.card.splits[split].file
     check_tags(held_out, dataset.card, place=place)
     rows = held_out[: config.dataset.max_eval_examples]
+    if note := hidden_context_note(rows, dataset.card):
+        events.notice(note)
     subject = _Subject(replicas.first, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")

@@ -7,12 +7,13 @@ stands behind it ends the answer. Each reference then has to stand in its place,
 
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from ftreg.errors import UsageError, shown
-from ftreg.models.chat_template import Chat, Messages, place_of, special_tokens
+from ftreg.models.chat_template import Chat, Messages, calls_in, place_of, special_tokens, stands_in
 from ftreg.records.thought_tags import answer_of
+from ftreg.records.turns import Turn
 
 # No template writes these of itself, and lower case leaves them as they are.
 _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
@@ -23,12 +24,16 @@ _OFF = "add_generation_prompt = false"
 _MOST_TOKENS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedExample:
-    """Token ids of an example: the prompt as generation has it, and the answer with its end."""
+class RenderedExample(NamedTuple):
+    """Token ids of an example: the prompt as generation has it, and the answer with its end.
+
+    `earlier` are the answers within the prompt that carry loss too, each as the positions of its
+    first token and of the one behind its end, in order.
+    """
 
     prompt: list[int]
     answer: list[int]
+    earlier: tuple[tuple[int, int], ...] = ()
 
 
 class AssistantTurn:
@@ -71,14 +76,33 @@ class AssistantTurn:
         self._kept, self.end = self._end_of(self._closing, stops)
         self.stops = stops | {self.end}
 
-    def example(self, messages: Messages, reference: str) -> RenderedExample:
+    def example(
+        self, messages: Messages, reference: Turn, *, all_turns: bool = False
+    ) -> RenderedExample:
         """Write a chat whose last turn is the reference.
+
+        Args:
+            messages: the turns before it.
+            reference: the assistant's turn that answers, which may call functions.
+            all_turns: the assistant's turns before it carry loss too.
 
         Raises:
             UsageError: what would carry loss is not the reference and its end; shows what is.
         """
         opened = self.chat.render(messages, answer_next=True)
-        text = self._text(opened, messages, reference)
+        self.chat.refuse_unshown(messages, opened)
+        if reference.get("tool_calls"):
+            said, text = self._calling(opened, messages, reference)
+        else:
+            said = str(reference["content"])
+            text = self._text(opened, messages, said)
+        prompt, answer = self._split(opened, text)
+        self._refuse_another(said, answer[:-1])
+        earlier = self._earlier(messages, opened, prompt) if all_turns else ()
+        return RenderedExample(prompt, answer, tuple(earlier))
+
+    def _split(self, opened: str, text: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of a prompt, and those of the answer behind it with its end."""
         prompt, whole = self.chat.encode(opened), self.chat.encode(text)
         if whole[: len(prompt)] == prompt:
             answer = whole[len(prompt) :]
@@ -86,8 +110,53 @@ class AssistantTurn:
             answer = self.chat.encode(text[len(opened) :])
         if answer[-1:] != [self.end]:
             answer = [*answer, self.end]
-        self._refuse_another(reference, answer[:-1])
-        return RenderedExample(prompt, answer)
+        return prompt, answer
+
+    def _calling(self, opened: str, messages: Messages, turn: Turn) -> tuple[str, str]:
+        """Return what the template makes of a turn with calls, and the chat up to its end.
+
+        Raises:
+            UsageError: a call is not in it, or it stands elsewhere than behind the prompt.
+        """
+        full = self.chat.render([*messages, dict(turn)], answer_next=False)
+        written = _between(opened, full, self._closing)
+        if written is None:
+            raise UsageError(self._not_behind())
+        content = str(turn["content"]).strip()
+        for what, wanted in (("what is said beside a call", content), *calls_in(turn)):
+            if not stands_in(written, wanted):
+                raise UsageError(
+                    f"{self._place} leaves out {what}: {shown(wanted)}; take a base model whose "
+                    "template writes calls, or another template of this one (base.template)"
+                )
+        return written, opened + written + self._kept
+
+    def _earlier(
+        self, messages: Messages, opened: str, prompt: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Yield where the answers in a prompt begin and end, proven by what their tokens say.
+
+        Raises:
+            UsageError: the template writes an answer otherwise once the chat goes on.
+        """
+        for number, turn in enumerate(messages):
+            if turn["role"] != "assistant":
+                continue
+            before = self.chat.render(messages[:number], answer_next=True)
+            start = len(self.chat.encode(before))
+            if not opened.startswith(before) or list(prompt[:start]) != self.chat.encode(before):
+                raise UsageError(self._otherwise(number))
+            end = next((i for i in range(start, len(prompt)) if prompt[i] in self.stops), None)
+            written = self.example(messages[:number], turn)
+            if end is None or prompt[start : end + 1] != written.answer:
+                raise UsageError(self._otherwise(number))
+            yield start, end + 1
+
+    def _otherwise(self, number: int) -> str:
+        return (
+            f"{self._place} writes turn {number + 1} otherwise, or without its end, once the chat "
+            "goes on: loss on it would train what is never generated. Set train.loss_on: last_turn"
+        )
 
     def _text(self, opened: str, messages: Messages, reference: str) -> str:
         """Return the chat up to the answer's end.

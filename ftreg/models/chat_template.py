@@ -7,18 +7,19 @@ training takes for a reference is read by what reads an output.
 import datetime
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.models.soundness import told_as
-from ftreg.records.thought_tags import THOUGHT_TAGS
+from ftreg.records.thought_tags import THOUGHT_TAGS, answer_of
+from ftreg.records.turns import Turn, apart
 
 GENERATION_CONFIG = "generation_config.json"
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 _CLOCK = "strftime_now"
 # The directives of strftime that every system has.
 _DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxX"
@@ -75,12 +76,14 @@ class Chat:
             UsageError: the template is broken, does not take the chat, or reaches for what
                 transformers' sandbox keeps from it.
         """
+        turns, tools = apart(messages)
         place, roles = place_of(self.tokenizer), ", ".join(item["role"] for item in messages)
         taken = f"does not take a chat of {roles}"
         with told_as(f"{place}: the model's chat template (chat_template.jinja) {taken}"):
             try:
                 text = self.tokenizer.apply_chat_template(
-                    messages,
+                    turns,
+                    tools=tools,
                     chat_template=self._rendered,
                     add_generation_prompt=answer_next,
                     tokenize=False,
@@ -92,6 +95,33 @@ class Chat:
                 ) from error
         return str(text)
 
+    def refuse_unshown(self, messages: Messages, text: str) -> None:
+        """Refuse a chat of which the template leaves something out.
+
+        Many templates know no tools, or write the last turns only. What a turn says has to be in
+        the text: its content, but for thoughts, and the name and the texts of each call. A chat of
+        a system's turn and a question is not looked at.
+
+        Args:
+            messages: the chat.
+            text: as `render` wrote it, with the opening of the assistant's turn.
+
+        Raises:
+            UsageError: something is not there; says what.
+        """
+        turns, tools = apart(messages)
+        if not tools and all(turn["role"] in ("system", "user") for turn in turns):
+            return
+        lost = next((pair for pair in _wanted(turns) if not stands_in(text, pair[1])), None)
+        if tools and self.render(turns, answer_next=True) == text:
+            lost = ("the tools", ", ".join(tool["function"]["name"] for tool in tools))
+        if lost is not None:
+            raise UsageError(
+                f"{place_of(self.tokenizer)}: the model's chat template (chat_template.jinja) "
+                f"leaves out {lost[0]}: {shown(lost[1])}; take a base model whose template writes "
+                "it, or another template of this one (base.template)"
+            )
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text that `render` wrote."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -100,9 +130,11 @@ class Chat:
         """Token ids of a chat up to where the assistant's answer begins.
 
         Raises:
-            UsageError: as `render`; or there are none.
+            UsageError: as `render`; or there are none, or a turn is not among them.
         """
-        ids = self.encode(self.render(messages, answer_next=True))
+        text = self.render(messages, answer_next=True)
+        self.refuse_unshown(messages, text)
+        ids = self.encode(text)
         if not ids:
             roles = ", ".join(item["role"] for item in messages)
             raise UsageError(
@@ -123,6 +155,28 @@ class Chat:
             kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return str(text).strip()
+
+
+def _wanted(turns: Messages) -> Iterator[tuple[str, str]]:
+    """Yield what turns have to show, each with what it is."""
+    for turn in turns:
+        yield f"what the {turn['role']} says", answer_of(turn["content"]).strip()
+        yield from calls_in(turn)
+
+
+def calls_in(turn: Turn) -> Iterator[tuple[str, str]]:
+    """Yield the names and the texts of a turn's calls, each with what it is."""
+    for call in turn.get("tool_calls") or ():
+        yield "the call of a function", call["function"]["name"]
+        for name, value in call["function"]["arguments"].items():
+            if isinstance(value, str):
+                yield f"the argument {name} of a call", value
+
+
+def stands_in(text: str, wanted: str) -> bool:
+    """Whether a text holds another one, as it is or as a string of JSON."""
+    escaped = (json.dumps(wanted, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
+    return wanted in text or any(item in text for item in escaped)
 
 
 def _control_tokens(tokenizer: Any) -> frozenset[int]:

@@ -23,6 +23,8 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
         training["kernels"] = "off"  # the default is left out, as before there was the key
     if manifest.config.train.thoughts == "strip":
         training["thoughts"] = "strip"
+    if manifest.config.train.loss_on == "last_turn":
+        training["loss_on"] = "last_turn"
     sections: dict[str, Any] = {
         "base": _unlike_before(
             manifest.base.model_dump(include={"model", "revision", "digest", "quantization"})

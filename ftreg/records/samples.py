@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftreg.records.turns import Turn, answer_turn, before_answer
+
 PRINTED_SCHEMA = 1
 """Version of what commands print as JSON and that is in no file."""
 
@@ -30,6 +32,9 @@ class Example:
     `references` are the accepted answers, the canonical one first; empty where the row has none.
     `tags` place the example in its cohorts: tag `difficulty` with value `hard` is the cohort
     `difficulty=hard`. A `critical` example may not get worse, whatever the average does.
+
+    A chat has its turns in `messages`, and the functions that may be called in `tools`. Its `input`
+    is what the user said last, and its first reference what the assistant says in its last turn.
     """
 
     id: str
@@ -38,6 +43,18 @@ class Example:
     context: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     critical: bool = False
+    messages: tuple[Turn, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def asked(self) -> Sequence[Turn]:
+        """The turns of a chat before its answer."""
+        return before_answer(self.messages)
+
+    @property
+    def answer(self) -> Turn | None:
+        """The assistant's turn that a chat ends with, if it does."""
+        return answer_turn(self.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from ftreg.errors import cut
 from ftreg.files.store import damaged
 from ftreg.records.evaluation.stored import read_findings, read_outputs
 from ftreg.records.samples import Example
+from ftreg.records.turns import said
 from ftreg.report import phrases
 from ftreg.report.material import Material, Side
 
@@ -99,9 +100,29 @@ def _asked(example: Example | None, texts: dict[str, int]) -> dict[str, Any]:
         return {}
     return {
         "input": _kept(example.input, texts),
+        **({"chat": _turns(example, texts)} if example.messages else {}),
         "context": None if example.context is None else _kept(example.context, texts),
         "references": [_kept(text, texts) for text in example.references],
     }
+
+
+def _turns(example: Example, texts: dict[str, int]) -> list[dict[str, Any]]:
+    """The turns of a chat, and before them its tools: who speaks, and the text."""
+    turns = [{"role": turn["role"], "text": _kept(said(turn), texts)} for turn in example.asked]
+    if example.tools:
+        declared = "\n".join(map(_declared, example.tools))
+        turns.insert(0, {"role": "tools", "text": _kept(declared, texts)})
+    return turns
+
+
+def _declared(tool: Mapping[str, Any]) -> str:
+    """A function as a line: its name, its parameters' names, and what it does."""
+    function = tool["function"]
+    parameters = function.get("parameters")
+    properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
+    names = ", ".join(map(str, properties or ()))
+    about = function.get("description")
+    return f"{function['name']}({names})" + (f": {about}" if about else "")
 
 
 def _output(row: Mapping[str, Any] | None, texts: dict[str, int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ftreg.files.store import canonical_json
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.stored import Evaluation, read_findings, read_outputs
 from ftreg.records.samples import Scores, over_seeds
+from ftreg.records.turns import chat_text
 from ftreg.report import phrases
 from ftreg.report.characters import one_line
 
@@ -89,7 +90,10 @@ def _number(scores: Scores, scorer: str, name: str) -> float:
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, str]:
-    texts = {"input": row.get("input"), "reference": " / ".join(row.get("reference") or ())}
+    # A single question is shown as one.
+    several = len(turns := row.get("messages") or ()) > 1
+    asked = {"chat": chat_text(turns)} if several else {"input": row.get("input")}
+    texts = {**asked, "reference": " / ".join(row.get("reference") or ())}
     return {title: text for title, text in texts.items() if text}
 
 

@@ -124,9 +124,10 @@ def _alone(
     with torch.set_grad_enabled(gradients):
         for row in _in_order(examples, rows):
             ids = torch.tensor([list(examples.ids(row))], device=model.device)
-            start = examples.prompt_length(row)
-            logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1].float()
-            losses = functional.cross_entropy(logits, ids[0, start:], reduction="none")
+            spans = examples.spans(row)
+            places = torch.cat([torch.arange(*span, device=ids.device) for span in spans])
+            logits = model(input_ids=ids, use_cache=False).logits[0, places - 1].float()
+            losses = functional.cross_entropy(logits, ids[0, places], reduction="none")
             if gradients:
                 torch.autograd.backward(losses.sum())
             found.append(losses.detach())

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ftreg.config.sections import RunConfig, on_day
 from ftreg.data import DatasetVersion, Split, load_dataset
+from ftreg.data.cohorts import hidden_context_note
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.models.adapters import with_adapters
@@ -41,6 +42,8 @@ from ftreg.training.validation import Validation, validate_every
 
 # A split of this name is there to be validated on; whether it is, the configuration says.
 _CUSTOMARY = "validation"
+# Rows that are looked at for what is said and stops nothing.
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,8 @@ def _open(config: RunConfig, events: TrainEvents) -> tuple[DatasetVersion, Split
             f"dataset.train_split: {dataset.ref} has no rows in its split "
             f"{config.dataset.train_split!r}, so there is nothing to train on"
         )
+    if note := hidden_context_note(split[:_LOOKED_AT], dataset.card):
+        events.notice(f"of the first {len(split[:_LOOKED_AT])} rows to train on, {note}")
     return dataset, split
 
 
@@ -329,6 +334,7 @@ class _Tokenising:
             turn=self.turn,
             max_length=min((limit for limit in limits if limit is not None), default=2**31),
             thoughts=self.config.train.thoughts,
+            loss_on=self.config.train.loss_on,
             advance=advance,
         )
         tokenizer = self.turn.chat.tokenizer

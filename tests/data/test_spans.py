@@ -157,7 +157,7 @@ def test_without_a_mapping_the_answers_of_production_are_no_references(
     assert set(done.json["ignored_columns"]["eval"]) == {"output", "system"}
 
 
-def test_several_turns_become_one_input(cli: Cli, workspace: Path) -> None:
+def test_several_turns_become_a_chat(cli: Cli, workspace: Path) -> None:
     turns = [
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Yes?"},
@@ -171,7 +171,238 @@ def test_several_turns_become_one_input(cli: Cli, workspace: Path) -> None:
         )
     )
     assert imported(cli, path).code == 0
-    assert rows("desk/v1")["a"]["input"] == "user: Hello\n\nassistant: Yes?\n\nuser: When?"
+    assert rows("desk/v1")["a"]["messages"] == [*turns[:2], {**turns[2], "content": "When?"}]
+
+
+ASKED = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Yes?"},
+    {"role": "user", "content": "When?"},
+]
+SAILS = {"role": "assistant", "content": "At noon."}
+
+
+def event(name: str, **attributes: Any) -> dict[str, Any]:
+    found = [attribute(key.replace("__", "."), item) for key, item in attributes.items()]
+    return {"name": name, "attributes": found}
+
+
+# The same chat as each library records it.
+OPENLLMETRY = span(
+    "openllmetry",
+    llm__request__type="chat",
+    gen_ai__completion__0__content="At noon.",
+    **{
+        f"gen_ai__prompt__{number}__{key}": value
+        for number, turn in enumerate(ASKED)
+        for key, value in turn.items()
+    },
+)
+VERCEL = span(
+    "vercel",
+    ai__operationId="ai.streamText.doStream",
+    ai__prompt__messages=json.dumps(
+        [
+            ASKED[0],
+            *(
+                {**turn, "content": [{"type": "text", "text": turn["content"]}]}
+                for turn in ASKED[1:]
+            ),
+        ]
+    ),
+    ai__response__text="At noon.",
+    ai__telemetry__metadata__topic="ferry",
+)
+LANGFUSE = span(
+    "langfuse",
+    langfuse__observation__type="generation",
+    langfuse__observation__input=json.dumps({"messages": ASKED}),
+    langfuse__observation__output=json.dumps(SAILS),
+    langfuse__observation__metadata__topic="ferry",
+)
+MLFLOW = span(
+    "mlflow",
+    mlflow__spanType=json.dumps("CHAT_MODEL"),
+    mlflow__spanInputs=json.dumps({"model": "m", "messages": ASKED}),
+    mlflow__spanOutputs=json.dumps({"choices": [{"message": SAILS}]}),
+)
+LANGCHAIN = span(
+    "langchain",
+    mlflow__spanType=json.dumps("CHAT_MODEL"),
+    mlflow__spanInputs=json.dumps(
+        [[{"type": {"user": "human", "assistant": "ai"}.get(turn["role"], turn["role"]),
+           "content": turn["content"]} for turn in ASKED]]
+    ),
+    mlflow__spanOutputs=json.dumps({"generations": [[{"text": "At noon."}]]}),
+)  # fmt: skip
+MESSAGE_EVENTS = span(
+    "events",
+    gen_ai__system="openai",
+    events=[
+        *(event(f"gen_ai.{turn['role']}.message", content=turn["content"]) for turn in ASKED[:3]),
+        event("gen_ai.user.message", gen_ai__event__content=json.dumps({"content": "When?"})),
+        event("gen_ai.choice", message=json.dumps(SAILS), index=0),
+    ],
+)
+TWO_EVENTS = span(
+    "two",
+    events=[
+        event("gen_ai.content.prompt", gen_ai__prompt=json.dumps(ASKED[:2])),
+        event("gen_ai.content.prompt", gen_ai__prompt=json.dumps(ASKED[2:])),
+        event("gen_ai.content.completion", gen_ai__completion=json.dumps([SAILS])),
+    ],
+)
+GROWING = span(
+    "growing",
+    gen_ai__operation__name="chat",
+    events=[
+        event("details", gen_ai__input__messages=json.dumps(ASKED[:2])),
+        event("details", gen_ai__input__messages=json.dumps(ASKED)),
+        event("details", gen_ai__output__messages=json.dumps([SAILS])),
+    ],
+)
+WORKFLOW = span("w", traceloop__span__kind="workflow", traceloop__entity__input="no call")
+OUTER = span("o", ai__operationId="ai.streamText", ai__prompt=json.dumps({"prompt": "no call"}))
+
+
+def test_each_library_gives_the_same_chat(cli: Cli, workspace: Path) -> None:
+    path = workspace / "spans.json"
+    calls = [OPENLLMETRY, VERCEL, LANGFUSE, MLFLOW, LANGCHAIN, MESSAGE_EVENTS, TWO_EVENTS, GROWING]
+    silent = span("silent", langfuse__observation__type="generation")
+    path.write_text(json.dumps(export(*calls, WORKFLOW, OUTER, silent)), "utf-8")
+    done = imported(cli, path, "--map", "reference=output")
+    assert done.code == 0, done
+    found = rows("desk/v1")
+    assert set(found) == {call["spanId"] for call in calls}
+    for name, row in found.items():
+        assert row["messages"] == ASKED, name
+        assert row["reference"] == "At noon.", name
+    tags = {name: set(row.get("tags", ())) - {"service.name"} for name, row in found.items()}
+    assert {name: own for name, own in tags.items() if own} == {
+        "vercel": {"ai.telemetry.metadata.topic"},
+        "langfuse": {"langfuse.observation.metadata.topic"},
+    }
+    said = done.err.replace("\n", " ")
+    assert "1 calls without a recorded input were left out: silent" in said
+
+
+def test_calls_of_tools_and_their_results_are_turns(cli: Cli, workspace: Path) -> None:
+    parts = [
+        {"role": "user", "parts": [{"type": "text", "content": "When?"}]},
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "tool_call", "id": "c", "name": "find", "arguments": {"to": "Molde"}}
+            ],
+        },
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c", "response": "noon"}]},
+    ]
+    vercel = [
+        {"role": "user", "content": [{"type": "text", "text": "When?"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {
+                    "type": "tool-call",
+                    "toolCallId": "c",
+                    "toolName": "find",
+                    "args": {"to": "Molde"},
+                }
+            ],
+        },
+        {
+            "role": "tool",
+            "content": [{"type": "tool-result", "toolCallId": "c", "result": "noon"}],
+        },
+    ]
+    tool = {"type": "function", "name": "find", "inputSchema": {"type": "object"}}
+    path = workspace / "spans.json"
+    calls = [
+        span(
+            "a",
+            gen_ai__operation__name="chat",
+            gen_ai__input__messages=json.dumps(parts),
+            gen_ai__tool__definitions=json.dumps([tool]),
+        ),
+        span(
+            "b",
+            ai__operationId="ai.generateText.doGenerate",
+            ai__prompt__messages=json.dumps(vercel),
+            ai__prompt__tools=[json.dumps(tool)],
+            ai__response__toolCalls=json.dumps([{"toolName": "find", "args": '{"to": "Oslo"}'}]),
+        ),
+    ]
+    path.write_text(json.dumps(export(*calls)), "utf-8")
+    done = imported(cli, path, "--map", "reference=output")
+    assert done.code == 0, done
+    found = rows("desk/v1")
+    for row in found.values():
+        function = {"name": "find", "arguments": {"to": "Molde"}}
+        assert row["messages"] == [
+            {"role": "user", "content": "When?"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"id": "c", "type": "function", "function": function}],
+            },
+            {"role": "tool", "content": "noon", "tool_call_id": "c"},
+        ]
+        assert row["tools"][0]["function"]["name"] == "find"
+    called = found["b"]["reference"].removeprefix("<tool_call>").removesuffix("</tool_call>")
+    assert json.loads(called) == {"name": "find", "arguments": {"to": "Oslo"}}
+
+
+def test_a_question_gets_the_retrieval_of_its_own_parent(cli: Cli, workspace: Path) -> None:
+    """One trace: two questions with a retriever each, in its span or a step below, one without, and
+    one that a model put anew before it searched."""
+
+    def below(parent: str, made: dict[str, Any], start: int = 0) -> dict[str, Any]:
+        return {**made, "parentSpanId": parent, "startTimeUnixNano": str(start)}
+
+    def asking(name: str) -> dict[str, Any]:
+        return span(name, gen_ai__operation__name="chat", gen_ai__prompt=f"{name}?")
+
+    def finding(name: str, **attributes: str) -> dict[str, Any]:
+        return span(name, **attributes)
+
+    documents = json.dumps([{"page_content": "Second."}])
+    spans = [
+        span("session"),
+        below("session", span("one")),
+        below("one", finding("r1", retrieval__documents__0__document__content="First."), 1),
+        below("one", asking("call1"), 2),
+        below("one", finding("late", retrieval__documents__0__document__content="Too late."), 3),
+        below("session", span("two")),
+        below("two", span("search")),
+        below(
+            "search",
+            finding("r2", mlflow__spanType='"RETRIEVER"', mlflow__spanOutputs=documents),
+        ),
+        below("two", span("answer")),
+        below("answer", asking("call2")),
+        below("session", span("three")),
+        below("three", asking("call3")),
+        below("session", span("four")),
+        below("four", span("anew")),
+        below("anew", asking("rewritten")),
+        below(
+            "anew",
+            span("r4", events=[event("db.query.result", db__query__result__document="Fourth.")]),
+        ),
+        below("four", asking("call4")),
+    ]
+    path = workspace / "spans.json"
+    path.write_text(json.dumps(export(*spans)), "utf-8")
+    assert imported(cli, path, "--prompt-user", "{input}").code == 0
+    found = {name: row.get("context") for name, row in rows("desk/v1").items()}
+    assert found == {
+        "call1": "First.",
+        "call2": "Second.",
+        "call3": None,
+        "rewritten": "Fourth.",
+        "call4": "Fourth.",
+    }
 
 
 @pytest.mark.parametrize(
@@ -221,7 +452,8 @@ def test_whatever_stands_anywhere_ends_with_rows_or_one_message(tmp_path: Path) 
             try:
                 for _, row in span_rows(path):
                     json.dumps(row, ensure_ascii=False).encode()
-                    assert all(isinstance(row[key], str) for key in ("id", "input"))
+                    assert isinstance(row["id"], str)
+                    assert isinstance(row.get("input", ""), str)
             except UsageError as error:
                 refused += 1
                 assert str(error).startswith(str(path))

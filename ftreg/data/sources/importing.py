@@ -10,8 +10,8 @@ from typing import Any
 from ftreg.data.card import Card
 from ftreg.data.dataset import load_dataset
 from ftreg.data.reference import DatasetRef
-from ftreg.data.row_checks import UniqueIds, check_row, row_of
-from ftreg.data.sources.mapping import Mapper
+from ftreg.data.row_checks import UniqueIds, check_row, row_of, row_text
+from ftreg.data.sources.mapping import Mapper, check_splits_of, mapping_of
 from ftreg.data.sources.readers import Source, open_source
 from ftreg.data.versions import (
     MadeVersion,
@@ -24,12 +24,15 @@ from ftreg.data.versions import (
 from ftreg.errors import UsageError
 from ftreg.files.names import check_name
 from ftreg.files.reading import LONGEST_LINE, megabytes
-from ftreg.files.store import canonical_json, staged_folder
+from ftreg.files.store import staged_folder
+from ftreg.records.samples import Example
+from ftreg.records.turns import said
 
 # What a card takes over from the version before, unless it is said anew.
 _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cluster")
 _HELD_OUT = "eval"
 _ADVANCE_EVERY = 1000
+_MOST_REASONS = 100
 
 Opened = Mapping[str, tuple[Source, Mapper]]
 Advance = Callable[[str, int, int], None]
@@ -44,6 +47,14 @@ class Imported(MadeVersion):
     """Rows that stood twice and were left out, with --drop-duplicates."""
     ignored_columns: Mapping[str, list[str]]
     """Split to the columns of its source that were not taken."""
+    unreadable: int
+    """Rows that could not be read and were left out, with --drop-unreadable."""
+    reasons: list[str]
+    """Why these could not be read, with file and line; of many the first hundred."""
+    hidden_contexts: int
+    """Rows with a context that the prompt does not show to the model."""
+    notes: list[str]
+    """What else was left out of the sources."""
 
 
 @dataclass(slots=True)
@@ -56,12 +67,54 @@ class _SplitFile:
     ids: UniqueIds = field(default_factory=UniqueIds)
 
     def write(self, row: Mapping[str, Any], *, place: str) -> None:
-        line = canonical_json(row).encode() + b"\n"
+        line = row_text(row).encode() + b"\n"
         if len(line) > LONGEST_LINE:
             raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")
         self.stream.write(line)
         self.sha256.update(line)
         self.rows += 1
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Which rows are taken, and what is counted of them and of the others."""
+
+    card: Card
+    drop_duplicates: bool
+    drop_unreadable: bool
+    twice: int = 0
+    hidden_contexts: int = 0
+    unreadable: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def skip(self, error: UsageError) -> None:
+        """Leave a row out that cannot be read.
+
+        Raises:
+            UsageError: it may not be left out.
+        """
+        if not self.drop_unreadable:
+            raise error
+        self.unreadable += 1
+        if len(self.reasons) < _MOST_REASONS:
+            self.reasons.append(str(error))
+
+    def repeated(self, example: Example, place: str) -> None:
+        """Leave a row out whose id stood before.
+
+        Raises:
+            UsageError: it may not be left out.
+        """
+        if not self.drop_duplicates:
+            raise UsageError(
+                f"{place}: the id {example.id!r} stands here for the second time, or the same "
+                "row does; --drop-duplicates keeps the first of them"
+            )
+        self.twice += 1
+
+    def take(self, example: Example) -> None:
+        """Count a row that is taken."""
+        self.hidden_contexts += self.card.hides_context(example)
 
 
 def import_version(
@@ -73,6 +126,7 @@ def import_version(
     facts: Mapping[str, Any],
     eval_share: float | None = None,
     drop_duplicates: bool = False,
+    drop_unreadable: bool = False,
     subset: str | None = None,
     form: str | None = None,
     advance: Advance = lambda what, done, total: None,
@@ -89,6 +143,7 @@ def import_version(
         eval_share: hold out this share of `train` as `eval`, in (0, 1). Rows with the same input
             go to the same side, and a row always to the same.
         drop_duplicates: leave out rows whose id stood before, instead of refusing them.
+        drop_unreadable: leave out rows that cannot be read, instead of refusing them.
         subset: of a hub set.
         form: of the files; see `open_source`.
         advance: is told of the progress.
@@ -103,17 +158,11 @@ def import_version(
         card = _with_splits(said, ref, {"train": (1, "0" * 64)})
         checks = RowChecks(card)
         with staged_folder(ref.folder(root)) as staging:
-            written, dropped = _write_splits(
-                staging,
-                opened,
-                checks=checks,
-                eval_share=eval_share,
-                drop_duplicates=drop_duplicates,
-                advance=advance,
+            taken = _Taken(card, drop_duplicates, drop_unreadable)
+            written = _write_splits(
+                staging, opened, checks=checks, taken=taken, eval_share=eval_share, advance=advance
             )
-            for split, (rows, _) in written.items():
-                if not rows:
-                    raise UsageError(f"the split {split} of {ref} would have no row")
+            _refuse_empty(ref, written, taken)
             ignored = {split: mapper.finish() for split, (_, mapper) in opened.items()}
             checks.finish(where=str(ref))
             write_card(staging, _with_splits(said, ref, written))
@@ -121,9 +170,21 @@ def import_version(
         version=str(ref),
         folder=ref.folder(root),
         rows={split: rows for split, (rows, _) in written.items()},
-        dropped=dropped,
+        dropped=taken.twice,
         ignored_columns=ignored,
+        unreadable=taken.unreadable,
+        reasons=taken.reasons,
+        hidden_contexts=taken.hidden_contexts,
+        notes=[note for source, _ in opened.values() for note in source.notes],
     )
+
+
+def _refuse_empty(ref: DatasetRef, written: Mapping[str, tuple[int, str]], taken: _Taken) -> None:
+    for split, (rows, _) in written.items():
+        if not rows:
+            first = f"; {taken.unreadable} could not be read, the first: " if taken.reasons else ""
+            reason = f"{first}{''.join(taken.reasons[:1])}"
+            raise UsageError(f"the split {split} of {ref} would have no row{reason}")
 
 
 def _check_splits(splits: Collection[str], *, eval_share: float | None) -> None:
@@ -140,12 +201,21 @@ def _open(
     sources: Mapping[str, str], mapping: Mapping[str, str], *, subset: str | None, form: str | None
 ) -> Opened:
     """Open every source before any row is read."""
+    check_splits_of(mapping, sources)
     opened = {
         split: open_source(text, split=split, subset=subset, form=form)
         for split, text in sources.items()
     }
     return {
-        split: (source, Mapper(mapping, source.columns, source=source.name))
+        split: (
+            source,
+            Mapper(
+                mapping_of(split, mapping),
+                source.columns,
+                source=source.name,
+                padded=source.unit == "row",
+            ),
+        )
         for split, source in opened.items()
     }
 
@@ -155,29 +225,28 @@ def _write_splits(
     opened: Opened,
     *,
     checks: RowChecks,
+    taken: _Taken,
     eval_share: float | None,
-    drop_duplicates: bool,
     advance: Advance,
-) -> tuple[dict[str, tuple[int, str]], int]:
-    """Write a file per split; return split to rows and digest, and how many rows were dropped."""
+) -> dict[str, tuple[int, str]]:
+    """Write a file per split; return split to rows and digest."""
     with contextlib.ExitStack() as stack:
         files = {
             split: _SplitFile(stack.enter_context((folder / f"{split}.jsonl").open("wb")))
             for split in (*opened, *(() if eval_share is None else (_HELD_OUT,)))
         }
-        dropped = 0
         for split, (source, mapper) in opened.items():
-            dropped += _import_split(
+            _import_split(
                 split,
                 _progress(source, split, advance),
                 source=source,
                 mapper=mapper,
                 checks=checks,
                 files=files,
+                taken=taken,
                 eval_share=eval_share if split == "train" else None,
-                drop_duplicates=drop_duplicates,
             )
-    return {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}, dropped
+    return {split: (file.rows, file.sha256.hexdigest()) for split, file in files.items()}
 
 
 def _card_facts(
@@ -232,28 +301,32 @@ def _import_split(
     mapper: Mapper,
     checks: RowChecks,
     files: Mapping[str, _SplitFile],
+    taken: _Taken,
     eval_share: float | None,
-    drop_duplicates: bool,
-) -> int:
-    """Write a source's rows into their files, and return how many were dropped."""
+) -> None:
+    """Write a source's rows into their files."""
     ids = files[split].ids
-    dropped = 0
     for number, given in rows:
         place = source.place(number)
-        example = check_row(mapper.row(given, place=place), place=place)
-        if not ids.add(example.id):
-            if not drop_duplicates:
-                raise UsageError(
-                    f"{place}: the id {example.id!r} stands here for the second time, or the same "
-                    "row does; --drop-duplicates keeps the first of them"
-                )
-            dropped += 1
+        try:
+            example = check_row(mapper.row(given, place=place), place=place)
+            held_out = eval_share is not None and _position(_opening(example)) < eval_share
+            target = _HELD_OUT if held_out else split
+            checks.check(example, split=target, place=place)
+        except UsageError as error:
+            taken.skip(error)
             continue
-        held_out = eval_share is not None and _position(example.input) < eval_share
-        target = _HELD_OUT if held_out else split
-        checks.check(example, split=target, place=place)
+        if not ids.add(example.id):
+            taken.repeated(example, place)
+            continue
+        taken.take(example)
         files[target].write(row_of(example), place=place)
-    return dropped
+
+
+def _opening(example: Example) -> str:
+    """The input; of a chat what the user said first: chats that begin alike stay together."""
+    firsts = (said(turn) for turn in example.asked if turn["role"] == "user")
+    return next(firsts, example.input)
 
 
 def _position(text: str) -> float:

@@ -3,23 +3,38 @@
 import datetime
 import decimal
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ftreg.data.row_checks import check_row
+from ftreg.data.sources.chats import (
+    TOOL_COLUMNS,
+    chat_of,
+    parsed_if_json,
+    refuse_preferences,
+    tools_of,
+    turns_of,
+)
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import digest
 
-FIELDS = ("id", "input", "reference", "context", "critical")
+FIELDS = ("id", "input", "messages", "tools", "reference", "context", "critical")
 _ABSENT = object()
+_PLAIN_FIELDS = ("id", "input", "reference", "context", "critical", "tags")
+# `messages[-1].content`, `documents[*].text`
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d{1,9}|\*)\]")
+_OF_SPLIT = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*):(.+)")
 _LONGEST_NAME = 60
 _MOST_NAMES = 30
 
 
 def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, str]:
     """Return field to column, from `field=column` texts laid over a YAML file.
+
+    A field may be that of one split, `eval:input`; see `mapping_of`.
 
     Args:
         pairs: `input=question`, `tags.difficulty=level`; they win over the file.
@@ -45,7 +60,41 @@ def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, s
     return mapping
 
 
+def mapping_of(split: str, mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return the mapping of a split: what is of every split, and over it what is of this one."""
+    general = {field: column for field, column in mapping.items() if _split_of(field) is None}
+    own = {
+        field.partition(":")[2]: column
+        for field, column in mapping.items()
+        if _split_of(field) == split
+    }
+    return {**general, **own}
+
+
+def check_splits_of(mapping: Mapping[str, str], splits: Iterable[str]) -> None:
+    """Check that a mapping names no split but these.
+
+    Raises:
+        UsageError: it does.
+    """
+    known = list(splits)
+    for field in mapping:
+        split = _split_of(field)
+        if split is not None and split not in known:
+            raise UsageError(
+                f"--map {field}: there is no split {shown(split)}{did_you_mean(split, known)} "
+                f"(splits: {', '.join(known)})"
+            )
+
+
+def _split_of(field: str) -> str | None:
+    match = _OF_SPLIT.fullmatch(field)
+    return match[1] if match else None
+
+
 def _field(name: str, place: str) -> str:
+    if match := _OF_SPLIT.fullmatch(name):
+        return f"{match[1]}:{_field(match[2], place)}"
     if name not in (*FIELDS, "tags") and not (name.startswith("tags.") and name != "tags."):
         raise UsageError(
             f"{place}: {shown(name)} is not a field of a row{did_you_mean(name, FIELDS)} "
@@ -64,43 +113,60 @@ class Mapper:
     """Makes rows of a source's rows.
 
     A field that is not mapped is taken from the column of its own name, where there is one. A
-    column inside another is named with a dot, `answers.text`. Numbers, truth values and dates
-    become text.
+    column inside another is named by a path, `answers.text` or `messages[-1].content`. Numbers,
+    truth values and dates become text. A row without an input is a chat, by the columns that
+    others keep chats in.
     """
 
     def __init__(
-        self, mapping: Mapping[str, str], columns: Iterable[str] | None, *, source: str
+        self,
+        mapping: Mapping[str, str],
+        columns: Iterable[str] | None,
+        *,
+        source: str,
+        padded: bool = False,
     ) -> None:
         """Keep the mapping.
+
+        Args:
+            mapping: field to column, of one split.
+            columns: of the source, where all rows have the same.
+            source: what it is, for messages.
+            padded: its rows have a null where a key is missing, as Parquet's do.
 
         Raises:
             UsageError: a mapped column is not among `columns` (where these are known).
         """
-        self._source = source
+        self._source, self._padded = source, padded
         self._explicit = set(mapping)
-        implicit = {field: field for field in (*FIELDS, "tags") if field not in mapping}
+        implicit = {field: field for field in _PLAIN_FIELDS if field not in mapping}
         self._mapping = {**implicit, **mapping}
         self._found: set[str] = set()
+        self._used: set[str] = set()
+        self._keys: dict[str, None] = {}
         self.seen: dict[str, None] = dict.fromkeys(columns or ())
         """The columns that were there, in order."""
         for field, column in mapping.items() if columns is not None else ():
-            if not {column, column.partition(".")[0]} & self.seen.keys():
+            if not {column, _first_of(column)} & self.seen.keys():
                 raise self._no_column(field, source)
 
     def row(self, given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
         """Return the row of one row of the source, with an id made of its content if it has none.
 
         Raises:
-            UsageError: the column of the input is not there.
+            UsageError: it has neither an input nor a chat, or a chat that cannot be read.
         """
         for column in given:
             self.seen.setdefault(column)
-        row: dict[str, Any] = {}
+        row = self._chat(given, place=place)
         tags: dict[str, Any] = {}
         for field, column in self._mapping.items():
+            if field in ("messages", "tools") or (field == "input" and "messages" in row):
+                continue
             value = _lookup(given, column)
             if value is _ABSENT:
                 if field == "input":
+                    refuse_preferences(given, place=place)
                     raise self._no_column(field, place)
                 value = None
             else:
@@ -118,6 +184,39 @@ class Mapper:
             row["id"] = _content_id(row, place=place)
         return row
 
+    def _chat(self, given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
+        """Return the turns and the tools of a row; nothing where it is an input and no chat."""
+        if "messages" in self._explicit:
+            value = _lookup(given, self._mapping["messages"])
+            if value is _ABSENT or value is None:
+                raise self._no_column("messages", place)
+            self._found.add("messages")
+        elif "input" in self._explicit or given.get("input") is not None:
+            return {}
+        else:
+            value, columns = chat_of(given)
+            if value is None:
+                return {}
+            self._used.update(columns)
+        turns, ignored = turns_of(value, padded=self._padded, place=place)
+        self._keys |= dict.fromkeys(sorted(ignored))
+        if isinstance(given.get("system"), str) and given["system"].strip() and turns:
+            self._used.add("system")  # beside ShareGPT's conversations
+            if turns[0]["role"] not in ("system", "developer"):
+                turns.insert(0, {"role": "system", "content": given["system"]})
+        return {"messages": turns, **self._tools(given)}
+
+    def _tools(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        columns = [self._mapping["tools"]] if "tools" in self._explicit else TOOL_COLUMNS
+        for column in columns:
+            value = _lookup(given, column)
+            if value is not _ABSENT:
+                self._used.add(column)
+                self._found.add("tools")
+            if value is not _ABSENT and (tools := tools_of(value, padded=self._padded)):
+                return {"tools": tools}
+        return {}
+
     def finish(self) -> list[str]:
         """Return the columns that were not taken.
 
@@ -126,9 +225,10 @@ class Mapper:
         """
         for field in sorted(self._explicit - self._found):
             raise self._no_column(field, self._source)
-        used = set(self._mapping.values())
-        used |= {column.partition(".")[0] for column in used - self.seen.keys()}
-        return [column for column in self.seen if column not in used]
+        used = {*self._mapping.values(), *self._used}
+        used |= {_first_of(column) for column in used - self.seen.keys()}
+        columns = [column for column in self.seen if column not in used]
+        return [*columns, *(f"messages[].{key}" for key in self._keys)]
 
     def _no_column(self, field: str, place: str) -> UsageError:
         column = self._mapping[field]
@@ -137,7 +237,10 @@ class Mapper:
         if field in self._explicit:
             problem = f"{field} is mapped to the column {shown(column)}, which is not there{hint}"
         else:
-            problem = f"there is no column 'input'; name the one it is with --map {field}=COLUMN"
+            problem = (
+                f"there is no column 'input'; name the one it is with --map {field}=COLUMN, or "
+                "that of chats with --map messages=COLUMN"
+            )
         return UsageError(f"{place}: {problem} (columns: {listed(known)})")
 
 
@@ -156,15 +259,44 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(short[:_MOST_NAMES]) + (f", and {rest} more" if rest > 0 else "")
 
 
-def _lookup(row: Mapping[str, Any], column: str) -> Any:
-    """The value of a column, or of one inside another; `_ABSENT` where it is not there."""
-    if column in row:
-        return row[column]
-    value: Any = row
-    for part in column.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+def _first_of(path: str) -> str:
+    """The column that a path begins with."""
+    match = _STEP.match(path)
+    return match[1] or path if match else path
+
+
+def _lookup(row: Mapping[str, Any], path: str) -> Any:
+    """The value of a column, or of what a path names in one; `_ABSENT` where it is not there."""
+    if path in row:
+        return row[path]
+    steps, place = [], 0
+    while place < len(path):
+        match = _STEP.match(path, place)
+        if match is None:
             return _ABSENT
-        value = value[part]
+        steps.append((match[1], match[2]))
+        place = match.end()
+    return _reached(row, steps)
+
+
+def _reached(value: Any, steps: Sequence[tuple[str | None, str | None]]) -> Any:
+    """Follow a path, each step of which is a key or the place in a list."""
+    for number, (key, place) in enumerate(steps):
+        value = parsed_if_json(value)
+        if key is not None:
+            if not isinstance(value, Mapping) or key not in value:
+                return _ABSENT
+            value = value[key]
+            continue
+        if not isinstance(value, list | tuple):
+            return _ABSENT
+        if place == "*":
+            found = [_reached(item, steps[number + 1 :]) for item in value]
+            return [item for item in found if item is not _ABSENT]
+        index = int(str(place))
+        if not -len(value) <= index < len(value):
+            return _ABSENT
+        value = value[index]
     return value
 
 
@@ -187,10 +319,17 @@ def _reference(value: Any) -> Any:
     return _plain(value)
 
 
+def _context(value: Any) -> Any:
+    """A text; of several passages all that are not empty, with a line between."""
+    if isinstance(value, list | tuple) and all(isinstance(item, str | None) for item in value):
+        return "\n\n".join(item for item in value if item and item.strip()) or None
+    return _plain(value)
+
+
 def _critical(value: Any) -> Any:
     """A truth value, from text or 0 and 1 too: CSV has no other."""
     text = str(_plain(value)).strip().lower()
     return {"true": True, "1": True, "false": False, "0": False}.get(text, value)
 
 
-_CONVERT = {"reference": _reference, "critical": _critical}
+_CONVERT = {"context": _context, "reference": _reference, "critical": _critical}

@@ -3,8 +3,8 @@
 import csv
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,8 @@ class Source:
 
     `name` is how the user calls it, `origin` what a card says of it. `total` counts lines or rows,
     as `unit` says; 0 where it is not known. `columns` are those that every row has, None where the
-    rows may differ. `rows` starts anew and yields the number of the line or row, and the row.
+    rows may differ. `rows` starts anew and yields the number of the line or row, and the row;
+    `notes` then says what was left out.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     total: int
     columns: tuple[str, ...] | None
     rows: Callable[[], Iterator[Numbered]]
+    notes: Sequence[str] = ()
 
     def place(self, number: int) -> str:
         """Where a row stands, for messages."""
@@ -263,6 +265,11 @@ def _hub_rows(text: str, name: str, revision: str | None, *, split: str, subset:
         raise UsageError(f"{text}: cannot load it: {first_line(error)}") from error
 
 
+def _otel(path: Path) -> Source:
+    notes: list[str] = []
+    return replace(_by_line(lambda path: span_rows(path, notes))(path), notes=notes)
+
+
 _KINDS: dict[str, Callable[[Path], Source]] = {
     ".jsonl": _by_line(read_jsonl),
     ".ndjson": _by_line(read_jsonl),
@@ -270,4 +277,4 @@ _KINDS: dict[str, Callable[[Path], Source]] = {
     ".tsv": _csv,
     ".parquet": _parquet,
 }
-_FORMS: dict[str, Callable[[Path], Source]] = {"otel": _by_line(span_rows)}
+_FORMS: dict[str, Callable[[Path], Source]] = {"otel": _otel}

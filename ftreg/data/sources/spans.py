@@ -1,9 +1,9 @@
 """Rows of production calls: spans of language-model calls, exported as OTLP JSON.
 
-One row a call: `input` (what was asked), `output` (what was answered), `system`, `context` (the
-documents that were retrieved in the same trace), and `tags` (what the span says of the call, to
-form cohorts). Attribute names are those of OpenTelemetry's GenAI conventions (`gen_ai.*`), and of
-OpenInference and traceAI (`llm.*`, `input.value`, `retrieval.documents.*`).
+One row a call: `input` (what was asked) or `messages` (where there were turns before the question),
+`output` (what was answered), `system`, `context` (the documents that were retrieved for it), and
+`tags` (what the span says of the call, to form cohorts). `ftreg.data.sources.span_messages` says
+which conventions are read.
 """
 
 import contextlib
@@ -14,64 +14,80 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftreg.data.sources.trace_documents import TraceDocuments
+from ftreg.data.chat_checks import check_messages, check_tools
+from ftreg.data.sources.span_messages import Events, is_call, messages_of, mlflow_kind, opened
+from ftreg.data.sources.trace_documents import SpanPlace, TraceDocuments
 from ftreg.errors import UsageError
 from ftreg.files.reading import MIB, lines_of, parse_json, read_text
 from ftreg.files.store import read_jsonl
+from ftreg.records.turns import SYSTEM_ROLES, chat_text, said
 
-_CALLS = frozenset({"chat", "text_completion", "generate_content"})
-_KINDS = ("openinference.span.kind", "fi.span.kind", "traceloop.span.kind")
 # Whatever a namespace of these holds is the call itself, not a property that splits calls.
 _NO_TAGS = re.compile(
     r"(gen_ai|llm|input|output|retrieval|embedding|reranker|tool|message|raw|eval|exception|"
     r"openinference|fi|session|user|graph|code|thread|otel|telemetry|process|url|http|server|net|"
-    r"network|peer)\."
+    r"network|peer|mlflow|db|ai(?!\.telemetry\.)|traceloop\.(entity|span)|"
+    r"langfuse(?!\.(observation|trace)\.metadata\.))\."
 )
 _TAGS = ("gen_ai.request.model", "gen_ai.provider.name", "gen_ai.agent.name", "llm.model_name")
 _RESOURCE_TAGS = ("service.name", "service.version", "deployment.environment.name")
 _LONGEST_TAG = 100
 _LARGEST = 256 * MIB
 """Bytes of a file that is one document, which is read whole."""
+_DOCUMENT_KEYS = ("page_content", "content", "text", "document")
+_NAMED = 3
 
 
-def span_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def span_rows(path: Path, notes: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row) for each span of a language-model call.
 
     Args:
         path: OTLP JSON, either one document or a document a line (as the collector's file
             exporter writes it).
+        notes: gets what a user should know of the calls that are left out.
 
     Raises:
         UsageError: the file is no OTLP JSON, or has no such span with an input; says what it has.
     """
     seen, calls = 0, 0
+    silent: list[str] = []
     with contextlib.closing(TraceDocuments()) as contexts:
         for number, span in _spans(path):
-            contexts.add(span.trace, _documents(span.attributes), place=f"{path}:{number}")
+            contexts.add(
+                span.place,
+                _documents(span),
+                call=is_call(span.attributes, span.events),
+                place=f"{path}:{number}",
+            )
         for number, span in _spans(path):
             seen += 1
-            if not _is_call(span.attributes):
+            if not is_call(span.attributes, span.events):
                 continue
-            row = _row(span, contexts.of(span.trace))
-            if row is not None:
-                calls += 1
-                _refuse_half_characters(row, place=f"{path}:{number}")
-                yield number, row
+            row = _row(span, contexts)
+            if row is None:
+                silent.append(span.place.id)
+                continue
+            calls += 1
+            _refuse_half_characters(row, place=f"{path}:{number}")
+            yield number, row
     if not calls:
         raise UsageError(
             f"{path}: {seen} spans, and none of them is a language-model call with its input; "
             "content is often not recorded unless asked for "
             "(OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT)"
         )
+    if silent and notes is not None:
+        few = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+        notes.append(f"{path}: {len(silent)} calls without a recorded input were left out: {few}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A span; `attributes` are those of its events too, since content is recorded in either."""
+    """A span; content is recorded in its attributes or in those of its events."""
 
-    trace: str
-    id: str
+    place: SpanPlace
     attributes: Mapping[str, Any]
+    events: Events
     resource: Mapping[str, Any]
 
 
@@ -85,12 +101,11 @@ def _spans(path: Path) -> Iterator[tuple[int, _Span]]:
                 resource = _attributes(group.get("resource") or {})
                 for scope in group.get("scopeSpans") or []:
                     for span in scope.get("spans") or []:
-                        found: dict[str, Any] = {}
-                        for event in span.get("events") or []:
-                            found |= _attributes(event)
-                        found |= _attributes(span)
-                        trace, name = _text(span["traceId"]), _text(span["spanId"])
-                        yield number, _Span(trace, name, found, resource)
+                        events = [
+                            (str(event.get("name") or ""), _attributes(event))
+                            for event in span.get("events") or []
+                        ]
+                        yield number, _Span(_place(span), _attributes(span), events, resource)
         except KeyError as error:
             raise UsageError(f"{path}:{number}: not OTLP JSON: it lacks {error}") from error
         except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -125,6 +140,15 @@ def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _place(span: Mapping[str, Any]) -> SpanPlace:
+    return SpanPlace(
+        trace=_text(span["traceId"]),
+        id=_text(span["spanId"]),
+        parent=_text(span.get("parentSpanId") or ""),
+        start=int(span.get("startTimeUnixNano") or 0),
+    )
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, found {type(value).__name__}")
@@ -144,130 +168,120 @@ def _value(wrapped: Mapping[str, Any]) -> Any:
     return None
 
 
-def _is_call(attributes: Mapping[str, Any]) -> bool:
-    kinds = [str(attributes[name]).upper() for name in _KINDS if name in attributes]
-    return "LLM" in kinds or str(attributes.get("gen_ai.operation.name")) in _CALLS
-
-
-def _row(span: _Span, contexts: list[str]) -> dict[str, Any] | None:
+def _row(span: _Span, contexts: TraceDocuments) -> dict[str, Any] | None:
     """The row of a call; None where its input was not recorded."""
-    messages = _messages(span.attributes, "input")
-    system = [text for role, text in messages if role in ("system", "developer")]
-    turns = [(role, text) for role, text in messages if role not in ("system", "developer")]
+    messages = messages_of(span.attributes, span.events, "input")
+    turns = [turn for turn in messages if turn["role"] not in SYSTEM_ROLES]
     if not turns:
         return None
-    asked = (
-        turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {text}" for role, text in turns)
+    instructions = messages_of(
+        {"gen_ai.input.messages": span.attributes.get("gen_ai.system_instructions")}, (), "input"
     )
-    instructions = _texts(span.attributes.get("gen_ai.system_instructions"))
+    system = [said(turn) for turn in (*messages, *instructions) if turn not in turns]
+    answers = messages_of(span.attributes, span.events, "output")
     row = {
-        "id": span.id,
-        "input": asked,
-        "output": "\n".join(text for _, text in _messages(span.attributes, "output")) or None,
-        "system": "\n".join([*system, *instructions]) or None,
-        "context": "\n\n".join(contexts) or None,
-        "tags": _tags(span.attributes, span.resource),
+        "id": span.place.id,
+        **_asked(span, turns, system),
+        "output": "\n".join(map(_said, answers)) or None,
+        "context": "\n\n".join(contexts.of(span.place)) or None,
+        "tags": _tags(span),
     }
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _messages(attributes: Mapping[str, Any], side: str) -> list[tuple[str, str]]:
-    """Return (role, text) of what went in or came out, by the first convention that has it."""
-    default = "user" if side == "input" else "assistant"
-    older = "prompt" if side == "input" else "completion"
-    for name in (f"gen_ai.{side}.messages", f"gen_ai.{older}"):
-        found = [
-            (str(item.get("role") or default), "\n".join(texts))
-            for item in _list(attributes.get(name))
-            if (texts := _texts(item.get("parts") or item.get("content")))
-        ]
-        if found:
-            return found
-    for prefix in (f"llm.{side}_messages", f"gen_ai.{side}.messages", f"gen_ai.{older}"):
-        found = _flattened(attributes, prefix, default=default)
-        if found:
-            return found
-    text = _plain_text(attributes, side)
-    return [(default, text)] if text else []
+def _asked(span: _Span, turns: list[dict[str, Any]], system: list[str]) -> dict[str, Any]:
+    """What was asked: a question as `input`, a chat as `messages`.
+
+    Turns in an order that no chat has become one input.
+    """
+    before = "\n".join(system) or None
+    tools = _tools(span.attributes)
+    if len(turns) == 1 and not tools and not turns[0].get("tool_calls"):
+        return {"input": turns[0]["content"], "system": before}
+    first = [{"role": "system", "content": before}] if before else []
+    try:
+        declared = check_tools(tools, place="a span")
+        found = {"messages": list(check_messages([*first, *turns], declared, place="a span"))}
+        return {**found, **({"tools": list(declared)} if declared else {})}
+    except UsageError:
+        asked = turns[0]["content"] if len(turns) == 1 else chat_text(map(_readable, turns))
+        return {"input": asked, "system": before}
 
 
-def _list(value: Any) -> list[Mapping[str, Any]]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return [{"content": value}]
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, Mapping)]
+def _said(turn: Mapping[str, Any]) -> str:
+    return said(_readable(turn))
 
 
-def _texts(value: Any) -> list[str]:
-    """The texts of a message's content: a text, or parts of which some are texts."""
-    if isinstance(value, str):
-        try:
-            parts = json.loads(value) if value.startswith("[") else None
-        except (ValueError, RecursionError):
-            parts = None
-        if not isinstance(parts, list):
-            return [value] if value.strip() else []
-        value = parts
-    found = []
-    for part in value if isinstance(value, list) else []:
-        text = part if isinstance(part, str) else None
-        if isinstance(part, Mapping) and part.get("type", "text") == "text":
-            text = part.get("content") or part.get("text")
-        if isinstance(text, str) and text.strip():
-            found.append(text)
-    return found
+def _readable(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A turn whose calls have names, whatever was recorded of them."""
+    calls = (call["function"] for call in turn.get("tool_calls") or ())
+    named = [{"function": {**call, "name": str(call.get("name") or "?")}} for call in calls]
+    return {**turn, "tool_calls": named}
 
 
-def _flattened(
-    attributes: Mapping[str, Any], prefix: str, *, default: str
-) -> list[tuple[str, str]]:
-    """Messages that are spread over attributes: `prefix.0.message.content` and the like."""
-    pattern = re.compile(
-        re.escape(prefix) + r"\.(\d{1,9})\.(?:message\.)?(role|content|contents\.(\d{1,9})\..*text)"
-    )
-    roles: dict[int, str] = {}
-    texts: dict[int, list[tuple[int, str]]] = {}
-    for name, value in attributes.items():
-        if not (match := pattern.fullmatch(name)):
-            continue
-        index = int(match[1])
-        if match[2] == "role":
-            roles[index] = str(value)
-        elif isinstance(value, str) and value.strip():
-            texts.setdefault(index, []).append((int(match[3] or 0), value))
-    return [
-        (roles.get(index, default), "\n".join(text for _, text in sorted(parts)))
-        for index, parts in sorted(texts.items())
-    ]
+def _tools(attributes: Mapping[str, Any]) -> list[Any]:
+    """The tools that were declared; Vercel has each as JSON."""
+    for name in ("gen_ai.tool.definitions", "ai.prompt.tools"):
+        found = opened(attributes.get(name))
+        if isinstance(found, list) and found:
+            return [_tool(opened(item)) for item in found]
+    return []
 
 
-def _plain_text(attributes: Mapping[str, Any], side: str) -> str | None:
-    text = attributes.get(f"{side}.value")
-    is_json = attributes.get(f"{side}.mime_type") == "application/json"
-    return text if isinstance(text, str) and text.strip() and not is_json else None
+def _tool(item: Any) -> Any:
+    """Vercel calls the schema of a function's arguments `inputSchema`."""
+    if not isinstance(item, Mapping) or "function" in item:
+        return item
+    schema = item.get("parameters", item.get("inputSchema"))
+    made = {"name": item.get("name"), "description": item.get("description"), "parameters": schema}
+    return {key: value for key, value in made.items() if value is not None}
 
 
-def _documents(attributes: Mapping[str, Any]) -> list[str]:
+def _documents(span: _Span) -> list[str]:
     """What a retriever found, in its order."""
     found = {}
-    for name, value in attributes.items():
+    for name, value in span.attributes.items():
         match = re.fullmatch(r"retrieval\.documents\.(\d{1,9})\.document\.content", name)
         if match and isinstance(value, str):
             found[int(match[1])] = value
-    return [found[index] for index in sorted(found)]
+    if found:
+        return [found[index] for index in sorted(found)]
+    if mlflow_kind(span.attributes) == "RETRIEVER":
+        return _document_texts(span.attributes.get("mlflow.spanOutputs"))
+    if span.attributes.get("langfuse.observation.type") == "retriever":
+        return _document_texts(span.attributes.get("langfuse.observation.output"))
+    if "gen_ai.retrieval.documents" in span.attributes:
+        return _document_texts(span.attributes["gen_ai.retrieval.documents"])
+    results = (attributes.get("db.query.result.document") for _, attributes in span.events)
+    return [text for text in results if isinstance(text, str) and text.strip()]
 
 
-def _tags(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> dict[str, str] | None:
+def _document_texts(value: Any) -> list[str]:
+    found = opened(value)
+    if isinstance(found, Mapping):
+        found = next((item for item in found.values() if isinstance(item, list)), [found])
+    texts: list[str] = []
+    for item in found if isinstance(found, list) else [found]:
+        held = (item.get(key) for key in _DOCUMENT_KEYS) if isinstance(item, Mapping) else (item,)
+        texts.extend(text for text in held if isinstance(text, str) and text.strip())
+    return texts
+
+
+def _tags(span: _Span) -> dict[str, str] | None:
+    # An event's attributes count too, if it is no message, and the span's own more.
+    attributes: dict[str, Any] = {}
+    for event, more in span.events:
+        attributes |= {} if event.startswith("gen_ai.") else more
+    attributes |= span.attributes
+    resource = span.resource
     tags: dict[str, Any] = {name: resource.get(name) for name in _RESOURCE_TAGS}
     tags |= {name: attributes.get(name) for name in _TAGS}
     for name, value in attributes.items():
         if name not in ("metadata", "tag.tags") and not _NO_TAGS.match(name):
             tags[name] = value
-    for item in _list(attributes.get("metadata")):
-        tags |= item
+    metadata = opened(attributes.get("metadata"))
+    for item in metadata if isinstance(metadata, list) else [metadata]:
+        tags |= item if isinstance(item, Mapping) else {}
     labels = attributes.get("tag.tags")
     tags |= {str(label): True for label in labels} if isinstance(labels, list) else {}
     plain = {

@@ -26,6 +26,9 @@ class OutputRow(TypedDict):
     seed: NotRequired[int]
     """Of replicas, which one wrote it."""
     input: NotRequired[str]
+    """What was asked; of a chat, what the user said last."""
+    messages: NotRequired[list[dict[str, Any]]]
+    """Of a chat, the turns that the output answers."""
     reference: NotRequired[list[str]]
     """The accepted answers."""
     output: str
@@ -105,6 +108,7 @@ def output_rows(
                 "id": example.id,
                 **_named(seed),
                 "input": example.input,
+                **({"messages": [dict(turn) for turn in example.asked]} if example.asked else {}),
                 "reference": list(example.references),
                 "output": output.text,
                 "finish": output.finish,

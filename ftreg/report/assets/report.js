@@ -33,6 +33,7 @@
     const side = (name) => found[name] && {
       output: text(found[name].output), cut: found[name].cut, findings: found[name].findings };
     return { input: text(found.input), context: text(found.context),
+      chat: (found.chat || []).map((turn) => ({ role: turn.role, text: text(turn.text) })),
       references: (found.references || []).map(text),
       candidate: side("candidate"), baseline: side("baseline") };
   }
@@ -273,7 +274,14 @@
       for (const text of texts) part.append(...block(text, marked(text), options.code));
       place.append(part);
     };
-    if (it.input !== null) {
+    if (it.chat.length) {
+      const part = make("div", { class: "chat" }, make("h3", {}, "Chat"));
+      for (const turn of it.chat) {
+        part.append(make("div", { class: `turn ${turn.role}` }, make("h4", {}, turn.role),
+          ...block(turn.text, found(turn.text, marks.asked))));
+      }
+      asked.append(part);
+    } else if (it.input !== null) {
       add(asked, ["Input"], [it.input], (text) => found(text, marks.asked), { code: index.code });
     }
     if (it.context !== null) add(asked, ["Context"], [it.context], (text) => found(text, marks.asked));
@@ -394,7 +402,7 @@
   function mentions(position, wanted) {
     if (index.ids[position].toLowerCase().includes(wanted)) return true;
     const it = example(position);
-    return [it.input, it.context, ...it.references, it.candidate && it.candidate.output,
+    return [it.input, ...it.chat.map((turn) => turn.text), it.context, ...it.references, it.candidate && it.candidate.output,
       it.baseline && it.baseline.output].some((text) => text && text.toLowerCase().includes(wanted));
   }
 

@@ -53,7 +53,7 @@ class Reply:
 
     `finish` is why it ended, `"stop"` or `"length"` as a rule; `model` who wrote it. `thought`
     says that the server sent thoughts beside the text, and `left_out` names what the request lacks
-    since the server refused it.
+    since the server refused it. `calls` are name and arguments, as JSON, of called functions.
     """
 
     text: str
@@ -62,6 +62,7 @@ class Reply:
     model: str | None
     thought: bool = False
     left_out: tuple[str, ...] = ()
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 class ChatClient:
@@ -116,7 +117,11 @@ class ChatClient:
         self._answered = True
 
     def ask(
-        self, messages: Sequence[Mapping[str, str]], schemas: Sequence[Mapping[str, Any]] = ()
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        schemas: Sequence[Mapping[str, Any]] = (),
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Reply:
         """Send one chat and return what the model wrote, the likeliest token where it can be had.
 
@@ -124,6 +129,7 @@ class ChatClient:
             messages: role and content of each.
             schemas: JSON schemas of the answer, the one that says most first: the first that the
                 server takes is asked for. Where it takes none, or there is none, it writes freely.
+            tools: functions that the model may call.
 
         Raises:
             ChatError: the server gave no usable answer; the message never holds the key.
@@ -133,7 +139,7 @@ class ChatClient:
             messages,
             max_tokens=self._endpoint.max_tokens,
             retries=self._retries,
-            forms=[*map(_response_format, schemas), {}],
+            forms=[*map(_response_format, schemas), {"tools": list(tools)} if tools else {}],
         )
         if status != 200:
             # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
@@ -152,7 +158,7 @@ class ChatClient:
 
     def _send_chat(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         *,
         max_tokens: int,
         retries: urllib3.Retry,
@@ -294,6 +300,7 @@ class ChatClient:
             choice.finish_reason,
             answer.model,
             thought=message.has_thoughts,
+            calls=message.calls,
             left_out=dialect.left_out,
         )
 

@@ -19,6 +19,7 @@ class Message(BaseModel):
 
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[Any] | None = None
     reasoning_content: Any = None
     reasoning: Any = None
 
@@ -29,6 +30,16 @@ class Message(BaseModel):
         if not isinstance(content, list):
             return content
         return "".join(map(_text_of_part, content))
+
+    @property
+    def calls(self) -> tuple[tuple[str, str], ...]:
+        """Name and arguments of each function that is called; what is no call is none."""
+        found = (item.get("function") for item in self.tool_calls or () if isinstance(item, dict))
+        return tuple(
+            (str(call.get("name")), str(call.get("arguments") or "{}"))
+            for call in found
+            if isinstance(call, dict)
+        )
 
     @property
     def has_thoughts(self) -> bool:

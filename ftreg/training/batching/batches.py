@@ -101,7 +101,7 @@ def micro_batches(
 def _common_prefix(rows: Sequence[int], examples: TokenisedExamples) -> int:
     """Number of tokens that all examples begin with, short of the first that carries loss."""
     # The last token of a prompt predicts the answer, another one in each example.
-    limit = max(0, min(examples.prompt_length(row) for row in rows) - 1)
+    limit = max(0, min(examples.spans(row)[0][0] for row in rows) - 1)
     columns = zip(*(examples.ids(row)[:limit] for row in rows), strict=True)
     return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, columns))
 
@@ -114,12 +114,13 @@ def _lay_out(rows: Sequence[int], examples: TokenisedExamples, shared: int) -> M
     for row in rows:
         tokens = examples.ids(row)
         skipped = shared if ids else 0
-        start, prompt = len(ids) - skipped, examples.prompt_length(row)
+        start = len(ids) - skipped
         ids.extend(tokens[skipped:])
         positions.extend(range(skipped, len(tokens)))
-        # The last prompt token predicts the first token of the answer.
-        predict.extend(range(start + prompt - 1, start + len(tokens) - 1))
-        targets.extend(tokens[prompt:])
+        for begin, end in examples.spans(row):
+            # The last token before an answer predicts its first.
+            predict.extend(range(start + begin - 1, start + end - 1))
+            targets.extend(tokens[begin:end])
     return MicroBatch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),

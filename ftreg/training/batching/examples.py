@@ -7,33 +7,44 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ftreg.config.sections import Thoughts
+from ftreg.config.sections import LossOn, Thoughts
 from ftreg.data.card import Prompt
 from ftreg.errors import UsageError
 from ftreg.models.assistant_turn import AssistantTurn, RenderedExample
 from ftreg.records.samples import Example
 from ftreg.records.thought_tags import answer_of
 
-SCHEMA = pa.schema([("ids", pa.list_(pa.int32())), ("prompt_length", pa.int32())])
+SCHEMA = pa.schema(
+    [
+        ("ids", pa.list_(pa.int32())),
+        ("prompt_length", pa.int32()),
+        ("earlier", pa.list_(pa.int32())),  # begin and end of each earlier answer with loss
+    ]
+)
 # Rows of every record batch but the last: a row is found by division.
 BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """One record batch's buffers: where each row ends, all ids end to end, the prompts' lengths."""
+    """One record batch's buffers: where each row ends, all ids end to end, the prompts' lengths.
+
+    `earlier` and its offsets are the same of the answers within the prompts.
+    """
 
     offsets: memoryview
     ids: memoryview
     prompts: memoryview
+    earlier_offsets: memoryview
+    earlier: memoryview
 
 
 class TokenisedExamples:
     """Token ids of many examples in Arrow record batches, in memory or mapped from a file.
 
-    Example i is `ids(i)`; its first `prompt_length(i)` tokens carry no loss. Nothing is copied:
-    what is read are the buffers themselves, 4 bytes a token, and a mapped file's pages come and
-    go as they are used.
+    Example i is `ids(i)`, of which `spans(i)` carry loss: what follows the first `prompt_length(i)`
+    tokens, and of a chat perhaps answers before. Nothing is copied: what is read are the buffers
+    themselves, 4 bytes a token, and a mapped file's pages come and go as they are used.
 
     Args:
         batches: of `SCHEMA`, each but the last with `BATCH_ROWS` rows.
@@ -64,13 +75,21 @@ class TokenisedExamples:
         return offsets[row + 1] - offsets[row]
 
     def prompt_length(self, index: int) -> int:
-        """Number of leading tokens without loss."""
+        """Number of tokens before the last answer."""
         batch, row = divmod(index, BATCH_ROWS)
         return self._views[batch].prompts[row]
 
+    def spans(self, index: int) -> list[tuple[int, int]]:
+        """Begin and end of each answer that carries loss, its end token included, in order."""
+        batch, row = divmod(index, BATCH_ROWS)
+        views = self._views[batch]
+        ends = views.earlier[views.earlier_offsets[row] : views.earlier_offsets[row + 1]]
+        last = (self.prompt_length(index), self.length(index))
+        return [*zip(ends[::2], ends[1::2], strict=True), last]
+
     def answer_length(self, index: int) -> int:
-        """Number of tokens with loss, the end token included."""
-        return self.length(index) - self.prompt_length(index)
+        """Number of tokens with loss, the end tokens included."""
+        return sum(end - begin for begin, end in self.spans(index))
 
     def longest(self) -> int:
         """The number of tokens of the longest example."""
@@ -91,33 +110,37 @@ class TokenisedExamples:
 
 
 def _views(batch: pa.RecordBatch) -> _Views:
-    ids, prompts = batch.columns
+    ids, prompts, earlier = batch.columns
     _, offsets, _, values = ids.buffers()
+    _, earlier_offsets, _, earlier_values = earlier.buffers()
     # memoryviews rather than numpy arrays: their elements are plain ints, and an index costs less.
     return _Views(
         offsets=memoryview(offsets).cast("i"),
         ids=memoryview(values).cast("i"),
         prompts=memoryview(prompts.buffers()[1]).cast("i"),
+        earlier_offsets=memoryview(earlier_offsets).cast("i"),
+        earlier=memoryview(earlier_values or b"").cast("i"),
     )
 
 
-def record_batches(pairs: Iterable[tuple[list[int], list[int]]]) -> Iterator[pa.RecordBatch]:
-    """Yield (prompt ids, answer ids) as record batches, holding one batch at a time."""
-    ids: list[list[int]] = []
-    prompts: list[int] = []
+def record_batches(
+    pairs: Iterable[RenderedExample | tuple[list[int], list[int]]],
+) -> Iterator[pa.RecordBatch]:
+    """Yield examples as record batches, holding one batch at a time."""
+    rows: list[dict[str, Any]] = []
 
     def batch() -> pa.RecordBatch:
-        made = pa.record_batch([ids, prompts], schema=SCHEMA)
-        ids.clear()
-        prompts.clear()
+        made = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+        rows.clear()
         return made
 
-    for prompt, answer in pairs:
-        ids.append([*prompt, *answer])
-        prompts.append(len(prompt))
-        if len(ids) == BATCH_ROWS:
+    for found in pairs:
+        prompt, answer, earlier = RenderedExample(*found)
+        places = [place for span in earlier for place in span]
+        rows.append({"ids": [*prompt, *answer], "prompt_length": len(prompt), "earlier": places})
+        if len(rows) == BATCH_ROWS:
             yield batch()
-    if ids:
+    if rows:
         yield batch()
 
 
@@ -128,8 +151,9 @@ def token_pairs(
     prompt: Prompt,
     max_length: int,
     thoughts: Thoughts = "keep",
+    loss_on: LossOn = "all_turns",
     advance: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[list[int], list[int]]]:
+) -> Iterator[RenderedExample]:
     """Write each example as a chat and yield its prompt's and its answer's token ids.
 
     The answer is the first reference and the token that ends it; what a chat template puts behind
@@ -141,6 +165,7 @@ def token_pairs(
         prompt: writes an example as a chat.
         max_length: most tokens of an example.
         thoughts: `strip` leaves out what a reference has between the tags of thoughts.
+        loss_on: which of the assistant's turns in a chat are learnt.
         advance: called after each example.
 
     Raises:
@@ -150,7 +175,7 @@ def token_pairs(
     """
     count = 0
     for example in examples:
-        found = _rendered(example, turn=turn, prompt=prompt, thoughts=thoughts)
+        found = _rendered(example, turn=turn, prompt=prompt, thoughts=thoughts, loss_on=loss_on)
         total = len(found.prompt) + len(found.answer)
         if total > max_length:
             place = getattr(turn.chat.tokenizer, "name_or_path", "")
@@ -159,7 +184,7 @@ def token_pairs(
                 f"model takes{f' ({place})' if place else ''}; shorten it in a new dataset "
                 "version, or raise train.max_length if the model allows more"
             )
-        yield found.prompt, found.answer
+        yield found
         count += 1
         advance()
     if count == 0:
@@ -167,7 +192,7 @@ def token_pairs(
 
 
 def _rendered(
-    example: Example, *, turn: AssistantTurn, prompt: Prompt, thoughts: Thoughts
+    example: Example, *, turn: AssistantTurn, prompt: Prompt, thoughts: Thoughts, loss_on: LossOn
 ) -> RenderedExample:
     if not example.references:
         raise UsageError(f"example {example.id!r} has no reference, so nothing to learn from it")
@@ -175,15 +200,18 @@ def _rendered(
         messages = prompt.messages(example)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    reference = example.references[0]
+    reference = dict(example.answer or {"content": example.references[0]})
+    all_turns = loss_on == "all_turns"
     if thoughts == "strip":
-        reference = answer_of(reference)
-        if not reference:
-            raise UsageError(
-                f"example {example.id!r}: its reference has nothing but thoughts, and "
-                "train.thoughts: strip leaves nothing of it"
-            )
+        learnt = [item for item in messages if all_turns and item["role"] == "assistant"]
+        for item in (*learnt, reference):
+            item["content"] = answer_of(item["content"])
+            if not item["content"] and not item.get("tool_calls"):
+                raise UsageError(
+                    f"example {example.id!r}: its reference has nothing but thoughts, and "
+                    "train.thoughts: strip leaves nothing of it"
+                )
     try:
-        return turn.example(messages, reference)
+        return turn.example(messages, reference, all_turns=all_turns)
     except UsageError as error:
         raise UsageError(f"example {example.id!r}: {error}") from error

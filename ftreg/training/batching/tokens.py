@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock
 
-from ftreg.config.sections import Thoughts
+from ftreg.config.sections import LossOn, Thoughts
 from ftreg.data import DatasetVersion, Split
 from ftreg.files.cache.entries import trim
 from ftreg.files.cache.folder import cache_folder, limit_of, touch
 from ftreg.files.cache.sealed import is_whole, written_whole
 from ftreg.files.store import digest, file_digest
-from ftreg.models.assistant_turn import AssistantTurn
+from ftreg.models.assistant_turn import AssistantTurn, RenderedExample
 from ftreg.models.save import save_pretrained
 from ftreg.training.batching.examples import (
     SCHEMA,
@@ -28,7 +28,7 @@ from ftreg.training.batching.examples import (
 )
 
 # Part of the cache key: raise it when other tokens, or another layout, are made of the same rows.
-_FORMAT = 2
+_FORMAT = 3
 _LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
 
@@ -40,6 +40,7 @@ def prepare_examples(
     turn: AssistantTurn,
     max_length: int,
     thoughts: Thoughts = "keep",
+    loss_on: LossOn = "all_turns",
     advance: Callable[[], None] = lambda: None,
 ) -> TokenisedExamples:
     """Return the tokenised rows, from the cache where they have been made before.
@@ -53,22 +54,17 @@ def prepare_examples(
         turn: of the tokenizer's chat template.
         max_length: most tokens of one example.
         thoughts: whether those in references are kept.
+        loss_on: which of the assistant's turns in a chat are learnt.
         advance: called after each example that is tokenised.
 
     Raises:
         UsageError: as `token_pairs`; nothing is kept then.
     """
     key = {
-        "format": _FORMAT,
-        "split": dataset.card.splits[split].sha256,
-        "rows": len(rows),
-        "prompt": dataset.card.prompt.model_dump(),
-        "tokenizer": _tokenizer_identity(turn.chat.tokenizer),
-        "chat": turn.chat.identity,
-        "stops": sorted(turn.stops),
+        **_identity_of(rows, dataset, split, turn),
         "thoughts": thoughts,
+        "loss_on": loss_on,
         "max_length": max_length,
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
     path = cache_folder("prepared", f"{digest(key)}.arrow")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +80,7 @@ def prepare_examples(
                 prompt=dataset.card.prompt,
                 max_length=max_length,
                 thoughts=thoughts,
+                loss_on=loss_on,
                 advance=advance,
             )
             write_prepared(path, pairs)
@@ -94,8 +91,26 @@ def prepare_examples(
     return found
 
 
-def write_prepared(path: Path, pairs: Iterable[tuple[list[int], list[int]]]) -> None:
-    """Write (prompt ids, answer ids) as an Arrow file with its digest beside it."""
+def _identity_of(
+    rows: Split, dataset: DatasetVersion, split: str, turn: AssistantTurn
+) -> dict[str, Any]:
+    """Return what decides the tokens of rows, beside the settings of training."""
+    return {
+        "format": _FORMAT,
+        "split": dataset.card.splits[split].sha256,
+        "rows": len(rows),
+        "prompt": dataset.card.prompt.model_dump(),
+        "tokenizer": _tokenizer_identity(turn.chat.tokenizer),
+        "chat": turn.chat.identity,
+        "stops": sorted(turn.stops),
+        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def write_prepared(
+    path: Path, pairs: Iterable[RenderedExample | tuple[list[int], list[int]]]
+) -> None:
+    """Write examples as an Arrow file with its digest beside it."""
     with (
         written_whole(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,

@@ -1,0 +1,269 @@
+"""What went into a language-model call and what came out, by the conventions of its span.
+
+OpenTelemetry's GenAI conventions have messages in attributes of the span or of its events, or an
+event for each message; OpenInference, traceAI and OpenLLMetry spread them over attributes; Vercel's
+AI SDK, Langfuse and MLflow keep JSON of their own. A message is a turn as chats have it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from ftreg.errors import UsageError
+from ftreg.files.reading import parse_json
+
+Side = Literal["input", "output"]
+Attributes = Mapping[str, Any]
+Events = Sequence[tuple[str, Attributes]]
+"""Name and attributes of each event of a span, in order."""
+
+_CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
+_KINDS = ("openinference.span.kind", "fi.span.kind", "traceloop.span.kind")
+_MLFLOW_KINDS = frozenset({"LLM", "CHAT_MODEL"})
+_VERCEL_CALLS = (".doGenerate", ".doStream")
+_ASKING = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
+_CHOICE = "gen_ai.choice"
+_CONTENT_EVENTS = ("gen_ai.content.prompt", "gen_ai.client.inference.operation.details")
+_OLDER = {"input": "prompt", "output": "completion"}
+_DEFAULT = {"input": "user", "output": "assistant"}
+# JSON of a vendor's own: what is asked, and what comes back.
+_VENDORS = {
+    "input": ("ai.prompt.messages", "ai.prompt", "langfuse.observation.input", "mlflow.spanInputs"),
+    "output": ("ai.response.text", "langfuse.observation.output", "mlflow.spanOutputs"),
+}
+_ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool"}
+_TYPES = ("human", "ai", "system", "tool", "function")
+"""What LangChain calls roles, under the key `type`."""
+_TEXT_KEYS = ("text", "content", "prompt", "input", "question", "output", "answer", "response")
+
+
+def is_call(attributes: Attributes, events: Events) -> bool:
+    """Whether a span is the call of a language model, by any convention."""
+    kinds = [str(attributes[name]).upper() for name in _KINDS if name in attributes]
+    names = (attributes.get(name) for name in ("gen_ai.operation.name", "llm.request.type"))
+    return (
+        "LLM" in kinds
+        or any(str(name).lower() in _CALLS for name in names)
+        or "gen_ai.prompt.0.content" in attributes
+        or str(attributes.get("ai.operationId", "")).endswith(_VERCEL_CALLS)
+        or attributes.get("langfuse.observation.type") == "generation"
+        or mlflow_kind(attributes) in _MLFLOW_KINDS
+        or any(name in (_CHOICE, *_CONTENT_EVENTS) or _ASKING.fullmatch(name) for name, _ in events)
+    )
+
+
+def mlflow_kind(attributes: Attributes) -> str:
+    """MLflow's type of a span, which is JSON; empty where there is none."""
+    return str(opened(attributes.get("mlflow.spanType", ""))).upper()
+
+
+def messages_of(attributes: Attributes, events: Events, side: Side) -> list[dict[str, Any]]:
+    """Return the turns that went in or came out, by the first convention that has them."""
+    return (
+        _listed(attributes, side)
+        or _over_events(events, side)
+        or _an_event_each(events, side)
+        or _flattened(attributes, side)
+        or _of_vendors(attributes, side)
+        or _plain(attributes, side)
+    )
+
+
+def opened(value: Any) -> Any:
+    """What JSON in a text holds; any other value as it is."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{", '"'):
+        try:
+            return parse_json(value, place="an attribute")
+        except UsageError:
+            return value
+    return value
+
+
+def _listed(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
+    """Messages in one attribute."""
+    names = (f"gen_ai.{side}.messages", f"gen_ai.{_OLDER[side]}")
+    found = (list(loose(attributes.get(name), _DEFAULT[side])) for name in names)
+    return next((messages for messages in found if messages), [])
+
+
+def _over_events(events: Events, side: Side) -> list[dict[str, Any]]:
+    """Messages in attributes of events, of which none is lost.
+
+    An event may repeat what the one before it had, and go on.
+    """
+    found: list[dict[str, Any]] = []
+    for _, attributes in events:
+        more = _listed(attributes, side)
+        found = more if more[: len(found)] == found else [*found, *more]
+    return found
+
+
+def _an_event_each(events: Events, side: Side) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name, attributes in events:
+        match = _ASKING.fullmatch(name)
+        if (match is None) if side == "input" else (name != _CHOICE):
+            continue
+        body = opened(attributes.get("gen_ai.event.content"))
+        said = {**attributes, **(body if isinstance(body, Mapping) else {})}
+        inner = opened(said.get("message"))
+        role = match[1] if match else "assistant"
+        found.extend(loose(inner if inner is not None else {"role": role, **said}, role))
+    return found
+
+
+def _flattened(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
+    """Messages that are spread over attributes: `llm.input_messages.0.message.content`."""
+    for prefix in (f"llm.{side}_messages", f"gen_ai.{side}.messages", f"gen_ai.{_OLDER[side]}"):
+        parts: dict[int, dict[str, Any]] = {}
+        pattern = re.compile(re.escape(prefix) + r"\.(\d{1,9})\.(?:message\.)?(.+)")
+        for name, value in attributes.items():
+            if match := pattern.fullmatch(name):
+                parts.setdefault(int(match[1]), {})[match[2]] = value
+        found = [_gathered(parts[index], side) for index in sorted(parts)]
+        if found := [turn for turn in found if turn["content"] or turn.get("tool_calls")]:
+            return found
+    return []
+
+
+def _gathered(parts: Mapping[str, Any], side: Side) -> dict[str, Any]:
+    """A turn of what stands behind its number."""
+    texts = {}
+    calls: dict[int, dict[str, Any]] = {}
+    for name, value in parts.items():
+        if match := re.fullmatch(r"contents\.(\d{1,9})\..*text", name):
+            texts[int(match[1])] = value
+        elif match := re.fullmatch(
+            r"tool_calls\.(\d{1,9})\.(?:tool_call\.)?(?:function\.)?(id|name|arguments)", name
+        ):
+            calls.setdefault(int(match[1]), {})[match[2]] = value
+    whole = [parts["content"]] if "content" in parts else [texts[i] for i in sorted(texts)]
+    turn = {**parts, "role": parts.get("role", _DEFAULT[side])}
+    turn["content"] = "\n".join(text for item in whole for text in _texts(item))
+    turn["tool_calls"] = [calls[index] for index in sorted(calls)]
+    return _turn(turn, _DEFAULT[side])
+
+
+def _of_vendors(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
+    for name in _VENDORS[side]:
+        found = list(loose(attributes.get(name), _DEFAULT[side]))
+        calls = opened(attributes.get("ai.response.toolCalls")) if side == "output" else None
+        if isinstance(calls, list) and name.startswith("ai."):
+            said = found[0]["content"] if found else ""
+            found = [_turn({"content": said, "tool_calls": calls}, "assistant")]
+        if found:
+            return found
+    return []
+
+
+def _plain(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
+    text = attributes.get(f"{side}.value")
+    if attributes.get(f"{side}.mime_type") == "application/json":
+        return list(loose(text, _DEFAULT[side]))
+    said = isinstance(text, str) and bool(text.strip())
+    return [{"role": _DEFAULT[side], "content": text}] if said else []
+
+
+def loose(value: Any, role: str) -> Iterator[dict[str, Any]]:
+    """Yield the turns of a value in whatever form: a text, a message, a request, an answer.
+
+    Args:
+        value: of an attribute; JSON in a text is opened.
+        role: whose it is where it does not say.
+    """
+    found = opened(value)
+    if isinstance(found, str) and found.strip():
+        yield {"role": role, "content": found}
+    elif isinstance(found, Sequence) and not isinstance(found, str):
+        # LangChain has a list for each of several prompts, and sends one.
+        items = found[0] if len(found) == 1 and isinstance(found[0], list) else found
+        for item in items:
+            if isinstance(item, Mapping | str):
+                yield from loose(item, role)
+    elif isinstance(found, Mapping):
+        yield from _of_mapping(found, role)
+
+
+def _of_mapping(found: Mapping[str, Any], role: str) -> Iterator[dict[str, Any]]:
+    if isinstance(opened(found.get("messages")), list):
+        if isinstance(found.get("system"), str):
+            yield {"role": "system", "content": found["system"]}
+        yield from loose(found["messages"], role)
+    elif isinstance(found.get("choices"), list) and found["choices"]:
+        choice = found["choices"][0]
+        yield from loose(choice.get("message", choice) if isinstance(choice, Mapping) else "", role)
+    elif isinstance(found.get("generations"), list) and found["generations"]:
+        yield from loose(found["generations"][0], role)
+    elif {"role", "parts", "tool_calls"} & found.keys() or found.get("type") in _TYPES:
+        turn = _turn(found, role)
+        if turn["content"] or turn.get("tool_calls"):
+            yield turn
+    else:
+        if isinstance(found.get("system"), str) and role == "user":
+            yield {"role": "system", "content": found["system"]}
+        texts = ("\n".join(_texts(found.get(key))) for key in _TEXT_KEYS)
+        text = next((text for text in texts if text), None)
+        if text is not None:
+            yield {"role": role, "content": text}
+
+
+def _turn(message: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """A turn as chats have it."""
+    called = str(message.get("role") or message.get("type") or role).lower()
+    content = message.get("parts") or message.get("content")
+    parts = [part for part in _parts(content) if isinstance(part, Mapping)]
+    turn: dict[str, Any] = {
+        "role": _ROLES.get(called, called),
+        "content": "\n".join(_texts(content)),
+    }
+    calls = opened(message.get("tool_calls"))
+    calls = calls if isinstance(calls, list) else []
+    calls = [*calls, *(part for part in parts if part.get("type") in ("tool_call", "tool-call"))]
+    if calls:
+        turn["tool_calls"] = [_call(call) for call in calls if isinstance(call, Mapping)]
+    for part in parts:
+        if part.get("type") in ("tool_call_response", "tool-result"):
+            result = part.get("response", part.get("result", part.get("output")))
+            turn |= {"role": "tool", "content": _as_text(result)}
+            message = {**message, "tool_call_id": part.get("id") or part.get("toolCallId")}
+    number = message.get("tool_call_id") or (message.get("id") if turn["role"] == "tool" else None)
+    if isinstance(number, str) and turn["role"] == "tool":
+        turn["tool_call_id"] = number
+    return turn
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = opened(call.get("function"))
+    inner = function if isinstance(function, Mapping) else call
+    given = (inner.get(key) for key in ("arguments", "args", "input"))
+    arguments: Any = next((value for value in given if value is not None), {})
+    number = call.get("id") or call.get("toolCallId")
+    made = {"name": inner.get("name") or inner.get("toolName"), "arguments": opened(arguments)}
+    return {**({"id": number} if isinstance(number, str) else {}), "function": made}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Mapping) and value.get("type") in ("text", "json") and "value" in value:
+        value = value["value"]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    found = opened(value) if isinstance(value, str) and value.startswith("[") else value
+    return found if isinstance(found, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a message's content: a text, or parts of which some are texts."""
+    parts = _parts(value)
+    if isinstance(value, str) and not parts:
+        return [value] if value.strip() else []
+    found = []
+    for part in parts:
+        text = part if isinstance(part, str) else None
+        if isinstance(part, Mapping) and part.get("type", "text") == "text":
+            text = part.get("content") or part.get("text")
+        if isinstance(text, str) and text.strip():
+            found.append(text)
+    return found
