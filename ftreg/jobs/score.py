@@ -15,6 +15,7 @@ from ftreg.jobs.score_rounds import make_scorer
 from ftreg.records.evaluation.rows import Run, ScoreRow, score_rows
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
+from ftreg.scoring.factory import FAMILIES, SCORERS, takes_option
 
 
 @printed
@@ -90,11 +91,7 @@ def score_file(
 def _score_rows(
     path: Path, scorers: Sequence[str], *, backend: str | None, thoughts: Thoughts
 ) -> tuple[ScoreRow, ...]:
-    configs = [read_scorer(text) for text in scorers]
-    names = [config.name for config in configs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"--scorer: {name} stands twice; scores are told apart by its name")
+    configs = chosen_scorers(scorers, known=())
     for config in configs:
         refuse_custom_code(config, backend)
     samples = [sample for _, _, sample in read_samples(path)]
@@ -115,16 +112,49 @@ def judge_tokens(evidence: Iterable[Mapping[str, Any]]) -> JudgeTokens:
     )
 
 
-def read_scorer(text: str) -> ScorerConfig:
-    """Read a scorer's name, or a mapping in YAML as `eval.scorers` has it.
+def chosen_scorers(texts: Sequence[str], *, known: Sequence[ScorerConfig]) -> list[ScorerConfig]:
+    """Read the scorers of some --scorer options.
+
+    Args:
+        texts: see `read_scorer`.
+        known: those that are configured: a name alone takes the one that is called so.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: one is no scorer, stands twice, or is code of others where that is forbidden.
+    """
+    configured = {config.name: config for config in known}
+    chosen = [configured.get(text) or read_scorer(text) for text in texts]
+    names = [config.name for config in chosen]
+    for config in chosen:
+        if names.count(config.name) > 1:
+            raise UsageError(
+                f"--scorer: {config.name} stands twice; scores are told apart by its name"
+            )
+        refuse_custom_code(config, None)
+    return chosen
+
+
+def read_scorer(text: str) -> ScorerConfig:
+    """Read a scorer: its name, `NAME:MODE`, or a mapping in YAML as `eval.scorers` has it.
+
+    Raises:
+        UsageError: it is none of these, or the scorer has no modes.
     """
     if not text.lstrip().startswith("{"):
-        return ScorerConfig(name=text)
+        return _with_mode(text)
     document = marked_yaml.parse(text, Path("--scorer"))
     return validate(ScorerConfig, document, where="--scorer")
+
+
+def _with_mode(text: str) -> ScorerConfig:
+    """Read a name, and the mode of a scorer of ftreg's that has modes."""
+    name, colon, mode = text.partition(":")
+    if not colon or name not in SCORERS or name in FAMILIES:
+        return ScorerConfig(name=text)
+    modal = [each for each in SCORERS if each not in FAMILIES and takes_option(each, "mode")]
+    if name not in modal:
+        raise UsageError(f"--scorer {text}: {name} has no modes ({', '.join(modal)} have)")
+    return ScorerConfig(name=name, options={"mode": mode})
 
 
 def refuse_custom_code(config: ScorerConfig, backend: str | None) -> None:

@@ -36,7 +36,7 @@ BACKENDS = Registry(
     },
 )
 DEFAULT_BACKEND = "embedded"
-_FAMILIES = ("evaluate", "rubric")
+FAMILIES = ("evaluate", "rubric")
 """Scorers that `name:WHICH` makes one of; the gate knows each by the whole of it."""
 
 _Parameters = Mapping[str, inspect.Parameter]
@@ -95,9 +95,18 @@ def get_scorer(
     return cast(Scorer, AnswerScorer(made) if strips else made)
 
 
+def takes_option(name: str, option: str) -> bool:
+    """Whether a scorer has an option of a name of its own.
+
+    Raises:
+        UsageError: there is no such scorer.
+    """
+    return option in _named(_parameters(_factory(name), f"{name!r} is not a scorer"))
+
+
 def _factory(name: str) -> Callable[..., Any]:
     family, colon, which = name.partition(":")
-    if colon and family in _FAMILIES:
+    if colon and family in FAMILIES:
         made = SCORERS.load(family)
         factory = functools.partial(made, which)
         if hasattr(made, "default_backend"):

@@ -283,11 +283,13 @@ def test_a_changed_configuration_beside_the_weights_is_refused(cli: Cli, checkpo
     assert "config.json: the file is not that of the manifest" in done.err
 
 
-def test_a_folder_without_manifest_is_refused(cli: Cli, tiny_model: Path) -> None:
-    done = cli("eval", tiny_model)
+def test_a_folder_without_a_model_is_refused(cli: Cli, workspace: Path) -> None:
+    done = cli("eval", ".")
     assert done.code == 2
-    assert "a model folder without ftreg.json" in done.err
-    assert cli("eval", "nowhere").code == 2
+    assert "no checkpoint and no model is in this folder" in done.err
+    done = cli("eval", "nowhere")
+    assert done.code == 2
+    assert "nowhere: there is no such checkpoint folder" in done.err
 
 
 def test_a_damaged_or_newer_record_is_named(cli: Cli, checkpoint: str) -> None:
