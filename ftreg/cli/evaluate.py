@@ -138,6 +138,7 @@ def evaluate(
     markdown: options.Comment = None,
     overrides: options.Overrides = None,
     no_custom_code: options.NoCustomCode = False,
+    debug: options.Debug = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

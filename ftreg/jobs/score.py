@@ -17,6 +17,8 @@ from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
 from ftreg.scoring.factory import FAMILIES, SCORERS, takes_option
 
+_MOST_REASONS = 5
+
 
 @printed
 class JudgeTokens:
@@ -72,13 +74,18 @@ def score_file(
     Raises:
         UsageError: a broken line, a missing key, an id or a scorer that stands twice, an unknown
             scorer or option, or custom code where it is forbidden; `output` exists, or cannot be
-            written.
+            written. Or no row could be scored: `output` then says of each why.
     """
     if output is not None:
         check_writable(output)
     rows = _score_rows(path, scorers, backend=backend, thoughts=thoughts)
     if output is not None:
         write_jsonl(output, rows)
+    if rows and all(row["score"] is None for row in rows):
+        reasons = dict.fromkeys(f"{row['scorer']}: {row['reason']}" for row in rows)
+        lines = "\n  ".join([*reasons][:_MOST_REASONS])
+        kept = f" ({output} has each row's reason)" if output else ""
+        raise UsageError(f"{path}: nothing could be scored{kept}:\n  {lines}")
     return ScoredFile(
         file=output,
         scores=len(rows),
@@ -188,11 +195,15 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
             )
         seen[row["id"]] = number
         reference = row.get("reference")
-        alternatives = [reference] if isinstance(reference, str) else reference or []
+        alternatives = [reference] if isinstance(reference, str) else reference
+        alternatives = [] if alternatives is None else alternatives
         if not isinstance(alternatives, list) or not all(
             isinstance(item, str) for item in alternatives
         ):
-            raise UsageError(f"{place}: 'reference' has to be a text or a list of texts")
+            raise UsageError(
+                f"{place}: 'reference' has to be a text or a list of texts; found "
+                f"{shown(reference)}"
+            )
         for key in ("input", "context"):
             if not isinstance(row.get(key), str | None):
                 raise UsageError(f"{place}: {key!r} has to be a text")
