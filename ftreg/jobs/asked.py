@@ -10,7 +10,6 @@ from ftreg.config.load import evaluation_config
 from ftreg.config.policy import GatePolicy
 from ftreg.data.reference import parse_ref
 from ftreg.errors import FtregError, UsageError, did_you_mean
-from ftreg.jobs.gate import find_baselines
 from ftreg.jobs.generate import EvalEvents
 from ftreg.jobs.score import chosen_scorers
 from ftreg.jobs.subjects import (
@@ -21,7 +20,9 @@ from ftreg.jobs.subjects import (
     refuse_no_model,
     trained_subject,
 )
+from ftreg.records.baseline import baseline_path, read_baseline
 from ftreg.records.evaluation.header import made_elsewhere
+from ftreg.records.evaluation.stored import read_header
 from ftreg.records.layout import MANIFEST
 from ftreg.records.replicas import read_replicas
 from ftreg.records.workspace import Workspace
@@ -186,7 +187,11 @@ def _as_evaluated(
         return {}
     dataset = parse_ref(config.dataset.version)
     try:
-        header = find_baselines(asked.against, dataset.name, workspace=workspace)[0].header
+        if asked.against in ("baseline", "anchor"):
+            path = baseline_path(workspace.baselines, dataset.name)
+            header = read_baseline(path, anchor=asked.against == "anchor").header
+        else:
+            header = read_header(workspace.evaluation(asked.against))
     except FtregError:
         return {}
     if header["dataset"]["version"] != config.dataset.version:

@@ -1,5 +1,6 @@
 """What can be evaluated: checkpoints, models that ftreg did not train, outputs made elsewhere."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,8 @@ def find_subject(
     refuse_no_model(ref, workspace)
     from ftreg.models.foreign import find_foreign
 
-    name = str(folder) if folder.is_dir() else ref
+    # "./" keeps a folder from being taken for the packaged model of its name.
+    name = os.path.join(os.curdir, folder) if folder.is_dir() and ref in PACKAGED else str(folder)
     own = (settings or BaseConfig()).model_copy(update={"model": name})
     try:
         model = find_foreign(own, given_base=base)

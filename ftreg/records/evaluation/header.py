@@ -227,7 +227,7 @@ def recipe_known(checkpoint: Mapping[str, Any]) -> bool:
 
 def made_elsewhere(header: Mapping[str, Any]) -> bool:
     """Whether the outputs of an evaluation were read from a file."""
-    return bool(header["generation"]["engine"] == ELSEWHERE)
+    return bool(header["generation"].get("engine") == ELSEWHERE)
 
 
 def is_partial(header: Mapping[str, Any]) -> bool:

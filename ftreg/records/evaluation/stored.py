@@ -128,17 +128,28 @@ def oldest_schema(checkpoint: Mapping[str, Any]) -> int:
     return 2 if "seeds" in checkpoint else 1
 
 
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read a stored evaluation.
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read what an evaluation says of itself, and none of its rows.
 
     Raises:
-        UsageError: it is not there, broken, incomplete, or of a newer schema.
+        UsageError: it is not there, broken, or of a newer schema.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such evaluation")
     header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
     with damaged(folder / HEADER, kind="evaluation"):
         check_header(header)
+    return header
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a stored evaluation.
+
+    Raises:
+        UsageError: it is not there, broken, incomplete, or of a newer schema.
+    """
+    header = read_header(folder)
+    with damaged(folder / HEADER, kind="evaluation"):
         files = dict(header.get("files", {}))  # older evaluations do not name them
     refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}
