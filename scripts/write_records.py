@@ -1,6 +1,6 @@
 """Write a set of golden records with this ftreg, for tests/records/test_records.py.
 
-python scripts/write_records.py tests/records/schema-3
+python scripts/write_records.py tests/records/schema-4
 
 Run it where a schema version has been raised, and never again on a set that is there: a set is what
 the ftreg of its day wrote. Weights are left out, but for the training state and the model it began
@@ -84,8 +84,10 @@ def write_set() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         config = ftreg.load_config(Path("run.yaml"), overrides=["train.epochs=2"])
         ftreg.train(config, output=Path("checkpoints/stopped"), events=_Stopping())
-    run("eval", "group", "--no-gate")
+    run("eval", "tiny", "--dataset", "colours@1", "--config", "run.yaml", "--no-gate")
     run("promote", "latest", "--anchor", "--why", "the first")
+    run("eval", "group", "--no-gate")
+    run("promote", "latest", "--force", "--why", "of replicas")
     run("eval", "one", "--no-gate")
     printed = Path("printed")
     printed.mkdir()

@@ -57,6 +57,7 @@ def agree(
     max_missing: MaxMissing = 0.0,
     plot: Annotated[Path | None, typer.Option(help="The .svg to write the reliability to.")] = None,
     no_custom_code: options.NoCustomCode = False,
+    debug: options.Debug = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say how far a scorer agrees with your labels, and whether to trust it.

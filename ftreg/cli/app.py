@@ -28,7 +28,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "optim": "Show an optimizer's settings, or convert them to another optimizer.",
     },
     "Evaluate": {
-        "eval": "Run a checkpoint over a dataset version, score it, and gate it.",
+        "eval": "Run a model over a dataset version, score it, and gate it.",
         "score": "Score outputs that were made elsewhere.",
         "agree": "Say how far a scorer agrees with your labels, and whether to trust it.",
         "rescore": "Score kept outputs anew, with the scorers of today.",

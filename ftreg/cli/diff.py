@@ -14,7 +14,8 @@ def diff(
     first: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint, or a group of replicas.", autocompletion=completion.checkpoints
+            help="A checkpoint, a group of replicas, or any model.",
+            autocompletion=completion.checkpoints,
         ),
     ],
     second: Annotated[str, typer.Argument(help="Another.", autocompletion=completion.checkpoints)],
@@ -25,11 +26,15 @@ def diff(
     Example: ftreg diff adamw lion
     """
     from ftreg.jobs.diff import diff_recipes
+    from ftreg.jobs.subjects import find_subject
     from ftreg.report.terminal import rows_view
 
-    workspace = Workspace.current()
-    found = diff_recipes(workspace.checkpoint(first), workspace.checkpoint(second))
+    sides = [find_subject(side, workspace=Workspace.current()) for side in (first, second)]
+    found = diff_recipes(*sides)
     title = "What differs" + (", though the weights are the same" if found.same_weights else "")
+    if found.base is not None:
+        base, other = (first, second) if found.base == "first" else (second, first)
+        title += f"; {base} is the base model of {other}"
     rows = [
         {"setting": item.setting, first: item.first, second: item.second}
         for item in found.differences

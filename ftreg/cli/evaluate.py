@@ -1,5 +1,6 @@
 """`ftreg eval`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,19 +9,34 @@ from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
 from ftreg.cli.shared.verdicts import report_files, show_result
+from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
+    from ftreg.jobs.asked import OutputsFile
     from ftreg.jobs.evaluate_and_gate import Evaluated
     from ftreg.jobs.track import TrackedRun
     from ftreg.records.evaluation.stored import Evaluation
 
 _Checkpoint = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        help="Folder of a checkpoint or of replicas, or its name.",
+        help="A checkpoint's folder or name, another model's folder, a packaged name, a hub id.",
         autocompletion=completion.checkpoints,
     ),
+]
+_Outputs = Annotated[
+    Path | None,
+    typer.Option(help="Outputs made elsewhere, to evaluate in place of a model."),
+]
+_Name = Annotated[str | None, typer.Option(help="What wrote the --outputs.")]
+_Config = Annotated[
+    Path | None,
+    typer.Option(help="YAML whose sections dataset, eval and gate count."),
+]
+_Scorer = Annotated[
+    list[str] | None,
+    typer.Option(help="Score by this one, NAME or NAME:MODE; give it again for more."),
 ]
 _Dataset = Annotated[
     str | None,
@@ -84,10 +100,34 @@ class _Results(Bars):
         typer.echo(str(run), err=True)
 
 
+def _subject(checkpoint: str | None, outputs: Path | None, name: str | None) -> "str | OutputsFile":
+    """What is to be evaluated: a model, or outputs with a name."""
+    from ftreg.jobs.asked import OutputsFile
+
+    if outputs is None:
+        if checkpoint is None:
+            raise UsageError("name a checkpoint or a model, or a file of outputs with --outputs")
+        if name is not None:
+            raise UsageError("--name belongs to --outputs: a model has a name already")
+        return checkpoint
+    if checkpoint is not None:
+        raise UsageError(
+            f"{checkpoint} and --outputs {outputs}: outputs that are there need no model; leave "
+            "one of them out"
+        )
+    if name is None:
+        raise UsageError("--outputs needs --name: what the candidate is called that wrote them")
+    return OutputsFile(outputs, name)
+
+
 @command
 def evaluate(
-    checkpoint: _Checkpoint,
+    checkpoint: _Checkpoint = None,
+    outputs: _Outputs = None,
+    name: _Name = None,
     dataset: _Dataset = None,
+    config: _Config = None,
+    scorer: _Scorer = None,
     against: _Against = "baseline",
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Evaluate only.")] = False,
     no_report: _NoReport = False,
@@ -98,20 +138,25 @@ def evaluate(
     markdown: options.Comment = None,
     overrides: options.Overrides = None,
     no_custom_code: options.NoCustomCode = False,
+    debug: options.Debug = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run a checkpoint over a dataset version, score it, and gate it.
+    """Run a model over a dataset version, score it, and gate it.
 
     Example: ftreg eval checkpoints/lion --against baseline
+
+    Example: ftreg eval --outputs outputs.jsonl --dataset code-summary@2 --name theirs
     """
     from ftreg.jobs.evaluate_and_gate import evaluate_and_gate
 
     with _Results(quiet=quiet, as_json=as_json) as results:
         found = evaluate_and_gate(
-            checkpoint,
+            _subject(checkpoint, outputs, name),
             workspace=Workspace.current(),
             dataset=dataset,
+            config=config,
+            scorers=scorer or (),
             overrides=overrides or (),
             against=None if no_gate else against,
             policy=options.given_policy(policy),

@@ -35,6 +35,7 @@ def rescore(
     root: _Root = None,
     thoughts: _Thoughts = None,
     no_custom_code: options.NoCustomCode = False,
+    debug: options.Debug = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

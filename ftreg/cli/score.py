@@ -29,6 +29,7 @@ def score(
         Path | None, typer.Option("--output", "-o", help="JSONL of scores; default: stdout.")
     ] = None,
     no_custom_code: options.NoCustomCode = False,
+    debug: options.Debug = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Score outputs that were made elsewhere.

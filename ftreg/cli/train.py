@@ -49,6 +49,7 @@ def train(
     resume: Resume = False,
     allow_change: AllowChange = None,
     no_custom_code: options.NoCustomCode = False,
+    debug: options.Debug = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

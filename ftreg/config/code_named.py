@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ftreg.config import custom_code
+from ftreg.config.evaluating import AnyEvaluationConfig
 from ftreg.config.optimizer import CustomConfig
 from ftreg.config.sections import RunConfig
 from ftreg.errors import UsageError
@@ -15,7 +16,7 @@ TRUST: KeyPath = ("base", "trust_remote_code")
 
 
 def code_named(
-    config: RunConfig, sections: Collection[str] = SECTIONS
+    config: AnyEvaluationConfig, sections: Collection[str] = SECTIONS
 ) -> Iterator[tuple[KeyPath, str]]:
     """Yield the key and the name of each piece of code that a configuration has run.
 
@@ -25,8 +26,9 @@ def code_named(
     """
     if "base" in sections and config.base.trust_remote_code:
         yield TRUST, f"what comes with the model {config.base.model}"
-    if "optimizer" in sections and isinstance(config.optimizer, CustomConfig):
-        yield ("optimizer", "path"), config.optimizer.path
+    optimizer = config.optimizer if isinstance(config, RunConfig) else None
+    if "optimizer" in sections and isinstance(optimizer, CustomConfig):
+        yield ("optimizer", "path"), optimizer.path
     if "eval" in sections:
         for index, scorer in enumerate(config.eval.scorers):
             for key, name in (("name", scorer.name), ("backend", scorer.backend)):
@@ -35,7 +37,7 @@ def code_named(
 
 
 def refuse_code_named(
-    config: RunConfig,
+    config: AnyEvaluationConfig,
     *,
     marks: Marks,
     where: Path,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ftreg.config.code_named import refuse_code_named
+from ftreg.config.evaluating import EVALUATION_SECTIONS, EvaluationConfig
 from ftreg.config.optimizer import OPTIMIZERS, schema_of
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
@@ -39,6 +40,7 @@ _KNOWN_AS = {
 }
 EXTENDS_ANYWHERE = "FTREG_EXTENDS_ANYWHERE"
 """The variable that lets `extends` name files outside of the project."""
+_EVALUATED = EvaluationConfig.model_fields
 _MOST_FINDINGS = 20
 _LONGEST_CHAIN = 16
 """Files that extend each other."""
@@ -67,23 +69,30 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
     return config
 
 
-def override_config(
-    config: RunConfig, *, overrides: Iterable[str], manifest: Path | None = None
-) -> RunConfig:
-    """Return a configuration with `"section.key=value"` overrides laid over it, to evaluate by.
+def evaluation_config(
+    sections: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    overrides: Iterable[str],
+    manifest: Path | None = None,
+) -> EvaluationConfig:
+    """Return what to evaluate by: what is known, under a file's sections, under overrides.
 
     Args:
-        config: the configuration.
+        sections: section to its settings: what a checkpoint was configured with.
+        file: a configuration; of its sections, `dataset`, `eval` and `gate` count.
         overrides: as in `load_config`.
-        manifest: the file that recorded it, for messages.
+        manifest: the file that recorded `sections`, for messages.
 
     Raises:
         UsageError: as `load_config`.
     """
-    document = Document(config.model_dump(mode="json"), {})
+    document = Document({key: sections[key] for key in sections if key in _EVALUATED}, {})
+    if file is not None:
+        document = _merge(document, _sections_to_evaluate(file))
     for override in overrides:
         document = _merge(document, _parse_override(override))
-    changed = validate(RunConfig, document, where="configuration")
+    changed = validate(EvaluationConfig, document, where=str(file or "configuration"))
     refuse_code_named(
         changed,
         marks=document.marks,
@@ -92,6 +101,21 @@ def override_config(
         sections=("base", "eval"),
     )
     return changed
+
+
+def _sections_to_evaluate(file: Path) -> Document:
+    """Those sections of a configuration's file that an evaluation reads."""
+    document = _read_with_parents(file, ())
+    for key in document.data:
+        if key not in RunConfig.model_fields:
+            raise UsageError(
+                f"{document.marks.get((key,), file)}: {shown(key)} is no section of a configuration"
+                f"{did_you_mean(str(key), RunConfig.model_fields)}"
+            )
+    return Document(
+        {key: value for key, value in document.data.items() if key in EVALUATION_SECTIONS},
+        {path: mark for path, mark in document.marks.items() if path[0] in EVALUATION_SECTIONS},
+    )
 
 
 def read_policy(path: Path) -> GatePolicy:

@@ -22,7 +22,7 @@ def import_path(target: str) -> Any:
         raise UsageError(f"{target!r} is not an import path; write it as package.module:name")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may do anything when it is imported
         raise UsageError(f"cannot import {target!r}: {type(error).__name__}: {error}") from error
     try:
         return getattr(module, attribute)

@@ -141,7 +141,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 @contextlib.contextmanager
-def damaged(path: Path, *, kind: str) -> Iterator[None]:
+def damaged(path: Path | str, *, kind: str) -> Iterator[None]:
     """Turn what a record of the wrong shape raises in the block into a message that names it.
 
     Raises:

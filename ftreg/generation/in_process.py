@@ -22,7 +22,7 @@ from ftreg.models.pretrained import (
     places_of_base,
 )
 from ftreg.models.soundness import refuse_larger_tokenizer
-from ftreg.records.checkpoint import Checkpoint, Verified
+from ftreg.records.checkpoint import ModelFolder, Verified
 from ftreg.records.samples import Output
 
 _GROUP = 4
@@ -45,7 +45,7 @@ class InProcess:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: ModelFolder,
         config: EvalConfig,
         *,
         verified: Verified,
@@ -58,8 +58,8 @@ class InProcess:
         self._phase = phase
         self._notice = notice
         trusted = checkpoint.manifest.base.trust_remote_code
-        self._tokenizer = load_tokenizer(checkpoint.folder, trust_remote_code=trusted)
-        base = checkpoint.manifest.config.base
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_folder, trust_remote_code=trusted)
+        base = checkpoint.manifest.base_config
         self._chat = Chat(self._tokenizer, template=base.template, date=base.template_date)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._base_configuration = _configuration_of_base(checkpoint)
@@ -210,9 +210,7 @@ class InProcess:
         if self._model is None:
             self._phase("loading the checkpoint")
             dtype = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
-            model: Any = load_checkpoint_model(
-                self._checkpoint.folder, dtype=dtype, base=self._checkpoint.base
-            )
+            model: Any = load_checkpoint_model(self._checkpoint, dtype=dtype)
             if self._checkpoint.states() != self._verified:
                 raise UsageError(
                     f"{self._checkpoint.folder}: its files were changed while they were loaded; "
@@ -226,7 +224,7 @@ class InProcess:
         return self._model
 
 
-def _configuration_of_base(checkpoint: Checkpoint) -> str | None:
+def _configuration_of_base(checkpoint: ModelFolder) -> str | None:
     """Return the digest of what the base of adapters says, None where its weights say all.
 
     Without the base, outputs of then can still be had. An older manifest has no digest.

@@ -15,7 +15,7 @@ from ftreg.config.sections import EvalConfig
 from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.checkpoint import ModelFolder
 from ftreg.records.turns import apart, call_text
 from ftreg.services.chat.client import ChatClient, ChatError, Reply
 
@@ -31,7 +31,7 @@ class Served:
         config: engine and limit.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: EvalConfig) -> None:
+    def __init__(self, checkpoint: ModelFolder, config: EvalConfig) -> None:
         self._checkpoint = checkpoint
         self._config = config
         self._endpoint = config.engine.endpoint(max_tokens=config.max_new_tokens)
@@ -126,9 +126,9 @@ class Served:
 
     def _date(self) -> dict[str, str]:
         """Today, where the chat template writes the date: the server's clock is not ours to set."""
-        name = self._checkpoint.manifest.config.base.template
+        name = self._checkpoint.manifest.base_config.template
         file = f"additional_chat_templates/{name}.jinja" if name else "chat_template.jinja"
-        path = self._checkpoint.folder / file
+        path = self._checkpoint.tokenizer_folder / file
         dated = path.is_file() and "strftime_now" in path.read_text(encoding="utf-8")
         return {"template_date": datetime.date.today().isoformat()} if dated else {}
 

@@ -34,15 +34,15 @@ class Compared:
     id: str
     """Its name, that of its folder."""
     label: str
-    """How tables name it: optimizer and learning rate."""
+    """How tables name it: optimizer and learning rate, or its name and that they are unknown."""
     checkpoint: str
     """The folder's name of the checkpoint that was evaluated."""
     identity: str
     """Digest of its manifest; of replicas, over those of all."""
     optimizer: str
-    """What it was trained with."""
-    lr: float
-    """At which learning rate."""
+    """What it was trained with; `unknown` where ftreg did not train it."""
+    lr: float | None
+    """At which learning rate; null likewise."""
 
 
 @printed

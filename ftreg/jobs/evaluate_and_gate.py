@@ -6,29 +6,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
-from ftreg.config.load import override_config
+from ftreg.config.evaluating import EvaluationConfig
 from ftreg.config.policy import GatePolicy
-from ftreg.config.sections import RunConfig
 from ftreg.data.reference import parse_ref
 from ftreg.errors import ExitCode, FtregError, UsageError
+from ftreg.jobs.asked import Asked, OutputsFile, find_asked, policy_for
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.gate import find_baselines, look_ahead
 from ftreg.jobs.gate_and_report import gate_and_report
 from ftreg.jobs.gate_result import GateResult, PrintedVerdict, Reports
 from ftreg.jobs.generate import EvalEvents
 from ftreg.jobs.report import write_html
+from ftreg.jobs.subjects import Subject
 from ftreg.jobs.track import TrackedRun, check_mlflow, log_evaluation
 from ftreg.jobs.until_decided import UntilDecided
 from ftreg.records.baseline import baseline_file, baseline_path
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.stored import Evaluation
-from ftreg.records.layout import MANIFEST
 from ftreg.records.printed import Printed, printed
-from ftreg.records.replicas import read_replicas
 from ftreg.records.workspace import Workspace
 
-_SECTIONS = ("dataset", "eval", "gate")
-_BASE = "base.model="
 _REPORT_TO = "eval.report_to"
 
 
@@ -115,10 +112,12 @@ class _Silent(GateEvents):
 
 
 def evaluate_and_gate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | OutputsFile,
     *,
     workspace: Workspace,
     dataset: str | None = None,
+    config: Path | None = None,
+    scorers: Sequence[str] = (),
     overrides: Sequence[str] = (),
     against: str | None = "baseline",
     policy: GatePolicy | None = None,
@@ -127,15 +126,19 @@ def evaluate_and_gate(
     reports: Reports | None = None,
     events: GateEvents | None = None,
 ) -> Evaluated:
-    """Run a checkpoint over a dataset version, score it, and gate it.
+    """Run a model over a dataset version, or take its outputs; score them, and gate it.
 
-    Where the configuration has `eval.report_to`, the evaluation is logged there when the gate has
-    ended, however it did; a tracker that fails then is a notice.
+    Where the gate cannot give a verdict, `error` of what is returned says why. Where the
+    configuration has `eval.report_to`, the evaluation is logged there when the gate has ended,
+    however it did; a tracker that fails then is a notice.
 
     Args:
-        checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation.
+        checkpoint: a folder, a name in the workspace (of replicas, all are one evaluation), a model
+            that ftreg did not train, see `find_subject`, or outputs that were made elsewhere.
         workspace: gets the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
+        config: a configuration whose sections dataset, eval and gate count.
+        scorers: the ones to score with, see `read_scorer`; default: those that are configured.
         overrides: `"section.key=value"` texts over dataset, eval, gate; for adapters `base.model`.
         against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`. None:
             there is no gate.
@@ -145,38 +148,32 @@ def evaluate_and_gate(
         reports: default: the Markdown and the HTML report.
         events: is told of progress and results.
 
-    Returns:
-        The evaluation with its verdict; where the gate cannot give one, `error` says why.
-
     Raises:
         UsageError: an argument, checkpoint, dataset or scorer is wrong, or the tracker does not
             answer; nothing was written. Or the HTML report cannot be.
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
-    folder = workspace.checkpoint(str(checkpoint))
-    config = _config(folder, dataset=dataset, overrides=overrides)
-    _refuse_early(config, against, workspace)
-    until = _until(config, against, policy, workspace, bootstrap) if until_decided else None
+    asked = Asked(checkpoint, dataset, config, scorers, overrides, against)
+    subject, how = find_asked(asked, workspace=workspace, events=events)
+    policy = policy and policy_for(policy, how, events)
+    _refuse_early(how, against, workspace)
+    until = _until(how, against, policy, workspace, bootstrap) if until_decided else None
     evaluation = evaluate(
-        folder, config=config, folder=_new(folder, config, workspace), events=events, until=until
+        subject, config=how, folder=_new(subject, how, workspace), events=events, until=until
     )
     events.evaluated(evaluation)
     found = _gated(
-        evaluation,
-        against,
-        workspace=workspace,
-        policy=policy,
-        bootstrap=bootstrap,
+        evaluation, against, workspace=workspace, policy=policy, bootstrap=bootstrap,
         reports=reports,
-    )
+    )  # fmt: skip
     events.gated(found)
-    if config.eval.report_to:
+    if how.eval.report_to:
         _track(evaluation, events)
     return found
 
 
-def _refuse_early(config: RunConfig, against: str | None, workspace: Workspace) -> None:
+def _refuse_early(config: EvaluationConfig, against: str | None, workspace: Workspace) -> None:
     """Refuse what would cost minutes to find out later: a name that is not there, a tracker."""
     if against not in (None, "baseline", "anchor"):
         workspace.evaluation(against)
@@ -184,15 +181,17 @@ def _refuse_early(config: RunConfig, against: str | None, workspace: Workspace) 
         check_mlflow(_REPORT_TO)
 
 
-def _new(checkpoint: Path, config: RunConfig, workspace: Workspace) -> Path:
+def _new(subject: Subject, config: EvaluationConfig, workspace: Workspace) -> Path:
     """The folder of an evaluation that begins now."""
+    trained = subject.replicas
+    called = trained.folder.resolve().name if trained else subject.name
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
-    name = f"{checkpoint.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    name = f"{called}-{config.dataset.version.replace('@', '-')}-{stamp}"
     return workspace.evaluations / name
 
 
 def _until(
-    config: RunConfig,
+    config: EvaluationConfig,
     against: str | None,
     policy: GatePolicy | None,
     workspace: Workspace,
@@ -207,28 +206,6 @@ def _until(
         return None
     baseline, anchor = find_baselines(against, dataset, workspace=workspace)
     return UntilDecided(baseline, anchor, policy or config.gate)
-
-
-def _config(folder: Path, *, dataset: str | None, overrides: Sequence[str]) -> RunConfig:
-    """The configuration that a checkpoint was trained with, changed where it may be."""
-    first = read_replicas(folder).first
-    for change in overrides:
-        if change.startswith(_BASE) and first.manifest.lora is not None:
-            if not Path(change.removeprefix(_BASE)).is_dir():
-                raise UsageError(
-                    f"-s {change}: there is no such folder; name the one that has the base model "
-                    f"of these adapters, {first.manifest.base.model}"
-                )
-            continue  # where it lies; what it is, its digests say
-        if change.partition(".")[0].partition("=")[0] not in _SECTIONS:
-            raise UsageError(
-                f"-s {change}: an evaluation reads the sections dataset, eval and gate; the others "
-                "made the checkpoint, and cannot be changed after training"
-            )
-    version = [f"dataset.version={dataset}"] if dataset else []
-    return override_config(
-        first.manifest.config, overrides=[*version, *overrides], manifest=first.folder / MANIFEST
-    )
 
 
 def _gated(

@@ -9,7 +9,7 @@ from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.generation.outputs import Chats, OutputStore
 from ftreg.process import raise_missed_signal
-from ftreg.records.checkpoint import Checkpoint, Verified
+from ftreg.records.checkpoint import ModelFolder, Verified
 from ftreg.records.samples import Example, Output
 
 
@@ -42,7 +42,7 @@ class Round:
 
 
 def generate_rounds(
-    checkpoint: Checkpoint,
+    checkpoint: ModelFolder,
     dataset: DatasetVersion,
     rows: Iterable[Example],
     config: EvalConfig,
@@ -78,7 +78,7 @@ class Generator:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: ModelFolder,
         dataset: DatasetVersion,
         config: EvalConfig,
         events: EvalEvents,
@@ -149,7 +149,7 @@ def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: E
 
 
 def _engine(
-    checkpoint: Checkpoint, config: EvalConfig, events: EvalEvents, verified: Verified
+    checkpoint: ModelFolder, config: EvalConfig, events: EvalEvents, verified: Verified
 ) -> Any:
     if config.engine.name == "openai":
         from ftreg.generation.served import Served

@@ -27,7 +27,9 @@ class ServedCheckpoint:
     evaluation: str
     """Id of the evaluation that speaks for it."""
     optimizer: str
-    lr: float
+    """`unknown` where ftreg did not train it."""
+    lr: float | None
+    """Null likewise."""
 
 
 @printed

@@ -15,6 +15,9 @@ from ftreg.jobs.score_rounds import make_scorer
 from ftreg.records.evaluation.rows import Run, ScoreRow, score_rows
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
+from ftreg.scoring.factory import FAMILIES, SCORERS, takes_option
+
+_MOST_REASONS = 5
 
 
 @printed
@@ -71,13 +74,18 @@ def score_file(
     Raises:
         UsageError: a broken line, a missing key, an id or a scorer that stands twice, an unknown
             scorer or option, or custom code where it is forbidden; `output` exists, or cannot be
-            written.
+            written. Or no row could be scored: `output` then says of each why.
     """
     if output is not None:
         check_writable(output)
     rows = _score_rows(path, scorers, backend=backend, thoughts=thoughts)
     if output is not None:
         write_jsonl(output, rows)
+    if rows and all(row["score"] is None for row in rows):
+        reasons = dict.fromkeys(f"{row['scorer']}: {row['reason']}" for row in rows)
+        lines = "\n  ".join([*reasons][:_MOST_REASONS])
+        kept = f" ({output} has each row's reason)" if output else ""
+        raise UsageError(f"{path}: nothing could be scored{kept}:\n  {lines}")
     return ScoredFile(
         file=output,
         scores=len(rows),
@@ -90,11 +98,7 @@ def score_file(
 def _score_rows(
     path: Path, scorers: Sequence[str], *, backend: str | None, thoughts: Thoughts
 ) -> tuple[ScoreRow, ...]:
-    configs = [read_scorer(text) for text in scorers]
-    names = [config.name for config in configs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"--scorer: {name} stands twice; scores are told apart by its name")
+    configs = chosen_scorers(scorers, known=())
     for config in configs:
         refuse_custom_code(config, backend)
     samples = [sample for _, _, sample in read_samples(path)]
@@ -115,16 +119,49 @@ def judge_tokens(evidence: Iterable[Mapping[str, Any]]) -> JudgeTokens:
     )
 
 
-def read_scorer(text: str) -> ScorerConfig:
-    """Read a scorer's name, or a mapping in YAML as `eval.scorers` has it.
+def chosen_scorers(texts: Sequence[str], *, known: Sequence[ScorerConfig]) -> list[ScorerConfig]:
+    """Read the scorers of some --scorer options.
+
+    Args:
+        texts: see `read_scorer`.
+        known: those that are configured: a name alone takes the one that is called so.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: one is no scorer, stands twice, or is code of others where that is forbidden.
+    """
+    configured = {config.name: config for config in known}
+    chosen = [configured.get(text) or read_scorer(text) for text in texts]
+    names = [config.name for config in chosen]
+    for config in chosen:
+        if names.count(config.name) > 1:
+            raise UsageError(
+                f"--scorer: {config.name} stands twice; scores are told apart by its name"
+            )
+        refuse_custom_code(config, None)
+    return chosen
+
+
+def read_scorer(text: str) -> ScorerConfig:
+    """Read a scorer: its name, `NAME:MODE`, or a mapping in YAML as `eval.scorers` has it.
+
+    Raises:
+        UsageError: it is none of these, or the scorer has no modes.
     """
     if not text.lstrip().startswith("{"):
-        return ScorerConfig(name=text)
+        return _with_mode(text)
     document = marked_yaml.parse(text, Path("--scorer"))
     return validate(ScorerConfig, document, where="--scorer")
+
+
+def _with_mode(text: str) -> ScorerConfig:
+    """Read a name, and the mode of a scorer of ftreg's that has modes."""
+    name, colon, mode = text.partition(":")
+    if not colon or name not in SCORERS or name in FAMILIES:
+        return ScorerConfig(name=text)
+    modal = [each for each in SCORERS if each not in FAMILIES and takes_option(each, "mode")]
+    if name not in modal:
+        raise UsageError(f"--scorer {text}: {name} has no modes ({', '.join(modal)} have)")
+    return ScorerConfig(name=name, options={"mode": mode})
 
 
 def refuse_custom_code(config: ScorerConfig, backend: str | None) -> None:
@@ -158,11 +195,15 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
             )
         seen[row["id"]] = number
         reference = row.get("reference")
-        alternatives = [reference] if isinstance(reference, str) else reference or []
+        alternatives = [reference] if isinstance(reference, str) else reference
+        alternatives = [] if alternatives is None else alternatives
         if not isinstance(alternatives, list) or not all(
             isinstance(item, str) for item in alternatives
         ):
-            raise UsageError(f"{place}: 'reference' has to be a text or a list of texts")
+            raise UsageError(
+                f"{place}: 'reference' has to be a text or a list of texts; found "
+                f"{shown(reference)}"
+            )
         for key in ("input", "context"):
             if not isinstance(row.get(key), str | None):
                 raise UsageError(f"{place}: {key!r} has to be a text")

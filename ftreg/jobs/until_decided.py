@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftreg.config.evaluating import AnyEvaluationConfig
 from ftreg.config.policy import GatePolicy
-from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.gate.sequence import seeded_order
@@ -15,10 +15,9 @@ from ftreg.jobs.gate import counted_looks, judge, refuse_unlike
 from ftreg.jobs.generate import EvalEvents, Generator
 from ftreg.jobs.score_rounds import Scoring, generation_of
 from ftreg.records.baseline import Baseline
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.checkpoint import ModelFolder
 from ftreg.records.evaluation.rows import Run
 from ftreg.records.evaluation.stored import Evaluation
-from ftreg.records.replicas import Replicas
 from ftreg.records.samples import Example, Output, Score
 
 # How many rows come between two looks: few enough to stop soon, many enough to batch well.
@@ -34,16 +33,22 @@ class UntilDecided:
     anchor: Baseline | None
     policy: GatePolicy
 
-    def refuse(self, replicas: Replicas, config: RunConfig) -> None:
+    def refuse(self, seeds: int, config: AnyEvaluationConfig) -> None:
         """Refuse, before anything is generated, what cannot be judged in between.
+
+        Args:
+            seeds: how many replicas are evaluated as one; 0 where nothing is generated.
+            config: how.
 
         Raises:
             UsageError: there are several seeds or repeats, or the policy has no statistics.
         """
         sides = [side for side in (self.baseline, self.anchor) if side is not None]
-        seeds = [len(side.header["checkpoint"].get("seeds", ())) for side in sides]
+        others = [len(side.header["checkpoint"].get("seeds", ())) for side in sides]
         why = ""
-        if max(len(replicas.members), *seeds) > 1:
+        if seeds == 0:
+            why = "the outputs are there already; gate all of them"
+        elif max(seeds, *others) > 1:
             why = "several training seeds cannot be judged before all rows are evaluated"
         elif config.eval.rounds > 1:
             why = (
@@ -71,10 +76,10 @@ class EvaluatedRows:
 
 
 def evaluate_until_decided(
-    member: Checkpoint,
+    member: ModelFolder,
     scoring: Scoring,
     until: UntilDecided,
-    config: RunConfig,
+    config: AnyEvaluationConfig,
     *,
     header: Callable[[EvaluatedRows], dict[str, Any]],
     events: EvalEvents,

@@ -31,7 +31,7 @@ from ftreg.models.soundness import (
     settings_of,
     told_as,
 )
-from ftreg.records.checkpoint import Checkpoint, read_checkpoint
+from ftreg.records.checkpoint import ModelFolder, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
 
@@ -302,13 +302,13 @@ def _refuse_kernels(folder: Path) -> None:
             )
 
 
-def find_base_of(checkpoint: Checkpoint) -> BaseModel:
+def find_base_of(checkpoint: ModelFolder) -> BaseModel:
     """Find the base model of a checkpoint's adapters, wherever both have gone since.
 
     Raises:
         UsageError: it is not here, or is not what they were trained on.
     """
-    recorded, config = checkpoint.manifest.base, checkpoint.manifest.config.base
+    recorded, config = checkpoint.manifest.base, checkpoint.manifest.base_config
     if recorded.source == "hub":
         # The branch may have moved since; the commit that it was trained on is recorded.
         config = config.model_copy(update={"revision": recorded.revision})
@@ -339,7 +339,7 @@ def find_base_of(checkpoint: Checkpoint) -> BaseModel:
     raise UsageError(problem)
 
 
-def places_of_base(checkpoint: Checkpoint) -> list[Path]:
+def places_of_base(checkpoint: ModelFolder) -> list[Path]:
     """Return folders that may be the base of adapters: where it was, from here and from theirs.
 
     Raises:
@@ -362,7 +362,7 @@ def places_of_base(checkpoint: Checkpoint) -> list[Path]:
     return alike
 
 
-def _refuse_changed(checkpoint: Checkpoint, base: Path) -> None:
+def _refuse_changed(checkpoint: ModelFolder, base: Path) -> None:
     expected = checkpoint.manifest.base.configuration
     if expected is not None and configuration_digest(base) != expected:
         raise UsageError(
@@ -372,22 +372,22 @@ def _refuse_changed(checkpoint: Checkpoint, base: Path) -> None:
 
 
 def load_checkpoint_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, base: str | None = None
+    checkpoint: Path | ModelFolder, *, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
-    """Load a checkpoint for generation; adapters are merged into their base model.
+    """Load a model for generation; adapters are merged into their base model.
 
     Args:
-        folder: a checkpoint with its manifest.
+        checkpoint: a checkpoint's folder, with its manifest, or what was read of it.
         dtype: of the weights.
-        base: a folder where the base of adapters may lie, beside where the manifest says.
 
     Raises:
         UsageError: the base of an adapter is not here, or is not what it was trained on.
     """
-    manifest = read_checkpoint(folder).manifest
+    model_folder = read_checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    folder, manifest = model_folder.folder, model_folder.manifest
     if manifest.lora is None:
         return load_model(folder, dtype=dtype, trust_remote_code=manifest.base.trust_remote_code)
-    found = find_base_of(Checkpoint(folder, manifest, base))
+    found = find_base_of(model_folder)
     model = load_base(found, dtype=dtype)
     with told_as(f"{folder}: cannot load the adapters"):
         if (folder / GENERATION_CONFIG).is_file():  # what ends an output, as training had it

@@ -24,12 +24,13 @@ from ftreg.records.evaluation.header import (
     EvaluationHeader,
     ScorerSummary,
     check_header,
+    recipe_known,
 )
-from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.evaluation.stored import Evaluation, oldest_schema
 from ftreg.records.samples import Scores
 from ftreg.records.workspace import Workspace
 
-BASELINE_SCHEMA = 2
+BASELINE_SCHEMA = 3
 
 
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -304,7 +305,8 @@ def replace_entries(path: Path, scored: Mapping[str, Evaluation]) -> None:
 
 
 def _schema(record: Mapping[str, Any]) -> int:
-    """A file without replicas stays one that older versions of ftreg read."""
+    """A file of what older versions of ftreg know stays one that they read."""
     entries = [entry for entry in (record["baseline"], record.get("anchor")) if entry]
-    by_seed = any("seeds" in entry["header"]["checkpoint"] for entry in entries)
-    return BASELINE_SCHEMA if by_seed else 1
+    needed = [oldest_schema(entry["header"]["checkpoint"]) for entry in entries]
+    unknown = any(not recipe_known(item["checkpoint"]) for item in record["history"])
+    return BASELINE_SCHEMA if unknown else max(needed)

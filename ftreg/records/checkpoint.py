@@ -13,7 +13,7 @@ from ftreg.files.checking import first_problem
 from ftreg.files.finding import found_below
 from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.records.layout import MANIFEST, REPLICAS
-from ftreg.records.manifest import Manifest, digest_over, identity_of
+from ftreg.records.manifest import Manifest, ModelFacts, digest_over, identity_of
 
 MANIFEST_SCHEMA = 1
 
@@ -43,15 +43,22 @@ Verified = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A checkpoint folder that has a manifest.
+class ModelFolder:
+    """A folder with a model that can be run, whoever trained it, and the digests of its files.
 
-    `base` is where the base model of adapters may lie, beside where the manifest says.
+    `base` is where the base model of adapters may lie, beside where the manifest says;
+    `base_folder` is where the tokenizer lies, where adapters come without one.
     """
 
     folder: Path
-    manifest: Manifest
+    manifest: ModelFacts
     base: str | None = None
+    base_folder: Path | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where tokenizer and chat template lie."""
+        return self.base_folder or self.folder
 
     def verify(self) -> None:
         """Check the bytes of weights, configuration and tokenizer against the manifest.
@@ -95,14 +102,32 @@ class Checkpoint:
     def _refuse_added(self) -> None:
         """Refuse a file that is not in the manifest, but would be read with those that are."""
         known = {*self.manifest.weights.files, *self.manifest.files}
-        for path in [*self.folder.glob("*"), *self.folder.glob("*/*.jinja")]:
-            name = path.relative_to(self.folder).as_posix()
-            read = name.endswith(_READ) or name in _LOOKED_FOR
-            if read and name not in known and path.is_file():
+        for name in files_that_decide(self.folder):
+            if name not in known:
                 raise UsageError(
-                    f"{path}: this file may change what the checkpoint writes, and the manifest "
-                    "does not name it; take it out of the folder, or train again"
+                    f"{self.folder / name}: this file may change what the checkpoint writes, and "
+                    "the manifest does not name it; take it out of the folder, or train again"
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(ModelFolder):
+    """A checkpoint folder that has a manifest."""
+
+    manifest: Manifest
+
+
+def files_that_decide(folder: Path) -> list[str]:
+    """Return the names of a folder's files that transformers and peft read, sorted."""
+    names = {
+        path.relative_to(folder).as_posix(): path
+        for path in (*folder.glob("*"), *folder.glob("*/*.jinja"))
+    }
+    return sorted(
+        name
+        for name, path in names.items()
+        if (name.endswith(_READ) or name in _LOOKED_FOR) and path.is_file()
+    )
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -1,7 +1,7 @@
 """The manifest of a checkpoint: its sections, and the identity that is made of them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +14,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from ftreg.config.base import Section
-from ftreg.config.sections import LoraConfig, RunConfig
+from ftreg.config.sections import BaseConfig, LoraConfig, RunConfig
 from ftreg.files.checking import check_record, documented
 from ftreg.files.names import files_below
 from ftreg.files.store import digest
@@ -241,6 +241,34 @@ _OPTIMIZER = TypeAdapter(_Optimizer)
 _ENVIRONMENT = TypeAdapter(_Environment)
 
 
+class ModelFacts(Protocol):
+    """What is known of a model whoever trained it: a checkpoint's manifest has all of it."""
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of all that it is."""
+
+    @property
+    def weights(self) -> WeightsRecord:
+        """The weights' files."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The other files: name to hex SHA-256."""
+
+    @property
+    def base(self) -> BaseRecord:
+        """The base model; of one that ftreg did not train and that is whole, the model itself."""
+
+    @property
+    def lora(self) -> LoraConfig | None:
+        """Of adapters, their shape; null for whole weights."""
+
+    @property
+    def base_config(self) -> BaseConfig:
+        """How the base model is found, and which chat template is taken."""
+
+
 class Manifest(Section):
     """The manifest of a checkpoint, `ftreg.json`.
 
@@ -275,6 +303,11 @@ class Manifest(Section):
     """The whole configuration in force."""
     trackers: dict[str, TrackerRecord] = Field(default_factory=dict)
     """Tracker to the run that was told of this training: `mlflow`, `wandb`."""
+
+    @property
+    def base_config(self) -> BaseConfig:
+        """The section `base` of the configuration."""
+        return self.config.base
 
     @model_validator(mode="after")
     def _says_once_whose_code_runs(self) -> Self:

@@ -5,6 +5,8 @@ from typing import Any
 
 from ftreg.records.manifest import Manifest
 
+UNKNOWN = "unknown"
+"""What stands for the recipe, and the optimizer, of what ftreg did not train."""
 _LATER = frozenset({"quantization", "rslora", "dora"})
 
 
@@ -49,6 +51,15 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def unknown_recipe(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of what ftreg did not train: that it is unknown, and what is known of it.
+
+    Args:
+        known: flat, with the keys of `recipe_of`.
+    """
+    return {"recipe": UNKNOWN, **known}
+
+
 def _unlike_before(values: dict[str, Any]) -> dict[str, Any]:
     """Leave out settings that are as everything was before there was the key."""
     return {key: value for key, value in values.items() if value or key not in _LATER}
@@ -65,9 +76,23 @@ def _changed_on_the_way(manifest: Manifest) -> dict[str, Any]:
 def recipe_differences(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """Return (key, old value, new value) where two recipes differ; None where a key is absent."""
-    return [
-        (key, old.get(key), new.get(key))
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
+    """Return (key, old value, new value) where two recipes differ; None where a key is absent.
+
+    Where one of them is unknown, that is the first of the differences, and of settings only those
+    are told that both have: that the other lacks one is not known.
+    """
+    sides = (old, new)
+    keys = dict.fromkeys([*old, *new])
+    found: list[tuple[str, Any, Any]] = []
+    if any("recipe" in side for side in sides):
+        found.append(("recipe", _in_short(old), _in_short(new)))
+        keys = dict.fromkeys(key for key in keys if key != "recipe" and key in old and key in new)
+    return found + [
+        (key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)
     ]
+
+
+def _in_short(recipe: Mapping[str, Any]) -> str:
+    if "recipe" in recipe:
+        return UNKNOWN
+    return f"{recipe.get('optimizer.name')}, lr {recipe.get('optimizer.lr')}"

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from ftreg.data.cohorts import cohort_sizes
 from ftreg.files.store import digest
 from ftreg.gate import Verdict
-from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.evaluation.header import is_partial, recipe_known, stopped_after
 from ftreg.records.recipe import recipe_differences
 from ftreg.report import curves, deltas, distributions, example_browser, phrases
 from ftreg.report.axis import label
@@ -69,6 +69,9 @@ def _shown(material: Material) -> dict[str, Any]:
         "forest": deltas.forest(verdict) if verdict and verdict.rows else None,
         "heat": _heat(material, verdict),
         "recipes": _recipes(material),
+        "unknown_recipe": not all(
+            recipe_known(item.header["checkpoint"]) for item in material.sides.values()
+        ),
         "runs": curves.panels(runs) if runs else [],
         "hint": curves.HINT,
         "spreads": distributions.distributions(

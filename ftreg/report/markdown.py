@@ -6,7 +6,12 @@ from typing import Any
 
 from ftreg.errors import cut
 from ftreg.gate import Row, Verdict
-from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.evaluation.header import (
+    is_partial,
+    made_elsewhere,
+    recipe_known,
+    stopped_after,
+)
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.recipe import recipe_differences
 from ftreg.report import phrases
@@ -62,10 +67,7 @@ def gate_report(
                 f"{phrases.rows_evaluated(header)}, digest `{header['dataset']['digest'][:12]}`",
                 f"baseline evaluation {escaped(baseline['id'])}, "
                 f"candidate evaluation {escaped(header['id'])}",
-                f"generation: {_engine(header['generation'])}, {header['generation']['decoding']}, "
-                f"{header['generation']['precision']} precision, at most "
-                f"{header['generation']['max_new_tokens']} new tokens, "
-                f"{header['generation']['cut_off']} outputs cut off there",
+                *_generation(baseline, header),
                 phrases.seeds_sentence(verdict),
                 *phrases.more_sentences(verdict),
                 f"ftreg {escaped(str(header.get('ftreg', 'of a version that is not recorded')))}",
@@ -73,6 +75,23 @@ def gate_report(
         ),
     ]
     return "\n\n".join(parts)
+
+
+def _generation(baseline: Mapping[str, Any], header: Mapping[str, Any]) -> list[str]:
+    """How the candidate's outputs were made, and whose making is not known."""
+    how = header["generation"]
+    sides = {"baseline": baseline, "candidate": header}
+    known = [] if made_elsewhere(header) else [
+        f"generation: {_engine(how)}, {how['decoding']}, {how['precision']} precision, at most "
+        f"{how['max_new_tokens']} new tokens, {how['cut_off']} outputs cut off there"
+    ]  # fmt: skip
+    sources = {side: item["generation"].get("source") for side, item in sides.items()}
+    return known + [
+        f"the {side}'s outputs were made elsewhere, and read from {escaped(source['file'])} "
+        f"({source['form']}): how they were decoded is not known, and was not compared"
+        for side, source in sources.items()
+        if source is not None
+    ]
 
 
 def _engine(generation: Mapping[str, Any]) -> str:
@@ -180,6 +199,8 @@ def _recipe_section(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         ["loss at the last step", _value(old["last_loss"]), _value(new["last_loss"])],
     ]
     text = "Everything that differs between the two." if found else "The two recipes are the same."
+    if not (recipe_known(old) and recipe_known(new)):
+        text = "A recipe is unknown where ftreg did not train. What is known to differ:"
     return ["## Recipes", text, grid(["", "baseline", "candidate"], rows)]
 
 

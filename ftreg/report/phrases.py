@@ -182,13 +182,17 @@ def rate(value: float) -> str:
 
 
 def recipe(checkpoint: Mapping[str, Any]) -> str:
-    """A checkpoint in a few words: its optimizer and learning rate."""
+    """A checkpoint in a few words: its optimizer and learning rate, where ftreg trained it."""
+    if checkpoint["lr"] is None:
+        return "recipe unknown"
     name = str(checkpoint["optimizer"])
     return f"{_OPTIMIZERS.get(name, name)} lr {rate(checkpoint['lr'])}"
 
 
 def short_recipe(checkpoint: Mapping[str, Any]) -> str:
-    """The same as the heading of a column: `AdamW 5e-5`."""
+    """The same as the heading of a column: `AdamW 5e-5`; after the name where it is unknown."""
+    if checkpoint["lr"] is None:
+        return f"{checkpoint['name']} (recipe unknown)"
     return recipe(checkpoint).replace(" lr ", " ")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ftreg.config.registry import Registry
 from ftreg.errors import UsageError, did_you_mean
+from ftreg.scoring.own_scorer import OwnScorer, told_of_scorer
 from ftreg.scoring.protocol import Backend, Scorer
 from ftreg.scoring.thoughts import AnswerScorer
 
@@ -36,7 +37,7 @@ BACKENDS = Registry(
     },
 )
 DEFAULT_BACKEND = "embedded"
-_FAMILIES = ("evaluate", "rubric")
+FAMILIES = ("evaluate", "rubric")
 """Scorers that `name:WHICH` makes one of; the gate knows each by the whole of it."""
 
 _Parameters = Mapping[str, inspect.Parameter]
@@ -87,17 +88,43 @@ def get_scorer(
     _check_missing(name, own, for_scorer)
     if make_backend is not None:
         _check_missing(f"the backend {chosen}", theirs, for_backend)
-        for_scorer["backend"] = make_backend(**for_backend)
+        for_scorer["backend"] = _make_backend(make_backend, str(chosen), for_backend)
     elif thinks:
         for_scorer["backend"] = backend
-    made = factory(**for_scorer)
+    made = _make(name, factory, for_scorer)
     strips = thoughts == "strip" and hasattr(made, "score")
     return cast(Scorer, AnswerScorer(made) if strips else made)
 
 
+def _make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """Make a scorer; one of a user's own is watched, from here on."""
+    if name in SCORERS or name.partition(":")[0] in FAMILIES:
+        return factory(**options)
+    with told_of_scorer(name, "to be made"):
+        made = factory(**options)
+    whole = hasattr(made, "score") and hasattr(made, "describe")
+    return OwnScorer(name, made) if whole else made
+
+
+def _make_backend(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    if name in BACKENDS:
+        return factory(**options)
+    with told_of_scorer(f"backend {name}", "to be made"):
+        return factory(**options)
+
+
+def takes_option(name: str, option: str) -> bool:
+    """Whether a scorer has an option of a name of its own.
+
+    Raises:
+        UsageError: there is no such scorer.
+    """
+    return option in _named(_parameters(_factory(name), f"{name!r} is not a scorer"))
+
+
 def _factory(name: str) -> Callable[..., Any]:
     family, colon, which = name.partition(":")
-    if colon and family in _FAMILIES:
+    if colon and family in FAMILIES:
         made = SCORERS.load(family)
         factory = functools.partial(made, which)
         if hasattr(made, "default_backend"):

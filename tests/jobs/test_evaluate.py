@@ -283,11 +283,13 @@ def test_a_changed_configuration_beside_the_weights_is_refused(cli: Cli, checkpo
     assert "config.json: the file is not that of the manifest" in done.err
 
 
-def test_a_folder_without_manifest_is_refused(cli: Cli, tiny_model: Path) -> None:
-    done = cli("eval", tiny_model)
+def test_a_folder_without_a_model_is_refused(cli: Cli, workspace: Path) -> None:
+    done = cli("eval", ".")
     assert done.code == 2
-    assert "a model folder without ftreg.json" in done.err
-    assert cli("eval", "nowhere").code == 2
+    assert "no checkpoint and no model is in this folder" in done.err
+    done = cli("eval", "nowhere")
+    assert done.code == 2
+    assert "nowhere: there is no such checkpoint folder" in done.err
 
 
 def test_a_damaged_or_newer_record_is_named(cli: Cli, checkpoint: str) -> None:
@@ -583,13 +585,16 @@ def test_a_damaged_baseline_is_named(content: Any, cli: Cli, checkpoint: str) ->
         assert "baselines/colours.json: " in done.err
 
 
-def test_a_scorer_that_fails_costs_its_scores_and_no_outputs(cli: Cli, checkpoint: str) -> None:
+def test_a_scorer_that_fails_is_named_and_costs_no_outputs(cli: Cli, checkpoint: str) -> None:
     scorers = 'eval.scorers=[equals, {name: "tests.fakes:broken_scorer"}]'
-    folder = _evaluate(cli, "-s", scorers)
-    rows = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
-    broken = [row for row in rows if row["scorer"] == "tests.fakes:broken_scorer"]
-    assert len(broken) == 8
-    assert all(row["score"] is None and "out of order" in row["reason"] for row in broken)
+    done = cli("eval", checkpoint, "--no-gate", "-s", scorers)
+    assert done.code == 2, done
+    assert "tests.fakes:broken_scorer failed on the row 'e0': RuntimeError: out of" in done.err
+    assert "Traceback" not in done.err
+    assert "in score\n" in cli("eval", checkpoint, "--no-gate", "-s", scorers, "--debug").err
+    assert not _evaluations()
+    done = cli("eval", checkpoint, "--no-gate")
+    assert "8 of 8 outputs taken from an earlier run" in done.err
 
 
 def test_cohort_names_are_no_markup(cli: Cli, config: Path, workspace: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_scorer_that_scores_nothing_chooses_nothing(
         f"train.keep_by={broken}", f"eval.scorers=[{broken}]", "gate.constant=[]", "train.epochs=1"
     )
     assert done.code == 2
-    assert f"{broken} has no score for any output" in done.err
+    assert f"the scorer {broken} failed on the row" in done.err
     assert not Path("a").exists()
 
 

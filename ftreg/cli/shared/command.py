@@ -33,7 +33,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     A mistake of the user's is one message without a traceback; anything unforeseen is our fault
     and ends with 70, so that it can never look like a verdict of the gate.
 
-    A command that has the option --no-custom-code runs without custom code where it is given.
+    A command that has the option --no-custom-code runs without custom code where it is given. With
+    --debug, the traceback of what lies behind a mistake is shown above its message.
     """
 
     @functools.wraps(function)
@@ -56,6 +57,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             process.command_ended(end.exit_code)
             raise
         except FtregError as error:
+            if kwargs.get("debug") and error.__cause__ is not None:
+                traceback.print_exception(error.__cause__)
             _end(str(error), error.exit_code)
         except KeyboardInterrupt:
             _end(_INTERRUPTED, ExitCode.INTERRUPTED)

@@ -49,6 +49,10 @@ NoCustomCode = Annotated[
         help="Refuse scorers, optimizers, metrics and model code that ftreg does not bring.",
     ),
 ]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", envvar="FTREG_DEBUG", help="Show the traceback of a scorer's mistake."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes are still shown.")]
 DatasetRoot = Annotated[Path, typer.Option(help="Folder of datasets.")]
 DATASET_ROOT = Path("sample_datasets")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ftreg.records.evaluation.header import made_elsewhere
 from ftreg.records.samples import Scores
 
 # Rows of one side that a message names.
@@ -45,6 +46,8 @@ def header_differences(
     if baseline["generation"]["precision"] != "fp32":
         # In bf16 an output depends on what it is batched with, and on what adds it up.
         paths += [("generation", "batch_size"), ("generation", "kernels")]
+    if made_elsewhere(baseline) or made_elsewhere(candidate):  # how, whoever made them knows
+        paths = [path for path in paths if path[0] != "generation"]
     if _thinking(baseline, candidate):
         paths += [("thoughts",)]
     for path in paths:

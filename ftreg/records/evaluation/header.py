@@ -32,7 +32,9 @@ class CheckpointSummary(TypedDict):
     base: NotRequired[str]
     """The base model."""
     optimizer: str
-    lr: float
+    """`unknown` where ftreg did not train it."""
+    lr: float | None
+    """Null likewise."""
     weight_decay: NotRequired[float]
     steps: NotRequired[int]
     seed: NotRequired[int]
@@ -42,10 +44,11 @@ class CheckpointSummary(TypedDict):
     """The identity of each."""
     trackers: NotRequired[dict[str, TrackerRecord]]
     """Experiment tracker to its run of the training, of a lone checkpoint."""
-    last_loss: float
-    """Loss per token at the last step."""
+    last_loss: float | None
+    """Loss per token at the last step; null where ftreg did not train it."""
     recipe: dict[str, Any]
-    """What made it, flat: `optimizer.lr` to its value."""
+    """What made it, flat: `optimizer.lr` to its value. Of what ftreg did not train, `recipe` is
+    `unknown`, beside what is known all the same."""
 
 
 @documented
@@ -92,12 +95,26 @@ class ServerSummary(TypedDict):
 
 
 @documented
+class SourceSummary(TypedDict):
+    """The file that outputs were read from."""
+
+    file: str
+    """Its name, without the folder."""
+    form: str
+    """What wrote it: `vLLM`, `inspect`, ..., or `rows` with id and output."""
+    sha256: str
+
+
+@documented
 class GenerationSummary(TypedDict):
     """How the outputs were made."""
 
     engine: str
+    """`transformers`, `openai`, or `elsewhere` where they were read from a file: the rest is then
+    unknown, and stands against no comparison."""
     decoding: str
-    max_new_tokens: int
+    max_new_tokens: int | None
+    """Null where it is not known."""
     precision: str
     batch_size: int | None
     """Null where a server batches."""
@@ -105,8 +122,10 @@ class GenerationSummary(TypedDict):
     """`eval.kernels`, of an engine in process; `auto` where an older version wrote none."""
     way: NotRequired[str]
     """How an engine in process decoded: continuous, batches or one at a time."""
-    cut_off: int
-    """Outputs that `max_new_tokens` ended."""
+    cut_off: int | None
+    """Outputs that `max_new_tokens` ended; null where it is not known."""
+    source: NotRequired[SourceSummary]
+    """Of outputs that were made elsewhere."""
     taken: NotRequired[int]
     """Outputs that an earlier run had written already, and that were not generated again."""
     device: NotRequired[str | None]
@@ -186,6 +205,8 @@ class EvaluationHeader(TypedDict):
     """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
 
 
+ELSEWHERE = "elsewhere"
+"""The engine of outputs that were read from a file."""
 _HEADER = TypeAdapter(EvaluationHeader)
 
 
@@ -197,6 +218,16 @@ def check_header(header: Mapping[str, Any]) -> None:
             it.
     """
     check_record(_HEADER, header)
+
+
+def recipe_known(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether ftreg trained what a header's `checkpoint` tells of, and so knows what made it."""
+    return checkpoint["lr"] is not None
+
+
+def made_elsewhere(header: Mapping[str, Any]) -> bool:
+    """Whether the outputs of an evaluation were read from a file."""
+    return bool(header["generation"].get("engine") == ELSEWHERE)
 
 
 def is_partial(header: Mapping[str, Any]) -> bool:

@@ -77,7 +77,7 @@ def each_output(path: Path) -> Iterator[dict[str, Any]]:
         UsageError: the file is missing, or a row is damaged.
     """
     for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="output"):
+        with damaged(f"{path}:{number}", kind="output"):
             check_record(_OUTPUT_ROW, row)
         yield row
 
@@ -89,7 +89,7 @@ def each_score(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         UsageError: the file is missing, or a row is damaged.
     """
     for number, row in read_jsonl(path):
-        with damaged(Path(f"{path}:{number}"), kind="score"):
+        with damaged(f"{path}:{number}", kind="score"):
             check_record(_SCORE_ROW, row)
         yield f"{path}:{number}", row
 
@@ -206,7 +206,7 @@ def read_scores(
     expected: Sequence[int | None] = [None] if seeds is None else seeds
     cells: dict[str, dict[str, dict[int | None, float | None]]] = {name: {} for name in scorers}
     for place, row in each_score(path):
-        with damaged(Path(place), kind="score"):
+        with damaged(place, kind="score"):
             scorer, name, value, seed = row["scorer"], row["id"], row["score"], row.get("seed")
             if scorer not in cells or name not in ids or seed not in expected:
                 raise ValueError("it belongs to no example, scorer or seed of the evaluation")

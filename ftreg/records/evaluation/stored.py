@@ -2,7 +2,8 @@
 
 `evaluations/<id>/` holds `evaluation.json` (what was evaluated, how, and a summary),
 `outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer). Of replicas,
-both have a row per seed too, which `seed` names; such an evaluation has schema version 2.
+both have a row per seed too, which `seed` names; such an evaluation has schema version 2. One of a
+model or of outputs that ftreg did not make has schema version 3.
 """
 
 import datetime
@@ -24,7 +25,7 @@ from ftreg.files.store import (
     write_jsonl,
     write_record,
 )
-from ftreg.records.evaluation.header import check_header
+from ftreg.records.evaluation.header import check_header, recipe_known
 from ftreg.records.evaluation.rows import (
     Run,
     each_output,
@@ -39,7 +40,7 @@ from ftreg.records.evaluation.rows import (
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER, OUTPUTS, SCORES
 from ftreg.records.samples import Example, Scores
 
-EVALUATION_SCHEMA = 2
+EVALUATION_SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,11 @@ def write_evaluation(
             output_rows(examples, runs, cohort_tags=cohort_tags, cluster=cluster),
         )
         write_jsonl(staging / SCORES, score_rows(examples, runs))
-        schema = 1 if None in runs else EVALUATION_SCHEMA
         files = {name: file_digest(staging / name) for name in (OUTPUTS, SCORES)}
         write_record(
             staging / HEADER,
             {
-                "schema_version": schema,
+                "schema_version": oldest_schema(header["checkpoint"]),
                 "id": folder.name,
                 **header,
                 "summary": summary,
@@ -117,17 +117,39 @@ def write_evaluation(
     return read_evaluation(folder)
 
 
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read a stored evaluation.
+def oldest_schema(checkpoint: Mapping[str, Any]) -> int:
+    """Return the schema version that what was evaluated needs, so that older readers read on.
+
+    Args:
+        checkpoint: of the evaluation's header.
+    """
+    if not recipe_known(checkpoint):
+        return EVALUATION_SCHEMA
+    return 2 if "seeds" in checkpoint else 1
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read what an evaluation says of itself, and none of its rows.
 
     Raises:
-        UsageError: it is not there, broken, incomplete, or of a newer schema.
+        UsageError: it is not there, broken, or of a newer schema.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such evaluation")
     header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
     with damaged(folder / HEADER, kind="evaluation"):
         check_header(header)
+    return header
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read a stored evaluation.
+
+    Raises:
+        UsageError: it is not there, broken, incomplete, or of a newer schema.
+    """
+    header = read_header(folder)
+    with damaged(folder / HEADER, kind="evaluation"):
         files = dict(header.get("files", {}))  # older evaluations do not name them
     refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}

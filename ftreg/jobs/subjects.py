@@ -1,0 +1,201 @@
+"""What can be evaluated: checkpoints, models that ftreg did not train, outputs made elsewhere."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftreg.config.sections import BaseConfig
+from ftreg.data import Split
+from ftreg.data.sources.given_outputs import GivenOutputs, match_outputs, read_given_outputs
+from ftreg.errors import UsageError, did_you_mean
+from ftreg.files.names import check_name
+from ftreg.files.store import digest
+from ftreg.jobs.generate import Round
+from ftreg.models.packaged import PACKAGED
+from ftreg.records.checkpoint import ModelFolder, checkpoint_name
+from ftreg.records.evaluation.header import ELSEWHERE
+from ftreg.records.layout import MANIFEST, REPLICAS
+from ftreg.records.recipe import UNKNOWN, unknown_recipe
+from ftreg.records.replicas import Replicas, members_below, read_replicas
+from ftreg.records.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is evaluated.
+
+    `summary` is the `checkpoint` of an evaluation's header. `members` are the models that generate,
+    each by its seed (None, where it is alone), and none where the outputs are `given`. `replicas`
+    are those that ftreg trained, None of all else.
+    """
+
+    name: str
+    summary: Mapping[str, Any]
+    members: Mapping[int | None, ModelFolder] = field(default_factory=dict)
+    replicas: Replicas | None = None
+    given: GivenOutputs | None = None
+
+
+def find_subject(
+    ref: str, *, workspace: Workspace, settings: BaseConfig | None = None, base: str | None = None
+) -> Subject:
+    """Find what `ftreg eval` is to evaluate.
+
+    A folder comes first, then a checkpoint's name in the workspace, then the name of a packaged
+    model, then a hub id.
+
+    Args:
+        ref: what the user calls it.
+        workspace: has the checkpoints.
+        settings: chat template and revision of a model that ftreg did not train.
+        base: where the base model of its adapters lies.
+
+    Raises:
+        UsageError: there is no such model, or it is damaged.
+    """
+    folder = workspace.checkpoint(ref)
+    if folder.is_dir() and is_trained(folder):
+        return trained_subject(read_replicas(folder))
+    refuse_no_model(ref, workspace)
+    from ftreg.models.foreign import find_foreign
+
+    # "./" keeps a folder from being taken for the packaged model of its name.
+    name = os.path.join(os.curdir, folder) if folder.is_dir() and ref in PACKAGED else str(folder)
+    own = (settings or BaseConfig()).model_copy(update={"model": name})
+    try:
+        model = find_foreign(own, given_base=base)
+    except UsageError as error:
+        raise UsageError(str(error).removeprefix("base.model: ")) from error
+    # The hub's own cache names folders so.
+    called = folder.resolve().name if folder.is_dir() else ref.replace("/", "--")
+    return foreign_subject(model, name=called)
+
+
+def refuse_no_model(ref: str, workspace: Workspace) -> None:
+    """Refuse what is neither a folder of a model, nor a packaged name, nor of a hub id's form.
+
+    Raises:
+        UsageError: so it is.
+    """
+    folder = workspace.checkpoint(ref)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise UsageError(
+                f"{folder}: no checkpoint and no model is in this folder: it has neither "
+                f"{MANIFEST}, nor config.json, nor adapter_config.json"
+            )
+    elif ref not in PACKAGED and "/" not in ref:
+        known = [path.name for path in workspace.checkpoints.glob("[!.]*") if path.is_dir()]
+        raise UsageError(
+            f"{ref}: there is no such checkpoint folder, none of that name in "
+            f"{workspace.checkpoints}, and no packaged model"
+            f"{did_you_mean(ref, [*known, *PACKAGED])} (packaged: {', '.join(PACKAGED)}; of the "
+            "hub: org/name)"
+        )
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether ftreg trained what lies in a folder: a checkpoint, or a group of replicas."""
+    records = any((folder / name).is_file() for name in (MANIFEST, REPLICAS))
+    return records or bool(members_below(folder))  # of a group that is not whole, its reader tells
+
+
+def trained_subject(replicas: Replicas) -> Subject:
+    """Take a checkpoint, or a group of replicas, as what is evaluated."""
+    manifest = replicas.first.manifest
+    optimizer = manifest.optimizer
+    several = len(replicas.members) > 1
+    return Subject(
+        name=checkpoint_name(replicas.folder),
+        summary={
+            "name": checkpoint_name(replicas.folder),
+            "identity": replicas.identity,
+            "parent": manifest.parent,
+            "weights": replicas.weights,
+            "base": manifest.base.model,
+            "optimizer": optimizer["name"],
+            "lr": optimizer["arguments"]["lr"],
+            "weight_decay": optimizer["arguments"]["weight_decay"],
+            "steps": manifest.training.steps,
+            **replicas.seed_facts(),
+            **replicas.tracker_facts(),
+            "last_loss": replicas.last_loss,
+            "recipe": replicas.recipe(),
+        },
+        members={
+            member.manifest.training.seed if several else None: member
+            for member in replicas.members
+        },
+        replicas=replicas,
+    )
+
+
+def foreign_subject(model: ModelFolder, *, name: str) -> Subject:
+    """Take a model that ftreg did not train as what is evaluated: its identity is its digest."""
+    facts: Any = model.manifest
+    weights = {"weights": facts.weights.digest}
+    base = {"base": facts.base.model} if facts.lora else {}
+    return Subject(
+        name=name,
+        summary=_unknown(name, facts.identity, known=facts.known()) | weights | base,
+        members={None: model},
+    )
+
+
+def given_subject(path: Path, name: str) -> Subject:
+    """Take outputs that were made elsewhere as what is evaluated: their identity is their digest.
+
+    Args:
+        path: the file; see `read_given_outputs`.
+        name: what the candidate is called.
+
+    Raises:
+        UsageError: the file cannot be read, or the name cannot be that of a folder.
+    """
+    check_name(name, what="candidate")
+    given = read_given_outputs(path)
+    identity = digest({output.id or output.input or "": output.text for output in given.outputs})
+    return Subject(name=name, summary=_unknown(name, identity, known={}), given=given)
+
+
+def _unknown(name: str, identity: str, *, known: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "identity": identity,
+        "optimizer": UNKNOWN,
+        "lr": None,
+        "last_loss": None,
+        "recipe": unknown_recipe(known),
+    }
+
+
+def given_round(given: GivenOutputs, split: Split, rows: Split, *, place: str) -> Round:
+    """Return given outputs as if they had been generated: in the order of the rows.
+
+    Args:
+        given: the outputs.
+        split: of the dataset version, the whole of it.
+        rows: those of it that are evaluated.
+        place: what messages call the split.
+
+    Raises:
+        UsageError: an output is of no row, or a row has none.
+    """
+    outputs = match_outputs(given, split, rows, name=place)
+    known = all(output.finish != UNKNOWN for output in outputs)
+    tokens = [output.tokens for output in outputs]
+    source = {"file": given.path.name, "form": given.form, "sha256": given.sha256}
+    record = {
+        "engine": ELSEWHERE,
+        "decoding": UNKNOWN,
+        "max_new_tokens": None,
+        "precision": UNKNOWN,
+        "batch_size": None,
+        "new_tokens": None if None in tokens else sum(filter(None, tokens)),
+        "cut_off": sum(output.finish == "length" for output in outputs) if known else None,
+        "taken": 0,
+        "source": source,
+    }
+    return Round(outputs, record)
