@@ -21,8 +21,9 @@ from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
-from ftreg.report.comparison import ComparisonSection, comparison_markdown, comparison_sections
-from ftreg.report.phrases import short_recipe
+from ftreg.report.comparison import comparison_markdown, comparison_sections
+from ftreg.report.phrases import told_apart
+from ftreg.report.sections import TextSection
 
 _WORDS = ("baseline", "anchor")
 
@@ -34,7 +35,7 @@ class Compared:
     id: str
     """Its name, that of its folder."""
     label: str
-    """How tables name it: optimizer and learning rate."""
+    """How tables name it: optimizer and learning rate, and where it needs more, its name."""
     checkpoint: str
     """The folder's name of the checkpoint that was evaluated."""
     identity: str
@@ -70,7 +71,7 @@ class Comparison(Printed):
     routes: Routes | None = field(default=None, metadata=OPTIONAL)
     """With --routes; the schema `routes` describes it."""
 
-    def sections(self) -> list[ComparisonSection]:
+    def sections(self) -> list[TextSection]:
         """The comparison as tables and sentences."""
         return comparison_sections(
             self.contests,
@@ -204,16 +205,14 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
 
 
 def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
-    """The evaluations; labels are numbered by id where several have the same."""
-    words = {name: short_recipe(header["checkpoint"]) for name, header in headers.items()}
+    labels = told_apart({name: header["checkpoint"] for name, header in headers.items()})
     found = []
     for name, header in headers.items():
-        checkpoint, label = header["checkpoint"], words[name]
-        same = sorted(other for other, its in words.items() if its == label)
+        checkpoint = header["checkpoint"]
         found.append(
             Compared(
                 id=name,
-                label=label if len(same) == 1 else f"{label} #{1 + same.index(name)}",
+                label=labels[name],
                 checkpoint=checkpoint["name"],
                 identity=checkpoint["identity"],
                 optimizer=checkpoint["optimizer"],
