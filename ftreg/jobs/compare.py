@@ -23,7 +23,7 @@ from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
 from ftreg.report.comparison import comparison_markdown, comparison_sections
 from ftreg.report.phrases import told_apart
-from ftreg.report.sections import TextSection
+from ftreg.report.text_sections import TextSection
 
 _WORDS = ("baseline", "anchor")
 

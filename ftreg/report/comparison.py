@@ -10,8 +10,8 @@ from ftreg.gate.contest import Contest, Mean
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report import phrases
 from ftreg.report.markdown import escaped, grid
-from ftreg.report.sections import TextSection
 from ftreg.report.terminal import bare_table, hanging
+from ftreg.report.text_sections import TextSection
 
 # Columns of two lines each that fit beside a scorer's name at 80 characters.
 _COLUMNS = 4
