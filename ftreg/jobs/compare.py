@@ -22,6 +22,7 @@ from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evalu
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
 from ftreg.report.comparison import comparison_markdown, comparison_sections
+from ftreg.report.comparison_page import comparison_page
 from ftreg.report.phrases import told_apart
 from ftreg.report.text_sections import TextSection
 
@@ -91,6 +92,7 @@ def compare_evaluations(
     tag: str | None = None,
     routes: Path | None = None,
     markdown: Path | None = None,
+    html: Path | None = None,
 ) -> Comparison:
     """Read evaluations, refuse those that cannot be compared, and hold the tournament.
 
@@ -102,6 +104,7 @@ def compare_evaluations(
         tag: the tag to route by; default: the only one that there is.
         routes: YAML to write, of which checkpoint should serve which cohort.
         markdown: Markdown to write the comparison to.
+        html: an HTML page to write it to.
 
     Raises:
         UndecidedError: two of them cannot be compared; a line per field that differs.
@@ -136,9 +139,12 @@ def compare_evaluations(
         )
         write_routes(routes, decided)
         found = replace(found, routes=decided)
+    title = f"Comparison on {found.dataset}"
     if markdown is not None:
-        title = f"Comparison on {found.dataset}"
         write_text(markdown, comparison_markdown(title, found.sections()))
+    if html is not None:
+        labels = {item.id: item.label for item in found.evaluations}
+        write_text(html, comparison_page(title, found.sections(), found.contests, labels=labels))
     return found
 
 

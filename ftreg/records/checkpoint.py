@@ -3,6 +3,7 @@
 Light on purpose: listing and comparing checkpoints loads no framework.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from pydantic import ValidationError
 
 from ftreg.errors import UsageError
 from ftreg.files.checking import first_problem
-from ftreg.files.finding import found_below
 from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.manifest import Manifest, digest_over, identity_of
@@ -140,14 +140,26 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints below `root`, replicas and those written on the way too, by name."""
-    patterns = ("*", "*/seed-*", "*.steps/step-*", "*/seed-*.steps/step-*")
-    found = {path for pattern in patterns for path in found_below(root, f"{pattern}/{MANIFEST}")}
-    return [
-        read_checkpoint(path.parent)
-        for path in sorted(found)
-        if not path.relative_to(root).parts[0].startswith(".")
-    ]
+    """Return the checkpoints below `root`, by name.
+
+    However deep they lie, replicas and those written on the way too; but not what is hidden, nor
+    what belongs to a run that has not ended.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not _is_unfinished(name)]
+        if MANIFEST in files and folder != str(root):
+            found.append(Path(folder))
+    return [read_checkpoint(path) for path in sorted(found)]
+
+
+def _is_unfinished(name: str) -> bool:
+    return name.startswith(".") or name.endswith((".state", ".failed"))
 
 
 def midway_root(output: Path) -> Path:

@@ -12,7 +12,8 @@ from ftreg.records.replicas import Replicas
 from ftreg.records.samples import Example
 from ftreg.report import phrases
 from ftreg.report.history_plot import draw_checkpoint
-from ftreg.report.text_sections import TextSection, sections_cell
+from ftreg.report.page import sections_cell
+from ftreg.report.text_sections import TextSection
 
 _LONGEST_TEXT = 200
 _LARGEST_FRAME = 8 * 2**20
