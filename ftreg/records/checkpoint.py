@@ -140,22 +140,31 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints below `root`, by name.
+    """Return the checkpoints below `root`, however deep they lie, by name.
 
-    However deep they lie, replicas and those written on the way too; but not what is hidden, nor
-    what belongs to a run that has not ended.
+    Replicas and those written on the way are there too, but not what is hidden, nor what belongs to
+    a run that has not ended.
     """
-    found: list[Path] = []
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not _is_unfinished(name)]
-        if MANIFEST in files and folder != str(root):
-            found.append(Path(folder))
-    return [read_checkpoint(path) for path in sorted(found)]
+    return [read_checkpoint(path) for path in checkpoint_folders(root)]
+
+
+def checkpoint_folders(root: Path, *, record: str = MANIFEST) -> list[Path]:
+    """Return the folders below `root` that have this record, sorted.
+
+    A link is followed unless it lies below another one, so that none leads round in a circle.
+    """
+    real, found = Path(os.path.realpath(root)), []
+    for place, folders, files in os.walk(root, followlinks=True):
+        folder = Path(place)
+        linked = Path(os.path.realpath(place)) != real / folder.relative_to(root)
+        folders[:] = [
+            name
+            for name in folders
+            if not (_is_unfinished(name) or (linked and (folder / name).is_symlink()))
+        ]
+        if record in files and folder != root:
+            found.append(folder)
+    return sorted(found)
 
 
 def _is_unfinished(name: str) -> bool:

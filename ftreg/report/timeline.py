@@ -180,7 +180,8 @@ def _steps(
     steps: Sequence[tuple[int, float | None]], across: AxisScale, up: AxisScale, *, end: int
 ) -> str:
     path = ""
-    for (after, mean), (until, _) in zip(steps, [*steps[1:], (end, None)], strict=True):
+    ends = [*(after for after, _ in steps[1:]), end]
+    for (after, mean), until in zip(steps, ends, strict=False):
         if mean is not None:
             left, right = (round(across.place(place - 0.5), 1) for place in (after, until))
             path += f"M{left},{round(up.place(mean), 1)}H{right}"
