@@ -135,6 +135,7 @@ def _course(
                 outcome=item.outcome,
                 against=item.held_against,
                 means=means[item.folder.name],
+                versions=_header(item)["versions"],
             )
             for item in drawn
         ],

@@ -78,7 +78,24 @@ def _table(course: Course, scorers: Sequence[str]) -> TextSection:
         for moment in reversed(course.moments)
     ]
     headings = ("evaluation", "made", "verdict", *map(phrases.scorer_title, scorers))
-    return TextSection(f"Evaluations on {course.dataset}, in points", headings, rows)
+    title = f"Evaluations on {course.dataset}, in points"
+    return TextSection(title, headings, rows, _changes(course, scorers))
+
+
+def _changes(course: Course, scorers: Sequence[str]) -> list[str]:
+    """Where means are not comparable, since a scorer had another version."""
+    said = []
+    for name in scorers:
+        firsts: dict[Any, str] = {}
+        for moment in course.moments:
+            if name in moment.versions:
+                firsts.setdefault(moment.versions[name], moment.id)
+        if len(firsts) > 1:
+            parts = ", ".join(
+                f"version {version} since {first}" for version, first in firsts.items()
+            )
+            said.append(f"{phrases.scorer_title(name)}: {parts}; their scores cannot be compared")
+    return said
 
 
 def _promotions(promotions: Sequence[Mapping[str, Any]]) -> TextSection:

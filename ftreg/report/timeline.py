@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ftreg.report import phrases
 from ftreg.report.axis import AxisScale, Mark, linear_marks
@@ -43,6 +44,8 @@ class Moment:
     outcome: str | None
     against: str | None
     means: Mapping[Slice, SliceMean]
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    """Scorer to the version that scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
