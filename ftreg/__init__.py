@@ -1,6 +1,7 @@
 """Fine-tune small language models, and gate each checkpoint against the one in production.
 
-The names below are the public API; each is imported when it is first used.
+The names below are the public API; each is imported when it is first used. A notebook has more of
+them in `ftreg.notebook`: `gate` and `report` are packages here.
 """
 
 import importlib
@@ -9,13 +10,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Dataset": "ftreg.notebook",
     "build_optimizer": "ftreg.optim",
     "compare": "ftreg.gate",
-    "evaluate": "ftreg.jobs.evaluate",
+    "evaluate": "ftreg.notebook",
     "get_scorer": "ftreg.scoring",
     "load_config": "ftreg.config",
     "load_dataset": "ftreg.data",
-    "train": "ftreg.training.run",
+    "train": "ftreg.notebook",
     "train_replicas": "ftreg.training.replicate",
 }
 

@@ -24,7 +24,7 @@ from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from ftreg.records.evaluation.stored import list_evaluations
+from ftreg.records.evaluation.listing import list_evaluations
 from tests.browser import browser
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"

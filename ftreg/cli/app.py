@@ -33,6 +33,8 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "agree": "Say how far a scorer agrees with your labels, and whether to trust it.",
         "rescore": "Score kept outputs anew, with the scorers of today.",
         "compare": "Compare evaluations: ranks, winners by cohort, the Pareto front.",
+        "evaluations": "List and export evaluations.",
+        "history": "Draw a dataset's evaluations and promotions over time, as HTML.",
         "report": "Write the HTML report of an evaluation, with its last verdict.",
         "track": "Log an evaluation to the MLflow run of its checkpoint.",
     },
@@ -55,7 +57,8 @@ _HELP = {name: text for section in _SECTIONS.values() for name, text in section.
 _PLACES = {
     "eval": "evaluate:evaluate",
     "baseline": "promote:baseline",
-    **{name: f"{name}:app" for name in ("checkpoints", "data", "models", "optim")},
+    "history": "evaluations:history",
+    **{name: f"{name}:app" for name in ("checkpoints", "data", "evaluations", "models", "optim")},
 }
 
 _EPILOG = (

@@ -31,6 +31,9 @@ def compare(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", help="Write the comparison as Markdown.")
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the comparison as an HTML page.")
+    ] = None,
     routes: Annotated[
         Path | None, typer.Option(help="Write which checkpoint should serve which cohort, as YAML.")
     ] = None,
@@ -56,8 +59,9 @@ def compare(
         tag=tag,
         routes=routes,
         markdown=markdown,
+        html=output,
     )
     options.show(as_json, value=found, text=comparison_view(found.sections()))
     if not as_json:
-        for path in filter(None, (routes, markdown)):
+        for path in filter(None, (routes, markdown, output)):
             options.say(f"\nwritten: {path}")

@@ -69,6 +69,20 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
     return config
 
 
+def build_config(values: Mapping[str, Any], *, overrides: Iterable[str] = ()) -> RunConfig:
+    """Check a run's configuration that was not read from a file: section to its settings.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
+    document = Document(dict(values), {})
+    for override in overrides:
+        document = _merge(document, _parse_override(override))
+    config = validate(RunConfig, document, where="configuration")
+    refuse_code_named(config, marks=document.marks, where=Path("configuration"))
+    return config
+
+
 def evaluation_config(
     sections: Mapping[str, Any],
     *,

@@ -1,19 +1,13 @@
-"""Digests of files, remembered: a file that has not been touched is not read again.
-
-Size, modification time, change time, inode and device have to be as they were. Programs can set a
-modification time back; the change time is the kernel's own. A file that changed within the last two
-seconds is never remembered: where clocks tick coarsely, its next change could have the same time.
-"""
+"""Digests of files, remembered: a file that has not been touched is not read again."""
 
 import json
 import os
 import time
 from pathlib import Path
 
+from ftreg.files.cache.remembered import file_state, is_settled
 from ftreg.files.cache.table import Table
 from ftreg.files.store import file_digest
-
-_YOUNG = 2_000_000_000  # nanoseconds
 
 
 def remembered_digest(path: Path) -> str:
@@ -22,7 +16,7 @@ def remembered_digest(path: Path) -> str:
     Where the cache cannot be used, the file is read.
     """
     table, name = Table("digests"), os.path.realpath(path)
-    before = _state(path)
+    before = file_state(path)
     known = table.get_many([name]).get(name)
     if known is not None:
         *state, sha256 = json.loads(known)
@@ -31,12 +25,6 @@ def remembered_digest(path: Path) -> str:
     began = time.time_ns()
     found = file_digest(path)
     # A file that was written while it was read, or just before, may be written again unseen.
-    if before == _state(path) and max(before[1], before[2]) < began - _YOUNG:
+    if before == file_state(path) and is_settled(before, began):
         table.put_many({name: json.dumps([*before, found]).encode()})
     return found
-
-
-def _state(path: Path) -> list[int]:
-    """Size, mtime and ctime in nanoseconds, inode, device."""
-    stat = os.stat(path)
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]

@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "judge": "judges' answers",
     "vectors": "vectors of texts",
     "digests": "digests of files",
+    "records": "what is known of evaluations",
     "ways": "how to train and decode models",
     "leftovers": "left by killed runs",
     "wheels": "fetched packages",

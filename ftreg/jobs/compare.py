@@ -21,8 +21,10 @@ from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
-from ftreg.report.comparison import ComparisonSection, comparison_markdown, comparison_sections
-from ftreg.report.phrases import short_recipe
+from ftreg.report.comparison import comparison_markdown, comparison_sections
+from ftreg.report.comparison_page import comparison_page
+from ftreg.report.phrases import told_apart
+from ftreg.report.text_sections import TextSection
 
 _WORDS = ("baseline", "anchor")
 
@@ -34,7 +36,8 @@ class Compared:
     id: str
     """Its name, that of its folder."""
     label: str
-    """How tables name it: optimizer and learning rate, or its name and that they are unknown."""
+    """How tables name it: optimizer and learning rate, or that they are unknown; where it needs more,
+    its name."""
     checkpoint: str
     """The folder's name of the checkpoint that was evaluated."""
     identity: str
@@ -70,7 +73,7 @@ class Comparison(Printed):
     routes: Routes | None = field(default=None, metadata=OPTIONAL)
     """With --routes; the schema `routes` describes it."""
 
-    def sections(self) -> list[ComparisonSection]:
+    def sections(self) -> list[TextSection]:
         """The comparison as tables and sentences."""
         return comparison_sections(
             self.contests,
@@ -90,6 +93,7 @@ def compare_evaluations(
     tag: str | None = None,
     routes: Path | None = None,
     markdown: Path | None = None,
+    html: Path | None = None,
 ) -> Comparison:
     """Read evaluations, refuse those that cannot be compared, and hold the tournament.
 
@@ -101,6 +105,7 @@ def compare_evaluations(
         tag: the tag to route by; default: the only one that there is.
         routes: YAML to write, of which checkpoint should serve which cohort.
         markdown: Markdown to write the comparison to.
+        html: an HTML page to write it to.
 
     Raises:
         UndecidedError: two of them cannot be compared; a line per field that differs.
@@ -135,9 +140,12 @@ def compare_evaluations(
         )
         write_routes(routes, decided)
         found = replace(found, routes=decided)
+    title = f"Comparison on {found.dataset}"
     if markdown is not None:
-        title = f"Comparison on {found.dataset}"
         write_text(markdown, comparison_markdown(title, found.sections()))
+    if html is not None:
+        labels = {item.id: item.label for item in found.evaluations}
+        write_text(html, comparison_page(title, found.sections(), found.contests, labels=labels))
     return found
 
 
@@ -204,16 +212,14 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
 
 
 def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
-    """The evaluations; labels are numbered by id where several have the same."""
-    words = {name: short_recipe(header["checkpoint"]) for name, header in headers.items()}
+    labels = told_apart({name: header["checkpoint"] for name, header in headers.items()})
     found = []
     for name, header in headers.items():
-        checkpoint, label = header["checkpoint"], words[name]
-        same = sorted(other for other, its in words.items() if its == label)
+        checkpoint = header["checkpoint"]
         found.append(
             Compared(
                 id=name,
-                label=label if len(same) == 1 else f"{label} #{1 + same.index(name)}",
+                label=labels[name],
                 checkpoint=checkpoint["name"],
                 identity=checkpoint["identity"],
                 optimizer=checkpoint["optimizer"],

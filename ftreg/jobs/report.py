@@ -4,7 +4,9 @@ Whatever is no longer at hand is left out, and the report says so: an evaluation
 checkpoint, its dataset and its baseline.
 """
 
+import contextlib
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +20,9 @@ from ftreg.gate import Verdict
 from ftreg.jobs.gate import held_against, last_gate
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.checkpoint import Checkpoint, checkpoint_folders, checkpoint_name
 from ftreg.records.evaluation.stored import Evaluation
-from ftreg.records.layout import HEADER
+from ftreg.records.layout import HEADER, MANIFEST, REPLICAS
 from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
@@ -158,16 +160,24 @@ def _history(checkpoint: Checkpoint) -> Sequence[Step]:
 
 
 def evaluated_checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Checkpoint | None:
-    """The checkpoint that was evaluated, if it is still there under its name.
+    """The checkpoint that was evaluated, if it is still there under its name, however deep.
 
     Of replicas, the first: one run's curves are drawn.
     """
-    folder = workspace.checkpoints / str(header["checkpoint"]["name"])
-    try:
-        found = read_replicas(folder)
-    except UsageError:
-        return None
-    return found.first if found.identity == header["checkpoint"]["identity"] else None
+    name, record = str(header["checkpoint"]["name"]), MANIFEST
+    if "seeds" in header["checkpoint"]:
+        record = REPLICAS
+    nested = (
+        folder
+        for folder in checkpoint_folders(workspace.checkpoints, record=record)
+        if checkpoint_name(folder) == name
+    )
+    for folder in itertools.chain([workspace.checkpoints / name], nested):
+        with contextlib.suppress(UsageError):
+            found = read_replicas(folder)
+            if found.identity == header["checkpoint"]["identity"]:
+                return found.first
+    return None
 
 
 def _examples(

@@ -128,9 +128,47 @@ def train_files(
         )
     else:
         found = _train_series(plans, strict=strict, resume=resume, events=events)
+    _plot(found, events)
+    return found
+
+
+def train_config(
+    config: RunConfig,
+    *,
+    name: str,
+    workspace: Workspace,
+    output: Path | None = None,
+    strict: bool = False,
+    resume: bool = False,
+    events: TrainEvents | None = None,
+) -> CheckpointRecord | GroupRecord:
+    """Train what one configuration asks for, which need not lie in a file.
+
+    Args:
+        config: the configuration.
+        name: what the folder's name begins with, where neither `output` nor `train.output` says it.
+        workspace: has the checkpoints.
+        output: the checkpoint folder to write.
+        strict: refuse settings that there is advice against.
+        resume: go on from the state of an interrupted run.
+        events: is told of the progress.
+
+    Raises:
+        UsageError, DivergedError, InterruptedRunError: as `train_files`.
+    """
+    events = events or Silent()
+    _prepare([config], events)
+    folder = output or _folder(config, name, workspace=workspace, resume=resume, events=events)
+    plan = _Plan(file=Path(name), config=config, folder=folder)
+    events.phase("starting")
+    found = _train(plan, strict=strict, resume=resume, allow_change=(), events=events)
+    _plot(found, events)
+    return found
+
+
+def _plot(found: Trained, events: TrainEvents) -> None:
     for item in checkpoints_in(found) if process.leads() else ():
         plot_beside(Path(item.checkpoint), notice=events.notice)
-    return found
 
 
 def checkpoints_in(found: Trained | GroupOfSeries | FailedOfSeries) -> list[CheckpointRecord]:
@@ -168,23 +206,37 @@ def _plans(
 ) -> list[_Plan]:
     """Read the configurations, and choose the folder of each."""
     configs = [load_config(file, overrides=overrides) for file in files]
-    refuse_missing_processes()
-    for note in trust_notes(item.base.model for item in configs if item.base.trust_remote_code):
-        events.notice(note)
+    _prepare(configs, events)
     several = len(files) > 1
     plans = []
     for file, config in zip(files, configs, strict=True):
         if output is not None:
             folder = output / file.stem if several else output
-        elif config.train.output is not None:
-            folder = Path(config.train.output)
-        elif resume and not several:
-            folder = _unfinished(workspace.checkpoints, file.stem, events)
-        else:
+        elif several and resume and config.train.output is None:
             refuse_to_choose_a_folder()
-            folder = (newest_or_new if resume else new_run)(workspace.checkpoints, file.stem)
+            folder = newest_or_new(workspace.checkpoints, file.stem)
+        else:
+            folder = _folder(config, file.stem, workspace=workspace, resume=resume, events=events)
         plans.append(_Plan(file=file, config=config, folder=folder))
     return plans
+
+
+def _prepare(configs: Sequence[RunConfig], events: TrainEvents) -> None:
+    refuse_missing_processes()
+    for note in trust_notes(item.base.model for item in configs if item.base.trust_remote_code):
+        events.notice(note)
+
+
+def _folder(
+    config: RunConfig, stem: str, *, workspace: Workspace, resume: bool, events: TrainEvents
+) -> Path:
+    """The folder of a run that was not told where to write."""
+    if config.train.output is not None:
+        return Path(config.train.output)
+    if resume:
+        return _unfinished(workspace.checkpoints, stem, events)
+    refuse_to_choose_a_folder()
+    return new_run(workspace.checkpoints, stem)
 
 
 def _unfinished(checkpoints: Path, stem: str, events: TrainEvents) -> Path:

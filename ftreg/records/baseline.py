@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 import ftreg
 from ftreg.errors import UndecidedError, UsageError
+from ftreg.files.cache.remembered import remembered
 from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
@@ -127,6 +128,22 @@ def baseline_path(root: Path, dataset: str) -> Path:
 def baseline_files(root: Path) -> list[Path]:
     """Return the baselines' files in a folder, sorted."""
     return sorted(root.glob("[!.]*.json"))
+
+
+def promoted_ids(paths: Sequence[Path]) -> list[Mapping[str, str]]:
+    """Return which evaluations baselines' files have: `baseline` and `anchor` to their ids.
+
+    Raises:
+        UsageError: a file is broken, or of a newer schema.
+    """
+    return list(remembered(paths, _ids, what="baseline 1").values())
+
+
+def _ids(path: Path) -> dict[str, str]:
+    record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
+    with damaged(path, kind="baseline"):
+        sides = {side: record.get(side) for side in ("baseline", "anchor")}
+        return {side: str(entry["header"]["id"]) for side, entry in sides.items() if entry}
 
 
 def baseline_file(evaluation: Evaluation, workspace: Workspace) -> Path:

@@ -3,6 +3,7 @@
 Light on purpose: listing and comparing checkpoints loads no framework.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from pydantic import ValidationError
 
 from ftreg.errors import UsageError
 from ftreg.files.checking import first_problem
-from ftreg.files.finding import found_below
 from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.records.layout import MANIFEST, REPLICAS
 from ftreg.records.manifest import Manifest, ModelFacts, digest_over, identity_of
@@ -165,14 +165,35 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints below `root`, replicas and those written on the way too, by name."""
-    patterns = ("*", "*/seed-*", "*.steps/step-*", "*/seed-*.steps/step-*")
-    found = {path for pattern in patterns for path in found_below(root, f"{pattern}/{MANIFEST}")}
-    return [
-        read_checkpoint(path.parent)
-        for path in sorted(found)
-        if not path.relative_to(root).parts[0].startswith(".")
-    ]
+    """Return the checkpoints below `root`, however deep they lie, by name.
+
+    Replicas and those written on the way are there too, but not what is hidden, nor what belongs to
+    a run that has not ended.
+    """
+    return [read_checkpoint(path) for path in checkpoint_folders(root)]
+
+
+def checkpoint_folders(root: Path, *, record: str = MANIFEST) -> list[Path]:
+    """Return the folders below `root` that have this record, sorted.
+
+    A link is followed unless it lies below another one, so that none leads round in a circle.
+    """
+    real, found = Path(os.path.realpath(root)), []
+    for place, folders, files in os.walk(root, followlinks=True):
+        folder = Path(place)
+        linked = Path(os.path.realpath(place)) != real / folder.relative_to(root)
+        folders[:] = [
+            name
+            for name in folders
+            if not (_is_unfinished(name) or (linked and (folder / name).is_symlink()))
+        ]
+        if record in files and folder != root:
+            found.append(folder)
+    return sorted(found)
+
+
+def _is_unfinished(name: str) -> bool:
+    return name.startswith(".") or name.endswith((".state", ".failed"))
 
 
 def midway_root(output: Path) -> Path:

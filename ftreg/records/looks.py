@@ -12,6 +12,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from ftreg.files.cache.remembered import remembered
 from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, digest, read_json, write_record
 from ftreg.records.evaluation.stored import Evaluation
@@ -84,15 +85,29 @@ def read_looks(file: Path, dataset: Mapping[str, Any]) -> list[Look]:
     Raises:
         UsageError: a look is damaged, or of a newer schema.
     """
-    found = []
-    for path in looks_folder(file).glob("[!.]*.json"):
-        record = read_json(path, kind="look", schema=LOOK_SCHEMA, sealed=True)
-        with damaged(path, kind="look"):
-            check_record(_LOOK, record)
-        look = cast(Look, record)  # which it was checked as
-        if (look["dataset_digest"], look["split"]) == (dataset["digest"], dataset["split"]):
-            found.append(look)
+    rows = (dataset["digest"], dataset["split"])
+    return [look for look in all_looks(file) if (look["dataset_digest"], look["split"]) == rows]
+
+
+def all_looks(file: Path) -> list[Look]:
+    """Read the looks at the rows of every version, in the order of the candidates' making.
+
+    Args:
+        file: the baseline's.
+
+    Raises:
+        UsageError: a look is damaged, or of a newer schema.
+    """
+    paths = list(looks_folder(file).glob("[!.]*.json"))
+    found = [cast(Look, look) for look in remembered(paths, _look, what="look 1").values()]
     return sorted(found, key=lambda look: (look["created"], digest(look)))
+
+
+def _look(path: Path) -> dict[str, Any]:
+    record = read_json(path, kind="look", schema=LOOK_SCHEMA, sealed=True)
+    with damaged(path, kind="look"):
+        check_record(_LOOK, record)
+    return record
 
 
 def candidates_seen(looks: Iterable[Look]) -> int:

@@ -57,7 +57,7 @@ class Workspace:
             UsageError: there is none; names what is nearest.
         """
         # Loads the models of the records, which what completes a name at the tab key does without.
-        from ftreg.records.evaluation.stored import list_evaluations
+        from ftreg.records.evaluation.listing import list_evaluations
 
         if ref == "latest":
             found = list_evaluations(self.evaluations)

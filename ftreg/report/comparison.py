@@ -1,7 +1,6 @@
 """A comparison of several evaluations, for the terminal and as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,21 +11,12 @@ from ftreg.gate.verdict import PRIMARY
 from ftreg.report import phrases
 from ftreg.report.markdown import escaped, grid
 from ftreg.report.terminal import bare_table, hanging
+from ftreg.report.text_sections import TextSection
 
 # Columns of two lines each that fit beside a scorer's name at 80 characters.
 _COLUMNS = 4
 _NARROW = 12
 _NONE = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonSection:
-    """A heading, a table of text (cells may have several lines), and sentences below it."""
-
-    title: str
-    headings: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    sentences: Sequence[str] = ()
 
 
 def comparison_sections(
@@ -36,7 +26,7 @@ def comparison_sections(
     against: str,
     confidence: float,
     notes: Sequence[str],
-) -> list[ComparisonSection]:
+) -> list[TextSection]:
     """Return everything that a comparison shows, in order.
 
     Args:
@@ -51,12 +41,12 @@ def comparison_sections(
     percent = f"{100 * confidence:g} %"
     others = [name for name in labels if name != against]
     sections = [
-        ComparisonSection(
+        TextSection(
             "Evaluations",
             ("", "evaluation", "seeds"),
             [[label, name, str(_seeds(contests, name))] for name, label in labels.items()],
         ),
-        ComparisonSection(
+        TextSection(
             f"Mean scores in points with {percent} intervals; in brackets the ranks possible",
             ("scorer", *labels.values()),
             [
@@ -65,7 +55,7 @@ def comparison_sections(
             ],
             [_winner(item, labels) for item in primary],
         ),
-        ComparisonSection(
+        TextSection(
             f"Deltas from {labels[against]}, in points (* told apart)",
             ("scorer", *(labels[name] for name in others)),
             [[item.scorer, *(_delta(item, against, name) for name in others)] for item in primary],
@@ -73,7 +63,7 @@ def comparison_sections(
     ]
     if cohorts:
         sections.append(_by_cohort(cohorts, labels))
-    sections.append(ComparisonSection("Not dominated", sentences=_front(contests, labels)))
+    sections.append(TextSection("Not dominated", sentences=_front(contests, labels)))
     level = f"{1 - confidence:.2g}"
     sentences = [
         "told apart: the interval leaves out 0, and the two-sided p value is at most "
@@ -82,7 +72,7 @@ def comparison_sections(
         *notes,
         *_missing(primary, labels),
     ]
-    return [*sections, ComparisonSection("Notes", sentences=sentences)]
+    return [*sections, TextSection("Notes", sentences=sentences)]
 
 
 def _seeds(contests: Iterable[Contest], name: str) -> int:
@@ -124,7 +114,7 @@ def _winner(contest: Contest, labels: Mapping[str, str]) -> str:
     return f"{contest.scorer}: no winner"
 
 
-def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> ComparisonSection:
+def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> TextSection:
     scorers = list(dict.fromkeys(contest.scorer for contest in cohorts))
     table: dict[str, dict[str, Contest]] = {}
     for contest in cohorts:
@@ -134,7 +124,7 @@ def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> Compari
         cells = [_champion(row[scorer], labels) for scorer in scorers]
         rows.append([f"{cohort}\nn {max(item.examples for item in row.values())}", *cells])
     title = "Winners by cohort (told apart from every other; else no winner)"
-    return ComparisonSection(title, ("cohort", *(name.replace("_", " ") for name in scorers)), rows)
+    return TextSection(title, ("cohort", *(name.replace("_", " ") for name in scorers)), rows)
 
 
 def _champion(contest: Contest, labels: Mapping[str, str]) -> str:
@@ -185,7 +175,7 @@ def _missing(contests: Iterable[Contest], labels: Mapping[str, str]) -> list[str
     return found
 
 
-def comparison_view(sections: Sequence[ComparisonSection]) -> RenderableType:
+def comparison_view(sections: Sequence[TextSection]) -> RenderableType:
     """The sections for the terminal; tables wider than it go on below."""
     parts: list[RenderableType] = []
     for section in sections:
@@ -196,7 +186,7 @@ def comparison_view(sections: Sequence[ComparisonSection]) -> RenderableType:
     return Group(*parts[1:])
 
 
-def _tables(section: ComparisonSection) -> list[RenderableType]:
+def _tables(section: TextSection) -> list[RenderableType]:
     first, rest = section.headings[0], section.headings[1:]
     made: list[RenderableType] = []
     for start in range(0, len(rest), _COLUMNS):
@@ -211,7 +201,7 @@ def _tables(section: ComparisonSection) -> list[RenderableType]:
     return made
 
 
-def comparison_markdown(title: str, sections: Sequence[ComparisonSection]) -> str:
+def comparison_markdown(title: str, sections: Sequence[TextSection]) -> str:
     """The sections as a Markdown page."""
     parts = [f"# {escaped(title)}"]
     for section in sections:

@@ -41,14 +41,15 @@ def html_report(material: Material) -> Iterator[str]:
     """
     style, script = asset("report.css") + asset("curves.css"), asset("report.js")
     yield from (
-        _environment()
+        page_environment()
         .get_template("report.html")
         .generate(
             style=Markup(style),
             script=Markup(script),
             policy=(
-                f"default-src 'none'; script-src '{_source(script)}'; "
-                f"style-src '{_source(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
+                f"default-src 'none'; script-src '{policy_source(script)}'; "
+                f"style-src '{policy_source(style)}'; img-src data:; base-uri 'none'; "
+                "form-action 'none'"
             ),
             index=example_browser.index(material),
             chunks=example_browser.chunks(material),
@@ -133,13 +134,14 @@ def _sizes(material: Material) -> dict[str, dict[str, int]]:
     return {split: cohort_sizes(material.dataset, split)}
 
 
-def _source(text: str) -> str:
-    """A text as a source of a Content-Security-Policy: its SHA-256."""
+def policy_source(text: str) -> str:
+    """Return a style or script as a source of a Content-Security-Policy: its SHA-256."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Return what renders pages, with the filters and names of their templates."""
     found = template_environment(_FILTERS)
     found.globals["OUTCOMES"] = phrases.OUTCOME_WORDS
     return found

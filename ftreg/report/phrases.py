@@ -182,18 +182,36 @@ def rate(value: float) -> str:
 
 
 def recipe(checkpoint: Mapping[str, Any]) -> str:
-    """A checkpoint in a few words: its optimizer and learning rate, where ftreg trained it."""
+    """A checkpoint in a few words, its optimizer and learning rate: `LoRA r 16, AdamW 1e-4`."""
     if checkpoint["lr"] is None:
         return "recipe unknown"
     name = str(checkpoint["optimizer"])
-    return f"{_OPTIMIZERS.get(name, name)} lr {rate(checkpoint['lr'])}"
+    words = f"{_OPTIMIZERS.get(name, name)} {rate(checkpoint['lr'])}"
+    rank = (checkpoint.get("recipe") or {}).get("lora.r")
+    return words if rank is None else f"LoRA r {rank}, {words}"
 
 
-def short_recipe(checkpoint: Mapping[str, Any]) -> str:
-    """The same as the heading of a column: `AdamW 5e-5`; after the name where it is unknown."""
-    if checkpoint["lr"] is None:
-        return f"{checkpoint['name']} (recipe unknown)"
-    return recipe(checkpoint).replace(" lr ", " ")
+def told_apart(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name checkpoints in as few words as tell them apart.
+
+    Their recipes; of those that share one, the checkpoints' names too (`adamw-2 (AdamW 1e-4)`); and
+    where these are alike as well, numbers in the order of the keys.
+    """
+    words = {key: recipe(checkpoint) for key, checkpoint in checkpoints.items()}
+    unknown = [key for key, checkpoint in checkpoints.items() if checkpoint["lr"] is None]
+    for alike in ([*_alike(words), unknown] if len(unknown) == 1 else _alike(words)):
+        words |= {key: f"{checkpoints[key]['name']} ({words[key]})" for key in alike}
+    for alike in _alike(words):
+        words |= {key: f"{words[key]} #{number}" for number, key in enumerate(sorted(alike), 1)}
+    return words
+
+
+def _alike(words: Mapping[str, str]) -> list[list[str]]:
+    """The keys that share their words with others."""
+    found: dict[str, list[str]] = {}
+    for key, said in words.items():
+        found.setdefault(said, []).append(key)
+    return [keys for keys in found.values() if len(keys) > 1]
 
 
 def scorer_title(name: str) -> str:

@@ -13,7 +13,7 @@ from ftreg.report import phrases
 from ftreg.report.console import InertConsole
 from ftreg.report.noise_line import noise_line
 
-_STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
+OUTCOME_STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
 _MOST_REASONS = 6
 
 
@@ -55,7 +55,7 @@ def verdict_view(
         parts += ["", _by_cohort(verdict)]
     outcome = phrases.OUTCOME_WORDS[verdict.outcome].upper()
     sentence = phrases.headline(verdict, baseline=baseline, candidate=candidate)
-    parts += ["", hanging((Text(outcome, _STYLES[verdict.outcome]), Text(sentence)))]
+    parts += ["", hanging((Text(outcome, OUTCOME_STYLES[verdict.outcome]), Text(sentence)))]
     shown = verdict.reasons[:_MOST_REASONS]
     parts += [hanging((Text("  -"), Text(reason))) for reason in shown]
     rest = len(verdict.reasons) - len(shown)
@@ -90,7 +90,7 @@ def _by_scorer(verdict: Verdict) -> Group:
             phrases.signed(row.delta),
             phrases.interval(row),
             phrases.points(row.margin),
-            Text(phrases.OUTCOME_WORDS[row.outcome], _STYLES[row.outcome]),
+            Text(phrases.OUTCOME_WORDS[row.outcome], OUTCOME_STYLES[row.outcome]),
         )
     return _titled("Deltas by scorer, in points (candidate - baseline)", table)
 

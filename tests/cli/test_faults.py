@@ -17,6 +17,7 @@ import pytest
 from ftreg.data import digests, load_dataset
 from ftreg.errors import UsageError
 from ftreg.files.cache.folder import cache_folder
+from ftreg.files.cache.remembered import file_state
 from ftreg.files.cache.table import Table
 from ftreg.files.store import staged_folder, write_json, write_text
 from ftreg.models import packaged
@@ -104,7 +105,7 @@ def test_a_wrong_digest_in_memory_is_no_change_of_the_data(workspace: Path) -> N
     folder = write_dataset(workspace / "datasets")
     dataset = load_dataset("colours@1", root=Path("datasets"))
     file = folder / "eval.jsonl"
-    wrong = json.dumps([*digests._state(file), "0" * 64])
+    wrong = json.dumps([*file_state(file), "0" * 64])
     Table("digests").put_many({os.path.realpath(file): wrong.encode()})
     assert digests.remembered_digest(file) == "0" * 64
     dataset.verify("eval")

@@ -30,7 +30,15 @@ from ftreg.errors import ExitCode
 from ftreg.jobs.schemas import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("ftreg", "ftreg.config", "ftreg.data", "ftreg.gate", "ftreg.optim", "ftreg.scoring")
+PACKAGES = (
+    "ftreg",
+    "ftreg.config",
+    "ftreg.data",
+    "ftreg.gate",
+    "ftreg.notebook",
+    "ftreg.optim",
+    "ftreg.scoring",
+)
 
 
 def _node(item: Any) -> Any:

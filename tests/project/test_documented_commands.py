@@ -146,6 +146,7 @@ PLANS = {
     ),
     "datasets.md": Plan(files=_to_import),
     "gate.md": Plan("baseline"),
+    "history.md": Plan("candidate"),
     "index.md": Plan(
         "empty",
         # Its training takes minutes, even of a tiny model.

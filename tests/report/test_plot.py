@@ -236,7 +236,7 @@ def test_training_leaves_a_plot_that_is_not_part_of_the_checkpoint(cli: Cli, con
     done = cli("train", config, "-o", "checkpoints/a", "--json")
     assert done.code == 0, done
     shown = texts(Path("checkpoints/a/history.svg").read_text())
-    assert "AdamW lr 1e-3" in shown
+    assert "AdamW 1e-3" in shown
     assert any("colours@1, 3 steps" in text for text in shown)
     manifest = json.loads(Path("checkpoints/a/ftreg.json").read_text())
     assert "history.svg" not in manifest["files"]

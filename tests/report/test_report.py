@@ -86,7 +86,7 @@ def gated(cli: Cli) -> Page:
 
 def test_the_verdict_is_one_sentence_for_a_release_manager(gated: Page) -> None:
     sentence = re.search(
-        r"Lion lr 1e-5 may not replace AdamW lr 5e-5: Faithfulness −16\.3 points "
+        r"Lion 1e-5 may not replace AdamW 5e-5: Faithfulness −16\.3 points "
         r"\[−\d\d\.\d, −1\d\.\d\], margin 1\.0; 1 critical example got worse; Equals \+1\.8\.",
         gated.text,
     )
@@ -194,7 +194,7 @@ def test_a_single_evaluation_has_a_report_of_its_own(cli: Cli) -> None:
     make_evaluation("001", scores={"faithfulness": [None, 1.0, 0.5, 0.5, 0.5, 0.5]})
     assert cli("report", "latest").code == 0
     page = Page(Path("evaluations/001/report.html"))
-    assert "AdamW lr 5e-5 scores, in points of 100: Faithfulness 60.0." in page.text
+    assert "AdamW 5e-5 scores, in points of 100: Faithfulness 60.0." in page.text
     assert "This evaluation is not held against a baseline." in page.text
     assert "Mean scores by cohort" in page.text
     assert page.json("index")["baseline"] is None

@@ -25,6 +25,7 @@ TABLE_KINDS = {
     "digests": "digests.sqlite",
     "judge": "judge",
     "outputs": "outputs",
+    "records": "records",
     "vectors": "vectors-1.sqlite",
     "ways": "ways",
 }

@@ -4,10 +4,7 @@ import datetime
 from collections.abc import Callable
 from pathlib import Path
 
-from ftreg.errors import UsageError
-from ftreg.files.store import read_json
-from ftreg.records.evaluation.stored import EVALUATION_SCHEMA
-from ftreg.records.layout import HEADER
+from ftreg.records.evaluation.listing import known_moments
 
 _TICK = datetime.timedelta(milliseconds=1)
 
@@ -39,14 +36,13 @@ def next_moment(root: Path, *, notice: Callable[[str], None]) -> str:
 
 def _moments(root: Path) -> list[tuple[datetime.datetime, str]]:
     found = []
-    for path in root.glob(f"[!.]*/{HEADER}"):
+    for created, name in known_moments(root):
         try:
-            header = read_json(path, kind="evaluation", schema=EVALUATION_SCHEMA)
-            moment = datetime.datetime.fromisoformat(str(header.get("created")))
-        except (UsageError, ValueError):
+            moment = datetime.datetime.fromisoformat(created)
+        except (TypeError, ValueError):  # a damaged one has none
             continue
         if moment.tzinfo is not None:
-            found.append((moment, path.parent.name))
+            found.append((moment, name))
     return found
 
 

@@ -6,7 +6,6 @@ both have a row per seed too, which `seed` names; such an evaluation has schema 
 model or of outputs that ftreg did not make has schema version 3.
 """
 
-import datetime
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,24 +261,3 @@ def leaked_share(evaluation: Evaluation) -> float | None:
     with damaged(evaluation.folder / HEADER, kind="evaluation"):
         record = evaluation.header.get("leakage") or {}
         return float(record["share"]) if "share" in record else None
-
-
-def list_evaluations(root: Path) -> list[Path]:
-    """Return the evaluation folders below `root`, oldest first.
-
-    A damaged one stands where its file was last changed: it is in nobody's way unless it is the
-    newest, which only whoever reads it can refuse.
-    """
-    folders = [path.parent for path in root.glob(f"[!.]*/{HEADER}")]
-
-    def age(folder: Path) -> tuple[str, str]:
-        try:
-            header = read_json(folder / HEADER, kind="evaluation", schema=EVALUATION_SCHEMA)
-            return str(header.get("created")), folder.name
-        except UsageError:
-            changed = datetime.datetime.fromtimestamp(
-                (folder / HEADER).stat().st_mtime, datetime.UTC
-            )
-            return changed.isoformat(timespec="milliseconds"), folder.name
-
-    return sorted(folders, key=age)

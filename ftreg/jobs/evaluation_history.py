@@ -1,0 +1,191 @@
+"""Draw a dataset's evaluations and promotions over time, as an HTML page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftreg.errors import UsageError
+from ftreg.files.cache.remembered import remembered
+from ftreg.files.store import write_text
+from ftreg.gate.contest import Contest
+from ftreg.gate.tournament import hold_tournament
+from ftreg.jobs.evaluations import of_dataset
+from ftreg.jobs.gate import policy_of
+from ftreg.records.baseline import (
+    Promotion,
+    baseline_path,
+    read_anchor,
+    read_history,
+)
+from ftreg.records.evaluation.listing import Listed, listed_evaluations
+from ftreg.records.evaluation.stored import read_evaluation
+from ftreg.records.layout import HEADER
+from ftreg.records.looks import all_looks
+from ftreg.records.printed import Printed, printed
+from ftreg.records.workspace import Workspace
+from ftreg.report.history_page import Ledger, history_page
+from ftreg.report.phrases import named
+from ftreg.report.timeline import Course, Moment, Promoted, Slice, SliceMean
+
+LAST = 100
+"""Evaluations of a dataset version that are drawn, of the newest."""
+
+_SECOND = len("2026-01-02T03:04:05")
+"""To which a promotion tells when it was."""
+_Means = dict[Slice, SliceMean]
+
+
+@printed
+class WrittenHistory(Printed):
+    """What `ftreg history --json` prints."""
+
+    dataset: str
+    """What was asked for: `name`, or `name@N`."""
+    history: Path
+    """Path of the HTML page."""
+    versions: tuple[str, ...]
+    """The dataset versions that were evaluated on, `name@N`, the newest first."""
+    evaluations: int
+    """Those that are drawn."""
+    total: int
+    """Those that there are."""
+    promotions: int
+    """Promotions of this dataset."""
+    looks: int
+    """Looks that its ledger has."""
+    notes: tuple[str, ...]
+    """Why an evaluation is not drawn."""
+
+
+def write_history(
+    dataset: str, *, workspace: Workspace, output: Path, last: int | None = LAST
+) -> WrittenHistory:
+    """Write the page of a dataset's history.
+
+    Args:
+        dataset: `name`, for all of its versions, or `name@N`.
+        workspace: has evaluations and baselines.
+        output: the HTML file.
+        last: evaluations of a version that are drawn, of the newest; None is all of them.
+
+    Raises:
+        UsageError: there is no evaluation on it, a baseline or look is damaged, or the file cannot
+            be written.
+    """
+    found = [item for item in listed_evaluations(workspace.evaluations) if item.header]
+    found = of_dataset(found, dataset)
+    name = dataset.partition("@")[0]
+    file = baseline_path(workspace.baselines, name)
+    promotions = read_history(file) if file.is_file() else []
+    notes: list[str] = []
+    courses = [
+        _course(items, promotions, last=last, file=file, notes=notes)
+        for items in _by_version(found).values()
+    ]
+    looks = [look for look in all_looks(file) if dataset in (name, look["dataset"])]
+    page = history_page(dataset, courses, Ledger(promotions=promotions, looks=looks), notes=notes)
+    write_text(output, page)
+    return WrittenHistory(
+        dataset=dataset,
+        history=output,
+        versions=tuple(dict.fromkeys(course.dataset for course in courses)),
+        evaluations=sum(len(course.moments) for course in courses),
+        total=len(found),
+        promotions=len(promotions),
+        looks=len(looks),
+        notes=tuple(notes),
+    )
+
+
+def _by_version(found: Sequence[Listed]) -> dict[tuple[str, ...], list[Listed]]:
+    """The evaluations of the same rows, those that were evaluated last first."""
+    groups: dict[tuple[str, ...], list[Listed]] = {}
+    for item in found:
+        rows = _header(item)["dataset"]
+        key = (rows["version"], rows["digest"], rows["split"], rows["rows_digest"])
+        groups.setdefault(key, []).append(item)
+    return dict(sorted(groups.items(), key=lambda group: group[1][-1].created, reverse=True))
+
+
+def _course(
+    items: Sequence[Listed],
+    promotions: Sequence[Promotion],
+    *,
+    last: int | None,
+    file: Path,
+    notes: list[str],
+) -> Course:
+    shown = items if last is None else items[-last:]
+    ids = {item.folder.name: item for item in items}
+    promoted = [item for item in promotions if item["evaluation"] in ids]
+    needed = {item.folder: item for item in shown}
+    needed |= {ids[item["evaluation"]].folder: ids[item["evaluation"]] for item in promoted}
+    means = _all_means([folder / HEADER for folder in needed], notes)
+    drawn = [item for item in shown if item.folder.name in means]
+    rows = _header(items[-1])["dataset"]
+    pinned = read_anchor(file) if file.is_file() else None
+    return Course(
+        dataset=rows["version"],
+        rows=rows["rows"],
+        moments=[
+            Moment(
+                id=item.folder.name,
+                created=item.created,
+                label=named(_header(item)["checkpoint"]),
+                outcome=item.outcome,
+                against=item.held_against,
+                means=means[item.folder.name],
+                versions=_header(item)["versions"],
+            )
+            for item in drawn
+        ],
+        total=len(items),
+        promoted=[
+            Promoted(
+                evaluation=item["evaluation"],
+                after=sum(it.created[:_SECOND] <= item["promoted"][:_SECOND] for it in drawn),
+                anchor=item["anchor"],
+            )
+            for item in promoted
+        ],
+        anchor=str(pinned.header["id"]) if pinned else None,
+        known=means,
+    )
+
+
+def _all_means(headers: Sequence[Path], notes: list[str]) -> dict[str, _Means]:
+    """Evaluation's id to its means; what cannot be read is noted, and left out."""
+    found: dict[str, _Means] = {}
+    for path, rows in remembered(headers, _means, what="means 1").items():
+        if isinstance(rows, str):
+            notes.append(rows)
+            continue
+        found[path.parent.name] = {
+            (scorer, cohort): SliceMean(*values) for scorer, cohort, *values in rows
+        }
+    return found
+
+
+def _means(path: Path) -> list[list[Any]] | str:
+    """Scorer, cohort, number, mean and interval of each slice, or why there are none."""
+    try:
+        evaluation = read_evaluation(path.parent)
+        contests = hold_tournament(
+            {evaluation.id: evaluation.scores},
+            policy_of(evaluation),
+            cohorts=evaluation.cohorts,
+            clusters=evaluation.clusters or None,
+        )
+    except UsageError as error:
+        return str(error)
+    return [_row(contest) for contest in contests]
+
+
+def _row(contest: Contest) -> list[Any]:
+    (mean,) = contest.means
+    interval = mean.interval or (None, None)
+    return [contest.scorer, contest.cohort, contest.n, mean.mean, *interval]
+
+
+def _header(item: Listed) -> Mapping[str, Any]:
+    return item.header or {}

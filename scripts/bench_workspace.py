@@ -1,0 +1,109 @@
+"""Measure how commands take to many evaluations: as many as asked for, and a hundred times fewer.
+
+Each workspace has evaluations of 60 examples, all gated and each in the ledger of looks. A command
+is run as a program of its own: once with an empty cache, then several times, of which the fastest
+counts, since other work on the machine only adds. Prints seconds and ratios, and asserts none.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from ftreg.files.store import digest
+from ftreg.notebook import gate, promote
+from ftreg.records.looks import look_at, looks_folder
+from tests.report_fakes import make_dataset, make_evaluation
+
+FIRST = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+COMMANDS = {
+    "list": ("evaluations", "list"),
+    "latest": ("evaluations", "export", "latest", "-o", "latest.csv"),
+    "gate": ("gate", "baseline", "latest", "--json"),
+    "history": ("history", "colours", "-o", "history.html"),
+}
+
+
+def write_sealed(path: Path, record: dict[str, object]) -> None:
+    """Write a record with its seal, without the care for a crash that takes the time."""
+    record.pop("digest", None)
+    path.write_text(json.dumps({**record, "digest": digest(record)}), encoding="utf-8")
+
+
+def fill(count: int) -> None:
+    """Make the workspace in the working folder."""
+    make_dataset(60)
+    first = make_evaluation("first")
+    promote(first, anchor=True)
+    model = make_evaluation("second", scores={name: [0.79] * 60 for name in first.scores})
+    gate(model)
+    header = json.loads((model.folder / "evaluation.json").read_text("utf-8"))
+    verdict = json.loads((model.folder / "gate.json").read_text("utf-8"))
+    look = dict(look_at(model, baseline="first"))
+    ledger = looks_folder(Path("baselines/colours.json"))
+    for number in range(count):
+        name = f"e{number:05d}"
+        folder = Path("evaluations") / name
+        folder.mkdir()
+        for file in ("outputs.jsonl", "scores.jsonl"):
+            os.link(model.folder / file, folder / file)
+        created = (FIRST + datetime.timedelta(minutes=number)).isoformat(timespec="milliseconds")
+        write_sealed(folder / "evaluation.json", {**header, "id": name, "created": created})
+        write_sealed(folder / "gate.json", {**verdict, "candidate": name})
+        seen = look | {"candidate": name, "created": created, "scores": digest(number)}
+        write_sealed(ledger / f"{digest(seen)[:20]}.json", seen)
+
+
+def seconds(arguments: tuple[str, ...]) -> float:
+    """How long a command takes, its start included."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "ftreg", *arguments], stdout=subprocess.DEVNULL, check=False
+    )
+    if done.returncode not in (0, 1, 3):
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}")
+    return time.perf_counter() - began
+
+
+def measured(count: int, *, repeats: int) -> dict[str, tuple[float, float]]:
+    """Command to seconds with an empty cache, and at best with a full one."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        os.environ["FTREG_CACHE"] = f"{folder}/cache"
+        fill(count)
+        time.sleep(3)  # what is younger than two seconds is never remembered
+        return {
+            name: (seconds(command), min(seconds(command) for _ in range(repeats)))
+            for name, command in COMMANDS.items()
+        }
+
+
+def main() -> None:
+    """Measure both, and print them side by side."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--evaluations", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    few, many = (
+        measured(count, repeats=asked.repeats)
+        for count in (asked.evaluations // 100, asked.evaluations)
+    )
+    print(
+        f"| command | {asked.evaluations // 100:,} | {asked.evaluations:,} | ratio | first time |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for name, (first, best) in many.items():
+        before = few[name][1]
+        print(f"| {name} | {before:.2f} s | {best:.2f} s | {best / before:.1f} | {first:.1f} s |")
+
+
+if __name__ == "__main__":
+    main()
