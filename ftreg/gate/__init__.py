@@ -2,7 +2,7 @@
 
 from ftreg.config.policy import GatePolicy
 from ftreg.gate.interval import Interval
-from ftreg.gate.paired import compare
+from ftreg.gate.paired import Probes, compare
 from ftreg.gate.sequence import Order
 from ftreg.gate.spending import Looks
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row, Verdict
@@ -14,6 +14,7 @@ __all__ = [
     "Looks",
     "Order",
     "Outcome",
+    "Probes",
     "Row",
     "Verdict",
     "compare",

@@ -12,6 +12,7 @@ from ftreg.errors import UsageError
 from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate, refuse_too_long
+from ftreg.generation.likelihood import TextLoss, text_loss
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.generation.ways import VERSION, ProvenWay, choose_way
 from ftreg.models.chat_template import Chat
@@ -178,6 +179,18 @@ class InProcess:
             advance=advance,
             keep=hand_over,
         )
+
+    def losses(self, texts: Sequence[str], *, advance: Callable[[int], None]) -> list[TextLoss]:
+        """Return the loss of each text under the checkpoint.
+
+        Raises:
+            UsageError: the model cannot be loaded.
+        """
+        model, found = self._loaded(), []
+        for text in texts:
+            found.append(text_loss(text, model=model, tokenizer=self._tokenizer))
+            advance(len(found))
+        return found
 
     def describe(self, written: Sequence[Written]) -> dict[str, Any]:
         """Return what an evaluation records of the engine."""

@@ -14,7 +14,8 @@ from ftreg.data.cohorts import check_tags
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
-from ftreg.jobs.generate import EvalEvents, SilentEval, generate_rounds
+from ftreg.jobs.generate import EvalEvents, Generator, SilentEval
+from ftreg.jobs.probe import ask, divide, make_probes
 from ftreg.jobs.score_rounds import (
     Scoring,
     generation_of,
@@ -24,11 +25,12 @@ from ftreg.jobs.score_rounds import (
 from ftreg.jobs.until_decided import EvaluatedRows, UntilDecided, evaluate_until_decided
 from ftreg.records.checkpoint import Checkpoint, checkpoint_name
 from ftreg.records.evaluation.clock import next_moment
-from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.rows import Probed, Run
 from ftreg.records.evaluation.stored import Evaluation, write_evaluation
 from ftreg.records.layout import MANIFEST
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.span_facts import eval_asked, eval_found, eval_results
+from ftreg.scoring.probes.probe import Probe
 from ftreg.services.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
@@ -86,12 +88,13 @@ def evaluate(
     subject = _Subject(replicas.first, dataset, rows, split)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")
-    scorers = make_scorers(config.eval.scorers, thoughts=config.eval.thoughts)
+    probes = make_probes(config.eval)
+    scorers = make_scorers(divide(config.eval.scorers)[0], thoughts=config.eval.thoughts)
     leakage = _leakage(subject, Path(config.dataset.root), events)
     scoring = Scoring(dataset, rows, scorers)
     whole = _Whole(subject, replicas, config, leakage)
     if until is None:
-        part = _evaluate_all(replicas, scoring, config, events)
+        part = _evaluate_all(replicas, scoring, probes, config, events)
     else:
         part = evaluate_until_decided(
             replicas.first, scoring, until, config, header=whole.header, events=events
@@ -103,6 +106,7 @@ def evaluate(
         runs=part.runs,
         cohort_tags={row.id: dataset.card.cohort_tags(row) for row in part.scoring.rows},
         cluster=dataset.card.cluster,
+        probed=part.probed,
     )
 
 
@@ -128,20 +132,30 @@ class _Whole:
 
 
 def _evaluate_all(
-    replicas: Replicas, scoring: Scoring, config: RunConfig, events: EvalEvents
+    replicas: Replicas,
+    scoring: Scoring,
+    probes: Mapping[str, Probe],
+    config: RunConfig,
+    events: EvalEvents,
 ) -> EvaluatedRows:
     runs: dict[int | None, Run] = {}
+    probed: dict[int | None, Probed] = {}
     records, noise = [], []
     several = len(replicas.members) > 1
     for member in replicas.members:
         seed = member.manifest.training.seed
         if several:
             events.notice(f"evaluating the replica of seed {seed}")
-        rounds = generate_rounds(member, scoring.dataset, scoring.rows, config.eval, events)
+        generator = Generator(member, scoring.dataset, config.eval, events)
+        rounds = generator.rounds(scoring.rows)
         records.append(rounds[0].record)
-        runs[seed if several else None], found = scoring.score(rounds, events)
+        key = seed if several else None
+        probed[key] = ask(generator, probes, events)
+        runs[key], found = scoring.score(rounds, events)
         noise.append(found)
-    return EvaluatedRows(scoring, runs, generation_of(records), noise_of(noise))
+    return EvaluatedRows(
+        scoring, runs, generation_of(records), noise_of(noise), probed=probed if probes else {}
+    )
 
 
 def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:

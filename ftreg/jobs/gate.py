@@ -9,7 +9,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Looks, Order, Verdict, compare
+from ftreg.gate import Looks, Order, Probes, Verdict, compare
 from ftreg.gate.sequence import seeded_order
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import (
@@ -90,7 +90,12 @@ def held_against(name: str, evaluation: Evaluation, *, workspace: Workspace) -> 
 
 def baseline_of(evaluation: Evaluation) -> Baseline:
     """Take a stored evaluation as a baseline."""
-    return Baseline(header=evaluation.header, scores=evaluation.scores, folder=evaluation.folder)
+    return Baseline(
+        header=evaluation.header,
+        scores=evaluation.scores,
+        folder=evaluation.folder,
+        probes=evaluation.probes,
+    )
 
 
 def gate(
@@ -157,6 +162,11 @@ def judge(
         levels=levels_of(candidate),
         looks=_looks(candidate, baseline, anchor),
         order=evaluated_order(candidate),
+        probes=Probes(
+            baseline=baseline.probes,
+            candidate=candidate.probes,
+            anchor=anchor.probes if anchor else None,
+        ),
     )
 
 
@@ -265,7 +275,9 @@ def _place(side: Baseline) -> object:
 
 def levels_of(evaluation: Evaluation) -> dict[str, int | None]:
     """Return how many different scores its scorers can give, of those that say it."""
-    described = evaluation.header["scorers"]
+    header = evaluation.header
+    asked = {name: probe["identity"] for name, probe in header.get("probes", {}).items()}
+    described = {**header["scorers"], **asked}
     return {name: each["levels"] for name, each in described.items() if "levels" in each}
 
 

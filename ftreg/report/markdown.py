@@ -152,7 +152,7 @@ def _cohort_section(verdict: Verdict) -> list[str]:
     cohorts = phrases.cohort_rows(verdict)
     if not cohorts:
         return []
-    names = phrases.scorers(verdict.rows)
+    names = phrases.scorers_of_cohorts(verdict)
 
     def cell(row: Row | None) -> str:
         return "-" if row is None else f"{phrases.cohort_cell(row)} {phrases.interval(row)}"

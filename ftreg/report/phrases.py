@@ -9,7 +9,7 @@ from ftreg.config.policy import Collapse
 from ftreg.gate import Row, Verdict
 from ftreg.gate.decide import what_passed
 from ftreg.gate.verdict import PRIMARY
-from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.evaluation.header import all_summaries, is_partial, stopped_after
 from ftreg.records.manifest import Manifest
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
@@ -246,7 +246,7 @@ def scores_sentence(header: Mapping[str, Any]) -> str:
     """An evaluation in one sentence, where it is held against nothing."""
     means = "; ".join(
         f"{scorer_title(name)} {points(column['mean'])}"
-        for name, column in header["summary"].items()
+        for name, column in all_summaries(header).items()
     )
     scored = f" scores, in points of 100: {means}" if means else " has no scores"
     return f"{named(header['checkpoint'])}{scored}."
@@ -287,6 +287,11 @@ def cohort_rows(verdict: Verdict) -> dict[str, dict[str, Row]]:
 def scorers(rows: Iterable[Row]) -> list[str]:
     """The scorers of some rows, in order, each once."""
     return list(dict.fromkeys(row.scorer for row in rows))
+
+
+def scorers_of_cohorts(verdict: Verdict) -> list[str]:
+    """The scorers that have cohorts: one that asks the model itself has none."""
+    return scorers(row for row in verdict.rows if row.cohort != PRIMARY)
 
 
 def cohort_cell(row: Row | None) -> str:

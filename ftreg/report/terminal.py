@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
-from ftreg.records.evaluation.header import is_partial
+from ftreg.records.evaluation.header import all_summaries, is_partial
 from ftreg.report import phrases
 from ftreg.report.console import InertConsole
 from ftreg.report.noise_line import noise_line
@@ -97,7 +97,7 @@ def _by_scorer(verdict: Verdict) -> Group:
 
 def _by_cohort(verdict: Verdict) -> Group:
     cohorts = phrases.cohort_rows(verdict)
-    names = phrases.scorers(verdict.rows)
+    names = phrases.scorers_of_cohorts(verdict)
     table = bare_table()
     table.add_column("cohort", overflow="fold")
     table.add_column("n", justify="right")
@@ -122,7 +122,7 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
     table.add_column("scorer")
     for heading in ("mean", "scored", "missing"):
         table.add_column(heading, justify="right")
-    for name, summary in header["summary"].items():
+    for name, summary in all_summaries(header).items():
         table.add_row(
             name, phrases.points(summary["mean"]), str(summary["n"]), str(summary["missing"])
         )

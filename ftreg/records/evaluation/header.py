@@ -132,6 +132,17 @@ class ScorerSummary(TypedDict):
 
 
 @documented
+class ProbeSummary(TypedDict):
+    """What a scorer found that asked the model itself, beside the rows of the dataset."""
+
+    identity: dict[str, Any]
+    """Its name and version, and what it asked."""
+    items: int
+    """Its texts or instructions, each with a score in `probes.jsonl`."""
+    summary: ScorerSummary
+
+
+@documented
 class ScorerNoise(TypedDict):
     """What generating again did to one scorer's mean."""
 
@@ -180,6 +191,8 @@ class EvaluationHeader(TypedDict):
     """`eval.scorers`, for scoring the outputs anew."""
     summary: dict[str, ScorerSummary]
     """Scorer to the summary of its column."""
+    probes: NotRequired[dict[str, ProbeSummary]]
+    """Scorer that asked the model itself to what it found."""
     files: NotRequired[dict[str, str]]
     """The files of outputs and scores, to the hex SHA-256 of each."""
     digest: NotRequired[str]
@@ -197,6 +210,12 @@ def check_header(header: Mapping[str, Any]) -> None:
             it.
     """
     check_record(_HEADER, header)
+
+
+def all_summaries(header: Mapping[str, Any]) -> dict[str, ScorerSummary]:
+    """Return the summary of every scorer, those last that asked the model itself."""
+    asked = {name: probe["summary"] for name, probe in header.get("probes", {}).items()}
+    return {**header["summary"], **asked}
 
 
 def is_partial(header: Mapping[str, Any]) -> bool:
