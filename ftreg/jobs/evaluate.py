@@ -30,7 +30,7 @@ from ftreg.records.evaluation.stored import Evaluation, write_evaluation
 from ftreg.records.layout import MANIFEST
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.span_facts import eval_asked, eval_found, eval_results
-from ftreg.scoring.probes.probe import Probe
+from ftreg.scoring.probes.questions import Probe
 from ftreg.services.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.

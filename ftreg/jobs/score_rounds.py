@@ -14,7 +14,7 @@ from ftreg.records.evaluation.rows import Run
 from ftreg.records.samples import Example, Output, Sample, Score
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.noise import noise_floor
-from ftreg.scoring.probes.probe import refuse_probe
+from ftreg.scoring.probes.questions import refuse_probe
 from ftreg.scoring.thoughts import answer_only
 
 _OWN_KEYS = frozenset({"name", "backend", "thoughts"})
