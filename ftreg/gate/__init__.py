@@ -1,6 +1,7 @@
 """The gate: paired comparison of two checkpoints' scores, and the verdict. Pure, no I/O."""
 
 from ftreg.config.policy import GatePolicy
+from ftreg.gate.budgets import CostRow, Costs
 from ftreg.gate.interval import Interval
 from ftreg.gate.paired import Probes, compare
 from ftreg.gate.sequence import Order
@@ -8,6 +9,8 @@ from ftreg.gate.spending import Looks
 from ftreg.gate.verdict import CriticalDrop, Outcome, Row, Verdict
 
 __all__ = [
+    "CostRow",
+    "Costs",
     "CriticalDrop",
     "GatePolicy",
     "Interval",

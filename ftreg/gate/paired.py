@@ -19,6 +19,7 @@ from ftreg.gate.aligned import (
     slices,
     some,
 )
+from ftreg.gate.budgets import Costs, hold_to_budgets, over_budget
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, measure_rows, with_plan
@@ -58,6 +59,7 @@ def compare(
     order: Order | None = None,
     plan: bool = True,
     probes: Probes | None = None,
+    costs: Costs | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -77,9 +79,9 @@ def compare(
             the others it is guessed from their scores.
         looks: how often these examples were looked at before; None takes this to be the first look.
         order: in which examples came, where a verdict is to hold whenever one stops (by bets).
-        plan: whether rows say what their examples can show and how many would decide, which costs
-            several times what the verdict does; never with `order`.
+        plan: whether rows say how many examples would decide, which takes longer; not by bets.
         probes: scores of further scorers, each on items of its own; never with `order`.
+        costs: what answers took; None where that is not known.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
@@ -87,22 +89,35 @@ def compare(
     """
     policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
-    old = replace(read_side(baseline, ids, side="baseline"), levels=levels or {})
-    new = read_side(candidate, ids, side="candidate")
-    oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
+    old, new, oldest = _sides(baseline, candidate, anchor, ids, levels or {})
     _refuse_order(order, policy, (old, new, oldest), critical)
     how = _how(policy, seen, order, new, slices(ids, cohorts), clusters)
     tables = [_Table(old, new, oldest, how), *_probe_tables(probes, how, levels or {})]
     _check_names(policy, tables, how.members)
     rows = _settled(tables, policy, looks=seen, plan=plan and order is None)
     drops = critical_drops(old, new, critical, policy)
-    broken, doubtful = _below_floors(tables, policy)
-    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
-    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
+    spent_on = hold_to_budgets(costs, policy, clusters=clusters)
+    (low, unsure), (dear, open_) = _below_floors(tables, policy), over_budget(spent_on)
+    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + low + dear
+    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + unsure + open_
     doubts += decide.nothing_compared(rows, anchored=anchor is not None)
     doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
     verdict = _verdict(rows, found, doubts, policy, looks=seen)
-    return replace(verdict, critical=tuple(drops), looks=looks)
+    return replace(verdict, critical=tuple(drops), looks=looks, costs=tuple(spent_on))
+
+
+def _sides(
+    baseline: Scores,
+    candidate: Scores,
+    anchor: Scores | None,
+    ids: Sequence[str],
+    levels: Mapping[str, int | None],
+) -> tuple[AlignedScores, AlignedScores, AlignedScores | None]:
+    return (
+        replace(read_side(baseline, ids, side="baseline"), levels=levels),
+        read_side(candidate, ids, side="candidate"),
+        None if anchor is None else read_side(anchor, ids, side="anchor"),
+    )
 
 
 def _settled(
@@ -187,17 +202,12 @@ def _probe_tables(
     tables = []
     own = replace(how, members={}, clusters=None)
     for scorer in sorted({*probes.baseline, *probes.candidate}):
-        sides = [
+        old, new, oldest = (
             {name: column for name, column in (side or {}).items() if name == scorer}
             for side in (probes.baseline, probes.candidate, probes.anchor)
-        ]
-        ids = all_ids(*sides[:2])
-        old, new, oldest = (
-            read_side(side, ids, side=name)
-            for side, name in zip(sides, ("baseline", "candidate", "anchor"), strict=True)
         )
-        anchor = None if probes.anchor is None else oldest
-        tables.append(_Table(replace(old, levels=levels), new, anchor, own))
+        sides = _sides(old, new, oldest or None, all_ids(old, new), levels)
+        tables.append(_Table(*sides, own))
     return tables
 
 

@@ -1,6 +1,7 @@
 """The engine `transformers`: a checkpoint in this process, and all that decides its outputs."""
 
 import importlib.metadata
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class InProcess:
         self._choice: ProvenWay | None = None
         self._prompts: list[tuple[str, list[int]]] = []
         self._batch_size = config.batch_size
+        self._seconds, self._new_tokens = 0.0, 0
 
     def settings(self, repeat: int) -> dict[str, Any]:
         """Return all that decides an output but its prompt (and its batch, which is in the key).
@@ -164,21 +166,25 @@ class InProcess:
         place = {name: position for (name, _), position in zip(chosen, positions, strict=True)}
 
         def hand_over(outputs: Sequence[Output]) -> None:
+            self._new_tokens += sum(output.tokens or 0 for output in outputs)
             keep(
                 (place[output.id], Written(output.text, output.finish, output.tokens))
                 for output in outputs
             )
 
+        model, way = self._loaded(), self._chosen().way
+        began = time.perf_counter()
         generate(
             chosen,
-            model=self._loaded(),
+            model=model,
             chat=self._chat,
             max_new_tokens=self._config.max_new_tokens,
             batch_size=self._batch_size,
-            way=self._chosen().way,
+            way=way,
             advance=advance,
             keep=hand_over,
         )
+        self._seconds += time.perf_counter() - began
 
     def losses(self, texts: Sequence[str], *, advance: Callable[[int], None]) -> list[TextLoss]:
         """Return the loss of each text under the checkpoint.
@@ -202,6 +208,7 @@ class InProcess:
             "batch_size": self._batch_size,
             "kernels": self._config.kernels,
             "device": self._device,
+            "seconds_per_token": self._seconds / self._new_tokens if self._new_tokens else None,
             **({"template_date": self._chat.date} if self._chat.date else {}),
             **({"way": str(self._choice.way)} if self._choice else {}),
         }

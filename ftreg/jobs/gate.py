@@ -2,14 +2,16 @@
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Looks, Order, Probes, Verdict, compare
+from ftreg.gate import Costs, Looks, Order, Probes, Verdict, compare
 from ftreg.gate.sequence import seeded_order
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import (
@@ -167,6 +169,21 @@ def judge(
             candidate=candidate.probes,
             anchor=anchor.probes if anchor else None,
         ),
+        costs=_costs(candidate, baseline.header),
+    )
+
+
+def _costs(candidate: Evaluation, baseline: Mapping[str, Any]) -> Costs:
+    """Return what answers took, as far as both sides say it."""
+    asked, old = candidate.header["generation"], baseline["generation"]
+    answers = len(baseline["checkpoint"].get("seeds", "1")) * baseline["dataset"]["rows"]
+    tokens = old.get("new_tokens")
+    return Costs(
+        tokens=candidate.tokens,
+        most_tokens=asked["max_new_tokens"],
+        baseline_tokens=None if tokens is None or not answers else tokens / answers,
+        seconds_per_token=asked.get("seconds_per_token"),
+        baseline_seconds_per_token=old.get("seconds_per_token"),
     )
 
 

@@ -183,6 +183,10 @@ def generation_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     A count that one of them does not know (a server may not tell its tokens) is None.
     """
     found = dict(records[0])
+    if "seconds_per_token" in found:
+        times = [record["seconds_per_token"] for record in records]
+        known = [each for each in times if each is not None]
+        found["seconds_per_token"] = sum(known) / len(known) if known else None
     for key in ("new_tokens", "cut_off", "taken"):
         counts = [record[key] for record in records]
         found[key] = None if None in counts else sum(counts)

@@ -51,6 +51,7 @@ def gate_report(
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
         *filter(None, [noise_line(baseline, header)]),
+        *_cost_section(verdict),
         *_seed_section(verdict),
         *_cohort_section(verdict),
         *_recipe_section(baseline["checkpoint"], header["checkpoint"]),
@@ -134,6 +135,17 @@ def _scorer_table(verdict: Verdict) -> str:
         for row in phrases.primary_rows(verdict)
     ]
     return grid(headings, rows)
+
+
+def _cost_section(verdict: Verdict) -> list[str]:
+    found = phrases.cost_table(verdict)
+    if not found:
+        return []
+    return [
+        "## Costs",
+        "Less is better.",
+        grid(list(found[0]), (list(row.values()) for row in found)),
+    ]
 
 
 def _seed_section(verdict: Verdict) -> list[str]:

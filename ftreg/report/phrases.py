@@ -289,6 +289,27 @@ def scorers(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.scorer for row in rows))
 
 
+def cost_table(verdict: Verdict) -> list[dict[str, str]]:
+    """What answers took, a row for each cost that has a budget."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3g}"
+
+    return [
+        {
+            "cost": row.name,
+            "base": number(row.baseline),
+            "cand": number(row.candidate),
+            confidence(verdict): "-"
+            if row.interval is None
+            else f"[{number(row.interval.low)}, {number(row.interval.high)}]",
+            "budget": number(row.budget),
+            "outcome": OUTCOME_WORDS[row.outcome],
+        }
+        for row in verdict.costs
+    ]
+
+
 def scorers_of_cohorts(verdict: Verdict) -> list[str]:
     """The scorers that have cohorts: one that asks the model itself has none."""
     return scorers(row for row in verdict.rows if row.cohort != PRIMARY)

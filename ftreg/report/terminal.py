@@ -45,6 +45,8 @@ def verdict_view(
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
+    if verdict.costs:
+        parts += ["", rows_view("Costs (less is better)", phrases.cost_table(verdict))]
     if looks := phrases.looks_sentence(verdict):
         parts.append(Text(f"Looks: {looks}"))
     seeds = phrases.seed_table(verdict)

@@ -189,3 +189,62 @@ def test_a_probe_cannot_choose_a_checkpoint(cli: Cli, talking_config: Path) -> N
     )  # fmt: skip
     assert done.code == 2
     assert "train.keep_by" in done.err
+
+
+BUDGETS = "constant: [equals, instructions]\nmargin: 0.9\nmin_examples: 1\nbudgets: {{{}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("budget", "outcome", "said"),
+    [
+        ("tokens_per_answer: 0.5", "regression", "above its budget of 0.5"),
+        ("tokens_per_answer: 4", "pass", ""),
+        ("tokens_per_answer: 3.99", "undecided", "keeps its budget of 3.99"),
+        ("seconds_per_token: 1e-12", "regression", "above its budget of 1e-12"),
+        ("seconds_per_token: 1e9", "pass", ""),
+    ],
+)
+def test_a_budget_is_held(cli: Cli, checkpoint: str, budget: str, outcome: str, said: str) -> None:
+    assert cli("eval", "checkpoints/a", "--no-gate", "-s", "eval.scorers=[equals]").code == 0
+    (header,) = Path("evaluations").glob("*/evaluation.json")
+    folder = header.parent
+    Path("policy.yaml").write_text(BUDGETS.format(budget))
+    done = cli("gate", folder, folder, "--policy", "policy.yaml", "--json")
+    (row,) = done.json["costs"]
+    assert row["outcome"] == outcome
+    text = " ".join(cli("gate", folder, folder, "--policy", "policy.yaml").out.split())
+    assert said in text
+    assert "Costs (less is better)" in text
+    outputs = [json.loads(line) for line in (folder / "outputs.jsonl").read_text().splitlines()]
+    if row["name"] == "tokens_per_answer":
+        mean = sum(item["tokens"] for item in outputs) / len(outputs)
+        assert row["candidate"] == pytest.approx(mean) == pytest.approx(row["baseline"])
+        assert row["interval"][0] <= mean <= row["interval"][1]
+    assert done.code == {"regression": 1, "pass": 0, "undecided": 3}[outcome], done
+    assert "Costs" in (folder / "report.md").read_text()
+    assert "What answers cost" in (folder / "report.html").read_text()
+
+
+def test_time_that_was_not_measured_decides_nothing(cli: Cli, checkpoint: str) -> None:
+    first, again = _evaluate(cli), _evaluate(cli)
+    times = [
+        json.loads((folder / "evaluation.json").read_text())["generation"]["seconds_per_token"]
+        for folder in (first, again)
+    ]
+    assert times[0] > 0
+    assert times[1] is None  # every output was there already
+    Path("policy.yaml").write_text(BUDGETS.format("seconds_per_token: 1"))
+    done = cli("gate", first, again, "--policy", "policy.yaml")
+    assert done.code == 3
+    assert "the time was not measured" in " ".join(done.out.split())
+
+
+def test_a_budget_may_not_be_widened_on_the_way_to_a_promotion() -> None:
+    from ftreg.config.policy import GatePolicy, loosened
+
+    old, new = (
+        GatePolicy.model_validate({"budgets": {"tokens_per_answer": most}}) for most in (40, 50)
+    )
+    assert loosened(old, new) == ["budgets.tokens_per_answer 50, was 40"]
+    assert loosened(new, old) == []
+    assert loosened(old, GatePolicy()) == ["budgets.tokens_per_answer null, was 40"]

@@ -113,6 +113,9 @@ class GenerationSummary(TypedDict):
     new_tokens: NotRequired[int | None]
     """Null where a server does not count them."""
     server: NotRequired[ServerSummary]
+    seconds_per_token: NotRequired[float | None]
+    """Seconds of decoding over the new tokens of outputs that were generated then, without loading
+    the model; null where all were taken from an earlier run."""
     template_date: NotRequired[str]
     """The day that stood in the prompts, where the chat template writes one."""
 

@@ -41,7 +41,7 @@ from ftreg.records.evaluation.rows import (
     together,
 )
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER, OUTPUTS, PROBES, SCORES
-from ftreg.records.samples import Example, Score, Scores
+from ftreg.records.samples import Example, Score, Scores, over_seeds
 
 EVALUATION_SCHEMA = 2
 
@@ -53,7 +53,8 @@ class Evaluation:
     `header` is `evaluation.json`; `scores` as the gate takes them; `cohorts` maps id to its
     cohort tags, `clusters` id to its cluster (empty where the dataset names none), and
     `critical` are the ids that may not get worse. `probes` are the scores of what was asked beside
-    the rows of the dataset, each scorer's items with ids of their own.
+    the rows of the dataset, each scorer's items with ids of their own. `tokens` maps id to the new
+    tokens of its output, of replicas their mean, None where they were not counted.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Evaluation:
     clusters: Mapping[str, str]
     critical: frozenset[str]
     probes: Scores = field(default_factory=dict)
+    tokens: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -157,10 +159,12 @@ def read_evaluation(folder: Path) -> Evaluation:
     refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
+    tokens: dict[str, list[float | None]] = {}
     critical = set()
     path = folder / OUTPUTS
     for row in each_output(path):
         cohorts[row["id"]] = dict(row["cohorts"])
+        tokens.setdefault(row["id"], []).append(row["tokens"])
         if row["cluster"] is not None:
             clusters[row["id"]] = row["cluster"]
         if row["critical"]:
@@ -182,7 +186,10 @@ def read_evaluation(folder: Path) -> Evaluation:
         if asked
         else {}
     )
-    return Evaluation(folder, header, scores, cohorts, clusters, frozenset(critical), probes)
+    counts = {name: over_seeds(counted) for name, counted in tokens.items()}
+    return Evaluation(
+        folder, header, scores, cohorts, clusters, frozenset(critical), probes, counts
+    )
 
 
 def read_probed(evaluation: Evaluation) -> dict[int | None, dict[str, ProbeColumn]]:
