@@ -15,6 +15,8 @@ from ftreg.report.noise_line import noise_line
 
 _STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
 _MOST_REASONS = 6
+_MOST_COLUMNS = 4
+"""Scorers that leave a cohort's name its room at 80 columns."""
 
 
 def bare_table(*, show_header: bool = True) -> Table:
@@ -53,8 +55,9 @@ def verdict_view(
     if seeds:
         title = f"Noise, in points ({phrases.seeds_sentence(verdict)})"
         parts += ["", rows_view(title, seeds)]
-    if phrases.cohort_rows(verdict):
-        parts += ["", _by_cohort(verdict)]
+    names = phrases.scorers_of_cohorts(verdict)
+    for start in range(0, len(names), _MOST_COLUMNS):
+        parts += ["", _by_cohort(verdict, names[start : start + _MOST_COLUMNS])]
     outcome = phrases.OUTCOME_WORDS[verdict.outcome].upper()
     sentence = phrases.headline(verdict, baseline=baseline, candidate=candidate)
     parts += ["", hanging((Text(outcome, _STYLES[verdict.outcome]), Text(sentence)))]
@@ -97,9 +100,9 @@ def _by_scorer(verdict: Verdict) -> Group:
     return _titled("Deltas by scorer, in points (candidate - baseline)", table)
 
 
-def _by_cohort(verdict: Verdict) -> Group:
+def _by_cohort(verdict: Verdict, names: Sequence[str]) -> Group:
+    """The deltas of some scorers; more than fit beside the cohort's name take further tables."""
     cohorts = phrases.cohort_rows(verdict)
-    names = phrases.scorers_of_cohorts(verdict)
     table = bare_table()
     table.add_column("cohort", overflow="fold")
     table.add_column("n", justify="right")
