@@ -1,6 +1,6 @@
 """Fuzz every reader of files with atheris: nothing but the documented errors may come out.
 
-    pip install 'ftreg[fuzz]'
+    pip install '.[fuzz]'
     python scripts/fuzz.py --seconds 120 --output runs/fuzz
 
 Each reader runs in a process of its own, on a corpus that this script makes; what libFuzzer finds

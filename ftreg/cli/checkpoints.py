@@ -70,3 +70,27 @@ def plot(
     from ftreg.jobs.checkpoints import plot_checkpoint
 
     options.say(str(plot_checkpoint(Workspace.current().checkpoint(checkpoint), output=output)))
+
+
+@app.command()
+@command
+def card(
+    checkpoint: CheckpointName,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write; README.md in the checkpoint by default."
+        ),
+    ] = None,
+) -> None:
+    """Write a checkpoint's model card, as the Hugging Face hub shows it.
+
+    It is made of the manifest, the newest evaluation and its last verdict.
+
+    Example: ftreg checkpoints card lion -o lion.md
+    """
+    from ftreg.jobs.model_card import write_model_card
+
+    workspace = Workspace.current()
+    folder = workspace.checkpoint(checkpoint)
+    options.say(str(write_model_card(folder, workspace=workspace, output=output)))

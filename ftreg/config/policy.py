@@ -32,6 +32,18 @@ class Collapse(Section):
     """The share of collapsed examples that a pass has to be shown to stay below."""
 
 
+class Budgets(Section):
+    """What an answer may cost, whatever it costs the baseline; null asks nothing."""
+
+    tokens_per_answer: Annotated[float, Field(gt=0)] | None = None
+    """The mean number of new tokens of an output. It is broken if the whole confidence interval of
+    the candidate's mean lies above it."""
+    seconds_per_token: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of decoding over the new tokens that were generated. Time is noisy, and other work on
+    the machine counts as the model's: set it well above what you see, and only for evaluations on
+    one machine that is left alone."""
+
+
 class GatePolicy(Section):
     """When a candidate passes against a baseline. Every field has a default."""
 
@@ -68,6 +80,8 @@ class GatePolicy(Section):
     vary by from one side to the other: at most 0.1, and 0 for scores of few levels."""
     floors: dict[str, Share] = Field(default_factory=dict)
     """Means that a scorer, by name, may not be below, whatever the baseline has."""
+    budgets: Budgets = Field(default_factory=Budgets)
+    """What answers may cost: `{tokens_per_answer: 40}`. A budget that is broken is a regression."""
     collapse: Collapse | None = None
     """What a mean can hide: `{drop: 0.5, share: 0.02}` lets a scorer pass only if fewer than 2 % of
     the examples fall by half a point or more. null only counts them, with that drop."""
@@ -161,6 +175,11 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
     for scorer, floor in sorted(old.floors.items()):
         if (after := new.floors.get(scorer, 0.0)) < floor:
             found.append(f"floors.{scorer} {after:g}, was {floor:g}")
+    for name, budget in old.budgets:
+        asked = getattr(new.budgets, name)
+        if budget is not None and (asked is None or asked > budget):
+            after = "null" if asked is None else f"{asked:g}"
+            found.append(f"budgets.{name} {after}, was {budget:g}")
     found += [f"constant with {name}" for name in new.constant if name not in old.constant]
     found += _collapse_loosened(old.collapse, new.collapse)
     tolerated = [policy.critical_tolerance or 0.0 for policy in (old, new)]

@@ -47,14 +47,26 @@ def next_version(name: str, root: Path) -> Iterator[DatasetRef]:
             f"{name!r} cannot be a dataset's name: letters, digits, '.', '-' and '_', beginning "
             "with a letter or digit, and no version (the next one is taken)"
         ) from None
+    fresh = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / f".{name}.lock"):
+    lock = root / f".{name}.lock"
+    with locked(lock):
         taken = [
             int(path.name[1:]) for path in (root / name).glob("v*") if path.name[1:].isdecimal()
         ]
         ref = DatasetRef(name, max(taken, default=0) + 1)
         sweep_temporaries(ref.folder(root))
-        yield ref
+        try:
+            yield ref
+        except BaseException:
+            # A folder that only this attempt has made goes with it; others are not empty.
+            with contextlib.suppress(OSError):
+                (root / name).rmdir()
+            if fresh:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+                    root.rmdir()
+            raise
 
 
 def newest(name: str, root: Path) -> DatasetRef | None:

@@ -19,6 +19,7 @@ from ftreg.gate.aligned import (
     slices,
     some,
 )
+from ftreg.gate.budgets import Costs, hold_to_budgets, over_budget
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, measure_rows, with_plan
@@ -29,6 +30,18 @@ from ftreg.records.samples import Scores
 
 # Of very many rows nobody reads how many examples each needs, and each takes as long as a verdict.
 _PLANNED = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Scores of what both sides were asked beside the examples: scorer to item to score.
+
+    No item has a cohort or a cluster, and none is critical.
+    """
+
+    baseline: Scores
+    candidate: Scores
+    anchor: Scores | None = None
 
 
 def compare(
@@ -45,6 +58,8 @@ def compare(
     looks: Looks | None = None,
     order: Order | None = None,
     plan: bool = True,
+    probes: Probes | None = None,
+    costs: Costs | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -64,8 +79,9 @@ def compare(
             the others it is guessed from their scores.
         looks: how often these examples were looked at before; None takes this to be the first look.
         order: in which examples came, where a verdict is to hold whenever one stops (by bets).
-        plan: whether rows say what their examples can show and how many would decide, which costs
-            several times what the verdict does; never with `order`.
+        plan: whether rows say how many examples would decide, which takes longer; not by bets.
+        probes: scores of further scorers, each on items of its own; never with `order`.
+        costs: what answers took; None where that is not known.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
@@ -73,24 +89,46 @@ def compare(
     """
     policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
-    old = replace(read_side(baseline, ids, side="baseline"), levels=levels or {})
-    new = read_side(candidate, ids, side="candidate")
-    oldest = None if anchor is None else read_side(anchor, ids, side="anchor")
-    if order is not None:
-        _refuse_order(order, policy, (old, new, oldest), known={*order.ids, *critical})
+    old, new, oldest = _sides(baseline, candidate, anchor, ids, levels or {})
+    _refuse_order(order, policy, (old, new, oldest), critical)
     how = _how(policy, seen, order, new, slices(ids, cohorts), clusters)
-    _check_names(policy, old, new, how.members)
-    rows = decide.settle(_measured(old, new, oldest, how), policy, strict=how.policy, looks=seen)
-    if plan and order is None:
-        rows = _planned(rows, old, new, how, drop_level=seen.drop_levels(1 - policy.confidence))
+    tables = [_Table(old, new, oldest, how), *_probe_tables(probes, how, levels or {})]
+    _check_names(policy, tables, how.members)
+    rows = _settled(tables, policy, looks=seen, plan=plan and order is None)
     drops = critical_drops(old, new, critical, policy)
-    broken, doubtful = below_floors(new, policy, how.clusters, how.sequence)
-    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + broken
-    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + doubtful
+    spent_on = hold_to_budgets(costs, policy, clusters=clusters)
+    (low, unsure), (dear, open_) = _below_floors(tables, policy), over_budget(spent_on)
+    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + low + dear
+    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + unsure + open_
     doubts += decide.nothing_compared(rows, anchored=anchor is not None)
     doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
     verdict = _verdict(rows, found, doubts, policy, looks=seen)
-    return replace(verdict, critical=tuple(drops), looks=looks)
+    return replace(verdict, critical=tuple(drops), looks=looks, costs=tuple(spent_on))
+
+
+def _sides(
+    baseline: Scores,
+    candidate: Scores,
+    anchor: Scores | None,
+    ids: Sequence[str],
+    levels: Mapping[str, int | None],
+) -> tuple[AlignedScores, AlignedScores, AlignedScores | None]:
+    return (
+        replace(read_side(baseline, ids, side="baseline"), levels=levels),
+        read_side(candidate, ids, side="candidate"),
+        None if anchor is None else read_side(anchor, ids, side="anchor"),
+    )
+
+
+def _settled(
+    tables: Sequence["_Table"], policy: GatePolicy, *, looks: Looks, plan: bool
+) -> list[Row]:
+    """Return the rows of all tables, which are one family of tests."""
+    rows = [row for table in tables for row in _measured(table)]
+    rows = decide.settle(rows, policy, strict=tables[0].how.policy, looks=looks)
+    if plan:
+        rows = _planned(rows, tables, drop_level=looks.drop_levels(1 - policy.confidence))
+    return rows
 
 
 def _verdict(
@@ -140,13 +178,59 @@ def _how(
     return _How(strict, sequence.cohorts, numbers, sequence)
 
 
-def _measured(
-    old: AlignedScores,
-    new: AlignedScores,
-    anchor: AlignedScores | None,
-    how: _How,
-) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Scorers that scored the same examples: both sides, the anchor, and how to measure them."""
+
+    old: AlignedScores
+    new: AlignedScores
+    anchor: AlignedScores | None
+    how: _How
+
+    @property
+    def scorers(self) -> set[str]:
+        """Those of either side."""
+        return {*self.old.columns, *self.new.columns}
+
+
+def _probe_tables(
+    probes: Probes | None, how: _How, levels: Mapping[str, int | None]
+) -> list[_Table]:
+    """Return a table for each probe, since each has items of its own."""
+    if probes is None:
+        return []
+    tables = []
+    own = replace(how, members={}, clusters=None)
+    for scorer in sorted({*probes.baseline, *probes.candidate}):
+        old, new, oldest = (
+            {name: column for name, column in (side or {}).items() if name == scorer}
+            for side in (probes.baseline, probes.candidate, probes.anchor)
+        )
+        sides = _sides(old, new, oldest or None, all_ids(old, new), levels)
+        tables.append(_Table(*sides, own))
+    return tables
+
+
+def _below_floors(tables: Sequence[_Table], policy: GatePolicy) -> tuple[list[str], list[str]]:
+    """Hold each table to the floors of its scorers, and the first to those of no table."""
+    broken, doubtful = [], []
+    elsewhere = set().union(*(table.scorers for table in tables[1:]))
+    for place, table in enumerate(tables):
+        floors = {
+            scorer: floor
+            for scorer, floor in policy.floors.items()
+            if (scorer not in elsewhere if place == 0 else scorer in table.scorers)
+        }
+        held = policy.model_copy(update={"floors": floors})
+        found = below_floors(table.new, held, table.how.clusters, table.how.sequence)
+        broken += found[0]
+        doubtful += found[1]
+    return broken, doubtful
+
+
+def _measured(table: _Table) -> list[Row]:
     """Measure every scorer, over all examples and in each cohort, then against the anchor."""
+    old, new, anchor, how = table.old, table.new, table.anchor, table.how
     shared = sorted(old.columns.keys() & new.columns.keys())
     rows = []
     for scorer in shared:
@@ -161,13 +245,14 @@ def _measured(
 
 
 def _refuse_order(
-    order: Order,
+    order: Order | None,
     policy: GatePolicy,
     sides: tuple[AlignedScores, AlignedScores, AlignedScores | None],
-    *,
-    known: Collection[str],
+    critical: Collection[str],
 ) -> None:
-    """Refuse what no statement at every moment can be made of."""
+    """Refuse what no statement at every moment can be made of, if there is an order."""
+    if order is None:
+        return
     if policy.mode == "threshold":
         raise UsageError(
             "mode threshold knows no error rates, which stopping early would raise; set mode to "
@@ -182,15 +267,16 @@ def _refuse_order(
     new = sides[1]
     scored = ~np.all([np.isnan(column) for column in new.columns.values()], axis=0)
     places = np.flatnonzero(scored).tolist()
+    known = {*order.ids, *critical}
     rest = [new.ids[place] for place in places if new.ids[place] not in known]
     if rest:
         raise UsageError(f"order lacks examples of the candidate: {some(rest)}")
 
 
 def _check_names(
-    policy: GatePolicy, old: AlignedScores, new: AlignedScores, members: Mapping[str, Positions]
+    policy: GatePolicy, tables: Sequence[_Table], members: Mapping[str, Positions]
 ) -> None:
-    scorers = sorted(set(old.columns) | set(new.columns))
+    scorers = sorted(set().union(*(table.scorers for table in tables)))
     for key, named in (
         ("margins", policy.margins),
         ("floors", policy.floors),
@@ -236,9 +322,7 @@ def _rows(
 
 def _planned(
     rows: Sequence[Row],
-    old: AlignedScores,
-    new: AlignedScores,
-    how: _How,
+    tables: Sequence[_Table],
     *,
     drop_level: Mapping[str, float],
 ) -> list[Row]:
@@ -247,6 +331,8 @@ def _planned(
     for row in rows:
         if row.gated and row.against == "baseline" and row.interval is not None and left:
             left -= 1
+            table = next(each for each in tables if row.scorer in each.scorers)
+            old, new, how = table.old, table.new, table.how
             before, after = old.columns[row.scorer], new.columns[row.scorer]
             positions = how.members.get(row.cohort, np.arange(len(before)))
             row = with_plan(

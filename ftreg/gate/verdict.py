@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
 from ftreg.files.checking import first_problem
+from ftreg.gate.budgets import CostRow
 from ftreg.gate.interval import Interval
 from ftreg.gate.spending import Looks
 
@@ -159,6 +160,8 @@ class Verdict:
     """The policy it was decided by, JSON-ready."""
     looks: Looks | None = None
     """How often the rows had been looked at; None where that is not known."""
+    costs: tuple[CostRow, ...] = ()
+    """What answers took, of those costs that the policy has a budget for."""
     level: float | None = None
     """What the intervals leave of 1, where it is not 1 - confidence: `spend_error` is on."""
 
@@ -181,9 +184,9 @@ class Verdict:
         """Return the verdict as JSON-ready data."""
         value = asdict(self)
         value["reasons"] = list(self.reasons)
-        for key in ("rows", "critical"):
+        for key in ("rows", "critical", "costs"):
             value[key] = list(value[key])
-        for row in value["rows"]:
+        for row in [*value["rows"], *value["costs"]]:
             if row["interval"] is not None:
                 row["interval"] = list(row["interval"])
         return value

@@ -1,6 +1,7 @@
 """The engine `transformers`: a checkpoint in this process, and all that decides its outputs."""
 
 import importlib.metadata
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ftreg.errors import UsageError
 from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate, refuse_too_long
+from ftreg.generation.likelihood import TextLoss, text_loss
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.generation.ways import VERSION, ProvenWay, choose_way
 from ftreg.models.chat_template import Chat
@@ -67,6 +69,7 @@ class InProcess:
         self._choice: ProvenWay | None = None
         self._prompts: list[tuple[str, list[int]]] = []
         self._batch_size = config.batch_size
+        self._seconds, self._new_tokens = 0.0, 0
 
     def settings(self, repeat: int) -> dict[str, Any]:
         """Return all that decides an output but its prompt (and its batch, which is in the key).
@@ -163,21 +166,37 @@ class InProcess:
         place = {name: position for (name, _), position in zip(chosen, positions, strict=True)}
 
         def hand_over(outputs: Sequence[Output]) -> None:
+            self._new_tokens += sum(output.tokens or 0 for output in outputs)
             keep(
                 (place[output.id], Written(output.text, output.finish, output.tokens))
                 for output in outputs
             )
 
+        model, way = self._loaded(), self._chosen().way
+        began = time.perf_counter()
         generate(
             chosen,
-            model=self._loaded(),
+            model=model,
             chat=self._chat,
             max_new_tokens=self._config.max_new_tokens,
             batch_size=self._batch_size,
-            way=self._chosen().way,
+            way=way,
             advance=advance,
             keep=hand_over,
         )
+        self._seconds += time.perf_counter() - began
+
+    def losses(self, texts: Sequence[str], *, advance: Callable[[int], None]) -> list[TextLoss]:
+        """Return the loss of each text under the checkpoint.
+
+        Raises:
+            UsageError: the model cannot be loaded.
+        """
+        model, found = self._loaded(), []
+        for text in texts:
+            found.append(text_loss(text, model=model, tokenizer=self._tokenizer))
+            advance(len(found))
+        return found
 
     def describe(self, written: Sequence[Written]) -> dict[str, Any]:
         """Return what an evaluation records of the engine."""
@@ -189,6 +208,7 @@ class InProcess:
             "batch_size": self._batch_size,
             "kernels": self._config.kernels,
             "device": self._device,
+            "seconds_per_token": self._seconds / self._new_tokens if self._new_tokens else None,
             **({"template_date": self._chat.date} if self._chat.date else {}),
             **({"way": str(self._choice.way)} if self._choice else {}),
         }

@@ -36,8 +36,8 @@ class Compared:
     id: str
     """Its name, that of its folder."""
     label: str
-    """How tables name it: optimizer and learning rate, or that they are unknown; where it needs more,
-    its name."""
+    """How tables name it: optimizer and learning rate, and where it needs more, or where they are
+    unknown, its name."""
     checkpoint: str
     """The folder's name of the checkpoint that was evaluated."""
     identity: str

@@ -93,9 +93,10 @@ def _libraries() -> Iterator[Finding]:
         return
     wanted = [item for item in requirements if not _extras(item)]
     wrong = [text for text in map(_unmet, wanted) if text]
+    needed = " ".join(f"'{item}'" for item in wanted if _unmet(item))
     torch = importlib.metadata.version("torch") if not _unmet(Requirement("torch")) else "missing"
     if wrong:
-        yield Finding("libraries", "problem", "; ".join(wrong), "pip install --upgrade ftreg")
+        yield Finding("libraries", "problem", "; ".join(wrong), f"pip install {needed}")
     else:
         yield Finding("libraries", "ok", f"all {len(wanted)} in range, torch {torch}")
     extras: dict[str, bool] = {}

@@ -14,7 +14,8 @@ from ftreg.data.cohorts import check_tags, hidden_context_note
 from ftreg.data.leakage import find_leaks
 from ftreg.errors import UsageError
 from ftreg.files.store import check_writable, digest, portable_path
-from ftreg.jobs.generate import EvalEvents, Round, SilentEval, generate_rounds
+from ftreg.jobs.generate import EvalEvents, Generator, Round, SilentEval
+from ftreg.jobs.probe import ask, divide, make_probes
 from ftreg.jobs.score_rounds import (
     Scoring,
     generation_of,
@@ -24,12 +25,13 @@ from ftreg.jobs.score_rounds import (
 from ftreg.jobs.subjects import Subject, given_round, trained_subject
 from ftreg.jobs.until_decided import EvaluatedRows, UntilDecided, evaluate_until_decided
 from ftreg.records.evaluation.clock import next_moment
-from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.rows import Probed, Run
 from ftreg.records.evaluation.stored import Evaluation, write_evaluation
 from ftreg.records.layout import MANIFEST
 from ftreg.records.recipe import UNKNOWN
 from ftreg.records.replicas import read_replicas
 from ftreg.records.span_facts import eval_asked, eval_found, eval_results
+from ftreg.scoring.probes.questions import Probe
 from ftreg.services.telemetry import traced
 
 # The header goes into the baseline's file too, which is kept small for git.
@@ -86,12 +88,18 @@ def evaluate(
         events.notice(note)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")
-    scorers = make_scorers(config.eval.scorers, thoughts=config.eval.thoughts)
+    probes = make_probes(config.eval)
+    if probes and subject.given is not None:
+        raise UsageError(
+            f"eval.scorers: {', '.join(probes)} ask the model itself, and outputs made elsewhere "
+            "come without it; take them out"
+        )
+    scorers = make_scorers(divide(config.eval.scorers)[0], thoughts=config.eval.thoughts)
     leakage = _leakage(subject, rows, Path(config.dataset.root), events)
     scoring = Scoring(dataset, rows, scorers)
     whole = _Whole(subject, evaluated, config, leakage)
     if until is None:
-        part = _evaluate_all(subject, evaluated, scoring, config, events)
+        part = _evaluate_all(subject, evaluated, scoring, probes, config, events)
     else:
         (member,) = subject.members.values()
         part = evaluate_until_decided(
@@ -104,6 +112,7 @@ def evaluate(
         runs=part.runs,
         cohort_tags={row.id: dataset.card.cohort_tags(row) for row in part.scoring.rows},
         cluster=dataset.card.cluster,
+        probed=part.probed,
     )
 
 
@@ -150,30 +159,37 @@ def _evaluate_all(
     subject: Subject,
     evaluated: _Rows,
     scoring: Scoring,
+    probes: Mapping[str, Probe],
     config: AnyEvaluationConfig,
     events: EvalEvents,
 ) -> EvaluatedRows:
     runs: dict[int | None, Run] = {}
+    probed: dict[int | None, Probed] = {}
     records, noise = [], []
-    for seed, rounds in _rounds(subject, evaluated, config, events):
+    for seed, generator, rounds in _rounds(subject, evaluated, config, events):
         records.append(rounds[0].record)
+        if generator is not None:
+            probed[seed] = ask(generator, probes, events)
         runs[seed], found = scoring.score(rounds, events)
         noise.append(found)
-    return EvaluatedRows(scoring, runs, generation_of(records), noise_of(noise))
+    return EvaluatedRows(
+        scoring, runs, generation_of(records), noise_of(noise), probed=probed if probes else {}
+    )
 
 
 def _rounds(
     subject: Subject, evaluated: _Rows, config: AnyEvaluationConfig, events: EvalEvents
-) -> Iterator[tuple[int | None, list[Round]]]:
-    """Yield the outputs of each seed: generated, or those that are given."""
+) -> Iterator[tuple[int | None, Generator | None, list[Round]]]:
+    """Yield the outputs of each seed, and what generated them; None: they are given."""
     dataset, rows = evaluated.dataset, evaluated.rows
     if subject.given is not None:
         place = f"{dataset.ref} ({evaluated.split})"
-        yield None, [given_round(subject.given, evaluated.whole, rows, place=place)]
+        yield None, None, [given_round(subject.given, evaluated.whole, rows, place=place)]
     for seed, member in subject.members.items():
         if seed is not None:
             events.notice(f"evaluating the replica of seed {seed}")
-        yield seed, generate_rounds(member, dataset, rows, config.eval, events)
+        generator = Generator(member, dataset, config.eval, events)
+        yield seed, generator, generator.rounds(rows)
 
 
 def _tell_of_trust(subject: Subject, events: EvalEvents) -> None:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, write_record
-from ftreg.gate import Looks, Order, Verdict, compare
+from ftreg.gate import Costs, Looks, Order, Probes, Verdict, compare
 from ftreg.gate.sequence import seeded_order
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import (
@@ -90,7 +92,12 @@ def held_against(name: str, evaluation: Evaluation, *, workspace: Workspace) -> 
 
 def baseline_of(evaluation: Evaluation) -> Baseline:
     """Take a stored evaluation as a baseline."""
-    return Baseline(header=evaluation.header, scores=evaluation.scores, folder=evaluation.folder)
+    return Baseline(
+        header=evaluation.header,
+        scores=evaluation.scores,
+        folder=evaluation.folder,
+        probes=evaluation.probes,
+    )
 
 
 def gate(
@@ -160,6 +167,26 @@ def judge(
         levels=levels_of(candidate),
         looks=looks,
         order=evaluated_order(candidate),
+        probes=Probes(
+            baseline=baseline.probes,
+            candidate=candidate.probes,
+            anchor=anchor.probes if anchor else None,
+        ),
+        costs=_costs(candidate, baseline.header),
+    )
+
+
+def _costs(candidate: Evaluation, baseline: Mapping[str, Any]) -> Costs:
+    """Return what answers took, as far as both sides say it."""
+    asked, old = candidate.header["generation"], baseline["generation"]
+    answers = len(baseline["checkpoint"].get("seeds", "1")) * baseline["dataset"]["rows"]
+    tokens = old.get("new_tokens")
+    return Costs(
+        tokens=candidate.tokens,
+        most_tokens=asked["max_new_tokens"],
+        baseline_tokens=None if tokens is None or not answers else tokens / answers,
+        seconds_per_token=asked.get("seconds_per_token"),
+        baseline_seconds_per_token=old.get("seconds_per_token"),
     )
 
 
@@ -270,7 +297,9 @@ def _place(side: Baseline) -> object:
 
 def levels_of(evaluation: Evaluation) -> dict[str, int | None]:
     """Return how many different scores its scorers can give, of those that say it."""
-    described = evaluation.header["scorers"]
+    header = evaluation.header
+    asked = {name: probe["identity"] for name, probe in header.get("probes", {}).items()}
+    described = {**header["scorers"], **asked}
     return {name: each["levels"] for name, each in described.items() if "levels" in each}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import ExitCode
-from ftreg.gate import CriticalDrop, Looks, Outcome, Row, Verdict
+from ftreg.gate import CostRow, CriticalDrop, Looks, Outcome, Row, Verdict
 from ftreg.records.layout import GATE_SCHEMA
 from ftreg.records.printed import OPTIONAL, Printed, printed
 
@@ -59,6 +59,8 @@ class PrintedVerdict(Printed):
     """How often the rows had been looked at; left out where no ledger is kept of them."""
     level: float | None = field(default=None, metadata=OPTIONAL)
     """What the intervals leave of 1, where `spend_error` is on; left out: 1 - confidence."""
+    costs: tuple[CostRow, ...] | None = field(default=None, metadata=OPTIONAL)
+    """What answers took, where the policy has a budget for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,4 +100,5 @@ class GateResult:
             policy=GatePolicy.model_validate(self.verdict.policy, strict=False),
             looks=self.verdict.looks,
             level=self.verdict.level,
+            costs=self.verdict.costs or None,
         )

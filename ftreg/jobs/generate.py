@@ -1,8 +1,8 @@
 """Get a checkpoint's outputs: what was written before from the store, the rest from an engine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ftreg.config.sections import EvalConfig
 from ftreg.data import DatasetVersion
@@ -11,6 +11,9 @@ from ftreg.generation.outputs import Chats, OutputStore
 from ftreg.process import raise_missed_signal
 from ftreg.records.checkpoint import ModelFolder, Verified
 from ftreg.records.samples import Example, Output
+
+if TYPE_CHECKING:  # it loads torch
+    from ftreg.generation.likelihood import TextLoss
 
 
 class EvalEvents(Protocol):
@@ -100,6 +103,23 @@ class Generator:
             _round(self._engine, chats, number, self._config, self._events)
             for number in range(self._config.rounds)
         ]
+
+    def answers(self, instructions: Mapping[str, str]) -> list[Output]:
+        """Return the answers to instructions that are in no dataset, by id, each a chat by itself.
+
+        Raises:
+            UsageError: one does not fit into the model's context.
+        """
+        chats = [(name, [{"role": "user", "content": text}]) for name, text in instructions.items()]
+        return list(_round(self._engine, chats, 0, self._config, self._events).outputs)
+
+    def losses(self, texts: Sequence[str]) -> "list[TextLoss]":
+        """Return the loss of each text; only an engine that has the weights tells it."""
+        total = len(texts)
+        found: list[TextLoss] = self._engine.losses(
+            texts, advance=lambda done: self._events.progress("reading texts", done, total)
+        )
+        return found
 
     def chats(self, rows: Iterable[Example]) -> list[tuple[str, list[dict[str, str]]]]:
         """Return the examples as chats.

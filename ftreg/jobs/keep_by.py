@@ -10,6 +10,7 @@ from ftreg.jobs.generate import EvalEvents, generate_rounds
 from ftreg.jobs.score_rounds import Scoring, make_scorers
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.replicas import read_replicas
+from ftreg.scoring.factory import PROBES
 
 if TYPE_CHECKING:
     from ftreg.training.midway import Judge
@@ -44,6 +45,11 @@ def judge_by_scorer(config: RunConfig, events: EvalEvents) -> "Judge | None":
         raise UsageError(
             f"train.keep_by names the scorer {name}, which eval.scorers does not have ({names}); "
             "null keeps by the validation loss"
+        )
+    if name in PROBES:
+        raise UsageError(
+            f"train.keep_by: {name} asks what a model has kept, and the base model has kept all; "
+            "name a scorer of outputs"
         )
     events.phase("loading the scorer that chooses the checkpoint")
     scorers = make_scorers(chosen, thoughts=asked.thoughts)

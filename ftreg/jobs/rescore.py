@@ -26,7 +26,12 @@ from ftreg.records.baseline import (
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.comparable import same_configuration
 from ftreg.records.evaluation.rows import Run, each_output
-from ftreg.records.evaluation.stored import Evaluation, read_evaluation, write_evaluation
+from ftreg.records.evaluation.stored import (
+    Evaluation,
+    read_evaluation,
+    read_probed,
+    write_evaluation,
+)
 from ftreg.records.layout import HEADER, OUTPUTS
 from ftreg.records.printed import Printed, printed
 from ftreg.records.samples import Example, Output
@@ -34,7 +39,7 @@ from ftreg.records.workspace import Workspace, names_file
 
 _STAMP = re.compile(r"-\d{8}T\d+\Z")
 # Of a header, what is written anew with the folder.
-_OF_THE_FOLDER = ("schema_version", "id", "summary", "files", "digest")
+_OF_THE_FOLDER = ("schema_version", "id", "summary", "probes", "files", "digest")
 
 
 @printed
@@ -206,6 +211,7 @@ def _rescored(old: Evaluation, how: _How) -> Evaluation:
         runs=runs,
         cohort_tags=old.cohorts,
         cluster=dataset.card.cluster,
+        probed=read_probed(old),  # what was asked of the model cannot be asked again
     )
 
 

@@ -14,6 +14,7 @@ from ftreg.records.evaluation.rows import Run
 from ftreg.records.samples import Example, Output, Sample, Score
 from ftreg.scoring.factory import get_scorer
 from ftreg.scoring.noise import noise_floor
+from ftreg.scoring.probes.questions import refuse_probe
 from ftreg.scoring.thoughts import answer_only
 
 _OWN_KEYS = frozenset({"name", "backend", "thoughts"})
@@ -39,7 +40,9 @@ def make_scorer(
     for key in sorted(_OWN_KEYS & config.options.keys()):
         raise UsageError(f"{place}: {config.name}: {key} does not belong into options")
     chosen = config.backend or backend
-    return get_scorer(config.name, backend=chosen, thoughts=thoughts, **config.options)
+    made = get_scorer(config.name, backend=chosen, thoughts=thoughts, **config.options)
+    refuse_probe(made, place=place)
+    return made
 
 
 def make_scorers(configs: Iterable[ScorerConfig], *, thoughts: Thoughts) -> dict[str, Any]:
@@ -180,6 +183,10 @@ def generation_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     A count that one of them does not know (a server may not tell its tokens) is None.
     """
     found = dict(records[0])
+    if "seconds_per_token" in found:
+        times = [record["seconds_per_token"] for record in records]
+        known = [each for each in times if each is not None]
+        found["seconds_per_token"] = sum(known) / len(known) if known else None
     for key in ("new_tokens", "cut_off", "taken"):
         counts = [record[key] for record in records]
         found[key] = None if None in counts else sum(counts)

@@ -42,12 +42,14 @@ class TrackedRun(Printed):
     """The id of the tracker's run."""
     name: str
     """The run's name."""
+    where: str
+    """Where the tracker keeps it: its server, or a database or folder of this machine."""
     new: bool
     """Whether the run was made for it, because the one that trained the checkpoint is not there."""
 
     def __str__(self) -> str:
         made = " (a new one: the run that trained the checkpoint is not there)" if self.new else ""
-        return f"{self.tracker}: run {self.name}, {self.run}{made}"
+        return f"{self.tracker}: run {self.name}, {self.run}{made}, in {self.where}"
 
 
 def check_mlflow(asked_by: str) -> None:
@@ -92,15 +94,26 @@ def log_evaluation(evaluation: Evaluation, *, asked_by: str) -> TrackedRun:
         if new:
             client.set_terminated(run.info.run_id)
     return TrackedRun(
-        evaluation=evaluation.id, run=run.info.run_id, name=run.info.run_name, new=new
+        evaluation=evaluation.id,
+        run=run.info.run_id,
+        name=run.info.run_name,
+        where=_place(client.tracking_uri),
+        new=new,
     )
+
+
+def _place(uri: str) -> str:
+    """Return where a tracking URI leads, without a password that may stand in it."""
+    scheme, separator, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 @contextlib.contextmanager
 def _told(asked_by: str) -> Iterator[None]:
     """Turn whatever MLflow raises into one message, and keep standard output clean."""
     if importlib.util.find_spec("mlflow") is None:
-        raise UsageError(f"{asked_by}: mlflow is not installed: pip install 'ftreg[mlflow]'")
+        raise UsageError(f"{asked_by}: mlflow is not installed: pip install mlflow-skinny")
     bound_patience()
     try:
         with own_output():

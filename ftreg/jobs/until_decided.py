@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from ftreg.jobs.generate import EvalEvents, Generator
 from ftreg.jobs.score_rounds import Scoring, generation_of
 from ftreg.records.baseline import Baseline
 from ftreg.records.checkpoint import ModelFolder
-from ftreg.records.evaluation.rows import Run
+from ftreg.records.evaluation.rows import Probed, Run
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Example, Output, Score
+from ftreg.scoring.factory import PROBES
 
 # How many rows come between two looks: few enough to stop soon, many enough to batch well.
 _LEAST_BLOCK = 64
@@ -55,6 +56,9 @@ class UntilDecided:
                 "the noise of generating twice is measured on all rows; set eval.repeats to 1 "
                 "(`-s eval.repeats=1`)"
             )
+        elif any(scorer.name in PROBES for scorer in config.eval.scorers):
+            names = ", ".join(sorted(PROBES))
+            why = f"what a model has kept ({names}) is not judged before all rows are evaluated"
         elif self.policy.mode == "threshold":
             why = "gate.mode threshold knows no error rates, which stopping early would raise"
         if why:
@@ -73,6 +77,8 @@ class EvaluatedRows:
     generation: Mapping[str, Any]
     noise: Mapping[str, Any] | None = None
     sequence: Mapping[str, Any] | None = None
+    probed: Mapping[int | None, Probed] = field(default_factory=dict)
+    """What probes found, by seed."""
 
 
 def evaluate_until_decided(

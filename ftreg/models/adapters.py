@@ -25,7 +25,7 @@ def _peft() -> Any:
     try:
         import peft
     except ModuleNotFoundError as error:
-        raise UsageError("lora needs peft: pip install 'ftreg[lora]'") from error
+        raise UsageError("lora needs peft: pip install peft") from error
     return peft
 
 

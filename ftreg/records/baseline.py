@@ -6,7 +6,7 @@ scores, cohorts, and what was evaluated. It is moved by `promote` only, and keep
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -81,6 +81,8 @@ class Promoted(TypedDict):
     header: EvaluationHeader
     scores: ScoreColumns
     """Scorer to example id to score in [0, 1] or null; of replicas, to one for each seed."""
+    probes: NotRequired[ScoreColumns]
+    """The same of the scorers that asked the model itself, to the ids of what they asked."""
 
 
 @documented
@@ -114,6 +116,7 @@ class Baseline:
     scores: Scores
     folder: Path | None = None
     file: Path | None = None
+    probes: Scores = field(default_factory=dict)
 
 
 def baseline_path(root: Path, dataset: str) -> Path:
@@ -215,9 +218,17 @@ def _history(record: Mapping[str, Any], path: Path) -> list[Promotion]:
 def _entry(entry: Any, path: Path) -> Baseline:
     with damaged(path, kind="baseline"):
         header, scores = dict(entry["header"]), dict(entry["scores"])
+        probes = dict(entry.get("probes", {}))
         check_header(header)
         check_record(_COLUMNS, scores)
-        return Baseline(header=header, scores=scores, file=path)
+        check_record(_COLUMNS, probes)
+        return Baseline(header=header, scores=scores, file=path, probes=probes)
+
+
+def _promoted(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the entry of an evaluation, as `Promoted` describes it."""
+    entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
+    return entry | ({"probes": evaluation.probes} if evaluation.probes else {})
 
 
 def move_baseline(
@@ -257,7 +268,7 @@ def move_baseline(
                     _entry(record.get("baseline"), path),
                     None if pinned is None else _entry(pinned, path),
                 )
-        entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
+        entry = _promoted(evaluation)
         record |= {"schema_version": BASELINE_SCHEMA, "ftreg": ftreg.__version__, "baseline": entry}
         if anchor:
             record["anchor"] = entry
@@ -298,7 +309,7 @@ def replace_entries(path: Path, scored: Mapping[str, Evaluation]) -> None:
             )
         for side, header in old.items():
             new = scored[header["id"]]
-            record[side] = {"header": dict(new.header), "scores": new.scores}
+            record[side] = _promoted(new)
         with damaged(path, kind="baseline"):
             record |= {"schema_version": _schema(record), "ftreg": ftreg.__version__}
         promotion: Promotion = {

@@ -6,6 +6,7 @@ REPLICAS = "ftreg-replicas.json"
 HEADER = "evaluation.json"
 OUTPUTS = "outputs.jsonl"
 SCORES = "scores.jsonl"
+PROBES = "probes.jsonl"
 GATE = "gate.json"
 GATE_SCHEMA = 2
 """Schema version of `gate.json` and of a printed verdict."""

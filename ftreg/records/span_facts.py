@@ -5,6 +5,7 @@ from typing import Any
 
 from ftreg.config.sections import RunConfig
 from ftreg.records.checkpoint import Checkpoint
+from ftreg.records.evaluation.header import all_summaries
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Cell
 
@@ -45,7 +46,7 @@ def eval_found(evaluation: Evaluation) -> dict[str, Any]:
     checkpoint, dataset = evaluation.header["checkpoint"], evaluation.header["dataset"]
     means = {
         f"ftreg.score.{name}.{key}": summary[key]
-        for name, summary in evaluation.header["summary"].items()
+        for name, summary in all_summaries(evaluation.header).items()
         for key in ("mean", "missing")
     }
     return {

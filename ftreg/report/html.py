@@ -79,6 +79,7 @@ def _shown(material: Material) -> dict[str, Any]:
             {side: item.scores for side, item in material.sides.items()}
         ),
         "sizes": _sizes(material),
+        "costs": phrases.cost_table(verdict) if verdict else [],
         "noise": _noise(material),
         "stopped": stopped_after(header) if is_partial(header) else "",
     }  # fmt: skip

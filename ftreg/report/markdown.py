@@ -56,6 +56,7 @@ def gate_report(
         "In points of 100, candidate minus baseline.",
         _scorer_table(verdict),
         *filter(None, [noise_line(baseline, header)]),
+        *_cost_section(verdict),
         *_seed_section(verdict),
         *_cohort_section(verdict),
         *_recipe_section(baseline["checkpoint"], header["checkpoint"]),
@@ -155,6 +156,17 @@ def _scorer_table(verdict: Verdict) -> str:
     return grid(headings, rows)
 
 
+def _cost_section(verdict: Verdict) -> list[str]:
+    found = phrases.cost_table(verdict)
+    if not found:
+        return []
+    return [
+        "## Costs",
+        "Less is better.",
+        grid(list(found[0]), (list(row.values()) for row in found)),
+    ]
+
+
 def _seed_section(verdict: Verdict) -> list[str]:
     found = phrases.seed_table(verdict)
     if not found:
@@ -171,7 +183,7 @@ def _cohort_section(verdict: Verdict) -> list[str]:
     cohorts = phrases.cohort_rows(verdict)
     if not cohorts:
         return []
-    names = phrases.scorers(verdict.rows)
+    names = phrases.scorers_of_cohorts(verdict)
 
     def cell(row: Row | None) -> str:
         return "-" if row is None else f"{phrases.cohort_cell(row)} {phrases.interval(row)}"

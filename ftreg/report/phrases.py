@@ -9,7 +9,7 @@ from ftreg.config.policy import Collapse
 from ftreg.gate import Row, Verdict
 from ftreg.gate.decide import what_passed
 from ftreg.gate.verdict import PRIMARY
-from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.evaluation.header import all_summaries, is_partial, stopped_after
 from ftreg.records.manifest import Manifest
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
@@ -199,7 +199,7 @@ def told_apart(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
     words = {key: recipe(checkpoint) for key, checkpoint in checkpoints.items()}
     unknown = [key for key, checkpoint in checkpoints.items() if checkpoint["lr"] is None]
-    for alike in ([*_alike(words), unknown] if len(unknown) == 1 else _alike(words)):
+    for alike in [*_alike(words), unknown] if len(unknown) == 1 else _alike(words):
         words |= {key: f"{checkpoints[key]['name']} ({words[key]})" for key in alike}
     for alike in _alike(words):
         words |= {key: f"{words[key]} #{number}" for number, key in enumerate(sorted(alike), 1)}
@@ -268,7 +268,7 @@ def scores_sentence(header: Mapping[str, Any]) -> str:
     """An evaluation in one sentence, where it is held against nothing."""
     means = "; ".join(
         f"{scorer_title(name)} {points(column['mean'])}"
-        for name, column in header["summary"].items()
+        for name, column in all_summaries(header).items()
     )
     scored = f" scores, in points of 100: {means}" if means else " has no scores"
     return f"{named(header['checkpoint'])}{scored}."
@@ -309,6 +309,32 @@ def cohort_rows(verdict: Verdict) -> dict[str, dict[str, Row]]:
 def scorers(rows: Iterable[Row]) -> list[str]:
     """The scorers of some rows, in order, each once."""
     return list(dict.fromkeys(row.scorer for row in rows))
+
+
+def cost_table(verdict: Verdict) -> list[dict[str, str]]:
+    """What answers took, a row for each cost that has a budget."""
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3g}"
+
+    return [
+        {
+            "cost": row.name,
+            "base": number(row.baseline),
+            "cand": number(row.candidate),
+            confidence(verdict): "-"
+            if row.interval is None
+            else f"[{number(row.interval.low)}, {number(row.interval.high)}]",
+            "budget": number(row.budget),
+            "outcome": OUTCOME_WORDS[row.outcome],
+        }
+        for row in verdict.costs
+    ]
+
+
+def scorers_of_cohorts(verdict: Verdict) -> list[str]:
+    """The scorers that have cohorts: one that asks the model itself has none."""
+    return scorers(row for row in verdict.rows if row.cohort != PRIMARY)
 
 
 def cohort_cell(row: Row | None) -> str:

@@ -8,13 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ftreg.gate import Verdict
-from ftreg.records.evaluation.header import is_partial
+from ftreg.records.evaluation.header import all_summaries, is_partial
 from ftreg.report import phrases
 from ftreg.report.console import InertConsole
 from ftreg.report.noise_line import noise_line
 
 OUTCOME_STYLES = {"pass": "bold green", "regression": "bold red", "undecided": "bold yellow"}
 _MOST_REASONS = 6
+_MOST_COLUMNS = 4
+"""Scorers that leave a cohort's name its room at 80 columns."""
 
 
 def bare_table(*, show_header: bool = True) -> Table:
@@ -45,14 +47,17 @@ def verdict_view(
     noise = noise_line(baseline, candidate)
     if noise:
         parts.append(Text(noise))
+    if verdict.costs:
+        parts += ["", rows_view("Costs (less is better)", phrases.cost_table(verdict))]
     if looks := phrases.looks_sentence(verdict):
         parts.append(Text(f"Looks: {looks}"))
     seeds = phrases.seed_table(verdict)
     if seeds:
         title = f"Noise, in points ({phrases.seeds_sentence(verdict)})"
         parts += ["", rows_view(title, seeds)]
-    if phrases.cohort_rows(verdict):
-        parts += ["", _by_cohort(verdict)]
+    names = phrases.scorers_of_cohorts(verdict)
+    for start in range(0, len(names), _MOST_COLUMNS):
+        parts += ["", _by_cohort(verdict, names[start : start + _MOST_COLUMNS])]
     outcome = phrases.OUTCOME_WORDS[verdict.outcome].upper()
     sentence = phrases.headline(verdict, baseline=baseline, candidate=candidate)
     parts += ["", hanging((Text(outcome, OUTCOME_STYLES[verdict.outcome]), Text(sentence)))]
@@ -95,9 +100,9 @@ def _by_scorer(verdict: Verdict) -> Group:
     return _titled("Deltas by scorer, in points (candidate - baseline)", table)
 
 
-def _by_cohort(verdict: Verdict) -> Group:
+def _by_cohort(verdict: Verdict, names: Sequence[str]) -> Group:
+    """The deltas of some scorers; more than fit beside the cohort's name take further tables."""
     cohorts = phrases.cohort_rows(verdict)
-    names = phrases.scorers(verdict.rows)
     table = bare_table()
     table.add_column("cohort", overflow="fold")
     table.add_column("n", justify="right")
@@ -122,7 +127,7 @@ def evaluation_view(header: Mapping[str, Any]) -> RenderableType:
     table.add_column("scorer")
     for heading in ("mean", "scored", "missing"):
         table.add_column(heading, justify="right")
-    for name, summary in header["summary"].items():
+    for name, summary in all_summaries(header).items():
         table.add_row(
             name, phrases.points(summary["mean"]), str(summary["n"]), str(summary["missing"])
         )

@@ -26,8 +26,12 @@ SCORERS = Registry(
         "tool_call": "ftreg.scoring.tool_call:ToolCall",
         "rubric": "ftreg.scoring.rubric:Rubric",
         "evaluate": "ftreg.scoring.evaluate_metric:EvaluateMetric",
+        "retention": "ftreg.scoring.probes.retention:Retention",
+        "instructions": "ftreg.scoring.probes.instructions:Instructions",
     },
 )
+PROBES = frozenset({"retention", "instructions"})
+"""Those of them that ask the model itself, and are given no outputs."""
 BACKENDS = Registry(
     "backend",
     {

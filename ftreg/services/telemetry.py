@@ -74,7 +74,10 @@ def _wanted() -> bool:
         import opentelemetry.exporter.otlp.proto.http
         import opentelemetry.sdk  # noqa: F401
     except ImportError:
-        _LOG.warning("nothing is sent to OpenTelemetry: pip install 'ftreg[otel]'")
+        _LOG.warning(
+            "nothing is sent to OpenTelemetry: "
+            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        )
         return False
     return True
 

@@ -41,6 +41,10 @@ _WAY_OUT = {
 }
 
 
+_PACKAGES = {"mlflow": "mlflow-skinny"}
+"""Trackers to the package that brings them, where it has another name."""
+
+
 def tracker_settings(config: RunConfig) -> dict[str, Any]:
     """Return what `Accelerator(...)` has to be given for `train.report_to`; nothing if it is empty.
 
@@ -51,7 +55,7 @@ def tracker_settings(config: RunConfig) -> dict[str, Any]:
     for name in names:
         if not getattr(utils, f"is_{name}_available")():
             raise UsageError(
-                f"train.report_to: {name} is not installed: pip install 'ftreg[{name}]'"
+                f"train.report_to: {name} is not installed: pip install {_PACKAGES.get(name, name)}"
             )
     if not names:
         return {}

@@ -1,6 +1,7 @@
 """An evaluation in the MLflow run that trained its checkpoint, on a real server."""
 
 import json
+import os
 import sys
 import urllib.request
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_without_a_training_run_there_is_one_run_for_the_checkpoint(
         "tracker": "mlflow",
         "run": run.info.run_id,
         "name": "alone",
+        "where": os.environ["MLFLOW_TRACKING_URI"],
         "new": True,
     }
     manifest = manifest_of("checkpoints/alone")
@@ -176,7 +178,7 @@ def test_a_server_that_does_not_answer_ends_with_2_before_anything_is_generated(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     done = cli("eval", "a", *EVAL)
     assert done.code == 2, done
-    assert "mlflow is not installed: pip install 'ftreg[mlflow]'" in done.err
+    assert "mlflow is not installed: pip install mlflow-skinny" in done.err
 
 
 def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(

@@ -110,6 +110,7 @@ class Bars:
         """So many items of a stage are done."""
         if what != self._what:
             self._begin(what, total)
+        self._total = total
         self._advance(done, "")
 
     def _begin(self, what: str, total: int | None, *, done: int = 0) -> None:
@@ -128,7 +129,9 @@ class Bars:
     def _advance(self, done: int, detail: str, *, extra: str = "") -> None:
         if self._task is not None:
             count = f"{done}/{self._total}"
-            self._progress.update(self._task, completed=done, count=count, detail=detail)
+            self._progress.update(
+                self._task, completed=done, total=self._total or None, count=count, detail=detail
+            )
         now = time.monotonic()
         if self._live or self._quiet or done == 0:
             return

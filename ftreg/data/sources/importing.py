@@ -284,13 +284,13 @@ def _with_splits(
 
 
 def _progress(source: Source, split: str, advance: Advance) -> Iterator[tuple[int, dict[str, Any]]]:
-    what, number = f"importing {split}", 0
+    what, count = f"importing {split}", 0
     advance(what, 0, source.total)
     for count, (number, row) in enumerate(source.rows(), start=1):
         if count % _ADVANCE_EVERY == 0:
             advance(what, number, max(source.total, number))
         yield number, row
-    advance(what, number, number)
+    advance(what, count, count)  # rows: a CSV has a line more, that of its header
 
 
 def _import_split(

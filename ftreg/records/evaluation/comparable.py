@@ -54,14 +54,21 @@ def header_differences(
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
             found.append(f"{'.'.join(path)}: {old} in {first}, {new} in {second}")
-    for name, old in baseline["scorers"].items():
-        new = candidate["scorers"].get(name, old)  # a scorer on one side only is the gate's matter
+    described = [_described(side) for side in (baseline, candidate)]
+    for name, old in described[0].items():
+        new = described[1].get(name, old)  # a scorer on one side only is the gate's matter
         found.extend(
             f"scorers.{name}.{key}: {old.get(key)} in {first}, {new.get(key)} in {second}"
             for key in sorted({*old, *new})
             if old.get(key) != new.get(key)
         )
     return found
+
+
+def _described(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the scorers say of themselves, those too that asked the model itself."""
+    asked = {name: probe["identity"] for name, probe in header.get("probes", {}).items()}
+    return {**header["scorers"], **asked}
 
 
 def is_older(header: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

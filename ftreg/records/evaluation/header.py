@@ -132,6 +132,9 @@ class GenerationSummary(TypedDict):
     new_tokens: NotRequired[int | None]
     """Null where a server does not count them."""
     server: NotRequired[ServerSummary]
+    seconds_per_token: NotRequired[float | None]
+    """Seconds of decoding over the new tokens of outputs that were generated then, without loading
+    the model; null where all were taken from an earlier run."""
     template_date: NotRequired[str]
     """The day that stood in the prompts, where the chat template writes one."""
 
@@ -148,6 +151,17 @@ class ScorerSummary(TypedDict):
     """In [0, 1]; null where no example has a score."""
     seed_means: NotRequired[list[float | None]]
     """Of replicas, the mean of each seed."""
+
+
+@documented
+class ProbeSummary(TypedDict):
+    """What a scorer found that asked the model itself, beside the rows of the dataset."""
+
+    identity: dict[str, Any]
+    """Its name and version, and what it asked."""
+    items: int
+    """Its texts or instructions, each with a score in `probes.jsonl`."""
+    summary: ScorerSummary
 
 
 @documented
@@ -199,6 +213,8 @@ class EvaluationHeader(TypedDict):
     """`eval.scorers`, for scoring the outputs anew."""
     summary: dict[str, ScorerSummary]
     """Scorer to the summary of its column."""
+    probes: NotRequired[dict[str, ProbeSummary]]
+    """Scorer that asked the model itself to what it found."""
     files: NotRequired[dict[str, str]]
     """The files of outputs and scores, to the hex SHA-256 of each."""
     digest: NotRequired[str]
@@ -228,6 +244,12 @@ def recipe_known(checkpoint: Mapping[str, Any]) -> bool:
 def made_elsewhere(header: Mapping[str, Any]) -> bool:
     """Whether the outputs of an evaluation were read from a file."""
     return bool(header["generation"].get("engine") == ELSEWHERE)
+
+
+def all_summaries(header: Mapping[str, Any]) -> dict[str, ScorerSummary]:
+    """Return the summary of every scorer, those last that asked the model itself."""
+    asked = {name: probe["summary"] for name, probe in header.get("probes", {}).items()}
+    return {**header["summary"], **asked}
 
 
 def is_partial(header: Mapping[str, Any]) -> bool:

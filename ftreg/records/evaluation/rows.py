@@ -70,6 +70,18 @@ class Run:
     scores: Mapping[str, Sequence[Score]]
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeColumn:
+    """What a probe found: its JSON-ready identity, and the score of each of its items, by id."""
+
+    identity: Mapping[str, Any]
+    scores: Mapping[str, Score]
+
+
+Probed = Mapping[str, ProbeColumn]
+"""Scorer to what it found beside the rows of the dataset."""
+
+
 def each_output(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of `outputs.jsonl`.
 
@@ -126,14 +138,26 @@ def score_rows(
     for seed, run in runs.items():
         for name, column in run.scores.items():
             for example, score in zip(examples, column, strict=True):
-                yield {
-                    "id": example.id,
-                    **_named(seed),
-                    "scorer": name,
-                    "score": score.value,
-                    "reason": score.reason,
-                    "evidence": [dict(item) for item in score.evidence],
-                }
+                yield _score_row(example.id, seed, name, score)
+
+
+def probe_rows(probed: Mapping[int | None, Probed]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `probes.jsonl`, by seed, scorer and item."""
+    for seed, columns in probed.items():
+        for name, column in columns.items():
+            for item, score in column.scores.items():
+                yield _score_row(item, seed, name, score)
+
+
+def _score_row(name: str, seed: int | None, scorer: str, score: Score) -> dict[str, Any]:
+    return {
+        "id": name,
+        **_named(seed),
+        "scorer": scorer,
+        "score": score.value,
+        "reason": score.reason,
+        "evidence": [dict(item) for item in score.evidence],
+    }
 
 
 def _named(seed: int | None) -> dict[str, int]:
@@ -190,14 +214,18 @@ def refuse_changed(folder: Path, files: Mapping[str, str], *, told_by: str) -> N
 
 
 def read_scores(
-    path: Path, *, scorers: Collection[str], ids: Collection[str], seeds: Sequence[int] | None
+    path: Path,
+    *,
+    scorers: Mapping[str, int],
+    ids: Collection[str] | None,
+    seeds: Sequence[int] | None,
 ) -> Scores:
     """Read the scores of an evaluation, and check that none is missing or doubled.
 
     Args:
-        path: `scores.jsonl`.
-        scorers: those of the evaluation's header.
-        ids: its examples.
+        path: `scores.jsonl` or `probes.jsonl`.
+        scorers: those of the evaluation's header, to their number of examples.
+        ids: its examples; None where each scorer has its own.
         seeds: those of its replicas; None for a lone checkpoint.
 
     Raises:
@@ -208,7 +236,8 @@ def read_scores(
     for place, row in each_score(path):
         with damaged(place, kind="score"):
             scorer, name, value, seed = row["scorer"], row["id"], row["score"], row.get("seed")
-            if scorer not in cells or name not in ids or seed not in expected:
+            known = ids is None or name in ids
+            if scorer not in cells or not known or seed not in expected:
                 raise ValueError("it belongs to no example, scorer or seed of the evaluation")
             cell = cells[scorer].setdefault(name, {})
             if seed in cell:
@@ -218,11 +247,11 @@ def read_scores(
             cell[seed] = None if value is None else float(value)
     for scorer, column in cells.items():
         found = sum(map(len, column.values()))
-        if found != len(ids) * len(expected):
+        if found != scorers[scorer] * len(expected):
             of_seeds = "" if seeds is None else f" and {len(seeds)} seeds"
             raise UsageError(
-                f"{path}: {scorer} has {found} scores for {len(ids)} examples{of_seeds}; the file "
-                "is incomplete"
+                f"{path}: {scorer} has {found} scores for {scorers[scorer]} examples{of_seeds}; "
+                "the file is incomplete"
             )
     return {
         scorer: {

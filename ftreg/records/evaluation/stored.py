@@ -1,13 +1,14 @@
 """Evaluations on disk: one checkpoint's outputs and scores on one dataset version.
 
 `evaluations/<id>/` holds `evaluation.json` (what was evaluated, how, and a summary),
-`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer). Of replicas,
-both have a row per seed too, which `seed` names; such an evaluation has schema version 2. One of a
-model or of outputs that ftreg did not make has schema version 3.
+`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer); where
+scorers asked the model itself, `probes.jsonl` has a row per item and scorer. Of replicas, all have
+a row per seed too, which `seed` names; such an evaluation has schema version 2. One of a model or
+of outputs that ftreg did not make has schema version 3.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NotRequired, TypeVar
 
@@ -26,18 +27,21 @@ from ftreg.files.store import (
 )
 from ftreg.records.evaluation.header import check_header, recipe_known
 from ftreg.records.evaluation.rows import (
+    ProbeColumn,
+    Probed,
     Run,
     each_output,
     each_score,
     output_rows,
+    probe_rows,
     read_scores,
     refuse_changed,
     score_rows,
     summarise,
     together,
 )
-from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER, OUTPUTS, SCORES
-from ftreg.records.samples import Example, Scores
+from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER, OUTPUTS, PROBES, SCORES
+from ftreg.records.samples import Example, Score, Scores, over_seeds
 
 EVALUATION_SCHEMA = 3
 
@@ -48,7 +52,9 @@ class Evaluation:
 
     `header` is `evaluation.json`; `scores` as the gate takes them; `cohorts` maps id to its
     cohort tags, `clusters` id to its cluster (empty where the dataset names none), and
-    `critical` are the ids that may not get worse.
+    `critical` are the ids that may not get worse. `probes` are the scores of what was asked beside
+    the rows of the dataset, each scorer's items with ids of their own. `tokens` maps id to the new
+    tokens of its output, of replicas their mean, None where they were not counted.
     """
 
     folder: Path
@@ -57,6 +63,8 @@ class Evaluation:
     cohorts: Mapping[str, Mapping[str, str]]
     clusters: Mapping[str, str]
     critical: frozenset[str]
+    probes: Scores = field(default_factory=dict)
+    tokens: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -77,6 +85,7 @@ def write_evaluation(
     runs: Mapping[int | None, Run],
     cohort_tags: Mapping[str, Mapping[str, str]],
     cluster: str | None,
+    probed: Mapping[int | None, Probed] | None = None,
 ) -> Evaluation:
     """Write an evaluation folder, whole, and read it back.
 
@@ -88,6 +97,7 @@ def write_evaluation(
             have the key None.
         cohort_tags: example id to its tags that form cohorts.
         cluster: the tag that marks dependent examples, if any.
+        probed: seed, as in `runs`, to what probes found; None or empty where there were none.
 
     Raises:
         UsageError: the folder exists or cannot be written.
@@ -102,7 +112,11 @@ def write_evaluation(
             output_rows(examples, runs, cohort_tags=cohort_tags, cluster=cluster),
         )
         write_jsonl(staging / SCORES, score_rows(examples, runs))
-        files = {name: file_digest(staging / name) for name in (OUTPUTS, SCORES)}
+        names = [OUTPUTS, SCORES]
+        if probes := _probe_summaries(probed or {}):
+            write_jsonl(staging / PROBES, probe_rows(probed or {}))
+            names.append(PROBES)
+        files = {name: file_digest(staging / name) for name in names}
         write_record(
             staging / HEADER,
             {
@@ -110,6 +124,7 @@ def write_evaluation(
                 "id": folder.name,
                 **header,
                 "summary": summary,
+                **({"probes": probes} if probes else {}),
                 "files": files,
             },
         )
@@ -125,6 +140,18 @@ def oldest_schema(checkpoint: Mapping[str, Any]) -> int:
     if not recipe_known(checkpoint):
         return EVALUATION_SCHEMA
     return 2 if "seeds" in checkpoint else 1
+
+
+def _probe_summaries(probed: Mapping[int | None, Probed]) -> dict[str, Any]:
+    columns = list(probed.values())
+    return {
+        name: {
+            "identity": dict(column.identity),
+            "items": len(column.scores),
+            "summary": summarise([list(each[name].scores.values()) for each in columns]),
+        }
+        for name, column in (columns[0] if columns else {}).items()
+    }
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -153,21 +180,58 @@ def read_evaluation(folder: Path) -> Evaluation:
     refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
+    tokens: dict[str, list[float | None]] = {}
     critical = set()
     path = folder / OUTPUTS
     for row in each_output(path):
         cohorts[row["id"]] = dict(row["cohorts"])
+        tokens.setdefault(row["id"], []).append(row["tokens"])
         if row["cluster"] is not None:
             clusters[row["id"]] = row["cluster"]
         if row["critical"]:
             critical.add(row["id"])
     scores = read_scores(
         folder / SCORES,
-        scorers=header["scorers"],
+        scorers=dict.fromkeys(header["scorers"], len(cohorts)),
         ids=cohorts,
         seeds=header["checkpoint"].get("seeds"),
     )
-    return Evaluation(folder, header, scores, cohorts, clusters, frozenset(critical))
+    asked = header.get("probes")
+    probes = (
+        read_scores(
+            folder / PROBES,
+            scorers={name: probe["items"] for name, probe in asked.items()},
+            ids=None,
+            seeds=header["checkpoint"].get("seeds"),
+        )
+        if asked
+        else {}
+    )
+    counts = {name: over_seeds(counted) for name, counted in tokens.items()}
+    return Evaluation(
+        folder, header, scores, cohorts, clusters, frozenset(critical), probes, counts
+    )
+
+
+def read_probed(evaluation: Evaluation) -> dict[int | None, dict[str, ProbeColumn]]:
+    """Return what an evaluation's probes found, by seed, as `write_evaluation` took it.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    asked = evaluation.header.get("probes", {})
+    found: dict[int | None, dict[str, dict[str, Score]]] = {}
+    for place, row in each_score(evaluation.folder / PROBES) if asked else ():
+        with damaged(Path(place), kind="score"):
+            score = Score(row["score"], row["reason"], row["evidence"])
+            columns = found.setdefault(row.get("seed"), {})
+            columns.setdefault(row["scorer"], {})[row["id"]] = score
+    return {
+        seed: {
+            name: ProbeColumn(asked[name]["identity"], scores) for name, scores in columns.items()
+        }
+        for seed, columns in found.items()
+    }
 
 
 def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]]:

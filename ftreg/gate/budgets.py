@@ -1,0 +1,152 @@
+"""Costs: what an answer takes, which a policy may give a budget; less is better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pydantic import ConfigDict
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate.aligned import Positions
+from ftreg.gate.interval import Interval
+from ftreg.gate.mean import mean_interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What answers took, on both sides.
+
+    `tokens` are the candidate's new tokens by example id, None where they were not counted; none
+    has more than `most_tokens`. `baseline_tokens` is the baseline's mean. The seconds are those of
+    decoding, over all new tokens. What is not known is None.
+    """
+
+    tokens: Mapping[str, float | None] = field(default_factory=dict)
+    most_tokens: int = 1
+    baseline_tokens: float | None = None
+    seconds_per_token: float | None = None
+    baseline_seconds_per_token: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """A cost that the policy has a budget for."""
+
+    __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+
+    name: Literal["tokens_per_answer", "seconds_per_token"]
+    baseline: float | None
+    """What the baseline takes; None where it is not known."""
+    candidate: float | None
+    interval: Interval | None = None
+    """Of the candidate's mean, over examples; None of seconds, which have none."""
+    budget: float
+    outcome: Literal["pass", "regression", "undecided"]
+    note: str = ""
+
+
+def hold_to_budgets(
+    costs: Costs | None, policy: GatePolicy, *, clusters: Mapping[str, str] | None
+) -> list[CostRow]:
+    """Return a row for each budget of a policy.
+
+    A budget of tokens is broken if the whole interval of the mean lies above it, and kept if the
+    whole interval lies on or below. Of seconds there is one number, which is held against it as it
+    is.
+
+    Args:
+        costs: None where nothing is known of them.
+        policy: its `budgets`.
+        clusters: example id to its cluster, where examples are not independent.
+    """
+    found = costs or Costs()
+    rows = []
+    if (budget := policy.budgets.tokens_per_answer) is not None:
+        rows.append(_tokens(found, budget, policy, clusters))
+    if (budget := policy.budgets.seconds_per_token) is not None:
+        rows.append(_seconds(found, budget))
+    return rows
+
+
+def _tokens(
+    costs: Costs, budget: float, policy: GatePolicy, clusters: Mapping[str, str] | None
+) -> CostRow:
+    row = CostRow(
+        name="tokens_per_answer",
+        baseline=costs.baseline_tokens,
+        candidate=None,
+        budget=budget,
+        outcome="undecided",
+        note="how many tokens the candidate's answers have is not known",
+    )
+    known = {name: count for name, count in costs.tokens.items() if count is not None}
+    if not known or len(known) < len(costs.tokens):
+        return row
+    scale = float(max(costs.most_tokens, *known.values()))
+    shares = np.array(list(known.values()), dtype=np.float64) / scale
+    low, high = mean_interval(
+        shares, confidence=policy.confidence, clusters=_numbers(list(known), clusters)
+    )
+    interval = Interval(scale * low, scale * high)
+    outcome, note = _outcome(interval, budget)
+    mean = scale * float(shares.mean())
+    return CostRow(
+        name=row.name,
+        baseline=row.baseline,
+        candidate=mean,
+        interval=interval,
+        budget=budget,
+        outcome=outcome,
+        note=note,
+    )
+
+
+def _outcome(
+    interval: Interval, budget: float
+) -> tuple[Literal["pass", "regression", "undecided"], str]:
+    if interval.low > budget:
+        return "regression", ""
+    if interval.high <= budget:
+        return "pass", ""
+    return "undecided", "whether the budget is kept is open"
+
+
+def _seconds(costs: Costs, budget: float) -> CostRow:
+    found = costs.seconds_per_token
+    broken = found is not None and found > budget
+    return CostRow(
+        name="seconds_per_token",
+        baseline=costs.baseline_seconds_per_token,
+        candidate=found,
+        budget=budget,
+        outcome="undecided" if found is None else "regression" if broken else "pass",
+        note="the time was not measured: no output was generated anew" if found is None else "",
+    )
+
+
+def _numbers(ids: list[str], clusters: Mapping[str, str] | None) -> Positions | None:
+    """Return the cluster of each example as a number; one without a cluster is one by itself."""
+    if not clusters:
+        return None
+    names = [clusters.get(name, f"\0{name}") for name in ids]
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return np.array([places[name] for name in names], dtype=np.int64)
+
+
+def over_budget(rows: list[CostRow]) -> tuple[list[str], list[str]]:
+    """Return a sentence for each budget that is broken, and for each that may be."""
+    broken = [_sentence(row) for row in rows if row.outcome == "regression"]
+    doubtful = [_sentence(row) for row in rows if row.outcome == "undecided"]
+    return broken, doubtful
+
+
+def _sentence(row: CostRow) -> str:
+    if row.candidate is None:
+        return f"{row.name}: {row.note}, so whether its budget of {row.budget:g} is kept is open"
+    found = f"{row.name}: the candidate takes {row.candidate:.4g}"
+    if row.interval is not None:
+        found += f" [{row.interval.low:.4g}, {row.interval.high:.4g}]"
+    if row.outcome == "regression":
+        return f"{found}, above its budget of {row.budget:g}"
+    return f"{found}; whether it keeps its budget of {row.budget:g} is open"

@@ -1,0 +1,1 @@
+"""Probes: scorers that ask the model itself, beside the rows of a dataset."""
