@@ -280,11 +280,16 @@ def leave_out_broken(optimizer: Any, *measured: torch.Tensor) -> bool:
     """
     inner = getattr(optimizer, "optimizer", optimizer)
     takes = getattr(inner, "_step_supports_amp_scaling", False)
-    if not takes or measured[0].device.type == "cpu":
+    if not takes or not works_behind(measured[0].device):
         return False
     finite = torch.stack([torch.isfinite(number) for number in measured]).all()
     inner.found_inf = (~finite).float()
     return True
+
+
+def works_behind(device: torch.device) -> bool:
+    """Whether a device is still computing when the loop goes on."""
+    return device.type != "cpu"
 
 
 def read_numbers(*measured: torch.Tensor) -> list[float]:

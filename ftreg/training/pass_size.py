@@ -89,12 +89,11 @@ def choose_pass_size(
         return PassSize(LEAST)
     most = min(_MOST, settings.batch_size * examples.longest())
     per_token = _bytes_of_a_token(model, examples, loss, accelerator=accelerator)
-    tokens = torch.tensor(
-        tokens_that_fit(_free(device) - _state_bytes(model), per_token=per_token, most=most),
-        device=device,
-    )
-    # The processes of a step cut rows alike.
-    return PassSize(int(accelerator.gather(tokens).min()))
+    tokens = tokens_that_fit(_free(device) - _state_bytes(model), per_token=per_token, most=most)
+    if accelerator.num_processes > 1:  # that of the next process may hold less
+        found: torch.Tensor = accelerator.gather(torch.tensor([tokens], device=device))
+        tokens = int(found.min())
+    return PassSize(tokens)
 
 
 def tokens_that_fit(free: int, *, per_token: float, most: int) -> int:
