@@ -266,7 +266,8 @@ class EvalConfig(Section):
     max_new_tokens: Count = 64
     """Most tokens of one output."""
     batch_size: Count = 32
-    """Prompts generated together. In fp32 it does not change the outputs."""
+    """Prompts generated together. In fp32 it does not change the outputs of a CPU; of a GPU it
+    may."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
     kernels: Kernels = "auto"
