@@ -112,8 +112,9 @@ class TrainConfig(Section):
     """Stop after this many optimizer steps; null leaves it to `epochs`."""
     batch_size: Count = 8
     """Examples per optimizer step, over all processes. The loss is their mean per token."""
-    micro_batch_tokens: Count = 2048
-    """Most tokens in one forward pass: bounds memory, and does not change the result."""
+    micro_batch_tokens: Count | None = None
+    """Most tokens in one forward pass: bounds memory, and does not change the result. null is 2,048
+    on a CPU, and on a GPU as many as its memory holds, measured when the run begins."""
     packing: bool = True
     """Lay the examples of a micro-batch end to end, without padding, each attending to itself; what
     all of them begin with is computed once, where the result stays the same."""
@@ -139,6 +140,9 @@ class TrainConfig(Section):
     kernels: Kernels = "auto"
     """auto trains with ftreg's own kernels where they suit model and machine; off with plain torch,
     transformers and peft: slower, and the last bits differ."""
+    deterministic: bool = True
+    """On a GPU, compute the same bits each time; false lets it add up in any order, which may be
+    faster: no run is the same twice then. On a CPU every run is."""
     validate_steps: Count | None = None
     """Measure the loss of `dataset.validation_split` every so many steps, and after the last; null
     is a tenth of the run."""
@@ -268,7 +272,8 @@ class EvalConfig(Section):
     max_new_tokens: Count = 64
     """Most tokens of one output."""
     batch_size: Count = 32
-    """Prompts generated together. In fp32 it does not change the outputs."""
+    """Prompts generated together. In fp32 it does not change the outputs of a CPU; of a GPU it
+    may."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
     kernels: Kernels = "auto"

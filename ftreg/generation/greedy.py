@@ -33,9 +33,9 @@ def generate(
 ) -> list[Output]:
     """Write an output for each prompt, always taking the likeliest token.
 
-    Prompts are taken by length, and a prompt begins where another's output has ended. In fp32 the
-    outputs do not depend on the batch size; in bf16 they may, where two tokens are nearly as likely
-    as each other.
+    Prompts are taken by length, and a prompt begins where another's output has ended. In fp32 on a
+    CPU the outputs do not depend on the batch size; else they may, where two tokens are nearly as
+    likely as each other.
 
     Args:
         prompts: ids and prompt tokens.

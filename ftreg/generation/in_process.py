@@ -63,7 +63,7 @@ class InProcess:
         self._tokenizer = load_tokenizer(checkpoint.tokenizer_folder, trust_remote_code=trusted)
         base = checkpoint.manifest.base_config
         self._chat = Chat(self._tokenizer, template=base.template, date=base.template_date)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device_here()
         self._base_configuration = _configuration_of_base(checkpoint)
         self._model: PreTrainedModel | None = None
         self._choice: ProvenWay | None = None
@@ -224,7 +224,8 @@ class InProcess:
 
     @property
     def _depends_on_batch(self) -> bool:
-        return self._config.precision != "fp32"
+        # On a GPU other kernels compute other batches, in fp32 too.
+        return self._config.precision != "fp32" or self._device != "cpu"
 
     def _loaded(self) -> PreTrainedModel:
         if self._model is None:
@@ -257,6 +258,11 @@ def _configuration_of_base(checkpoint: ModelFolder) -> str | None:
         return None
     places = places_of_base(checkpoint)
     return manifest.base.configuration or (configuration_digest(places[0]) if places else None)
+
+
+def device_here() -> str:
+    """Return the kind of device that generates."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _device_name(device: str) -> str:

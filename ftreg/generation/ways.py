@@ -1,13 +1,14 @@
 """The ways to decode, and the proof that a way writes what a model says.
 
-From fast to slow: continuously, in padded batches, one prompt at a time. The last is transformers'
+From fast to slow: in pages (where a GPU captures graphs), continuously, in padded batches, one
+prompt at a time. The last is transformers'
 own `generate()` alone, and what the others are held against: first on a twin of the model
 (`ftreg.models.twin`), which is kept, so that it costs once; then on the model itself, in its own
 precision and on prompts of its own. The fastest way that departs on neither is taken.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 from ftreg.errors import UsageError, first_line
 from ftreg.generation.kernels.continuous import can_decode_continuously, decode_continuously
 from ftreg.generation.padded import decode_padded, generate_alone, until_stop
+from ftreg.generation.paged import decode_paged, pages_fast
 from ftreg.models.twin import NoTwinError, proven_on_twin, twin_of
 
 VERSION = 4
@@ -35,6 +37,7 @@ _TIE = {torch.float32: 1e-3, torch.bfloat16: 0.25}
 class Way(StrEnum):
     """How prompts are decoded."""
 
+    PAGED = "paged"
     CONTINUOUS = "continuous"
     BATCHES = "batches"
     ALONE = "one at a time"
@@ -61,6 +64,7 @@ class ProvenWay:
 def decoder_of(way: Way) -> Callable[..., None]:
     """Return what decodes in a way; its arguments are those of `decode_continuously`."""
     return {
+        Way.PAGED: decode_paged,
         Way.CONTINUOUS: decode_continuously,
         Way.BATCHES: decode_padded,
         Way.ALONE: _decode_alone,
@@ -102,9 +106,7 @@ def choose_way(
             "eval.engine."
         ) from error
     why: str | None = None
-    for way in (Way.CONTINUOUS, Way.BATCHES):
-        if way is Way.CONTINUOUS and not (kernels and can_decode_continuously(model)):
-            continue
+    for way in _faster_ways(model, kernels=kernels):
         fault = departs_on_twin(model, way)
         place = "a small model of its configuration"
         if fault is None:
@@ -114,6 +116,15 @@ def choose_way(
             return ProvenWay(way, why and f"{why}; it is decoded in {way}")
         why = why or f"the way {way.value!r} of decoding is not taken, since on {place} {fault}"
     return ProvenWay(Way.ALONE, f"{why}; it is decoded one prompt at a time")
+
+
+def _faster_ways(model: PreTrainedModel, *, kernels: bool) -> Iterator[Way]:
+    """Yield the ways to try on a model where it is, the fastest first."""
+    if kernels and can_decode_continuously(model):
+        if pages_fast(model):
+            yield Way.PAGED
+        yield Way.CONTINUOUS
+    yield Way.BATCHES
 
 
 def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:

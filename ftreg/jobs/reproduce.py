@@ -76,12 +76,22 @@ def reproduce(
             f"not the recorded environment ({named}): equal weights prove the recipe here too, "
             "other weights decide nothing"
         )
+    _tell_of_chance(manifest, events)
     with _folder(output) as folder:
         again = _train(
             config, folder, differences=differences, kept=output is not None, events=events
         )
         events.phase("comparing")
         return compare_weights(checkpoint, again, kept=output is not None)
+
+
+def _tell_of_chance(manifest: Manifest, events: "TrainEvents") -> None:
+    """Say that a run is not expected to come out again, where it was not asked to."""
+    if manifest.training.deterministic is False:
+        events.notice(
+            "it was trained with train.deterministic: false on a GPU, which has other bits each "
+            "time: equal weights would be a chance, other weights decide nothing"
+        )
 
 
 @contextmanager

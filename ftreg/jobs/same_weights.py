@@ -157,6 +157,10 @@ def compare_weights(checkpoint: Checkpoint, again: Checkpoint, *, kept: bool) ->
     names = sorted({*old.weights.files, *new.weights.files})
     settings = recipe_differences(_everything(old), _everything(new))
     elsewhere = any(key.startswith(_ENVIRONMENT) for key, _, _ in settings)
+    # Such a run has other bits each time, and one that ran out of memory is cut up elsewhere.
+    elsewhere |= old.training.deterministic is False or old.training.halvings != (
+        new.training.halvings
+    )
     otherwise: Outcome = "undecided" if elsewhere else "not reproduced"
     return Reproduction(
         checkpoint=checkpoint.folder,

@@ -1,8 +1,9 @@
-"""Attention over packed examples, one example at a time.
+"""Attention over packed examples, each by itself.
 
 With a block-diagonal mask the kernel computes every pair of tokens of a row and throws most of them
 away. On a CPU it is cheaper to compute each example on its own tokens: short ones in bf16 by plain
-products (`short_attention`), others by a call of the kernel each.
+products (`short_attention`), others by a call of the kernel each. An accelerator is told the
+examples' lengths (`attention_by_length`). Which of the two it is, `told_lengths` decides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from ftreg.models.attention_by_length import RowLayout, attention_by_length
 from ftreg.models.short_attention import LONGEST_EXAMPLE, Span, short_attention
 
 PACKED = "ftreg_packed"
@@ -26,7 +28,7 @@ def packed_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    example_lengths: Sequence[int],
+    example_lengths: Sequence[int] | RowLayout,
     shared_prefix: int = 0,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -40,7 +42,8 @@ def packed_attention(
         key: see `query`.
         value: see `query`.
         attention_mask: None; the causal mask of each example is implied.
-        example_lengths: tokens of each example in the row, in order.
+        example_lengths: tokens of each example in the row, in order; or a layout, for the kernels
+            of accelerators.
         shared_prefix: so many tokens begin every example, and are in the row once, with the first.
         scaling: of the scores; None for one over the root of the width.
         dropout: of the attention weights.
@@ -49,6 +52,11 @@ def packed_attention(
     Returns:
         (1, tokens, heads, width), and None in the place of the attention weights.
     """
+    if isinstance(example_lengths, RowLayout):
+        output = attention_by_length(
+            query, key, value, layout=example_lengths, scaling=scaling, dropout=dropout
+        )
+        return output, None
     kind = query.device.type
     autocast = torch.is_autocast_enabled(kind)
     short = autocast and torch.get_autocast_dtype(kind) is torch.bfloat16 and not dropout
@@ -108,16 +116,38 @@ def _by_kernel(
 AttentionInterface.register(PACKED, packed_attention)
 
 
-def takes_packed_attention(model: PreTrainedModel) -> bool:
-    """Whether a model attends to everything before a token, by `sdpa`, and is not for a GPU.
+def shares_prefixes(device: torch.device) -> bool:
+    """Whether attention on a device takes rows that have once what all examples begin with."""
+    return device.type == "cpu"
 
-    Sliding windows and the like live in the mask that `packed_attention` does without; and on an
-    accelerator one masked call beats many small ones.
+
+def told_lengths(
+    lengths: Sequence[int], *, shared_prefix: int, device: torch.device
+) -> dict[str, Any]:
+    """Return the arguments by which a model that was switched is told of a row's examples.
+
+    Here is chosen how a kind of device attends.
+
+    Args:
+        lengths: tokens of each example, in order.
+        shared_prefix: so many tokens begin all of them, and are in the row once; 0 but where
+            `shares_prefixes`.
+        device: that the model is on.
+    """
+    if device.type == "cpu":
+        return {"example_lengths": lengths, "shared_prefix": shared_prefix}
+    return {"example_lengths": RowLayout.of(lengths, device)}
+
+
+def takes_packed_attention(model: PreTrainedModel) -> bool:
+    """Whether a model attends to everything before a token, by `sdpa`.
+
+    Sliding windows and the like live in the mask that `packed_attention` does without.
     """
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     plain = set(layers) == {"full_attention"} and not getattr(config, "sliding_window", None)
-    return plain and config._attn_implementation == "sdpa" and not torch.cuda.is_available()
+    return plain and config._attn_implementation == "sdpa"
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:

@@ -105,6 +105,14 @@ class KeptByRecord(Section):
     """Step to the number of scores that are missing."""
 
 
+class HalvingRecord(Section):
+    """A step that did not fit into the memory of the device, and was computed in smaller passes."""
+
+    step: int
+    tokens: int
+    """Most tokens in one pass from this step on."""
+
+
 class TrainingRecord(Section):
     """How the run went."""
 
@@ -124,7 +132,14 @@ class TrainingRecord(Section):
     batch_size: int
     """Examples in a step, over all processes."""
     micro_batch_tokens: int
-    """Most tokens in one pass through the model."""
+    """Most tokens in one pass through the model, when the run began."""
+    halvings: list[HalvingRecord] = Field(default_factory=list)
+    """Where that did not fit into the memory of the device."""
+    deterministic: bool | None = None
+    """Whether the same run has the same bits; null in older records: yes on a CPU, no on a GPU."""
+    peak_device_gib: float | None = None
+    """The most memory of the device that the tensors of the main process took in its last session;
+    null without a GPU."""
     packing: bool
     shared_prefix: bool = False
     """Tokens that all examples of a micro-batch begin with were computed once for all of them."""

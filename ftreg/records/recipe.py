@@ -23,6 +23,8 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
         training["kept_step"] = kept
     if manifest.config.train.kernels == "off":
         training["kernels"] = "off"  # the default is left out, as before there was the key
+    if manifest.training.deterministic is False:
+        training["deterministic"] = False  # left out where it holds, as before there was the key
     if manifest.config.train.thoughts == "strip":
         training["thoughts"] = "strip"
     if manifest.config.train.loss_on == "last_turn":

@@ -9,8 +9,10 @@ import torch
 from ftreg.files.store import portable_path
 from ftreg.records.manifest import BaseRecord, KeptByRecord
 from ftreg.training.batching.batches import batch_order, order_digest
+from ftreg.training.equal_bits import has_equal_bits
 from ftreg.training.events import StepRecord
 from ftreg.training.optim.schedule import warmup_steps
+from ftreg.training.pass_size import device_peak_gib
 from ftreg.training.prepare import PreparedRun
 from ftreg.training.validation import best_step, parted_after
 from ftreg.training.write import resolved
@@ -157,6 +159,9 @@ def _training_record(run: PreparedRun, history: list[StepRecord]) -> dict[str, A
         "epochs": round(last.examples / len(run.examples), 4),
         "batch_size": settings.batch_size,
         "micro_batch_tokens": settings.micro_batch_tokens,
+        "halvings": run.pass_size.facts(),
+        "deterministic": has_equal_bits(run.config, run.accelerator.device),
+        "peak_device_gib": device_peak_gib(run.accelerator.device),
         "packing": run.loss.row_tokens > 0,
         "shared_prefix": run.loss.share_prefix,
         "compile": settings.compile,

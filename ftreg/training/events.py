@@ -13,7 +13,8 @@ class StepRecord:
     norm before clipping; `step_size` the mean absolute change of the weights; `examples`,
     `tokens` and `loss_tokens` count from the beginning of the run, padding does not exist;
     `tokens_per_second` is of this step. `validation_loss` is the loss, in the same unit, of the
-    validation split after the step; None where it was not measured.
+    validation split after the step; None where it was not measured. `device_gib` is the most
+    memory of the device that tensors of this process have taken so far; None on a CPU.
     """
 
     step: int
@@ -26,6 +27,7 @@ class StepRecord:
     loss_tokens: int
     tokens_per_second: float
     validation_loss: float | None = None
+    device_gib: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record JSON-ready.

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from ftreg.config.sections import RunConfig
 from ftreg.models.attention import (
     restore_attention,
+    shares_prefixes,
     takes_packed_attention,
     use_packed_attention,
 )
@@ -76,7 +77,7 @@ def ways_of(
     if config.train.packing:
         if kernels and takes_packed_attention(network):
             # Dropout is another in each example, also where they begin alike.
-            if not _draws_random_numbers(network, examples):
+            if shares_prefixes(accelerator.device) and not _draws_random_numbers(network, examples):
                 ways.append(
                     TrainingWay(shared_prefix=True, own_attention=True, packed=True, head=head)
                 )

@@ -1,11 +1,16 @@
-"""The training loop: one optimizer step after another, and nothing else."""
+"""The training loop: one optimizer step after another, and nothing else.
+
+An accelerator works behind the loop, which waits for it where it reads a number. All numbers of a
+step are read at once, at its end, where the optimizer can leave a broken step out by itself; else
+twice, so that a broken step is seen before it is taken.
+"""
 
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +24,7 @@ from ftreg.training.events import StepRecord, as_number
 from ftreg.training.loss import Loss
 from ftreg.training.optim.modes import evaluation_weights
 from ftreg.training.optim.step_size import StepSizeProbe
+from ftreg.training.pass_size import PassSize, device_peak_gib
 from ftreg.training.state.tensors import all_finite, whole
 from ftreg.training.validation import Validation
 
@@ -42,6 +48,7 @@ class Loop:
 
     `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
     each step that is left, over all processes; `done` is what an earlier session has done.
+    `pass_size` is halved where a step does not fit into the device's memory, and `notice` told so.
     `validation` measures another loss after some of the steps.
     """
 
@@ -52,6 +59,8 @@ class Loop:
     examples: TokenisedExamples
     order: Iterable[Sequence[int]]
     loss: Loss
+    pass_size: PassSize
+    notice: Callable[[str], None]
     max_grad_norm: float | None
     seed: int
     validation: Validation | None = None
@@ -72,21 +81,21 @@ class Loop:
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         probe = StepSizeProbe(trainable, seed=self.seed)
         done = self.done
+        device = self.accelerator.device
         for number, rows in enumerate(self.order, start=done.steps + 1):
             began = time.perf_counter()
-            torch.manual_seed(_seed_of(self.seed, number, self.accelerator.process_index))
-            loss = self._accumulate(rows)
-            norm = self._gradient_norm(trainable)
+            total = self._attempt(number, rows)
+            total_norm = self._gradient_norm(trainable)
             lr = float(self.optimizer.param_groups[0]["lr"])
-            # Before clipping: scaled by a norm that is not finite, every gradient would break.
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise self._diverged(number, rows, loss=loss, norm=norm.item(), lr=lr)
+            if not leave_out_broken(self.optimizer, total, total_norm):
+                self._refuse_broken(number, rows, *read_numbers(total, total_norm), lr=lr)
             if self.max_grad_norm is not None:
-                _clip(trainable, self.max_grad_norm, norm)
+                _clip(trainable, self.max_grad_norm, total_norm)
             probe.before()
             self.optimizer.step()
-            moved = probe.after()
-            details = self._details(number, rows, loss=loss, norm=norm.item(), lr=lr)
+            loss, norm, moved = read_numbers(total, total_norm, probe.after())
+            self._refuse_broken(number, rows, loss, norm, lr=lr)
+            details = self._details(number, rows, loss=loss, norm=norm, lr=lr)
             if not math.isfinite(moved):
                 raise DivergedError(
                     f"training diverged at step {number}: the step with lr {lr:g} left weights "
@@ -106,16 +115,48 @@ class Loop:
                 step=number,
                 loss=loss,
                 lr=lr,
-                grad_norm=norm.item(),
+                grad_norm=norm,
                 step_size=moved,
                 examples=done.examples,
                 tokens=done.tokens,
                 loss_tokens=done.loss_tokens,
                 tokens_per_second=step_tokens / seconds,
+                device_gib=device_peak_gib(device),
                 validation_loss=self._validate(number, details),
             )
 
-    def _accumulate(self, rows: Sequence[int]) -> float:
+    @property
+    def _loss(self) -> Loss:
+        """The loss, with as many tokens in a pass as fit now."""
+        rows = self.loss.row_tokens
+        return replace(self.loss, row_tokens=self.pass_size.tokens) if rows else self.loss
+
+    def _attempt(self, number: int, rows: Sequence[int]) -> torch.Tensor:
+        """Add up the gradients of a step, in smaller passes where these do not fit.
+
+        Raises:
+            torch.OutOfMemoryError: passes cannot be smaller, or other processes share the step.
+        """
+        while True:
+            # Each attempt draws the random numbers of the step.
+            torch.manual_seed(_seed_of(self.seed, number, self.accelerator.process_index))
+            try:
+                return self._accumulate(rows)
+            except torch.OutOfMemoryError:
+                passes = len(self._loss.lay_out(rows, self.examples))
+                if self.accelerator.num_processes > 1 or passes >= len(rows):
+                    raise
+            # Behind the handler, whose error holds on to all that was computed.
+            self.optimizer.zero_grad()
+            self.pass_size.halve(number)
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.notice(
+                f"step {number} does not fit into the memory of the device: from here on a pass "
+                f"has at most {self.pass_size.tokens} tokens; the loss stays the same"
+            )
+
+    def _accumulate(self, rows: Sequence[int]) -> torch.Tensor:
         """Add up the gradients of one step's mean loss per token; return that loss.
 
         The mean is over the loss tokens of the whole step, on all processes: neither the layout
@@ -124,7 +165,7 @@ class Loop:
         """
         loss_tokens = sum(self.examples.answer_length(row) for row in rows)
         total = torch.zeros((), device=self.accelerator.device)
-        passes = self.loss.passes(rows, self.examples, accelerator=self.accelerator)
+        passes = self._loss.passes(rows, self.examples, accelerator=self.accelerator)
         for index, (batch, weight) in enumerate(passes):
             last = index == len(passes) - 1
             # Processes exchange gradients once a step, with the last of its micro-batches.
@@ -136,14 +177,15 @@ class Loop:
                 total += summed.detach()
                 # Data parallelism averages gradients over processes; this makes it their sum.
                 self.accelerator.backward(summed * self.accelerator.num_processes)
-        return float(self.accelerator.reduce(total, reduction="sum"))
+        reduced: torch.Tensor = self.accelerator.reduce(total, reduction="sum")
+        return reduced
 
     def _validate(self, number: int, details: dict[str, Any]) -> float | None:
         """The validation loss after a step, where it is due."""
         if self.validation is None or not self.validation.is_due(number):
             return None
         with evaluation_weights(self.optimizer):
-            found = self.validation.measure(self.model, self.loss, self.accelerator)
+            found = self.validation.measure(self.model, self._loss, self.accelerator)
         if not math.isfinite(found):
             raise DivergedError(
                 f"training diverged at step {number}: the validation loss after it is {found:g}",
@@ -157,6 +199,13 @@ class Loop:
         gradients = [p.grad for p in trainable if p.grad is not None]
         # Of sharded gradients it is a sum that has not been taken yet.
         return whole(nn.utils.get_total_norm(gradients))
+
+    def _refuse_broken(
+        self, number: int, rows: Sequence[int], loss: float, norm: float, *, lr: float
+    ) -> None:
+        """Refuse a loss or a gradient that is not finite, of a step that was not taken."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(number, rows, loss=loss, norm=norm, lr=lr)
 
     def _diverged(
         self, number: int, rows: Sequence[int], *, loss: float, norm: float, lr: float
@@ -203,13 +252,50 @@ class Loop:
 
 
 def _clip(trainable: list[nn.Parameter], limit: float, norm: torch.Tensor) -> None:
-    """Torch's clipping by a known norm, on each process's own part of the gradients."""
-    scale = torch.clamp(limit / (norm + 1e-6), max=1.0)
+    """Torch's clipping by a known norm, on each process's own part of the gradients.
+
+    By a norm that is no number every gradient would break, and which ones were broken before could
+    not be told.
+    """
+    scale = torch.clamp(limit / (norm + 1e-6), max=1.0).nan_to_num(nan=1.0)
     for parameter in trainable:
         if parameter.grad is not None:
             gradient = parameter.grad
             own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
             own.mul_(scale.to(own.device))
+
+
+def leave_out_broken(optimizer: Any, *measured: torch.Tensor) -> bool:
+    """Have the next step of a fused optimizer change nothing where a number is not finite.
+
+    It decides so on the device, as for a gradient scaler, whose private name it takes
+    (`torch.amp.GradScaler.step`).
+
+    Args:
+        optimizer: of torch, or accelerate's around it.
+        measured: numbers () on the device.
+
+    Returns:
+        Whether it does; on a CPU the numbers are there already, and it is not asked to.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)
+    takes = getattr(inner, "_step_supports_amp_scaling", False)
+    if not takes or not works_behind(measured[0].device):
+        return False
+    finite = torch.stack([torch.isfinite(number) for number in measured]).all()
+    inner.found_inf = (~finite).float()
+    return True
+
+
+def works_behind(device: torch.device) -> bool:
+    """Whether a device is still computing when the loop goes on."""
+    return device.type != "cpu"
+
+
+def read_numbers(*measured: torch.Tensor) -> list[float]:
+    """Read numbers () of a device, waiting for it once."""
+    found: list[float] = torch.stack([number.float() for number in measured]).tolist()
+    return found
 
 
 def _seed_of(seed: int, step: int, process: int) -> int:

@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
+from ftreg.models.attention import told_lengths
+from ftreg.models.attention_by_length import sent
 from ftreg.training.batching.batches import MicroBatch, micro_batches
 from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.kernels.head import Head
@@ -76,8 +78,8 @@ class Loss:
         lengths, or positions that start again at 0 tell transformers where an example begins, and
         its causal mask becomes block-diagonal.
         """
-        targets = batch.targets.to(device)
-        head = self.head if self.head is not None and self.head.takes(len(targets)) else None
+        targets = sent(batch.targets, device)
+        head = self.head if self.head is not None and self.head.takes(targets) else None
         output = self._output(model, batch, head, device=device)
         if head is not None:
             return head.loss(output, targets)
@@ -94,18 +96,17 @@ class Loss:
         self, model: nn.Module, batch: MicroBatch, head: Head | None, *, device: torch.device
     ) -> torch.Tensor:
         """Return the logits of the tokens with loss (n, vocabulary), or what the head is given."""
-        ids = batch.input_ids.to(device)
-        predict = batch.predict.to(device)
+        ids, predict = sent(batch.input_ids, device), sent(batch.predict, device)
         if self.bare:
             logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0, predict]
             return logits
         layout: dict[str, Any] = {}
         if self.packed_attention:
-            layout = {"example_lengths": batch.lengths, "shared_prefix": batch.shared_prefix}
+            layout = told_lengths(batch.lengths, shared_prefix=batch.shared_prefix, device=device)
         with head.left_out() if head is not None else nullcontext():
             output: torch.Tensor = model(
                 input_ids=ids,
-                position_ids=batch.position_ids.to(device),
+                position_ids=sent(batch.position_ids, device),
                 logits_to_keep=predict,
                 use_cache=False,
                 **layout,

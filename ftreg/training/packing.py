@@ -22,6 +22,7 @@ from ftreg.training.batching.examples import TokenisedExamples, record_batches
 from ftreg.training.events import TrainEvents
 from ftreg.training.kernel_switch import TrainingWay, loss_by, remove_kernels, ways_of
 from ftreg.training.loss import Loss
+from ftreg.training.pass_size import LEAST
 
 _VERSION = 1
 """Goes up when a way computes something else: what was proven of it before is proven again."""
@@ -50,11 +51,12 @@ def choose_loss(
         accelerator: of the run.
         events: is told of what a model cannot do.
     """
+    row_tokens = config.train.micro_batch_tokens or LEAST
     ways = ways_of(network, examples, config=config, accelerator=accelerator)
     rows = sorted(range(len(examples)), key=examples.length)[:3]
     alone = _alone(network, examples, rows)
     for way in ways[_first_on_twin(network, ways, longest=examples.longest()) :]:
-        loss = loss_by(way, network, row_tokens=config.train.micro_batch_tokens)
+        loss = loss_by(way, network, row_tokens=row_tokens)
         if _agrees(loss, network, examples, rows, alone):
             break
         remove_kernels(loss, network)
@@ -85,7 +87,7 @@ def _first_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, lon
 def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
     kind = type(network)
     try:
-        twin = twin_of(network.config, kind=kind)
+        twin = twin_of(network.config, kind=kind).to(network.device)
         examples = _made_up(min(longest, context_of(twin) or longest))
         rows = range(len(examples))
         alone = _alone(twin, examples, rows, gradients=True)
@@ -94,8 +96,8 @@ def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, lon
         return next(i for i, way in enumerate(ways) if not way.has_kernels)
     wanted = _gradients(twin)
     for number, way in enumerate(ways):
-        twin = twin_of(network.config, kind=kind)
-        loss = loss_by(way, twin, row_tokens=1 << 30, fused=True)
+        twin = twin_of(network.config, kind=kind).to(network.device)
+        loss = loss_by(way, twin, row_tokens=1 << 30, fused=network.device.type == "cpu")
         if _agrees(loss, twin, examples, rows, alone, gradients=wanted):
             return number
     return len(ways) - 1

@@ -35,6 +35,7 @@ from ftreg.training.optim.construct import build_optimizer, describe_optimizer
 from ftreg.training.optim.groups import parameter_groups
 from ftreg.training.optim.schedule import build_schedule
 from ftreg.training.packing import choose_loss
+from ftreg.training.pass_size import PassSize, choose_pass_size, with_pass_size
 from ftreg.training.precision import choose_precision
 from ftreg.training.state.saved import OptimizerLayout, group_values
 from ftreg.training.trackers import tracker_settings
@@ -53,6 +54,7 @@ class PreparedRun:
     `base_network` is the model as loaded, `trained` the same or the adapters around it, and
     `model` and `optimizer` what accelerate made of them. `loss` is what the steps compute, `layout`
     the optimizer's before any step, and `optimizer_record` what the manifest says about it.
+    `pass_size` is what a pass holds now, and changes where it does not fit.
     """
 
     config: RunConfig
@@ -62,6 +64,7 @@ class PreparedRun:
     base: BaseModel
     tokenizer: Any
     examples: TokenisedExamples
+    pass_size: PassSize
     base_network: Any
     trained: nn.Module
     model: nn.Module
@@ -87,11 +90,13 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     # accelerate joins processes on CPUs (gloo) only where it is told that there is nothing else.
     cpu = not torch.accelerator.is_available()
     precision = choose_precision(config.train.precision, PartialState(cpu=cpu).device)
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if precision == "bf16" else "no",
         **tracker_settings(config),
     )
+    _keep_gradients_in_fp32(accelerator)
+    return accelerator
 
 
 def prepare_run(
@@ -119,7 +124,7 @@ def prepare_run(
         max_steps=config.train.max_steps,
     )
     _give_advice(config, steps=steps, strict=strict, events=events)
-    base, tokenizer, network = _load(config, events)
+    base, tokenizer, network = _load(config, accelerator, events)
     turn = _assistant_turn(tokenizer, network, split, dataset.card.prompt.system, config)
     tokenise = _Tokenising(dataset, turn, network, config, events)
     examples = tokenise(split, name=config.dataset.train_split)
@@ -132,16 +137,17 @@ def prepare_run(
     schedule = build_schedule(optimizer, config.schedule, total_steps=steps)
     record, layout = _describe(optimizer, trained, config)
     _prepare_layers(network, examples, loss, config=config, events=events)
-    _keep_gradients_in_fp32(accelerator)
     model, prepared_optimizer = accelerator.prepare(trained, optimizer)
+    size = choose_pass_size(model, examples, loss, config=config, accelerator=accelerator)
     return PreparedRun(
-        config=on_day(config, turn.chat.date),
+        config=with_pass_size(on_day(config, turn.chat.date), size.tokens),
         accelerator=accelerator,
         dataset=dataset,
         split=split,
         base=base,
         tokenizer=tokenizer,
         examples=examples,
+        pass_size=size,
         base_network=network,
         trained=trained,
         model=model,
@@ -163,12 +169,18 @@ def _refuse_sharded(config: RunConfig, accelerator: Accelerator) -> None:
         )
 
 
-def _load(config: RunConfig, events: TrainEvents) -> tuple[BaseModel, Any, PreTrainedModel]:
-    """Return the base model, as found, and its tokenizer and network."""
+def _load(
+    config: RunConfig, accelerator: Accelerator, events: TrainEvents
+) -> tuple[BaseModel, Any, PreTrainedModel]:
+    """Return the base model, as found, and its tokenizer and network, on its device."""
     events.phase("loading the base model")
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
-    return base, tokenizer, load_base(base)
+    network: Any = load_base(base)
+    # Where it trains, it is proven. Quantized, it is there already; sharding takes it from the CPU.
+    if not (getattr(network, "is_quantized", False) or accelerator.is_fsdp2):
+        network = network.to(accelerator.device)
+    return base, tokenizer, network
 
 
 def _open(config: RunConfig, events: TrainEvents) -> tuple[DatasetVersion, Split]:

@@ -20,6 +20,7 @@ from ftreg.records.recipe import recipe_differences
 from ftreg.records.span_facts import train_asked, train_found
 from ftreg.services.telemetry import traced
 from ftreg.training.describe import manifest_records, order_of, tracker_facts
+from ftreg.training.equal_bits import equal_bits
 from ftreg.training.events import Silent, TrainEvents
 from ftreg.training.failure import keep_failure
 from ftreg.training.health import refuse_broken
@@ -33,6 +34,7 @@ from ftreg.training.midway import (
     step_kept,
 )
 from ftreg.training.optim.modes import evaluation_weights
+from ftreg.training.pass_size import LEAST, with_pass_size
 from ftreg.training.prepare import PreparedRun, make_accelerator, prepare_run
 from ftreg.training.session import Session
 from ftreg.training.state.resume import settings_that_count
@@ -91,9 +93,11 @@ def train(
             )
     with (
         _told_when_out_of_memory(config),
+        equal_bits(config, accelerator.device),
         Session.open(output, accelerator=accelerator, resume=resume, events=events) as session,
     ):
         config = on_day(config, session.template_date)
+        config = with_pass_size(config, session.pass_tokens)
         run = prepare_run(config, accelerator, strict=strict, events=events)
         done = session.begin(run, allowed=allow_change)
         return _carry_out(run, session, done, judge=judge, events=events)
@@ -144,7 +148,7 @@ def _take_steps(
     left = chooses and bool(session.history) and _is_enough(run, session, events)
     events.start(run.total_steps, done.steps)
     try:
-        for record in () if left else _loop(run, done).steps():
+        for record in () if left else _loop(run, done, events).steps():
             session.step(record)
             trackers.step(record)
             if record.step == run.total_steps or _is_enough(run, session, events):
@@ -185,7 +189,7 @@ def _choose(
         )
 
 
-def _loop(run: PreparedRun, done: Progress) -> Loop:
+def _loop(run: PreparedRun, done: Progress, events: TrainEvents) -> Loop:
     """The steps that are left."""
     return Loop(
         accelerator=run.accelerator,
@@ -195,6 +199,8 @@ def _loop(run: PreparedRun, done: Progress) -> Loop:
         examples=run.examples,
         order=itertools.islice(order_of(run), done.steps, None),
         loss=run.loss,
+        pass_size=run.pass_size,
+        notice=events.notice,
         max_grad_norm=run.config.train.max_grad_norm,
         seed=run.config.train.seed,
         validation=run.validation,
@@ -343,6 +349,7 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
     checkpoint = read_checkpoint(output)
     recorded = checkpoint.manifest.config
     config = on_day(config, recorded.base.template_date)
+    config = with_pass_size(config, recorded.train.micro_batch_tokens)
     old, new = (settings_that_count(resolved(which)) for which in (recorded, config))
     # A base model or dataset is known by its digest, wherever it lies.
     old |= {"base": checkpoint.manifest.base.digest, "data": checkpoint.manifest.dataset.digest}
@@ -371,7 +378,7 @@ def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
             raise
         raise UsageError(
             "out of memory. Lower train.micro_batch_tokens (now "
-            f"{config.train.micro_batch_tokens}; the result stays the same), set "
+            f"{config.train.micro_batch_tokens or LEAST}; the result stays the same), set "
             "train.gradient_checkpointing: true (so it does here), take precision bf16, or train "
             "adapters (lora: {r: 16}). A state that was saved before is kept: --resume goes on "
             "from it."

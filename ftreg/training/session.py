@@ -19,6 +19,7 @@ from ftreg.files.store import canonical_json, sweep_temporaries, write_jsonl
 from ftreg.records.checkpoint import list_midway
 from ftreg.training.describe import environment_facts, recipe_facts
 from ftreg.training.environment import describe_environment
+from ftreg.training.equal_bits import has_equal_bits
 from ftreg.training.events import StepRecord, TrainEvents
 from ftreg.training.health import Watch, refuse_broken
 from ftreg.training.loop import Progress
@@ -174,6 +175,11 @@ class Session:
             self._accelerator.wait_for_everyone()
         state.restore(run.trained, run.optimizer, run.layout.names)
         continue_schedule(run.schedule, done=state.step)
+        run.pass_size.take_over(state.facts.get("halvings", []))
+        if not has_equal_bits(run.config, self._accelerator.device):
+            self._events.notice(
+                "the last bits will differ from an uninterrupted run: train.deterministic is false"
+            )
         assert self._watch is not None
         for record in self.history:
             self._watch.notices(record)
@@ -261,6 +267,7 @@ class Session:
                     "environment": environment_facts(run, self.environment),
                     "seconds": self.seconds,
                     "resumed": self.resumed,
+                    "halvings": run.pass_size.facts(),
                 },
                 config=marked_yaml.dump(resolved(run.config)),
                 keep=run.config.train.save_total_limit,
@@ -280,6 +287,14 @@ class Session:
             return None
         date: str | None = self._state.facts["recipe"]["base"].get("template_date")
         return date
+
+    @property
+    def pass_tokens(self) -> int | None:
+        """The tokens of a pass with which the run began, where an earlier session chose them."""
+        if self._state is None:
+            return None
+        tokens: int | None = self._state.facts["recipe"]["train"]["micro_batch_tokens"]
+        return tokens
 
     @property
     def seconds(self) -> float:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import PreTrainedModel
 
 from ftreg.files.store import file_digest, write_json
+from ftreg.generation import in_process
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.evaluation.comparable import header_differences
 from ftreg.records.manifest import seal
@@ -183,6 +185,27 @@ def test_in_bf16_a_batch_is_generated_whole_or_not_at_all(
     # Other neighbours are another computation.
     fewer, _, _ = evaluate(cli, *bf16, "-s", "dataset.max_eval_examples=19")
     assert fewer["generation"]["taken"] < 19
+
+
+def test_on_a_gpu_an_output_in_fp32_belongs_to_its_batch(
+    cli: Cli, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another batch is computed by other kernels; here the model only seems to be on a GPU."""
+    here, _, _ = evaluate(cli)
+    monkeypatch.setattr(in_process, "device_here", lambda: "cuda")
+    monkeypatch.setattr(in_process, "_device_name", lambda device: f"{device} NVIDIA H200")
+    monkeypatch.setattr(PreTrainedModel, "to", lambda model, device: model)
+    there, _, _ = evaluate(cli)
+    assert (there["generation"]["device"], there["generation"]["taken"]) == ("cuda", 0)
+    assert evaluate(cli)[0]["generation"]["taken"] == 8
+    smaller, _, _ = evaluate(cli, "-s", "eval.batch_size=3")
+    assert smaller["generation"]["taken"] == 0
+    found = header_differences(there, smaller)
+    assert found == ["generation.batch_size: 32 in the baseline, 3 in the candidate"]
+    monkeypatch.setattr(in_process, "_device_name", lambda device: f"{device} NVIDIA A100")
+    assert evaluate(cli)[0]["generation"]["taken"] == 0
+    smaller_here = here | {"generation": here["generation"] | {"batch_size": 3}}
+    assert header_differences(here, smaller_here) == []
 
 
 # What a kill or a disk leaves

@@ -201,3 +201,37 @@ def test_a_model_that_cannot_generate_is_refused(
     assert done.code == 2, done
     assert "cannot generate with a model of the type 'llama'" in done.err
     assert "Traceback" not in done.err
+
+
+def test_pages_hold_the_tokens_of_generate() -> None:
+    """On a CPU, where transformers' continuous batching is tried and not taken."""
+    model = build(ALL["llama"], spread=6)
+    assert ways.departs_on_twin(model, Way.PAGED) is None
+    expected = of_generate(model)
+    written: dict[int, list[int]] = {}
+    decoder_of(Way.PAGED)(
+        prompts(),
+        model=model,
+        stops=frozenset([2]),
+        max_new_tokens=8,
+        batch_size=2,
+        ended=written.__setitem__,
+    )
+    assert [written[place] for place in range(len(expected))] == expected
+    assert model.config._attn_implementation == "sdpa"
+    assert choose_way(model, prompts()).way is Way.CONTINUOUS
+
+
+def test_pages_are_taken_where_a_gpu_captures_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "pages_fast", lambda model: True)
+    model = build(ALL["llama"], spread=6)
+    assert choose_way(model, prompts()).way is Way.PAGED
+    assert choose_way(model, prompts(), kernels=False).way is Way.BATCHES
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(ways, "decode_paged", fails)
+    found = choose_way(build(ALL["qwen2"], spread=6), prompts())
+    assert found.way is Way.CONTINUOUS
+    assert "it fails: RuntimeError: no graph" in str(found.why)

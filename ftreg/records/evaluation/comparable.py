@@ -43,8 +43,9 @@ def header_differences(
     found = []
     first, second = places
     paths: list[tuple[str, ...]] = [*_COMPARABLE]
-    if baseline["generation"]["precision"] != "fp32":
-        # In bf16 an output depends on what it is batched with, and on what adds it up.
+    sides = [baseline["generation"], candidate["generation"]]
+    if sides[0]["precision"] != "fp32" or "cuda" in [side.get("device") for side in sides]:
+        # In bf16, and on a GPU, an output depends on what it is batched with, and what adds it up.
         paths += [("generation", "batch_size"), ("generation", "kernels")]
     if made_elsewhere(baseline) or made_elsewhere(candidate):  # how, whoever made them knows
         paths = [path for path in paths if path[0] != "generation"]

@@ -20,6 +20,8 @@ from ftreg.training.kernels.head_loss import HeadLoss, plain_head
 
 # Positions of a chunk; no more than that are not cut.
 CHUNK = 512
+# Bytes of a chunk's logits in fp32 on an accelerator, which would idle with small ones.
+_CHUNK_THERE = 1 << 30
 _TOLERANCE = 1e-4
 
 
@@ -31,6 +33,11 @@ class Head:
         self._forward = module.forward
         self._random = any(isinstance(part, nn.Dropout) and part.p for part in module.modules())
         self._fused: HeadLoss | None = None
+        self._chunk_there = _CHUNK_THERE // 4 // max(1, int(getattr(module, "out_features", 1)))
+
+    def chunk(self, device: torch.device) -> int:
+        """Return the most positions whose logits are computed at a time on a device."""
+        return CHUNK if device.type == "cpu" else max(CHUNK, self._chunk_there)
 
     def fuse(self) -> HeadLoss | None:
         """Compute the loss and its gradient together from now on, if the layer is a plain one.
@@ -43,9 +50,9 @@ class Head:
         self._fused = plain_head(self._module)
         return self._fused
 
-    def takes(self, positions: int) -> bool:
+    def takes(self, targets: torch.Tensor) -> bool:
         """Whether so many positions are better left to `loss` than to the model's own pass."""
-        return self._fused is not None or positions > CHUNK
+        return self._fused is not None or len(targets) > self.chunk(targets.device)
 
     @contextlib.contextmanager
     def left_out(self) -> Iterator[None]:
@@ -73,10 +80,11 @@ class Head:
             hidden: (n, width), what the head is applied to.
             targets: (n,), the token at each position.
         """
-        if len(targets) <= CHUNK:
+        size = self.chunk(targets.device)
+        if len(targets) <= size:
             return self._chunk_loss(hidden, targets)
         total = hidden.new_zeros((), dtype=torch.float32)
-        pairs = zip(torch.split(hidden, CHUNK), torch.split(targets, CHUNK), strict=True)
+        pairs = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
         for part, wanted in pairs:
             total = total + checkpoint(
                 self._chunk_loss,

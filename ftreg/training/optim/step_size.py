@@ -27,14 +27,16 @@ class StepSizeProbe:
             for p in self._parameters
         ]
         total = sum(p.numel() for p in self._parameters)
-        # Of the sum of a tensor's sampled changes, its share in the mean over all weights.
-        self._weights = [
-            p.numel() / total / len(sample)
-            for p, sample in zip(self._parameters, drawn, strict=True)
-        ]
         self._indices = [
             _held_here(p, sample) for p, sample in zip(self._parameters, drawn, strict=True)
         ]
+        # Of each element that is read, its share in the mean over all weights.
+        self._shares = torch.cat(
+            [
+                torch.full((len(held),), p.numel() / total / len(sample), device=held.device)
+                for p, sample, held in zip(self._parameters, drawn, self._indices, strict=True)
+            ]
+        )
         self._before: list[torch.Tensor] = []
 
     def _read(self) -> list[torch.Tensor]:
@@ -45,18 +47,17 @@ class StepSizeProbe:
         """Remember the sampled weights; call right before the optimizer's step."""
         self._before = self._read()
 
-    def after(self) -> float:
-        """Return the mean absolute change since `before`, in units of the weights."""
-        changes = sum(
-            weight * (new - old).abs().sum().item()
-            for weight, new, old in zip(self._weights, self._read(), self._before, strict=True)
-        )
+    def after(self) -> torch.Tensor:
+        """Return the mean absolute change since `before`, (), in units of the weights.
+
+        It is on the device of the weights, and waits for nothing.
+        """
+        changes = (torch.cat(self._read()) - torch.cat(self._before)).abs()
+        total = changes @ self._shares
         first = self._parameters[0]
-        if not isinstance(first, DTensor):
-            return changes
-        total = torch.tensor(changes, dtype=torch.float64, device=_local(first).device)
-        dist.all_reduce(total, group=first.device_mesh.get_group())
-        return total.item()
+        if isinstance(first, DTensor):
+            dist.all_reduce(total, group=first.device_mesh.get_group())
+        return total
 
 
 def _local(parameter: torch.Tensor) -> torch.Tensor:

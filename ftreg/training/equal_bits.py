@@ -1,0 +1,65 @@
+"""The same command, the same bits: what an accelerator has to be asked for.
+
+On a CPU nothing adds up in an order that depends on timing. On a GPU many kernels do, unless torch
+is told, and cuBLAS needs a workspace of its own for each stream
+(https://docs.pytorch.org/docs/stable/notes/randomness.html).
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ftreg.config.sections import RunConfig
+from ftreg.errors import UsageError, first_line
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_WORKSPACES = (":4096:8", ":16:8")
+_NONE = "does not have a deterministic implementation"
+
+
+def has_equal_bits(config: RunConfig, device: torch.device) -> bool:
+    """Whether the same run has the same bits on a device of the same kind."""
+    return config.train.deterministic or device.type == "cpu"
+
+
+@contextlib.contextmanager
+def equal_bits(config: RunConfig, device: torch.device) -> Iterator[None]:
+    """Have an accelerator compute the same bits each time within the block, if a run asks for it.
+
+    Enter it before the first product on the device: cuBLAS reads its setting once.
+
+    Raises:
+        UsageError: an operation has no such algorithm, or the environment asks for another
+            workspace.
+    """
+    if device.type == "cpu" or not config.train.deterministic:
+        yield
+        return
+    workspace = os.environ.setdefault(_WORKSPACE, _WORKSPACES[0])
+    if workspace not in _WORKSPACES:
+        raise UsageError(
+            f"{_WORKSPACE} is {workspace!r}, with which products on a GPU have other bits each "
+            f"time; unset it, or set train.deterministic: false"
+        )
+    before = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic
+    fills = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    # It would write to all memory that is about to be written to.
+    settings.fill_uninitialized_memory = False
+    try:
+        yield
+    except RuntimeError as error:
+        if _NONE not in str(error):
+            raise
+        raise UsageError(
+            f"train.deterministic: {first_line(error)}\nThis model does not train to the same bits "
+            "each time on this device; set train.deterministic: false, or train on a CPU"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+        settings.fill_uninitialized_memory = fills
