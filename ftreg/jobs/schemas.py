@@ -30,6 +30,7 @@ from ftreg.jobs import (
     diff,
     doctor,
     evaluate_and_gate,
+    export,
     gate_result,
     models,
     optim,
@@ -100,6 +101,7 @@ _PRINTED: dict[str, Any] = {
     "conversion": optim.ConversionProposal,
     "models": models.ModelList,
     "findings": doctor.Findings,
+    "export": export.Exported,
     "cleaning": clean.Cleaning,
 }
 _SOURCES |= {name: (PRINTED_SCHEMA, source, "serialization") for name, source in _PRINTED.items()}
@@ -115,6 +117,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
         "series": "of several configurations",
     },
     "reproduce": {"reproduction": ""},
+    "export": {"export": ""},
     "eval": {"verdict": "where it gates", "evaluated": "where there is no verdict"},
     "score": {"scoring": ""},
     "agree": {"agreement": ""},
