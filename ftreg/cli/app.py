@@ -44,6 +44,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
     },
     "Deploy": {
         "export": "Write a checkpoint as a GGUF file, or as a folder with adapters merged.",
+        "parity": "Compare a served artefact with its checkpoint: tokens, ends, weights.",
     },
     "Data, models and caches": {
         "data": "List, import, check, build and compare dataset versions.",

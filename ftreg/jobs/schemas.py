@@ -34,6 +34,7 @@ from ftreg.jobs import (
     gate_result,
     models,
     optim,
+    parity,
     power,
     promote,
     report,
@@ -102,6 +103,7 @@ _PRINTED: dict[str, Any] = {
     "models": models.ModelList,
     "findings": doctor.Findings,
     "export": export.Exported,
+    "parity": parity.Parity,
     "cleaning": clean.Cleaning,
 }
 _SOURCES |= {name: (PRINTED_SCHEMA, source, "serialization") for name, source in _PRINTED.items()}
@@ -118,6 +120,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     },
     "reproduce": {"reproduction": ""},
     "export": {"export": ""},
+    "parity": {"parity": ""},
     "eval": {"verdict": "where it gates", "evaluated": "where there is no verdict"},
     "score": {"scoring": ""},
     "agree": {"agreement": ""},

@@ -84,3 +84,49 @@ def read_artefact(artefact: Path) -> ArtefactRecord | None:
 def is_as_recorded(artefact: Path, record: ArtefactRecord) -> bool:
     """Whether an artefact's file has the bytes that its record says."""
     return record.files.get(artefact.name) == file_digest(artefact)
+
+
+Cause = Literal[
+    "a doubled first token",
+    "a first token too many",
+    "a missing first token",
+    "a missing end token",
+    "a dropped system turn",
+    "another chat template",
+    "another tokenizer",
+    "another date",
+    "lost rope settings",
+    "another configuration",
+    "an untied output layer",
+    "a missing tensor",
+    "a wrong vocabulary row",
+    "adapters not merged",
+    "adapters merged twice",
+    "a stale artefact",
+    "other weights",
+    "another quantization than named",
+    "a context too short",
+    "other log-probabilities",
+]
+"""What can be wrong with an artefact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityFinding:
+    """A difference between a checkpoint and an artefact of it."""
+
+    __pydantic_config__ = DESCRIBED
+
+    cause: Cause
+    """What is likely wrong."""
+    where: str
+    """A prompt, a key or a tensor."""
+    trained: str
+    """What the checkpoint has there."""
+    served: str
+    """What the artefact has there."""
+    prompts: int = 0
+    """Prompts with this cause; 0 where it is not about prompts."""
+    tokens: tuple[tuple[int, str, str], ...] = ()
+    """From just before the first difference on: position, token of the checkpoint, of the artefact;
+    empty where one of them has ended."""

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,19 +20,6 @@ _SECONDS = 600
 _LOG = 2000
 """Characters of what the server wrote that a message shows."""
 _NOT_INSTALLED = "serving a GGUF file needs llama.cpp: pip install 'ftreg[deploy]'"
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """The tokens that followed a prompt.
-
-    `first` is token id to log-probability of the likeliest tokens at the first place, in nats;
-    `ended` whether an end token ended it.
-    """
-
-    tokens: list[int]
-    first: dict[int, float]
-    ended: bool
 
 
 class LlamaCpp:
@@ -66,37 +52,36 @@ class LlamaCpp:
         asked = {"content": text, "add_special": True, "parse_special": True}
         return [int(token) for token in self._ask("/tokenize", asked)["tokens"]]
 
-    def complete(
-        self, prompt: Sequence[int], *, tokens: int, most: int = 0, force: int | None = None
-    ) -> Completion:
-        """Return the likeliest tokens after a prompt.
+    def ends_at(self, token: int, *, after: Sequence[int]) -> bool:
+        """Whether an output ends when the model writes a token, which it is made to do here."""
+        return bool(self._complete(after, token, most=0)["stop_type"] == "eos")
+
+    def likeliest(self, prompt: Sequence[int], *, most: int, letter: int) -> dict[int, float]:
+        """Return the tokens that are likeliest to follow a prompt.
 
         Args:
             prompt: token ids.
-            tokens: how many at most.
-            most: of how many tokens the log-probability at the first place is wanted.
-            force: a token that is made the likeliest everywhere.
+            most: how many tokens.
+            letter: a token that is a whole character; it is written, since the server tells no
+                probabilities where an output ends or breaks a character. They are the model's own.
+
+        Returns:
+            Token id to log-probability in nats.
         """
-        asked: dict[str, Any] = {
-            "prompt": list(prompt),
-            "n_predict": tokens,
-            "temperature": 0,
-            "n_probs": most,
-            "cache_prompt": False,
-            "return_tokens": True,
-            # Of a place where the output ends the server tells no probabilities, which this does
-            # not change.
-            "ignore_eos": most > 0,
-        }
-        if force is not None:
-            asked["logit_bias"] = [[force, 1e4]]
-        found = self._ask("/completion", asked)
-        places = found.get("completion_probabilities") or [{}]
-        likeliest = places[0].get("top_logprobs") or []
-        return Completion(
-            tokens=[int(token) for token in found["tokens"]],
-            first={int(item["id"]): float(item["logprob"]) for item in likeliest},
-            ended=found["stop_type"] == "eos",
+        (place,) = self._complete(prompt, letter, most=most)["completion_probabilities"]
+        return {int(item["id"]): float(item["logprob"]) for item in place["top_logprobs"]}
+
+    def _complete(self, prompt: Sequence[int], token: int, *, most: int) -> Any:
+        return self._ask(
+            "/completion",
+            {
+                "prompt": list(prompt),
+                "n_predict": 1 if most else 2,
+                "temperature": 0,
+                "n_probs": most,
+                "logit_bias": [[token, 1e4]],
+                "cache_prompt": False,
+            },
         )
 
     def prompt_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
