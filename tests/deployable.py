@@ -178,9 +178,12 @@ def build(name: str, *, spread: float = 3.0, **changes: Any) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def write_base(folder: Path, name: str, **changes: Any) -> Path:
-    """Save a model and its tokenizer."""
+def write_base(folder: Path, name: str, *, ends: bool = False, **changes: Any) -> Path:
+    """Save a model and its tokenizer; with `ends` a second token ends an output."""
     model, tokenizer = build(name, **changes)
+    if ends:
+        more = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<tool>")]
+        model.generation_config.eos_token_id = more
     save_pretrained(model, folder)
     save_pretrained(tokenizer, folder)
     return folder

@@ -114,7 +114,8 @@ def encoded(
         return
     step = max(1, _PIECE // value.shape[-1])
     for start in range(0, len(value), step):
-        yield gguf.quants.quantize(value[start : start + step], kind)
+        with np.errstate(over="ignore"):  # who writes looks at what came of it
+            yield gguf.quants.quantize(value[start : start + step], kind)
 
 
 def write_gguf(

@@ -149,7 +149,7 @@ def _difference(
         (window.start + at, _shown(chat, a), _shown(chat, b)) for at, (a, b) in enumerate(pairs)
     )
     return ParityFinding(
-        cause=_cause(chat, prompt.messages, ours, theirs, text),
+        cause=_cause(chat, prompt.messages, ours, text, server),
         where=f"prompt {prompt.name}, token {first}",
         trained=_shown(chat, ours[first]) if first < len(ours) else "the prompt's end",
         served=_shown(chat, theirs[first]) if first < len(theirs) else "the prompt's end",
@@ -157,8 +157,9 @@ def _difference(
     )
 
 
-def _cause(chat: Chat, messages: Messages, ours: list[int], theirs: list[int], text: str) -> Cause:
+def _cause(chat: Chat, messages: Messages, ours: list[int], text: str, server: Server) -> Cause:
     """Name what most likely makes the tokens of a prompt differ."""
+    theirs = server.encode(text)
     begin = chat.tokenizer.bos_token_id
     if begin is not None and theirs[:1] == [begin] and theirs[1:] == ours:
         return "a doubled first token" if ours[:1] == [begin] else "a first token too many"
@@ -167,12 +168,20 @@ def _cause(chat: Chat, messages: Messages, ours: list[int], theirs: list[int], t
     rendered = chat.render(messages, answer_next=True)
     if text.strip() == rendered.strip() or chat.encode(text) == ours:
         return "another tokenizer"
-    system = [item["content"] for item in messages if item["role"] == "system"]
-    if any(said in rendered and said not in text for said in system):
+    others = [item for item in messages if item["role"] != "system"]
+    # llama.cpp puts a system turn into the user's where the template has no place for it.
+    if 0 < len(others) < len(messages) and _alike(chat, others, server):
         return "a dropped system turn"
     if chat.date is not None and chat.date[:4] in rendered:
         return "another date"
     return "another chat template"
+
+
+def _alike(chat: Chat, messages: Messages, server: Server) -> bool:
+    try:
+        return chat.prompt(messages) == server.encode(server.render(messages))
+    except UsageError:
+        return False
 
 
 def _shown(chat: Chat, token: int | None) -> str:

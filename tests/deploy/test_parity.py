@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("llama", "lora"):
             run("train", f"{name}.yaml", "-o", name, "-q")
         for name in ("llama3", "mistral"):
-            as_checkpoint(write_base(root / name, name), root / "llama")
+            as_checkpoint(write_base(root / name, name, ends=name == "llama3"), root / "llama")
         for name in ("llama", "lora", "llama3", "mistral"):
             run("export", name, "--to", "gguf:f32", "-o", f"{name}.gguf", "-q")
         run("export", "llama", "--to", "gguf:q8_0", "-o", "llama-q8_0.gguf", "-q")
@@ -108,7 +108,10 @@ def plant(fault: str, made: Path, target: Path) -> str:
             "llama", lambda: operate(llama, target, keys={"tokenizer.ggml.add_bos_token": True})
         ),
         "no end token": (
-            "mistral", lambda: operate(mistral, target, keys={"tokenizer.ggml.eos_token_id": 7})
+            "llama3",
+            lambda: operate(
+                made / "llama3.gguf", target, keys={"tokenizer.ggml.eot_token_id": None}
+            ),
         ),
         "another template": (
             "llama", lambda: operate(llama, target, keys={template: INST})
