@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Checkpoint = Annotated[
     str,
     typer.Argument(
-        help="Folder of a checkpoint or of replicas, or its name.",
+        help="Folder of a checkpoint or of replicas, its name, or a GGUF file of it.",
         autocompletion=completion.checkpoints,
     ),
 ]
@@ -93,6 +93,9 @@ def evaluate(
     no_report: _NoReport = False,
     bootstrap: _Bootstrap = False,
     until_decided: _UntilDecided = False,
+    of: Annotated[
+        str | None, typer.Option(help="The checkpoint of a GGUF file that does not say it.")
+    ] = None,
     policy: options.Policy = None,
     junit: options.JUnit = None,
     markdown: options.Comment = None,
@@ -117,6 +120,7 @@ def evaluate(
             policy=options.given_policy(policy),
             bootstrap=bootstrap,
             until_decided=until_decided,
+            of=of,
             reports=report_files(html=not no_report, junit=junit, comment=markdown),
             events=results,
         )

@@ -16,9 +16,9 @@ from typing import Any
 import gguf
 import numpy as np
 
-from ftreg.deploy.gguf_reading import GgufFile
 from ftreg.deploy.gguf_writing import Plan
 from ftreg.errors import shown
+from ftreg.models.gguf_reading import GgufFile
 from ftreg.records.artefact import CHECKPOINT_KEY, ArtefactRecord, ParityFinding, is_as_recorded
 
 _KINDS = gguf.GGMLQuantizationType

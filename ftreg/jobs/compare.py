@@ -17,7 +17,7 @@ from ftreg.jobs.gate import baseline_of, find_baselines, policy_of, ways_to_resc
 from ftreg.jobs.route import Routes, find_routes, write_routes
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
-from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.evaluation.header import ArtefactSummary, is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
@@ -34,7 +34,7 @@ class Compared:
     id: str
     """Its name, that of its folder."""
     label: str
-    """How tables name it: optimizer and learning rate."""
+    """How tables name it: optimizer and learning rate, and the type of an artefact's weights."""
     checkpoint: str
     """The folder's name of the checkpoint that was evaluated."""
     identity: str
@@ -43,6 +43,8 @@ class Compared:
     """What it was trained with."""
     lr: float
     """At which learning rate."""
+    artefact: ArtefactSummary | None = field(default=None, metadata=OPTIONAL)
+    """The file that was served; left out where the checkpoint itself was evaluated."""
 
 
 @printed
@@ -78,6 +80,7 @@ class Comparison(Printed):
             against=self.against,
             confidence=self.policy.confidence,
             notes=self.notes,
+            artefacts={item.label: item.artefact for item in self.evaluations if item.artefact},
         )
 
 
@@ -203,9 +206,16 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
             )
 
 
+def _words(header: Mapping[str, Any]) -> str:
+    """Recipe, and the form of the weights where that is another than the checkpoint's own."""
+    artefact = header["generation"].get("artefact")
+    form = f" {artefact['precision']}" if artefact else ""
+    return f"{short_recipe(header['checkpoint'])}{form}"
+
+
 def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
     """The evaluations; labels are numbered by id where several have the same."""
-    words = {name: short_recipe(header["checkpoint"]) for name, header in headers.items()}
+    words = {name: _words(header) for name, header in headers.items()}
     found = []
     for name, header in headers.items():
         checkpoint, label = header["checkpoint"], words[name]
@@ -218,6 +228,7 @@ def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
                 identity=checkpoint["identity"],
                 optimizer=checkpoint["optimizer"],
                 lr=checkpoint["lr"],
+                artefact=header["generation"].get("artefact"),
             )
         )
     return tuple(found)

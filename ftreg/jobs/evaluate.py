@@ -159,7 +159,7 @@ def _tell_of_trust(replicas: Replicas, events: EvalEvents) -> None:
 
 def _refuse_one_server_for_all(replicas: Replicas, config: RunConfig) -> None:
     """A server has one replica's weights: what it wrote for each would show seeds without noise."""
-    if len(replicas.members) > 1 and config.eval.engine.name == "openai":
+    if len(replicas.members) > 1 and config.eval.engine.name != "transformers":
         raise UsageError(
             f"eval.engine: {replicas.folder} has {len(replicas.members)} replicas, and a server "
             "the weights of one; evaluate the group with the engine transformers, or a single "

@@ -1,6 +1,8 @@
 """Evaluate a checkpoint, hold it against a baseline, and report on it, in one call."""
 
 import datetime
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,8 @@ from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data.reference import parse_ref
 from ftreg.errors import ExitCode, FtregError, UsageError
+from ftreg.files.store import portable_path
+from ftreg.jobs.artefacts import checkpoint_of, is_artefact
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.gate import find_baselines, look_ahead
 from ftreg.jobs.gate_and_report import gate_and_report
@@ -124,6 +128,7 @@ def evaluate_and_gate(
     policy: GatePolicy | None = None,
     bootstrap: bool = False,
     until_decided: bool = False,
+    of: str | None = None,
     reports: Reports | None = None,
     events: GateEvents | None = None,
 ) -> Evaluated:
@@ -133,7 +138,8 @@ def evaluate_and_gate(
     ended, however it did; a tracker that fails then is a notice.
 
     Args:
-        checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation.
+        checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation. Or a
+            GGUF file of a checkpoint, which llama.cpp then serves.
         workspace: gets the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
         overrides: `"section.key=value"` texts over dataset, eval, gate; for adapters `base.model`.
@@ -142,6 +148,7 @@ def evaluate_and_gate(
         policy: default: the gate section of the configuration.
         bootstrap: whether a missing baseline is no reason to be undecided.
         until_decided: whether to generate in blocks, and to stop when the gate has decided.
+        of: the checkpoint of an artefact that does not say it itself.
         reports: default: the Markdown and the HTML report.
         events: is told of progress and results.
 
@@ -154,7 +161,13 @@ def evaluate_and_gate(
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
-    folder = workspace.checkpoint(str(checkpoint))
+    if is_artefact(str(checkpoint)):
+        overrides = [*overrides, *_served_by_llama_cpp(checkpoint)]
+        folder = checkpoint_of(Path(checkpoint), of=of, workspace=workspace)
+    elif of is not None:
+        raise UsageError(f"--of is for a GGUF file, and {checkpoint} is none")
+    else:
+        folder = workspace.checkpoint(str(checkpoint))
     config = _config(folder, dataset=dataset, overrides=overrides)
     _refuse_early(config, against, workspace)
     until = _until(config, against, policy, workspace, bootstrap) if until_decided else None
@@ -176,6 +189,11 @@ def evaluate_and_gate(
     return found
 
 
+def _served_by_llama_cpp(artefact: str | Path) -> list[str]:
+    settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(str(artefact))})
+    return [f"eval.engine={settings}"]
+
+
 def _refuse_early(config: RunConfig, against: str | None, workspace: Workspace) -> None:
     """Refuse what would cost minutes to find out later: a name that is not there, a tracker."""
     if against not in (None, "baseline", "anchor"):
@@ -187,7 +205,10 @@ def _refuse_early(config: RunConfig, against: str | None, workspace: Workspace) 
 def _new(checkpoint: Path, config: RunConfig, workspace: Workspace) -> Path:
     """The folder of an evaluation that begins now."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
-    name = f"{checkpoint.resolve().name}-{config.dataset.version.replace('@', '-')}-{stamp}"
+    artefact = config.eval.engine.artefact
+    subject = checkpoint.resolve().name if artefact is None else Path(artefact).stem
+    subject = re.sub(r"[^\w.-]+", "-", subject)
+    name = f"{subject}-{config.dataset.version.replace('@', '-')}-{stamp}"
     return workspace.evaluations / name
 
 

@@ -155,8 +155,8 @@ def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _S
 def _stored(
     subject: _Subject, artefact: Path, events: ExportEvents
 ) -> tuple[list[ParityFinding], str]:
-    from ftreg.deploy.gguf_reading import GgufFile
     from ftreg.deploy.stored_alike import stored_differences
+    from ftreg.models.gguf_reading import GgufFile
 
     assert subject.plan is not None
     events.phase("reading the artefact")

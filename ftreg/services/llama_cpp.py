@@ -114,7 +114,7 @@ class LlamaCpp:
 
 @contextlib.contextmanager
 def serving(
-    file: Path, *, context: int = 0, threads: int = 1, parallel: int = 1, gpu_layers: int = 0
+    file: Path, *, context: int = 0, threads: int = 1, parallel: int = 1
 ) -> Iterator[LlamaCpp]:
     """Serve a GGUF file on loopback until the block ends.
 
@@ -123,7 +123,6 @@ def serving(
         context: tokens that a prompt and its answer may have; 0 takes the model's own.
         threads: of the CPU.
         parallel: requests under way at once.
-        gpu_layers: layers that a GPU computes.
 
     Raises:
         UsageError: llama.cpp is not installed, or cannot load the file; repeats what it said.
@@ -133,7 +132,6 @@ def serving(
         "context": context * parallel,
         "threads": threads,
         "parallel": parallel,
-        "gpu_layers": gpu_layers,
     }
     command = [sys.executable, "-m", "ftreg.services.llama_server", json.dumps(asked)]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:

@@ -24,7 +24,6 @@ def main() -> None:
     parameters.kv_unified = False
     parameters.fit_params = False
     parameters.warmup = False
-    parameters.n_gpu_layers = asked["gpu_layers"]
     # What an earlier prompt left behind would be added up in another order.
     parameters.cache_prompt = False
     parameters.cache_ram_mib = 0

@@ -19,6 +19,8 @@ _COMPARABLE = (
     ("generation", "precision"),
     ("generation", "template_date"),
 )
+# What may differ between the forms of one checkpoint, whose scores say what the form costs.
+_OF_THE_FORM = (("generation", "engine"), ("generation", "precision"))
 # What a header that lacks a key means: one of before the key came, or of a server.
 _ABSENT: dict[tuple[str, ...], Any] = {
     ("generation", "kernels"): "auto",
@@ -41,8 +43,11 @@ def header_differences(
     """
     found = []
     first, second = places
-    paths: list[tuple[str, ...]] = [*_COMPARABLE]
-    if baseline["generation"]["precision"] != "fp32":
+    other_form = is_other_form(baseline, candidate)
+    paths: list[tuple[str, ...]] = [
+        path for path in _COMPARABLE if not (other_form and path in _OF_THE_FORM)
+    ]
+    if baseline["generation"]["precision"] != "fp32" and not other_form:
         # In bf16 an output depends on what it is batched with, and on what adds it up.
         paths += [("generation", "batch_size"), ("generation", "kernels")]
     if _thinking(baseline, candidate):
@@ -59,6 +64,13 @@ def header_differences(
             if old.get(key) != new.get(key)
         )
     return found
+
+
+def is_other_form(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    """Whether both evaluations are of one checkpoint, and one or both of an artefact of it."""
+    artefacts = [side["generation"].get("artefact") or {} for side in (baseline, candidate)]
+    identities = {side["checkpoint"]["identity"] for side in (baseline, candidate)}
+    return len(identities) == 1 and len({item.get("digest") for item in artefacts}) == 2
 
 
 def is_older(header: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
