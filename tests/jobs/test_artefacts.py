@@ -87,12 +87,30 @@ def test_an_artefact_is_served_and_gated_against_its_checkpoint(place: Path, cli
     assert len({one for one, _ in pairs}) > 1
 
 
+def test_what_was_released_with_a_checkpoint_is_in_the_history(place: Path, cli: Cli) -> None:
+    first = newest().name
+    assert cli("eval", "first-q8_0.gguf", "--no-gate", "--no-report", "-q").code == 0
+    served = newest().name
+    early = cli("promote", first, "--artefact", served)
+    assert early.code == 2
+    assert "has not passed its gate" in early.err
+    assert cli("gate", first, served).code == 0
+    done = cli("promote", first, "--artefact", served, "--json")
+    assert done.code == 0, done
+    record = json.loads(Path("first-q8_0.gguf.ftreg.json").read_text("utf-8"))
+    assert done.json["artefact"]["digest"] == record["files"]["first-q8_0.gguf"]
+    assert "released as first-q8_0.gguf" in " ".join(cli("baseline", "colours").out.split())
+    (entry,) = cli("baseline", "colours", "--json").json["history"]
+    assert entry["artefact"] == done.json["artefact"]
+    assert cli("promote", first, "--artefact", first).code == 2
+
+
 def test_the_margin_of_another_form_is_its_own(place: Path, cli: Cli) -> None:
     first = newest().name
     assert cli("eval", "first-q8_0.gguf", "--no-gate", "--no-report", "-q").code == 0
     policy = place / "policy.yaml"
-    text = "margin: 0.35\nmin_examples: 4\nmax_missing: 0.6\nconstant: ['tests.fakes:length_scorer']\n"
-    policy.write_text(text + "artefact_margin: 0.001\n", "utf-8")
+    text = "margin: 0.35\nartefact_margin: 0.001\nmin_examples: 4\nmax_missing: 0.6\n"
+    policy.write_text(text + "constant: ['tests.fakes:length_scorer']\n", "utf-8")
     found = cli("gate", first, newest().name, "--policy", policy, "--json")
     assert found.code == 3, found
     (row,) = [row for row in found.json["rows"] if row["cohort"] == "all"]
