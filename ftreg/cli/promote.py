@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ftreg.cli.shared import options
+from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.records.workspace import Workspace
 
@@ -19,6 +19,13 @@ def promote(
         bool, typer.Option("--force", help="Promote even if the gate did not pass.")
     ] = False,
     why: Annotated[str | None, typer.Option(help="Reason, kept in the history.")] = None,
+    artefact: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluation of the served file that is released with it, for the history.",
+            autocompletion=completion.evaluations,
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make an evaluation the baseline for later candidates.
@@ -30,7 +37,8 @@ def promote(
 
     workspace = Workspace.current()
     found = read_evaluation(workspace.evaluation(evaluation))
-    done = promote(found, workspace=workspace, why=why, force=force, anchor=anchor)
+    served = None if artefact is None else read_evaluation(workspace.evaluation(artefact))
+    done = promote(found, workspace=workspace, why=why, force=force, anchor=anchor, artefact=served)
     options.show(as_json, value=done, text=f"{done.baseline} is now the baseline: {done.file}")
 
 

@@ -11,8 +11,11 @@ from ftreg.services.chat.endpoint import Endpoint
 class EngineConfig(Section):
     """The engine: `transformers` in this process, or a server that speaks OpenAI's chat API."""
 
-    name: Literal["transformers", "openai"] = "transformers"
-    """transformers, or openai for vLLM, `transformers serve` and others; the keys below are its."""
+    name: Literal["transformers", "openai", "llama.cpp"] = "transformers"
+    """transformers; openai for vLLM, `transformers serve` and others; or llama.cpp, which serves
+    `artefact`. The other keys are those of openai."""
+    artefact: str | None = None
+    """A GGUF file of the checkpoint, for the engine llama.cpp."""
     base_url: str | None = None
     """Where /chat/completions lies below, such as http://localhost:8000/v1."""
     model: str | None = None
@@ -28,6 +31,8 @@ class EngineConfig(Section):
 
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Self:
+        if (self.name == "llama.cpp") != (self.artefact is not None):
+            raise ValueError("the engine llama.cpp needs artefact, and no other engine has it")
         if self.name == "openai":
             for key in ("base_url", "model"):
                 if getattr(self, key) is None:

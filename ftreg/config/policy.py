@@ -75,6 +75,9 @@ class GatePolicy(Section):
     none of those seen did."""
     anchor_margin: Margin = 0.05
     """The drop from the anchor that is allowed, over all candidates since it was pinned."""
+    artefact_margin: Margin | None = None
+    """The mean drop that another form of the same checkpoint (a quantized file, another engine) may
+    cost, for every scorer; null holds it to the margins of another checkpoint."""
     critical_tolerance: Share | None = None
     """A critical example got worse if its score dropped by more than this. null takes what scores
     vary by from one side to the other: at most 0.1, and 0 for scores of few levels."""
@@ -103,7 +106,7 @@ class GatePolicy(Section):
     """Seed of the draws by which a verdict says what more examples would show. No outcome depends
     on it."""
 
-    @field_validator("margin", "anchor_margin", mode="before")
+    @field_validator("margin", "anchor_margin", "artefact_margin", mode="before")
     @classmethod
     def _margin_above_zero(cls, value: object) -> object:
         return _refuse_zero(value)
@@ -130,6 +133,12 @@ class GatePolicy(Section):
     def margin_for(self, scorer: str) -> float:
         """Return the margin that `scorer` is held to."""
         return self.margins.get(scorer, self.margin)
+
+    def for_other_form(self) -> "GatePolicy":
+        """Return the policy for another form of the baseline's own checkpoint."""
+        if self.artefact_margin is None:
+            return self
+        return self.model_copy(update={"margin": self.artefact_margin, "margins": {}})
 
     def requires(self, cohort: str) -> bool:
         """Return whether `cohort`, a `tag=value`, must pass and not only not regress."""

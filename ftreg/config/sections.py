@@ -283,7 +283,8 @@ class EvalConfig(Section):
     """What generates: `transformers` in process, or `openai`, a server that the mapping names."""
     repeats: Annotated[int, Field(ge=1, le=8)] | None = None
     """How often the outputs are generated, each time in batches of another size, to measure what
-    the batching alone does to the scores; null is 2 in bf16 and 1 otherwise."""
+    the batching alone does to the scores; null is 2 in bf16 and with llama.cpp, and 1
+    otherwise."""
     report_to: list[Literal["mlflow"]] = Field(default_factory=list)
     """Experiment trackers that get the evaluation, in the run that trained the checkpoint."""
 
@@ -291,7 +292,7 @@ class EvalConfig(Section):
     def rounds(self) -> int:
         """How often the outputs are generated."""
         bf16 = self.engine.name == "transformers" and self.precision == "bf16"
-        return self.repeats or (2 if bf16 else 1)
+        return self.repeats or (2 if bf16 or self.engine.name == "llama.cpp" else 1)
 
     @field_validator("scorers")
     @classmethod

@@ -247,6 +247,32 @@ def check_writable(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def staged_file(final: Path) -> Iterator[Path]:
+    """Yield the path of a hidden file that becomes `final` when the block ends well.
+
+    Raises:
+        UsageError: `final` exists (nothing is ever overwritten), it cannot be written, or not every
+            system takes its name.
+    """
+    check_name(final.name, what="output")
+    if final.exists():
+        raise UsageError(f"{final} exists already; choose another name, or move it away")
+    staging = _temporary_neighbour(final)
+    try:
+        make_folder(final.parent)
+        yield staging
+        with staging.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.rename(staging, final)
+    except OSError as error:
+        raise UsageError(f"cannot write {final}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            staging.unlink(missing_ok=True)
+    _settle(final)
+
+
+@contextlib.contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
     """Yield a hidden folder that becomes `final` when the block ends well, and vanishes otherwise.
 

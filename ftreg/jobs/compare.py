@@ -17,7 +17,7 @@ from ftreg.jobs.gate import baseline_of, find_baselines, policy_of, ways_to_resc
 from ftreg.jobs.route import Routes, find_routes, write_routes
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.comparable import header_differences, rows_of_one_side
-from ftreg.records.evaluation.header import is_partial, stopped_after
+from ftreg.records.evaluation.header import ArtefactSummary, is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evaluation
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
@@ -36,8 +36,8 @@ class Compared:
     id: str
     """Its name, that of its folder."""
     label: str
-    """How tables name it: optimizer and learning rate, and where it needs more, or where they are
-    unknown, its name."""
+    """How tables name it: optimizer, learning rate and the type of an artefact's weights; where it
+    needs more, or where they are unknown, its name."""
     checkpoint: str
     """The folder's name of the checkpoint that was evaluated."""
     identity: str
@@ -46,6 +46,8 @@ class Compared:
     """What it was trained with; `unknown` where ftreg did not train it."""
     lr: float | None
     """At which learning rate; null likewise."""
+    artefact: ArtefactSummary | None = field(default=None, metadata=OPTIONAL)
+    """The file that was served; left out where the checkpoint itself was evaluated."""
 
 
 @printed
@@ -81,6 +83,7 @@ class Comparison(Printed):
             against=self.against,
             confidence=self.policy.confidence,
             notes=self.notes,
+            artefacts={item.label: item.artefact for item in self.evaluations if item.artefact},
         )
 
 
@@ -211,8 +214,17 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
             )
 
 
+def _form(header: Mapping[str, Any]) -> str:
+    """The form of the weights, where that is another than the checkpoint's own."""
+    artefact = header["generation"].get("artefact")
+    return f" {artefact['precision']}" if artefact else ""
+
+
 def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
-    labels = told_apart({name: header["checkpoint"] for name, header in headers.items()})
+    labels = told_apart(
+        {name: header["checkpoint"] for name, header in headers.items()},
+        forms={name: _form(header) for name, header in headers.items()},
+    )
     found = []
     for name, header in headers.items():
         checkpoint = header["checkpoint"]
@@ -224,6 +236,7 @@ def _compared(headers: Mapping[str, Mapping[str, Any]]) -> tuple[Compared, ...]:
                 identity=checkpoint["identity"],
                 optimizer=checkpoint["optimizer"],
                 lr=checkpoint["lr"],
+                artefact=header["generation"].get("artefact"),
             )
         )
     return tuple(found)

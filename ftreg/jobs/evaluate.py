@@ -209,7 +209,7 @@ def _tell_of_trust(subject: Subject, events: EvalEvents) -> None:
 
 def _refuse_one_server_for_all(subject: Subject, config: AnyEvaluationConfig) -> None:
     """A server has one replica's weights: what it wrote for each would show seeds without noise."""
-    if len(subject.members) > 1 and config.eval.engine.name == "openai":
+    if len(subject.members) > 1 and config.eval.engine.name != "transformers":
         first = next(iter(subject.members.values())).folder
         raise UsageError(
             f"eval.engine: {first.parent} has {len(subject.members)} replicas, and a server "

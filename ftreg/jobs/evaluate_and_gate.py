@@ -1,6 +1,8 @@
 """Evaluate a checkpoint, hold it against a baseline, and report on it, in one call."""
 
 import datetime
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from ftreg.config.evaluating import EvaluationConfig
 from ftreg.config.policy import GatePolicy
 from ftreg.data.reference import parse_ref
 from ftreg.errors import ExitCode, FtregError, UsageError
+from ftreg.files.store import portable_path
+from ftreg.jobs.artefacts import checkpoint_of, is_artefact
 from ftreg.jobs.asked import Asked, OutputsFile, find_asked, policy_for
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.gate import find_baselines, look_ahead
@@ -123,6 +127,7 @@ def evaluate_and_gate(
     policy: GatePolicy | None = None,
     bootstrap: bool = False,
     until_decided: bool = False,
+    of: str | None = None,
     reports: Reports | None = None,
     events: GateEvents | None = None,
 ) -> Evaluated:
@@ -133,8 +138,9 @@ def evaluate_and_gate(
     however it did; a tracker that fails then is a notice.
 
     Args:
-        checkpoint: a folder, a name in the workspace (of replicas, all are one evaluation), a model
-            that ftreg did not train, see `find_subject`, or outputs that were made elsewhere.
+        checkpoint: a folder, a name in the workspace (of replicas, all are one evaluation), a GGUF
+            file of a checkpoint, which llama.cpp then serves, a model that ftreg did not train, see
+            `find_subject`, or outputs that were made elsewhere.
         workspace: gets the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
         config: a configuration whose sections dataset, eval and gate count.
@@ -145,6 +151,7 @@ def evaluate_and_gate(
         policy: default: the gate section of the configuration.
         bootstrap: whether a missing baseline is no reason to be undecided.
         until_decided: whether to generate in blocks, and to stop when the gate has decided.
+        of: the checkpoint of an artefact that does not say it itself.
         reports: default: the Markdown and the HTML report.
         events: is told of progress and results.
 
@@ -154,6 +161,11 @@ def evaluate_and_gate(
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
+    if not isinstance(checkpoint, OutputsFile) and is_artefact(str(checkpoint)):
+        overrides = [*overrides, *_served_by_llama_cpp(checkpoint)]
+        checkpoint = checkpoint_of(Path(checkpoint), of=of, workspace=workspace)
+    elif of is not None:
+        raise UsageError(f"--of is for a GGUF file, and {checkpoint} is none")
     asked = Asked(checkpoint, dataset, config, scorers, overrides, against)
     subject, how = find_asked(asked, workspace=workspace, events=events)
     policy = policy and policy_for(policy, how, events)
@@ -173,6 +185,11 @@ def evaluate_and_gate(
     return found
 
 
+def _served_by_llama_cpp(artefact: str | Path) -> list[str]:
+    settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(str(artefact))})
+    return [f"eval.engine={settings}"]
+
+
 def _refuse_early(config: EvaluationConfig, against: str | None, workspace: Workspace) -> None:
     """Refuse what would cost minutes to find out later: a name that is not there, a tracker."""
     if against not in (None, "baseline", "anchor"):
@@ -186,6 +203,10 @@ def _new(subject: Subject, config: EvaluationConfig, workspace: Workspace) -> Pa
     trained = subject.replicas
     called = trained.folder.resolve().name if trained else subject.name
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    artefact = config.eval.engine.artefact
+    if artefact is not None:
+        called = Path(artefact).stem
+    called = re.sub(r"[^\w.-]+", "-", called)
     name = f"{called}-{config.dataset.version.replace('@', '-')}-{stamp}"
     return workspace.evaluations / name
 

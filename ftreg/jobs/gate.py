@@ -26,6 +26,7 @@ from ftreg.records.baseline import (
 from ftreg.records.evaluation.comparable import (
     header_differences,
     is_older,
+    is_other_form,
     rows_of_one_side,
     unlike_thoughts,
 )
@@ -121,6 +122,8 @@ def gate(
         UndecidedError: the two cannot be compared; a line per field that differs.
         UsageError: a score or a look is damaged, or the policy names what is not there.
     """
+    if is_other_form(baseline.header, candidate.header):
+        anchor = None  # which form an older checkpoint had says nothing of this one's
     refuse_unlike(candidate, baseline, anchor)
     looks = counted_looks(candidate, baseline, anchor)
     verdict = judge(candidate, baseline, policy=policy, anchor=anchor, looks=looks)
@@ -155,10 +158,13 @@ def judge(
     `looks` is how often the rows were looked at, as `counted_looks` has it. One that was evaluated
     until the gate had decided is judged as it was then, by whoever gates it.
     """
+    policy = policy or policy_of(candidate)
+    if is_other_form(baseline.header, candidate.header):
+        policy = policy.for_other_form()
     return compare(
         baseline.scores,
         candidate.scores,
-        policy or policy_of(candidate),
+        policy,
         cohorts=candidate.cohorts,
         critical=candidate.critical,
         clusters=candidate.clusters or None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ftreg.config.sections import EvalConfig
@@ -180,9 +181,26 @@ def _engine(
             f"it has the weights of {checkpoint.folder} cannot be checked"
         )
         return engine
+    if config.engine.name == "llama.cpp":
+        return _artefact(checkpoint, config, events)
     events.phase("loading the tokenizer")
     from ftreg.generation.in_process import InProcess
 
     return InProcess(
         checkpoint, config, verified=verified, phase=events.phase, notice=events.notice
     )
+
+
+def _artefact(checkpoint: ModelFolder, config: EvalConfig, events: EvalEvents) -> Any:
+    if find_spec("xllamacpp") is None:
+        raise UsageError("the engine llama.cpp needs it: pip install 'ftreg[deploy]'")
+    from ftreg.generation.served_artefact import ServedArtefact
+
+    events.phase("reading the artefact")
+    engine = ServedArtefact(checkpoint, config)
+    if engine.pairing == "said":
+        events.notice(
+            f"{config.engine.artefact} does not say which checkpoint it is of, and is taken for "
+            f"one of {checkpoint.folder}; `ftreg parity` compares the two"
+        )
+    return engine

@@ -15,7 +15,12 @@ from ftreg.records.baseline import (
     read_baseline,
     read_history,
 )
-from ftreg.records.evaluation.header import EvaluationHeader, is_partial, stopped_after
+from ftreg.records.evaluation.header import (
+    ArtefactSummary,
+    EvaluationHeader,
+    is_partial,
+    stopped_after,
+)
 from ftreg.records.evaluation.stored import Evaluation, read_gate
 from ftreg.records.layout import GATE
 from ftreg.records.looks import add_look, candidates_seen, look_at, read_looks
@@ -37,6 +42,8 @@ class PrintedPromotion(Printed):
     """The reason that was given."""
     file: Path
     """Path of the baseline's file; the schema `baseline` describes it."""
+    artefact: ArtefactSummary | None = None
+    """The file that is released with it; null where none was named."""
 
 
 @printed
@@ -77,6 +84,7 @@ def promote(
     why: str | None = None,
     force: bool = False,
     anchor: bool = False,
+    artefact: Evaluation | None = None,
 ) -> PrintedPromotion:
     """Make an evaluation the baseline of its dataset (and the anchor, if asked).
 
@@ -89,10 +97,12 @@ def promote(
         why: a reason, for the history.
         force: promote it whatever its gate said; needs a reason.
         anchor: pin it as the anchor too.
+        artefact: evaluation of the file that is released with it, for the history.
 
     Raises:
         UsageError: the gate has not passed and `force` is off, or `force` has no reason; or a part
-            of the rows was evaluated.
+            of the rows was evaluated; or the artefact is none of this checkpoint, or has not passed
+            its gate against this evaluation.
     """
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
@@ -102,6 +112,7 @@ def promote(
             "candidates could not be compared on the other rows. Evaluate its checkpoint without "
             "--until-decided, and promote that."
         )
+    released = None if artefact is None else _released(artefact, evaluation, force=force)
     path = baseline_file(evaluation, workspace)
     look = look_at(evaluation, baseline=None)
     looks = read_looks(path, evaluation.header["dataset"])
@@ -117,11 +128,40 @@ def promote(
         anchor=anchor,
         why=why,
         seen=seen,
+        artefact=released,
         check=None if force else check,
     )
     if candidates_seen(looks) < seen:
         add_look(path, look)  # nothing has judged it
-    return PrintedPromotion(baseline=evaluation.id, anchor=anchor, forced=force, why=why, file=path)
+    return PrintedPromotion(
+        baseline=evaluation.id, anchor=anchor, forced=force, why=why, file=path, artefact=released
+    )
+
+
+def _released(artefact: Evaluation, evaluation: Evaluation, *, force: bool) -> ArtefactSummary:
+    """Return what the history keeps of an artefact that goes out with a checkpoint."""
+    found: ArtefactSummary | None = artefact.header["generation"].get("artefact")
+    if found is None:
+        raise UsageError(f"--artefact: {artefact.id} is no evaluation of an artefact")
+    if found["checkpoint"] != evaluation.header["checkpoint"]["identity"]:
+        raise UsageError(
+            f"--artefact: {found['file']} is of the checkpoint {found['checkpoint'][:12]}, and "
+            f"{evaluation.id} of {evaluation.header['checkpoint']['identity'][:12]}"
+        )
+    gate = read_gate(artefact.folder) if (artefact.folder / GATE).is_file() else None
+    with damaged(artefact.folder / GATE, kind="gate record"):
+        passed = (
+            gate is not None
+            and gate["baseline"] == evaluation.id
+            and gate["scores"] == digest(artefact.scores)
+            and gate["verdict"]["outcome"] == "pass"
+        )
+    if not (passed or force):
+        raise UsageError(
+            f"--artefact: {artefact.id} has not passed its gate against {evaluation.id}; gate it "
+            f"with `ftreg gate {evaluation.id} {artefact.id}`, or use --force --why TEXT"
+        )
+    return found
 
 
 def _refuse_unless_passed(

@@ -21,6 +21,7 @@ from ftreg.files.locks import locked
 from ftreg.files.names import check_name
 from ftreg.files.store import damaged, read_json, write_record
 from ftreg.records.evaluation.header import (
+    ArtefactSummary,
     CheckpointSummary,
     EvaluationHeader,
     ScorerSummary,
@@ -70,6 +71,8 @@ class Promotion(TypedDict):
     why: str | None
     chosen_from: NotRequired[int]
     """Candidates that had been seen on the same rows, itself included."""
+    artefact: NotRequired[ArtefactSummary]
+    """The file that was released with the checkpoint, where one was named."""
     replaced: NotRequired[list["Replaced"]]
     """The scores of older versions of the scorers, where only these were replaced."""
 
@@ -239,6 +242,7 @@ def move_baseline(
     anchor: bool,
     why: str | None,
     seen: int,
+    artefact: ArtefactSummary | None = None,
     check: Callable[[Baseline, Baseline | None], None] | None,
 ) -> None:
     """Make an evaluation the baseline (and the anchor, if asked), and add it to the history.
@@ -250,6 +254,7 @@ def move_baseline(
         anchor: whether it becomes the anchor too.
         why: the reason, for the history.
         seen: candidates that it was chosen from, itself included.
+        artefact: the file that is released with it, for the history.
         check: is called with the present baseline and anchor while nobody else can move them; what
             it raises leaves them as they are. None: they are not even looked at.
 
@@ -283,6 +288,8 @@ def move_baseline(
             "why": why,
             "chosen_from": seen,
         }
+        if artefact is not None:
+            promotion["artefact"] = artefact
         record["history"] = [*record["history"], promotion]
         write_record(path, record)
 

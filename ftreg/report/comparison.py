@@ -1,6 +1,7 @@
 """A comparison of several evaluations, for the terminal and as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -26,6 +27,7 @@ def comparison_sections(
     against: str,
     confidence: float,
     notes: Sequence[str],
+    artefacts: Mapping[str, Mapping[str, Any]],
 ) -> list[TextSection]:
     """Return everything that a comparison shows, in order.
 
@@ -35,6 +37,7 @@ def comparison_sections(
         against: id of the evaluation that the others are held against.
         confidence: of the intervals.
         notes: sentences on what the intervals do not cover.
+        artefacts: heading to what was served, where that was not the checkpoint itself.
     """
     primary = [contest for contest in contests if contest.cohort == PRIMARY]
     cohorts = [contest for contest in contests if contest.cohort != PRIMARY]
@@ -46,6 +49,7 @@ def comparison_sections(
             ("", "evaluation", "seeds"),
             [[label, name, str(_seeds(contests, name))] for name, label in labels.items()],
         ),
+        *_artefacts(artefacts),
         TextSection(
             f"Mean scores in points with {percent} intervals; in brackets the ranks possible",
             ("scorer", *labels.values()),
@@ -73,6 +77,22 @@ def comparison_sections(
         *_missing(primary, labels),
     ]
     return [*sections, TextSection("Notes", sentences=sentences)]
+
+
+def _artefacts(artefacts: Mapping[str, Mapping[str, Any]]) -> list[TextSection]:
+    """What a served form costs in bytes and brings in speed, beside what it costs in scores."""
+    rows = [
+        [
+            label,
+            item["file"],
+            f"{item['bytes'] / 1e6:,.1f}",
+            "" if item["tokens_per_second"] is None else f"{item['tokens_per_second']:,.0f}",
+            item["paired_by"],
+        ]
+        for label, item in sorted(artefacts.items(), key=lambda pair: -pair[1]["bytes"])
+    ]
+    headings = ("", "file", "MB", "tokens/s", "paired by")
+    return [TextSection("Artefacts, the largest first", headings, rows)] if rows else []
 
 
 def _seeds(contests: Iterable[Contest], name: str) -> int:

@@ -96,7 +96,15 @@ def _generation(baseline: Mapping[str, Any], header: Mapping[str, Any]) -> list[
 
 
 def _engine(generation: Mapping[str, Any]) -> str:
-    server = generation.get("server")
+    server, artefact = generation.get("server"), generation.get("artefact")
+    if artefact is not None:
+        how = {"manifest": "by its manifest", "metadata": "by its metadata"}
+        paired = how.get(artefact["paired_by"], "by the word of who evaluated it")
+        return (
+            f"{generation['engine']}, {_cell(artefact['file'])} "
+            f"({artefact['bytes'] / 1e6:,.1f} MB, digest `{artefact['digest'][:12]}`), "
+            f"of the checkpoint {paired}"
+        )
     if server is None:
         return str(generation["engine"])
     return (

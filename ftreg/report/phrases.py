@@ -191,13 +191,19 @@ def recipe(checkpoint: Mapping[str, Any]) -> str:
     return words if rank is None else f"LoRA r {rank}, {words}"
 
 
-def told_apart(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def told_apart(
+    checkpoints: Mapping[str, Mapping[str, Any]], *, forms: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Name checkpoints in as few words as tell them apart.
 
-    Their recipes; of those that share one, the checkpoints' names too (`adamw-2 (AdamW 1e-4)`); and
-    where these are alike as well, numbers in the order of the keys.
+    Their recipes, and the `forms` of their weights where given; of those that share one, the
+    checkpoints' names too (`adamw-2 (AdamW 1e-4)`); and where these are alike as well, numbers in
+    the order of the keys.
     """
-    words = {key: recipe(checkpoint) for key, checkpoint in checkpoints.items()}
+    words = {
+        key: f"{recipe(checkpoint)}{(forms or {}).get(key, '')}"
+        for key, checkpoint in checkpoints.items()
+    }
     unknown = [key for key, checkpoint in checkpoints.items() if checkpoint["lr"] is None]
     for alike in [*_alike(words), unknown] if len(unknown) == 1 else _alike(words):
         words |= {key: f"{checkpoints[key]['name']} ({words[key]})" for key in alike}

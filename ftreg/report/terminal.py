@@ -143,6 +143,9 @@ def baseline_view(
         table.add_column(heading, overflow="fold")
     for item in history:
         marks = [item["why"] or "", "forced" if item["forced"] else "", "anchor" * item["anchor"]]
+        if "artefact" in item:
+            released = item["artefact"]
+            marks.append(f"released as {released['file']} ({released['digest'][:12]})")
         table.add_row(
             item["promoted"][:16].replace("T", " "),
             item["checkpoint"]["name"],

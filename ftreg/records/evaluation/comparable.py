@@ -20,6 +20,8 @@ _COMPARABLE = (
     ("generation", "precision"),
     ("generation", "template_date"),
 )
+# What may differ between the forms of one checkpoint, whose scores say what the form costs.
+_OF_THE_FORM = (("generation", "engine"), ("generation", "precision"))
 # What a header that lacks a key means: one of before the key came, or of a server.
 _ABSENT: dict[tuple[str, ...], Any] = {
     ("generation", "kernels"): "auto",
@@ -42,9 +44,13 @@ def header_differences(
     """
     found = []
     first, second = places
-    paths: list[tuple[str, ...]] = [*_COMPARABLE]
+    other_form = is_other_form(baseline, candidate)
+    paths: list[tuple[str, ...]] = [
+        path for path in _COMPARABLE if not (other_form and path in _OF_THE_FORM)
+    ]
     sides = [baseline["generation"], candidate["generation"]]
-    if sides[0]["precision"] != "fp32" or "cuda" in [side.get("device") for side in sides]:
+    batched = sides[0]["precision"] != "fp32" or "cuda" in [side.get("device") for side in sides]
+    if batched and not other_form:
         # In bf16, and on a GPU, an output depends on what it is batched with, and what adds it up.
         paths += [("generation", "batch_size"), ("generation", "kernels")]
     if made_elsewhere(baseline) or made_elsewhere(candidate):  # how, whoever made them knows
@@ -70,6 +76,13 @@ def _described(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the scorers say of themselves, those too that asked the model itself."""
     asked = {name: probe["identity"] for name, probe in header.get("probes", {}).items()}
     return {**header["scorers"], **asked}
+
+
+def is_other_form(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    """Whether both evaluations are of one checkpoint, and one or both of an artefact of it."""
+    artefacts = [side["generation"].get("artefact") or {} for side in (baseline, candidate)]
+    identities = {side["checkpoint"]["identity"] for side in (baseline, candidate)}
+    return len(identities) == 1 and len({item.get("digest") for item in artefacts}) == 2
 
 
 def is_older(header: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

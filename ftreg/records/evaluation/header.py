@@ -106,6 +106,29 @@ class SourceSummary(TypedDict):
 
 
 @documented
+class ArtefactSummary(TypedDict):
+    """The file that was served, where another form of the checkpoint was evaluated."""
+
+    file: str
+    """Its name."""
+    digest: str
+    """Hex SHA-256 of its bytes."""
+    bytes: int
+    """Its size."""
+    precision: str
+    """The type of most of its weights."""
+    checkpoint: str
+    """Identity of the checkpoint that it is a form of."""
+    paired_by: str
+    """How that is known: `manifest` (the export's record, with its digest), `metadata` (what the
+    file says of itself), or `said` (by whoever evaluated it)."""
+    tokens_per_second: float | None
+    """Of one output after the other, prompts included; null where nothing had to be written."""
+    library: str
+    """What served it, with its version."""
+
+
+@documented
 class GenerationSummary(TypedDict):
     """How the outputs were made."""
 
@@ -135,6 +158,7 @@ class GenerationSummary(TypedDict):
     seconds_per_token: NotRequired[float | None]
     """Seconds of decoding over the new tokens of outputs that were generated then, without loading
     the model; null where all were taken from an earlier run."""
+    artefact: NotRequired[ArtefactSummary]
     template_date: NotRequired[str]
     """The day that stood in the prompts, where the chat template writes one."""
 

@@ -1,0 +1,163 @@
+"""A checkpoint's weights, one tensor at a time, with adapters merged in fp32."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ftreg.config.sections import LoraConfig
+from ftreg.errors import UsageError
+from ftreg.models.pretrained import find_base_of
+from ftreg.records.checkpoint import Checkpoint
+
+_ADAPTERS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_HEAD = "lm_head.weight"
+_EMBEDDING = "model.embed_tokens.weight"
+# The parts of a low-rank adapter, as peft names them in its file.
+_PARTS = (
+    *("lora_A.weight", "lora_B.weight", "lora_magnitude_vector"),
+    *("lora_embedding_A", "lora_embedding_B"),
+)
+
+
+class Tensors:
+    """The tensors of a folder's safetensors, read one at a time.
+
+    Args:
+        folder: with the files.
+
+    Raises:
+        UsageError: a file is no safetensors, or there is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, Path] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                        self._files[name] = path
+                        self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
+            except SafetensorError as error:
+                raise UsageError(f"{path}: these weights are not safetensors: {error}") from error
+        if not self._files:
+            raise UsageError(f"{folder}: no *.safetensors file")
+
+    def get(self, name: str) -> torch.Tensor:
+        """Return a tensor as it is stored."""
+        with safe_open(self._files[name], framework="pt") as tensors:
+            found: torch.Tensor = tensors.get_tensor(name)
+        return found
+
+
+class Merged:
+    """The weights that a checkpoint computes with: its own, or its base model's with adapters.
+
+    Each tensor is read, merged and given away on its own, so that the model is never in memory as
+    a whole. Merging is in fp32: W + s B A (LoRA, arXiv 2106.09685), with s = alpha / r or
+    alpha / sqrt(r) (arXiv 2312.03732), and rows of the length m with DoRA (arXiv 2402.09353).
+
+    Args:
+        checkpoint: verified.
+
+    Raises:
+        UsageError: the base of adapters is not here, or was quantized in training.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.lora = checkpoint.manifest.lora
+        self._adapters: Mapping[str, Mapping[str, torch.Tensor]] = {}
+        folder = checkpoint.folder
+        self.base: str | None = None
+        """Digest of the base model's weights, where there are adapters."""
+        if self.lora is not None:
+            base = find_base_of(checkpoint)
+            if base.quantization is not None:
+                raise UsageError(
+                    f"{folder}: these adapters were trained beside weights in {base.quantization}, "
+                    "and merged into other weights they write other outputs; train them with "
+                    "base.quantization: null to export them"
+                )
+            folder, self.base = base.folder, base.digest
+            self._adapters = _read_adapters(checkpoint.folder / _ADAPTERS)
+        self.folder = folder
+        """The folder with the configuration and the weights that adapters are added to."""
+        self._tensors = Tensors(folder)
+        untied = {f"{name}.weight" for name in self._adapters} & {_HEAD, _EMBEDDING}
+        self.shapes = dict(self._tensors.shapes)
+        """Name, as transformers has it, to shape; no tied output layer is among them."""
+        if untied and _HEAD not in self.shapes:
+            self.shapes[_HEAD] = self.shapes[_EMBEDDING]
+        self.unties = bool(untied)
+        """Whether an adapter gives embedding and output layer weights of their own."""
+
+    @property
+    def adapted(self) -> list[str]:
+        """The tensors that adapters change; empty after a full fine-tuning."""
+        return [f"{name}.weight" for name in self._adapters]
+
+    def get(self, name: str, *, times: float = 1.0) -> torch.Tensor:
+        """Return a tensor in fp32, its adapter merged `times` times.
+
+        0 is the base model's, and 2 what merging into merged weights gives.
+        """
+        known = name in self._tensors.shapes
+        weight = self._tensors.get(name if known else _EMBEDDING).float()
+        parts = self._adapters.get(name.removesuffix(".weight"))
+        if parts is None or self.lora is None:
+            return weight
+        for _ in range(int(times)):
+            weight = merge(weight, parts, self.lora)
+        return weight
+
+    def kind(self, name: str) -> torch.dtype:
+        """Return the precision that a tensor is stored in."""
+        return self._tensors.get(name if name in self._tensors.shapes else _EMBEDDING).dtype
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+
+def merge(
+    weight: torch.Tensor, parts: Mapping[str, torch.Tensor], lora: LoraConfig
+) -> torch.Tensor:
+    """Return a weight with an adapter merged in fp32.
+
+    Args:
+        weight: (out, in); of an embedding (tokens, width).
+        parts: peft's names to the adapter's matrices: A is (r, in) and B is (out, r).
+        lora: its scale.
+    """
+    scale = lora.alpha / (math.sqrt(lora.r) if lora.rslora else lora.r)
+    if "lora_embedding_A" in parts:
+        down, up = parts["lora_embedding_A"].float(), parts["lora_embedding_B"].float()
+        return torch.add(weight, (up @ down).T, alpha=scale)
+    update = parts["lora_B.weight"].float() @ parts["lora_A.weight"].float()
+    merged = torch.add(weight, update, alpha=scale)
+    magnitude = parts.get("lora_magnitude_vector")
+    if magnitude is None:
+        return merged
+    lengths = torch.linalg.vector_norm(merged, dim=1)
+    return torch.mul(merged, (magnitude.float() / lengths)[:, None])
+
+
+def _read_adapters(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    found: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                part = next((part for part in _PARTS if name.endswith(f".{part}")), None)
+                if part is None or not name.startswith(_PREFIX):
+                    raise UsageError(f"{path}: {name} is no part of an adapter that can be merged")
+                module = name.removeprefix(_PREFIX).removesuffix(f".{part}")
+                found[module][part] = tensors.get_tensor(name)
+    except SafetensorError as error:
+        raise UsageError(f"{path}: these adapters are not safetensors: {error}") from error
+    return dict(found)

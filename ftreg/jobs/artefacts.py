@@ -1,0 +1,46 @@
+"""Which checkpoint a file is an artefact of."""
+
+from pathlib import Path
+
+from ftreg.errors import UsageError
+from ftreg.records.artefact import CHECKPOINT_KEY, read_artefact
+from ftreg.records.checkpoint import list_checkpoints
+from ftreg.records.workspace import Workspace
+
+
+def is_artefact(reference: str) -> bool:
+    """Whether what is to be evaluated is a file of a served form, and no checkpoint."""
+    return reference.endswith(".gguf")
+
+
+def checkpoint_of(artefact: Path, *, of: str | None, workspace: Workspace) -> Path:
+    """Return the folder of the checkpoint that an artefact is a form of.
+
+    Args:
+        artefact: a GGUF file.
+        of: a checkpoint's folder or name, of a file that does not say it itself.
+        workspace: where checkpoints are looked for.
+
+    Raises:
+        UsageError: there is no such file, or nothing says which checkpoint it is of.
+    """
+    if not artefact.is_file():
+        raise UsageError(f"{artefact}: there is no such file")
+    if of is not None:
+        return workspace.checkpoint(of)
+    from ftreg.models.gguf_reading import GgufFile
+
+    record = read_artefact(artefact)
+    identity = record.checkpoint if record else GgufFile(artefact).get(CHECKPOINT_KEY)
+    if identity is None:
+        raise UsageError(
+            f"{artefact} does not say which checkpoint it is of, as a GGUF file that was made "
+            "elsewhere does not; name it: `ftreg eval FILE.gguf --of CHECKPOINT`"
+        )
+    for checkpoint in list_checkpoints(workspace.checkpoints):
+        if checkpoint.manifest.identity == identity:
+            return checkpoint.folder
+    raise UsageError(
+        f"{artefact} is of the checkpoint {identity[:12]}, which is not in "
+        f"{workspace.checkpoints}; say where it is: `ftreg eval FILE.gguf --of CHECKPOINT`"
+    )

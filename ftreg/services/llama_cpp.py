@@ -1,0 +1,170 @@
+"""llama.cpp's server: started on loopback for a GGUF file, and asked what only it can say."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import urllib3
+
+from ftreg.errors import UsageError, cut
+from ftreg.services.chat.bounded import TooLongError, bound, text_of
+from ftreg.services.chat.wire import error_message
+
+_SECONDS = 600
+"""What one request may take."""
+_LOG = 2000
+"""Characters of what the server wrote that a message shows."""
+_NOT_INSTALLED = "serving a GGUF file needs llama.cpp: pip install 'ftreg[deploy]'"
+
+
+class LlamaCpp:
+    """A client of a llama.cpp server.
+
+    Args:
+        address: such as http://127.0.0.1:8080.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        retries = urllib3.Retry(total=0)
+        self._pool = bound(urllib3.PoolManager(retries=retries, timeout=_SECONDS))
+
+    def context(self) -> int:
+        """Return how many tokens a prompt and its answer may have."""
+        settings = self._ask("/props")["default_generation_settings"]
+        return int(settings["n_ctx"])
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return a chat as text, as the server's template writes it for an answer.
+
+        Raises:
+            UsageError: the template takes no such chat.
+        """
+        return str(self._ask("/apply-template", {"messages": list(messages)})["prompt"])
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids that a chat's text becomes."""
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        return [int(token) for token in self._ask("/tokenize", asked)["tokens"]]
+
+    def ends_at(self, token: int, *, after: Sequence[int]) -> bool:
+        """Whether an output ends when the model writes a token, which it is made to do here."""
+        return bool(self._complete(after, token, most=0)["stop_type"] == "eos")
+
+    def likeliest(self, prompt: Sequence[int], *, most: int, letter: int) -> dict[int, float]:
+        """Return the tokens that are likeliest to follow a prompt.
+
+        Args:
+            prompt: token ids.
+            most: how many tokens.
+            letter: a token that is a whole character; it is written, since the server tells no
+                probabilities where an output ends or breaks a character. They are the model's own.
+
+        Returns:
+            Token id to log-probability in nats.
+        """
+        (place,) = self._complete(prompt, letter, most=most)["completion_probabilities"]
+        return {int(item["id"]): float(item["logprob"]) for item in place["top_logprobs"]}
+
+    def _complete(self, prompt: Sequence[int], token: int, *, most: int) -> Any:
+        return self._ask(
+            "/completion",
+            {
+                "prompt": list(prompt),
+                "n_predict": 1 if most else 2,
+                "temperature": 0,
+                "n_probs": most,
+                "logit_bias": [[token, 1e4]],
+                "cache_prompt": False,
+            },
+        )
+
+    def prompt_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
+        """Return how many tokens the server counts in a chat that it answers with one token."""
+        asked = {"messages": list(messages), "max_tokens": 1, "temperature": 0}
+        return int(self._ask("/v1/chat/completions", asked)["usage"]["prompt_tokens"])
+
+    def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        place = f"{self.address}{path}"
+        try:
+            response = self._pool.request(
+                "GET" if body is None else "POST",
+                place,
+                body=None if body is None else json.dumps(body).encode(),
+                headers={"Content-Type": "application/json"},
+                decode_content=False,
+            )
+            text = text_of(response)
+        except (urllib3.exceptions.HTTPError, TooLongError, OSError) as error:
+            raise UsageError(f"{place}: no answer from llama.cpp's server: {error}") from error
+        if response.status != 200:
+            raise UsageError(
+                f"{place}: the server answered {response.status}: {error_message(text)}"
+            )
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"{place}: this is no server of llama.cpp: {error}") from error
+
+
+@contextlib.contextmanager
+def serving(
+    file: Path, *, context: int = 0, threads: int = 1, parallel: int = 1
+) -> Iterator[LlamaCpp]:
+    """Serve a GGUF file on loopback until the block ends.
+
+    Args:
+        file: the model.
+        context: tokens that a prompt and its answer may have; 0 takes the model's own.
+        threads: of the CPU.
+        parallel: requests under way at once.
+
+    Raises:
+        UsageError: llama.cpp is not installed, or cannot load the file; repeats what it said.
+    """
+    asked = {
+        "file": str(file.resolve()),
+        "context": context * parallel,
+        "threads": threads,
+        "parallel": parallel,
+    }
+    command = [sys.executable, "-m", "ftreg.services.llama_server", json.dumps(asked)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            yield LlamaCpp(_address(process, file, log))
+        finally:
+            _end(process)
+
+
+def _address(process: "subprocess.Popen[str]", file: Path, log: IO[str]) -> str:
+    """Wait for the server's address, which it writes when the model is loaded."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        with contextlib.suppress(ValueError):
+            return str(json.loads(line)["address"])
+    process.wait()
+    log.seek(0)
+    said = log.read()
+    if "No module named 'xllamacpp'" in said:
+        raise UsageError(_NOT_INSTALLED)
+    complaints = [line for line in said.splitlines() if "error" in line.lower()]
+    shown = complaints[-1] if complaints else said[-_LOG:]
+    raise UsageError(f"{file}: llama.cpp cannot serve this file: {cut(shown.strip(), _LOG)}")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End the server, which holds nothing that would be lost."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
