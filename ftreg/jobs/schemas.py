@@ -44,6 +44,7 @@ from ftreg.jobs import (
     train,
 )
 from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
+from ftreg.records.bisection import Bisection
 from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow
@@ -96,6 +97,7 @@ _PRINTED: dict[str, Any] = {
     "leaks": datasets.DatasetLeaks,
     "checkpoints": checkpoints.CheckpointList,
     "recipe-difference": diff.RecipeDifference,
+    "bisection": Bisection,
     "optimizer": optim.OptimizerPlan,
     "conversion": optim.ConversionProposal,
     "models": models.ModelList,
@@ -125,6 +127,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "track": {"tracking": ""},
     "power": {"power": ""},
     "diff": {"recipe-difference": ""},
+    "bisect": {"bisection": ""},
     "promote": {"promotion": ""},
     "baseline": {"promotions": ""},
     "clean": {"cleaning": ""},
