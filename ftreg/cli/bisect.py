@@ -33,7 +33,7 @@ def bisect(
         str | None, typer.Option(help="Explain this scorer's mean; default: the mean of all.")
     ] = None,
     dataset: _Dataset = None,
-    blocks: _Blocks = 8,
+    blocks: _Blocks = 4,
     max_runs: Annotated[
         int, typer.Option(help="Most hybrids to train, those of earlier calls counted.")
     ] = 40,

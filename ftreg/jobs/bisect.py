@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import ValidationError
 
@@ -15,7 +15,6 @@ from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import DivergedError, ExitCode, UsageError, did_you_mean
 from ftreg.files.store import digest, read_json, write_bytes, write_json
 from ftreg.jobs.evaluate import evaluate
-from ftreg.jobs.generate import EvalEvents
 from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.reproduce import repeatable_config
 from ftreg.records.bisection import BISECTION, Bisection, TriedFactor, TriedHybrid
@@ -24,21 +23,23 @@ from ftreg.records.layout import HEADER, MANIFEST
 from ftreg.records.recipe import recipe_differences, recipe_of
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.workspace import Workspace
+from ftreg.why.causes import Question, probabilities_of_factors
 from ftreg.why.effects import CONFIDENCE, Measured, Run
-from ftreg.why.factors import Factor, hybrid_config, setting_factors
+from ftreg.why.factors import Factor, factor_groups, hybrid_config, setting_factors
 from ftreg.why.hybrid_rows import (
     RowDifference,
     row_difference,
     row_factors,
     write_hybrid_rows,
 )
-from ftreg.why.plan import Finding, next_step, probabilities, undecided, usual_runs
+from ftreg.why.plan import Finding, next_step, undecided, usual_runs
 
 if TYPE_CHECKING:
     from ftreg.training.events import TrainEvents
 
-BLOCKS = 8
+BLOCKS = 4
 """Blocks that training rows which differ are cut into, if not told otherwise."""
+_MOST_FACTORS = 40
 MAX_RUNS = 40
 """Runs after which a search ends undecided, if not told otherwise."""
 
@@ -69,6 +70,24 @@ class _Search:
     notes: Sequence[str]
     seeds: Sequence[int]
     events: "TrainEvents"
+
+    @property
+    def quiet(self) -> "TrainEvents":
+        """For a run of many: progress, and no notices, which each would repeat."""
+        return cast("TrainEvents", _WithoutNotices(self.events))
+
+
+class _WithoutNotices:
+    """Hands on what a listener is told, but for notices."""
+
+    def __init__(self, events: "TrainEvents") -> None:
+        self._events = events
+
+    def notice(self, text: str) -> None:
+        return
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._events, name)
 
 
 @dataclass(slots=True)
@@ -172,6 +191,12 @@ def _prepare(
     first, second = sides
     config = _judging(first, *judging)
     factors, rows = _factors(first, second, blocks=blocks)
+    if len(factors) > _MOST_FACTORS:
+        raise UsageError(
+            f"the recipes differ in {len(factors)} settings and blocks of rows, and no more than "
+            f"{_MOST_FACTORS} can be told apart; take a checkpoint that lies between the two, or "
+            "fewer --blocks"
+        )
     made_of = {
         "sides": [side.replicas.identity for side in sides],
         "factors": [[factor.key, list(factor.rows)] for factor in factors],
@@ -307,15 +332,15 @@ def _carry_out(
     runs: list[Run] = []
     if not search.factors:
         return runs, None
-    rows = _rows_evaluated(search)
+    question = _question(search)
     while True:
-        step = next_step(len(search.factors), runs, observed=observed, resolution=0.5 / rows)
+        step = next_step(question, runs, observed=observed)
         if isinstance(step, Finding):
             return runs, step
         seed = _free_seed(search.seeds, [run.seed for run in runs if run.bad == step])
         ended = budget.ended(len(runs))
         if ended is not None and not _is_there(search, step, seed):
-            return runs, undecided(len(search.factors), runs, resolution=0.5 / rows, budget=ended)
+            return runs, undecided(question, runs, budget=ended)
         known = _is_there(search, step, seed)
         runs.append(Run(step, seed, _mean_of_run(search, step, seed, number=len(runs) + 1)))
         budget.trained += not known
@@ -329,8 +354,14 @@ def _free_seed(taken: Sequence[int], used: Sequence[int]) -> int:
     return next(seed for seed in range(1, 2**32) if seed not in taken and seed not in used)
 
 
-def _rows_evaluated(search: _Search) -> int:
-    return int(read_evaluation(search.evaluations / "checkpoint-good").header["dataset"]["rows"])
+def _question(search: _Search) -> Question:
+    """Seeds that agree are believed to vary by half an example's score all the same."""
+    header = read_evaluation(search.evaluations / "checkpoint-good").header
+    return Question(
+        len(search.factors),
+        tuple(factor_groups(search.factors).values()),
+        resolution=0.5 / int(header["dataset"]["rows"]),
+    )
 
 
 def _place(search: _Search, bad: int, seed: int) -> Path:
@@ -356,12 +387,8 @@ def _checkpoint_mean(search: _Search, side: Literal["good", "bad"]) -> float:
         config = search.judging
         if side == "bad":  # adapters have a base of their own
             config = config.model_copy(update={"base": search.bad.config.base})
-        evaluate(replicas.folder, config=config, folder=place, events=_of_training(search))
+        evaluate(replicas.folder, config=config, folder=place, events=search.quiet)
     return _mean(read_evaluation(place))
-
-
-def _of_training(search: _Search) -> EvalEvents:
-    return search.events
 
 
 def _mean_of_run(search: _Search, bad: int, seed: int, *, number: int) -> float:
@@ -389,11 +416,11 @@ def _train_and_evaluate(search: _Search, bad: int, seed: int, *, place: Path) ->
 
     config = _config(search, bad, seed)
     output = search.folder / _name(search, bad) / f"seed-{seed}"
-    judge = judge_by_scorer(config, search.events)
-    train(config, output=output, resume=True, judge=judge, events=search.events)
+    judge = judge_by_scorer(config, search.quiet)
+    train(config, output=output, resume=True, judge=judge, events=search.quiet)
     gc.collect()
     judging = search.judging.model_copy(update={"base": config.base})
-    evaluate(output, config=judging, folder=place, events=_of_training(search))
+    evaluate(output, config=judging, folder=place, events=search.quiet)
     gc.collect()  # the last model is gone before the next one comes
 
 
@@ -473,7 +500,10 @@ def _printed(
     minutes: float,
 ) -> Bisection:
     finding = finding or _without_factors(search)
-    keys = tuple(search.factors[place].key for place in finding.suspects)
+    groups = factor_groups(search.factors)
+    keys = tuple(key for key, members in groups.items() if members == finding.suspects) or tuple(
+        search.factors[place].key for place in finding.suspects
+    )
     certain = finding.answer in ("culprit", "pair")
     culprit = (keys[0] if len(keys) == 1 else keys) if certain else None
     share, delta = finding.share if certain else None, finding.delta
@@ -518,9 +548,7 @@ def _tried_factors(search: _Search, runs: Sequence[Run]) -> tuple[TriedFactor, .
     count = len(search.factors)
     searched = len({run.bad for run in runs}) > 2 or (count == 1 and runs)
     chances: Sequence[float | None] = (
-        probabilities(count, runs, resolution=0.5 / _rows_evaluated(search))
-        if searched
-        else [None] * count
+        probabilities_of_factors(_question(search), runs) if searched else [None] * count
     )
     return tuple(
         TriedFactor(

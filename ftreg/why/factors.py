@@ -85,6 +85,22 @@ def _settings(config: RunConfig, other: RunConfig) -> dict[str, Any]:
     return found
 
 
+def factor_groups(factors: Sequence[Factor]) -> dict[str, tuple[int, ...]]:
+    """Return what may be one cause together, by key: all of an optimizer, all rows, rows of a kind.
+
+    Each has three factors or more; one that has the same as another is left out.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    kinds = (f"dataset.rows.{kind}" for kind in ("added", "removed", "changed"))
+    for key in (*kinds, "dataset.rows", "optimizer"):
+        members = tuple(
+            place for place, factor in enumerate(factors) if factor.key.startswith(f"{key}.")
+        )
+        if len(members) > 2 and members not in found.values():
+            found[key] = members
+    return found
+
+
 def hybrid_config(
     good: RunConfig, bad: RunConfig, factors: Sequence[Factor], *, chosen: int
 ) -> RunConfig:
