@@ -15,11 +15,11 @@ GOOD, BAD = "checkpoints/good", "checkpoints/bad"
 
 @pytest.fixture
 def recipe(talking_config: Path) -> Path:
-    """A recipe of two steps; what it writes is scored by its length."""
+    """A recipe of two steps; what it writes is scored by its variety, which a large lr destroys."""
     config = yaml.safe_load(talking_config.read_text("utf-8"))
     config["optimizer"] = {"name": "sgd", "lr": 1e-4}
     config["train"] |= {"max_steps": 2, "save_steps": None}
-    config["eval"]["scorers"] = config["eval"]["scorers"][1:]
+    config["eval"] |= {"max_new_tokens": 8, "scorers": ["tests.fakes:variety_scorer"]}
     del config["gate"]
     talking_config.write_text(yaml.safe_dump(config), encoding="utf-8")
     return talking_config
@@ -44,12 +44,12 @@ def test_the_culprit_is_named_and_a_search_that_ended_goes_on(
     train(cli, recipe, GOOD)
     train(
         cli, recipe, BAD,
-        "optimizer.lr=50", "train.max_grad_norm=0.99", "optimizer.dampening=0.1", "train.seed=5",
+        "optimizer.lr=500", "optimizer.dampening=0.1", "train.seed=5",
     )  # fmt: skip
     planned = answer(cli, "--plan")
     assert planned["answer"] is None
     assert {factor["key"] for factor in planned["factors"]} == {
-        "optimizer.lr", "optimizer.dampening", "train.max_grad_norm"
+        "optimizer.lr", "optimizer.dampening"
     }  # fmt: skip
     assert not Path(planned["folder"]).exists()
     assert planned["minutes"] > 0
@@ -107,21 +107,86 @@ def test_rows_that_changed_are_factors_and_hybrids_mix_both_versions(
         prompt={"user": "{input}\n{context}"},
     )  # fmt: skip
     train(cli, recipe, BAD, "dataset.version=colours@2")
-    found = answer(cli, "--plan", "--blocks", 4)
+    found = answer(cli, "--plan", "--blocks", 3)
     assert {factor["key"]: factor["rows"] for factor in found["factors"]} == {
         "dataset.prompt": [],
         "dataset.rows.added": ["t12", "t13"],
         "dataset.rows.removed": ["t5"],
-        "dataset.rows.changed.1": ["t3"],
-        "dataset.rows.changed.2": ["t7"],
+        "dataset.rows.changed": ["t3", "t7"],
     }
     assert any("colours@1" in note for note in found["notes"])
-    answer(cli, "--max-runs", 9, "--blocks", 4, code=3)
-    for folder in Path(found["folder"]).glob("datasets/*/v1"):
-        assert (
-            cli("data", "verify", f"{folder.parent.name}@1", "--root", folder.parent.parent).code
-            == 0
-        )
+
+
+def test_hybrids_mix_the_rows_and_the_prompts_of_two_versions(workspace: Path) -> None:
+    from ftreg.data import load_dataset
+    from ftreg.why.hybrid_rows import row_difference, row_factors, write_hybrid_rows
+
+    rows = rows_of(14, "t")
+    later = [row | {"reference": "x"} if row["id"] in ("t3", "t7") else row for row in rows]
+    write_dataset(workspace, train=rows[:12])
+    write_dataset(
+        workspace, version=2, train=[row for row in later if row["id"] != "t5"],
+        prompt={"user": "{input}\n{context}"},
+    )  # fmt: skip
+    good, bad = (load_dataset(f"colours@{number}", root=workspace) for number in (1, 2))
+    difference = row_difference(good, bad, "train")
+    factors = row_factors(good, bad, difference, blocks=5)
+    chosen = [item for item in factors if item.key in ("dataset.rows.changed.2", "dataset.prompt")]
+    name = write_hybrid_rows(
+        workspace / "mixed", good, bad, "train",
+        difference=difference, chosen=chosen, name="colours-mixed",
+    )  # fmt: skip
+    mixed = load_dataset(name, root=workspace / "mixed")
+    found = {example.id: example.references[0] for example in mixed.split("train")}
+    expected = {row["id"]: row["reference"][0] for row in rows[:12]}
+    assert found == expected | {"t7": "x"}
+    assert mixed.card.prompt == bad.card.prompt
+    assert list(mixed.split("eval")) == list(good.split("eval"))
+    for place, factor in enumerate(factors):
+        if factor.rows:
+            write_hybrid_rows(
+                workspace / "mixed", good, bad, "train",
+                difference=difference, chosen=[factor], name=f"colours-{place}",
+            )  # fmt: skip
+            one = load_dataset(f"colours-{place}@1", root=workspace / "mixed")
+            ids = {example.id for example in one.split("train")}
+            moved = {"added": set(factor.rows), "removed": set(), "changed": set()}
+            kind = factor.key.split(".")[2]
+            gone = set(factor.rows) if kind == "removed" else set()
+            assert ids == {row["id"] for row in rows[:12]} - gone | moved[kind]
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        (
+            ["optimizer.name=adam", "optimizer.lr=1e-2", "optimizer.weight_decay=0.01"],
+            ["optimizer.name", "optimizer.lr"],
+        ),
+        (["optimizer.name=lion", "optimizer.lr=1e-2"], ["optimizer"]),
+        (["train.epochs=2", "train.threads=2", "train.seed=3"], ["train.epochs"]),
+        (["lora.r=4", "schedule.warmup=0.2"], ["schedule.warmup", "lora"]),
+        (
+            ["optimizer.name=schedule_free_adamw", "optimizer.lr=1e-2", "schedule.name=constant"],
+            ["optimizer + schedule.name"],
+        ),
+    ],
+)
+def test_settings_become_factors_that_can_be_moved_alone(
+    config: Path, changes: list[str], keys: list[str]
+) -> None:
+    from ftreg.config.load import load_config
+    from ftreg.why.factors import hybrid_config, setting_factors
+
+    good, bad = load_config(config), load_config(config, overrides=changes)
+    factors = setting_factors(good, bad, same_base=True, same_dataset=True)
+    assert [factor.key for factor in factors] == keys
+    for chosen in range(1 << len(factors)):
+        hybrid_config(good, bad, factors, chosen=chosen)
+    whole = hybrid_config(good, bad, factors, chosen=(1 << len(factors)) - 1)
+    assert whole.optimizer == bad.optimizer
+    assert (whole.lora, whole.schedule) == (bad.lora, bad.schedule)
+    assert hybrid_config(good, bad, factors, chosen=0) == good
 
 
 @pytest.mark.parametrize(
