@@ -54,7 +54,7 @@ class _Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Search:
+class Search:
     """What is searched, and where its hybrids lie.
 
     `rows` is None where training rows are no factors.
@@ -157,7 +157,7 @@ def bisect(
         raise UsageError("--blocks and --max-runs are 1 or more, --max-hours is above 0")
     events = events or Silent()
     budget = _Budget(max_runs, None if max_hours is None else max_hours * 3600)
-    search = _prepare(
+    search = prepare_search(
         good,
         bad,
         workspace=workspace,
@@ -167,7 +167,7 @@ def bisect(
     )
     if plan_only:
         return _planned(search)
-    deltas = [_checkpoint_mean(search, side) for side in ("good", "bad")]
+    deltas = [checkpoint_mean(search, side) for side in ("good", "bad")]
     observed = deltas[1] - deltas[0]
     runs, finding = _carry_out(search, budget, observed=observed)
     found = _printed(search, runs, finding, observed=observed, minutes=budget.elapsed / 60)
@@ -175,7 +175,7 @@ def bisect(
     return found
 
 
-def _prepare(
+def prepare_search(
     good: Path,
     bad: Path,
     *,
@@ -183,7 +183,7 @@ def _prepare(
     judging: tuple[str | None, str | None, Sequence[str]],
     blocks: int,
     events: "TrainEvents",
-) -> _Search:
+) -> Search:
     """Read both sides, take their difference apart, and choose the folder; nothing is written."""
     from ftreg.training.environment import describe_environment
 
@@ -207,7 +207,7 @@ def _prepare(
     judged["digest"] = load_dataset(
         config.dataset.version, root=Path(config.dataset.root)
     ).card.digest
-    return _Search(
+    return Search(
         good=first,
         bad=second,
         factors=factors,
@@ -314,25 +314,25 @@ def _notes(good: _Side, bad: _Side, judging: RunConfig) -> list[str]:
     return found
 
 
-def _name(search: _Search, bad: int) -> str:
+def _name(search: Search, bad: int) -> str:
     every = (1 << len(search.factors)) - 1
     if bad in (0, every):
         return "bad" if bad else "good"
     return "hybrid-" + "".join(str(bad >> place & 1) for place in range(len(search.factors)))
 
 
-def _chosen(search: _Search, bad: int) -> list[Factor]:
+def _chosen(search: Search, bad: int) -> list[Factor]:
     return [factor for place, factor in enumerate(search.factors) if bad >> place & 1]
 
 
 def _carry_out(
-    search: _Search, budget: _Budget, *, observed: float
+    search: Search, budget: _Budget, *, observed: float
 ) -> tuple[list[Run], Finding | None]:
     """Train and evaluate what the plan asks for, until it has an answer or the budget ends."""
     runs: list[Run] = []
     if not search.factors:
         return runs, None
-    question = _question(search)
+    question = question_of(search)
     while True:
         step = next_step(question, runs, observed=observed)
         if isinstance(step, Finding):
@@ -342,7 +342,7 @@ def _carry_out(
         if ended is not None and not _is_there(search, step, seed):
             return runs, undecided(question, runs, budget=ended)
         known = _is_there(search, step, seed)
-        runs.append(Run(step, seed, _mean_of_run(search, step, seed, number=len(runs) + 1)))
+        runs.append(Run(step, seed, run_hybrid(search, step, seed, number=len(runs) + 1)))
         budget.trained += not known
 
 
@@ -354,7 +354,7 @@ def _free_seed(taken: Sequence[int], used: Sequence[int]) -> int:
     return next(seed for seed in range(1, 2**32) if seed not in taken and seed not in used)
 
 
-def _question(search: _Search) -> Question:
+def question_of(search: Search) -> Question:
     """Seeds that agree are believed to vary by half an example's score all the same."""
     header = read_evaluation(search.evaluations / "checkpoint-good").header
     return Question(
@@ -364,7 +364,7 @@ def _question(search: _Search) -> Question:
     )
 
 
-def _place(search: _Search, bad: int, seed: int) -> Path:
+def _place(search: Search, bad: int, seed: int) -> Path:
     return search.evaluations / f"{_name(search, bad)}-seed-{seed}"
 
 
@@ -373,12 +373,12 @@ def _diverged(place: Path) -> Path:
     return place.with_name(f"{place.name}.diverged.json")
 
 
-def _is_there(search: _Search, bad: int, seed: int) -> bool:
+def _is_there(search: Search, bad: int, seed: int) -> bool:
     place = _place(search, bad, seed)
     return (place / HEADER).is_file() or _diverged(place).is_file()
 
 
-def _checkpoint_mean(search: _Search, side: Literal["good", "bad"]) -> float:
+def checkpoint_mean(search: Search, side: Literal["good", "bad"]) -> float:
     """Evaluate one of the two checkpoints, unless it is."""
     replicas = search.good.replicas if side == "good" else search.bad.replicas
     place = search.evaluations / f"checkpoint-{side}"
@@ -391,7 +391,7 @@ def _checkpoint_mean(search: _Search, side: Literal["good", "bad"]) -> float:
     return _mean(read_evaluation(place))
 
 
-def _mean_of_run(search: _Search, bad: int, seed: int, *, number: int) -> float:
+def run_hybrid(search: Search, bad: int, seed: int, *, number: int) -> float:
     """Train a hybrid with a seed and evaluate it, unless it is; a run that diverges scores 0."""
     place = _place(search, bad, seed)
     if _diverged(place).is_file():
@@ -409,7 +409,7 @@ def _mean_of_run(search: _Search, bad: int, seed: int, *, number: int) -> float:
     return _mean(read_evaluation(place))
 
 
-def _train_and_evaluate(search: _Search, bad: int, seed: int, *, place: Path) -> None:
+def _train_and_evaluate(search: Search, bad: int, seed: int, *, place: Path) -> None:
     import gc
 
     from ftreg.training.run import train
@@ -424,7 +424,7 @@ def _train_and_evaluate(search: _Search, bad: int, seed: int, *, place: Path) ->
     gc.collect()  # the last model is gone before the next one comes
 
 
-def _config(search: _Search, bad: int, seed: int) -> RunConfig:
+def _config(search: Search, bad: int, seed: int) -> RunConfig:
     """The configuration of a hybrid.
 
     Raises:
@@ -442,7 +442,7 @@ def _config(search: _Search, bad: int, seed: int) -> RunConfig:
     return config.model_copy(update={"train": train, "dataset": _dataset(search, bad, config)})
 
 
-def _dataset(search: _Search, bad: int, config: RunConfig) -> DatasetConfig:
+def _dataset(search: Search, bad: int, config: RunConfig) -> DatasetConfig:
     """The dataset section of a hybrid, whose version is written where it mixes two."""
     if search.rows is None:
         return config.dataset
@@ -480,7 +480,7 @@ def _mean(evaluation: Evaluation) -> float:
     return math.fsum(means) / len(means)
 
 
-def _planned(search: _Search) -> Bisection:
+def _planned(search: Search) -> Bisection:
     """What would be tried, and about how long training it takes."""
     seconds = max(
         side.replicas.first.manifest.training.seconds for side in (search.good, search.bad)
@@ -492,7 +492,7 @@ def _planned(search: _Search) -> Bisection:
 
 
 def _printed(
-    search: _Search,
+    search: Search,
     runs: Sequence[Run],
     finding: Finding | None,
     *,
@@ -536,7 +536,7 @@ def _printed(
     )
 
 
-def _without_factors(search: _Search) -> Finding:
+def _without_factors(search: Search) -> Finding:
     """Why there is nothing to search."""
     if any(note.startswith("versions.") for note in search.notes):
         why = "the recipes differ in library versions alone, which are not tried"
@@ -544,11 +544,11 @@ def _without_factors(search: _Search) -> Finding:
     return Finding(answer="noise", why="the recipes differ in nothing but the seed")
 
 
-def _tried_factors(search: _Search, runs: Sequence[Run]) -> tuple[TriedFactor, ...]:
+def _tried_factors(search: Search, runs: Sequence[Run]) -> tuple[TriedFactor, ...]:
     count = len(search.factors)
     searched = len({run.bad for run in runs}) > 2 or (count == 1 and runs)
     chances: Sequence[float | None] = (
-        probabilities_of_factors(_question(search), runs) if searched else [None] * count
+        probabilities_of_factors(question_of(search), runs) if searched else [None] * count
     )
     return tuple(
         TriedFactor(
@@ -558,7 +558,7 @@ def _tried_factors(search: _Search, runs: Sequence[Run]) -> tuple[TriedFactor, .
     )
 
 
-def _tried_hybrids(search: _Search, runs: Sequence[Run]) -> tuple[TriedHybrid, ...]:
+def _tried_hybrids(search: Search, runs: Sequence[Run]) -> tuple[TriedHybrid, ...]:
     groups: dict[int, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.bad, []).append(run)
