@@ -34,6 +34,19 @@ def length_scorer(limit: int = 100) -> LengthScorer:
     return LengthScorer(limit)
 
 
+class VarietyScorer(LengthScorer):
+    """The share of an output's characters that are different ones: low where a model repeats."""
+
+    name = "variety"
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        return [Score(len(set(one.output)) / max(1, len(one.output))) for one in samples]
+
+
+def variety_scorer() -> VarietyScorer:
+    return VarietyScorer(limit=1)
+
+
 class BrokenScorer(LengthScorer):
     """A scorer that cannot score."""
 

@@ -24,6 +24,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "train": "Fine-tune a base model and save a checkpoint with its full recipe.",
         "reproduce": "Train a checkpoint again from its manifest, and compare the weights.",
         "diff": "Show what differs between the recipes of two checkpoints.",
+        "bisect": "Find which difference of two recipes made a checkpoint worse.",
         "checkpoints": "List, inspect and plot checkpoints.",
         "optim": "Show an optimizer's settings, or convert them to another optimizer.",
     },

@@ -53,22 +53,8 @@ def reproduce(
         check_writable(output)
     checkpoint = read_checkpoint(checkpoint_folder)
     manifest = checkpoint.manifest
-    refuse_code_named(
-        manifest.config,
-        marks={},
-        where=checkpoint_folder / MANIFEST,
-        recorded=True,
-        sections=("base", "optimizer", *(["eval"] if manifest.config.train.keep_by else [])),
-    )
-    base = manifest.config.base
-    for note in trust_notes([base.model] if base.trust_remote_code else []):
-        events.notice(note)
     events.phase("checking the checkpoint, its dataset and its base model")
-    checkpoint.verify()
-    _check_one_recipe(checkpoint)
-    _check_dataset(checkpoint)
-    config = _recorded_config(manifest)
-    _check_base(checkpoint, config)
+    config = repeatable_config(checkpoint, events)
     differences = recipe_differences(recorded_environment(manifest), _environment_here(config))
     if differences:
         named = "; ".join(f"{key} {recorded} -> {here}" for key, recorded, here in differences)
@@ -92,6 +78,36 @@ def _tell_of_chance(manifest: Manifest, events: "TrainEvents") -> None:
             "it was trained with train.deterministic: false on a GPU, which has other bits each "
             "time: equal weights would be a chance, other weights decide nothing"
         )
+
+
+def repeatable_config(checkpoint: Checkpoint, events: "TrainEvents") -> RunConfig:
+    """Return the configuration that makes a checkpoint again, once all that it names is checked.
+
+    Args:
+        checkpoint: with its manifest.
+        events: is told of code that will run.
+
+    Raises:
+        UsageError: the checkpoint's files, its base model or its dataset are not those of the
+            manifest, its settings were changed on the way, or it names code that is forbidden.
+    """
+    manifest = checkpoint.manifest
+    refuse_code_named(
+        manifest.config,
+        marks={},
+        where=checkpoint.folder / MANIFEST,
+        recorded=True,
+        sections=("base", "optimizer", *(["eval"] if manifest.config.train.keep_by else [])),
+    )
+    base = manifest.config.base
+    for note in trust_notes([base.model] if base.trust_remote_code else []):
+        events.notice(note)
+    checkpoint.verify()
+    _check_one_recipe(checkpoint)
+    _check_dataset(checkpoint)
+    config = _recorded_config(manifest)
+    _check_base(checkpoint, config)
+    return config
 
 
 @contextmanager

@@ -51,6 +51,7 @@ from ftreg.jobs import (
 )
 from ftreg.records.attestation import Statement
 from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
+from ftreg.records.bisection import Bisection
 from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow
@@ -108,6 +109,7 @@ _PRINTED: dict[str, Any] = {
     "history": evaluation_history.WrittenHistory,
     "checkpoints": checkpoints.CheckpointList,
     "recipe-difference": diff.RecipeDifference,
+    "bisection": Bisection,
     "optimizer": optim.OptimizerPlan,
     "conversion": optim.ConversionProposal,
     "models": models.ModelList,
@@ -142,6 +144,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "track": {"tracking": ""},
     "power": {"power": ""},
     "diff": {"recipe-difference": ""},
+    "bisect": {"bisection": ""},
     "promote": {"promotion": ""},
     "baseline": {"promotions": ""},
     "clean": {"cleaning": ""},

@@ -1,0 +1,1 @@
+"""Why a checkpoint is worse than another: which part of the recipe, which rows."""

@@ -1,0 +1,307 @@
+"""Which hybrid to train next, and when the answer stands: group testing with noise.
+
+The plan is a function of the runs so far, so a search that was killed goes on where it was.
+
+1. Both ends are trained with several seeds: is there a difference beyond that of seeds?
+2. Each possible cause (one factor; one that does most of it; two that only hurt together; either
+   of two; two, or a group, that add up; all of them a little) says where every hybrid would lie
+   between both ends. The next hybrid is the one that the causes disagree about most, each weighted
+   by its probability: for one factor of equally probable ones that halves them, as in binary search
+   with noise (Horstein, "Sequential transmission using noiseless feedback", IEEE Transactions on
+   Information Theory 9, 1963), and causes that halves do not tell apart get hybrids that do.
+3. What is suspected is proved: it alone in the good recipe, and all but it in the bad one, with as
+   many seeds as its share of the delta needs; of two, each must add to what the other does. No
+   probability decides, but the intervals.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from ftreg.gate.interval import Interval
+from ftreg.why.causes import (
+    Cause,
+    Floats,
+    Question,
+    most_disputed,
+    possible_causes,
+    probabilities_of_causes,
+)
+from ftreg.why.effects import CONFIDENCE, Measured, Run, Share, Weights, delta_of, part_of
+
+Answer = Literal["culprit", "pair", "noise", "undecided"]
+MAJORITY = 0.5
+"""The share of the delta that a culprit certainly explains more than."""
+# Runs of each end after which it is asked whether they differ, and the error of all looks together.
+_LOOKS = (2, 3, 4, 6, 8)
+_LOOKS_ERROR = 0.02
+_SUSPECTED = 0.9
+_STANDS_OUT = 0.6
+# Runs of a hybrid that a proof begins with, and ends with.
+_PROOFS = (2, 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the runs say.
+
+    `suspects` are the factors of the answer, and `share` theirs. `delta` is that of both ends,
+    trained with other seeds than the two checkpoints. `more_runs` is about how many runs more
+    would tell, None where no number would.
+    """
+
+    answer: Answer
+    why: str
+    delta: Share | None = None
+    suspects: tuple[int, ...] = ()
+    share: Share | None = None
+    more_runs: int | None = None
+
+
+Next = Finding | int
+"""The answer, or the hybrid to train next."""
+
+
+def next_step(question: Question, runs: Sequence[Run], *, observed: float) -> Next:
+    """Return the hybrid that is to be trained next, or the answer.
+
+    Args:
+        question: what is asked.
+        runs: those that are done, in any order.
+        observed: the delta of the two checkpoints that are asked about. They raised the question,
+            so they are no evidence; but a delta that seeds do not explain is not called noise.
+    """
+    factors, every, resolution = question.factors, question.every, question.resolution
+    counts = {bad: sum(run.bad == bad for run in runs) for bad in (0, every)}
+    least = min(counts, key=lambda bad: counts[bad])
+    if counts[least] < _LOOKS[0]:
+        return least
+    if not _differ(factors, runs, resolution=resolution):
+        ends = Measured([run for run in runs if run.bad in (0, every)], resolution=resolution)
+        return _ends(ends, factors, observed=observed)
+    return _search(question, Measured(runs, resolution=resolution))
+
+
+def _differ(factors: int, runs: Sequence[Run], *, resolution: float) -> bool:
+    """Whether both ends differ, at one of the looks that are planned.
+
+    Once they did, they do: runs that are added later to prove a share ask nothing anew.
+    """
+    ends = [
+        sorted((run for run in runs if run.bad == bad), key=lambda run: run.seed)
+        for bad in (0, (1 << factors) - 1)
+    ]
+    delta, confidence = delta_of(factors), 1 - _LOOKS_ERROR / len(_LOOKS)
+    for look in _LOOKS:
+        if look > min(map(len, ends)):
+            break
+        seen = Measured([*ends[0][:look], *ends[1][:look]], resolution=resolution)
+        interval = seen.interval(delta, confidence=confidence)
+        if not interval.low <= 0 <= interval.high:
+            return True
+    return False
+
+
+def _ends(ends: Measured, factors: int, *, observed: float) -> Next:
+    """The next run of an end, or why there is nothing to search."""
+    delta = delta_of(factors)
+    count = min(ends.counts.values())
+    ratio = abs(ends.contrast(delta)) / ends.error(delta)
+    hopeless = count >= _LOOKS[2] and ratio < 1
+    if count < _LOOKS[-1] and not hopeless:
+        return min(ends.counts, key=lambda bad: ends.counts[bad])
+    from ftreg.gate.stats import t_quantile
+
+    found = Share(ends.contrast(delta), ends.interval(delta, confidence=CONFIDENCE))
+    reach = t_quantile((1 - CONFIDENCE) / 2, ends.noise.freedom) * ends.noise.deviation * 2**0.5
+    if abs(observed) <= max(reach, 2 * ends.noise.deviation):
+        why = "both recipes, trained with several seeds, do not differ by more than seeds do"
+        return Finding(answer="noise", why=why, delta=found)
+    why = (
+        "the two checkpoints differ by more than seeds explain, and their recipes, trained again "
+        "here, do not: look at what is not in the recipe, such as library versions and hardware"
+    )
+    more = None if ratio < 1 else max(2, round(2 * count * ((3.5 / ratio) ** 2 - 1)))
+    return Finding(answer="undecided", why=why, delta=found, more_runs=more)
+
+
+def _search(question: Question, measured: Measured) -> Next:
+    """The next hybrid, or the cause."""
+    factors = question.factors
+    delta = measured.contrast(delta_of(factors))
+    found = Share(delta, measured.interval(delta_of(factors), confidence=CONFIDENCE))
+    if factors == 1:
+        return Finding(
+            answer="culprit",
+            why="the recipes differ in nothing else",
+            delta=found,
+            suspects=(0,),
+            share=Share(1.0, Interval(1.0, 1.0)),
+        )
+    causes = possible_causes(question)
+    chances = probabilities_of_causes(question, measured)
+    suspects, chance = _suspects(causes, chances)
+    if chance >= _SUSPECTED and suspects:
+        return _proof(suspects, measured, factors=factors, delta=found)
+    if chance >= _SUSPECTED:
+        return _spread(measured, factors=factors, delta=found)
+    return most_disputed(question, chances, measured)
+
+
+class _Claim(NamedTuple):
+    """A part of the delta that must certainly be more than a share of it."""
+
+    part: Weights
+    least: float
+
+
+def _proof(suspects: int, measured: Measured, *, factors: int, delta: Share) -> Next:
+    """The next run that proves a suspicion, or what came of it."""
+    every = (1 << factors) - 1
+    single = _stands_out(suspects, measured, factors=factors)
+    if single is not None and single != suspects:
+        return _proof(single, measured, factors=factors, delta=delta)
+    for bad in (suspects, every & ~suspects):
+        if measured.count(bad) < _PROOFS[0]:
+            return bad
+    named = tuple(factor for factor in range(factors) if suspects >> factor & 1)
+    answer: Answer = "pair" if len(named) == 2 else "culprit"
+    claims = _claims(suspects, factors)
+    for claim in claims:
+        missing = [bad for bad in claim.part if not measured.count(bad)]
+        if missing:
+            return missing[0]
+    share = measured.share(claims[0].part, delta_of(factors), confidence=CONFIDENCE)
+    for claim in claims:
+        found = measured.share(claim.part, delta_of(factors), confidence=CONFIDENCE)
+        if found.interval and found.interval.low > claim.least:
+            continue
+        least = min({*claim.part, 0, every}, key=measured.count)
+        if measured.count(least) < _PROOFS[1]:
+            return least
+        few = f"{_PROOFS[1]} runs of each hybrid do not prove the share of what is suspected"
+        return Finding(
+            answer="undecided",
+            why=few,
+            delta=delta,
+            suspects=named,
+            share=share,
+            more_runs=_runs_to_prove(found, claim, measured),
+        )
+    why = {
+        "culprit": "it alone does it to the good recipe, and without it the bad one is well",
+        "pair": "no single factor: these two together do it, and neither alone",
+    }
+    return Finding(answer=answer, why=why[answer], delta=delta, suspects=named, share=share)
+
+
+def _stands_out(suspects: int, measured: Measured, *, factors: int) -> int | None:
+    """The one of two suspects that seems to do most of it alone, where both were tried alone."""
+    whole, found = delta_of(factors), {}
+    for factor in range(factors):
+        part = part_of(1 << factor, factors)
+        if suspects >> factor & 1 and all(measured.count(bad) for bad in part):
+            found[1 << factor] = measured.share(part, whole, confidence=CONFIDENCE).value
+    best = max(found, key=lambda bits: found[bits], default=None)
+    both = suspects.bit_count() == len(found) == 2
+    return best if best is not None and both and found[best] > _STANDS_OUT else None
+
+
+def _claims(suspects: int, factors: int) -> list[_Claim]:
+    """That suspects do most of it; and of two, that each adds to what the other does."""
+    whole = part_of(suspects, factors)
+    found = [_Claim(whole, MAJORITY)]
+    alone = [1 << factor for factor in range(factors) if suspects >> factor & 1]
+    for other in alone if len(alone) == 2 else ():
+        less = part_of(other, factors)
+        added = {bad: whole.get(bad, 0.0) - less.get(bad, 0.0) for bad in {**whole, **less}}
+        found.append(_Claim({bad: weight for bad, weight in added.items() if weight}, 0.0))
+    return found
+
+
+def _runs_to_prove(share: Share, claim: _Claim, measured: Measured) -> int | None:
+    """About how many runs more bring the lower end above what is claimed; None: none would."""
+    if share.interval is None or share.value <= claim.least:
+        return None
+    done = sum(measured.counts[bad] for bad in claim.part)
+    shrink = (share.value - share.interval.low) / (share.value - claim.least)
+    more = max(1, round(done * (shrink**2 - 1)))
+    return more if more < 1000 else None
+
+
+def _spread(measured: Measured, *, factors: int, delta: Share) -> Next:
+    """No one and no two factors act as any cause would: say so when every factor was tried."""
+    every = (1 << factors) - 1
+    for bad in (1 << factor for factor in range(factors)):
+        for cell in (bad, every & ~bad):
+            if not measured.count(cell):
+                return cell
+    why = "no one factor and no two explain more than half of the delta: it is spread over several"
+    return Finding(answer="undecided", why=why, delta=delta)
+
+
+def usual_runs(factors: int) -> int:
+    """Return about how many runs find one culprit, where seeds move the score by less than it does.
+
+    Measured by `scripts/bench_bisect.py`; a pair, or noise, takes up to twice as many.
+    """
+    return 9 + math.ceil(math.log2(factors)) if factors else 0
+
+
+def undecided(question: Question, runs: Sequence[Run], *, budget: str) -> Finding:
+    """Return what is known when the budget has ended, and about how many runs more would tell.
+
+    Args:
+        question: what is asked.
+        runs: those that are done.
+        budget: what has ended, in words.
+    """
+    ends = [sum(run.bad == bad for run in runs) for bad in (0, question.every)]
+    if min(ends) < _LOOKS[0]:
+        more = 2 * _LOOKS[1] - sum(ends) + usual_runs(question.factors)
+        return Finding(answer="undecided", why=budget, more_runs=more)
+    measured, whole = Measured(runs, resolution=question.resolution), delta_of(question.factors)
+    delta = Share(measured.contrast(whole), measured.interval(whole, confidence=CONFIDENCE))
+    if not _differ(question.factors, runs, resolution=question.resolution):
+        more = max(1, 2 * _LOOKS[-1] - sum(ends))
+    else:
+        more = _runs_left(question, measured, abs(delta.value) / measured.noise.deviation)
+    return Finding(answer="undecided", why=budget, delta=delta, more_runs=more)
+
+
+def _runs_left(question: Question, measured: Measured, ratio: float) -> int:
+    """About how many runs find one culprit and prove it.
+
+    A run tells `log2(1 + (ratio / 2)**2) / 2` bits at most: Shannon, "A mathematical theory of
+    communication" (1948), the capacity of a channel with Gaussian noise.
+
+    Args:
+        question: what is asked.
+        measured: the runs so far.
+        ratio: the delta in standard deviations from seed to seed.
+    """
+    chances: list[float] = probabilities_of_causes(question, measured).tolist()
+    bits = -math.fsum(chance * math.log2(chance) for chance in chances if chance > 0)
+    each = math.log2(1 + ratio * ratio / 4) / 2
+    proof = 2 * max(_PROOFS[0], math.ceil(36 / ratio / ratio))
+    return math.ceil(bits / max(0.01, min(1.0, each))) + proof
+
+
+def _suspects(causes: Sequence[Cause], chances: Floats) -> tuple[int, float]:
+    """The most probable set of factors, as bits, however they act, and its probability.
+
+    Two factors of which only one may do it are suspected together, if neither is alone.
+    """
+    found: dict[int, float] = {}
+    for cause, chance in zip(causes, chances.tolist(), strict=True):
+        found[cause.bits] = found.get(cause.bits, 0.0) + chance
+    best = max(found, key=lambda bits: found[bits])
+    if found[best] < _SUSPECTED:
+        pairs = {cause.bits: cause.factors for cause in causes if len(cause.factors) == 2}
+        within = {
+            bits: found[bits] + sum(found[1 << factor] for factor in pair)
+            for bits, pair in pairs.items()
+        }
+        best, found = max(within, key=lambda bits: within[bits]), within
+    return best, found[best]
