@@ -40,6 +40,7 @@ from ftreg.jobs import (
     route,
     same_weights,
     score,
+    slices,
     track,
     train,
 )
@@ -85,6 +86,7 @@ _PRINTED: dict[str, Any] = {
     "report": report.WrittenReport,
     "tracking": track.TrackedRun,
     "power": power.Power,
+    "slices": slices.Slices,
     "promotion": promote.PrintedPromotion,
     "promotions": promote.PrintedPromotions,
     "datasets": datasets.DatasetList,
@@ -124,6 +126,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "report": {"report": ""},
     "track": {"tracking": ""},
     "power": {"power": ""},
+    "slices": {"slices": ""},
     "diff": {"recipe-difference": ""},
     "promote": {"promotion": ""},
     "baseline": {"promotions": ""},
