@@ -123,14 +123,14 @@ def _pairs(values: Mapping[tuple[str, str], Positions]) -> Iterator[tuple[str, P
 def _lengths(name: str, texts: Sequence[str]) -> Iterator[tuple[str, Positions]]:
     """Yield the groups of texts whose number of words lies in a range, the widest last."""
     counts = np.array([len(text.split()) for text in texts])
-    edges = np.unique(np.quantile(counts, np.linspace(0, 1, _BINS + 1), method="lower"))
-    starts, ends = edges, [*(edges[1:] - 1).tolist(), int(counts.max())]
+    starts = np.unique(np.quantile(counts, np.arange(_BINS) / _BINS, method="lower"))
+    ends = [*(starts[1:] - 1).tolist(), int(counts.max())]
     bins = len(starts)
     for wide in range(1, bins):
         for first in range(bins - wide + 1):
             low, high = int(starts[first]), int(ends[first + wide - 1])
             inside = np.flatnonzero((counts >= low) & (counts <= high)).astype(np.int64)
-            yield f"{name} {_range(low, high, least=int(edges[0]), most=int(ends[-1]))}", inside
+            yield f"{name} {_range(low, high, least=int(starts[0]), most=ends[-1])}", inside
 
 
 def _range(low: int, high: int, *, least: int, most: int) -> str:

@@ -95,7 +95,7 @@ class Story:
 
 def test_every_command_with_json_has_a_schema() -> None:
     assert set(with_json()) | ALWAYS == set(PRINTED)
-    assert set(PRINTED) == CHECKPOINTS | OPTIMIZERS | EVALUATIONS | DATA | MACHINE | TRACKING
+    assert set(PRINTED) == CHECKPOINTS | OPTIMIZERS | EVALUATIONS | DATA | MACHINE | TRACKING | WHY
 
 
 def test_training_and_evaluations(cli: Cli, config: Path) -> None:
