@@ -23,6 +23,7 @@ from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.jobs import (
     agree,
+    blame,
     checkpoints,
     clean,
     compare,
@@ -87,6 +88,7 @@ _PRINTED: dict[str, Any] = {
     "tracking": track.TrackedRun,
     "power": power.Power,
     "slices": slices.Slices,
+    "blame": blame.Blame,
     "promotion": promote.PrintedPromotion,
     "promotions": promote.PrintedPromotions,
     "datasets": datasets.DatasetList,
@@ -127,6 +129,7 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "track": {"tracking": ""},
     "power": {"power": ""},
     "slices": {"slices": ""},
+    "blame": {"blame": ""},
     "diff": {"recipe-difference": ""},
     "promote": {"promotion": ""},
     "baseline": {"promotions": ""},
