@@ -112,8 +112,10 @@ def write_version(root: Path, name: str, rows: Mapping[str, list[dict[str, Any]]
         path = folder / f"{split}.jsonl"
         path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
         splits[split] = {"file": path.name, "rows": len(items), "sha256": file_digest(path)}
-    card = {"license": "CC0-1.0", "description": "Colours.", "source": "Made by a script.",
-            "name": name, "version": 1, "prompt": {"user": "{input}"}, "splits": splits}  # fmt: skip
+    card = {
+        **{"name": name, "version": 1, "license": "CC0-1.0", "description": "Colours."},
+        **{"source": "Made by a script.", "prompt": {"user": "{input}"}, "splits": splits},
+    }
     (folder / "dataset.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
 
 
@@ -121,7 +123,7 @@ CONFIG = """\
 base: {{model: {model}}}
 dataset: {{version: {version}, root: {root}}}
 optimizer: {{name: adamw, lr: {lr}, weight_decay: 0.01}}
-train: {{seed: {seed}, epochs: 12, batch_size: 16, precision: fp32, threads: 1, save_steps: null}}
+train: {{seed: {seed}, epochs: 12, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
 eval: {{max_new_tokens: 6, scorers: [equals]}}
 gate: {{margin: 0.05}}
 """
@@ -135,8 +137,8 @@ def trial(kind: str, seed: int, *, model: Path, folder: Path, seeds: int) -> Bla
     write_version(root, "good", {"train": clean, "eval": rows["eval"]})
     write_version(root, "mixed", {"train": rows["train"], "eval": rows["eval"]})
     runs = {
-        "base": {"version": "good@1", "lr": 3e-3, "seed": 100 + seed},
-        "new": {"version": "mixed@1", "lr": 3e-4 if kind == "none" else 3e-3, "seed": 200 + seed},
+        "base": {"version": "good@1", "lr": 1e-2, "seed": 100 + seed},
+        "new": {"version": "mixed@1", "lr": 1e-3 if kind == "none" else 1e-2, "seed": 200 + seed},
     }
     made = {}
     for name, asked in runs.items():
@@ -163,14 +165,12 @@ def told(kind: str, seed: int, found: Blame, spent: float) -> str:
     """Return a line about a trial."""
     bad = [item.id for item in found.suspects if item.id.startswith("bad")]
     proof = found.proof
-    gain = (
-        ""
-        if proof is None or proof.gain is None
-        else f", gain {100 * proof.gain:.0f} (p {proof.p:.2g})"
-    )
+    gain = "none" if proof is None or proof.gain is None else f"{100 * proof.gain:.0f}"
+    p_value = "" if proof is None or proof.p is None else f" (p {proof.p:.2g})"
     return (
-        f"{kind:9} {seed:3} {found.outcome}: {len(bad)} bad of {len(found.suspects)} suspects, drop "
-        f"{100 * found.drop:.0f} of {len(found.examples)} examples{gain}, {spent:.0f} s"
+        f"{kind:9} {seed:3} {found.outcome}: {len(bad)} bad of {len(found.suspects)} suspects, "
+        f"drop {100 * found.drop:.0f} of {len(found.examples)} examples, gain {gain}{p_value}, "
+        f"{spent:.0f} s"
     )
 
 

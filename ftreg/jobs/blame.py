@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import ftreg
 from ftreg.config.code_named import refuse_code_named
 from ftreg.config.policy import GatePolicy
 from ftreg.errors import UndecidedError, UsageError, did_you_mean
@@ -21,6 +20,7 @@ from ftreg.jobs.report import evaluated_checkpoint
 from ftreg.records.baseline import Baseline
 from ftreg.records.checkpoint import Checkpoint, list_midway, read_checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_outputs
+from ftreg.records.kept_answers import BLAME, keep_answer
 from ftreg.records.layout import MANIFEST
 from ftreg.records.printed import Printed, json_object, printed
 from ftreg.records.samples import Scores, over_seeds
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from ftreg.models.assistant_turn import AssistantTurn
     from ftreg.training.events import TrainEvents
 
-BLAME = "blame.json"
-BLAME_SCHEMA = 1
+_RANKING_SCHEMA = 1
 MOST_EXAMPLES = 32
 """Examples that are explained unless others are asked for: those with the largest drops."""
 SEEDS = 3
@@ -292,13 +291,13 @@ def _ranked(case: _Case, events: "TrainEvents") -> _Ranked:
     }
     path = case.folder / f"influence-{digest(question)[:12]}.json"
     if path.is_file():
-        harms = read_json(path, kind="ranking of rows", schema=BLAME_SCHEMA)["harms"]
+        harms = read_json(path, kind="ranking of rows", schema=_RANKING_SCHEMA)["harms"]
         if len(harms) == len(case.trained.ids):
             return _Ranked(harms, len(weights))
     by_digest = {state.manifest.weights.digest: state for state in states}
     found = [_harms(case, state, events) for state in by_digest.values()]
     harms = [sum(column) / len(found) for column in zip(*found, strict=True)]
-    write_record(path, {"schema_version": BLAME_SCHEMA, **question, "harms": harms})
+    write_record(path, {"schema_version": _RANKING_SCHEMA, **question, "harms": harms})
     return _Ranked(harms, len(found))
 
 
@@ -466,12 +465,8 @@ def _result(
 
 
 def _kept(case: _Case, result: Blame) -> Blame:
-    """Write what was found beside the evaluation, with the digest of the scores that it is of."""
-    record = {
-        "schema_version": BLAME_SCHEMA,
-        "ftreg": ftreg.__version__,
-        "scores": digest(case.evaluation.scores),
-        "evaluation": result.evaluation,
+    """Write what was found beside the evaluation."""
+    answer = {
         "against": result.against,
         "scorer": result.scorer,
         "outcome": result.outcome,
@@ -479,18 +474,5 @@ def _kept(case: _Case, result: Blame) -> Blame:
         "suspects": [json_object(item) for item in result.suspects],
         "gain": None if result.proof is None else result.proof.gain,
     }
-    write_record(case.evaluation.folder / BLAME, record)
+    keep_answer(case.evaluation, BLAME, answer)
     return result
-
-
-def kept_blame(evaluation: Evaluation) -> Mapping[str, Any] | None:
-    """Read what `blame` kept of these very scores; None where it has not been called.
-
-    Raises:
-        UsageError: the record is damaged, or of a newer schema.
-    """
-    path = evaluation.folder / BLAME
-    if not path.is_file():
-        return None
-    record = read_json(path, kind="record of blame", schema=BLAME_SCHEMA)
-    return record if record.get("scores") == digest(evaluation.scores) else None

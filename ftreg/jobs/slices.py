@@ -1,17 +1,15 @@
 """Which groups of examples that nobody declared got worse, and which drops could not be seen."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import ftreg
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import DatasetConfig
 from ftreg.data import load_dataset
 from ftreg.errors import FtregError, UndecidedError, UsageError, did_you_mean
-from ftreg.files.store import digest, read_json, write_record
 from ftreg.gate.aligned import cluster_numbers, read_side
 from ftreg.gate.planning import drop_found
 from ftreg.gate.units import units_of
@@ -19,14 +17,13 @@ from ftreg.jobs.gate import find_baselines, policy_of, refuse_unlike
 from ftreg.records.baseline import Baseline
 from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.stored import Evaluation, read_outputs
+from ftreg.records.kept_answers import SLICES, keep_answer
 from ftreg.records.printed import Printed, json_object, printed
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
 from ftreg.why.slices_described import ExampleFacts, describe_slices
 from ftreg.why.slices_search import Halves, Sides, TestedSlice, find_worse, least_members
 
-SLICES = "slices.json"
-SLICES_SCHEMA = 1
 # Shares of the examples of which is said what drop would be found.
 _SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _MOST_EXAMPLES = 10
@@ -294,30 +291,10 @@ def _unseen(
 
 
 def _keep(evaluation: Evaluation, result: Slices) -> None:
-    """Write what was found beside the evaluation, with the digest of the scores that it is of."""
-    record = {
-        "schema_version": SLICES_SCHEMA,
-        "ftreg": ftreg.__version__,
-        "scores": digest(evaluation.scores),
-        "evaluation": result.evaluation,
-        "against": result.against,
-        "described": result.described,
-        "found": [
-            {**json_object(item), "worst": [json_object(one) for one in item.worst]}
-            for item in result.found
-        ],
-    }
-    write_record(evaluation.folder / SLICES, record)
-
-
-def kept_slices(evaluation: Evaluation) -> Mapping[str, Any] | None:
-    """Read what `find_slices` kept of these very scores; None where it has not been called.
-
-    Raises:
-        UsageError: the record is damaged, or of a newer schema.
-    """
-    path = evaluation.folder / SLICES
-    if not path.is_file():
-        return None
-    record = read_json(path, kind="record of slices", schema=SLICES_SCHEMA)
-    return record if record.get("scores") == digest(evaluation.scores) else None
+    """Write what was found beside the evaluation."""
+    found = [
+        {**json_object(item), "worst": [json_object(one) for one in item.worst]}
+        for item in result.found
+    ]
+    answer = {"against": result.against, "described": result.described, "found": found}
+    keep_answer(evaluation, SLICES, answer)

@@ -32,7 +32,7 @@ LEAST_TESTED = 5
 _MOST_TESTED = 8
 _STANDS_OUT = 2.0
 # By how far what a wider group adds must stand out too.
-_WIDENED = 2.5
+_WIDENED = 3.0
 # Beyond it a search is certain, and weights would only lose digits.
 _MOST_WEIGHT = 1e9
 _NORMAL = NormalDist()
