@@ -22,6 +22,7 @@ from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline
 from ftreg.records.checkpoint import Checkpoint, checkpoint_folders, checkpoint_name
 from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.kept_answers import BLAME, SLICES, kept_answer
 from ftreg.records.layout import HEADER, MANIFEST, REPLICAS
 from ftreg.records.printed import Printed, printed
 from ftreg.records.replicas import read_replicas
@@ -31,6 +32,7 @@ from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
+from ftreg.report.why import WhyLine, why_lines
 
 REPORT = "report.html"
 
@@ -92,10 +94,30 @@ def write_html(
         dataset=dataset,
         examples=examples,
         notes=notes,
+        why=_why(evaluation, verdict, baseline, workspace),
     )
     place = evaluation.folder / REPORT if path is None else path
     write_bytes(place, (part.encode() for part in html_report(material)))
     return WrittenReport(evaluation=evaluation.id, report=place)
+
+
+def _why(
+    evaluation: Evaluation,
+    verdict: Verdict | None,
+    baseline: Baseline | None,
+    workspace: Workspace,
+) -> list[WhyLine]:
+    """What can be asked about a regression, and what was found where it was."""
+    if verdict is None or baseline is None or verdict.outcome != "regression":
+        return []
+    checkpoint = evaluated_checkpoint(evaluation.header, workspace)
+    return why_lines(
+        evaluation.id,
+        str(baseline.header["id"]),
+        slices=kept_answer(evaluation, SLICES),
+        blame=kept_answer(evaluation, BLAME),
+        minutes=None if checkpoint is None else checkpoint.manifest.training.seconds / 60,
+    )
 
 
 def _last_gate(

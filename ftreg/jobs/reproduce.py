@@ -207,7 +207,7 @@ def _check_one_recipe(checkpoint: Checkpoint) -> None:
             )
 
 
-def _recorded_config(manifest: Manifest) -> RunConfig:
+def recorded_config(manifest: Manifest) -> RunConfig:
     """The manifest's configuration with what was resolved when it ran; nobody is told of the run.
 
     Precision and threads are those that it ran with, unless this machine has fewer cores than

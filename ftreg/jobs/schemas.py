@@ -23,6 +23,7 @@ from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.jobs import (
     agree,
+    blame,
     checkpoints,
     clean,
     compare,
@@ -45,6 +46,7 @@ from ftreg.jobs import (
     route,
     same_weights,
     score,
+    slices,
     track,
     train,
     verify,
@@ -94,6 +96,8 @@ _PRINTED: dict[str, Any] = {
     "report": report.WrittenReport,
     "tracking": track.TrackedRun,
     "power": power.Power,
+    "slices": slices.Slices,
+    "blame": blame.Blame,
     "promotion": promote.PrintedPromotion,
     "promotions": promote.PrintedPromotions,
     "recomputation": verify.RecomputedVerdict,
@@ -143,6 +147,8 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "report": {"report": ""},
     "track": {"tracking": ""},
     "power": {"power": ""},
+    "slices": {"slices": ""},
+    "blame": {"blame": ""},
     "diff": {"recipe-difference": ""},
     "bisect": {"bisection": ""},
     "promote": {"promotion": ""},

@@ -1,1 +1,1 @@
-"""Why a checkpoint is worse than another: which part of the recipe, which rows."""
+"""Why a checkpoint is worse: the examples, the settings and the training rows behind a drop."""
