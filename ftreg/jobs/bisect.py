@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import ValidationError
 
-from ftreg.config.load import override_config
+from ftreg.config.evaluating import EvaluationConfig
+from ftreg.config.load import evaluation_config
 from ftreg.config.sections import DatasetConfig, RunConfig
 from ftreg.data import DatasetVersion, load_dataset
 from ftreg.errors import DivergedError, ExitCode, UsageError, did_you_mean
@@ -64,7 +65,7 @@ class Search:
     bad: _Side
     factors: Sequence[Factor]
     rows: RowDifference | None
-    judging: RunConfig
+    judging: EvaluationConfig
     folder: Path
     evaluations: Path
     notes: Sequence[str]
@@ -231,7 +232,7 @@ def _side(folder: Path, events: "TrainEvents") -> _Side:
 
 def _judging(
     good: _Side, scorer: str | None, dataset: str | None, overrides: Sequence[str]
-) -> RunConfig:
+) -> EvaluationConfig:
     """The configuration that everything is evaluated by."""
     for change in overrides:
         if change.partition(".")[0] not in ("dataset", "eval"):
@@ -240,8 +241,8 @@ def _judging(
                 "what they are trained by is what the two recipes say"
             )
     version = [f"dataset.version={dataset}"] if dataset else []
-    config = override_config(
-        good.config,
+    config = evaluation_config(
+        good.config.model_dump(mode="json"),
         overrides=[*version, *overrides],
         manifest=good.replicas.first.folder / MANIFEST,
     )
@@ -299,7 +300,7 @@ def _rows_can_be_mixed(good: _Side, bad: _Side) -> bool:
     )
 
 
-def _notes(good: _Side, bad: _Side, judging: RunConfig) -> list[str]:
+def _notes(good: _Side, bad: _Side, judging: EvaluationConfig) -> list[str]:
     """What both differ in and no hybrid can, and what they are evaluated on."""
     recipes = [recipe_of(side.replicas.first.manifest) for side in (good, bad)]
     found = [

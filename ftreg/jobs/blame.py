@@ -269,7 +269,7 @@ def _deltas(old: Scores, new: Scores, scorer: str) -> dict[str, float]:
 
 def _is_worse(case: _Case) -> bool:
     """Whether the gate's own tests, over all examples or in a cohort, find a drop for certain."""
-    verdict = judge(case.evaluation, case.baseline, policy=None, anchor=None)
+    verdict = judge(case.evaluation, case.baseline, policy=None, anchor=None, looks=None)
     tested = [row for row in verdict.rows if row.scorer == case.scorer and row.p_beyond is not None]
     level = 1 - case.policy.confidence
     return any(
@@ -315,7 +315,10 @@ def _harms(case: _Case, state: Checkpoint, events: "TrainEvents") -> list[float]
     chat = Chat(tokenizer, template=base.template, date=base.template_date)
     stops = stop_tokens(tokenizer, model.generation_config)
     turn = AssistantTurn(chat, system=card.prompt.system, stops=stops)
-    rows = (turn.example(card.prompt.messages(row), row.references[0]) for row in case.trained.rows)
+    rows = (
+        turn.example(card.prompt.messages(row), dict(row.answer or {"content": row.references[0]}))
+        for row in case.trained.rows
+    )
     done = 0
 
     def advance() -> None:
@@ -351,7 +354,7 @@ def _contrasts(case: _Case, turn: "AssistantTurn") -> list[Any]:
         answers = []
         for text in (written[example.id]["output"], better):
             try:
-                answers.append(turn.example(messages, text) if text.strip() else None)
+                answers.append(turn.example(messages, {"content": text}) if text.strip() else None)
             except UsageError:  # what a model wrote need not be what a template takes
                 answers.append(None)
         found.append(Contrast(*answers))

@@ -105,7 +105,7 @@ def repeatable_config(checkpoint: Checkpoint, events: "TrainEvents") -> RunConfi
     checkpoint.verify()
     _check_one_recipe(checkpoint)
     _check_dataset(checkpoint)
-    config = _recorded_config(manifest)
+    config = recorded_config(manifest)
     _check_base(checkpoint, config)
     return config
 
