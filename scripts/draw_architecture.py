@@ -22,14 +22,17 @@ ROOT = Path(__file__).resolve().parents[1]
 FIGURE = ROOT / "docs" / "figures" / "architecture.svg"
 
 ABOUT = {
+    "notebook": [],
     "optim": [],
     "__main__": [],
     "cli": ["reads arguments, calls one job, shows the result"],
     "jobs": ["what each command does, as one call from Python"],
     "generation": ["a checkpoint's", "outputs"],
     "training": ["from examples", "to a checkpoint"],
-    "scoring": ["scores of outputs,", "with evidence"],
-    "report": ["terminal, Markdown,", "HTML, JUnit"],
+    "deploy": ["exports, held", "to their origin"],
+    "why": ["what made", "it worse"],
+    "scoring": ["scores, with", "evidence"],
+    "report": ["terminal, HTML,", "JUnit"],
     "models": ["base models: find,", "load, adapt"],
     "data": ["dataset versions", "and their rows"],
     "gate": ["statistics and", "verdict, no I/O"],
@@ -41,7 +44,11 @@ ABOUT = {
     "process": ["memory limit, signals"],
 }
 """What a room is for, in lines. Rooms of one floor stand in this order."""
-SHOWN = {"__main__": "python -m ftreg", "optim": "ftreg.optim"}
+SHOWN = {
+    "__main__": "python -m ftreg",
+    "notebook": "ftreg.notebook",
+    "optim": "ftreg.optim",
+}
 GROUND = 2
 """The lowest floors, which rooms of each floor import: one arrow stands for all of these."""
 WEIGHTS = {30: 5.5, 10: 3.6, 3: 2.2, 1: 1.2}
