@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ftreg.errors import UsageError, shown
 from ftreg.models.chat_template import Chat, Messages, calls_in, place_of, special_tokens, stands_in
 from ftreg.records.thought_tags import answer_of
-from ftreg.records.turns import Turn
+from ftreg.records.turns import SYSTEM_ROLES, Turn
 
 # No template writes these of itself, and lower case leaves them as they are.
 _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
@@ -308,7 +308,8 @@ class AssistantTurn:
         question = messages[-1]["content"].strip()
         if full.startswith(asked) or not question:
             return full
-        alone = self.chat.render(messages[-1:], answer_next=False)
+        others = [item for item in messages if item["role"] not in SYSTEM_ROLES]
+        alone = self.chat.render(others, answer_next=False)
         begin, alike = asked.rfind(question), alone.rfind(question)
         if begin >= 0 and asked[begin:] == alone[alike:] and full.startswith(alone):
             return asked[:begin] + full[alike:]
