@@ -176,10 +176,11 @@ def _check_follows(role: str, before: str, *, place: str) -> None:
         way_out = "make one turn of them" if before == "user" else "the assistant answers a tool"
         raise UsageError(f"{place}: the user's turn stands right behind the {before}'s; {way_out}")
     if role == "assistant" and before not in ("user", "tool"):
-        way_out = "; make one turn of them" if before == "assistant" else ""
-        raise UsageError(
-            f"{place}: the assistant's turn stands behind {before}, not the user or a tool{way_out}"
-        )
+        if before == "assistant":
+            problem = "the assistant's turn stands right behind the assistant's; make one of them"
+        else:
+            problem = "a chat begins with the user, behind the system's turn if there is one"
+        raise UsageError(f"{place}: {problem}")
 
 
 def _close(open_calls: list[str | None], answers: str | None, *, place: str) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ftreg.errors import UsageError, shown
 from ftreg.models.chat_template import Chat, Messages, calls_in, place_of, special_tokens, stands_in
 from ftreg.records.thought_tags import answer_of
-from ftreg.records.turns import Turn
+from ftreg.records.turns import SYSTEM_ROLES, Turn
 
 # No template writes these of itself, and lower case leaves them as they are.
 _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
@@ -89,17 +89,22 @@ class AssistantTurn:
         Raises:
             UsageError: what would carry loss is not the reference and its end; shows what is.
         """
-        opened = self.chat.render(messages, answer_next=True)
-        self.chat.refuse_unshown(messages, opened)
-        if reference.get("tool_calls"):
-            said, text = self._calling(opened, messages, reference)
-        else:
-            said = str(reference["content"])
-            text = self._text(opened, messages, said)
+        opened, said, text = self._written(messages, reference)
         prompt, answer = self._split(opened, text)
         self._refuse_another(said, answer[:-1])
         earlier = self._earlier(messages, opened, prompt) if all_turns else ()
         return RenderedExample(prompt, answer, tuple(earlier))
+
+    def _written(self, messages: Messages, turn: Turn) -> tuple[str, str, str]:
+        """Return a chat up to an answer, the answer as a text, and the chat up to its end."""
+        opened = self.chat.render(messages, answer_next=True)
+        self.chat.refuse_unshown(messages, opened)
+        if turn.get("tool_calls"):
+            said, text = self._calling(opened, messages, turn)
+        else:
+            said = str(turn["content"])
+            text = self._text(opened, messages, said)
+        return opened, said, text
 
     def _split(self, opened: str, text: str) -> tuple[list[int], list[int]]:
         """Return the tokens of a prompt, and those of the answer behind it with its end."""
@@ -142,13 +147,19 @@ class AssistantTurn:
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
-            before = self.chat.render(messages[:number], answer_next=True)
-            start = len(self.chat.encode(before))
-            if not opened.startswith(before) or list(prompt[:start]) != self.chat.encode(before):
-                raise UsageError(self._otherwise(number))
+            before, said, _ = self._written(messages[:number], turn)
+            asking = self.chat.encode(before)
+            same = zip(asking, prompt, strict=False)
+            start = next((i for i, (a, b) in enumerate(same) if a != b), len(asking))
+            if start == len(asking) - 1:
+                start += 1  # a token of white space lies across; it carries no loss
             end = next((i for i in range(start, len(prompt)) if prompt[i] in self.stops), None)
-            written = self.example(messages[:number], turn)
-            if end is None or prompt[start : end + 1] != written.answer:
+            if (
+                not opened.startswith(before)
+                or start < len(asking)
+                or end is None
+                or _canonical(self.chat.read(prompt[start:end])) != _canonical(said.strip())
+            ):
                 raise UsageError(self._otherwise(number))
             yield start, end + 1
 
@@ -297,7 +308,8 @@ class AssistantTurn:
         question = messages[-1]["content"].strip()
         if full.startswith(asked) or not question:
             return full
-        alone = self.chat.render(messages[-1:], answer_next=False)
+        others = [item for item in messages if item["role"] not in SYSTEM_ROLES]
+        alone = self.chat.render(others, answer_next=False)
         begin, alike = asked.rfind(question), alone.rfind(question)
         if begin >= 0 and asked[begin:] == alone[alike:] and full.startswith(alone):
             return asked[:begin] + full[alike:]

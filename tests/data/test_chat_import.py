@@ -25,6 +25,7 @@ WANTED = [
     {"role": "tool", "content": "gate 3"},
     {"role": "assistant", "content": "<think>\nSo.\n</think>\n\nAt gate 3."},
 ]
+DEEP = '{"a":' * 97 + "1" + "}" * 97
 ARGUMENTS = json.dumps({"to": "Molde", "a": 1})
 OPENAI = {
     "messages": [
@@ -48,6 +49,7 @@ TRL = {
     "completion": WANTED[-1:],
     "tools": json.dumps([TRACK["function"]]),
 }
+HALF = {"prompt": WANTED[:-1], "completion": WANTED[-1]["content"], "tools": [TRACK]}
 SHAREGPT = {
     "conversations": [
         {"from": "human", "value": "Where is it?"},
@@ -83,7 +85,9 @@ def rows(split: str = "train", version: int = 1) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("given", [OPENAI, TRL, SHAREGPT, OLDER], ids=["oai", "trl", "sgpt", "old"])
+@pytest.mark.parametrize(
+    "given", [OPENAI, TRL, HALF, SHAREGPT, OLDER], ids=["oai", "trl", "half", "sgpt", "old"]
+)
 def test_each_form_gives_the_same_chat(given: dict[str, Any], cli: Cli) -> None:
     done = imported(cli, "--train", lines("a.jsonl", given))
     assert done.code == 0, done
@@ -125,7 +129,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
     ("row", "message"),
     [
         (chat("user", "user"), "messages[1]: the user's turn stands right behind the user's"),
-        (chat("assistant"), "messages[0]: the assistant's turn stands behind nothing"),
+        (chat("assistant"), "messages[0]: a chat begins with the user"),
         (chat("user", "system"), "messages[1]: a turn of system stands first or nowhere"),
         (chat("system"), "'messages' has no turn of the user"),
         (chat("user", "tool"), "messages[1]: a tool's turn without a call before it"),
@@ -154,6 +158,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
         (chat("user") | {"tools": [TRACK, TRACK]}, "tools[1]: 'track' stands here again"),
         ({"messages": "hello"}, "a chat is a list of turns, found 'hello'"),
         ({"messages": []}, "'messages' has to be a list of turns"),
+        (chat("user", "assistant", "assistant"), "right behind the assistant's; make one of them"),
         ({"chosen": [], "rejected": []}, "'chosen' and 'rejected' are rows of preferences"),
     ],
 )
@@ -173,6 +178,14 @@ def test_what_cannot_be_read_is_named_or_left_out(
     assert message in done.json["reasons"][0]
     assert "rows left out since they cannot be read: 1" in done.err
     assert len(rows()) == 1
+
+
+def test_what_could_not_be_read_again_is_not_written(cli: Cli) -> None:
+    call = {"name": "f", "arguments": DEEP}
+    source = lines("a.jsonl", chat("user", "assistant", tool_calls=[call]))
+    done = imported(cli, "--train", source)
+    assert done.code == 2, done
+    assert "a.jsonl:1: broken JSON: nested more than 100 levels deep" in done.err
 
 
 def test_a_split_has_a_mapping_of_its_own_and_paths_reach_into_chats(cli: Cli) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.conftest import TEMPLATE, Cli, rewrite_rows, write_dataset
 from tests.judge_server import serving
-from tests.training.test_chat_templates import Base, base
+from tests.training.test_chat_templates import SYSTEM_LAST, Base, base, loss_of
 
 __all__ = ["base"]
 
@@ -148,6 +148,23 @@ def test_a_template_that_writes_history_otherwise_is_trained_on_the_last_turn(
     assert "writes turn 3 otherwise" in said
     assert "train.loss_on: last_turn" in said
     assert training(cli, config, model, "train.loss_on=last_turn").code == 0
+
+
+def test_a_system_turn_that_stands_in_the_last_question_is_learnt_with(
+    cli: Cli, config: Path, base: Base
+) -> None:
+    """As the tokenizers of Mistral-7B-Instruct-v0.3 and Mistral-Nemo-Instruct-2407 write it."""
+    model = base(SYSTEM_LAST)
+    write_chats([ticket(1)])
+    refused = training(cli, config, model)
+    assert refused.code == 2, refused
+    assert "train.loss_on: last_turn" in refused.err.replace("\n", " ")
+    assert training(cli, config, model, "train.loss_on=last_turn").code == 0
+    system, *turns, question, answer = (turn["content"] for turn in ticket(1))
+    asked = f"[Q]{turns[0]}[/Q] {turns[1]}<|im_end|>[Q]{system}\n\n{question}[/Q]"
+    loss, count = loss_of(model, [(asked, f" {answer}")], 2)
+    step = json.loads(Path("a/history.jsonl").read_text())
+    assert (step["loss_tokens"], step["loss"]) == (count, pytest.approx(loss, rel=1e-5))
 
 
 @pytest.mark.parametrize(

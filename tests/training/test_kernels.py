@@ -125,7 +125,7 @@ def first_loss(base: Path) -> float:
     examples = list(pairs)
     (rows,) = batch_order(len(examples), batch_size=4, steps=1, seed=0)
     total, count = 0.0, 0
-    for prompt, answer in (examples[row] for row in rows):
+    for prompt, answer, _ in (examples[row] for row in rows):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0]
         wanted = torch.tensor(answer)

@@ -54,7 +54,8 @@ def chat_of(row: Mapping[str, Any]) -> tuple[Any, Sequence[str]]:
             return row[column], (column,)
     prompt, completion = (parsed_if_json(row.get(column)) for column in PAIR)
     if is_turns(prompt):
-        return [*prompt, *(completion if is_turns(completion) else ())], PAIR
+        answer = {"role": "assistant", "content": completion}
+        return [*prompt, *(completion if is_turns(completion) else [answer])], PAIR
     return None, ()
 
 

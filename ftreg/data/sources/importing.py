@@ -23,7 +23,7 @@ from ftreg.data.versions import (
 )
 from ftreg.errors import UsageError
 from ftreg.files.names import check_name
-from ftreg.files.reading import LONGEST_LINE, megabytes
+from ftreg.files.reading import DEEPEST, LONGEST_LINE, megabytes, parse_json
 from ftreg.files.store import staged_folder
 from ftreg.records.samples import Example
 from ftreg.records.turns import said
@@ -67,7 +67,10 @@ class _SplitFile:
     ids: UniqueIds = field(default_factory=UniqueIds)
 
     def write(self, row: Mapping[str, Any], *, place: str) -> None:
-        line = row_text(row).encode() + b"\n"
+        text = row_text(row)
+        if text.count("[") + text.count("{") > DEEPEST:
+            parse_json(text, place=place)  # what is written has to be read again
+        line = text.encode() + b"\n"
         if len(line) > LONGEST_LINE:
             raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")
         self.stream.write(line)
