@@ -182,7 +182,7 @@ def test_what_others_write_is_read(
         ([_row("x", "a")], "outputs.jsonl:1: the id 'x' is none of colours@1 (eval)"),
         ([_row("e0", "a"), _row("e0", "b")], ":2: a second, other output for the row 'e0'"),
         ([{"id": "e0", "output": None}], ":1: the output has to be a text; found None"),
-        ([{"id": 0, "output": "a"}], ":1: 'id' has to be a text; found 0"),
+        ([{"id": 0.5, "output": "a"}], ":1: 'id' has to be a text; found 0.5"),
         ([{"id": "e0", "output": "a", "input": ASKED["e3"]}], "the input that of 'e3'"),
         ([{"text": "a"}], "no outputs in a form that is known"),
         ([_batch("e0", "a") | {"error": {"code": "timeout"}}], "the request failed"),
