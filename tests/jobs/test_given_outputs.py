@@ -253,6 +253,8 @@ def test_settings_come_from_the_baseline_a_file_and_options(
     assert done.code == 0, done
     assert f"evaluated as {header['id']} was" in done.err
     assert _header("b-*")["policy"] == header["policy"]
+    assert cli("eval", *given, "--name", "e", "--no-gate").code == 0  # to be gated later
+    assert _header("e-*")["policy"] == header["policy"]
     assert cli("eval", *given, "--name", "c", "--scorer", "equals:exact").code == 3
     assert _header("c-*")["scorers"]["equals"]["options"]["mode"] == "exact"
     for option, said in (
