@@ -149,8 +149,6 @@ def evaluate(
     """Run a model over a dataset version, score it, and gate it.
 
     Example: ftreg eval checkpoints/lion --against baseline
-
-    Example: ftreg eval --outputs outputs.jsonl --dataset code-summary@2 --name theirs
     """
     from ftreg.jobs.evaluate_and_gate import evaluate_and_gate
 

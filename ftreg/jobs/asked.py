@@ -181,17 +181,17 @@ def _as_evaluated(
 ) -> dict[str, Any]:
     """The settings that a baseline was evaluated by, as sections of a configuration.
 
-    Empty where there is none, which the gate will tell, or where it is of another dataset version.
+    Without a gate too: one may come later. Empty where there is no baseline, which the gate will
+    tell, or where it is of another dataset version.
     """
-    if asked.against is None:
-        return {}
+    against = asked.against or "baseline"
     dataset = parse_ref(config.dataset.version)
     try:
-        if asked.against in ("baseline", "anchor"):
+        if against in ("baseline", "anchor"):
             path = baseline_path(workspace.baselines, dataset.name)
-            header = read_baseline(path, anchor=asked.against == "anchor").header
+            header = read_baseline(path, anchor=against == "anchor").header
         else:
-            header = read_header(workspace.evaluation(asked.against))
+            header = read_header(workspace.evaluation(against))
     except FtregError:
         return {}
     if header["dataset"]["version"] != config.dataset.version:

@@ -50,7 +50,7 @@ class _Rows:
 
 @traced("ftreg.eval", asked=eval_asked, found=eval_found, results=eval_results)
 def evaluate(
-    subject: Path | Subject,
+    checkpoint_folder: Path | Subject,
     *,
     config: AnyEvaluationConfig,
     folder: Path,
@@ -60,7 +60,7 @@ def evaluate(
     """Generate, score, and store the evaluation.
 
     Args:
-        subject: a checkpoint's folder with its manifest, or a group of replicas (each of them is
+        checkpoint_folder: a checkpoint with its manifest, or a group of replicas (each of them is
             evaluated, and all are one evaluation), or what `ftreg.jobs.subjects` makes of a model
             that ftreg did not train, or of outputs.
         config: its `dataset` and `eval` sections say what to evaluate on and how, and `base.model`,
@@ -76,7 +76,7 @@ def evaluate(
     """
     events = events or SilentEval()
     check_writable(folder)
-    subject = _with_base(subject, config)
+    subject = _with_base(checkpoint_folder, config)
     _tell_of_trust(subject, events)
     _refuse_one_server_for_all(subject, config)
     if until is not None:

@@ -21,6 +21,7 @@ from ftreg.jobs.gate import held_against, last_gate
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline
 from ftreg.records.checkpoint import Checkpoint, checkpoint_folders, checkpoint_name
+from ftreg.records.evaluation.header import recipe_known
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.kept_answers import BLAME, SLICES, kept_answer
 from ftreg.records.layout import HEADER, MANIFEST, REPLICAS
@@ -155,8 +156,11 @@ def _side(
     notes: dict[str, list[str]],
 ) -> Side:
     side = Side(header=header, scores=mean_scores(scores), folder=folder)
-    checkpoint = evaluated_checkpoint(header, workspace)
     name = header["checkpoint"]["name"]
+    if not recipe_known(header["checkpoint"]):
+        notes["training"].append(f"ftreg did not train {name}: its recipe is unknown.")
+        return side
+    checkpoint = evaluated_checkpoint(header, workspace)
     if checkpoint is None:
         notes["training"].append(
             f"The history of {name} is not at hand: its checkpoint is not in "

@@ -25,6 +25,7 @@ from ftreg.records.baseline import (
 )
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.comparable import same_configuration
+from ftreg.records.evaluation.header import made_elsewhere
 from ftreg.records.evaluation.rows import Run, each_output
 from ftreg.records.evaluation.stored import (
     Evaluation,
@@ -168,11 +169,12 @@ def _stored(entry: Baseline, side: str, *, path: Path, workspace: Workspace) -> 
     if side == "anchor":  # the baseline itself is at hand, and goes back to its place
         baseline = read_baseline(path).header["id"]
         promote = f"ftreg promote latest --anchor {why}\n  ftreg promote {baseline} {why}"
+    name = header["checkpoint"]["name"]
+    what = f"--outputs FILE --name {name}" if made_elsewhere(header) else name
     raise UsageError(
         f"{path}: the {side} cannot be scored anew: {lacks}. Bring that folder back from where it "
         "was evaluated, or evaluate the promoted checkpoint again and promote that:\n"
-        f"  ftreg eval {header['checkpoint']['name']} --dataset {header['dataset']['version']} "
-        f"--no-gate\n  {promote}"
+        f"  ftreg eval {what} --dataset {header['dataset']['version']} --no-gate\n  {promote}"
     )
 
 

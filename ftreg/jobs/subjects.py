@@ -186,7 +186,9 @@ def given_round(given: GivenOutputs, split: Split, rows: Split, *, place: str) -
     outputs = match_outputs(given, split, rows, name=place)
     known = all(output.finish != UNKNOWN for output in outputs)
     tokens = [output.tokens for output in outputs]
-    source = {"file": given.path.name, "form": given.form, "sha256": given.sha256}
+    source = {"file": given.path.name, "form": given.form}
+    if given.sha256 is not None:
+        source["sha256"] = given.sha256
     record = {
         "engine": ELSEWHERE,
         "decoding": UNKNOWN,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.config.sections import BaseConfig, LoraConfig
-from ftreg.errors import UsageError, first_line
+from ftreg.errors import UsageError, first_line, shown
 from ftreg.files.reading import LARGEST_SETTINGS, parse_json, read_text
 from ftreg.files.store import damaged, digest, file_digest, portable_path
 from ftreg.models.pretrained import BaseModel, find_base, weights_digest
@@ -74,6 +74,10 @@ def _adapters(folder: Path, config: BaseConfig, given_base: str | None) -> Model
     text = read_text(path, most=LARGEST_SETTINGS, kind="adapter configuration")
     said = parse_json(text, place=str(path), first_line=1)
     with damaged(path, kind="adapter configuration"):
+        if said["peft_type"] != "LORA":
+            raise UsageError(
+                f"{path}: adapters of the kind {shown(said['peft_type'])}; only LoRA's can be run"
+            )
         named = given_base or said["base_model_name_or_path"]
         lora = _lora(said)
         own = config.model_copy(

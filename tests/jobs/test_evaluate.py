@@ -641,6 +641,27 @@ def test_an_existing_file_of_scores_is_not_overwritten(cli: Cli, workspace: Path
     assert Path("in.jsonl").read_text() == text
 
 
+@pytest.mark.parametrize("reference", ["0", "5", "false", "{}", "[0]"])
+def test_a_reference_that_is_no_text_is_refused(reference: str, cli: Cli, workspace: Path) -> None:
+    Path("in.jsonl").write_text(f'{{"id": "a", "output": "0", "reference": {reference}}}\n')
+    done = cli("score", "in.jsonl", "--scorer", "equals")
+    assert done.code == 2, done
+    assert "in.jsonl:1: 'reference' has to be a text or a list of texts" in done.err
+
+
+def test_where_nothing_could_be_scored_score_ends_with_2(cli: Cli, workspace: Path) -> None:
+    without = '{"id": "a", "output": "x"}\n{"id": "b", "output": "x", "reference": []}\n'
+    Path("in.jsonl").write_text(without)
+    for given in (["-o", "scores.jsonl"], ["--json"]):
+        done = cli("score", "in.jsonl", "--scorer", "equals", *given)
+        assert done.code == 2, done
+        assert "in.jsonl: nothing could be scored" in done.err
+        assert "equals: no reference" in done.err
+    assert len(Path("scores.jsonl").read_text().splitlines()) == 2
+    Path("in.jsonl").write_text(without + '{"id": "c", "output": "x", "reference": "x"}\n')
+    assert cli("score", "in.jsonl", "--scorer", "equals").code == 0
+
+
 def test_mistakes_in_scorers_are_seen_before_anything_runs(cli: Cli, checkpoint: str) -> None:
     for change, expected in (
         ("eval.scorers=[equals, equals]", "equals stands twice"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ftreg.models.packaged import pull
 from tests.conftest import Cli, Result, write_dataset
 
 _ON = ("--dataset", "colours@1", "--no-gate", "-s", "dataset.root=datasets")
@@ -203,7 +204,7 @@ def test_a_checkpoint_keeps_its_place(cli: Cli, config: Path, tiny_model: Path) 
         (["theirs/none", *_ON], "there is no folder theirs/none"),
         (["pickled", *_ON], "pickled: no *.safetensors file"),
         (["untold", *_ON, *_SHORT], "the tokenizer has no chat template"),
-        (["ia3", *_ON], "damaged adapter configuration"),
+        (["ia3", *_ON], "adapters of the kind 'IA3'"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
@@ -231,13 +232,14 @@ def test_the_gate_may_stop_early(cli: Cli, model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_packaged_model_is_evaluated_by_its_name(cli: Cli, workspace: Path) -> None:
+def test_a_packaged_model_is_evaluated_by_its_name(
+    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_dataset(workspace / "datasets")
     name = "smollm2-135m-instruct"
+    monkeypatch.delenv("FTREG_CACHE")
+    folder = pull(name)
     header, outputs = _evaluated(cli, name, *_ON, *_SHORT, "-s", "dataset.max_eval_examples=2")
-    from ftreg.models.packaged import packaged_folder
-
-    folder = packaged_folder(name)
     reference = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert outputs == _written(*reference, rows=2)
     assert header["checkpoint"]["name"] == name

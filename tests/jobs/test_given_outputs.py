@@ -182,7 +182,7 @@ def test_what_others_write_is_read(
         ([_row("x", "a")], "outputs.jsonl:1: the id 'x' is none of colours@1 (eval)"),
         ([_row("e0", "a"), _row("e0", "b")], ":2: a second, other output for the row 'e0'"),
         ([{"id": "e0", "output": None}], ":1: the output has to be a text; found None"),
-        ([{"id": 0, "output": "a"}], ":1: 'id' has to be a text; found 0"),
+        ([{"id": 0.5, "output": "a"}], ":1: 'id' has to be a text; found 0.5"),
         ([{"id": "e0", "output": "a", "input": ASKED["e3"]}], "the input that of 'e3'"),
         ([{"text": "a"}], "no outputs in a form that is known"),
         ([_batch("e0", "a") | {"error": {"code": "timeout"}}], "the request failed"),
@@ -253,6 +253,8 @@ def test_settings_come_from_the_baseline_a_file_and_options(
     assert done.code == 0, done
     assert f"evaluated as {header['id']} was" in done.err
     assert _header("b-*")["policy"] == header["policy"]
+    assert cli("eval", *given, "--name", "e", "--no-gate").code == 0  # to be gated later
+    assert _header("e-*")["policy"] == header["policy"]
     assert cli("eval", *given, "--name", "c", "--scorer", "equals:exact").code == 3
     assert _header("c-*")["scorers"]["equals"]["options"]["mode"] == "exact"
     for option, said in (

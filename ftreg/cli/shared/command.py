@@ -33,8 +33,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     A mistake of the user's is one message without a traceback; anything unforeseen is our fault
     and ends with 70, so that it can never look like a verdict of the gate.
 
-    A command that has the option --no-custom-code runs without custom code where it is given. With
-    --debug, the traceback of what lies behind a mistake is shown above its message.
+    With --no-custom-code, a command that has it runs without custom code; --debug shows the cause.
     """
 
     @functools.wraps(function)

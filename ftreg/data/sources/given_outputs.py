@@ -63,7 +63,7 @@ class GivenOutputs:
 
     path: Path
     form: str
-    sha256: str
+    sha256: str | None
     outputs: Sequence[GivenOutput]
     twice: str
 
@@ -102,7 +102,8 @@ def read_given_outputs(path: Path) -> GivenOutputs:
         )
     if form is None:
         raise UsageError(f"{path}: no rows")
-    return GivenOutputs(path, form.name, file_digest(path), found, form.twice)
+    sha256 = file_digest(path) if path.is_file() else None  # a pipe is read once
+    return GivenOutputs(path, form.name, sha256, found, form.twice)
 
 
 def match_outputs(
@@ -183,9 +184,9 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     ending = path.suffix.lower()
     if ending in _TABLES:
         source = open_source(str(path), split="outputs")
-        for number, row in source.rows():  # an empty cell is an empty output
-            yield source.place(number), {**row, "output": "" if row.get("output", 0) is None
-                                         else row.get("output")}  # fmt: skip
+        for number, row in source.rows():
+            empty = {"output": ""} if row.get("output", "") is None else {}  # a CSV has no null
+            yield source.place(number), {**row, **empty}
     elif ending == ".eval":
         yield from _archived(path)
     elif ending == ".json":
@@ -217,6 +218,8 @@ def _list_in(content: Any, path: Path) -> Sequence[Any]:
 def _archived(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The samples of inspect's own log file, an archive with a file for each."""
     way_out = "convert it: inspect log convert --to json"
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.startswith("samples/")]
@@ -229,8 +232,6 @@ def _archived(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 if not isinstance(row, Mapping):
                     raise UsageError(f"{place}: no JSON object")
                 yield place, row
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file") from error
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path}: cannot read this log of inspect: {error}; {way_out}") from error
 

@@ -102,7 +102,8 @@ class SourceSummary(TypedDict):
     """Its name, without the folder."""
     form: str
     """What wrote it: `vLLM`, `inspect`, ..., or `rows` with id and output."""
-    sha256: str
+    sha256: NotRequired[str]
+    """Left out where it was a pipe."""
 
 
 @documented
