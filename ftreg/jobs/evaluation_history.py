@@ -118,9 +118,8 @@ def _course(
     shown = items if last is None else items[-last:]
     ids = {item.folder.name: item for item in items}
     promoted = [item for item in promotions if item["evaluation"] in ids]
-    needed = {item.folder: item for item in shown}
-    needed |= {ids[item["evaluation"]].folder: ids[item["evaluation"]] for item in promoted}
-    means = _all_means([folder / HEADER for folder in needed], notes)
+    needed = [item.folder.name for item in shown] + [item["evaluation"] for item in promoted]
+    means = _all_means(items[0].folder.parent, list(dict.fromkeys(needed)), notes)
     drawn = [item for item in shown if item.folder.name in means]
     rows = _header(items[-1])["dataset"]
     pinned = read_anchor(file) if file.is_file() else None
@@ -153,14 +152,15 @@ def _course(
     )
 
 
-def _all_means(headers: Sequence[Path], notes: list[str]) -> dict[str, _Means]:
+def _all_means(root: Path, names: Sequence[str], notes: list[str]) -> dict[str, _Means]:
     """Evaluation's id to its means; what cannot be read is noted, and left out."""
     found: dict[str, _Means] = {}
-    for path, rows in remembered(headers, _means, what="means 1").items():
+    headers = [f"{name}/{HEADER}" for name in names]
+    for path, rows in remembered(root, headers, _means, what="means 1").items():
         if isinstance(rows, str):
             notes.append(rows)
             continue
-        found[path.parent.name] = {
+        found[path.partition("/")[0]] = {
             (scorer, cohort): SliceMean(*values) for scorer, cohort, *values in rows
         }
     return found

@@ -129,13 +129,17 @@ def baseline_files(root: Path) -> list[Path]:
     return sorted(root.glob("[!.]*.json"))
 
 
-def promoted_ids(paths: Sequence[Path]) -> list[Mapping[str, str]]:
-    """Return which evaluations baselines' files have: `baseline` and `anchor` to their ids.
+def promoted_ids(root: Path) -> list[Mapping[str, str]]:
+    """Return which evaluations the baselines' files have: `baseline` and `anchor` to their ids.
+
+    Args:
+        root: the folder of baselines.
 
     Raises:
         UsageError: a file is broken, or of a newer schema.
     """
-    return list(remembered(paths, _ids, what="baseline 1").values())
+    names = [path.name for path in baseline_files(root)]
+    return list(remembered(root, names, _ids, what="baseline 1").values())
 
 
 def _ids(path: Path) -> dict[str, str]:

@@ -192,6 +192,18 @@ def test_the_baseline_is_drawn_from_its_promotion_on(cli: Cli, three: None) -> N
         assert first[0] == first[1] == second[0] and float(second[1]) == 432.0
 
 
+def test_a_history_says_where_a_scorer_changed(cli: Cli, three: None) -> None:
+    path = Path("evaluations/a/evaluation.json")
+    header = json.loads(path.read_text("utf-8"))
+    del header["digest"]
+    header["scorers"]["faithfulness"]["version"] = 2
+    write_record(path, header)
+    cli("history", "colours", "-o", "h.html")
+    text = Page(Path("h.html")).text
+    assert "Faithfulness: version 1 since c, version 2 since a; their scores cannot be" in text
+    assert "Equals: version" not in text
+
+
 def test_a_history_goes_on_without_what_is_damaged(cli: Cli, three: None) -> None:
     Path("evaluations/b/scores.jsonl").write_text("")
     done = cli("history", "colours")
