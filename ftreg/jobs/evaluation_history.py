@@ -17,6 +17,7 @@ from ftreg.records.baseline import (
     read_anchor,
     read_history,
 )
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.listing import Listed, listed_evaluations
 from ftreg.records.evaluation.stored import read_evaluation
 from ftreg.records.layout import HEADER
@@ -130,7 +131,7 @@ def _course(
             Moment(
                 id=item.folder.name,
                 created=item.created,
-                label=named(_header(item)["checkpoint"]),
+                label=_label(_header(item)),
                 outcome=item.outcome,
                 against=item.held_against,
                 means=means[item.folder.name],
@@ -150,6 +151,12 @@ def _course(
         anchor=str(pinned.header["id"]) if pinned else None,
         known=means,
     )
+
+
+def _label(header: Mapping[str, Any]) -> str:
+    """The checkpoint, and whether a part of the rows was evaluated, whose mean the gate chose."""
+    stopped = f", {stopped_after(header)}" if is_partial(header) else ""
+    return named(header["checkpoint"]) + stopped
 
 
 def _all_means(root: Path, names: Sequence[str], notes: list[str]) -> dict[str, _Means]:
