@@ -24,6 +24,7 @@ FIGURE = ROOT / "docs" / "figures" / "architecture.svg"
 ABOUT = {
     "optim": [],
     "__main__": [],
+    "notebook": [],
     "cli": ["reads arguments, calls one job, shows the result"],
     "jobs": ["what each command does, as one call from Python"],
     "generation": ["a checkpoint's", "outputs"],
@@ -41,7 +42,7 @@ ABOUT = {
     "process": ["memory limit, signals"],
 }
 """What a room is for, in lines. Rooms of one floor stand in this order."""
-SHOWN = {"__main__": "python -m ftreg", "optim": "ftreg.optim"}
+SHOWN = {"__main__": "python -m ftreg", "optim": "ftreg.optim", "notebook": "ftreg.notebook"}
 GROUND = 2
 """The lowest floors, which rooms of each floor import: one arrow stands for all of these."""
 WEIGHTS = {30: 5.5, 10: 3.6, 3: 2.2, 1: 1.2}
