@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.store import write_text
 from ftreg.gate.contest import Contest
 from ftreg.gate.tournament import hold_tournament
@@ -26,7 +26,7 @@ from ftreg.records.printed import Printed, printed
 from ftreg.records.workspace import Workspace
 from ftreg.report.history_page import Ledger, history_page
 from ftreg.report.phrases import named
-from ftreg.report.timeline import Course, Moment, Promoted, Slice, SliceMean
+from ftreg.report.timeline import Course, Moment, PromotedThen, Slice, SliceMean
 
 LAST = 100
 """Evaluations of a dataset version that are drawn, of the newest."""
@@ -141,7 +141,7 @@ def _course(
         ],
         total=len(items),
         promoted=[
-            Promoted(
+            PromotedThen(
                 evaluation=item["evaluation"],
                 after=sum(it.created[:_SECOND] <= item["promoted"][:_SECOND] for it in drawn),
                 anchor=item["anchor"],

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 import ftreg
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, digest, read_json, write_record
 from ftreg.records.evaluation.stored import Evaluation

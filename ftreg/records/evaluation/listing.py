@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.store import damaged, read_json
 from ftreg.records.evaluation.header import check_header
 from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, read_gate
