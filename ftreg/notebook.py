@@ -17,7 +17,7 @@ from ftreg.config.load import build_config, load_config, validate
 from ftreg.config.policy import GatePolicy
 from ftreg.config.sections import RunConfig
 from ftreg.data import DatasetVersion, list_refs, load_dataset, parse_ref
-from ftreg.errors import UsageError, did_you_mean
+from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files.marked_yaml import Document
 from ftreg.jobs.evaluate_and_gate import Evaluated, evaluate_and_gate
 from ftreg.jobs.evaluation_table import evaluation_rows
@@ -482,6 +482,10 @@ def _config(config: Place | Mapping[str, Any] | RunConfig, changes: Sequence[str
         if not changes:
             return config
         config = config.model_dump(mode="json", exclude_unset=True)
+    if not isinstance(config, Mapping):
+        raise UsageError(
+            f"train takes one configuration: a YAML file or a mapping, found {shown(config)}"
+        )
     return build_config(config, overrides=changes)
 
 
@@ -501,7 +505,10 @@ def _scorers(dataset: Dataset | str | None) -> list[str]:
 def _texts(overrides: Overrides) -> list[str]:
     """Overrides as the command line has them; JSON is YAML."""
     if isinstance(overrides, Mapping):
-        return [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
+        return [
+            f"{key}={json.dumps(value, ensure_ascii=False, default=str)}"
+            for key, value in overrides.items()
+        ]
     if isinstance(overrides, str):
         raise UsageError(f"overrides is a mapping, or a list of texts: [{overrides!r}]")
     return list(overrides)

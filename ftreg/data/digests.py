@@ -5,8 +5,8 @@ import os
 import time
 from pathlib import Path
 
-from ftreg.files.cache.remembered import file_state, is_settled
 from ftreg.files.cache.table import Table
+from ftreg.files.cache.untouched import file_state, is_settled
 from ftreg.files.store import file_digest
 
 

@@ -143,13 +143,18 @@ def compare_evaluations(
         )
         write_routes(routes, decided)
         found = replace(found, routes=decided)
-    title = f"Comparison on {found.dataset}"
-    if markdown is not None:
-        write_text(markdown, comparison_markdown(title, found.sections()))
-    if html is not None:
-        labels = {item.id: item.label for item in found.evaluations}
-        write_text(html, comparison_page(title, found.sections(), found.contests, labels=labels))
+    _write(found, labels, markdown=markdown, html=html)
     return found
+
+
+def _write(
+    found: Comparison, labels: Mapping[str, str], *, markdown: Path | None, html: Path | None
+) -> None:
+    title, sections = f"Comparison on {found.dataset}", found.sections()
+    if markdown is not None:
+        write_text(markdown, comparison_markdown(title, sections))
+    if html is not None:
+        write_text(html, comparison_page(title, sections, found.contests, labels=labels))
 
 
 def _comparison(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.store import write_text
 from ftreg.gate.contest import Contest
 from ftreg.gate.tournament import hold_tournament
@@ -17,6 +17,7 @@ from ftreg.records.baseline import (
     read_anchor,
     read_history,
 )
+from ftreg.records.evaluation.header import is_partial, stopped_after
 from ftreg.records.evaluation.listing import Listed, listed_evaluations
 from ftreg.records.evaluation.stored import read_evaluation
 from ftreg.records.layout import HEADER
@@ -25,7 +26,7 @@ from ftreg.records.printed import Printed, printed
 from ftreg.records.workspace import Workspace
 from ftreg.report.history_page import Ledger, history_page
 from ftreg.report.phrases import named
-from ftreg.report.timeline import Course, Moment, Promoted, Slice, SliceMean
+from ftreg.report.timeline import Course, Moment, PromotedThen, Slice, SliceMean
 
 LAST = 100
 """Evaluations of a dataset version that are drawn, of the newest."""
@@ -118,9 +119,8 @@ def _course(
     shown = items if last is None else items[-last:]
     ids = {item.folder.name: item for item in items}
     promoted = [item for item in promotions if item["evaluation"] in ids]
-    needed = {item.folder: item for item in shown}
-    needed |= {ids[item["evaluation"]].folder: ids[item["evaluation"]] for item in promoted}
-    means = _all_means([folder / HEADER for folder in needed], notes)
+    needed = [item.folder.name for item in shown] + [item["evaluation"] for item in promoted]
+    means = _all_means(items[0].folder.parent, list(dict.fromkeys(needed)), notes)
     drawn = [item for item in shown if item.folder.name in means]
     rows = _header(items[-1])["dataset"]
     pinned = read_anchor(file) if file.is_file() else None
@@ -131,7 +131,7 @@ def _course(
             Moment(
                 id=item.folder.name,
                 created=item.created,
-                label=named(_header(item)["checkpoint"]),
+                label=_label(_header(item)),
                 outcome=item.outcome,
                 against=item.held_against,
                 means=means[item.folder.name],
@@ -141,7 +141,7 @@ def _course(
         ],
         total=len(items),
         promoted=[
-            Promoted(
+            PromotedThen(
                 evaluation=item["evaluation"],
                 after=sum(it.created[:_SECOND] <= item["promoted"][:_SECOND] for it in drawn),
                 anchor=item["anchor"],
@@ -153,14 +153,21 @@ def _course(
     )
 
 
-def _all_means(headers: Sequence[Path], notes: list[str]) -> dict[str, _Means]:
+def _label(header: Mapping[str, Any]) -> str:
+    """The checkpoint, and whether a part of the rows was evaluated, whose mean the gate chose."""
+    stopped = f", {stopped_after(header)}" if is_partial(header) else ""
+    return named(header["checkpoint"]) + stopped
+
+
+def _all_means(root: Path, names: Sequence[str], notes: list[str]) -> dict[str, _Means]:
     """Evaluation's id to its means; what cannot be read is noted, and left out."""
     found: dict[str, _Means] = {}
-    for path, rows in remembered(headers, _means, what="means 1").items():
+    headers = [f"{name}/{HEADER}" for name in names]
+    for path, rows in remembered(root, headers, _means, what="means 1").items():
         if isinstance(rows, str):
             notes.append(rows)
             continue
-        found[path.parent.name] = {
+        found[path.partition("/")[0]] = {
             (scorer, cohort): SliceMean(*values) for scorer, cohort, *values in rows
         }
     return found

@@ -73,11 +73,12 @@ def export_evaluation(evaluation: Evaluation, output: Path) -> ExportedTable:
     Raises:
         UsageError: the ending is another one, a row is damaged, or the file cannot be written.
     """
-    if output.suffix not in _ENDINGS:
+    ending = output.suffix.lower()
+    if ending not in _ENDINGS:
         raise UsageError(f"{output}: a table ends in {' or '.join(_ENDINGS)}")
     rows = list(evaluation_rows(evaluation))
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
-    write = _csv if output.suffix == ".csv" else _parquet
+    write = _csv if ending == ".csv" else _parquet
     write_bytes(output, [write(rows, columns)])
     return ExportedTable(evaluation=evaluation.id, file=output, rows=len(rows), columns=columns)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftreg.errors import UsageError, did_you_mean
-from ftreg.records.baseline import baseline_files, promoted_ids
+from ftreg.records.baseline import promoted_ids
 from ftreg.records.evaluation.header import is_partial
 from ftreg.records.evaluation.listing import Listed, listed_evaluations
 from ftreg.records.printed import Printed, printed
@@ -107,7 +107,7 @@ def _of(item: Listed) -> Mapping[str, Any]:
 def _marks(workspace: Workspace) -> dict[str, str]:
     """Id to what it is now, of every baseline and anchor."""
     found: dict[str, list[str]] = {}
-    for sides in promoted_ids(baseline_files(workspace.baselines)):
+    for sides in promoted_ids(workspace.baselines):
         for side, name in sides.items():
             found.setdefault(name, []).append(side)
     return {name: ", ".join(sides) for name, sides in found.items()}

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 import ftreg
 from ftreg.errors import UndecidedError, UsageError
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.checking import check_record, documented
 from ftreg.files.locks import locked
 from ftreg.files.names import check_name
@@ -136,13 +136,17 @@ def baseline_files(root: Path) -> list[Path]:
     return sorted(root.glob("[!.]*.json"))
 
 
-def promoted_ids(paths: Sequence[Path]) -> list[Mapping[str, str]]:
-    """Return which evaluations baselines' files have: `baseline` and `anchor` to their ids.
+def promoted_ids(root: Path) -> list[Mapping[str, str]]:
+    """Return which evaluations the baselines' files have: `baseline` and `anchor` to their ids.
+
+    Args:
+        root: the folder of baselines.
 
     Raises:
         UsageError: a file is broken, or of a newer schema.
     """
-    return list(remembered(paths, _ids, what="baseline 1").values())
+    names = [path.name for path in baseline_files(root)]
+    return list(remembered(root, names, _ids, what="baseline 1").values())
 
 
 def _ids(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.checking import check_record, documented
 from ftreg.files.store import damaged, digest, read_json, write_record
 from ftreg.records.evaluation.stored import Evaluation
@@ -98,9 +98,13 @@ def all_looks(file: Path) -> list[Look]:
     Raises:
         UsageError: a look is damaged, or of a newer schema.
     """
-    paths = list(looks_folder(file).glob("[!.]*.json"))
-    found = [cast(Look, look) for look in remembered(paths, _look, what="look 1").values()]
-    return sorted(found, key=lambda look: (look["created"], digest(look)))
+    folder = looks_folder(file)
+    names = [path.name for path in folder.glob("[!.]*.json")]
+    found = remembered(folder, names, _look, what="look 1")  # named by what it says
+    return [
+        cast(Look, look)
+        for _, look in sorted(found.items(), key=lambda it: (it[1]["created"], it[0]))
+    ]
 
 
 def _look(path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promoted:
+class PromotedThen:
     """A promotion: `after` so many of the evaluations had been made."""
 
     evaluation: str
@@ -66,7 +66,7 @@ class Course:
     moments: Sequence[Moment]
     total: int
     """With older ones, which are not shown."""
-    promoted: Sequence[Promoted]
+    promoted: Sequence[PromotedThen]
     anchor: str | None
     """Id of the evaluation that is the anchor now."""
     known: Mapping[str, Mapping[Slice, SliceMean]] = field(default_factory=dict)

@@ -17,8 +17,8 @@ import pytest
 from ftreg.data import digests, load_dataset
 from ftreg.errors import UsageError
 from ftreg.files.cache.folder import cache_folder
-from ftreg.files.cache.remembered import file_state
 from ftreg.files.cache.table import Table
+from ftreg.files.cache.untouched import file_state
 from ftreg.files.store import staged_folder, write_json, write_text
 from ftreg.models import packaged
 from ftreg.models.save import save_pretrained

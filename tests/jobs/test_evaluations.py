@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ftreg.files.cache import remembered
+from ftreg.files.cache import untouched
 from ftreg.files.cache.folder import cache_folder
 from ftreg.files.store import write_record
 from ftreg.gate.mean import mean_interval
@@ -95,7 +95,7 @@ def test_a_listing_follows_every_change_of_a_file(
     cli: Cli, three: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered of a file holds as long as nobody has touched it."""
-    monkeypatch.setattr(remembered, "YOUNG", 0)
+    monkeypatch.setattr(untouched, "YOUNG", 0)
     root = Path("evaluations")
     for _ in range(2):
         assert [path.name for path in list_evaluations(root)] == ["c", "b", "a"]
@@ -112,7 +112,7 @@ def test_a_listing_follows_every_change_of_a_file(
 def test_what_is_remembered_is_not_read_again(
     cli: Cli, three: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "YOUNG", 0)
+    monkeypatch.setattr(untouched, "YOUNG", 0)
     before = listed_evaluations(Path("evaluations"))
     monkeypatch.setattr(listing, "read_json", None)  # whoever calls it fails
     assert listed_evaluations(Path("evaluations")) == before
@@ -190,6 +190,18 @@ def test_the_baseline_is_drawn_from_its_promotion_on(cli: Cli, three: None) -> N
     for path in steps[1:]:
         (first, second) = re.findall(r"M([\d.]+),[\d.]+H([\d.]+)", path)
         assert first[0] == first[1] == second[0] and float(second[1]) == 432.0
+
+
+def test_a_history_says_where_a_scorer_changed(cli: Cli, three: None) -> None:
+    path = Path("evaluations/a/evaluation.json")
+    header = json.loads(path.read_text("utf-8"))
+    del header["digest"]
+    header["scorers"]["faithfulness"]["version"] = 2
+    write_record(path, header)
+    cli("history", "colours", "-o", "h.html")
+    text = Page(Path("h.html")).text
+    assert "Faithfulness: version 1 since c, version 2 since a; their scores cannot be" in text
+    assert "Equals: version" not in text
 
 
 def test_a_history_goes_on_without_what_is_damaged(cli: Cli, three: None) -> None:

@@ -133,7 +133,7 @@ def test_help_loads_nothing_heavy_and_shows_an_example(command: list[str]) -> No
     exit_code, loaded = json.loads(last)
     assert not exit_code
     assert not HEAVY & set(loaded)
-    if command and command[0] not in {"data", "models", "checkpoints", "optim"}:
+    if command and command[0] not in {"data", "models", "checkpoints", "optim", "evaluations"}:
         assert "Example: ftreg" in text
 
 

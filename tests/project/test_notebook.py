@@ -77,10 +77,14 @@ def test_what_train_takes(config: Path, tiny_model: Path) -> None:
     assert history["loss"].tolist() == [json.loads(line)["loss"] for line in lines]
     seeds = train(sections, overrides={"train.seeds": [1, 2]}, output="d", progress=False)
     assert seeds.to_pandas()["seed"].tolist() == [1, 2]
-    write_dataset(Path("datasets"), version=2)
-    other = train(
-        config, dataset=Dataset("colours", root="datasets"), overrides=FEW, progress=False
-    )
+    scored = evaluate(seeds, overrides={"eval.scorers": ["equals"]}, progress=False)
+    table = scored.to_pandas()
+    assert table["seed"].tolist() == [1] * 8 + [2] * 8
+    for row in table.to_dict("records"):
+        assert scored.scores["equals"][row["id"]][row["seed"] - 1] == row["equals"]  # type: ignore[index]
+    write_dataset(Path("däta 😀"), version=2)
+    dataset = Dataset("colours", root="däta 😀")
+    other = train(config, dataset=dataset, overrides=FEW, progress=False)
     assert other.manifest.dataset.version == "colours@2"
     assert other.folder.parent == Path("checkpoints")
 
@@ -133,6 +137,7 @@ def test_mistakes_have_the_messages_of_the_command_line(cli: Cli) -> None:
         ),
         (lambda: train("run.yaml", overrides="train.seed=1"), "a mapping, or a list of texts"),
         (lambda: train({"optimiser": {}}), "did you mean optimizer?"),
+        (lambda: train(["a.yaml", "b.yaml"]), "train takes one configuration"),
         (lambda: gate("001", policy={"margins": 1}), "policy: margins"),
     ],
 )

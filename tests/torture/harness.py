@@ -65,7 +65,7 @@ def warm() -> None:
     from ftreg.report import html, rendering
 
     rendering.asset("report.css")
-    html._environment().get_template("report.html")
+    html.page_environment().get_template("report.html")
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ def _moments(root: Path) -> list[tuple[datetime.datetime, str]]:
     found = []
     for created, name in known_moments(root):
         try:
-            moment = datetime.datetime.fromisoformat(created)
-        except (TypeError, ValueError):  # a damaged one has none
+            moment = datetime.datetime.fromisoformat(created or "")
+        except ValueError:
             continue
         if moment.tzinfo is not None:
             found.append((moment, name))

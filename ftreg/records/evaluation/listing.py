@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
-from ftreg.files.cache.remembered import remembered
+from ftreg.files.cache.untouched import remembered
 from ftreg.files.store import damaged, read_json
 from ftreg.records.evaluation.header import check_header
 from ftreg.records.evaluation.stored import EVALUATION_SCHEMA, read_gate
@@ -46,45 +46,47 @@ def list_evaluations(root: Path) -> list[Path]:
     A damaged one stands where its file was last changed: it is in nobody's way unless it is the
     newest, which only whoever reads it can refuse.
     """
-    return [folder for _, folder in sorted_by_age(root)]
-
-
-def sorted_by_age(root: Path) -> list[tuple[str, Path]]:
-    """Return when each evaluation below `root` was made, ISO 8601, and its folder; oldest first."""
-    found = remembered(_headers(root), _facts, what=f"evaluation {_FORM}")
-    ages = [(facts["created"] or _changed(path), path.parent) for path, facts in found.items()]
-    return sorted(ages, key=lambda item: (item[0], item[1].name))
+    found = _all_facts(root)
+    return [root / name for name in sorted(found, key=lambda name: _age(root, name, found))]
 
 
 def listed_evaluations(root: Path) -> list[Listed]:
     """Return the evaluations below `root`, oldest first, with their last verdicts."""
-    found = remembered(_headers(root), _facts, what=f"evaluation {_FORM}")
-    gates = remembered([path.with_name(GATE) for path in found], _verdict, what=f"gate {_FORM}")
-    listed = [
+    found = _all_facts(root)
+    gates = remembered(root, (f"{name}/{GATE}" for name in found), _verdict, what=f"gate {_FORM}")
+    return [
         Listed(
-            folder=path.parent,
-            created=facts["created"] or _changed(path),
-            header=facts["header"],
-            problem=facts["problem"],
-            **gates.get(path.with_name(GATE), {}),
+            folder=root / name,
+            created=_age(root, name, found)[0],
+            header=found[name]["header"],
+            problem=found[name]["problem"],
+            **gates.get(f"{name}/{GATE}", {}),
         )
-        for path, facts in found.items()
+        for name in sorted(found, key=lambda name: _age(root, name, found))
     ]
-    return sorted(listed, key=lambda item: (item.created, item.folder.name))
 
 
-def known_moments(root: Path) -> list[tuple[str, str]]:
-    """Return what each evaluation below `root` says of when it was made, and its folder's name."""
-    found = remembered(_headers(root), _facts, what=f"evaluation {_FORM}")
-    return [(facts["created"], path.parent.name) for path, facts in found.items()]
+def known_moments(root: Path) -> list[tuple[str | None, str]]:
+    """Return what each evaluation below `root` says of when it was made, and its folder's name.
+
+    One that is damaged says nothing.
+    """
+    return [(facts["created"], name) for name, facts in _all_facts(root).items()]
 
 
-def _headers(root: Path) -> list[Path]:
+def _all_facts(root: Path) -> dict[str, dict[str, Any]]:
+    """The name of each evaluation's folder to what is known of it."""
     try:
         names = [name for name in os.listdir(root) if not name.startswith(".")]
     except OSError:
-        return []
-    return [root / name / HEADER for name in names]
+        return {}
+    headers = (f"{name}/{HEADER}" for name in names)
+    found = remembered(root, headers, _facts, what=f"evaluation {_FORM}")
+    return {name.partition("/")[0]: facts for name, facts in found.items()}
+
+
+def _age(root: Path, name: str, found: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    return found[name]["created"] or _changed(root / name / HEADER), name
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ YOUNG = 2_000_000_000
 """Nanoseconds during which a changed file is not remembered."""
 
 
-def file_state(path: Path) -> list[int]:
+def file_state(path: Path | str) -> list[int]:
     """Return size, mtime and ctime in nanoseconds, inode and device of a file.
 
     Raises:
@@ -35,33 +35,32 @@ def is_settled(state: Sequence[int], began: int) -> bool:
 
 
 def remembered(
-    paths: Sequence[Path], read: Callable[[Path], Any], *, what: str
-) -> Mapping[Path, Any]:
-    """Return what `read` makes of each file, from the cache where the file is untouched since.
+    root: Path, names: Iterable[str], read: Callable[[Path], Any], *, what: str
+) -> dict[str, Any]:
+    """Return what `read` makes of each file, by name, from the cache where it is untouched since.
 
-    Where the cache cannot be used, the files are read. One that vanishes is left out.
+    Where the cache cannot be used, the files are read. One that is not there is left out.
 
     Args:
-        paths: the files; many cost little more than one.
+        root: the folder of the files.
+        names: their paths below it; many cost little more than one.
         read: gives something JSON-ready, which depends on the file's bytes alone.
-        what: names what is read, and goes with any change of it: it is part of the key.
+        what: names what is read, and changes with it: it is part of the key.
     """
-    states: dict[Path, list[int]] = {}
-    for path in paths:
+    place, states = os.path.abspath(root), {}
+    for name in names:
         with contextlib.suppress(OSError):
-            states[path] = file_state(path)
-    table = Table("records", what)
-    names = {path: os.path.abspath(path) for path in states}
-    known = table.get_many(names.values())
+            states[name] = file_state(f"{place}/{name}")
+    table = Table("records", f"{what} {place}")
+    known = table.get_many(states)
     found, fresh, began = {}, {}, time.time_ns()
-    for path, before in states.items():
-        kept = known.get(names[path])
-        state, value = json.loads(kept) if kept is not None else (None, None)
+    for name, before in states.items():
+        state, value = json.loads(known[name]) if name in known else (None, None)
         if state != before:
-            value = read(path)
+            value = read(root / name)
             with contextlib.suppress(OSError):
-                if before == file_state(path) and is_settled(before, began):
-                    fresh[names[path]] = json.dumps([before, value]).encode()
-        found[path] = value
+                if before == file_state(f"{place}/{name}") and is_settled(before, began):
+                    fresh[name] = json.dumps([before, value]).encode()
+        found[name] = value
     table.put_many(fresh)
     return found
