@@ -4,7 +4,7 @@ The reasons speak in points of 100, as the reports do; the numbers of a row are 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ftreg.config.policy import GatePolicy
@@ -20,7 +20,12 @@ _LEAST_P = 1e-12
 
 
 def settle(
-    rows: Sequence[Row], policy: GatePolicy, *, strict: GatePolicy, looks: Looks
+    rows: Sequence[Row],
+    policy: GatePolicy,
+    *,
+    strict: GatePolicy,
+    looks: Looks,
+    fixed: Collection[str] = (),
 ) -> list[Row]:
     """Give every row its outcome, its note, and the p values adjusted over all rows tested.
 
@@ -30,6 +35,7 @@ def settle(
         strict: the same with the confidence that rows were measured by, which decides what passes.
         looks: how many candidates the baseline and the anchor were chosen from. The tests against
             the others belong to the family too, and are taken not to reject.
+        fixed: scorers whose items are all there are; a pass needs no fewest number of them.
     """
     # Rows of the same examples ask one question, and count as one test.
     tests: dict[tuple[object, ...], Row] = {}
@@ -45,12 +51,14 @@ def settle(
     worse = holm([largest_p_value(row) for row in tests.values()], weights, total=whole)
     beyond = holm([row.p_beyond or 0.0 for row in tests.values()], weights, total=whole)
     adjusted = dict(zip(tests, zip(worse, beyond, strict=True), strict=True))
+    any_number = strict.model_copy(update={"min_examples": 1})
     settled = []
     for row in rows:
         if row.p_beyond is not None:
             p_adjusted, p_beyond_adjusted = adjusted[_question(row)]
             row = replace(row, p_adjusted=p_adjusted, p_beyond_adjusted=p_beyond_adjusted)
-        outcome, grade, note = _judge(row, policy, strict)
+        needed = any_number if row.scorer in fixed else strict
+        outcome, grade, note = _judge(row, policy, needed)
         settled.append(replace(row, outcome=outcome, grade=grade, note=note))
     return settled
 

@@ -125,7 +125,8 @@ def _settled(
 ) -> list[Row]:
     """Return the rows of all tables, which are one family of tests."""
     rows = [row for table in tables for row in _measured(table)]
-    rows = decide.settle(rows, policy, strict=tables[0].how.policy, looks=looks)
+    fixed = set().union(*(table.scorers for table in tables if table.fixed))
+    rows = decide.settle(rows, policy, strict=tables[0].how.policy, looks=looks, fixed=fixed)
     if plan:
         rows = _planned(rows, tables, drop_level=looks.drop_levels(1 - policy.confidence))
     return rows
@@ -186,6 +187,8 @@ class _Table:
     new: AlignedScores
     anchor: AlignedScores | None
     how: _How
+    fixed: bool = False
+    """Whether its items are all there are, so that none is unseen: those of a probe."""
 
     @property
     def scorers(self) -> set[str]:
@@ -207,7 +210,7 @@ def _probe_tables(
             for side in (probes.baseline, probes.candidate, probes.anchor)
         )
         sides = _sides(old, new, oldest or None, all_ids(old, new), levels)
-        tables.append(_Table(*sides, own))
+        tables.append(_Table(*sides, own, fixed=True))
     return tables
 
 
@@ -232,15 +235,15 @@ def _measured(table: _Table) -> list[Row]:
     """Measure every scorer, over all examples and in each cohort, then against the anchor."""
     old, new, anchor, how = table.old, table.new, table.anchor, table.how
     shared = sorted(old.columns.keys() & new.columns.keys())
-    rows = []
+    rows, unseen = [], not table.fixed
     for scorer in shared:
-        rows += _rows(scorer, old, new, how)
+        rows += _rows(scorer, old, new, how, unseen=unseen)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
         rows.append(_lonely(scorer, old, new, how.policy))
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
             oldest = replace(anchor, levels=old.levels)
-            rows += _rows(scorer, oldest, new, how, against="anchor")
+            rows += _rows(scorer, oldest, new, how, against="anchor", unseen=unseen)
     return rows
 
 
@@ -303,6 +306,7 @@ def _rows(
     how: _How,
     *,
     against: Literal["baseline", "anchor"] = "baseline",
+    unseen: bool,
 ) -> list[Row]:
     """Measure one scorer on all examples and in each cohort."""
     before, after = old.columns[scorer], new.columns[scorer]
@@ -315,6 +319,7 @@ def _rows(
         slices={PRIMARY: whole, **how.members},
         against=against,
         clusters=how.clusters,
+        unseen=unseen,
         constant=is_constant(before, after),
         sequence=how.sequence,
     )
@@ -330,8 +335,11 @@ def _planned(
     found, left = [], _PLANNED
     for row in rows:
         if row.gated and row.against == "baseline" and row.interval is not None and left:
-            left -= 1
             table = next(each for each in tables if row.scorer in each.scorers)
+            if table.fixed:  # there are no more of its items
+                found.append(row)
+                continue
+            left -= 1
             old, new, how = table.old, table.new, table.how
             before, after = old.columns[row.scorer], new.columns[row.scorer]
             positions = how.members.get(row.cohort, np.arange(len(before)))

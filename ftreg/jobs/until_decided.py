@@ -59,6 +59,8 @@ class UntilDecided:
         elif any(scorer.name in PROBES for scorer in config.eval.scorers):
             names = ", ".join(sorted(PROBES))
             why = f"what a model has kept ({names}) is not judged before all rows are evaluated"
+        elif any(budget is not None for _, budget in self.policy.budgets):
+            why = "gate.budgets are held once, when all rows are evaluated"
         elif self.policy.mode == "threshold":
             why = "gate.mode threshold knows no error rates, which stopping early would raise"
         if why:

@@ -248,3 +248,48 @@ def test_a_budget_may_not_be_widened_on_the_way_to_a_promotion() -> None:
     assert loosened(old, new) == ["budgets.tokens_per_answer 50, was 40"]
     assert loosened(new, old) == []
     assert loosened(old, GatePolicy()) == ["budgets.tokens_per_answer null, was 40"]
+
+
+def _model_that_knows(texts: list[str], base: str, folder: Path) -> None:
+    """Teach a tiny model some texts, by plain torch."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    ids = tokenizer(texts, return_tensors="pt").input_ids  # all are as long
+    for _ in range(150):
+        model(input_ids=ids, labels=ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def test_training_too_long_at_too_high_a_rate_is_caught(
+    cli: Cli, config: Path, tiny_model: Path
+) -> None:
+    """The task's score rises meanwhile, so that nothing else would stop it."""
+    texts = [f"The ferry {i} sails at {i} o'clock." for i in range(10, 34)]
+    _model_that_knows(texts, str(tiny_model), Path("general"))
+    rows = (json.dumps({"text": text}) + "\n" for text in texts)
+    Path("texts.jsonl").write_text("".join(rows))
+    scorers = "eval.scorers=[equals, {name: retention, options: {texts: texts.jsonl}}]"
+    common = ["-s", "base.model=general", "-s", "dataset.eval_split=train", "-s", scorers]
+    common += ["-s", "gate.margins={retention: 0.05}", "-s", "eval.max_new_tokens=6"]
+    runs = {"gentle": ("1e-4", "1"), "hot": ("3e-3", "60")}
+    for name, (rate, epochs) in runs.items():
+        done = cli(
+            "train", config, *common, "-o", f"checkpoints/{name}",
+            "-s", f"optimizer.lr={rate}", "-s", f"train.epochs={epochs}",
+        )  # fmt: skip
+        assert done.code == 0, done
+    assert cli("eval", "gentle", "--no-gate").code == 0
+    assert cli("promote", "latest", "--force", "--why", "first").code == 0
+    done = cli("eval", "hot", "--json")
+    whole = {row["scorer"]: row for row in done.json["rows"] if row["cohort"] == "all"}
+    assert whole["equals"]["delta"] > 0.5
+    assert whole["retention"]["delta"] < -0.05
+    assert done.code == 1
+    assert len(done.json["reasons"]) == 1
+    assert done.json["reasons"][0].startswith("retention: the mean dropped")
