@@ -152,7 +152,8 @@ def test_each_kind_of_device_is_told_lengths_in_its_own_way() -> None:
     assert not by_length.takes_lengths(4, 2, 64, dtype=torch.float32, device=CUDA)
 
 
-def test_a_step_on_a_device_waits_for_it_once_and_mixes_nothing(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_step_on_a_device_waits_for_it_once_and_mixes_nothing() -> None:
     """With torch's kernel in bf16, and by padding in fp32, with the head in chunks."""
     pytest.importorskip("torch._C._acc")
     script = Path(__file__).with_name("fake_accelerator.py")
