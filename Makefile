@@ -14,7 +14,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow torture browser lint format docs bench bench-gate bench-scorers bench-generation bench-train compat long-run dist audit licences clean
+.PHONY: FORCE help setup run gate test unit slow torture browser lint format docs bench bench-gate bench-scorers bench-generation bench-train bench-gpu compat long-run dist audit licences clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -100,6 +100,9 @@ bench-generation: $(MATERIALS) $(BENCH_INSTALLED) ## measure generation beside g
 bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (leave the machine alone meanwhile)
 	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train
 	$(BIN)/python scripts/bench_train.py --scaling --output runs/bench-train
+
+bench-gpu: $(BENCH_INSTALLED) ## measure training and generation on a GPU beside TRL (TINY=1 rehearses it on a CPU)
+	$(BIN)/python scripts/bench_gpu.py $(if $(TINY),--tiny) --output runs/bench-gpu.json
 
 compat: $(INSTALLED) ## try every causal architecture of transformers, and write the table of docs/models.md
 	$(BIN)/python scripts/compat.py --page

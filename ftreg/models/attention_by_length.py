@@ -37,23 +37,27 @@ class _Block:
     real: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RowLayout:
     """Where the examples of a row lie, as kernels on a device want to be told.
 
-    Made once for a row, so that the layers copy nothing to the device. `ends` (examples + 1,) are
-    the tokens before each example and in all, int32.
+    Made once for a row, so that its layers share what is copied to the device. `ends`
+    (examples + 1,) are the tokens before each example and in all, int32.
     """
 
     lengths: tuple[int, ...]
     ends: torch.Tensor
-    blocks: tuple[_Block, ...]
+
+    @functools.cached_property
+    def blocks(self) -> tuple[_Block, ...]:
+        """The row by examples of like length; made when padding first asks for it."""
+        return tuple(_blocks(self.lengths, self.ends.device))
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "RowLayout":
         """Return the layout of examples with these numbers of tokens, end to end."""
         ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-        return cls(tuple(lengths), sent(ends, device), tuple(_blocks(lengths, device)))
+        return cls(tuple(lengths), sent(ends, device))
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -83,6 +83,8 @@ def choose_pass_size(
         accelerator: of the run.
     """
     settings, device = config.train, accelerator.device
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats(device)  # another run's, in the same process
     if settings.micro_batch_tokens is not None:
         return PassSize(settings.micro_batch_tokens)
     if device.type != "cuda" or not loss.packed_attention or accelerator.is_fsdp2:

@@ -152,7 +152,8 @@ def test_each_kind_of_device_is_told_lengths_in_its_own_way() -> None:
     assert not by_length.takes_lengths(4, 2, 64, dtype=torch.float32, device=CUDA)
 
 
-def test_a_step_on_a_device_waits_for_it_once_and_mixes_nothing(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_step_on_a_device_waits_for_it_once_and_mixes_nothing() -> None:
     """With torch's kernel in bf16, and by padding in fp32, with the head in chunks."""
     pytest.importorskip("torch._C._acc")
     script = Path(__file__).with_name("fake_accelerator.py")
@@ -356,3 +357,22 @@ def test_a_run_without_equal_bits_says_so_wherever_they_are_promised(
     assert done.code == 3, done
     assert done.json["outcome"] == "undecided"
     assert "has other bits each time" in " ".join(done.err.split())
+
+
+@pytest.mark.slow
+def test_the_benchmark_survives_a_part_that_fails(tmp_path: Path) -> None:
+    """Rehearsed on a CPU; what it is measured beside is an extra."""
+    root = Path(__file__).parents[2]
+    output = tmp_path / "found.json"
+    given = ["--tiny", "--part", "trl-compiled", "--part", "train", "--output", output]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    (tmp_path / "trl.py").write_text("raise ImportError('no trl here')")
+    done = subprocess.run(
+        [sys.executable, root / "scripts" / "bench_gpu.py", *given],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parts = json.loads(output.read_text())["parts"]
+    assert list(parts) == ["train", "trl-compiled"]
+    assert "no trl here" in parts["trl-compiled"]["error"]
+    assert parts["train"]["8"]["tokens_per_second"] > 0

@@ -98,11 +98,12 @@ class Bars:
     def step(self, record: "StepRecord") -> None:
         """One optimizer step is done."""
         held = psutil.Process().memory_info().rss / 2**30
+        there = f" + {record.device_gib:.1f} GiB" if record.device_gib is not None else ""
         if record.validation_loss is not None:
             self._validation = f"  validation {record.validation_loss:.3f}"
         detail = (
             f"loss {record.loss:.3f}{self._validation}  {record.tokens_per_second:.0f} tokens/s  "
-            f"{held:.1f} GiB"
+            f"{held:.1f} GiB{there}"
         )
         self._advance(record.step, detail, extra=f"lr {record.lr:.2e}")
 
