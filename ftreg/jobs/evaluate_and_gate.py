@@ -134,9 +134,6 @@ def evaluate_and_gate(
 ) -> Evaluated:
     """Run a checkpoint over a dataset version, score it, and gate it.
 
-    Where the configuration has `eval.report_to`, the evaluation is logged there when the gate has
-    ended, however it did; a tracker that fails then is a notice.
-
     Args:
         checkpoint: a folder, or a name in the workspace; of replicas, all are one evaluation. Or a
             GGUF file of a checkpoint, which llama.cpp then serves.
@@ -161,14 +158,8 @@ def evaluate_and_gate(
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
-    if is_artefact(str(checkpoint)):
-        overrides = [*overrides, *_served_by_llama_cpp(checkpoint)]
-        folder = checkpoint_of(Path(checkpoint), of=of, workspace=workspace)
-    elif of is not None:
-        raise UsageError(f"--of is for a GGUF file, and {checkpoint} is none")
-    else:
-        folder = workspace.checkpoint(str(checkpoint))
-    config = _config(folder, dataset=dataset, overrides=overrides)
+    folder, engine = _subject(str(checkpoint), of=of, workspace=workspace)
+    config = _config(folder, dataset=dataset, overrides=[*overrides, *engine])
     _refuse_early(config, against, workspace)
     until = _until(config, against, policy, workspace, bootstrap) if until_decided else None
     evaluation = evaluate(
@@ -189,9 +180,15 @@ def evaluate_and_gate(
     return found
 
 
-def _served_by_llama_cpp(artefact: str | Path) -> list[str]:
-    settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(str(artefact))})
-    return [f"eval.engine={settings}"]
+def _subject(given: str, *, of: str | None, workspace: Workspace) -> tuple[Path, list[str]]:
+    """Return the checkpoint's folder, and the engine's setting where an artefact is given."""
+    if is_artefact(given):
+        settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(given)})
+        folder = checkpoint_of(Path(given), of=of, workspace=workspace)
+        return folder, [f"eval.engine={settings}"]
+    if of is not None:
+        raise UsageError(f"--of is for a GGUF file, and {given} is none")
+    return workspace.checkpoint(given), []
 
 
 def _refuse_early(config: RunConfig, against: str | None, workspace: Workspace) -> None:
@@ -281,6 +278,7 @@ def _gated(
 
 
 def _track(evaluation: Evaluation, events: GateEvents) -> None:
+    """Log the evaluation, however its gate ended; a tracker that fails then is a notice."""
     try:
         run = log_evaluation(evaluation, asked_by=_REPORT_TO)
     except UsageError as error:

@@ -18,8 +18,8 @@ from ftreg.records.printed import Printed, printed
 from ftreg.services.llama_cpp import LlamaCpp, serving
 
 if TYPE_CHECKING:
-    from ftreg.deploy.gguf_writing import Plan
-    from ftreg.deploy.served_alike import Prompt
+    from ftreg.deploy.gguf_writing import GgufPlan
+    from ftreg.deploy.served_alike import ParityPrompt
     from ftreg.models.chat_template import Chat
 
 _ROWS = 4
@@ -64,9 +64,9 @@ class Parity(Printed):
 @dataclass(frozen=True, slots=True)
 class _Subject:
     checkpoint: Checkpoint
-    plan: "Plan | None"
+    plan: "GgufPlan | None"
     chat: "Chat"
-    prompts: "list[Prompt]"
+    prompts: "list[ParityPrompt]"
     ends: list[int]
 
 
@@ -130,7 +130,7 @@ def compare_artefact(
 
 def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _Subject:
     from ftreg.deploy.gguf_writing import plan_gguf
-    from ftreg.deploy.served_alike import Prompt, probes
+    from ftreg.deploy.served_alike import ParityPrompt, probes
     from ftreg.deploy.trained import end_tokens, trained_chat
 
     config = checkpoint.manifest.config.dataset
@@ -138,7 +138,7 @@ def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _S
     chat = trained_chat(checkpoint)
     try:
         prompts = [
-            Prompt(row.id, version.card.prompt.messages(row))
+            ParityPrompt(row.id, version.card.prompt.messages(row))
             for row in version.split(config.eval_split)[: config.max_eval_examples]
         ]
     except ValueError as error:
