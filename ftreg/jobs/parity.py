@@ -114,7 +114,7 @@ def compare_artefact(
     if not served:
         stored, precision = _stored(subject, Path(artefact), events)
         findings += stored
-    with _server(artefact, served=served) as server:
+    with _server(artefact, served=served, context=_needed(subject)) as server:
         found_there, nats = _served(subject, server, precision, events)
     findings += found_there
     return Parity(
@@ -167,12 +167,20 @@ def _stored(
     return found, file.precision
 
 
+def _needed(subject: _Subject) -> int:
+    """How many tokens the longest prompt and its answer take."""
+    longest = max(len(subject.chat.prompt(prompt.messages)) for prompt in subject.prompts)
+    return longest + subject.checkpoint.manifest.config.eval.max_new_tokens
+
+
 @contextmanager
-def _server(artefact: str, *, served: bool) -> Iterator[LlamaCpp]:
+def _server(artefact: str, *, served: bool, context: int) -> Iterator[LlamaCpp]:
     if served:
         yield LlamaCpp(artefact.removesuffix("/v1"))
         return
-    with serving(Path(artefact)) as server:
+    from ftreg.models.gguf_reading import GgufFile
+
+    with serving(Path(artefact), context=min(context, GgufFile(Path(artefact)).context)) as server:
         yield server
 
 
@@ -189,7 +197,7 @@ def _served(
         advance=_teller(events, "comparing prompts"),
     )
     found += end_differences(subject.chat, subject.ends, server)
-    nats, differing = _log_probabilities(subject, server, precision or "f32", events)
+    nats, differing = _log_probabilities(subject, server, precision or server.precision(), events)
     return found + differing, nats
 
 
