@@ -45,6 +45,7 @@ from ftreg.jobs import (
     track,
     train,
 )
+from ftreg.records.artefact import ARTEFACT_SCHEMA, ArtefactRecord
 from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
 from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
@@ -71,6 +72,7 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "comparison": (COMPARISON_SCHEMA, compare.Comparison, "serialization"),
     "routes": (ROUTES_SCHEMA, route.Routes, "serialization"),
     "baseline": (BASELINE_SCHEMA, BaselineFile, "serialization"),
+    "artefact": (ARTEFACT_SCHEMA, ArtefactRecord, "serialization"),
     "look": (LOOK_SCHEMA, Look, "serialization"),
     "checkpoint": (MANIFEST_SCHEMA, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.
