@@ -81,7 +81,12 @@ def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
     weights = Merged(checkpoint)
     blueprint = Blueprint(weights.folder)
     tied = blueprint.tied and not weights.unties
-    names = [name for name in weights if not (tied and name == _HEAD)]
+    names = [
+        name
+        for name in weights
+        # Old files have what follows from the configuration, too.
+        if not (tied and name == _HEAD) and not name.endswith(".rotary_emb.inv_freq")
+    ]
     if _EMBEDDING not in weights.shapes:
         raise UsageError(f"{weights.folder}: the weights have no {_EMBEDDING}")
     extra = blueprint.extra_tensors()
