@@ -2,8 +2,8 @@
 
 Exit codes, the same for every command: 0 done or the gate passed; 1 the gate found a
 regression, training diverged, or a checkpoint was not reproduced; 2 the configuration, arguments
-or data are wrong; 3 it cannot be decided, or a scorer is not to be trusted; 70 a fault of ftreg
-itself; 130 interrupted.
+or data are wrong; 3 it cannot be decided, or a scorer or an artefact is not to be trusted; 70 a
+fault of ftreg itself; 130 interrupted.
 """
 
 import difflib

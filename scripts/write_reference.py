@@ -161,6 +161,7 @@ _FILES = {
     "score": "`evaluations/ID/scores.jsonl`, a line per example and scorer (and seed)",
     "gate": "`evaluations/ID/gate.json`",
     "baseline": "`baselines/DATASET.json`",
+    "artefact": "`ARTEFACT.ftreg.json`, or `ftreg-export.json` in a merged folder",
     "look": "`baselines/DATASET.looks/*.json`, a file per candidate that was judged",
     "attestation": "the file of `ftreg gate --attest`; signed, in a DSSE envelope",
     "routes": "the file of `ftreg compare --routes`, YAML",

@@ -19,6 +19,8 @@ from ftreg.errors import UsageError, shown
 from ftreg.models.soundness import told_as
 
 _SILU, _GELU = ("silu", "swish"), ("gelu_pytorch_tanh",)
+_BIASED = ("llama", "mistral", "qwen2")
+"""What may have biases in its attention."""
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6}
 """Every so many layers one attends to all that came before; llama.cpp knows no other pattern."""
 
@@ -224,7 +226,18 @@ class Blueprint:
                 for layer in range(self.layers)
             ]
             self._require("layer_types", list(config.layer_types), (pattern,))
+        if self.kind not in _BIASED:
+            self._require("attention_bias", getattr(config, "attention_bias", False), (False,))
+        if self.kind == "gemma2":
+            for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+                if getattr(config, key) is None:
+                    raise UsageError(
+                        f"{self.place}: {key} is null, and llama.cpp caps what gemma2 computes; a "
+                        "GGUF of this model would write other outputs"
+                    )
         if self.kind == "gemma3_text":
+            for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+                self._require(key, getattr(config, key, None), (None,))
             local = dict(config.rope_parameters).get("sliding_attention") or {}
             self._require("the local rope_theta", float(local.get("rope_theta", 1e4)), (1e4,))
 

@@ -32,7 +32,7 @@ _PIECE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GgufPlan:
     """A model as GGUF has it: configuration, tokenizer, and the tensors in the order of the file.
 
     `tensors` is GGUF's name to transformers', None of one that only GGUF has.
@@ -68,7 +68,7 @@ class Plan:
         self.vocabulary.describe(writer)
 
 
-def plan_gguf(checkpoint: Checkpoint) -> Plan:
+def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
     """Lay out what a GGUF file of a checkpoint holds.
 
     Args:
@@ -81,7 +81,12 @@ def plan_gguf(checkpoint: Checkpoint) -> Plan:
     weights = Merged(checkpoint)
     blueprint = Blueprint(weights.folder)
     tied = blueprint.tied and not weights.unties
-    names = [name for name in weights if not (tied and name == _HEAD)]
+    names = [
+        name
+        for name in weights
+        # Old files have what follows from the configuration, too.
+        if not (tied and name == _HEAD) and not name.endswith(".rotary_emb.inv_freq")
+    ]
     if _EMBEDDING not in weights.shapes:
         raise UsageError(f"{weights.folder}: the weights have no {_EMBEDDING}")
     extra = blueprint.extra_tensors()
@@ -91,7 +96,7 @@ def plan_gguf(checkpoint: Checkpoint) -> Plan:
     vocabulary = read_vocabulary(
         checkpoint.folder, trained_chat(checkpoint), rows=rows, ends=end_tokens(checkpoint)
     )
-    return Plan(weights, blueprint, vocabulary, tensors, extra)
+    return GgufPlan(weights, blueprint, vocabulary, tensors, extra)
 
 
 def kind_of(shape: tuple[int, ...], precision: str) -> gguf.GGMLQuantizationType:
@@ -119,7 +124,7 @@ def encoded(
 
 
 def write_gguf(
-    plan: Plan, path: Path, *, precision: str, advance: Callable[[int, int], None]
+    plan: GgufPlan, path: Path, *, precision: str, advance: Callable[[int, int], None]
 ) -> None:
     """Write the file. The same checkpoint and versions give the same bytes.
 

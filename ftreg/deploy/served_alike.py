@@ -38,14 +38,14 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ParityPrompt:
     """A chat by the id of its row, or by what it is there to show."""
 
     name: str
     messages: Messages
 
 
-def probes(chat: Chat) -> list[Prompt]:
+def probes(chat: Chat) -> list[ParityPrompt]:
     """Return chats that show what a dataset's rows may not: turns, roles, tokens that are spelt.
 
     A template that refuses one in training is not asked for it.
@@ -67,13 +67,13 @@ def probes(chat: Chat) -> list[Prompt]:
             chat.prompt(messages)
         except UsageError:
             continue
-        found.append(Prompt(name, messages))
+        found.append(ParityPrompt(name, messages))
     return found
 
 
 def prompt_differences(
     chat: Chat,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[ParityPrompt],
     server: Server,
     *,
     new_tokens: int,
@@ -112,7 +112,7 @@ def prompt_differences(
     return list(found.values())
 
 
-def _miscounted(prompt: Prompt, ours: list[int], server: Server) -> ParityFinding | None:
+def _miscounted(prompt: ParityPrompt, ours: list[int], server: Server) -> ParityFinding | None:
     counted = server.prompt_tokens(prompt.messages)
     if counted == len(ours):
         return None
@@ -125,7 +125,7 @@ def _miscounted(prompt: Prompt, ours: list[int], server: Server) -> ParityFindin
 
 
 def _difference(
-    chat: Chat, prompt: Prompt, ours: list[int], server: Server
+    chat: Chat, prompt: ParityPrompt, ours: list[int], server: Server
 ) -> ParityFinding | None:
     try:
         text = server.render(prompt.messages)

@@ -16,7 +16,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from ftreg.deploy.gguf_writing import Plan
+from ftreg.deploy.gguf_writing import GgufPlan
 from ftreg.errors import shown
 from ftreg.models.gguf_reading import GgufFile
 from ftreg.records.artefact import CHECKPOINT_KEY, ArtefactRecord, ParityFinding, is_as_recorded
@@ -46,7 +46,7 @@ _UNTOLD = re.compile(
 
 
 def stored_differences(
-    plan: Plan,
+    plan: GgufPlan,
     file: GgufFile,
     record: ArtefactRecord | None,
     *,
@@ -65,7 +65,9 @@ def stored_differences(
     return found + _tensors(plan, file, advance=advance)
 
 
-def _origin(plan: Plan, file: GgufFile, record: ArtefactRecord | None) -> Iterator[ParityFinding]:
+def _origin(
+    plan: GgufPlan, file: GgufFile, record: ArtefactRecord | None
+) -> Iterator[ParityFinding]:
     identity = plan.weights.checkpoint.manifest.identity
     said = {"its manifest": record.checkpoint if record else None}
     said[CHECKPOINT_KEY] = file.get(CHECKPOINT_KEY)
@@ -101,7 +103,7 @@ def _precision(file: GgufFile, record: ArtefactRecord | None) -> Iterator[Parity
             )
 
 
-def _keys(plan: Plan, file: GgufFile) -> Iterator[ParityFinding]:
+def _keys(plan: GgufPlan, file: GgufFile) -> Iterator[ParityFinding]:
     writer = gguf.GGUFWriter(None, plan.blueprint.arch)
     plan.blueprint.describe(writer)
     prefix = f"{plan.blueprint.arch}."
@@ -140,7 +142,7 @@ def _same(expected: Any, found: Any) -> bool:
     return bool(expected == found)
 
 
-def _vocabulary(plan: Plan, file: GgufFile) -> Iterator[ParityFinding]:
+def _vocabulary(plan: GgufPlan, file: GgufFile) -> Iterator[ParityFinding]:
     expected, found = plan.vocabulary.tokens, file.get("tokenizer.ggml.tokens", [])
     unused = int(gguf.TokenType.UNUSED)
     other = [
@@ -171,7 +173,7 @@ class _Sums:
 
 
 def _tensors(
-    plan: Plan, file: GgufFile, *, advance: Callable[[int, int], None]
+    plan: GgufPlan, file: GgufFile, *, advance: Callable[[int, int], None]
 ) -> list[ParityFinding]:
     sums = _Sums()
     found: list[ParityFinding] = []
@@ -204,7 +206,7 @@ def _tensors(
     return found + list(_verdicts(plan, file, sums))
 
 
-def _compare(plan: Plan, file: GgufFile, name: str, sums: _Sums) -> None:
+def _compare(plan: GgufPlan, file: GgufFile, name: str, sums: _Sums) -> None:
     """Hold a tensor against what it should be, some rows at a time."""
     value, kind = plan.value(name), file.kind(name)
     source = plan.tensors[name]
@@ -270,7 +272,7 @@ def _wrong_rows(squares: np.ndarray[Any, Any], bound: float) -> list[tuple[int, 
     return [(int(row), float(relative[row])) for row in wrong]
 
 
-def _untied(plan: Plan, file: GgufFile) -> Iterator[ParityFinding]:
+def _untied(plan: GgufPlan, file: GgufFile) -> Iterator[ParityFinding]:
     """Hold an output layer that the checkpoint ties to its embedding against that."""
     value, kind = plan.value(_EMBEDDING), file.kind(_HEAD)
     error = norm = 0.0
@@ -289,7 +291,7 @@ def _untied(plan: Plan, file: GgufFile) -> Iterator[ParityFinding]:
         )
 
 
-def _verdicts(plan: Plan, file: GgufFile, sums: _Sums) -> Iterator[ParityFinding]:
+def _verdicts(plan: GgufPlan, file: GgufFile, sums: _Sums) -> Iterator[ParityFinding]:
     """Name the cause of what differs in the tensors."""
     if sums.added:
         share = 1 + sums.inside / sums.added

@@ -131,6 +131,7 @@ class ServedArtefact(Served):
                 max_tokens=self._config.max_new_tokens,
                 place="eval.engine",
                 speaker="server",
+                direct=True,
             )
             begin = time.monotonic()
             super().write(positions, keep=kept, advance=advance)
@@ -160,12 +161,11 @@ class ServedArtefact(Served):
 
     def _context(self, positions: Sequence[int]) -> int:
         """Return how many tokens a prompt and its answer take at most: a byte is one at most."""
-        own = int(self._file.get(f"{self._file.get('general.architecture')}.context_length", 0))
         longest = max(
             sum(len(item["content"].encode()) + _TURN for item in self._chats[position][1])
             for position in positions
         )
-        return min(own, longest + _TURN + self._config.max_new_tokens)
+        return min(self._file.context, longest + _TURN + self._config.max_new_tokens)
 
 
 def _threads() -> int:

@@ -3,14 +3,21 @@
 from pathlib import Path
 
 from ftreg.errors import UsageError
+from ftreg.files.reading import open_input
 from ftreg.records.artefact import CHECKPOINT_KEY, read_artefact
 from ftreg.records.checkpoint import list_checkpoints
 from ftreg.records.workspace import Workspace
 
+_MAGIC = b"GGUF"
+
 
 def is_artefact(reference: str) -> bool:
-    """Whether what is to be evaluated is a file of a served form, and no checkpoint."""
-    return reference.endswith(".gguf")
+    """Whether what is to be evaluated is a GGUF file, by its name or its first bytes."""
+    path = Path(reference)
+    if reference.endswith(".gguf") or not path.is_file():
+        return reference.endswith(".gguf")
+    with open_input(path) as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
 
 
 def checkpoint_of(artefact: Path, *, of: str | None, workspace: Workspace) -> Path:

@@ -161,12 +161,8 @@ def evaluate_and_gate(
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
-    if not isinstance(checkpoint, OutputsFile) and is_artefact(str(checkpoint)):
-        overrides = [*overrides, *_served_by_llama_cpp(checkpoint)]
-        checkpoint = checkpoint_of(Path(checkpoint), of=of, workspace=workspace)
-    elif of is not None:
-        raise UsageError(f"--of is for a GGUF file, and {checkpoint} is none")
-    asked = Asked(checkpoint, dataset, config, scorers, overrides, against)
+    checkpoint, engine = _subject(checkpoint, of=of, workspace=workspace)
+    asked = Asked(checkpoint, dataset, config, scorers, [*overrides, *engine], against)
     subject, how = find_asked(asked, workspace=workspace, events=events)
     policy = policy and policy_for(policy, how, events)
     _refuse_early(how, against, workspace)
@@ -185,9 +181,17 @@ def evaluate_and_gate(
     return found
 
 
-def _served_by_llama_cpp(artefact: str | Path) -> list[str]:
-    settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(str(artefact))})
-    return [f"eval.engine={settings}"]
+def _subject(
+    given: str | Path | OutputsFile, *, of: str | None, workspace: Workspace
+) -> tuple[str | Path | OutputsFile, list[str]]:
+    """Return what is evaluated, of an artefact its checkpoint with the engine's setting."""
+    if not isinstance(given, OutputsFile) and is_artefact(str(given)):
+        settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(str(given))})
+        folder = checkpoint_of(Path(given), of=of, workspace=workspace)
+        return folder, [f"eval.engine={settings}"]
+    if of is not None:
+        raise UsageError(f"--of is for a GGUF file, and {given} is none")
+    return given, []
 
 
 def _refuse_early(config: EvaluationConfig, against: str | None, workspace: Workspace) -> None:
@@ -258,6 +262,7 @@ def _gated(
 
 
 def _track(evaluation: Evaluation, events: GateEvents) -> None:
+    """Log the evaluation, however its gate ended; a tracker that fails then is a notice."""
     try:
         run = log_evaluation(evaluation, asked_by=_REPORT_TO)
     except UsageError as error:

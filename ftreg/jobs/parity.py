@@ -18,8 +18,8 @@ from ftreg.records.printed import Printed, printed
 from ftreg.services.llama_cpp import LlamaCpp, serving
 
 if TYPE_CHECKING:
-    from ftreg.deploy.gguf_writing import Plan
-    from ftreg.deploy.served_alike import Prompt
+    from ftreg.deploy.gguf_writing import GgufPlan
+    from ftreg.deploy.served_alike import ParityPrompt
     from ftreg.models.chat_template import Chat
 
 _ROWS = 4
@@ -64,9 +64,9 @@ class Parity(Printed):
 @dataclass(frozen=True, slots=True)
 class _Subject:
     checkpoint: Checkpoint
-    plan: "Plan | None"
+    plan: "GgufPlan | None"
     chat: "Chat"
-    prompts: "list[Prompt]"
+    prompts: "list[ParityPrompt]"
     ends: list[int]
 
 
@@ -114,7 +114,7 @@ def compare_artefact(
     if not served:
         stored, precision = _stored(subject, Path(artefact), events)
         findings += stored
-    with _server(artefact, served=served) as server:
+    with _server(artefact, served=served, context=_needed(subject)) as server:
         found_there, nats = _served(subject, server, precision, events)
     findings += found_there
     return Parity(
@@ -130,7 +130,7 @@ def compare_artefact(
 
 def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _Subject:
     from ftreg.deploy.gguf_writing import plan_gguf
-    from ftreg.deploy.served_alike import Prompt, probes
+    from ftreg.deploy.served_alike import ParityPrompt, probes
     from ftreg.deploy.trained import end_tokens, trained_chat
 
     config = checkpoint.manifest.config.dataset
@@ -138,7 +138,7 @@ def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _S
     chat = trained_chat(checkpoint)
     try:
         prompts = [
-            Prompt(row.id, version.card.prompt.messages(row))
+            ParityPrompt(row.id, version.card.prompt.messages(row))
             for row in version.split(config.eval_split)[: config.max_eval_examples]
         ]
     except ValueError as error:
@@ -167,12 +167,20 @@ def _stored(
     return found, file.precision
 
 
+def _needed(subject: _Subject) -> int:
+    """How many tokens the longest prompt and its answer take."""
+    longest = max(len(subject.chat.prompt(prompt.messages)) for prompt in subject.prompts)
+    return longest + subject.checkpoint.manifest.config.eval.max_new_tokens
+
+
 @contextmanager
-def _server(artefact: str, *, served: bool) -> Iterator[LlamaCpp]:
+def _server(artefact: str, *, served: bool, context: int) -> Iterator[LlamaCpp]:
     if served:
         yield LlamaCpp(artefact.removesuffix("/v1"))
         return
-    with serving(Path(artefact)) as server:
+    from ftreg.models.gguf_reading import GgufFile
+
+    with serving(Path(artefact), context=min(context, GgufFile(Path(artefact)).context)) as server:
         yield server
 
 
@@ -189,7 +197,7 @@ def _served(
         advance=_teller(events, "comparing prompts"),
     )
     found += end_differences(subject.chat, subject.ends, server)
-    nats, differing = _log_probabilities(subject, server, precision or "f32", events)
+    nats, differing = _log_probabilities(subject, server, precision or server.precision(), events)
     return found + differing, nats
 
 

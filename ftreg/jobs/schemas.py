@@ -51,6 +51,7 @@ from ftreg.jobs import (
     train,
     verify,
 )
+from ftreg.records.artefact import ARTEFACT_SCHEMA, ArtefactRecord
 from ftreg.records.attestation import Statement
 from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
 from ftreg.records.bisection import Bisection
@@ -80,6 +81,7 @@ _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "routes": (ROUTES_SCHEMA, route.Routes, "serialization"),
     "baseline": (BASELINE_SCHEMA, BaselineFile, "serialization"),
     "attestation": (1, Statement[Verdict], "serialization"),
+    "artefact": (ARTEFACT_SCHEMA, ArtefactRecord, "serialization"),
     "look": (LOOK_SCHEMA, Look, "serialization"),
     "checkpoint": (MANIFEST_SCHEMA, Manifest, "serialization"),
     # A printed manifest has the version of the manifest.

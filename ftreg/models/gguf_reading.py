@@ -66,6 +66,11 @@ class GgufFile:
         part = found if found.ndim == 1 else found[start:stop]
         return np.asarray(gguf.quants.dequantize(part, self.kind(name)), dtype=np.float32)
 
+    @property
+    def context(self) -> int:
+        """The tokens of context that the file says the model is for; 0 where it says nothing."""
+        return int(self.get(f"{self.get('general.architecture')}.context_length", 0))
+
     @cached_property
     def precision(self) -> str:
         """The type that most of the weights have, in small letters: `q8_0`, `q4_k`."""

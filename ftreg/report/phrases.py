@@ -230,9 +230,15 @@ def typographic(text: str) -> str:
     return _MINUS.sub("\N{MINUS SIGN}", "\N{EN DASH}" if text == "-" else text)
 
 
+def _subject(header: Mapping[str, Any]) -> str:
+    """A checkpoint as a sentence names it, or the file that was served of it."""
+    artefact = header.get("generation", {}).get("artefact")  # a file of scores has no generation
+    return str(artefact["file"]) if artefact else named(header["checkpoint"])
+
+
 def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
     """The verdict in one sentence for whoever decides on the release."""
-    new, old = (named(header["checkpoint"]) for header in (candidate, baseline))
+    new, old = map(_subject, (candidate, baseline))
     if verdict.outcome == "pass":
         return f"{new} may replace {old}: {what_passed(verdict.policy['mode'])}."
     decided = [row for row in verdict.rows if row.outcome == verdict.outcome and row.gated]

@@ -5,16 +5,17 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import urllib3
 
-from ftreg.errors import UsageError, cut
+from ftreg.errors import UsageError, cut, first_line
 from ftreg.services.chat.bounded import TooLongError, bound, text_of
 from ftreg.services.chat.wire import error_message
 
+Told = TypeVar("Told")
 _SECONDS = 600
 """What one request may take."""
 _LOG = 2000
@@ -36,8 +37,14 @@ class LlamaCpp:
 
     def context(self) -> int:
         """Return how many tokens a prompt and its answer may have."""
-        settings = self._ask("/props")["default_generation_settings"]
-        return int(settings["n_ctx"])
+        return self._ask(
+            "/props", pick=lambda found: int(found["default_generation_settings"]["n_ctx"])
+        )
+
+    def precision(self) -> str:
+        """Return the type of the weights as the server names it, in small letters."""
+        named = self._ask("/props", pick=lambda found: str(found["model_ftype"]).lower())
+        return named.removeprefix("all ").removeprefix("mostly ")
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return a chat as text, as the server's template writes it for an answer.
@@ -45,16 +52,19 @@ class LlamaCpp:
         Raises:
             UsageError: the template takes no such chat.
         """
-        return str(self._ask("/apply-template", {"messages": list(messages)})["prompt"])
+        asked = {"messages": list(messages)}
+        return self._ask("/apply-template", asked, pick=lambda found: str(found["prompt"]))
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids that a chat's text becomes."""
         asked = {"content": text, "add_special": True, "parse_special": True}
-        return [int(token) for token in self._ask("/tokenize", asked)["tokens"]]
+        return self._ask("/tokenize", asked, pick=lambda found: list(map(int, found["tokens"])))
 
     def ends_at(self, token: int, *, after: Sequence[int]) -> bool:
         """Whether an output ends when the model writes a token, which it is made to do here."""
-        return bool(self._complete(after, token, most=0)["stop_type"] == "eos")
+        return self._complete(
+            after, token, most=0, pick=lambda found: bool(found["stop_type"] == "eos")
+        )
 
     def likeliest(self, prompt: Sequence[int], *, most: int, letter: int) -> dict[int, float]:
         """Return the tokens that are likeliest to follow a prompt.
@@ -68,10 +78,16 @@ class LlamaCpp:
         Returns:
             Token id to log-probability in nats.
         """
-        (place,) = self._complete(prompt, letter, most=most)["completion_probabilities"]
-        return {int(item["id"]): float(item["logprob"]) for item in place["top_logprobs"]}
 
-    def _complete(self, prompt: Sequence[int], token: int, *, most: int) -> Any:
+        def told(found: Any) -> dict[int, float]:
+            (place,) = found["completion_probabilities"]
+            return {int(item["id"]): float(item["logprob"]) for item in place["top_logprobs"]}
+
+        return self._complete(prompt, letter, most=most, pick=told)
+
+    def _complete(
+        self, prompt: Sequence[int], token: int, *, most: int, pick: Callable[[Any], Told]
+    ) -> Told:
         return self._ask(
             "/completion",
             {
@@ -82,14 +98,24 @@ class LlamaCpp:
                 "logit_bias": [[token, 1e4]],
                 "cache_prompt": False,
             },
+            pick=pick,
         )
 
     def prompt_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
         """Return how many tokens the server counts in a chat that it answers with one token."""
         asked = {"messages": list(messages), "max_tokens": 1, "temperature": 0}
-        return int(self._ask("/v1/chat/completions", asked)["usage"]["prompt_tokens"])
+        return self._ask(
+            "/v1/chat/completions", asked, pick=lambda found: int(found["usage"]["prompt_tokens"])
+        )
 
-    def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _ask(
+        self, path: str, body: Mapping[str, Any] | None = None, *, pick: Callable[[Any], Told]
+    ) -> Told:
+        """Send a request, and return what `pick` takes of the answer.
+
+        Raises:
+            UsageError: nobody answers, or what answers is no server of llama.cpp.
+        """
         place = f"{self.address}{path}"
         try:
             response = self._pool.request(
@@ -107,9 +133,11 @@ class LlamaCpp:
                 f"{place}: the server answered {response.status}: {error_message(text)}"
             )
         try:
-            return json.loads(text)
-        except ValueError as error:
-            raise UsageError(f"{place}: this is no server of llama.cpp: {error}") from error
+            return pick(json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{place}: this is no server of llama.cpp, or an older one: {first_line(error)}"
+            ) from error
 
 
 @contextlib.contextmanager

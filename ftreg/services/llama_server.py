@@ -9,7 +9,7 @@ import os
 import sys
 
 
-def main() -> None:
+def serve() -> None:
     """Serve until stdin ends."""
     from xllamacpp import CommonParams, Server
 
@@ -36,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

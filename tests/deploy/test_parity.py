@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ftreg.services.llama_cpp import serving
 from tests.conftest import Cli, write_dataset
 from tests.deployable import CHATML, INST, as_checkpoint, write_base
 from tests.gguf_surgery import operate
@@ -203,6 +204,19 @@ def test_a_planted_fault_is_found_and_named(
     assert found.code == 3, found
     assert cause in [item["cause"] for item in found.json["findings"]]
     assert not found.json["alike"]
+
+
+def test_a_running_server_is_compared_by_its_address(made: Path, cli: Cli) -> None:
+    with serving(made / "llama-q8_0.gguf") as server:
+        sound = cli("parity", made / "llama", server.address, "-q", "--json")
+        other = cli("parity", made / "mistral", f"{server.address}/v1", "-q", "--json")
+    assert sound.code == 0, sound
+    assert sound.json["precision"] is None
+    assert other.code == 3, other
+    assert "another chat template" in [item["cause"] for item in other.json["findings"]]
+    nobody = cli("parity", made / "llama", server.address, "-q")
+    assert nobody.code == 2
+    assert "no answer from llama.cpp's server" in nobody.err
 
 
 def test_the_first_difference_is_shown_token_by_token(made: Path, tmp_path: Path, cli: Cli) -> None:

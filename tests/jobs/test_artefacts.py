@@ -66,12 +66,16 @@ def outputs(evaluation: Path) -> list[Any]:
     return [json.loads(line)["output"] for line in lines]
 
 
-def test_an_artefact_is_served_and_gated_against_its_checkpoint(place: Path, cli: Cli) -> None:
+def test_an_artefact_is_served_and_gated_against_its_checkpoint(
+    place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which nothing on this machine is for
     first = newest()
     assert cli("promote", first.name).code == 0
     found = cli("eval", "first-f32.gguf", "--no-report", "-q", "--json")
     assert found.code == 0, found
     assert found.json["outcome"] == "pass"
+    assert "first-f32.gguf may replace first" in (newest() / "report.md").read_text("utf-8")
     header = json.loads((newest() / "evaluation.json").read_text("utf-8"))
     record = json.loads(Path("first-f32.gguf.ftreg.json").read_text("utf-8"))
     artefact = header["generation"]["artefact"]

