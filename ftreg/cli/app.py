@@ -41,6 +41,8 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "gate": "Decide whether a candidate may replace the baseline.",
         "promote": "Make an evaluation the baseline for later candidates.",
         "baseline": "Show the baseline of a dataset, and what was promoted before it.",
+        "slices": "Find groups of examples that nobody declared and that got worse.",
+        "blame": "Name training rows that made examples worse, proven by training without them.",
         "power": "Say how many examples a margin needs, from the paired deltas of the last gate.",
     },
     "Data, models and caches": {

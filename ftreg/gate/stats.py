@@ -14,3 +14,8 @@ def share_at_most(count: int, *, total: int, level: float) -> float:
 def t_quantile(level: float, freedom: int) -> float:
     """Return the upper quantile of Student's t: it is exceeded with probability `level`."""
     return -float(special.stdtrit(freedom, level))
+
+
+def t_p_value(t: float, freedom: float) -> float:
+    """Return the probability that Student's t is at most `t`."""
+    return float(special.stdtr(freedom, t))

@@ -170,7 +170,7 @@ def bisect(
     deltas = [checkpoint_mean(search, side) for side in ("good", "bad")]
     observed = deltas[1] - deltas[0]
     runs, finding = _carry_out(search, budget, observed=observed)
-    found = _printed(search, runs, finding, observed=observed, minutes=budget.elapsed / 60)
+    found = _told(_printed(search, runs, finding, observed=observed, minutes=budget.elapsed / 60))
     write_json(search.folder / BISECTION, found.to_dict())
     return found
 
@@ -488,7 +488,14 @@ def _planned(search: Search) -> Bisection:
     runs = usual_runs(len(search.factors))
     blank = Finding(answer="undecided", why=f"about {runs} runs would tell", more_runs=runs)
     found = _printed(search, [], blank, observed=None, minutes=runs * seconds / 60)
-    return replace(found, answer=None, exit_code=int(ExitCode.OK))
+    return _told(replace(found, answer=None, exit_code=int(ExitCode.OK)))
+
+
+def _told(found: Bisection) -> Bisection:
+    """Put the answer in a sentence."""
+    from ftreg.report.bisection import bisection_headline
+
+    return replace(found, headline=bisection_headline(found))
 
 
 def _printed(
@@ -513,6 +520,8 @@ def _printed(
     return Bisection(
         good=search.good.replicas.folder,
         bad=search.bad.replicas.folder,
+        identities=(search.good.replicas.identity, search.bad.replicas.identity),
+        headline="",
         scorers=scorers,
         dataset=search.judging.dataset.version,
         answer=finding.answer,

@@ -18,10 +18,13 @@ from ftreg.gate import Verdict
 from ftreg.jobs.gate import held_against, last_gate
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline
+from ftreg.records.bisection import newest_bisection
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation
+from ftreg.records.kept_answers import BLAME, SLICES, kept_answer
 from ftreg.records.layout import HEADER
 from ftreg.records.printed import Printed, printed
+from ftreg.records.recipe import recipe_differences
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
@@ -29,6 +32,8 @@ from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
+from ftreg.report.why import Recipes, WhyLine, why_lines
+from ftreg.why.plan import usual_runs
 
 REPORT = "report.html"
 
@@ -90,10 +95,50 @@ def write_html(
         dataset=dataset,
         examples=examples,
         notes=notes,
+        why=_why(evaluation, verdict, baseline, workspace),
     )
     place = evaluation.folder / REPORT if path is None else path
     write_bytes(place, (part.encode() for part in html_report(material)))
     return WrittenReport(evaluation=evaluation.id, report=place)
+
+
+def _why(
+    evaluation: Evaluation,
+    verdict: Verdict | None,
+    baseline: Baseline | None,
+    workspace: Workspace,
+) -> list[WhyLine]:
+    """What can be asked about a regression, and what was found where it was."""
+    if verdict is None or baseline is None or verdict.outcome != "regression":
+        return []
+    checkpoint = evaluated_checkpoint(evaluation.header, workspace)
+    return why_lines(
+        evaluation.id,
+        str(baseline.header["id"]),
+        slices=kept_answer(evaluation, SLICES),
+        blame=kept_answer(evaluation, BLAME),
+        minutes=None if checkpoint is None else checkpoint.manifest.training.seconds / 60,
+        recipes=_recipes(evaluation, baseline, workspace),
+    )
+
+
+def _recipes(evaluation: Evaluation, baseline: Baseline, workspace: Workspace) -> Recipes | None:
+    """Both checkpoints, if they are at hand and differ, and what a search of theirs found."""
+    sides = [baseline.header, evaluation.header]
+    found = [evaluated_checkpoint(header, workspace) for header in sides]
+    told = [header["checkpoint"]["recipe"] for header in sides]
+    changed = [
+        key
+        for key, _, _ in recipe_differences(*told)
+        if not key.startswith(("versions.", "training.seed"))
+    ]
+    if None in found or not changed:
+        return None
+    good, bad = (str(header["checkpoint"]["name"]) for header in sides)
+    kept = newest_bisection(
+        workspace.checkpoints, *(str(header["checkpoint"]["identity"]) for header in sides)
+    )
+    return Recipes(good, bad, usual_runs(len(changed)), kept or "")
 
 
 def _last_gate(

@@ -95,7 +95,7 @@ def repeatable_config(checkpoint: Checkpoint, events: "TrainEvents") -> RunConfi
     checkpoint.verify()
     _check_one_recipe(checkpoint)
     _check_dataset(checkpoint)
-    config = _recorded_config(manifest)
+    config = recorded_config(manifest)
     _check_base(checkpoint, config)
     return config
 
@@ -197,7 +197,7 @@ def _check_one_recipe(checkpoint: Checkpoint) -> None:
             )
 
 
-def _recorded_config(manifest: Manifest) -> RunConfig:
+def recorded_config(manifest: Manifest) -> RunConfig:
     """The manifest's configuration with what was resolved when it ran; nobody is told of the run.
 
     Precision and threads are those that it ran with, unless this machine has fewer cores than

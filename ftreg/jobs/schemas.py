@@ -23,6 +23,7 @@ from ftreg.gate.choice import ROUTES_SCHEMA
 from ftreg.gate.contest import COMPARISON_SCHEMA
 from ftreg.jobs import (
     agree,
+    blame,
     checkpoints,
     clean,
     compare,
@@ -40,6 +41,7 @@ from ftreg.jobs import (
     route,
     same_weights,
     score,
+    slices,
     track,
     train,
 )
@@ -86,6 +88,8 @@ _PRINTED: dict[str, Any] = {
     "report": report.WrittenReport,
     "tracking": track.TrackedRun,
     "power": power.Power,
+    "slices": slices.Slices,
+    "blame": blame.Blame,
     "promotion": promote.PrintedPromotion,
     "promotions": promote.PrintedPromotions,
     "datasets": datasets.DatasetList,
@@ -126,6 +130,8 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "report": {"report": ""},
     "track": {"tracking": ""},
     "power": {"power": ""},
+    "slices": {"slices": ""},
+    "blame": {"blame": ""},
     "diff": {"recipe-difference": ""},
     "bisect": {"bisection": ""},
     "promote": {"promotion": ""},

@@ -10,6 +10,7 @@ from ftreg.gate import Verdict
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Example, Scores, over_seeds
 from ftreg.report.history import Step
+from ftreg.report.why import WhyLine
 
 MeanScores = Mapping[str, Mapping[str, float | None]]
 """Scorer to example id to score; of replicas, the mean over their seeds."""
@@ -44,7 +45,7 @@ class Material:
     """Everything that a report shows.
 
     `notes` says what could not be found, by the part of the report that lacks it: `verdict`,
-    `training`, `examples`, `dataset`.
+    `training`, `examples`, `dataset`. `why` is what can be asked about a regression.
     """
 
     evaluation: Evaluation
@@ -55,6 +56,7 @@ class Material:
     dataset: DatasetVersion | None = None
     examples: Sequence[Example] = ()
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    why: Sequence[WhyLine] = ()
 
     @property
     def sides(self) -> dict[str, Side]:

@@ -1,1 +1,1 @@
-"""Why a checkpoint is worse than another: which part of the recipe, which rows."""
+"""Why a checkpoint is worse: the settings, the training rows and the examples behind a drop."""

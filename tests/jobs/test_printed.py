@@ -58,6 +58,7 @@ def errors(name: str, value: Any) -> list[str]:
 CHECKPOINTS = {"train", "checkpoints show", "checkpoints list", "diff", "reproduce"}
 OPTIMIZERS = {"optim show", "optim convert"}
 EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power", "rescore"}
+WHY = {"slices"}
 DATA = {
     *("data list", "data show", "data verify", "data import", "data freeze", "data diff"),
     *("data leaks", "score", "agree"),
@@ -94,7 +95,7 @@ class Story:
 
 def test_every_command_with_json_has_a_schema() -> None:
     assert set(with_json()) | ALWAYS == set(PRINTED)
-    assert set(PRINTED) == CHECKPOINTS | OPTIMIZERS | EVALUATIONS | DATA | MACHINE | TRACKING
+    assert set(PRINTED) == CHECKPOINTS | OPTIMIZERS | EVALUATIONS | DATA | MACHINE | TRACKING | WHY
 
 
 def test_training_and_evaluations(cli: Cli, config: Path) -> None:
@@ -157,7 +158,8 @@ def test_training_and_evaluations(cli: Cli, config: Path) -> None:
     assert run("compare", *refs, fits="comparison")["routes"]["tag"] == "parity"
     assert run("rescore", "latest", fits="rescoring")["baseline"] is None
     assert run("power", replicas["candidate"], fits="power")["scorers"]
-    run.end(CHECKPOINTS | EVALUATIONS)
+    assert run("slices", "latest", fits="slices")["unseen"]
+    run.end(CHECKPOINTS | EVALUATIONS | WHY)
 
 
 def test_optimizers(cli: Cli, config: Path) -> None:

@@ -166,6 +166,7 @@ PLANS = {
     "reproduce.md": Plan("candidate"),
     "scaling.md": Plan(replaced={"CONFIG": "configs/lion.yaml"}),
     "scorers.md": Plan(files=_outputs),
+    "slices.md": Plan("candidate"),
     "telemetry.md": Plan("baseline", serving=_collector),
     "trackers.md": Plan("candidate"),
     "vllm.md": Plan("candidate", serving=_chat_server),

@@ -1,0 +1,104 @@
+"""Why a candidate is worse: the commands that answer, what they cost, and what they found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ftreg.report.phrases import signed
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WhyLine:
+    """A question about a regression.
+
+    `cost` is what its command is expected to take, and `found` what it said when it ran, empty
+    where it has not run about these scores.
+    """
+
+    question: str
+    command: str
+    cost: str
+    found: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """Two checkpoints whose recipes can be bisected.
+
+    `runs` is about how many that takes, and `found` what a search said, empty where none has ended.
+    """
+
+    good: str
+    bad: str
+    runs: int
+    found: str = ""
+
+
+def why_lines(
+    candidate: str,
+    baseline: str,
+    *,
+    slices: Mapping[str, Any] | None,
+    blame: Mapping[str, Any] | None,
+    minutes: float | None,
+    recipes: Recipes | None = None,
+) -> list[WhyLine]:
+    """Return what can be asked about a regression.
+
+    Args:
+        candidate: id of the evaluation.
+        baseline: of what it was held against.
+        slices: what `ftreg slices` kept, or None.
+        blame: what `ftreg blame` kept, or None.
+        minutes: that training the checkpoint took; None where it is not at hand.
+        recipes: both checkpoints, where they are; None where one is not, or nothing differs.
+    """
+    lines = [
+        WhyLine(
+            "Which groups of examples got worse?",
+            f"ftreg slices {candidate} --against {baseline}",
+            "no training, less than a minute",
+            "" if slices is None or slices["against"] != baseline else _slices_found(slices),
+        )
+    ]
+    if minutes is not None:
+        lines.append(
+            WhyLine(
+                "Which training rows made it worse?",
+                f"ftreg blame {candidate} --against {baseline}",
+                f"6 runs: about {max(6 * minutes, 1):.0f} min of training, and evaluating each",
+                "" if blame is None or blame["against"] != baseline else _blame_found(blame),
+            )
+        )
+    if minutes is not None and recipes is not None:
+        cost = f"about {recipes.runs} runs, {max(recipes.runs * minutes, 1):.0f} min of training"
+        lines.append(
+            WhyLine(
+                "Which part of the recipe made it worse?",
+                f"ftreg bisect {recipes.good} {recipes.bad}",
+                f"{cost}, and evaluating each",
+                recipes.found,
+            )
+        )
+    return lines
+
+
+def _slices_found(kept: Mapping[str, Any]) -> str:
+    found = [
+        f"{item['slice']} ({item['scorer']} {signed(item['delta'])})" for item in kept["found"]
+    ]
+    return _some(found) or "no group is worse by more than its margin for certain"
+
+
+def _blame_found(kept: Mapping[str, Any]) -> str:
+    named = _some(list(kept["named"]))
+    if named:
+        return f"{named}; without them {signed(kept['gain'])} points"
+    return f"{kept['outcome']}: no row is named"
+
+
+def _some(texts: list[str]) -> str:
+    rest = len(texts) - _SHOWN
+    return "; ".join(texts[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")

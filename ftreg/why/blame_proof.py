@@ -1,0 +1,89 @@
+"""Which rows are suspected, and whether leaving them out of training proves it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ftreg.config.policy import GatePolicy
+from ftreg.gate import Interval, compare
+from ftreg.gate.verdict import PRIMARY
+
+# A row is suspected where it stands so many robust standard deviations above the median.
+_STANDS_OUT = 4.0
+# Of all rows; more of them would be a dataset, and not some bad rows.
+_MOST_SHARE = 0.1
+_FEWEST = 5
+_MAD = 1.4826
+
+
+def choose_suspects(harms: Sequence[float], *, count: int | None = None) -> list[int]:
+    """Return the positions of the rows that are suspected, the most harmful first.
+
+    Args:
+        harms: of each row; see `ftreg.why.influence.harm_of_rows`.
+        count: how many; None takes those that stand out by their median absolute deviation
+            (Hampel, JASA 69, 1974), five at least and a tenth of all rows at most.
+    """
+    values = np.array(harms)
+    order = np.argsort(-values, kind="stable")
+    if count is None:
+        centre = float(np.median(values))
+        spread = _MAD * float(np.median(np.abs(values - centre)))
+        outliers = int((values > centre + _STANDS_OUT * spread).sum())
+        count = max(_FEWEST, min(outliers, int(_MOST_SHARE * len(values))))
+    return [int(at) for at in order[: min(count, len(values) - 1)]]
+
+
+def random_rows(rows: int, *, without: Collection[int], count: int, seed: int) -> list[int]:
+    """Return positions of as many other rows, drawn by the seed alone."""
+    others = np.setdiff1d(np.arange(rows), np.array(sorted(without), dtype=np.int64))
+    generator = np.random.default_rng([seed, rows])
+    return sorted(generator.choice(others, min(count, len(others)), replace=False).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What leaving the suspects out does more than leaving out as many random rows.
+
+    `gain` is the difference of the mean scores over examples and seeds, and `p_value` that of a
+    gain beyond `margin`.
+    """
+
+    gain: float
+    interval: Interval
+    p_value: float
+    margin: float
+
+
+def measure_gain(
+    random: Mapping[str, Sequence[float | None]],
+    without: Mapping[str, Sequence[float | None]],
+    *,
+    margin: float,
+    confidence: float,
+    clusters: Mapping[str, str] | None = None,
+) -> Effect | None:
+    """Hold the runs without the suspects against those without random rows, by the gate.
+
+    Its interval has the noise of examples and of training seeds. None where no example was scored
+    in all runs.
+
+    Args:
+        random: example id to its scores without random rows, one a seed.
+        without: the same without the suspects.
+        margin: the gain that does not count.
+        confidence: of the interval.
+        clusters: example id to cluster.
+    """
+    policy = GatePolicy(margin=margin, confidence=confidence, max_missing=1.0)
+    verdict = compare({"score": without}, {"score": random}, policy, clusters=clusters, plan=False)
+    row = next(row for row in verdict.rows if row.cohort == PRIMARY)
+    if row.delta is None or row.interval is None or row.p_beyond is None:
+        return None
+    return Effect(
+        gain=-row.delta,
+        interval=Interval(-row.interval.high, -row.interval.low),
+        p_value=row.p_beyond,
+        margin=margin,
+    )

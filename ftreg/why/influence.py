@@ -1,0 +1,126 @@
+"""Which training rows pull a model towards what it got wrong.
+
+A step of training on a row moves the weights against the row's gradient. To first order it changes
+the loss of another answer by minus the product of the two gradients: TracIn, Pruthi et al.,
+"Estimating training data influence by tracing gradient descent", NeurIPS 2020 (arXiv 2002.08484),
+equation 1, summed over the states of the run that are at hand. What is asked here is one number for
+a row and many examples, so that the examples' gradients are added up first and nothing is stored or
+projected.
+
+For an example that got worse there are two answers, what the checkpoint wrote and what was better:
+a row is held against the gradient of the first minus that of the second. The cosine is taken and
+not the product, as a row that the model has never learnt has the largest gradient whatever it
+teaches: Xia et al., "LESS", ICML 2024 (arXiv 2402.04333), section 3.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftreg.errors import UsageError
+from ftreg.models.assistant_turn import RenderedExample
+from ftreg.records.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The two answers to a prompt, as token ids; one of them may be missing."""
+
+    worse: RenderedExample | None
+    better: RenderedExample | None
+
+
+def load_with_gradients(checkpoint: Checkpoint) -> Any:
+    """Load a checkpoint whose trained weights take gradients; of adapters, these alone.
+
+    Raises:
+        UsageError: it cannot be loaded, or the base of its adapters is not here.
+    """
+    from ftreg.models.adapters import add_adapters
+    from ftreg.models.pretrained import find_base_of, load_base, load_checkpoint_model
+
+    if checkpoint.manifest.lora is None:
+        return load_checkpoint_model(checkpoint.folder)
+    model = load_base(find_base_of(checkpoint))
+    adapted = add_adapters(model, checkpoint.folder, merge=False)
+    for name, parameter in adapted.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return adapted.eval()
+
+
+def harm_of_rows(
+    model: Any,
+    rows: Iterable[RenderedExample],
+    contrasts: Sequence[Contrast],
+    *,
+    advance: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Return how far each row pulls towards the worse answers, in [-1, 1].
+
+    Args:
+        model: of `load_with_gradients`.
+        rows: training rows.
+        contrasts: of the examples that got worse, at least one with an answer.
+        advance: called after each row.
+
+    Raises:
+        UsageError: no contrast has a gradient.
+    """
+    direction: list[torch.Tensor] | None = None
+    for contrast in contrasts:
+        pull = _unit(_pull(model, contrast))
+        if pull is not None:
+            direction = (
+                pull if direction is None else [a + b for a, b in zip(direction, pull, strict=True)]
+            )
+    direction = _unit(direction)
+    if direction is None:
+        raise UsageError("the answers of these examples do not differ, so no row can be blamed")
+    found = []
+    for row in rows:
+        gradient = _unit(_gradient(model, row))
+        found.append(0.0 if gradient is None else _product(gradient, direction))
+        advance()
+    return found
+
+
+def _pull(model: Any, contrast: Contrast) -> "list[torch.Tensor] | None":
+    """The gradient of the worse answer minus that of the better one."""
+    worse = None if contrast.worse is None else _gradient(model, contrast.worse)
+    better = None if contrast.better is None else _gradient(model, contrast.better)
+    if worse is None or better is None:
+        return worse if better is None else [-part for part in better]
+    return [a - b for a, b in zip(worse, better, strict=True)]
+
+
+def _gradient(model: Any, example: RenderedExample) -> "list[torch.Tensor]":
+    """The gradient of an answer's mean loss per token, a tensor a trained weight."""
+    import torch
+    from torch.nn import functional
+
+    ids = torch.tensor([[*example.prompt, *example.answer]], device=model.device)
+    start = len(example.prompt)
+    with torch.enable_grad():
+        logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1].float()
+        loss = functional.cross_entropy(logits, ids[0, start:])
+        trained = [part for part in model.parameters() if part.requires_grad]
+        found = torch.autograd.grad(loss, trained, allow_unused=True)
+    return [
+        torch.zeros_like(part) if gradient is None else gradient
+        for part, gradient in zip(trained, found, strict=True)
+    ]
+
+
+def _product(first: "list[torch.Tensor]", second: "list[torch.Tensor]") -> float:
+    return sum(float((a * b).sum()) for a, b in zip(first, second, strict=True))
+
+
+def _unit(gradient: "list[torch.Tensor] | None") -> "list[torch.Tensor] | None":
+    """The gradient at length 1; None where it has none."""
+    norm = 0.0 if gradient is None else _product(gradient, gradient) ** 0.5
+    if gradient is None or not 0 < norm < float("inf"):
+        return None
+    return [part / norm for part in gradient]
