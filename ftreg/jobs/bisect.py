@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ftreg.config.load import override_config
 from ftreg.config.sections import DatasetConfig, RunConfig
 from ftreg.data import DatasetVersion, load_dataset
-from ftreg.errors import DivergedError, ExitCode, UsageError, did_you_mean
+from ftreg.errors import DivergedError, ExitCode, InterruptedRunError, UsageError, did_you_mean
 from ftreg.files.store import digest, read_json, write_bytes, write_json
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.keep_by import judge_by_scorer
@@ -342,7 +342,14 @@ def _carry_out(
         if ended is not None and not _is_there(search, step, seed):
             return runs, undecided(question, runs, budget=ended)
         known = _is_there(search, step, seed)
-        runs.append(Run(step, seed, run_hybrid(search, step, seed, number=len(runs) + 1)))
+        try:
+            mean = run_hybrid(search, step, seed, number=len(runs) + 1)
+        except InterruptedRunError as error:
+            raise InterruptedRunError(
+                f"interrupted after {len(runs)} whole runs; they and the state of the one that was "
+                f"going on are in {search.folder}, and the same command goes on"
+            ) from error
+        runs.append(Run(step, seed, mean))
         budget.trained += not known
 
 
