@@ -30,6 +30,7 @@ ABOUT = {
     "training": ["from examples", "to a checkpoint"],
     "scoring": ["scores of outputs,", "with evidence"],
     "report": ["terminal, Markdown,", "HTML, JUnit"],
+    "why": ["what made a", "score worse"],
     "models": ["base models: find,", "load, adapt"],
     "data": ["dataset versions", "and their rows"],
     "gate": ["statistics and", "verdict, no I/O"],
