@@ -13,7 +13,7 @@ from ftreg.config.evaluating import EvaluationConfig
 from ftreg.config.load import evaluation_config
 from ftreg.config.sections import DatasetConfig, RunConfig
 from ftreg.data import DatasetVersion, load_dataset
-from ftreg.errors import DivergedError, ExitCode, UsageError, did_you_mean
+from ftreg.errors import DivergedError, ExitCode, InterruptedRunError, UsageError, did_you_mean
 from ftreg.files.store import digest, read_json, write_bytes, write_json
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.keep_by import judge_by_scorer
@@ -171,7 +171,7 @@ def bisect(
     deltas = [checkpoint_mean(search, side) for side in ("good", "bad")]
     observed = deltas[1] - deltas[0]
     runs, finding = _carry_out(search, budget, observed=observed)
-    found = _printed(search, runs, finding, observed=observed, minutes=budget.elapsed / 60)
+    found = _told(_printed(search, runs, finding, observed=observed, minutes=budget.elapsed / 60))
     write_json(search.folder / BISECTION, found.to_dict())
     return found
 
@@ -343,7 +343,14 @@ def _carry_out(
         if ended is not None and not _is_there(search, step, seed):
             return runs, undecided(question, runs, budget=ended)
         known = _is_there(search, step, seed)
-        runs.append(Run(step, seed, run_hybrid(search, step, seed, number=len(runs) + 1)))
+        try:
+            mean = run_hybrid(search, step, seed, number=len(runs) + 1)
+        except InterruptedRunError as error:
+            raise InterruptedRunError(
+                f"interrupted after {len(runs)} whole runs; they and the state of the one that was "
+                f"going on are in {search.folder}, and the same command goes on"
+            ) from error
+        runs.append(Run(step, seed, mean))
         budget.trained += not known
 
 
@@ -489,7 +496,14 @@ def _planned(search: Search) -> Bisection:
     runs = usual_runs(len(search.factors))
     blank = Finding(answer="undecided", why=f"about {runs} runs would tell", more_runs=runs)
     found = _printed(search, [], blank, observed=None, minutes=runs * seconds / 60)
-    return replace(found, answer=None, exit_code=int(ExitCode.OK))
+    return _told(replace(found, answer=None, exit_code=int(ExitCode.OK)))
+
+
+def _told(found: Bisection) -> Bisection:
+    """Put the answer in a sentence."""
+    from ftreg.report.bisection import bisection_headline
+
+    return replace(found, headline=bisection_headline(found))
 
 
 def _printed(
@@ -514,6 +528,8 @@ def _printed(
     return Bisection(
         good=search.good.replicas.folder,
         bad=search.bad.replicas.folder,
+        identities=(search.good.replicas.identity, search.bad.replicas.identity),
+        headline="",
         scorers=scorers,
         dataset=search.judging.dataset.version,
         answer=finding.answer,

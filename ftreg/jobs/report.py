@@ -20,12 +20,14 @@ from ftreg.gate import Verdict
 from ftreg.jobs.gate import held_against, last_gate
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline
+from ftreg.records.bisection import newest_bisection
 from ftreg.records.checkpoint import Checkpoint, checkpoint_folders, checkpoint_name
 from ftreg.records.evaluation.header import recipe_known
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.kept_answers import BLAME, SLICES, kept_answer
 from ftreg.records.layout import HEADER, MANIFEST, REPLICAS
 from ftreg.records.printed import Printed, printed
+from ftreg.records.recipe import recipe_differences
 from ftreg.records.replicas import read_replicas
 from ftreg.records.samples import Example
 from ftreg.records.workspace import Workspace
@@ -33,7 +35,8 @@ from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.report.why import WhyLine, why_lines
+from ftreg.report.why import Recipes, WhyLine, why_lines
+from ftreg.why.plan import usual_runs
 
 REPORT = "report.html"
 
@@ -118,7 +121,27 @@ def _why(
         slices=kept_answer(evaluation, SLICES),
         blame=kept_answer(evaluation, BLAME),
         minutes=None if checkpoint is None else checkpoint.manifest.training.seconds / 60,
+        recipes=_recipes(evaluation, baseline, workspace),
     )
+
+
+def _recipes(evaluation: Evaluation, baseline: Baseline, workspace: Workspace) -> Recipes | None:
+    """Both checkpoints, if they are at hand and differ, and what a search of theirs found."""
+    sides = [baseline.header, evaluation.header]
+    found = [evaluated_checkpoint(header, workspace) for header in sides]
+    told = [header["checkpoint"]["recipe"] for header in sides]
+    changed = [
+        key
+        for key, _, _ in recipe_differences(*told)
+        if not key.startswith(("versions.", "training.seed"))
+    ]
+    if None in found or not changed:
+        return None
+    good, bad = (str(header["checkpoint"]["name"]) for header in sides)
+    kept = newest_bisection(
+        workspace.checkpoints, *(str(header["checkpoint"]["identity"]) for header in sides)
+    )
+    return Recipes(good, bad, usual_runs(len(changed)), kept or "")
 
 
 def _last_gate(

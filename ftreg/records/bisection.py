@@ -1,9 +1,14 @@
 """What a search for the cause of a regression found: `bisect.json`, and what is printed of it."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
+from ftreg.errors import UsageError
+from ftreg.files.finding import found_below
+from ftreg.files.store import read_json
 from ftreg.records.printed import Printed, printed
+from ftreg.records.samples import PRINTED_SCHEMA
 
 BISECTION = "bisect.json"
 """What a search found, in the folder of its hybrids."""
@@ -49,6 +54,10 @@ class Bisection(Printed):
     """Folder of the good checkpoint."""
     bad: Path
     """Folder of the bad one."""
+    identities: tuple[str, str]
+    """Of the good and the bad checkpoint."""
+    headline: str
+    """The answer in a sentence."""
     scorers: tuple[str, ...]
     """Whose mean score is explained."""
     dataset: str
@@ -96,3 +105,19 @@ class Bisection(Printed):
 
         dumped: dict[str, Any] = TypeAdapter(Bisection).dump_python(self, mode="json")
         return dumped
+
+
+def newest_bisection(checkpoints: Path, good: str, bad: str) -> str | None:
+    """Return the headline of the search between two identities that ended last, if one has.
+
+    One that cannot be read is none: nobody's report depends on it.
+    """
+    records = sorted(
+        found_below(checkpoints, f"bisect-*/{BISECTION}"), key=lambda path: path.stat().st_mtime
+    )
+    for path in reversed(records):
+        with contextlib.suppress(UsageError):
+            record = read_json(path, kind="record of a bisection", schema=PRINTED_SCHEMA)
+            if record.get("identities") == [good, bad]:
+                return str(record.get("headline"))
+    return None

@@ -98,7 +98,7 @@ def bisection_view(found: Bisection) -> RenderableType:
         parts += [rows_view("Hybrids, in points", tried), ""]
     word = (found.answer or "plan").upper()
     style = _STYLES.get(found.answer or "", "bold red" if found.answer else "bold")
-    sentence = bisection_headline(found).removeprefix(f"{found.answer}: ")
+    sentence = found.headline.removeprefix(f"{found.answer}: ")
     parts.append(hanging((Text(word, style), Text(sentence))))
     parts += [hanging((Text("  -"), Text(text))) for text in bisection_sentences(found)]
     if found.answer is not None:
@@ -117,7 +117,7 @@ def bisection_page(found: Bisection) -> str:
         found=found,
         style=Markup(style),
         policy=f"default-src 'none'; style-src 'sha256-{source}'; img-src data:",
-        headline=bisection_headline(found),
+        headline=found.headline,
         sentences=bisection_sentences(found),
         dots=_dots(found),
         points=phrases.points,

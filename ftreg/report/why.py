@@ -23,6 +23,19 @@ class WhyLine:
     found: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """Two checkpoints whose recipes can be bisected.
+
+    `runs` is about how many that takes, and `found` what a search said, empty where none has ended.
+    """
+
+    good: str
+    bad: str
+    runs: int
+    found: str = ""
+
+
 def why_lines(
     candidate: str,
     baseline: str,
@@ -30,6 +43,7 @@ def why_lines(
     slices: Mapping[str, Any] | None,
     blame: Mapping[str, Any] | None,
     minutes: float | None,
+    recipes: Recipes | None = None,
 ) -> list[WhyLine]:
     """Return what can be asked about a regression.
 
@@ -39,6 +53,7 @@ def why_lines(
         slices: what `ftreg slices` kept, or None.
         blame: what `ftreg blame` kept, or None.
         minutes: that training the checkpoint took; None where it is not at hand.
+        recipes: both checkpoints, where they are; None where one is not, or nothing differs.
     """
     lines = [
         WhyLine(
@@ -55,6 +70,16 @@ def why_lines(
                 f"ftreg blame {candidate} --against {baseline}",
                 f"6 runs: about {max(6 * minutes, 1):.0f} min of training, and evaluating each",
                 "" if blame is None or blame["against"] != baseline else _blame_found(blame),
+            )
+        )
+    if minutes is not None and recipes is not None:
+        cost = f"about {recipes.runs} runs, {max(recipes.runs * minutes, 1):.0f} min of training"
+        lines.append(
+            WhyLine(
+                "Which part of the recipe made it worse?",
+                f"ftreg bisect {recipes.good} {recipes.bad}",
+                f"{cost}, and evaluating each",
+                recipes.found,
             )
         )
     return lines

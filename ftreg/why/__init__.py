@@ -1,1 +1,1 @@
-"""Why a checkpoint is worse: the examples, the settings and the training rows behind a drop."""
+"""Why a checkpoint is worse: the settings, the training rows and the examples behind a drop."""

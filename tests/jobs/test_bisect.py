@@ -54,6 +54,8 @@ def test_the_culprit_is_named_and_a_search_that_ended_goes_on(
     assert not Path(planned["folder"]).exists()
     assert planned["minutes"] > 0
 
+    none = answer(cli, "--max-hours", 1e-9, code=3)
+    assert (none["answer"], none["runs"], none["delta"]) == ("undecided", 0, None)
     short = answer(cli, "--max-runs", 5, code=3)
     assert (short["answer"], short["culprit"], short["runs"]) == ("undecided", None, 5)
     assert short["more_runs"] > 0
