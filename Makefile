@@ -35,7 +35,7 @@ $(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_d
 
 FORCE:
 
-run: $(MATERIALS) ## fine-tune with AdamW and Lion, evaluate both, gate the second against the first
+run: $(MATERIALS) ## fine-tune a baseline and two candidates: one passes the gate, one is stopped
 	@$(BIN)/python scripts/main_job.py
 
 gate: $(INSTALLED) ## the release gate: fails unless the candidate passes

@@ -103,11 +103,18 @@ def lesson(workspace: Path, codes: dict[str, int]) -> str:
     )
     if (codes["adam"], codes["lion"]) != (0, 1):
         return f"{seen} On the machine of the documentation they ended with pass and regression."
+    (record,) = workspace.glob("evaluations/lion-*/gate.json")
+    worse = {drop["id"] for drop in json.loads(record.read_text("utf-8"))["verdict"]["critical"]}
+    reason = (
+        f"{len(worse)} questions marked as critical, where a wrong answer costs a passenger money, "
+        "the crossing or safety, are answered worse, whatever the means say"
+        if worse
+        else "The reasons stand below the verdict"
+    )
     return (
-        f"{seen}\nBoth trained without an error, and no loss went astray (at the last step: "
-        f"{losses}). But Lion steps by the sign of the gradient, and wants a third to a tenth of "
-        "AdamW's learning rate. The answers to questions that none of them was trained on tell the "
-        "two apart, and in a CI the exit code stops the second."
+        f"{seen}\nBoth trained without an error, and their losses do not tell them apart (at the "
+        f"last step: {losses}). But Lion steps by the sign of the gradient, and wants a third to a "
+        f"tenth of AdamW's learning rate. {reason}. In a CI the exit code stops the second."
     )
 
 
