@@ -112,7 +112,7 @@ class BlameAsked:
     """What `blame` is asked: None leaves the choice to it.
 
     `scorer` defaults to the one with the largest drop, `examples` (ids) to the largest drops,
-    `suspects` (how many) to those that stand out, `seeds` is how many runs each arm has, and 0
+    `suspects` (how many) to a twentieth of all rows, `seeds` is how many runs each arm has, and 0
     makes no proof. `anyway` goes on though nothing is worse for certain.
     """
 
