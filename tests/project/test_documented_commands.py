@@ -158,7 +158,7 @@ PLANS = {
     "reference/cli.md": Plan(
         "candidate",
         files=lambda at: (_outputs(at), _labelled(at), _to_import(at)),
-        before={27: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
+        before={29: "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n"},
     ),
     # It removes packaged models, which the other pages want.
     "long-runs.md": Plan("empty", before={0: "export FTREG_CACHE=$PWD/cache\n"}),
