@@ -49,7 +49,7 @@ class Effect:
     margin: float
 
 
-def measure_gain(
+def gain_of_leaving_out(
     random: Mapping[str, Sequence[float | None]],
     without: Mapping[str, Sequence[float | None]],
     *,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ftreg.models.assistant_turn import RenderedExample
 from ftreg.records.checkpoint import read_checkpoint
-from ftreg.why.blame_proof import choose_suspects, measure_gain, random_rows
+from ftreg.why.blame_proof import choose_suspects, gain_of_leaving_out, random_rows
 from ftreg.why.influence import Contrast, harm_of_rows, load_with_gradients
 from tests.conftest import Cli
 
@@ -200,13 +200,13 @@ def test_a_gain_counts_beyond_margin_and_noise_of_seeds() -> None:
     ids = [f"e{i}" for i in range(30)]
     low = {name: [0.1, 0.1, 0.2] for name in ids}
     high = {name: [0.9, 0.8, 0.9] for name in ids}
-    effect = measure_gain(low, high, margin=0.05, confidence=0.95)
+    effect = gain_of_leaving_out(low, high, margin=0.05, confidence=0.95)
     assert effect is not None
     assert effect.gain == pytest.approx(2.6 / 3 - 0.4 / 3)
     assert effect.interval.low < effect.gain < effect.interval.high
     assert effect.p_value < 0.01
     noisy = {name: [0.9, 0.1, 0.2] for name in ids}
-    unsure = measure_gain(low, noisy, margin=0.05, confidence=0.95)
+    unsure = gain_of_leaving_out(low, noisy, margin=0.05, confidence=0.95)
     assert unsure is not None
     assert unsure.p_value > 0.05
-    assert measure_gain({}, {}, margin=0.05, confidence=0.95) is None
+    assert gain_of_leaving_out({}, {}, margin=0.05, confidence=0.95) is None
