@@ -32,7 +32,7 @@ def blame(
     ] = None,
     suspects: Annotated[
         int | None,
-        typer.Option(min=1, help="How many rows to suspect; default: those that stand out."),
+        typer.Option(min=1, help="How many rows to suspect; default: a twentieth of all."),
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=2, max=50, help="Runs without them, and as many without random rows.")

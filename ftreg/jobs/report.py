@@ -35,7 +35,7 @@ from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.report.why import Recipes, WhyLine, why_lines
+from ftreg.report.why_part import Recipes, WhyLine, why_lines
 from ftreg.why.plan import usual_runs
 
 REPORT = "report.html"

@@ -143,6 +143,7 @@ PLANS = {
     "../README.md": Plan("baseline"),
     "day-to-day.md": Plan("baseline"),
     "agree.md": Plan("empty", files=_labelled),
+    "blame.md": Plan("candidate"),
     "ci.md": Plan(
         "empty",
         files=_release_gate,
