@@ -28,7 +28,6 @@ ABOUT = {
     "cli": ["reads arguments, calls one job, shows the result"],
     "jobs": ["what each command does, as one call from Python"],
     "generation": ["a checkpoint's", "outputs"],
-    "deploy": ["a checkpoint's", "served forms"],
     "training": ["from examples", "to a checkpoint"],
     "deploy": ["exports, held", "to their origin"],
     "why": ["what made", "it worse"],
