@@ -110,7 +110,7 @@ class Dataset:
         """
         scorer = _scorer_name(name)
         if any(item["name"] == scorer for item in self._scorers):
-            raise UsageError(f"{scorer} stands twice; the gate knows a scorer by its name")
+            raise UsageError(f"{scorer} is a duplicate scorer; names must be unique")
         self._scorers.append({"name": scorer, "backend": backend, "options": options})
         return self
 

@@ -72,7 +72,7 @@ _EPILOG = (
     "Exit codes: 0 done or the gate passed; 1 a regression, training that diverged, or a "
     "checkpoint that was not reproduced; 2 wrong configuration, arguments or data; 3 undecided, "
     "or not to be trusted; "
-    "70 a fault of ftreg; 130 interrupted."
+    "70 a bug in ftreg; 130 interrupted."
 )
 
 

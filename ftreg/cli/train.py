@@ -28,11 +28,9 @@ Output = Annotated[
         help="Checkpoint folder to write; of several, the folder to write theirs in.",
     ),
 ]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse settings that there is advice against.")
-]
+Strict = Annotated[bool, typer.Option("--strict", help="Treat advice as errors.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the state that an interrupted run saved.")
+    bool, typer.Option("--resume", help="Resume an interrupted run from its last saved state.")
 ]
 AllowChange = Annotated[
     list[str] | None,

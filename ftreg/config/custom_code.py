@@ -62,7 +62,7 @@ def refuse(what: str, *, place: str) -> None:
     """
     if forbidden():
         raise UsageError(
-            f"{place}: {what} is code that ftreg does not bring, and --no-custom-code (or "
+            f"{place}: {what} is code not shipped with ftreg, and --no-custom-code (or "
             f"{VARIABLE}) refuses it; take it out, or allow it where you trust whoever wrote it"
         )
 

@@ -235,7 +235,7 @@ class ScorerConfig(Section):
     """faithfulness, answer_relevancy, completeness, equals, rubric, rubric:TITLE,
     evaluate:METRIC, or an import path."""
     backend: str | None = None
-    """What it thinks with: embedded, nli, judge, or an import path; null is its default."""
+    """Which backend judges: embedded, nli, judge, or an import path; null is its default."""
     options: Options = Field(default_factory=dict)
     """The options of the scorer and of its backend."""
 
@@ -300,9 +300,7 @@ class EvalConfig(Section):
         names = [scorer.name for scorer in value]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
-                f"{', '.join(twice)} stands twice; the gate knows a scorer by its name"
-            )
+            raise ValueError(f"{', '.join(twice)} is a duplicate scorer; names must be unique")
         return value
 
 

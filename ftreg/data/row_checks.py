@@ -46,8 +46,7 @@ def read_examples(path: Path) -> Iterator[Example]:
         if not ids.add(example.id):
             first = next(line for line, row in read_jsonl(path) if row.get("id") == example.id)
             raise UsageError(
-                f"{path}:{number}: the id {shown(example.id)} stands here for the second time "
-                f"(first on line {first})"
+                f"{path}:{number}: duplicate id {shown(example.id)} (first on line {first})"
             )
         yield example
 

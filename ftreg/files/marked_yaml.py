@@ -166,7 +166,7 @@ class _Walk:
             name, line = key.value, self._loader.line_at(key.start_mark.index)
             if name in seen:
                 raise UsageError(
-                    f"{self._file}:{line}: the key {_named(name)} stands here for the second time "
+                    f"{self._file}:{line}: duplicate key {_named(name)} "
                     f"(first on line {seen[name]})"
                 )
             seen[name] = line

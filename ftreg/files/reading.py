@@ -124,9 +124,7 @@ def parse_json(text: str, *, place: str, first_line: int | None = None) -> Any:
         at = place if first_line is None else f"{place}:{first_line + error.lineno - 1}"
         raise UsageError(f"{at}: broken JSON: {error.msg} (column {error.colno})") from error
     except _TwiceError as error:
-        raise UsageError(
-            f"{place}: the key {shown(error.key)} stands twice in one object"
-        ) from error
+        raise UsageError(f"{place}: duplicate key {shown(error.key)} in one object") from error
     except RecursionError as error:
         raise UsageError(f"{place}: {_TOO_DEEP}") from error
     except ValueError as error:  # NaN, or a number beyond all bounds

@@ -1,4 +1,4 @@
-"""What follows from a tournament: who is not dominated, and who serves which cohort."""
+"""What follows from a tournament: the Pareto front, and which checkpoint serves which cohort."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -239,7 +239,7 @@ def _measured(table: _Table) -> list[Row]:
     for scorer in shared:
         rows += _rows(scorer, old, new, how, unseen=unseen)
     for scorer in sorted(old.columns.keys() ^ new.columns.keys()):
-        rows.append(_lonely(scorer, old, new, how.policy))
+        rows.append(_one_sided(scorer, old, new, how.policy))
     for scorer in shared if anchor is not None else ():
         if anchor is not None and scorer in anchor.columns:
             oldest = replace(anchor, levels=old.levels)
@@ -355,7 +355,7 @@ def _planned(
     return found
 
 
-def _lonely(scorer: str, old: AlignedScores, new: AlignedScores, policy: GatePolicy) -> Row:
+def _one_sided(scorer: str, old: AlignedScores, new: AlignedScores, policy: GatePolicy) -> Row:
     """Return the row of a scorer that only one side has."""
     examples = len(old.ids)
     present = old if scorer in old.columns else new

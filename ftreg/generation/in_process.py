@@ -31,7 +31,7 @@ _GROUP = 4
 """Batches that are generated together where an output depends on its neighbours."""
 
 
-class InProcess:
+class LocalEngine:
     """Generates with transformers; the model is loaded when the first output is missing.
 
     Args:

@@ -23,7 +23,7 @@ _VERSION = 1
 """Goes up when the outputs may change: what an older version wrote is then generated again."""
 
 
-class Served:
+class RemoteEngine:
     """Generates by asking a server; it is asked for nothing where no output is missing.
 
     Args:

@@ -11,7 +11,7 @@ from ftreg.config.sections import EvalConfig
 from ftreg.errors import UsageError
 from ftreg.files.store import file_digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
-from ftreg.generation.served import Served
+from ftreg.generation.served import RemoteEngine
 from ftreg.models.gguf_reading import GgufFile
 from ftreg.records.artefact import CHECKPOINT_KEY, read_artefact
 from ftreg.records.checkpoint import ModelFolder
@@ -57,7 +57,7 @@ def pairing(file: GgufFile, checkpoint: ModelFolder) -> Pairing:
     return "manifest"
 
 
-class ServedArtefact(Served):
+class ServedArtefact(RemoteEngine):
     """Generates by asking llama.cpp, which is started when an output is missing.
 
     The outputs that count are written one after the other, which is what repeats of the same

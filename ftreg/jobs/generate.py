@@ -173,9 +173,9 @@ def _engine(
     checkpoint: ModelFolder, config: EvalConfig, events: EvalEvents, verified: Verified
 ) -> Any:
     if config.engine.name == "openai":
-        from ftreg.generation.served import Served
+        from ftreg.generation.served import RemoteEngine
 
-        engine = Served(checkpoint, config)
+        engine = RemoteEngine(checkpoint, config)
         events.notice(
             f"the outputs are those of the model {config.engine.model!r} at {engine.host}; whether "
             f"it has the weights of {checkpoint.folder} cannot be checked"
@@ -184,9 +184,9 @@ def _engine(
     if config.engine.name == "llama.cpp":
         return _artefact(checkpoint, config, events)
     events.phase("loading the tokenizer")
-    from ftreg.generation.in_process import InProcess
+    from ftreg.generation.in_process import LocalEngine
 
-    return InProcess(
+    return LocalEngine(
         checkpoint, config, verified=verified, phase=events.phase, notice=events.notice
     )
 

@@ -190,8 +190,7 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
                 raise UsageError(f"{place}: {key!r} has to be a text; found {shown(row.get(key))}")
         if row["id"] in seen:
             raise UsageError(
-                f"{place}: the id {shown(row['id'])} stands here for the second time "
-                f"(first on line {seen[row['id']]})"
+                f"{place}: duplicate id {shown(row['id'])} (first on line {seen[row['id']]})"
             )
         seen[row["id"]] = number
         reference = row.get("reference")

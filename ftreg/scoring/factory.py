@@ -169,7 +169,9 @@ def _divide(
         else:
             known = [*_named(own), *_named(theirs)]
             takes = f"It takes: {', '.join(known)}." if known else "It takes none."
-            raise UsageError(f"{name} has no option {key!r}{did_you_mean(key, known)} {takes}")
+            raise UsageError(
+                f"{name} has no option {key!r}{did_you_mean(key, known) or '.'} {takes}"
+            )
     return for_scorer, for_backend
 
 

@@ -243,7 +243,7 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
     advice = advise(config, steps=steps)
     if advice and strict:
         lines = "\n  ".join(map(str, advice))
-        raise UsageError(f"--strict: there is advice against these settings:\n  {lines}")
+        raise UsageError(f"--strict: these settings are advised against:\n  {lines}")
     for item in advice:
         events.notice(str(item))
 

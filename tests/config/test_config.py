@@ -63,7 +63,7 @@ GOOD = "dataset: {version: a@1}\noptimizer:\n  name: lion\n  lr: 1e-4\n"
         ("gate:\n  margin: 0\n", "run.yaml:6: gate.margin: a margin of 0 can never be passed"),
         (
             "  lr: 1e-4\n",
-            "run.yaml:5: the key lr stands here for the second time (first on line 4)",
+            "run.yaml:5: duplicate key lr (first on line 4)",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Code that ftreg does not bring runs because a configuration names it, and not otherwise."""
+"""Code not shipped with ftreg runs because a configuration names it, and not otherwise."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def test_an_override_that_names_code_is_refused_by_its_option(cli: Cli, config: 
 def test_every_piece_of_code_is_named_at_once(cli: Cli, config: Path) -> None:
     both = THEIRS["optimizer.path"][0] | THEIRS["eval.scorers.1.name"][0]
     done = cli("train", changed(config, **both), OPTION)
-    assert done.err.count("is code that ftreg does not bring") == 2
+    assert done.err.count("is code not shipped with ftreg") == 2
 
 
 def test_without_the_option_the_configurations_code_runs(
@@ -199,10 +199,10 @@ def test_the_library_refuses_too(workspace: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setenv(custom_code.VARIABLE, "1")
     for name in ("os:getcwd", "evaluate:exact_match"):
-        with pytest.raises(UsageError, match="code that ftreg does not bring"):
+        with pytest.raises(UsageError, match="code not shipped with ftreg"):
             get_scorer(name)
     for load in (load_model, load_tokenizer):
-        with pytest.raises(UsageError, match="code that ftreg does not bring"):
+        with pytest.raises(UsageError, match="code not shipped with ftreg"):
             load(workspace, trust_remote_code=True)
     assert import_path("ftreg.scoring.equals:Equals")  # ftreg's own are no custom code
     assert get_scorer("equals")

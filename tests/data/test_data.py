@@ -58,7 +58,7 @@ ROW = '{"id": "a", "input": "x", "reference": "y"}\n'
         (ROW + "{broken\n", "eval.jsonl:2: broken JSON"),
         (
             ROW + "\n" + ROW,
-            "eval.jsonl:3: the id 'a' stands here for the second time (first on line 1)",
+            "eval.jsonl:3: duplicate id 'a' (first on line 1)",
         ),
         (ROW + '{"id": "\udcff"}\n', "eval.jsonl:2: invalid UTF-8"),
         (ROW + "[1]\n", "eval.jsonl:2: expected a JSON object, found list"),

@@ -384,7 +384,7 @@ def test_score_takes_outputs_made_elsewhere(cli: Cli, workspace: Path) -> None:
     Path("broken.jsonl").write_text('{"id": "a", "output": "x"}\n{"id": "a", "output": "x"}\n')
     done = cli("score", "broken.jsonl", "--scorer", "equals")
     assert done.code == 2
-    assert "broken.jsonl:2: the id 'a' stands here for the second time" in done.err
+    assert "broken.jsonl:2: duplicate id 'a'" in done.err
 
 
 def test_checkpoints_list_and_show(cli: Cli, checkpoint: str) -> None:
@@ -407,7 +407,7 @@ def test_a_fault_of_ours_is_neither_a_verdict_nor_a_usage_error(
     monkeypatch.setattr("ftreg.jobs.evaluate_and_gate.evaluate", lambda *a, **k: 1 / 0)
     done = cli("eval", checkpoint)
     assert done.code == 70
-    assert "this is a fault of ftreg" in done.err
+    assert "this is a bug in ftreg" in done.err
 
 
 def test_what_is_stored_is_shown_whatever_becomes_of_the_gate(

@@ -190,10 +190,10 @@ def test_a_judge_is_set_up_again(cli: Cli, config: Path, monkeypatch: pytest.Mon
 def test_thoughts_are_seen_as_they_were_or_as_one_says(
     cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ftreg.generation.in_process import InProcess
+    from ftreg.generation.in_process import LocalEngine
 
     assert cli("train", config, "-o", "checkpoints/a").code == 0
-    written = InProcess.write
+    written = LocalEngine.write
 
     def thinking(self: Any, positions: Any, *, keep: Any, advance: Any) -> None:
         def kept(pairs: Any) -> None:
@@ -201,7 +201,7 @@ def test_thoughts_are_seen_as_they_were_or_as_one_says(
 
         written(self, positions, keep=kept, advance=advance)
 
-    monkeypatch.setattr(InProcess, "write", thinking)
+    monkeypatch.setattr(LocalEngine, "write", thinking)
     assert cli("eval", "a", "--no-gate", "-s", "eval.thoughts=keep").code == 0
     (old,) = Path("evaluations").iterdir()
 
@@ -278,7 +278,7 @@ def test_custom_code_is_refused_before_it_is_imported(cli: Cli, config: Path) ->
     assert cli("eval", "a", "--no-gate").code == 0
     refused = cli("rescore", "latest", "--no-custom-code")
     assert refused.code == 2
-    assert "tests.fakes:length_scorer is code that ftreg does not bring" in refused.err
+    assert "tests.fakes:length_scorer is code not shipped with ftreg" in refused.err
     assert len(list(Path("evaluations").iterdir())) == 1
 
 

@@ -23,7 +23,7 @@ _NO_MEMORY = (
     "out of memory; lower the batch size (eval.batch_size, train.micro_batch_tokens), or give "
     "the process more"
 )
-_OUR_FAULT = "this is a fault of ftreg, not of yours; please report it"
+_OUR_FAULT = "internal error: this is a bug in ftreg, please report it"
 _INTERRUPTED = "interrupted; what was written before is kept"
 
 

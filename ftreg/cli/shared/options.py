@@ -46,7 +46,7 @@ NoCustomCode = Annotated[
     typer.Option(
         "--no-custom-code",
         envvar=VARIABLE,
-        help="Refuse scorers, optimizers, metrics and model code that ftreg does not bring.",
+        help="Refuse scorers, optimizers, metrics and model code not shipped with ftreg.",
     ),
 ]
 Debug = Annotated[

@@ -110,7 +110,7 @@ class _Taken:
         """
         if not self.drop_duplicates:
             raise UsageError(
-                f"{place}: the id {example.id!r} stands here for the second time, or the same "
+                f"{place}: duplicate id {example.id!r}, or the same "
                 "row does; --drop-duplicates keeps the first of them"
             )
         self.twice += 1
