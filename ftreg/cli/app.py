@@ -23,8 +23,6 @@ _SECTIONS: dict[str, dict[str, str]] = {
     "Train": {
         "train": "Fine-tune a base model and save a checkpoint with its full recipe.",
         "reproduce": "Train a checkpoint again from its manifest, and compare the weights.",
-        "diff": "Show what differs between the recipes of two checkpoints.",
-        "bisect": "Find which difference of two recipes made a checkpoint worse.",
         "checkpoints": "List, inspect and plot checkpoints.",
         "optim": "Show an optimizer's settings, or convert them to another optimizer.",
     },
@@ -44,9 +42,13 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "promote": "Make an evaluation the baseline for later candidates.",
         "baseline": "Show the baseline of a dataset, and what was promoted before it.",
         "verify": "Recompute an attested verdict, and check every file it names.",
+        "power": "Say how many examples a margin needs, from the paired deltas of the last gate.",
+    },
+    "Why is it worse?": {
+        "diff": "Show what differs between the recipes of two checkpoints.",
+        "bisect": "Find which difference of two recipes made a checkpoint worse.",
         "slices": "Find groups of examples that nobody declared and that got worse.",
         "blame": "Name training rows that made examples worse, proven by training without them.",
-        "power": "Say how many examples a margin needs, from the paired deltas of the last gate.",
     },
     "Deploy": {
         "export": "Write a checkpoint as a GGUF file, or as a folder with adapters merged.",

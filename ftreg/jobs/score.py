@@ -134,9 +134,7 @@ def chosen_scorers(texts: Sequence[str], *, known: Sequence[ScorerConfig]) -> li
     names = [config.name for config in chosen]
     for config in chosen:
         if names.count(config.name) > 1:
-            raise UsageError(
-                f"--scorer: {config.name} stands twice; scores are told apart by its name"
-            )
+            raise UsageError(f"--scorer: duplicate scorer {config.name!r}; names must be unique")
         refuse_custom_code(config, None)
     return chosen
 

@@ -664,7 +664,7 @@ def test_where_nothing_could_be_scored_score_ends_with_2(cli: Cli, workspace: Pa
 
 def test_mistakes_in_scorers_are_seen_before_anything_runs(cli: Cli, checkpoint: str) -> None:
     for change, expected in (
-        ("eval.scorers=[equals, equals]", "equals stands twice"),
+        ("eval.scorers=[equals, equals]", "equals is a duplicate scorer"),
         ("gate.margins={eqals: 0.1}", "gate.margins names the scorer eqals"),
         ("eval.scorers=[{name: equals, options: {backend: x}}]", "does not belong into options"),
         ('eval.scorers=["tests.fakes:nothing"]', "has no 'nothing'"),

@@ -260,7 +260,7 @@ def test_settings_come_from_the_baseline_a_file_and_options(
     for option, said in (
         (("--scorer", "equals:exat"), "exat"),
         (("--scorer", "faithfulness:exact"), "faithfulness has no modes (equals"),
-        (("--scorer", "equals", "--scorer", "equals:exact"), "equals stands twice"),
+        (("--scorer", "equals", "--scorer", "equals:exact"), "duplicate scorer 'equals'"),
         (("--config", "none.yaml"), "none.yaml"),
         (("-s", "gate.margins.equls=0.1"), "did you mean equals?"),
     ):

@@ -133,7 +133,7 @@ def test_mistakes_have_the_messages_of_the_command_line(cli: Cli) -> None:
         (lambda: Dataset("colours").add_evaluation("Faithfulnes"), "did you mean faithfulness"),
         (
             lambda: Dataset("colours").add_evaluation("Equals").add_evaluation("equals"),
-            "equals stands twice",
+            "equals is a duplicate scorer",
         ),
         (lambda: train("run.yaml", overrides="train.seed=1"), "a mapping, or a list of texts"),
         (lambda: train({"optimiser": {}}), "did you mean optimizer?"),

@@ -147,4 +147,4 @@ def test_several_rubrics_in_one_evaluation(cli: Cli, config: Path, server: Serve
     assert found == {("rubric:polite", 1.0), ("rubric:short", 0.0)}
     done = cli("eval", "checkpoints/a", "-s", f"eval.scorers={json.dumps([scorers[0]] * 2)}")
     assert done.code == 2
-    assert "rubric:polite stands twice" in done.err
+    assert "rubric:polite is a duplicate scorer" in done.err
