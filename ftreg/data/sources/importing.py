@@ -110,7 +110,8 @@ class _Taken:
         """
         if not self.drop_duplicates:
             raise UsageError(
-                f"{place}: duplicate id {example.id!r}, or a duplicate row; --drop-duplicates keeps the first of them"
+                f"{place}: duplicate id {example.id!r}, or a duplicate row; --drop-duplicates "
+                "keeps the first of them"
             )
         self.twice += 1
 
