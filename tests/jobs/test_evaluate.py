@@ -662,6 +662,24 @@ def test_where_nothing_could_be_scored_score_ends_with_2(cli: Cli, workspace: Pa
     assert cli("score", "in.jsonl", "--scorer", "equals").code == 0
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [("-s", "eval.scorers=[equals]"), ("--scorer", "equals"), ("--config", "equals.yaml")],
+)
+def test_a_margin_of_a_scorer_that_is_left_out_is_no_dead_end(
+    choice: tuple[str, str], cli: Cli, config: Path
+) -> None:
+    margins = 'gate.margins={"tests.fakes:length_scorer": 0.1, equals: 0.2}'
+    assert cli("train", config, "-s", margins, "-o", "checkpoints/a").code == 0
+    Path("equals.yaml").write_text("eval: {scorers: [equals]}\n")
+    done = cli("eval", "a", "--no-gate", *choice)
+    assert done.code == 0, done
+    assert "gate.margins.tests.fakes:length_scorer is left out" in done.err
+    (folder,) = _evaluations()
+    header = json.loads((folder / "evaluation.json").read_text())
+    assert (set(header["scorers"]), header["policy"]["margins"]) == ({"equals"}, {"equals": 0.2})
+
+
 def test_mistakes_in_scorers_are_seen_before_anything_runs(cli: Cli, checkpoint: str) -> None:
     for change, expected in (
         ("eval.scorers=[equals, equals]", "equals is a duplicate scorer"),
