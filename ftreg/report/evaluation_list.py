@@ -40,8 +40,8 @@ def evaluation_list(
         parts += ["", Text(dataset, "bold"), table]
     if not evaluations:
         parts += ["", "Evaluations: none"]
-    if total > len(evaluations):
-        parts += ["", f"{total - len(evaluations):,} older ones are not shown; --all shows them"]
+    if older := total - len(evaluations):
+        parts += ["", f"not shown: {older:,} older evaluation{'s' * (older > 1)}; --all shows all"]
     parts += [hanging((Text("damaged:"), Text(problem))) for problem in damaged]
     return Group(*parts[1:])
 

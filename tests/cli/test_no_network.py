@@ -78,6 +78,8 @@ def test_train_eval_and_gate_connect_to_nobody(quiet: Path, workspace: Path) -> 
         ["eval", "a", "--no-gate"],
         ["gate", "baseline", "latest"],
         ["report", "latest"],
+        ["evaluations", "list"],
+        ["history", "colours"],
         ["compare", "latest", "baseline"],
         ["reproduce", "a"],
         ["optim", "show", str(quiet)],

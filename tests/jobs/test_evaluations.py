@@ -74,7 +74,7 @@ def test_evaluations_are_listed_newest_first(cli: Cli, three: None) -> None:
     assert max(map(len, lines)) <= 80
     assert lines[0] == "colours@1"
     assert re.match(r"2026-01-03 03:04  REGRESSION  Lion 1e-5", lines[1])
-    assert "1 older ones are not shown" in done.out
+    assert "not shown: 1 older evaluation; --all shows all" in done.out
     assert cli("evaluations", "list", "--all").out.count("2026-01") == 3
 
 

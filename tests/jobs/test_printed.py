@@ -57,7 +57,10 @@ def errors(name: str, value: Any) -> list[str]:
 
 CHECKPOINTS = {"train", "checkpoints show", "checkpoints list", "diff", "reproduce"}
 OPTIMIZERS = {"optim show", "optim convert"}
-EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power", "rescore"}
+EVALUATIONS = {
+    *("eval", "promote", "baseline", "gate", "report", "compare", "power", "rescore"),
+    *("evaluations list", "evaluations export", "history"),
+}
 WHY = {"slices", "blame"}
 DATA = {
     *("data list", "data show", "data verify", "data import", "data freeze", "data diff"),
@@ -156,6 +159,10 @@ def test_training_and_evaluations(cli: Cli, config: Path) -> None:
     assert run("report", "latest", "-o", "r.html", fits="report")["report"] == "r.html"
     refs = ("baseline", "latest", "--routes", "routes.yaml", "--tag", "parity")
     assert run("compare", *refs, fits="comparison")["routes"]["tag"] == "parity"
+    listed = run("evaluations list", fits="evaluations")
+    assert len(listed["evaluations"]) == listed["total"]
+    assert run("history", "colours", fits="history")["total"] == listed["total"]
+    assert run("evaluations export", "latest", "-o", "t.csv", fits="table")["rows"] > 0
     assert run("rescore", "latest", fits="rescoring")["baseline"] is None
     assert run("power", replicas["candidate"], fits="power")["scorers"]
     assert run("slices", "latest", fits="slices")["unseen"]
