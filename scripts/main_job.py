@@ -106,8 +106,8 @@ def lesson(workspace: Path, codes: dict[str, int]) -> str:
     (record,) = workspace.glob("evaluations/lion-*/gate.json")
     worse = {drop["id"] for drop in json.loads(record.read_text("utf-8"))["verdict"]["critical"]}
     reason = (
-        f"{len(worse)} questions marked as critical, where a wrong answer costs a passenger money, "
-        "the crossing or safety, are answered worse, whatever the means say"
+        f"Of the questions marked as critical, where a wrong answer costs a passenger money, the "
+        f"crossing or safety, {len(worse)} got a worse answer than before, whatever the means say"
         if worse
         else "The reasons stand below the verdict"
     )
