@@ -9,7 +9,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("lora", "mlflow", "otel", "tensorboard")
+EXTRAS = ("deploy", "lora", "mlflow", "otel", "tensorboard")
 """The extras that come with ftreg for its users, as far as `make setup` installs them."""
 
 # What packages say in words of their own, where they have no SPDX expression.
