@@ -10,7 +10,7 @@ from ftreg.gate import Verdict
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Example, Scores, over_seeds
 from ftreg.report.history import Step
-from ftreg.report.why import WhyLine
+from ftreg.report.why_part import WhyLine
 
 MeanScores = Mapping[str, Mapping[str, float | None]]
 """Scorer to example id to score; of replicas, the mean over their seeds."""
