@@ -29,6 +29,7 @@ ABOUT = {
     "generation": ["a checkpoint's", "outputs"],
     "training": ["from examples", "to a checkpoint"],
     "scoring": ["scores of outputs,", "with evidence"],
+    "why": ["what is behind", "a drop"],
     "report": ["terminal, Markdown,", "HTML, JUnit"],
     "why": ["what made a", "score worse"],
     "models": ["base models: find,", "load, adapt"],

@@ -32,7 +32,7 @@ def blame(
     ] = None,
     suspects: Annotated[
         int | None,
-        typer.Option(min=1, help="How many rows to suspect; default: those that stand out."),
+        typer.Option(min=1, help="How many rows to suspect; default: a twentieth of all."),
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=2, max=50, help="Runs without them, and as many without random rows.")
@@ -52,7 +52,7 @@ def blame(
     Ends with 0 whatever is found, with 3 where checkpoint or rows are gone or the two evaluations
     cannot be compared. Interrupted, the same command goes on.
 
-    Example: ftreg blame latest --against baseline
+    Example: ftreg blame latest --no-proof
     """
     from ftreg.jobs.blame import BlameAsked, blame
     from ftreg.records.evaluation.stored import read_evaluation

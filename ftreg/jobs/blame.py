@@ -25,7 +25,7 @@ from ftreg.records.layout import MANIFEST
 from ftreg.records.printed import Printed, json_object, printed
 from ftreg.records.samples import Scores, over_seeds
 from ftreg.records.workspace import Workspace
-from ftreg.why.blame_proof import Effect, choose_suspects, measure_gain, random_rows
+from ftreg.why.blame_proof import Effect, choose_suspects, gain_of_leaving_out, random_rows
 
 if TYPE_CHECKING:
     from ftreg.models.assistant_turn import AssistantTurn
@@ -112,7 +112,7 @@ class BlameAsked:
     """What `blame` is asked: None leaves the choice to it.
 
     `scorer` defaults to the one with the largest drop, `examples` (ids) to the largest drops,
-    `suspects` (how many) to those that stand out, `seeds` is how many runs each arm has, and 0
+    `suspects` (how many) to a twentieth of all rows, `seeds` is how many runs each arm has, and 0
     makes no proof. `anyway` goes on though nothing is worse for certain.
     """
 
@@ -405,7 +405,7 @@ def _held(
         for arm, runs in arms.items()
     }
     margin = case.policy.margin_for(case.scorer)
-    effect = measure_gain(
+    effect = gain_of_leaving_out(
         columns["random"],
         columns["suspects"],
         margin=margin,

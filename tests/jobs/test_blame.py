@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ftreg.models.assistant_turn import RenderedExample
 from ftreg.records.checkpoint import read_checkpoint
-from ftreg.why.blame_proof import choose_suspects, measure_gain, random_rows
+from ftreg.why.blame_proof import choose_suspects, gain_of_leaving_out, random_rows
 from ftreg.why.influence import Contrast, harm_of_rows, load_with_gradients
 from tests.conftest import Cli
 
@@ -149,8 +149,8 @@ def test_the_harm_is_what_a_small_step_on_the_row_does(talking_model: Path) -> N
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(talking_model).double().eval()
-    rows = [RenderedExample([5, 9, 40], [7, 8, 2]), RenderedExample([5, 9, 41], [70, 2])]
     worse, better = RenderedExample([5, 9], [7, 8, 2]), RenderedExample([5, 9], [11, 2])
+    rows = [worse, better, RenderedExample([5, 9, 41], [70, 2])]
     found = harm_of_rows(model, rows, [Contrast(worse, better)])
 
     def parameters() -> list[torch.Tensor]:
@@ -171,18 +171,19 @@ def test_the_harm_is_what_a_small_step_on_the_row_does(talking_model: Path) -> N
     pull = torch.autograd.grad(_mean_loss(model, worse) - _mean_loss(model, better), parameters())
     length = float(torch.sqrt(sum((part**2).sum() for part in pull)))
     for row, harm in zip(rows, found, strict=True):
-        slope = (moved(row, 1e-5) - moved(row, -1e-5)) / 2e-5
-        assert harm == pytest.approx(slope / length, abs=1e-3)  # norms are float32
-    assert found[0] > found[1]
+        slope = (moved(row, 1e-3) - moved(row, -1e-3)) / 2e-3
+        assert harm == pytest.approx(slope / length, abs=0.01)  # norms are float32
+    assert found[0] > 0 > found[1]
 
 
-def test_those_that_stand_out_are_suspected() -> None:
-    harms = [0.01 * (i % 7) for i in range(300)]
-    for at in (3, 50, 120, 121, 200, 250, 299):
+def test_the_most_harmful_twentieth_is_suspected() -> None:
+    harms = [0.01 * (i % 7) for i in range(140)]
+    for at in (3, 50, 120, 121, 139):
         harms[at] = 0.8 + at / 10_000
-    assert choose_suspects(harms) == [299, 250, 200, 121, 120, 50, 3]
-    assert choose_suspects(harms, count=2) == [299, 250]
-    assert len(choose_suspects([0.0] * 300)) == 5
+    assert choose_suspects(harms)[:5] == [139, 121, 120, 50, 3]
+    assert len(choose_suspects(harms)) == 7
+    assert choose_suspects(harms, count=2) == [139, 121]
+    assert choose_suspects([0.2, 0.3, 0.1]) == [1, 0]
 
 
 def test_random_rows_are_others_and_the_seeds() -> None:
@@ -199,13 +200,13 @@ def test_a_gain_counts_beyond_margin_and_noise_of_seeds() -> None:
     ids = [f"e{i}" for i in range(30)]
     low = {name: [0.1, 0.1, 0.2] for name in ids}
     high = {name: [0.9, 0.8, 0.9] for name in ids}
-    effect = measure_gain(low, high, margin=0.05, confidence=0.95)
+    effect = gain_of_leaving_out(low, high, margin=0.05, confidence=0.95)
     assert effect is not None
     assert effect.gain == pytest.approx(2.6 / 3 - 0.4 / 3)
     assert effect.interval.low < effect.gain < effect.interval.high
     assert effect.p_value < 0.01
     noisy = {name: [0.9, 0.1, 0.2] for name in ids}
-    unsure = measure_gain(low, noisy, margin=0.05, confidence=0.95)
+    unsure = gain_of_leaving_out(low, noisy, margin=0.05, confidence=0.95)
     assert unsure is not None
     assert unsure.p_value > 0.05
-    assert measure_gain({}, {}, margin=0.05, confidence=0.95) is None
+    assert gain_of_leaving_out({}, {}, margin=0.05, confidence=0.95) is None

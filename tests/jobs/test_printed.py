@@ -58,7 +58,7 @@ def errors(name: str, value: Any) -> list[str]:
 CHECKPOINTS = {"train", "checkpoints show", "checkpoints list", "diff", "reproduce"}
 OPTIMIZERS = {"optim show", "optim convert"}
 EVALUATIONS = {"eval", "promote", "baseline", "gate", "report", "compare", "power", "rescore"}
-WHY = {"slices"}
+WHY = {"slices", "blame"}
 DATA = {
     *("data list", "data show", "data verify", "data import", "data freeze", "data diff"),
     *("data leaks", "score", "agree"),
@@ -159,6 +159,7 @@ def test_training_and_evaluations(cli: Cli, config: Path) -> None:
     assert run("rescore", "latest", fits="rescoring")["baseline"] is None
     assert run("power", replicas["candidate"], fits="power")["scorers"]
     assert run("slices", "latest", fits="slices")["unseen"]
+    assert run("blame", "latest", "--no-proof", fits="blame")["outcome"]
     run.end(CHECKPOINTS | EVALUATIONS | WHY)
 
 

@@ -192,3 +192,21 @@ def test_groups_are_told_by_what_was_asked_and_by_no_score() -> None:
     assert set(words) == {"kind=a", "kind=b"}
     assert words["kind=a"].declared
     assert words["kind=a"].positions.tolist() == list(range(0, 60, 2))
+
+
+def test_the_report_of_a_regression_says_what_to_ask_and_what_was_found(cli: Cli) -> None:
+    _make(lambda i: 0.1 + 0.2 * (i in RECIPE), rows=400)
+    assert cli("gate", "base", "new").code == 1
+    page = Path("evaluations/new/report.html")
+    assert cli("report", "new").code == 0
+    before = page.read_text("utf-8")
+    assert "<pre>ftreg slices new --against base</pre>" in before
+    assert cli("slices", "new", "--against", "base").code == 0
+    assert cli("report", "new").code == 0
+    after = page.read_text("utf-8")
+    assert "<pre>ftreg slices" not in after
+    assert "Which groups of examples got worse? <bdi>prompt with the word" in after
+    # A candidate that is no worse has nothing to ask.
+    assert cli("gate", "new", "base").code != 1
+    cli("report", "base")
+    assert 'id="why"' not in Path("evaluations/base/report.html").read_text("utf-8")

@@ -133,6 +133,7 @@ def _labelled(folder: Path) -> None:
 PLANS = {
     "../README.md": Plan("baseline"),
     "agree.md": Plan("empty", files=_labelled),
+    "blame.md": Plan("candidate"),
     "ci.md": Plan(
         "empty",
         files=_release_gate,
