@@ -31,7 +31,6 @@ ABOUT = {
     "scoring": ["scores of outputs,", "with evidence"],
     "why": ["what is behind", "a drop"],
     "report": ["terminal, Markdown,", "HTML, JUnit"],
-    "why": ["what made a", "score worse"],
     "models": ["base models: find,", "load, adapt"],
     "data": ["dataset versions", "and their rows"],
     "gate": ["statistics and", "verdict, no I/O"],
