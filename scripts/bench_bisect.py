@@ -23,9 +23,9 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ftreg.files.store import file_digest
-from ftreg.why.causes import Question
-from ftreg.why.effects import Run
-from ftreg.why.plan import Finding, next_step, undecided
+from ftreg.why.causes import BisectQuestion
+from ftreg.why.effects import HybridRun
+from ftreg.why.hybrid_plan import BisectFinding, next_step, undecided
 
 MOST_RUNS = 40
 LETTERS = "abcdefghij"
@@ -81,16 +81,16 @@ class Trial(NamedTuple):
 
 
 def search(
-    question: Question, measure: Callable[[int, int], float], *, observed: float
-) -> tuple[Finding, int]:
+    question: BisectQuestion, measure: Callable[[int, int], float], *, observed: float
+) -> tuple[BisectFinding, int]:
     """Answer what the plan asks, until it has its answer; `measure` takes hybrid and replicate."""
-    runs: list[Run] = []
+    runs: list[HybridRun] = []
     while len(runs) < MOST_RUNS:
         step = next_step(question, runs, observed=observed)
-        if isinstance(step, Finding):
+        if isinstance(step, BisectFinding):
             return step, len(runs)
         number = sum(run.bad == step for run in runs)
-        runs.append(Run(step, number, measure(step, number)))
+        runs.append(HybridRun(step, number, measure(step, number)))
     return undecided(question, runs, budget=f"{MOST_RUNS} runs"), MOST_RUNS
 
 
@@ -156,7 +156,7 @@ def simulated(
 ) -> tuple[str, str, Trial]:
     """Search for two factors drawn at random."""
     first, second = rng.permutation(factors)[:2].tolist()
-    question = Question(factors, resolution=1e-6)
+    question = BisectQuestion(factors, resolution=1e-6)
 
     def measure(bad: int, number: int) -> float:
         return float(rng.normal(-response(bad, first, second), noise))
@@ -166,7 +166,7 @@ def simulated(
     return str(first), str(second), Trial(finding.answer, named(finding, str), runs)
 
 
-def named(finding: Finding, key: Callable[[int], str]) -> frozenset[str]:
+def named(finding: BisectFinding, key: Callable[[int], str]) -> frozenset[str]:
     """The factors that an answer names."""
     sure = finding.answer in ("culprit", "pair")
     return frozenset(map(key, finding.suspects if sure else ()))
@@ -279,7 +279,7 @@ def try_plant(name: str, plant: Plant, search_of: Any, *, trials: int) -> None:
     from ftreg.jobs import bisect
 
     delta = [bisect.checkpoint_mean(search_of, side) for side in ("good", "bad")]
-    question = bisect.question_of(search_of)
+    question = bisect.question_asked(search_of)
     known: dict[tuple[int, int], float] = {}
     rng = np.random.default_rng(1)
     found = []

@@ -18,22 +18,22 @@ from ftreg.files.store import digest, read_json, write_bytes, write_json
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.reproduce import repeatable_config
-from ftreg.records.bisection import BISECTION, Bisection, TriedFactor, TriedHybrid
+from ftreg.records.bisect_record import BISECTION, Bisection, TriedFactor, TriedHybrid
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER, MANIFEST
 from ftreg.records.recipe import recipe_differences, recipe_of
 from ftreg.records.replicas import Replicas, read_replicas
 from ftreg.records.workspace import Workspace
-from ftreg.why.causes import Question, probabilities_of_factors
-from ftreg.why.effects import CONFIDENCE, Measured, Run
+from ftreg.why.causes import BisectQuestion, probabilities_of_factors
+from ftreg.why.effects import CONFIDENCE, HybridRun, MeasuredRuns
 from ftreg.why.factors import Factor, factor_groups, hybrid_config, setting_factors
+from ftreg.why.hybrid_plan import BisectFinding, next_step, undecided, usual_runs
 from ftreg.why.hybrid_rows import (
     RowDifference,
     row_difference,
     row_factors,
     write_hybrid_rows,
 )
-from ftreg.why.plan import Finding, next_step, undecided, usual_runs
 
 if TYPE_CHECKING:
     from ftreg.training.events import TrainEvents
@@ -328,15 +328,15 @@ def _chosen(search: Search, bad: int) -> list[Factor]:
 
 def _carry_out(
     search: Search, budget: _Budget, *, observed: float
-) -> tuple[list[Run], Finding | None]:
+) -> tuple[list[HybridRun], BisectFinding | None]:
     """Train and evaluate what the plan asks for, until it has an answer or the budget ends."""
-    runs: list[Run] = []
+    runs: list[HybridRun] = []
     if not search.factors:
         return runs, None
-    question = question_of(search)
+    question = question_asked(search)
     while True:
         step = next_step(question, runs, observed=observed)
-        if isinstance(step, Finding):
+        if isinstance(step, BisectFinding):
             return runs, step
         seed = _free_seed(search.seeds, [run.seed for run in runs if run.bad == step])
         ended = budget.ended(len(runs))
@@ -350,7 +350,7 @@ def _carry_out(
                 f"interrupted after {len(runs)} whole runs; they and the state of the one that was "
                 f"going on are in {search.folder}, and the same command goes on"
             ) from error
-        runs.append(Run(step, seed, mean))
+        runs.append(HybridRun(step, seed, mean))
         budget.trained += not known
 
 
@@ -362,10 +362,10 @@ def _free_seed(taken: Sequence[int], used: Sequence[int]) -> int:
     return next(seed for seed in range(1, 2**32) if seed not in taken and seed not in used)
 
 
-def question_of(search: Search) -> Question:
+def question_asked(search: Search) -> BisectQuestion:
     """Seeds that agree are believed to vary by half an example's score all the same."""
     header = read_evaluation(search.evaluations / "checkpoint-good").header
-    return Question(
+    return BisectQuestion(
         len(search.factors),
         tuple(factor_groups(search.factors).values()),
         resolution=0.5 / int(header["dataset"]["rows"]),
@@ -494,7 +494,7 @@ def _planned(search: Search) -> Bisection:
         side.replicas.first.manifest.training.seconds for side in (search.good, search.bad)
     )
     runs = usual_runs(len(search.factors))
-    blank = Finding(answer="undecided", why=f"about {runs} runs would tell", more_runs=runs)
+    blank = BisectFinding(answer="undecided", why=f"about {runs} runs would tell", more_runs=runs)
     found = _printed(search, [], blank, observed=None, minutes=runs * seconds / 60)
     return _told(replace(found, answer=None, exit_code=int(ExitCode.OK)))
 
@@ -508,8 +508,8 @@ def _told(found: Bisection) -> Bisection:
 
 def _printed(
     search: Search,
-    runs: Sequence[Run],
-    finding: Finding | None,
+    runs: Sequence[HybridRun],
+    finding: BisectFinding | None,
     *,
     observed: float | None,
     minutes: float,
@@ -524,7 +524,7 @@ def _printed(
     share, delta = finding.share if certain else None, finding.delta
     scorers = tuple(item.name for item in search.judging.eval.scorers)
     several = len({run.bad for run in runs}) < len(runs)
-    noise = Measured(runs, resolution=0.0).noise.deviation if several else None
+    noise = MeasuredRuns(runs, resolution=0.0).noise.deviation if several else None
     return Bisection(
         good=search.good.replicas.folder,
         bad=search.bad.replicas.folder,
@@ -553,19 +553,19 @@ def _printed(
     )
 
 
-def _without_factors(search: Search) -> Finding:
+def _without_factors(search: Search) -> BisectFinding:
     """Why there is nothing to search."""
     if any(note.startswith("versions.") for note in search.notes):
         why = "the recipes differ in library versions alone, which are not tried"
-        return Finding(answer="undecided", why=why)
-    return Finding(answer="noise", why="the recipes differ in nothing but the seed")
+        return BisectFinding(answer="undecided", why=why)
+    return BisectFinding(answer="noise", why="the recipes differ in nothing but the seed")
 
 
-def _tried_factors(search: Search, runs: Sequence[Run]) -> tuple[TriedFactor, ...]:
+def _tried_factors(search: Search, runs: Sequence[HybridRun]) -> tuple[TriedFactor, ...]:
     count = len(search.factors)
     searched = len({run.bad for run in runs}) > 2 or (count == 1 and runs)
     chances: Sequence[float | None] = (
-        probabilities_of_factors(question_of(search), runs) if searched else [None] * count
+        probabilities_of_factors(question_asked(search), runs) if searched else [None] * count
     )
     return tuple(
         TriedFactor(
@@ -575,8 +575,8 @@ def _tried_factors(search: Search, runs: Sequence[Run]) -> tuple[TriedFactor, ..
     )
 
 
-def _tried_hybrids(search: Search, runs: Sequence[Run]) -> tuple[TriedHybrid, ...]:
-    groups: dict[int, list[Run]] = {}
+def _tried_hybrids(search: Search, runs: Sequence[HybridRun]) -> tuple[TriedHybrid, ...]:
+    groups: dict[int, list[HybridRun]] = {}
     for run in runs:
         groups.setdefault(run.bad, []).append(run)
 

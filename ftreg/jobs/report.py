@@ -20,7 +20,7 @@ from ftreg.gate import Verdict
 from ftreg.jobs.gate import held_against, last_gate
 from ftreg.jobs.gate_result import GateResult
 from ftreg.records.baseline import Baseline
-from ftreg.records.bisection import newest_bisection
+from ftreg.records.bisect_record import newest_bisection
 from ftreg.records.checkpoint import Checkpoint, checkpoint_folders, checkpoint_name
 from ftreg.records.evaluation.header import recipe_known
 from ftreg.records.evaluation.stored import Evaluation
@@ -36,7 +36,7 @@ from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
 from ftreg.report.why_part import Recipes, WhyLine, why_lines
-from ftreg.why.plan import usual_runs
+from ftreg.why.hybrid_plan import usual_runs
 
 REPORT = "report.html"
 

@@ -54,7 +54,7 @@ from ftreg.jobs import (
 from ftreg.records.artefact import ARTEFACT_SCHEMA, ArtefactRecord
 from ftreg.records.attestation import Statement
 from ftreg.records.baseline import BASELINE_SCHEMA, BaselineFile
-from ftreg.records.bisection import Bisection
+from ftreg.records.bisect_record import Bisection
 from ftreg.records.checkpoint import MANIFEST_SCHEMA
 from ftreg.records.evaluation.header import EvaluationHeader
 from ftreg.records.evaluation.rows import OutputRow, ScoreRow

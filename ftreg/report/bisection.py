@@ -11,7 +11,7 @@ from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ftreg.records.bisection import Bisection, TriedHybrid
+from ftreg.records.bisect_record import Bisection, TriedHybrid
 from ftreg.report import phrases
 from ftreg.report.rendering import asset, template_environment
 from ftreg.report.terminal import hanging, rows_view

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ftreg.why.effects import Measured, Run
+from ftreg.why.effects import HybridRun, MeasuredRuns
 
 Floats = NDArray[np.float64]
 Hybrids = NDArray[np.int64]
@@ -24,7 +24,7 @@ _MOST = 0.7
 _MOST_HYBRIDS = 1024
 
 
-class Question(NamedTuple):
+class BisectQuestion(NamedTuple):
     """What is asked: the factors in which the ends differ, by number, and how runs are read.
 
     `factors` is their number, at least 1. `groups` are three or more of them that may add up to one
@@ -55,10 +55,10 @@ class Cause(NamedTuple):
         return sum(1 << factor for factor in self.factors)
 
 
-def probabilities_of_factors(question: Question, runs: Sequence[Run]) -> list[float]:
+def probabilities_of_factors(question: BisectQuestion, runs: Sequence[HybridRun]) -> list[float]:
     """Return, for each factor, how probable it is that the cause has it, in [0, 1]."""
     causes = possible_causes(question)
-    chances = probabilities_of_causes(question, Measured(runs, resolution=question.resolution))
+    chances = probabilities_of_causes(question, MeasuredRuns(runs, resolution=question.resolution))
     return [
         float(sum(p for cause, p in zip(causes, chances, strict=True) if factor in cause.factors))
         for factor in range(question.factors)
@@ -66,7 +66,7 @@ def probabilities_of_factors(question: Question, runs: Sequence[Run]) -> list[fl
 
 
 @lru_cache(maxsize=4)
-def possible_causes(question: Question) -> tuple[Cause, ...]:
+def possible_causes(question: BisectQuestion) -> tuple[Cause, ...]:
     """All possible causes; the last is one unlike any of them."""
     every = range(question.factors)
     pairs = list(combinations(every, 2))
@@ -82,7 +82,7 @@ def possible_causes(question: Question) -> tuple[Cause, ...]:
 
 
 @lru_cache(maxsize=4)
-def _priors(question: Question) -> Floats:
+def _priors(question: BisectQuestion) -> Floats:
     kinds = [cause.kind for cause in possible_causes(question)]
     weights = np.array([_PRIORS[kind] / kinds.count(kind) for kind in kinds])
     return np.asarray(weights / weights.sum())
@@ -111,7 +111,7 @@ def _places(causes: Sequence[Cause], hybrids: Hybrids) -> Floats:
     return np.stack([place(cause) for cause in causes])
 
 
-def probabilities_of_causes(question: Question, measured: Measured) -> Floats:
+def probabilities_of_causes(question: BisectQuestion, measured: MeasuredRuns) -> Floats:
     """The probability of each cause, after Bayes; shape (causes,)."""
     from scipy import stats
 
@@ -135,7 +135,7 @@ def probabilities_of_causes(question: Question, measured: Measured) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def most_disputed(question: Question, chances: Floats, measured: Measured) -> int:
+def most_disputed(question: BisectQuestion, chances: Floats, measured: MeasuredRuns) -> int:
     """The hybrid of which the causes disagree most where it lies; of equals, the least trained."""
     hybrids, places = _candidates(question)
     known = chances[:-1] / chances[:-1].sum()
@@ -146,7 +146,7 @@ def most_disputed(question: Question, chances: Floats, measured: Measured) -> in
 
 
 @lru_cache(maxsize=4)
-def _candidates(question: Question) -> tuple[Hybrids, Floats]:
+def _candidates(question: BisectQuestion) -> tuple[Hybrids, Floats]:
     """Hybrids that may be trained, and where each cause but the last would have them."""
     factors, every = question.factors, question.every
     if every + 1 <= _MOST_HYBRIDS:

@@ -21,7 +21,7 @@ Weights = Mapping[int, float]
 """Hybrid to its weight in a contrast of means."""
 
 
-class Run(NamedTuple):
+class HybridRun(NamedTuple):
     """One hybrid, trained with one seed and evaluated.
 
     `bad` has a bit for each factor that is at its bad level; `mean` is in [0, 1].
@@ -50,7 +50,7 @@ class Share(NamedTuple):
     interval: Interval | None
 
 
-class Measured:
+class MeasuredRuns:
     """The runs so far, by hybrid.
 
     Args:
@@ -59,7 +59,7 @@ class Measured:
             few, not without noise.
     """
 
-    def __init__(self, runs: Sequence[Run], *, resolution: float) -> None:
+    def __init__(self, runs: Sequence[HybridRun], *, resolution: float) -> None:
         groups: dict[int, list[float]] = {}
         for run in runs:
             groups.setdefault(run.bad, []).append(run.mean)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ftreg.records.bisect_record import newest_bisection
+from ftreg.report.why_part import Recipes, why_lines
 from tests.conftest import Cli, rows_of, write_dataset
 
 GOOD, BAD = "checkpoints/good", "checkpoints/bad"
@@ -71,6 +73,8 @@ def test_the_culprit_is_named_and_a_search_that_ended_goes_on(
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     record = json.loads((Path(found["folder"]) / "bisect.json").read_text("utf-8"))
     assert record | {"minutes": 0} == found | {"minutes": 0}
+    assert newest_bisection(Path("checkpoints"), *found["identities"]) == found["headline"]
+    assert newest_bisection(Path("checkpoints"), *found["identities"][::-1]) is None
     page = Path("why.html").read_text("utf-8")
     assert "optimizer.lr explains" in page
     assert "<script" not in page
@@ -85,6 +89,18 @@ def test_the_culprit_is_named_and_a_search_that_ended_goes_on(
     assert text.code == 0
     assert "optimizer.lr" in text.out
     assert "CULPRIT" in text.out
+
+
+def test_a_report_names_the_command_with_its_cost_and_what_it_found() -> None:
+    def line(recipes: Recipes | None) -> Any:
+        lines = why_lines("e2", "e1", slices=None, blame=None, minutes=2.0, recipes=recipes)
+        return next((one for one in lines if "bisect" in one.command), None)
+
+    asked = line(Recipes("good", "bad", 12))
+    assert asked.command == "ftreg bisect good bad"
+    assert "12 runs, 24 min" in asked.cost
+    assert line(Recipes("good", "bad", 12, "optimizer.lr explains 98 %")).found.startswith("optim")
+    assert line(None) is None
 
 
 def test_runs_that_differ_by_the_seed_alone_are_noise_and_nothing_is_trained(

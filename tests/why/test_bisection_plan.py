@@ -6,26 +6,30 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ftreg.why.causes import Question
-from ftreg.why.effects import Measured, Run, delta_of, part_of
-from ftreg.why.plan import Finding, next_step, undecided
+from ftreg.why.causes import BisectQuestion
+from ftreg.why.effects import HybridRun, MeasuredRuns, delta_of, part_of
+from ftreg.why.hybrid_plan import BisectFinding, next_step, undecided
 
 FACTORS = 5
 Response = Callable[[int], float]
 
 
 def search(
-    response: Response, *, noise: float, rng: np.random.Generator, question: Question | None = None
-) -> tuple[Finding, int]:
+    response: Response,
+    *,
+    noise: float,
+    rng: np.random.Generator,
+    question: BisectQuestion | None = None,
+) -> tuple[BisectFinding, int]:
     """Answer every hybrid that the plan asks for with the response and noise."""
-    question = question or Question(FACTORS, resolution=1e-6)
+    question = question or BisectQuestion(FACTORS, resolution=1e-6)
     observed = response(question.every) - response(0) + rng.normal(0, noise * 2**0.5)
-    runs: list[Run] = []
+    runs: list[HybridRun] = []
     while len(runs) < 60:
         step = next_step(question, runs, observed=observed)
-        if isinstance(step, Finding):
+        if isinstance(step, BisectFinding):
             return step, len(runs)
-        runs.append(Run(step, len(runs), response(step) + rng.normal(0, noise)))
+        runs.append(HybridRun(step, len(runs), response(step) + rng.normal(0, noise)))
     return undecided(question, runs, budget="60 runs"), len(runs)
 
 
@@ -73,7 +77,7 @@ def test_what_all_factors_do_a_little_is_undecided_and_no_number_of_runs_would_t
 
 def test_blocks_that_add_up_are_named_together() -> None:
     rng = np.random.default_rng(2)
-    question = Question(6, groups=((1, 2, 3, 4),), resolution=1e-6)
+    question = BisectQuestion(6, groups=((1, 2, 3, 4),), resolution=1e-6)
 
     def response(bad: int) -> float:
         return -0.1 * sum(bit(bad, block) for block in (1, 2, 3, 4))
@@ -86,8 +90,8 @@ def test_blocks_that_add_up_are_named_together() -> None:
 
 def test_two_runs_of_each_end_are_no_answer_but_say_how_many_more() -> None:
     rng = np.random.default_rng(3)
-    runs = [Run(bad, seed, float(rng.uniform())) for bad in (0, 31) for seed in (1, 2)]
-    found = undecided(Question(FACTORS), runs, budget="--max-runs 4 has ended")
+    runs = [HybridRun(bad, seed, float(rng.uniform())) for bad in (0, 31) for seed in (1, 2)]
+    found = undecided(BisectQuestion(FACTORS), runs, budget="--max-runs 4 has ended")
     assert found.answer == "undecided"
     assert found.more_runs
     assert found.why == "--max-runs 4 has ended"
@@ -96,9 +100,9 @@ def test_two_runs_of_each_end_are_no_answer_but_say_how_many_more() -> None:
 def test_a_delta_that_training_again_does_not_show_is_not_called_noise() -> None:
     """What the two checkpoints differ by may lie outside of their recipes."""
     rng = np.random.default_rng(4)
-    runs: list[Run] = []
-    while not isinstance(step := next_step(Question(3), runs, observed=-0.5), Finding):
-        runs.append(Run(step, len(runs), float(rng.normal(0.5, 0.01))))
+    runs: list[HybridRun] = []
+    while not isinstance(step := next_step(BisectQuestion(3), runs, observed=-0.5), BisectFinding):
+        runs.append(HybridRun(step, len(runs), float(rng.normal(0.5, 0.01))))
     assert step.answer == "undecided"
     assert "versions" in step.why
 
@@ -110,11 +114,11 @@ def test_the_interval_of_a_share_has_the_ratios_that_the_runs_do_not_refuse() ->
     rng = np.random.default_rng(5)
     groups = {0: 3, 1: 2, 6: 4, 7: 3}
     runs = [
-        Run(bad, seed, float(rng.normal(0.8 - 0.1 * bad, 0.05)))
+        HybridRun(bad, seed, float(rng.normal(0.8 - 0.1 * bad, 0.05)))
         for bad, count in groups.items()
         for seed in range(count)
     ]
-    share = Measured(runs, resolution=0.0).share(part_of(1, 3), delta_of(3), confidence=0.95)
+    share = MeasuredRuns(runs, resolution=0.0).share(part_of(1, 3), delta_of(3), confidence=0.95)
     assert share.interval is not None
     samples = {bad: [run.mean for run in runs if run.bad == bad] for bad in groups}
     freedom = sum(groups.values()) - len(groups)
@@ -134,18 +138,20 @@ def test_the_share_of_one_factor_covers_the_truth_as_often_as_it_says() -> None:
     covered = 0
     for _ in range(400):
         runs = [
-            Run(bad, seed, mean + float(rng.normal(0, 0.1)))
+            HybridRun(bad, seed, mean + float(rng.normal(0, 0.1)))
             for bad, mean in {0: 0.9, 1: 0.4, 2: 0.7, 3: 0.2}.items()
             for seed in range(3)
         ]
-        share = Measured(runs, resolution=0.0).share(part_of(1, 2), delta_of(2), confidence=0.9)
+        share = MeasuredRuns(runs, resolution=0.0).share(part_of(1, 2), delta_of(2), confidence=0.9)
         assert share.interval is not None
         covered += share.interval.low <= 5 / 7 <= share.interval.high
     assert 340 <= covered <= 380, "0.9 of 400, give or take three standard errors"
 
 
 def test_no_end_of_a_share_is_made_up_where_both_ends_may_be_equal() -> None:
-    runs = [Run(bad, seed, mean) for bad in (0, 1, 2, 3) for seed, mean in ((1, 0.4), (2, 0.6))]
+    runs = [
+        HybridRun(bad, seed, mean) for bad in (0, 1, 2, 3) for seed, mean in ((1, 0.4), (2, 0.6))
+    ]
     runs[0] = runs[0]._replace(mean=0.41)
-    share = Measured(runs, resolution=0.0).share(part_of(1, 2), delta_of(2), confidence=0.95)
+    share = MeasuredRuns(runs, resolution=0.0).share(part_of(1, 2), delta_of(2), confidence=0.95)
     assert share.interval is None

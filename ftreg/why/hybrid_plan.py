@@ -21,14 +21,14 @@ from typing import Literal, NamedTuple
 
 from ftreg.gate.interval import Interval
 from ftreg.why.causes import (
+    BisectQuestion,
     Cause,
     Floats,
-    Question,
     most_disputed,
     possible_causes,
     probabilities_of_causes,
 )
-from ftreg.why.effects import CONFIDENCE, Measured, Run, Share, Weights, delta_of, part_of
+from ftreg.why.effects import CONFIDENCE, HybridRun, MeasuredRuns, Share, Weights, delta_of, part_of
 
 Answer = Literal["culprit", "pair", "noise", "undecided"]
 MAJORITY = 0.5
@@ -43,7 +43,7 @@ _PROOFS = (2, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class BisectFinding:
     """What the runs say.
 
     `suspects` are the factors of the answer, and `share` theirs. `delta` is that of both ends,
@@ -59,11 +59,11 @@ class Finding:
     more_runs: int | None = None
 
 
-Next = Finding | int
+Next = BisectFinding | int
 """The answer, or the hybrid to train next."""
 
 
-def next_step(question: Question, runs: Sequence[Run], *, observed: float) -> Next:
+def next_step(question: BisectQuestion, runs: Sequence[HybridRun], *, observed: float) -> Next:
     """Return the hybrid that is to be trained next, or the answer.
 
     Args:
@@ -78,12 +78,12 @@ def next_step(question: Question, runs: Sequence[Run], *, observed: float) -> Ne
     if counts[least] < _LOOKS[0]:
         return least
     if not _differ(factors, runs, resolution=resolution):
-        ends = Measured([run for run in runs if run.bad in (0, every)], resolution=resolution)
+        ends = MeasuredRuns([run for run in runs if run.bad in (0, every)], resolution=resolution)
         return _ends(ends, factors, observed=observed)
-    return _search(question, Measured(runs, resolution=resolution))
+    return _search(question, MeasuredRuns(runs, resolution=resolution))
 
 
-def _differ(factors: int, runs: Sequence[Run], *, resolution: float) -> bool:
+def _differ(factors: int, runs: Sequence[HybridRun], *, resolution: float) -> bool:
     """Whether both ends differ, at one of the looks that are planned.
 
     Once they did, they do: runs that are added later to prove a share ask nothing anew.
@@ -96,14 +96,14 @@ def _differ(factors: int, runs: Sequence[Run], *, resolution: float) -> bool:
     for look in _LOOKS:
         if look > min(map(len, ends)):
             break
-        seen = Measured([*ends[0][:look], *ends[1][:look]], resolution=resolution)
+        seen = MeasuredRuns([*ends[0][:look], *ends[1][:look]], resolution=resolution)
         interval = seen.interval(delta, confidence=confidence)
         if not interval.low <= 0 <= interval.high:
             return True
     return False
 
 
-def _ends(ends: Measured, factors: int, *, observed: float) -> Next:
+def _ends(ends: MeasuredRuns, factors: int, *, observed: float) -> Next:
     """The next run of an end, or why there is nothing to search."""
     delta = delta_of(factors)
     count = min(ends.counts.values())
@@ -117,22 +117,22 @@ def _ends(ends: Measured, factors: int, *, observed: float) -> Next:
     reach = t_quantile((1 - CONFIDENCE) / 2, ends.noise.freedom) * ends.noise.deviation * 2**0.5
     if abs(observed) <= max(reach, 2 * ends.noise.deviation):
         why = "both recipes, trained with several seeds, do not differ by more than seeds do"
-        return Finding(answer="noise", why=why, delta=found)
+        return BisectFinding(answer="noise", why=why, delta=found)
     why = (
         "the two checkpoints differ by more than seeds explain, and their recipes, trained again "
         "here, do not: look at what is not in the recipe, such as library versions and hardware"
     )
     more = None if ratio < 1 else max(2, round(2 * count * ((3.5 / ratio) ** 2 - 1)))
-    return Finding(answer="undecided", why=why, delta=found, more_runs=more)
+    return BisectFinding(answer="undecided", why=why, delta=found, more_runs=more)
 
 
-def _search(question: Question, measured: Measured) -> Next:
+def _search(question: BisectQuestion, measured: MeasuredRuns) -> Next:
     """The next hybrid, or the cause."""
     factors = question.factors
     delta = measured.contrast(delta_of(factors))
     found = Share(delta, measured.interval(delta_of(factors), confidence=CONFIDENCE))
     if factors == 1:
-        return Finding(
+        return BisectFinding(
             answer="culprit",
             why="the recipes differ in nothing else",
             delta=found,
@@ -156,7 +156,7 @@ class _Claim(NamedTuple):
     least: float
 
 
-def _proof(suspects: int, measured: Measured, *, factors: int, delta: Share) -> Next:
+def _proof(suspects: int, measured: MeasuredRuns, *, factors: int, delta: Share) -> Next:
     """The next run that proves a suspicion, or what came of it."""
     every = (1 << factors) - 1
     single = _stands_out(suspects, measured, factors=factors)
@@ -181,7 +181,7 @@ def _proof(suspects: int, measured: Measured, *, factors: int, delta: Share) -> 
         if measured.count(least) < _PROOFS[1]:
             return least
         few = f"{_PROOFS[1]} runs of each hybrid do not prove the share of what is suspected"
-        return Finding(
+        return BisectFinding(
             answer="undecided",
             why=few,
             delta=delta,
@@ -193,10 +193,10 @@ def _proof(suspects: int, measured: Measured, *, factors: int, delta: Share) -> 
         "culprit": "it alone does it to the good recipe, and without it the bad one is well",
         "pair": "no single factor: these two together do it, and neither alone",
     }
-    return Finding(answer=answer, why=why[answer], delta=delta, suspects=named, share=share)
+    return BisectFinding(answer=answer, why=why[answer], delta=delta, suspects=named, share=share)
 
 
-def _stands_out(suspects: int, measured: Measured, *, factors: int) -> int | None:
+def _stands_out(suspects: int, measured: MeasuredRuns, *, factors: int) -> int | None:
     """The one of two suspects that seems to do most of it alone, where both were tried alone."""
     whole, found = delta_of(factors), {}
     for factor in range(factors):
@@ -220,7 +220,7 @@ def _claims(suspects: int, factors: int) -> list[_Claim]:
     return found
 
 
-def _runs_to_prove(share: Share, claim: _Claim, measured: Measured) -> int | None:
+def _runs_to_prove(share: Share, claim: _Claim, measured: MeasuredRuns) -> int | None:
     """About how many runs more bring the lower end above what is claimed; None: none would."""
     if share.interval is None or share.value <= claim.least:
         return None
@@ -230,7 +230,7 @@ def _runs_to_prove(share: Share, claim: _Claim, measured: Measured) -> int | Non
     return more if more < 1000 else None
 
 
-def _spread(measured: Measured, *, factors: int, delta: Share) -> Next:
+def _spread(measured: MeasuredRuns, *, factors: int, delta: Share) -> Next:
     """No one and no two factors act as any cause would: say so when every factor was tried."""
     every = (1 << factors) - 1
     for bad in (1 << factor for factor in range(factors)):
@@ -238,7 +238,7 @@ def _spread(measured: Measured, *, factors: int, delta: Share) -> Next:
             if not measured.count(cell):
                 return cell
     why = "no one factor and no two explain more than half of the delta: it is spread over several"
-    return Finding(answer="undecided", why=why, delta=delta)
+    return BisectFinding(answer="undecided", why=why, delta=delta)
 
 
 def usual_runs(factors: int) -> int:
@@ -249,7 +249,7 @@ def usual_runs(factors: int) -> int:
     return 9 + math.ceil(math.log2(factors)) if factors else 0
 
 
-def undecided(question: Question, runs: Sequence[Run], *, budget: str) -> Finding:
+def undecided(question: BisectQuestion, runs: Sequence[HybridRun], *, budget: str) -> BisectFinding:
     """Return what is known when the budget has ended, and about how many runs more would tell.
 
     Args:
@@ -260,17 +260,17 @@ def undecided(question: Question, runs: Sequence[Run], *, budget: str) -> Findin
     ends = [sum(run.bad == bad for run in runs) for bad in (0, question.every)]
     if min(ends) < _LOOKS[0]:
         more = 2 * _LOOKS[1] - sum(ends) + usual_runs(question.factors)
-        return Finding(answer="undecided", why=budget, more_runs=more)
-    measured, whole = Measured(runs, resolution=question.resolution), delta_of(question.factors)
+        return BisectFinding(answer="undecided", why=budget, more_runs=more)
+    measured, whole = MeasuredRuns(runs, resolution=question.resolution), delta_of(question.factors)
     delta = Share(measured.contrast(whole), measured.interval(whole, confidence=CONFIDENCE))
     if not _differ(question.factors, runs, resolution=question.resolution):
         more = max(1, 2 * _LOOKS[-1] - sum(ends))
     else:
         more = _runs_left(question, measured, abs(delta.value) / measured.noise.deviation)
-    return Finding(answer="undecided", why=budget, delta=delta, more_runs=more)
+    return BisectFinding(answer="undecided", why=budget, delta=delta, more_runs=more)
 
 
-def _runs_left(question: Question, measured: Measured, ratio: float) -> int:
+def _runs_left(question: BisectQuestion, measured: MeasuredRuns, ratio: float) -> int:
     """About how many runs find one culprit and prove it.
 
     A run tells `log2(1 + (ratio / 2)**2) / 2` bits at most: Shannon, "A mathematical theory of
