@@ -83,17 +83,10 @@ def evaluate(
         until.refuse(len(subject.members), config)
     evaluated = _rows(config)
     rows, dataset = evaluated.rows, evaluated.dataset
-    note = hidden_context_note(rows, dataset.card)
-    if note and subject.given is None:
-        events.notice(note)
+    _tell_of_hidden_context(subject, evaluated, events)
     # Scorers are made before anything is generated, so that a wrong option costs no minutes.
     events.phase("loading the scorers")
-    probes = make_probes(config.eval)
-    if probes and subject.given is not None:
-        raise UsageError(
-            f"eval.scorers: {', '.join(probes)} ask the model itself, and outputs made elsewhere "
-            "come without it; take them out"
-        )
+    probes = _probes(subject, config)
     scorers = make_scorers(divide(config.eval.scorers)[0], thoughts=config.eval.thoughts)
     leakage = _leakage(subject, rows, Path(config.dataset.root), events)
     scoring = Scoring(dataset, rows, scorers)
@@ -123,6 +116,22 @@ def _with_base(subject: Path | Subject, config: AnyEvaluationConfig) -> Subject:
     if subject.replicas is not None:
         return trained_subject(subject.replicas.with_base(config.base.model))
     return subject
+
+
+def _tell_of_hidden_context(subject: Subject, evaluated: _Rows, events: EvalEvents) -> None:
+    note = hidden_context_note(evaluated.rows, evaluated.dataset.card)
+    if note and subject.given is None:
+        events.notice(note)
+
+
+def _probes(subject: Subject, config: AnyEvaluationConfig) -> Mapping[str, Probe]:
+    probes = make_probes(config.eval)
+    if probes and subject.given is not None:
+        raise UsageError(
+            f"eval.scorers: {', '.join(probes)} ask the model itself, and outputs made elsewhere "
+            "come without it; take them out"
+        )
+    return probes
 
 
 def _rows(config: AnyEvaluationConfig) -> _Rows:

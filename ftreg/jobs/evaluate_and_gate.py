@@ -133,21 +133,18 @@ def evaluate_and_gate(
 ) -> Evaluated:
     """Run a model over a dataset version, or take its outputs; score them, and gate it.
 
-    Where the gate cannot give a verdict, `error` of what is returned says why. Where the
-    configuration has `eval.report_to`, the evaluation is logged there when the gate has ended,
-    however it did; a tracker that fails then is a notice.
+    Where the gate cannot give a verdict, `error` of what is returned says why. `eval.report_to` is
+    logged to when the gate has ended, however it did; a tracker that fails then is a notice.
 
     Args:
-        checkpoint: a folder, a name in the workspace (of replicas, all are one evaluation), a GGUF
-            file of a checkpoint, which llama.cpp then serves, a model that ftreg did not train, see
-            `find_subject`, or outputs that were made elsewhere.
+        checkpoint: a folder, or a name in the workspace (of replicas, all are one evaluation); a
+            GGUF file of a checkpoint; a model of others, see `find_subject`; or outputs.
         workspace: gets the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
         config: a configuration whose sections dataset, eval and gate count.
         scorers: the ones to score with, see `read_scorer`; default: those that are configured.
         overrides: `"section.key=value"` texts over dataset, eval, gate; for adapters `base.model`.
-        against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`. None:
-            there is no gate.
+        against: `baseline`, `anchor`, or an evaluation (folder, id, `latest`); None: no gate.
         policy: default: the gate section of the configuration.
         bootstrap: whether a missing baseline is no reason to be undecided.
         until_decided: whether to generate in blocks, and to stop when the gate has decided.
@@ -156,8 +153,8 @@ def evaluate_and_gate(
         events: is told of progress and results.
 
     Raises:
-        UsageError: an argument, checkpoint, dataset or scorer is wrong, or the tracker does not
-            answer; nothing was written. Or the HTML report cannot be.
+        UsageError: an argument, model, dataset or scorer is wrong, or the tracker does not answer;
+            nothing was written. Or the HTML report cannot be.
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()

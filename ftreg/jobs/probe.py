@@ -9,7 +9,7 @@ from ftreg.files.store import digest
 from ftreg.jobs.generate import EvalEvents, Generator
 from ftreg.records.evaluation.rows import ProbeColumn, Probed
 from ftreg.scoring.factory import PROBES, get_scorer
-from ftreg.scoring.probes.questions import Asked, Probe
+from ftreg.scoring.probes.questions import Answered, Probe
 
 
 def divide(configs: Iterable[ScorerConfig]) -> tuple[list[ScorerConfig], list[ScorerConfig]]:
@@ -65,7 +65,7 @@ def _asked(name: str, probe: Probe, generator: Generator, events: EvalEvents) ->
         losses = generator.losses(list(probe.items.values()))
         # A loss per token is another measure where tokens are others.
         identity |= {"tokens": digest([each.ids for each in losses])}
-        replies: Sequence[Asked] = [Asked(each.loss, len(each.ids)) for each in losses]
+        replies: Sequence[Answered] = [Answered(each.loss, len(each.ids)) for each in losses]
     else:
-        replies = [Asked(answer=each.text) for each in generator.answers(probe.items)]
+        replies = [Answered(answer=each.text) for each in generator.answers(probe.items)]
     return ProbeColumn(identity, dict(zip(probe.items, probe.judge(replies), strict=True)))

@@ -41,7 +41,7 @@ class Digests(TypedDict):
 
 
 @documented
-class Subject(TypedDict):
+class GatedFile(TypedDict):
     """A file that the verdict is about."""
 
     name: str
@@ -86,7 +86,7 @@ class Statement(TypedDict, Generic[V]):
     """What `ftreg gate --attest` writes, or signs: an in-toto statement."""
 
     _type: Literal["https://in-toto.io/Statement/v1"]
-    subject: list[Subject]
+    subject: list[GatedFile]
     predicateType: Literal["urn:ftreg:verdict:v1"]
     predicate: VerdictPredicate[V]
 

@@ -7,7 +7,7 @@ from ftreg.files.store import digest
 from ftreg.records.samples import Score
 from ftreg.records.thought_tags import answer_of
 from ftreg.scoring.probes.checks import failed_checks
-from ftreg.scoring.probes.questions import Asked, packaged_rows
+from ftreg.scoring.probes.questions import Answered, packaged_rows
 
 
 class Instructions:
@@ -36,7 +36,7 @@ class Instructions:
             "levels": 2,
         }
 
-    def judge(self, replies: Sequence[Asked]) -> list[Score]:
+    def judge(self, replies: Sequence[Answered]) -> list[Score]:
         """Return the score of each answer."""
         return [
             self._score(row, found.answer) for row, found in zip(self._rows, replies, strict=True)

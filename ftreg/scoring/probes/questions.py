@@ -11,7 +11,7 @@ from ftreg.records.samples import Score
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Answered:
     """What a model made of one item of a probe.
 
     `loss` is the mean loss per token in nats, None where the text has too few `tokens`; `answer`
@@ -37,7 +37,7 @@ class Probe(Protocol):
         """Return the JSON-ready identity: evaluations compare only where it is equal."""
         ...
 
-    def judge(self, replies: Sequence[Asked]) -> list[Score]:
+    def judge(self, replies: Sequence[Answered]) -> list[Score]:
         """Return a score for each item, in order."""
         ...
 

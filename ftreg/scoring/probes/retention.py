@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ftreg.errors import UsageError
 from ftreg.files.store import digest, read_jsonl
 from ftreg.records.samples import Score
-from ftreg.scoring.probes.questions import Asked, packaged_rows
+from ftreg.scoring.probes.questions import Answered, packaged_rows
 
 
 class Retention:
@@ -42,12 +42,12 @@ class Retention:
             "levels": None,
         }
 
-    def judge(self, replies: Sequence[Asked]) -> list[Score]:
+    def judge(self, replies: Sequence[Answered]) -> list[Score]:
         """Return the score of each text; None where it is too short to have a loss."""
         return [_score(each) for each in replies]
 
 
-def _score(found: Asked) -> Score:
+def _score(found: Answered) -> Score:
     if found.loss is None:
         return Score(None, "the text has fewer than two tokens, and so no loss")
     evidence = ({"loss": round(found.loss, 4), "tokens": found.tokens},)
