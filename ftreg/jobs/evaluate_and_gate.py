@@ -147,14 +147,13 @@ def evaluate_and_gate(
         against: `baseline`, `anchor`, or an evaluation (folder, id, `latest`); None: no gate.
         policy: default: the gate section of the configuration.
         bootstrap: whether a missing baseline is no reason to be undecided.
-        until_decided: whether to generate in blocks, and to stop when the gate has decided.
+        until_decided: whether to generate in blocks until the gate has decided.
         of: the checkpoint of an artefact that does not say it itself.
         reports: default: the Markdown and the HTML report.
         events: is told of progress and results.
 
     Raises:
-        UsageError: an argument, model, dataset or scorer is wrong, or the tracker does not answer;
-            nothing was written. Or the HTML report cannot be.
+        UsageError: an argument, model, dataset or scorer is wrong; nothing was written.
         UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
