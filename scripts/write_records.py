@@ -73,6 +73,7 @@ def run(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
 def write_set() -> None:
     """Write every record that there is into the working folder."""
     import ftreg
+    from ftreg.training.run import train
 
     make_model(Path("tiny"), **_SMALL, num_key_value_heads=1)
     write_dataset(Path("sample_datasets"))
@@ -83,12 +84,13 @@ def write_set() -> None:
     run("train", "run.yaml", "-o", "checkpoints/broken", "-s", "optimizer.lr=1e30", codes=(1,))
     with contextlib.suppress(KeyboardInterrupt):
         config = ftreg.load_config(Path("run.yaml"), overrides=["train.epochs=2"])
-        ftreg.train(config, output=Path("checkpoints/stopped"), events=_Stopping())
+        train(config, output=Path("checkpoints/stopped"), events=_Stopping())
     run("eval", "tiny", "--dataset", "colours@1", "--config", "run.yaml", "--no-gate")
     run("promote", "latest", "--anchor", "--why", "the first")
     run("eval", "group", "--no-gate")
     run("promote", "latest", "--force", "--why", "of replicas")
     run("eval", "one", "--no-gate")
+    run("export", "one", "--to", "merged", "-o", "exports/one")
     printed = Path("printed")
     printed.mkdir()
     verdict = run("gate", "baseline", "latest", "--policy", "policy.yaml", "--json", codes=(0, 1))
@@ -106,6 +108,9 @@ def keep(target: Path) -> None:
     for path in (Path("checkpoints/stopped.state"), Path("tiny"), Path("sample_datasets")):
         locks = shutil.ignore_patterns("*.lock")
         shutil.copytree(path, target / path, ignore=locks, dirs_exist_ok=True)
+    exported = Path("exports/one/ftreg-export.json")
+    (target / exported).parent.mkdir(parents=True)
+    shutil.copy(exported, target / exported)
     for name in ("run.yaml", "policy.yaml", "routes.yaml"):
         shutil.copy(name, target / name)
 

@@ -185,15 +185,16 @@ def checkpoint_folders(root: Path, *, record: str = MANIFEST) -> list[Path]:
         folders[:] = [
             name
             for name in folders
-            if not (_is_unfinished(name) or (linked and (folder / name).is_symlink()))
+            if not (_is_passed_over(name) or (linked and (folder / name).is_symlink()))
         ]
         if record in files and folder != root:
             found.append(folder)
     return sorted(found)
 
 
-def _is_unfinished(name: str) -> bool:
-    return name.startswith(".") or name.endswith((".state", ".failed"))
+def _is_passed_over(name: str) -> bool:
+    """Whether a folder holds what is no checkpoint yet, or those of a proof (`ftreg blame`)."""
+    return name.startswith(".") or name.endswith((".state", ".failed", ".blame"))
 
 
 def midway_root(output: Path) -> Path:

@@ -390,7 +390,7 @@ def test_hostile_data_does_nothing_on_a_terminal(cli: Cli, workspace: Path) -> N
     row = {"id": ACTING, "input": "x", "tags": {f"t{ACTING}": ACTING}, "output": "x"}
     Path("a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row))
     done = cli("data", "import", "x", "--eval", "a.jsonl", "--license", "MIT")
-    assert not list(_acts(refused(done, "a.jsonl:2: the id")))
+    assert not list(_acts(refused(done, "a.jsonl:2: duplicate id")))
     Path("a.jsonl").write_text(json.dumps(row | {"reference": "x"}))
     assert cli("data", "import", "x", "--eval", "a.jsonl", "--license", ACTING,
                "--cohort", f"t{ACTING}").code == 0  # fmt: skip

@@ -224,6 +224,7 @@ def test_every_command_that_can_import_code_has_the_option() -> None:
 
     root = get_command(app).commands
     expected = {"train", "eval", "score", "rescore", "agree", "reproduce"}
+    expected |= {"bisect", "blame", "export", "parity"}
     assert {name for name in root if having(root[name])} == expected
     assert having(root["optim"].commands["show"])
     assert having(root["data"].commands["build"])

@@ -96,7 +96,7 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
         ("a.csv", "question\nx\n", ["--map", "input=qestion"],
          "a.csv: input is mapped to the column 'qestion', which is not there; did you mean"),
         ("a.csv", "q\nx\n", [], "a.csv:2: there is no column 'input'; name the one"),
-        ("a.csv", "input\nx\ny\nx\n", [], "a.csv:4: the id"),
+        ("a.csv", "input\nx\ny\nx\n", [], "a.csv:4: duplicate id"),
         ("a.csv", "input\n", [], "the split train of new@1 would have no row"),
         ("a.csv", "input\nx\n", ["--map", "inptu=q"], "'inptu' is not a field of a row; did"),
         ("a.csv", "input\nx\n", ["--cohort", "level"], "cohorts name the tag 'level', which no"),

@@ -24,6 +24,7 @@ from tests.deployable import (
     write_base,
 )
 from tests.gguf_surgery import operate
+from tests.jobs.test_printed import errors
 
 SETTINGS = """\
 base: {model: base}
@@ -138,6 +139,7 @@ def test_the_same_export_has_the_same_bytes(there: Path, tmp_path: Path, cli: Cl
 def test_the_manifest_says_what_it_is_of(there: Path, tmp_path: Path, cli: Cli) -> None:
     target = tmp_path / "llama.gguf"
     found = cli("export", "llama", "--to", "gguf:q8_0", "-o", target, "-q", "--json").json
+    assert not errors("export", found)
     record = json.loads(Path(found["manifest"]).read_text("utf-8"))
     manifest = json.loads(Path("llama/ftreg.json").read_text("utf-8"))
     assert record["checkpoint"] == manifest["identity"]
@@ -161,6 +163,7 @@ def test_a_sound_export_of_each_precision_is_alike(
     assert cli("export", "llama", "--to", f"gguf:{precision}", "-o", target, "-q").code == 0
     found = cli("parity", "llama", target, "-q", "--json")
     assert found.code == 0, found
+    assert not errors("parity", found.json)
     assert found.json["precision"] == precision
 
 

@@ -428,7 +428,7 @@ def test_nobody_there_is_one_message(cli: Cli, checkpoint: str, server: Server) 
         (by(server, base_url="http://me:secret@host/v1"), "without a user, a password"),
         (by(server, api_key_env=CANARY), "not the key itself"),
         (by(server, model=None), "the engine openai needs model"),
-        (["-s", "eval.engine=vllm"], "'transformers' or 'openai'"),
+        (["-s", "eval.engine=vllm"], "'transformers', 'openai' or 'llama.cpp'"),
         (["-s", "eval.engine={base_url: http://x}"], "belong to the engine openai"),
     ):
         done = cli("eval", checkpoint, "--no-gate", *options)

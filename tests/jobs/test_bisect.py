@@ -11,6 +11,7 @@ import yaml
 from ftreg.records.bisect_record import newest_bisection
 from ftreg.report.why_part import Recipes, why_lines
 from tests.conftest import Cli, rows_of, write_dataset
+from tests.jobs.test_printed import errors
 
 GOOD, BAD = "checkpoints/good", "checkpoints/bad"
 
@@ -37,6 +38,7 @@ def answer(cli: Cli, *options: object, code: int = 0) -> dict[str, Any]:
     done = cli("bisect", GOOD, BAD, "--json", "-q", *options)
     assert done.code == code, done
     found: dict[str, Any] = done.json
+    assert not errors("bisection", found)
     return found
 
 

@@ -340,7 +340,7 @@ def test_diff_names_what_two_recipes_differ_in(cli: Cli, config: Path) -> None:
     assert not done["same_weights"]
     assert "optimizer.lr" in cli("diff", "a", "b").out
     same = cli("diff", "a", "a", "--json").json
-    assert same == {"schema_version": 1, "same_weights": True, "differences": []}
+    assert same == {"schema_version": 1, "same_weights": True, "differences": [], "base": None}
     assert cli("eval", "a", "--no-gate").code == 0
     assert cli("promote", "latest").code == 0
     cli("eval", "b")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.conftest import Cli, rewrite_rows
+from tests.jobs.test_printed import errors
 
 POLICY = Path("gate.yaml")
 
@@ -64,6 +65,7 @@ def test_a_verdict_is_stated_over_its_files_and_computed_again_elsewhere(
     cli: Cli, gated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statement = json.loads(_attest(cli, gated).read_text())
+    assert not errors("attestation", statement)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     names = {item["name"] for item in statement["subject"]}
     assert {f"evaluations/{gated}/{name}.jsonl" for name in ("outputs", "scores")} <= names
@@ -75,6 +77,7 @@ def test_a_verdict_is_stated_over_its_files_and_computed_again_elsewhere(
     ledger = {path.name for path in Path("baselines/colours.looks").iterdir()}
     done = cli("verify", "verdict.json", "--json")
     assert (done.code, done.json["reasons"], done.json["recomputed"]) == (0, [], True)
+    assert not errors("recomputation", done.json)
     assert set(done.json["files"].values()) == {"equal"}
     assert {path.name for path in Path("baselines/colours.looks").iterdir()} == ledger
 

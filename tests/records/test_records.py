@@ -33,12 +33,17 @@ VERSIONED = {
         "printed/verdict.json",
     ],
     "ftreg.records.baseline:BASELINE_SCHEMA": ["baselines/*.json"],
+    "ftreg.records.artefact:ARTEFACT_SCHEMA": ["exports/*/ftreg-export.json"],
     "ftreg.records.looks:LOOK_SCHEMA": ["baselines/*.looks/*.json"],
     "ftreg.gate.contest:COMPARISON_SCHEMA": ["printed/comparison.json"],
     "ftreg.gate.choice:ROUTES_SCHEMA": ["routes.yaml"],
 }
 # What lies in the cache is part of its own key, or made again: an older version is not read.
-CACHED = {"ftreg.generation.outputs:_SCHEMA"}
+CACHED = {
+    "ftreg.generation.outputs:_SCHEMA",
+    "ftreg.jobs.blame:_RANKING_SCHEMA",
+    "ftreg.records.kept_answers:_SCHEMA",
+}
 # What commands print lies in no file.
 PRINTED = {"ftreg.records.samples:PRINTED_SCHEMA"}
 # They have no version: keys are added, and a file of before means what it meant.

@@ -504,7 +504,7 @@ def test_a_key_that_comes_back_in_another_form_is_found_too(
     server.probe = None
     server.plan = [(418, {}, body)] * 2
     failed = cli("score", "outputs.jsonl", "--scorer", scorer, "-o", "s.jsonl")
-    assert failed.code == 0
+    assert failed.code == 2  # nothing could be scored
     entry = {"point": 1, "explanation": "E", "quote": "", "verdict": True}
     answer = json.dumps({"choices": [{"message": {"content": json.dumps({"verdicts": [entry]})}}]})
     server.plan = [(200, {}, answer.replace("E", echo, 1))] * 2

@@ -10,6 +10,7 @@ import pytest
 
 from ftreg.records.thought_tags import answer_of
 from ftreg.scoring import SCORERS, Sample, get_scorer
+from ftreg.scoring.factory import PROBES
 from tests.conftest import Cli
 from tests.judge_server import Chat, Server, completion, gullible, serving
 from tests.scoring.test_evaluate_adapter import SHARE, write_metric
@@ -83,11 +84,12 @@ ANSWERS = {"json_schema": CALL, "tool_call": CALL}
 """A right answer, where it is no sentence."""
 
 
-STRUCTURED = ("json_schema", "tool_call")
+APART = ("json_schema", "tool_call", *PROBES)
+"""Scorers of texts of their own form, and those that see no output of the dataset."""
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name in SCORERS if name not in STRUCTURED), "tests.fakes:length_scorer"]
+    "name", [*(name for name in SCORERS if name not in APART), "tests.fakes:length_scorer"]
 )
 def test_no_scorer_sees_thoughts_by_default(name: str, cli: Cli, server: Server) -> None:
     """Each that ftreg has, and one of a user's own, scores as if the answer stood alone."""
@@ -175,7 +177,12 @@ def test_an_evaluation_keeps_the_thoughts_and_says_what_scorers_saw(
 def test_an_evaluation_of_before_kept_the_thoughts() -> None:
     from ftreg.records.evaluation.comparable import header_differences
 
-    old: dict[str, Any] = {"generation": {"precision": "fp32"}, "dataset": {}, "scorers": {}}
+    old: dict[str, Any] = {
+        "checkpoint": {"identity": "a"},
+        "generation": {"precision": "fp32"},
+        "dataset": {},
+        "scorers": {},
+    }
     stripped = {**old, "thoughts": "strip", "thoughts_in": 1}
     assert header_differences(old, {**stripped, "thoughts": "keep"}) == []
     assert header_differences(old, {**stripped, "thoughts_in": 0}) == []
