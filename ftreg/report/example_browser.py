@@ -19,6 +19,8 @@ from ftreg.report.material import Material, Side
 EXAMPLES_PER_CHUNK = 100
 """Examples whose texts are read together."""
 
+_LONGEST_QUESTION = 120
+"""Characters of an input that stand beside its id in the list."""
 _LONGEST_TEXT = 20_000
 """Characters of a text that the page shows; the whole of it is in the files."""
 # The key under which each kind of evidence has its point; what has none is shown as it is.
@@ -29,7 +31,7 @@ _COLUMNS = ("support", "best", "checks")
 def index(material: Material) -> dict[str, Any]:
     """Return what the browser filters and sorts by, JSON-ready, a column per property.
 
-    `of` has the positions of each example's cohorts in `cohorts`; scores lie in [0, 1] or are null.
+    `asked` has the beginning of each input; `of` has the positions of each example's cohorts in `cohorts`; scores lie in [0, 1] or are null.
     """
     evaluation = material.evaluation
     ids = list(evaluation.cohorts)
@@ -45,8 +47,10 @@ def index(material: Material) -> dict[str, Any]:
         return [[side.scores.get(name, {}).get(key) for key in ids] for name in names]
 
     card = material.dataset.card if material.dataset else None
+    inputs = {example.id: example.input for example in material.examples}
     return {
         "ids": ids,
+        "asked": [cut(" ".join(inputs.get(key, "").split()), _LONGEST_QUESTION) for key in ids],
         "critical": [key in evaluation.critical for key in ids],
         "cohorts": cohorts,
         "of": [

@@ -38,7 +38,7 @@ class Opened:
         self.page.goto(self.url)
 
     def rows(self) -> list[str]:
-        return list(self.page.locator(".list .name").all_inner_texts())
+        return list(self.page.locator(".list .name > bdi:first-child").all_inner_texts())
 
     def count(self) -> str:
         return str(self.page.locator("#count").inner_text())

@@ -450,8 +450,10 @@
   }
 
   function item(position) {
-    const name = make("bdi", { class: "name" });
-    plain(name, index.ids[position]);
+    const id = make("bdi"), asked = make("bdi", { class: "asked" });
+    plain(id, index.ids[position]);
+    plain(asked, index.asked[position]);
+    const name = make("span", { class: "name" }, id, index.asked[position] ? asked : null);
     const numbers = make("span", { class: "deltas" });
     for (const scorer of chosenScorers()) {
       const change = delta(scorer, position), score = index.candidate[scorer][position];
