@@ -34,6 +34,7 @@ import ftreg
 from ftreg.files.cache.entries import cache_entries, measure
 from ftreg.files.cache.folder import cache_folder
 from ftreg.training.events import Silent, StepRecord
+from ftreg.training.run import train as run_training
 from tests.conftest import make_model, rows_of, write_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -146,7 +147,7 @@ def train(config: Path, *, steps: int) -> list[Finding]:
     output = Path("checkpoints/long")
     watching = Watching(samples, output.with_name("long.state"), every=max(1, steps // 500))
     began = time.monotonic()
-    ftreg.train(ftreg.load_config(config), output=output, events=watching)
+    run_training(ftreg.load_config(config), output=output, events=watching)
     print(f"trained {steps} steps in {time.monotonic() - began:.0f} s", file=sys.stderr)
     part = f"training, {steps:,} steps"
     found = list(

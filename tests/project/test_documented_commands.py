@@ -173,6 +173,7 @@ PLANS = {
         files=lambda at: (_outputs(at), _labelled(at), _to_import(at)),
         before={
             "ftreg data freeze": "./editor sample_datasets/ferry-desk/draft/eval.jsonl\n",
+            "ftreg slices": "ftreg eval lion --no-gate\n",
             "ftreg verify": "ftreg gate baseline latest --attest verdict.json\n",
         },
     ),

