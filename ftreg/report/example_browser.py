@@ -31,7 +31,8 @@ _COLUMNS = ("support", "best", "checks")
 def index(material: Material) -> dict[str, Any]:
     """Return what the browser filters and sorts by, JSON-ready, a column per property.
 
-    `asked` has the beginning of each input; `of` has the positions of each example's cohorts in `cohorts`; scores lie in [0, 1] or are null.
+    `asked` has the beginning of each input; `of` has the positions of each example's cohorts in
+    `cohorts`; scores lie in [0, 1] or are null.
     """
     evaluation = material.evaluation
     ids = list(evaluation.cohorts)
