@@ -12,7 +12,7 @@ from ftreg.records.workspace import Workspace
 _Kinds = Annotated[
     list[str] | None,
     typer.Argument(
-        help="What to look at: arrow, prepared, outputs, judge, vectors, digests, ways, "
+        help="What to look at: arrow, prepared, outputs, judge, vectors, digests, records, ways, "
         "leftovers; wheels, models and states only if named. Default: all but these three.",
         autocompletion=completion.cache_kinds,
     ),
