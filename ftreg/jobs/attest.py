@@ -14,7 +14,7 @@ from ftreg.gate import Verdict
 from ftreg.records.attestation import GatedSide, VerdictPredicate, write_attestation
 from ftreg.records.baseline import Baseline, baseline_path
 from ftreg.records.checkpoint import read_checkpoint
-from ftreg.records.evaluation.stored import Evaluation, read_evaluation
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation, read_header
 from ftreg.records.layout import HEADER, MANIFEST, OUTPUTS, SCORES
 from ftreg.records.workspace import Workspace
 
@@ -87,7 +87,9 @@ def _side(side: Baseline) -> GatedSide:
 
 
 def _evaluation_files(folder: Path) -> list[Path]:
-    return [folder / name for name in (HEADER, OUTPUTS, SCORES)]
+    """Its header and what that names; older headers name nothing."""
+    named = read_header(folder).get("files", (OUTPUTS, SCORES))
+    return [folder / name for name in (HEADER, *named)]
 
 
 def _files_of_side(side: Baseline, candidate: Evaluation, workspace: Workspace) -> list[Path]:

@@ -122,8 +122,7 @@ def gate(
         UndecidedError: the two cannot be compared; a line per field that differs.
         UsageError: a score or a look is damaged, or the policy names what is not there.
     """
-    if is_other_form(baseline.header, candidate.header):
-        anchor = None  # which form an older checkpoint had says nothing of this one's
+    anchor = anchor_for(candidate.header, baseline, anchor)
     refuse_unlike(candidate, baseline, anchor)
     looks = counted_looks(candidate, baseline, anchor)
     verdict = judge(candidate, baseline, policy=policy, anchor=anchor, looks=looks)
@@ -143,6 +142,17 @@ def gate(
         },
     )
     return GateResult(baseline=baseline.header, candidate=candidate.header, verdict=verdict)
+
+
+def anchor_for(
+    candidate: Mapping[str, Any], baseline: Baseline, anchor: Baseline | None
+) -> Baseline | None:
+    """Return the anchor that a candidate, by its header, is held against beside a baseline.
+
+    It is None where the two are forms of one checkpoint: which form an older one had says nothing
+    of this one's.
+    """
+    return None if is_other_form(baseline.header, candidate) else anchor
 
 
 def judge(

@@ -6,7 +6,7 @@ from pathlib import Path
 from ftreg.config.policy import GatePolicy
 from ftreg.files.store import write_text
 from ftreg.jobs.attest import Attest, attest
-from ftreg.jobs.gate import find_baselines, gate, look_ahead
+from ftreg.jobs.gate import anchor_for, find_baselines, gate, look_ahead
 from ftreg.jobs.gate_result import GateResult, Reports
 from ftreg.jobs.report import write_html
 from ftreg.records.baseline import Baseline, baseline_file
@@ -51,6 +51,7 @@ def gate_and_report(
     baseline, anchor = find_baselines(
         against, evaluation.header["dataset"]["name"], workspace=workspace
     )
+    anchor = anchor_for(evaluation.header, baseline, anchor)
     result = gate(evaluation, baseline, policy=policy, anchor=anchor)
     if asked is not None:
         attest(

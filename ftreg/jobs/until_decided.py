@@ -11,7 +11,7 @@ from ftreg.config.policy import GatePolicy
 from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.gate.sequence import seeded_order
-from ftreg.jobs.gate import counted_looks, judge, refuse_unlike
+from ftreg.jobs.gate import anchor_for, counted_looks, judge, refuse_unlike
 from ftreg.jobs.generate import EvalEvents, Generator
 from ftreg.jobs.score_rounds import Scoring, generation_of
 from ftreg.records.baseline import Baseline
@@ -112,7 +112,9 @@ def evaluate_until_decided(
     generator = Generator(member, dataset, config.eval, events)
     generator.chats(rows)  # a row that lacks something costs no minutes
     empty = _part(scoring, {}, [generator.describe()], turns=0)
-    refuse_unlike(_stored(empty, header), until.baseline, until.anchor)
+    untouched = _stored(empty, header)
+    anchor = anchor_for(untouched.header, until.baseline, until.anchor)
+    refuse_unlike(untouched, until.baseline, anchor)
     records: list[Mapping[str, Any]] = []
     done: dict[str, tuple[Output, Mapping[str, Score]]] = {}
     part = empty
@@ -127,10 +129,8 @@ def evaluate_until_decided(
                 done[row.id] = run.outputs[place], scores
         part = _part(scoring, done, records, turns=turns)
         candidate = _stored(part, header)
-        looks = counted_looks(candidate, until.baseline, until.anchor)
-        verdict = judge(
-            candidate, until.baseline, policy=until.policy, anchor=until.anchor, looks=looks
-        )
+        looks = counted_looks(candidate, until.baseline, anchor)
+        verdict = judge(candidate, until.baseline, policy=until.policy, anchor=anchor, looks=looks)
         events.notice(f"after {len(done)} of {len(rows)} rows: {verdict.outcome}")
         if verdict.outcome != "undecided":
             break

@@ -124,6 +124,22 @@ def test_the_margin_of_another_form_is_its_own(place: Path, cli: Cli) -> None:
     assert "first-q8_0.gguf" in compared.out
 
 
+def test_another_form_is_held_against_no_anchor_and_its_verdict_verifies(
+    place: Path, cli: Cli
+) -> None:
+    assert cli("promote", "latest", "--anchor").code == 0
+    assert cli("eval", "first-q8_0.gguf", "--no-gate", "--no-report", "-q").code == 0
+    policy = place / "policy.yaml"
+    policy.write_text("margin: 0.35\nartefact_margin: 0.3\nmin_examples: 4\n", "utf-8")
+    gated = cli("gate", "baseline", "latest", "--policy", policy, "--attest", "v.json", "--json")
+    assert gated.code in (0, 1, 3), gated
+    assert {row["against"] for row in gated.json["rows"]} == {"baseline"}
+    assert json.loads(Path("v.json").read_text("utf-8"))["predicate"]["anchor"] is None
+    verified = cli("verify", "v.json", "--json")
+    assert verified.code == 0, verified
+    assert verified.json["recomputed"]
+
+
 def test_only_one_and_the_same_checkpoint_is_compared_across_engines(place: Path, cli: Cli) -> None:
     first = newest().name
     config = (place / "run.yaml").read_text("utf-8").replace("1e-3", "1e-2")
