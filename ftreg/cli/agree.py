@@ -19,23 +19,23 @@ Labelled = Annotated[
     Path, typer.Argument(help="JSONL with id, input, output, reference or context, and labels.")
 ]
 Label = Annotated[
-    str, typer.Option(help="The key with a row's label: 0 to 1, true or false, yes or no.")
+    str, typer.Option(help="The key of a row's label: 0 to 1, true or false, yes or no.")
 ]
 ScorerOptions = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="An option of the scorer or of its backend."),
 ]
 Cluster = Annotated[
-    str | None, typer.Option(help="The key whose equal values mark rows that are not independent.")
+    str | None, typer.Option(help="The key that identifies dependent rows, such as a document.")
 ]
 GoodFrom = Annotated[
-    float, typer.Option(min=0.000001, max=1.0, help="A row is good from this label on.")
+    float, typer.Option(min=0.000001, max=1.0, help="Labels from this value on count as good.")
 ]
-MinAuroc = Annotated[float, typer.Option(min=0.0, max=1.0, help="What the AUROC has to be above.")]
+MinAuroc = Annotated[float, typer.Option(min=0.0, max=1.0, help="What the AUROC must exceed.")]
 MinGain = Annotated[
     float,
     typer.Option(
-        min=-1.0, max=1.0, help="What the gain over word overlap has to be above; -1: nothing."
+        min=-1.0, max=1.0, help="What the gain over word overlap must exceed; -1: no bar."
     ),
 ]
 MaxMissing = Annotated[
@@ -48,21 +48,21 @@ def agree(
     file: Labelled,
     label: Label,
     scorer: Annotated[str, typer.Option(help="A scorer, or a YAML mapping as in eval.scorers.")],
-    backend: Annotated[str | None, typer.Option(help="What the scorer thinks with.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Which backend judges the claims.")] = None,
     option: ScorerOptions = None,
     cluster: Cluster = None,
     good_from: GoodFrom = 0.5,
     min_auroc: MinAuroc = 0.7,
     min_gain: MinGain = 0.0,
     max_missing: MaxMissing = 0.0,
-    plot: Annotated[Path | None, typer.Option(help="The .svg to write the reliability to.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="The .svg for a reliability plot.")] = None,
     no_custom_code: options.NoCustomCode = False,
     debug: options.Debug = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say how far a scorer agrees with your labels, and whether to trust it.
+    """Measure how well a scorer agrees with your labels, and whether to trust it.
 
-    Ends with 0 if it may be trusted on rows like these, with 3 if not, or if too few rows tell.
+    Exits with 0 if it may be trusted on such rows, 3 if not, or if there are too few rows to tell.
 
     Example: ftreg agree labelled.jsonl --label good --scorer equals
     """

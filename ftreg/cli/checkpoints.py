@@ -43,7 +43,7 @@ def list_all(as_json: options.AsJson = False) -> None:
 def show(checkpoint: CheckpointName) -> None:
     """Print a checkpoint's manifest as JSON, after checking its files against it.
 
-    Of a group of replicas, those of all.
+    For a group of replicas, all of their manifests.
 
     Example: ftreg checkpoints show lion
     """

@@ -19,17 +19,17 @@ _Kinds = Annotated[
 ]
 _OlderThan = Annotated[
     str | None,
-    typer.Option(metavar="AGE", help="Remove what was not used for so long: 12h, 30d, 2w."),
+    typer.Option(metavar="AGE", help="Remove entries not used for this long: 12h, 30d, 2w."),
 ]
 _MaxSize = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Remove what was used longest ago until the kinds take no more together: 2GiB.",
+        help="Remove least recently used entries until the kinds fit: 2GiB.",
     ),
 ]
-_All = Annotated[bool, typer.Option("--all", help="Remove all of these kinds, whatever its age.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")]
+_All = Annotated[bool, typer.Option("--all", help="Remove all entries of these kinds.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; list what would go.")]
 
 
 @command
@@ -41,10 +41,10 @@ def clean(
     dry_run: _DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the caches, and remove what you name and what killed runs left.
+    """List the caches; remove what you name and what killed runs left.
 
-    Without --older-than, --max-size or --all only leftovers go: half-written files and folders that
-    nothing touched for an hour, and locks that nobody holds. What another process uses stays.
+    Without --older-than, --max-size or --all it removes only leftovers: partial files and folders
+    untouched for an hour, and locks nobody holds. What another process uses is kept.
 
     Example: ftreg clean --older-than 30d --dry-run
     """

@@ -23,7 +23,7 @@ def compare(
     against: Annotated[
         str | None,
         typer.Option(
-            help="Which of them the others are held against; default: the first.",
+            help="Which of them the others are compared with; default: the first.",
             autocompletion=completion.references,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def compare(
 ) -> None:
     """Compare evaluations: ranks, winners by cohort, the Pareto front.
 
-    Ends with 3 if they were not evaluated alike.
+    Exits with 3 if they are not comparable.
 
     Example: ftreg compare baseline latest --tag topic --routes routes.yaml
     """

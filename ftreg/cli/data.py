@@ -96,7 +96,7 @@ def build(
     root: options.DatasetRoot = options.DATASET_ROOT,
     no_custom_code: options.NoCustomCode = False,
 ) -> None:
-    """Make the files of dataset versions from their recipes, and verify them byte by byte.
+    """Build the files of dataset versions from their recipes, and verify every byte.
 
     Example: ftreg data build code-summary@1 code-summary@2
     """
@@ -182,7 +182,7 @@ def leaks(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find held-out rows that are also in the training split, word for word or nearly.
+    """Find held-out rows that are exact or near duplicates of training rows.
 
     Example: ftreg data leaks ferry-desk@2
     """

@@ -45,7 +45,7 @@ Mapped = Annotated[
     ),
 ]
 MappingFile = Annotated[
-    Path | None, typer.Option("--mapping", help="The same as YAML, field: column.")
+    Path | None, typer.Option("--mapping", help="The same as a YAML file, field: column.")
 ]
 License = Annotated[str | None, typer.Option("--license", help="SPDX expression.")]
 Description = Annotated[str | None, typer.Option(help="What one row is.")]
@@ -75,10 +75,10 @@ Form = Annotated[
 ]
 Subset = Annotated[str | None, typer.Option(help="Subset of a hub set.")]
 DropDuplicates = Annotated[
-    bool, typer.Option("--drop-duplicates", help="Keep the first of rows that stand twice.")
+    bool, typer.Option("--drop-duplicates", help="Keep only the first of duplicate rows.")
 ]
 DropUnreadable = Annotated[
-    bool, typer.Option("--drop-unreadable", help="Leave out rows that cannot be read, and say why.")
+    bool, typer.Option("--drop-unreadable", help="Skip rows that cannot be read, and say why.")
 ]
 
 
@@ -110,8 +110,8 @@ def import_rows(
 ) -> None:
     """Make a dataset version from a file or a hub dataset, checking each row.
 
-    What the card says (licence, prompt, cohorts, ...) is taken from the version before, unless it
-    is said anew.
+    The card (licence, prompt, cohorts, ...) is copied from the version before, except for what you
+    set.
 
     Example: ftreg data import trivia --train train.csv --eval dev.csv --map input=question
     --map reference=answer --map tags.level=difficulty --cohort level --license CC-BY-4.0

@@ -11,9 +11,9 @@ from ftreg.records.workspace import Workspace
 
 @command
 def doctor(as_json: options.AsJson = False) -> None:
-    """Check this machine, and say what to fix and how.
+    """Check this machine, and say how to fix what is missing.
 
-    Ends with 2 where something would stop a run.
+    Exits with 2 if something would prevent a run.
 
     Example: ftreg doctor
     """

@@ -28,16 +28,16 @@ _Checkpoint = Annotated[
 ]
 _Outputs = Annotated[
     Path | None,
-    typer.Option(help="Outputs made elsewhere, to evaluate in place of a model."),
+    typer.Option(help="Evaluate these outputs, made elsewhere, instead of a model."),
 ]
-_Name = Annotated[str | None, typer.Option(help="What wrote the --outputs.")]
+_Name = Annotated[str | None, typer.Option(help="The candidate's name, with --outputs.")]
 _Config = Annotated[
     Path | None,
-    typer.Option(help="YAML whose sections dataset, eval and gate count."),
+    typer.Option(help="YAML whose sections dataset, eval and gate are used."),
 ]
 _Scorer = Annotated[
     list[str] | None,
-    typer.Option(help="Score by this one, NAME or NAME:MODE; give it again for more."),
+    typer.Option(help="Use only this scorer, NAME or NAME:MODE; repeatable."),
 ]
 _Dataset = Annotated[
     str | None,
@@ -49,15 +49,15 @@ _Dataset = Annotated[
 _Against = Annotated[
     str,
     typer.Option(
-        help="What to hold it against: baseline, or an evaluation.",
+        help="Compare with this: baseline, or an evaluation.",
         autocompletion=completion.references,
     ),
 ]
 _NoReport = Annotated[
-    bool, typer.Option("--no-report", help="Write no HTML report; `ftreg report` makes it.")
+    bool, typer.Option("--no-report", help="Write no HTML report; `ftreg report` can.")
 ]
 _Bootstrap = Annotated[
-    bool, typer.Option("--bootstrap", help="End with 0 where there is no baseline yet.")
+    bool, typer.Option("--bootstrap", help="Exit with 0 if there is no baseline yet.")
 ]
 
 
@@ -135,7 +135,8 @@ def evaluate(
     bootstrap: _Bootstrap = False,
     until_decided: _UntilDecided = False,
     of: Annotated[
-        str | None, typer.Option(help="The checkpoint of a GGUF file that does not say it.")
+        str | None,
+        typer.Option(help="The checkpoint a GGUF file was made from, if it does not say."),
     ] = None,
     policy: options.Policy = None,
     junit: options.JUnit = None,
@@ -146,7 +147,7 @@ def evaluate(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run a model over a dataset version, score it, and gate it.
+    """Run a model on a dataset version, score its outputs, and gate it.
 
     Example: ftreg eval checkpoints/lion --against baseline
     """

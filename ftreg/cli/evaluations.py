@@ -22,7 +22,9 @@ def list_stored(
     dataset: Annotated[
         str | None, typer.Argument(help="Only of this dataset: its name, or name@N.")
     ] = None,
-    last: Annotated[int, typer.Option(min=1, help="How many at most, of the newest.")] = _SHOWN,
+    last: Annotated[
+        int, typer.Option(min=1, help="Show at most this many of the newest.")
+    ] = _SHOWN,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -69,12 +71,12 @@ def history(
         typer.Option("--output", "-o", help="The HTML file; default: history-NAME.html."),
     ] = None,
     last: Annotated[
-        int, typer.Option(min=1, help="How many of a version's newest evaluations are drawn.")
+        int, typer.Option(min=1, help="How many of a version's newest evaluations to plot.")
     ] = 100,
-    every: Annotated[bool, typer.Option("--all", help="Draw all of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Plot all of them.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw a dataset's evaluations and promotions over time, as HTML.
+    """Plot a dataset's evaluations and promotions over time, as HTML.
 
     Example: ftreg history ferry-desk -o history.html
     """

@@ -48,8 +48,8 @@ def gate(
 ) -> None:
     """Decide whether a candidate may replace the baseline.
 
-    Ends with 0 for pass, 1 for a regression, 3 where there is too little to decide. Of outputs
-    that were made elsewhere, both sides are files that `ftreg score` wrote.
+    Exits with 0 for a pass, 1 for a regression, 3 if undecided. For outputs made elsewhere, both
+    sides are files written by `ftreg score`.
 
     Example: ftreg gate baseline latest
     """

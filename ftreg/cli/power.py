@@ -18,14 +18,12 @@ def power(
             autocompletion=completion.evaluations,
         ),
     ] = "latest",
-    margin: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="The drop that shall be allowed.")
-    ] = 0.02,
+    margin: Annotated[float, typer.Option(min=0.0001, max=1.0, help="The drop to allow.")] = 0.02,
     as_json: options.AsJson = False,
 ) -> None:
     """Say how many examples a margin needs, from the paired deltas of the last gate.
 
-    A candidate as good as the baseline passes with so many in four of five cases.
+    With that many, a candidate as good as the baseline passes four times in five.
 
     Example: ftreg power latest --margin 0.01
     """

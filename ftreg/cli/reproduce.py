@@ -33,8 +33,8 @@ def reproduce(
 ) -> None:
     """Train a checkpoint again from its manifest, and compare the weights.
 
-    Ends with 0 where they are equal, 1 where they differ though the environment is the same, 3
-    where they differ in another environment (versions, hardware, threads, processes, commit).
+    Exits with 0 if they are equal, 1 if they differ in the same environment, 3 if they differ in
+    another one (versions, hardware, threads, processes, commit).
 
     Example: ftreg reproduce lion
     """

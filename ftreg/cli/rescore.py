@@ -20,9 +20,7 @@ _Ref = Annotated[
         autocompletion=completion.references,
     ),
 ]
-_Root = Annotated[
-    Path | None, typer.Option(help="Folder of datasets; default: the one it was evaluated on.")
-]
+_Root = Annotated[Path | None, typer.Option(help="Folder of datasets; default: the evaluation's.")]
 _Thoughts = Annotated[
     Literal["strip", "keep"] | None,
     typer.Option(help="Whether scorers see <think>...</think>; default: as it was evaluated."),
@@ -39,10 +37,10 @@ def rescore(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score kept outputs anew, with the scorers of today.
+    """Score stored outputs again, with the installed scorers.
 
-    The scores go into a new evaluation, and the old one stays. Of a baseline, its anchor is scored
-    anew too, and the file's history says what the scores were.
+    The scores go into a new evaluation; the old one is kept. For a baseline, its anchor is rescored
+    too, and the file's history keeps the old scores.
 
     Example: ftreg rescore latest
     """

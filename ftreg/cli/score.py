@@ -18,10 +18,10 @@ def score(
     scorer: Annotated[
         list[str],
         typer.Option(
-            help="A scorer, or a YAML mapping as in eval.scorers; give it again for more.",
+            help="A scorer, or a YAML mapping as in eval.scorers; repeatable.",
         ),
     ],
-    backend: Annotated[str | None, typer.Option(help="What the scorers think with.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Which backend judges the claims.")] = None,
     thoughts: Annotated[
         Literal["strip", "keep"], typer.Option(help="Whether scorers see <think>...</think>.")
     ] = "strip",
@@ -32,7 +32,7 @@ def score(
     debug: options.Debug = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score outputs that were made elsewhere.
+    """Score outputs made elsewhere.
 
     Example: ftreg score outputs.jsonl --scorer faithfulness --scorer equals -o scores.jsonl
     """

@@ -27,10 +27,10 @@ def slices(
     policy: options.Policy = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find groups of examples that nobody declared and that got worse.
+    """Find undeclared groups of examples that got worse.
 
-    They are searched on one half of the examples and tested on the other. Ends with 0 whatever is
-    found, with 3 where the two cannot be compared.
+    Searches one half of the examples and tests on the other. Exits with 0 whatever it finds, 3 if
+    the two evaluations cannot be compared.
 
     Example: ftreg slices latest --against baseline
     """

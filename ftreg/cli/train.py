@@ -25,7 +25,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Checkpoint folder to write; of several, the folder to write theirs in.",
+        help="Checkpoint folder to write; of several configurations, its parent.",
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Treat advice as errors.")]

@@ -20,14 +20,14 @@ def verify(
     statement: Annotated[Path, typer.Argument(help="What `ftreg gate --attest` wrote.")],
     key: Annotated[
         Path | None,
-        typer.Option(help="The public key (PEM) that it has to be signed with."),
+        typer.Option(help="Public key (PEM) that must have signed it."),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Recompute an attested verdict, and check every file it names.
 
-    Ends with 0 where everything agrees; 3 where the signature, a file or the verdict differs, or
-    where the scores are not here.
+    Exits with 0 if everything agrees, 3 if the signature, a file or the verdict differs, or if the
+    scores are missing.
 
     Example: ftreg verify verdict.json
     """

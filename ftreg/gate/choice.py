@@ -20,7 +20,7 @@ _ROUNDING = 1e-12
 class Choice:
     """Which evaluation's checkpoint serves a cohort.
 
-    `better_by` names the scorers by which it is told apart from the default, and better; it is
+    `better_by` names the scorers by which it is distinguishable from the default, and better; it is
     empty for the default itself. `n` is the smallest number of examples of any scorer.
     """
 
@@ -33,7 +33,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dominated:
-    """An evaluation with another that is nowhere worse by its means, and somewhere better."""
+    """An evaluation and another whose means are nowhere worse and somewhere better."""
 
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
@@ -42,7 +42,7 @@ class Dominated:
     by: str
     """Id of the other."""
     told_apart: tuple[str, ...]
-    """The scorers by which the two are told apart; none where it may be chance."""
+    """The scorers that distinguish the two; none where it may be chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +96,9 @@ def pareto_front(contests: Iterable[Contest]) -> Pareto:
 def choose(contests: Sequence[Contest], cohort: str, *, default: str, policy: GatePolicy) -> Choice:
     """Return whose checkpoint should serve a cohort: the default's, unless another is better.
 
-    Better means: by at least one scorer it is told apart from the default and higher; by none it is
-    told apart and lower, or lower by more than the scorer's margin; and every scorer could be
-    compared. Of several, the one with the highest mean over the scorers is taken.
+    Better means: on at least one scorer it is distinguishable from the default and higher; on none
+    is it distinguishable and lower, or lower by more than the scorer's margin; and every scorer
+    could be compared. Of several, the one with the highest mean over the scorers is chosen.
 
     Args:
         contests: of the tournament.

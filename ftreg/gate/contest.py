@@ -27,8 +27,8 @@ class Mean:
     interval: Interval | None = None
     """Two-sided confidence interval of the mean."""
     ranks: tuple[int, int] | None = None
-    """The best and the worst rank that it may have, 1 is the best: more than one where it is not
-    told apart from its neighbours."""
+    """The best and the worst rank it may have, 1 is the best: more than one where it is not
+    distinguishable from its neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Contest:
     pairs: tuple[Pair, ...] = ()
     """Every pair once, but those of which too little can be compared."""
     winner: str | None = None
-    """The evaluation that is told apart from every other, and better; null where none is."""
+    """The evaluation that is distinguishable from every other, and better; null where none is."""
     note: str = ""
     """Which pairs are not compared, and why."""
 

@@ -1,10 +1,10 @@
 """Compare several evaluations with each other, pair by pair, and rank them.
 
-Two evaluations are told apart by a scorer where the interval of their delta leaves out 0 and the
+Two evaluations are distinguishable by a scorer if the interval of their delta excludes 0 and the
 two-sided p value after Holm's correction is at most 1 - confidence. The rows over all examples are
-one family of tests, those of the cohorts another. A tournament gates nothing, and takes no example
-to change by more than those that it saw. The ranks that an evaluation may have follow from
-the pairs that are told apart, and hold for all at once: Mogstad, Romano, Shaikh and Wilhelm,
+one family of tests, those of the cohorts another. A tournament gates nothing, and assumes that no
+example changes by more than those it saw. The ranks that an evaluation may have follow from
+the distinguishable pairs, and hold simultaneously: Mogstad, Romano, Shaikh and Wilhelm,
 "Inference for ranks", Review of Economic Studies 91 (2024).
 """
 

@@ -61,13 +61,13 @@ class Comparison(Printed):
     dataset: str
     """`name@N`."""
     against: str
-    """Id of the evaluation that the others are held against."""
+    """Id of the evaluation the others are compared with."""
     evaluations: tuple[Compared, ...]
     """In the order in which they were asked for."""
     contests: tuple[Contest, ...]
     """One per scorer over all examples, then one per cohort and scorer."""
     pareto: Pareto
-    """Who is not dominated."""
+    """The Pareto front."""
     notes: tuple[str, ...]
     """What the intervals do not cover."""
     policy: GatePolicy

@@ -37,7 +37,7 @@ class Route(ServedCheckpoint):
     """What serves one value of the tag."""
 
     better: bool
-    """Whether it is told apart from the default, and better; false for the default itself."""
+    """Whether it is distinguishable from the default, and better; false for the default itself."""
     better_by: tuple[str, ...]
     """The scorers by which it is."""
     examples: int

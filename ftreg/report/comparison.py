@@ -60,19 +60,19 @@ def comparison_sections(
             [_winner(item, labels) for item in primary],
         ),
         TextSection(
-            f"Deltas from {labels[against]}, in points (* told apart)",
+            f"Deltas from {labels[against]}, in points (* distinguishable)",
             ("scorer", *(labels[name] for name in others)),
             [[item.scorer, *(_delta(item, against, name) for name in others)] for item in primary],
         ),
     ]
     if cohorts:
         sections.append(_by_cohort(cohorts, labels))
-    sections.append(TextSection("Not dominated", sentences=_front(contests, labels)))
+    sections.append(TextSection("Pareto front", sentences=_front(contests, labels)))
     level = f"{1 - confidence:.2g}"
     sentences = [
-        "told apart: the interval leaves out 0, and the two-sided p value is at most "
-        f"{level} after Holm's correction over all pairs and scorers (of the cohorts: over all "
-        "of theirs)",
+        "distinguishable: the interval excludes 0, and the two-sided p value is at most "
+        f"{level} after Holm's correction over all pairs and scorers (for cohorts: over all "
+        "cohorts)",
         *notes,
         *_missing(primary, labels),
     ]
@@ -143,7 +143,7 @@ def _by_cohort(cohorts: Sequence[Contest], labels: Mapping[str, str]) -> TextSec
     for cohort, row in table.items():
         cells = [_champion(row[scorer], labels) for scorer in scorers]
         rows.append([f"{cohort}\nn {max(item.examples for item in row.values())}", *cells])
-    title = "Winners by cohort (told apart from every other; else no winner)"
+    title = "Winners by cohort (distinguishable from every other)"
     return TextSection(title, ("cohort", *(name.replace("_", " ") for name in scorers)), rows)
 
 
@@ -171,7 +171,7 @@ def _front(contests: Sequence[Contest], labels: Mapping[str, str]) -> list[str]:
 
 
 def _how(scorers: Sequence[str]) -> str:
-    return f"told apart by {', '.join(scorers)}" if scorers else "by its means only"
+    return f"distinguishable by {', '.join(scorers)}" if scorers else "in means only"
 
 
 def _missing(contests: Iterable[Contest], labels: Mapping[str, str]) -> list[str]:

@@ -32,13 +32,13 @@ Overrides = Annotated[
 ]
 Policy = Annotated[
     Path | None,
-    typer.Option(help="YAML with the gate's settings; default: those it was evaluated with."),
+    typer.Option(help="YAML with the gate policy; default: the evaluation's."),
 ]
-JUnit = Annotated[Path | None, typer.Option("--junit", help="Write the verdict as JUnit XML too.")]
+JUnit = Annotated[Path | None, typer.Option("--junit", help="Also write the verdict as JUnit XML.")]
 Comment = Annotated[
     Path | None,
     typer.Option(
-        "--markdown", help="Write the report as the body of a pull request's comment too."
+        "--markdown", help="Also write the report as Markdown, for a pull request comment."
     ),
 ]
 NoCustomCode = Annotated[
@@ -51,7 +51,9 @@ NoCustomCode = Annotated[
 ]
 Debug = Annotated[
     bool,
-    typer.Option("--debug", envvar="FTREG_DEBUG", help="Show the traceback of a scorer's mistake."),
+    typer.Option(
+        "--debug", envvar="FTREG_DEBUG", help="Show the traceback of a custom scorer's error."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; notes are still shown.")]
 DatasetRoot = Annotated[Path, typer.Option(help="Folder of datasets.")]
