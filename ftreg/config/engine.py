@@ -17,17 +17,17 @@ class EngineConfig(Section):
     artefact: str | None = None
     """A GGUF file of the checkpoint, for the engine llama.cpp."""
     base_url: str | None = None
-    """Where /chat/completions lies below, such as http://localhost:8000/v1."""
+    """The URL that has /chat/completions below it, such as http://localhost:8000/v1."""
     model: str | None = None
-    """The name that the server knows the checkpoint by."""
+    """The server's name for the checkpoint."""
     api_key_env: str | None = None
     """The name of the environment variable that holds the key; null sends none."""
     timeout: Annotated[float, Field(ge=0.001, le=86_400)] = 600.0
-    """Seconds that one request may take."""
+    """Maximum seconds for one request."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 5
-    """Attempts after the first, on 408, 429, 5xx, timeouts and cut connections."""
+    """Attempts after the first, on 408, 429, 5xx, timeouts and dropped connections."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16
-    """Requests under way at once; the server does the batching."""
+    """Concurrent requests; the server does the batching."""
 
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Self:

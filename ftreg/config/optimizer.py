@@ -35,11 +35,12 @@ class OptimizerConfig(Section):
     lr: Positive
     """Peak learning rate, above 0."""
     weight_decay: NonNegative = 0.0
-    """Decay coefficient: L2 or decoupled as the optimizer has it. Only on decayed groups."""
+    """Decay coefficient, L2 or decoupled depending on the optimizer. Applies to decayed groups
+    only."""
     decay_norms_and_biases: bool = False
     """Apply weight decay to norms, biases and other one-dimensional parameters too."""
     decay_embeddings: bool = True
-    """Apply weight decay to embeddings (and a head that is tied to them)."""
+    """Apply weight decay to embeddings (and a head tied to them)."""
 
     def __new__(cls, /, **values: Any) -> "OptimizerConfig":
         """Pick the schema of `name` when the base class is called."""
@@ -113,7 +114,7 @@ class AdafactorConfig(OptimizerConfig):
     """Least root of the second moment (null: the type's own epsilon), and least root mean square
     that is taken for that of a tensor's weights."""
     d: Annotated[float, Field(ge=1)] = 1.0
-    """A step's root mean square is cut to this before it is scaled."""
+    """A step's root mean square is clipped to this before scaling."""
     foreach: bool | None = None
     """Use torch's multi-tensor implementation; null and false take less memory."""
     maximize: bool = False
@@ -177,7 +178,7 @@ class LionConfig(OptimizerConfig):
 
 
 class MuonConfig(OptimizerConfig):
-    """Muon for hidden matrices (torch.optim.Muon; Jordan et al. 2024), AdamW for all else.
+    """Muon for hidden matrices (torch.optim.Muon; Jordan et al. 2024), AdamW for everything else.
 
     `lr`, `weight_decay` and what has no prefix are Muon's.
     """
@@ -188,13 +189,13 @@ class MuonConfig(OptimizerConfig):
     weight_decay: NonNegative = 0.1
     """Decoupled, of the matrices: each step first multiplies them by 1 - lr * weight_decay."""
     momentum: Beta = 0.95
-    """Decay rate of the mean of gradients."""
+    """Decay rate of the gradients' moving average."""
     nesterov: bool = True
     """Nesterov momentum."""
     ns_coefficients: Annotated[tuple[float, float, float], Field(strict=False)] = (
         3.4445, -4.775, 2.0315,
     )  # fmt: skip
-    """Coefficients of the Newton-Schulz iteration, which makes the step orthogonal."""
+    """Coefficients of the Newton-Schulz iteration that orthogonalises the step."""
     ns_steps: Annotated[int, Field(ge=1, lt=100)] = 5
     """Its iterations."""
     eps: NonNegative = 1e-7
@@ -237,7 +238,7 @@ class RMSpropConfig(_TorchConfig):
 
 
 class ScheduleFreeAdamWConfig(OptimizerConfig):
-    """AdamW that averages its weights in place of a schedule (pytorch_optimizer.ScheduleFreeAdamW).
+    """AdamW that averages its weights, without a schedule (pytorch_optimizer.ScheduleFreeAdamW).
 
     Defazio et al. 2024, arXiv 2405.15682. It goes with `schedule.name: constant`; `schedule.warmup`
     is its warm-up.
@@ -247,14 +248,14 @@ class ScheduleFreeAdamWConfig(OptimizerConfig):
     betas: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], Beta], Field(strict=False)
     ] = (0.9, 0.999)  # fmt: skip
-    """How far the weights that are trained lie towards the average (above 0), and decay rate of the
+    """Interpolation of the trained weights towards the average (above 0), and decay rate of the
     second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment, below which the library has 1e-15 of its own."""
+    """Added to the root of the second moment, under which the library adds 1e-15."""
     r: NonNegative = 0.0
-    """Step t weighs t to this power in the average."""
+    """Step t has weight t to this power in the average."""
     weight_lr_power: NonNegative = 2.0
-    """And the largest lr so far to this power."""
+    """Times the largest lr so far, to this power."""
     decoupling_c: Annotated[int, Field(ge=0)] = 0
     """Above 0, scales the weight of a step in the average by this times 1 - beta1."""
     ams_bound: bool = False
@@ -277,7 +278,7 @@ class CustomConfig(OptimizerConfig):
     path: str
     """Import path of the class: `my_package.optimizers:Sophia`."""
     options: Options = Field(default_factory=dict)
-    """Its other arguments, passed on as they are."""
+    """Its other arguments, passed through unchanged."""
 
     @field_validator("options")
     @classmethod

@@ -32,14 +32,14 @@ class BaseConfig(Section):
     trust_remote_code: bool = False
     """Run model code that comes with the weights. Off unless you know the source."""
     quantization: Literal["4bit", "8bit"] | None = None
-    """Keep the frozen weights below adapters in 4 bits (NF4) or 8 bits, by bitsandbytes, on a GPU;
-    null keeps them as they are."""
+    """Load the frozen base weights below adapters in 4 bits (NF4) or 8 bits, with bitsandbytes, on
+    a GPU; null does not quantize."""
     template: str | None = None
-    """Which chat template of several the model is trained and evaluated with, by its name; null
-    takes the default one."""
+    """Name of the chat template to train and evaluate with, if the tokenizer has several; null uses
+    the default one."""
     template_date: Day | None = None
-    """The day that a chat template with the date in it takes for today (`2026-11-30`), in training
-    and in every evaluation; null takes the day that training began."""
+    """The date that a chat template with today's date uses (`2026-11-30`), in training and every
+    evaluation; null uses the day the training began."""
 
 
 class DatasetConfig(Section):
@@ -54,8 +54,8 @@ class DatasetConfig(Section):
     eval_split: str = "eval"
     """The held-out split."""
     validation_split: str | None = None
-    """A third split, whose loss training measures on its way; null measures none. Never
-    `eval_split`: what has chosen a checkpoint cannot judge it."""
+    """A third split, whose loss is measured during training; null measures none. Never
+    `eval_split`: rows that selected a checkpoint cannot judge it."""
     max_train_examples: Count | None = None
     """Train on the first N rows only; null takes all."""
     max_eval_examples: Count | None = None
@@ -82,7 +82,7 @@ class DatasetConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How the learning rate moves over the optimizer steps."""
+    """How the learning rate changes over the optimizer steps."""
 
     name: Literal[
         "constant", "linear", "cosine", "cosine_with_min_lr", "warmup_stable_decay", "inverse_sqrt"
@@ -100,73 +100,75 @@ class TrainConfig(Section):
     """The training run."""
 
     output: PathText | None = None
-    """The checkpoint folder to write; null makes a new one below `checkpoints/`."""
+    """The checkpoint folder to write; null creates one in `checkpoints/`."""
     seed: Seed = 0
     """Seed of data order, dropout and LoRA initialisation."""
     seeds: Annotated[list[Seed], Field(min_length=2)] | None = None
     """Train a replica with each of these seeds instead of one checkpoint with `seed`; the gate then
-    covers the noise of seeds."""
+    covers seed noise."""
     epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Passes over the training rows."""
     max_steps: Count | None = None
-    """Stop after this many optimizer steps; null leaves it to `epochs`."""
+    """Stop after this many optimizer steps; null uses `epochs`."""
     batch_size: Count = 8
     """Examples per optimizer step, over all processes. The loss is their mean per token."""
     micro_batch_tokens: Count | None = None
-    """Most tokens in one forward pass: bounds memory, and does not change the result. null is 2,048
-    on a CPU, and on a GPU as many as its memory holds, measured when the run begins."""
+    """Maximum tokens in one forward pass: bounds memory, and does not change the result. null is
+    2,048 on a CPU; on a GPU, as many as memory holds, measured when the run begins."""
     packing: bool = True
-    """Lay the examples of a micro-batch end to end, without padding, each attending to itself; what
-    all of them begin with is computed once, where the result stays the same."""
+    """Pack the examples of a micro-batch end to end, without padding, each attending only to
+    itself; their common prefix is computed once where that does not change the result."""
     max_length: Count | None = None
-    """Most tokens of one example; null takes the model's own context length."""
+    """Maximum tokens of one example; null uses the model's context length."""
     thoughts: Thoughts = "keep"
-    """What references have between `<think>` and `</think>` (and other models' tags): keep trains
-    it, also where the chat template would leave it out; strip trains the answer alone."""
+    """Text between `<think>` and `</think>` (or other models' tags) in references: keep trains it,
+    even where the chat template would drop it; strip trains the answer alone."""
     loss_on: LossOn = "all_turns"
-    """Which of the assistant's turns in a chat carry loss: all, or the last, which is what an
+    """Which assistant turns of a chat carry loss: all, or only the last, which is the one an
     evaluation asks for. Rows of `input` and `reference` have one."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip the global gradient norm to this; null does not clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 is autocast over fp32 weights and state; auto takes it where this machine is fast."""
+    """bf16 is autocast over fp32 weights and state; auto uses it where this machine is fast at
+    it."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; null leaves torch's choice."""
+    """CPU threads; null leaves the choice to torch."""
     compile: bool = False
     """Compile the model's layers with torch.compile: a longer start, and less memory."""
     gradient_checkpointing: bool = False
-    """Keep only what goes into each layer, and compute the rest again in the backward pass: less
-    memory, the same result, and about a third more time."""
+    """Keep only each layer's input, and recompute the rest in the backward pass: less memory, the
+    same result, about a third more time."""
     kernels: Kernels = "auto"
-    """auto trains with ftreg's own kernels where they suit model and machine; off with plain torch,
+    """auto trains with ftreg's own kernels where they suit model and machine; off uses plain torch,
     transformers and peft: slower, and the last bits differ."""
     deterministic: bool = True
-    """On a GPU, compute the same bits each time; false lets it add up in any order, which may be
-    faster: no run is the same twice then. On a CPU every run is."""
+    """On a GPU, make runs bit-identical; false lets it sum in any order, which may be faster, but
+    no run can be repeated exactly. CPU runs always can."""
     validate_steps: Count | None = None
-    """Measure the loss of `dataset.validation_split` every so many steps, and after the last; null
+    """Measure the loss on `dataset.validation_split` every so many steps, and after the last; null
     is a tenth of the run."""
     keep: Literal["last", "best"] = "last"
-    """Which weights become the checkpoint: those of the last step, or the best on the rows of
+    """Which weights become the checkpoint: those of the last step, or the best on
     `dataset.validation_split`."""
     keep_by: str | None = None
-    """What `keep: best` goes by: a scorer of `eval.scorers`, whose mean is the highest; null is the
+    """What `keep: best` means: the highest mean of this scorer of `eval.scorers`; null is the
     lowest validation loss."""
     patience: Count | None = None
-    """End the run after so many validations in a row without a new lowest loss; null never does."""
+    """End the run after this many consecutive validations without a new lowest loss; null never
+    does."""
     checkpoint_steps: Count | None = None
-    """Write a whole checkpoint, that can be evaluated, every so many steps into `<output>.steps/`;
-    null writes none."""
+    """Write a complete checkpoint, which can be evaluated, every so many steps into
+    `<output>.steps/`; null writes none."""
     checkpoint_total_limit: Count | None = None
-    """Checkpoints to keep there, the older ones go; null keeps all."""
+    """Number of intermediate checkpoints to keep; older ones are removed; null keeps all."""
     save_steps: Count | None = 200
     """Save the training state, for `--resume`, every so many steps; null only when interrupted."""
     save_total_limit: Count = 2
-    """Training states to keep, the older ones go; with one there is nothing to fall back to."""
+    """Number of training states to keep; older ones are removed. With one there is no fallback."""
     report_to: list[Literal["tensorboard", "mlflow", "trackio", "wandb"]] = Field(
         default_factory=list
     )
-    """Experiment trackers that are told of every step, through accelerate."""
+    """Experiment trackers that log every step, through accelerate."""
 
     @model_validator(mode="after")
     def _limits_what_is_written(self) -> Self:
@@ -221,7 +223,7 @@ class LoraConfig(Section):
     rslora: bool = False
     """Scale by alpha / sqrt(r) instead, so that a high rank learns as fast (rsLoRA)."""
     dora: bool = False
-    """Train the length of each output's weights apart from their direction (DoRA); slower."""
+    """Train the magnitude of each output's weights apart from their direction (DoRA); slower."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the adapters."""
     target_modules: str | list[str] = "all-linear"
@@ -235,7 +237,8 @@ class ScorerConfig(Section):
     """faithfulness, answer_relevancy, completeness, equals, rubric, rubric:TITLE,
     evaluate:METRIC, or an import path."""
     backend: str | None = None
-    """Which backend judges: embedded, nli, judge, or an import path; null is its default."""
+    """Which backend judges the claims: embedded, nli, judge, or an import path; null is the
+    scorer's default."""
     options: Options = Field(default_factory=dict)
     """The options of the scorer and of its backend."""
 
@@ -267,26 +270,25 @@ class EvalConfig(Section):
     )
     """Scorers: a name, or a mapping with name, backend and options."""
     thoughts: Thoughts = "strip"
-    """strip hides from every scorer what an output has between `<think>` and `</think>` (and other
-    models' tags); keep shows it. The stored output has it either way."""
+    """strip hides text between `<think>` and `</think>` (or other models' tags) from every scorer;
+    keep shows it. Stored outputs contain it either way."""
     max_new_tokens: Count = 64
-    """Most tokens of one output."""
+    """Maximum tokens of one output."""
     batch_size: Count = 32
-    """Prompts generated together. In fp32 it does not change the outputs of a CPU; of a GPU it
-    may."""
+    """Prompts generated together. In fp32 it does not change outputs on a CPU; on a GPU it may."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Weights while generating; bf16 is faster, but its outputs depend on the batching."""
+    """Precision of the weights while generating; bf16 is faster, but its outputs depend on
+    batching."""
     kernels: Kernels = "auto"
-    """auto generates with ftreg's own kernels where they suit the model; off with plain torch and
-    transformers: slower, and in fp32 the same outputs."""
+    """auto generates with ftreg's own kernels where they suit the model; off uses plain torch and
+    transformers: slower, with the same outputs in fp32."""
     engine: AnyEngine = Field(default_factory=EngineConfig)
-    """What generates: `transformers` in process, or `openai`, a server that the mapping names."""
+    """What generates: `transformers` in this process, or a server described by the mapping."""
     repeats: Annotated[int, Field(ge=1, le=8)] | None = None
-    """How often the outputs are generated, each time in batches of another size, to measure what
-    the batching alone does to the scores; null is 2 in bf16 and with llama.cpp, and 1
-    otherwise."""
+    """How often to generate the outputs, each time in batches of another size, to measure how much
+    batching alone changes the scores; null is 2 in bf16 and with llama.cpp, and 1 otherwise."""
     report_to: list[Literal["mlflow"]] = Field(default_factory=list)
-    """Experiment trackers that get the evaluation, in the run that trained the checkpoint."""
+    """Experiment trackers to log the evaluation to, in the run that trained the checkpoint."""
 
     @property
     def rounds(self) -> int:

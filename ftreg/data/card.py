@@ -22,11 +22,10 @@ class Prompt(Section):
     """How an example becomes a chat."""
 
     user: str
-    """The user's turn; `{input}` and `{context}` stand for the example's fields. Of a chat,
-    `{input}` is the user's last turn, and the others stay as they are."""
+    """The user's turn; `{input}` and `{context}` stand for the example's fields. In a chat,
+    `{input}` is the last user turn, and the others are unchanged."""
     system: str | None = None
-    """The system turn, of chats without one of their own; null leaves it to the model's chat
-    template."""
+    """The system turn, for chats without their own; null leaves it to the model's chat template."""
 
     @field_validator("user")
     @classmethod
@@ -80,7 +79,7 @@ class Card(Section):
     name: str
     """The dataset's name."""
     version: Annotated[int, Field(ge=1)]
-    """The version number; a version never changes once it is used."""
+    """The version number; a version never changes once it has been used."""
     license: str
     """SPDX expression."""
     description: str
@@ -92,15 +91,15 @@ class Card(Section):
     prompt: Prompt
     """How an example becomes a chat."""
     context_from: Literal["context", "input"] = "context"
-    """`input` where the input itself is what an output must be faithful to, as for code."""
+    """`input` if outputs must be faithful to the input itself, as for code."""
     cohorts: list[str] = Field(default_factory=list)
     """The tags whose values form cohorts."""
     cluster: str | None = None
-    """A tag whose values mark examples that depend on each other (a shared file or document)."""
+    """A tag whose values group dependent examples (by file or document)."""
     splits: Annotated[dict[str, SplitCard], Field(min_length=1)]
     """The files of rows, by split."""
     recipe: Annotated[str, AfterValidator(plain)] | None = None
-    """A recipe file beside the card, where `ftreg data build` makes the rows."""
+    """A recipe file beside the card, if `ftreg data build` makes the rows."""
 
     def scoring_context(self, example: Example) -> str | None:
         """What an output for `example` must be faithful to."""
