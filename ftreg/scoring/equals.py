@@ -234,8 +234,8 @@ class Equals(SamplewiseScorer):
         )
         if options.mode not in _MODES:
             raise UsageError(
-                f"equals: {options.mode!r} is not a known mode{did_you_mean(options.mode, _MODES)} "
-                f"Known: {', '.join(_MODES)}."
+                f"equals: {options.mode!r} is not a mode{did_you_mean(options.mode, _MODES)} "
+                f"(known: {', '.join(_MODES)})"
             )
         for name in ("tolerance", "relative_tolerance"):
             value = getattr(options, name)

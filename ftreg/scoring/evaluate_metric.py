@@ -151,9 +151,8 @@ class EvaluateMetric:
         for name in arguments:
             if name not in known and not takes_any:
                 raise UsageError(
-                    f"{self.name} has no option {name!r}{did_you_mean(name, known) or '.'} "
-                    "It takes: "
-                    f"{', '.join(known)}."
+                    f"{self.name} has no option {name!r}{did_you_mean(name, known)} "
+                    f"(options: {', '.join(known)})"
                 )
         return dict(arguments)
 

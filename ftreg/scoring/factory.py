@@ -168,9 +168,9 @@ def _divide(
             for_backend[key] = value
         else:
             known = [*_named(own), *_named(theirs)]
-            takes = f"It takes: {', '.join(known)}." if known else "It takes none."
+            takes = ", ".join(known) or "none"
             raise UsageError(
-                f"{name} has no option {key!r}{did_you_mean(key, known) or '.'} {takes}"
+                f"{name} has no option {key!r}{did_you_mean(key, known)} (options: {takes})"
             )
     return for_scorer, for_backend
 

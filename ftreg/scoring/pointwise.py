@@ -38,8 +38,7 @@ class PointwiseScorer(ABC):
         if self.sources and source not in self.sources:
             raise UsageError(
                 f"{self.name}: {source!r} is not a source"
-                f"{did_you_mean(str(source), self.sources) or '.'} "
-                f"Known: {', '.join(self.sources)}."
+                f"{did_you_mean(str(source), self.sources)} (known: {', '.join(self.sources)})"
             )
         check_relation(backend, self.relation, scorer=self.name)
         self.source = source

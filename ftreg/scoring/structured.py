@@ -246,7 +246,7 @@ class StructuredScorer(SamplewiseScorer):
         if value not in known:
             raise UsageError(
                 f"{self.name}: {option} cannot be {value!r}{did_you_mean(str(value), known)} "
-                f"Known: {', '.join(known)}."
+                f"(known: {', '.join(known)})"
             )
 
     def _choose_source(self, option: str, *, fixed: Any, source: Any) -> None:

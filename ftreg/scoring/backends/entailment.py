@@ -91,7 +91,7 @@ class Entailment:
         if precision not in PRECISIONS:
             raise UsageError(
                 f"embedded: {precision!r} is not a precision{did_you_mean(precision, PRECISIONS)} "
-                f"Known: {', '.join(PRECISIONS)}."
+                f"(known: {', '.join(PRECISIONS)})"
             )
         if precision == "auto":
             precision = "bf16" if has_bf16_units() else "fp32"
