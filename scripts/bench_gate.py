@@ -411,6 +411,11 @@ def rare(run: Run) -> None:
 
 def critical(run: Run) -> None:
     """A critical example is not worse by the noise that all scores have."""
+
+    def normal(deviation: float) -> Sides:
+        baseline = run.generator.uniform(0.4, 0.6, 200)
+        return baseline, baseline + run.generator.normal(0, deviation, 200)
+
     for count in (1, 3, 5):
         marked = [f"e{at:06d}" for at in range(count)]
         rate = run.rate(
@@ -419,6 +424,8 @@ def critical(run: Run) -> None:
             )
         )
         run.at_most(f"{count} critical rows fall, graded noise of 0.02, equal models", rate)
+        rate = run.rate(lambda m=marked: bool(judge(*normal(0.1), critical=m).critical))
+        run.at_most(f"{count} critical rows fall, normal noise of 0.1, equal models", rate)
 
     def fallen() -> bool:
         baseline, candidate = even(run.generator, 200, 0.0, width=0.02)
@@ -426,6 +433,25 @@ def critical(run: Run) -> None:
         return bool(judge(baseline, candidate, critical=["e000000"]).critical)
 
     run.within("power: one critical row that falls by 0.1 is found", run.rate(fallen), 95, 100)
+
+
+def floors(run: Run) -> None:
+    """Floors together break, and are kept, by chance as seldom as rows regress and pass."""
+    names, n = "abcd", 400
+
+    policy = GatePolicy(margin=0.05, floors=dict.fromkeys(names, 0.5))
+
+    def hit(wrong: str, at_floor: int) -> bool:
+        side = {
+            name: column((run.generator.random(n) < (0.5 if at < at_floor else 0.7)).astype(float))
+            for at, name in enumerate(names)
+        }
+        return compare(side, side, policy, plan=False).outcome == wrong
+
+    rate = run.rate(lambda: hit("regression", 4))
+    run.at_most("regression, four means on their floors", rate)
+    rate = run.rate(lambda: hit("pass", 1))
+    run.at_most("pass, one of four means on its floor", rate)
 
 
 def missing(run: Run) -> None:
@@ -758,6 +784,7 @@ CASES: tuple[Callable[[Run], None], ...] = (
     detectable,
     rare,
     critical,
+    floors,
     missing,
     untested,
     caution,

@@ -60,6 +60,7 @@ def compare(
     plan: bool = True,
     probes: Probes | None = None,
     costs: Costs | None = None,
+    noise: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -82,6 +83,8 @@ def compare(
         plan: whether rows say how many examples would decide, which takes longer; not by bets.
         probes: scores of further scorers, each on items of its own; never with `order`.
         costs: what answers took; None where that is not known.
+        noise: scorer to the standard deviation of an example's change between two generations of
+            one checkpoint, where that was measured; critical examples may fall by it.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
@@ -95,11 +98,13 @@ def compare(
     tables = [_Table(old, new, oldest, how), *_probe_tables(probes, how, levels or {})]
     _check_names(policy, tables, how.members)
     rows = _settled(tables, policy, looks=seen, plan=plan and order is None)
-    drops = critical_drops(old, new, critical, policy)
-    spent_on = hold_to_budgets(costs, policy, clusters=clusters)
-    (low, unsure), (dear, open_) = _below_floors(tables, policy), over_budget(spent_on)
+    drops, fallen = critical_drops(old, new, critical, policy, noise=noise or {})
+    level = decide.limit_level(rows, policy, strict=how.policy)
+    spent_on = hold_to_budgets(costs, policy, level=level, clusters=clusters)
+    low, unsure = _below_floors(tables, policy, level=level)
+    dear, open_ = over_budget(spent_on)
     found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + low + dear
-    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + unsure + open_
+    doubts = decide.doubts(rows) + fallen + unscored_critical(old, new, critical) + unsure + open_
     doubts += decide.nothing_compared(rows, anchored=anchor is not None)
     doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
     verdict = _verdict(rows, found, doubts, policy, looks=seen)
@@ -214,7 +219,9 @@ def _probe_tables(
     return tables
 
 
-def _below_floors(tables: Sequence[_Table], policy: GatePolicy) -> tuple[list[str], list[str]]:
+def _below_floors(
+    tables: Sequence[_Table], policy: GatePolicy, *, level: float
+) -> tuple[list[str], list[str]]:
     """Hold each table to the floors of its scorers, and the first to those of no table."""
     broken, doubtful = [], []
     elsewhere = set().union(*(table.scorers for table in tables[1:]))
@@ -225,7 +232,10 @@ def _below_floors(tables: Sequence[_Table], policy: GatePolicy) -> tuple[list[st
             if (scorer not in elsewhere if place == 0 else scorer in table.scorers)
         }
         held = policy.model_copy(update={"floors": floors})
-        found = below_floors(table.new, held, table.how.clusters, table.how.sequence)
+        how = table.how
+        found = below_floors(
+            table.new, held, level=level, clusters=how.clusters, sequence=how.sequence
+        )
         broken += found[0]
         doubtful += found[1]
     return broken, doubtful
