@@ -411,6 +411,11 @@ def rare(run: Run) -> None:
 
 def critical(run: Run) -> None:
     """A critical example is not worse by the noise that all scores have."""
+
+    def normal(deviation: float) -> Sides:
+        baseline = run.generator.uniform(0.4, 0.6, 200)
+        return baseline, baseline + run.generator.normal(0, deviation, 200)
+
     for count in (1, 3, 5):
         marked = [f"e{at:06d}" for at in range(count)]
         rate = run.rate(
@@ -419,6 +424,8 @@ def critical(run: Run) -> None:
             )
         )
         run.at_most(f"{count} critical rows fall, graded noise of 0.02, equal models", rate)
+        rate = run.rate(lambda m=marked: bool(judge(*normal(0.1), critical=m).critical))
+        run.at_most(f"{count} critical rows fall, normal noise of 0.1, equal models", rate)
 
     def fallen() -> bool:
         baseline, candidate = even(run.generator, 200, 0.0, width=0.02)
@@ -426,6 +433,25 @@ def critical(run: Run) -> None:
         return bool(judge(baseline, candidate, critical=["e000000"]).critical)
 
     run.within("power: one critical row that falls by 0.1 is found", run.rate(fallen), 95, 100)
+
+
+def floors(run: Run) -> None:
+    """Floors together break, and are kept, by chance as seldom as rows regress and pass."""
+    names, n = "abcd", 400
+
+    policy = GatePolicy(margin=0.05, floors=dict.fromkeys(names, 0.5))
+
+    def hit(wrong: str, at_floor: int) -> bool:
+        side = {
+            name: column((run.generator.random(n) < (0.5 if at < at_floor else 0.7)).astype(float))
+            for at, name in enumerate(names)
+        }
+        return compare(side, side, policy, plan=False).outcome == wrong
+
+    rate = run.rate(lambda: hit("regression", 4))
+    run.at_most("regression, four means on their floors", rate)
+    rate = run.rate(lambda: hit("pass", 1))
+    run.at_most("pass, one of four means on its floor", rate)
 
 
 def missing(run: Run) -> None:
@@ -543,24 +569,32 @@ def family(run: Run) -> None:
 def seeds(run: Run) -> None:
     """The noise of training seeds is in the verdict, as far as seeds were trained."""
 
-    def sides(old: int, new: int, noise: float, drop: float, n: int = 400) -> Sides:
+    def sides(old: int, new: int, noise: tuple[float, float], drop: float, n: int = 400) -> Sides:
         truth = run.generator.uniform(0.4, 0.6, n)
 
-        def side(count: int, shift: float) -> Floats:
+        def side(count: int, noise: float, shift: float) -> Floats:
             shifts = run.generator.normal(0, noise, count) - shift
             return truth[:, None] + run.generator.uniform(-0.1, 0.1, (n, count)) + shifts
 
-        return side(old, 0.0), side(new, drop)
+        return side(old, noise[0], 0.0), side(new, noise[1], drop)
 
-    for old, new in ((2, 2), (3, 1), (3, 3), (5, 2)):
+    def rate(wanted: str, counts: tuple[int, int], noise: tuple[float, float], drop: float) -> Rate:
+        return run.rate(lambda: judge(*sides(*counts, noise, drop)).outcome == wanted)
+
+    for counts in ((2, 2), (3, 1), (3, 3), (5, 2)):
+        between = "{} against {} seeds".format(*counts)
         for wrong in ("pass", "regression"):
-            rate = run.rate(
-                lambda o=old, n=new, w=wrong: judge(*sides(o, n, 0.02, MARGIN)).outcome == w
-            )
-            run.at_most(f"{wrong} at the margin, {old} against {new} seeds, noise 2 points", rate)
-    for old, new in ((1, 1), (2, 2), (3, 3)):
-        rate = run.rate(lambda o=old, n=new: judge(*sides(o, n, 0.0, 0.0)).outcome == "pass")
-        run.say(f"power: pass of equals without seed noise, {old} against {new}", rate)
+            found = rate(wrong, counts, (0.02, 0.02), MARGIN)
+            run.at_most(f"{wrong} at the margin, {between}, noise 2 points", found)
+            if counts[0] == counts[1]:
+                found = rate(wrong, counts, (0.0, 0.05), MARGIN)
+                run.at_most(f"{wrong} at the margin, {between}, noise 0 and 5", found)
+    for counts in ((1, 1), (2, 2), (3, 3)):
+        for what, drop in (("pass", 0.0), ("regression", 2.6 * MARGIN)):
+            found = rate(what, counts, (0.0, 0.0), drop)
+            of = "equals" if not drop else "2.6 margins"
+            between = "{} against {}".format(*counts)
+            run.say(f"power: {what} of {of} without seed noise, {between}", found)
     scores = run.generator.uniform(0.2, 0.9, 400)
     said = "training seed" in judge(scores, scores).reasons[0]
     run.say("a pass of one seed a side says so", "yes" if said else "no", "yes", holds=said)
@@ -750,6 +784,7 @@ CASES: tuple[Callable[[Run], None], ...] = (
     detectable,
     rare,
     critical,
+    floors,
     missing,
     untested,
     caution,

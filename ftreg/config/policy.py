@@ -80,7 +80,8 @@ class GatePolicy(Section):
     cost, for every scorer; null holds it to the margins of another checkpoint."""
     critical_tolerance: Share | None = None
     """A critical example got worse if its score dropped by more than this. null takes what scores
-    vary by from one side to the other: at most 0.1, and 0 for scores of few levels."""
+    vary by from one side to the other and from one generation to the next: 0 for scores of few
+    levels that were generated once. A drop of more than 0.1 that may be chance is undecided."""
     floors: dict[str, Share] = Field(default_factory=dict)
     """Means that a scorer, by name, may not be below, whatever the baseline has."""
     budgets: Budgets = Field(default_factory=Budgets)

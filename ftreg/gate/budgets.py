@@ -1,14 +1,14 @@
 """Costs: what an answer takes, which a policy may give a budget; less is better."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from pydantic import ConfigDict
 
 from ftreg.config.policy import GatePolicy
-from ftreg.gate.aligned import Positions
+from ftreg.gate.aligned import cluster_numbers
 from ftreg.gate.interval import Interval
 from ftreg.gate.mean import mean_interval
 
@@ -47,7 +47,7 @@ class CostRow:
 
 
 def hold_to_budgets(
-    costs: Costs | None, policy: GatePolicy, *, clusters: Mapping[str, str] | None
+    costs: Costs | None, policy: GatePolicy, *, level: float, clusters: Mapping[str, str] | None
 ) -> list[CostRow]:
     """Return a row for each budget of a policy.
 
@@ -58,19 +58,20 @@ def hold_to_budgets(
     Args:
         costs: None where nothing is known of them.
         policy: its `budgets`.
+        level: error probability of each end of an interval.
         clusters: example id to its cluster, where examples are not independent.
     """
     found = costs or Costs()
     rows = []
     if (budget := policy.budgets.tokens_per_answer) is not None:
-        rows.append(_tokens(found, budget, policy, clusters))
+        rows.append(_tokens(found, budget, level, clusters))
     if (budget := policy.budgets.seconds_per_token) is not None:
         rows.append(_seconds(found, budget))
     return rows
 
 
 def _tokens(
-    costs: Costs, budget: float, policy: GatePolicy, clusters: Mapping[str, str] | None
+    costs: Costs, budget: float, level: float, clusters: Mapping[str, str] | None
 ) -> CostRow:
     row = CostRow(
         name="tokens_per_answer",
@@ -85,21 +86,14 @@ def _tokens(
         return row
     scale = float(max(costs.most_tokens, *known.values()))
     shares = np.array(list(known.values()), dtype=np.float64) / scale
-    low, high = mean_interval(
-        shares, confidence=policy.confidence, clusters=_numbers(list(known), clusters)
-    )
+    # One without a cluster is a cluster by itself.
+    groups = clusters and {name: clusters.get(name, f"\0{name}") for name in known}
+    numbers = cluster_numbers(list(known), groups or None)
+    low, high = mean_interval(shares, confidence=1 - 2 * level, clusters=numbers)
     interval = Interval(scale * low, scale * high)
     outcome, note = _outcome(interval, budget)
     mean = scale * float(shares.mean())
-    return CostRow(
-        name=row.name,
-        baseline=row.baseline,
-        candidate=mean,
-        interval=interval,
-        budget=budget,
-        outcome=outcome,
-        note=note,
-    )
+    return replace(row, candidate=mean, interval=interval, outcome=outcome, note=note)
 
 
 def _outcome(
@@ -123,15 +117,6 @@ def _seconds(costs: Costs, budget: float) -> CostRow:
         outcome="undecided" if found is None else "regression" if broken else "pass",
         note="the time was not measured: no output was generated anew" if found is None else "",
     )
-
-
-def _numbers(ids: list[str], clusters: Mapping[str, str] | None) -> Positions | None:
-    """Return the cluster of each example as a number; one without a cluster is one by itself."""
-    if not clusters:
-        return None
-    names = [clusters.get(name, f"\0{name}") for name in ids]
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    return np.array([places[name] for name in names], dtype=np.int64)
 
 
 def over_budget(rows: list[CostRow]) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """Critical examples: the ones that may not get worse, whatever the average does."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from statistics import NormalDist
 
 import numpy as np
@@ -14,7 +15,7 @@ from ftreg.gate.verdict import CriticalDrop
 _ROUNDING = 1e-12
 # A normal distribution's standard deviation over its median absolute deviation.
 _NORMAL_MAD = 1.4826
-# A drop of more is no noise, whatever the other examples do.
+# A drop of more is never let by in silence, whatever the other examples do.
 _MOST = 0.1
 _NORMAL = NormalDist()
 # A scorer of more different scores than this is a fine one, which the first few scores show.
@@ -23,14 +24,30 @@ _LOOKED_AT = 1000
 
 
 def critical_drops(
-    old: AlignedScores, new: AlignedScores, critical: Collection[str], policy: GatePolicy
-) -> list[CriticalDrop]:
+    old: AlignedScores,
+    new: AlignedScores,
+    critical: Collection[str],
+    policy: GatePolicy,
+    *,
+    noise: Mapping[str, float],
+) -> tuple[list[CriticalDrop], list[str]]:
     """Return every critical example and scorer whose score dropped by more than is tolerated.
 
     Of several seeds their mean counts: one unlucky seed of three is no reason to stop a release,
     and no seed may make good what the others lost beyond the tolerance.
+
+    Args:
+        old: the baseline's scores.
+        new: the candidate's.
+        critical: ids of examples.
+        policy: its tolerance; None takes what scores vary by.
+        noise: scorer to the standard deviation of an example's change between two generations of
+            one checkpoint, where that was measured.
+
+    Returns:
+        The drops, and a sentence for each that may be chance though it is far.
     """
-    drops = []
+    drops, open_ = [], []
     positions = _positions(old, critical)
     shared = sorted(set(old.columns) & set(new.columns)) if positions else []
     # Chance may make none of them fall further, of all scorers together.
@@ -41,21 +58,27 @@ def critical_drops(
         if tolerance is None:
             both = old.columns[scorer], new.columns[scorer]
             few = has_few_levels(*both, levels=old.levels.get(scorer, 0))
-            noise = 0.0 if few else _noise(np.delete(news - olds, positions))
-            tolerance = min(-_NORMAL.inv_cdf(level) * noise, _MOST)
+            spread = 0.0 if few else _spread(np.delete(news - olds, positions))
+            # Of two generations neither is the better, so that half of what Chebyshev's inequality
+            # allows lies on either side.
+            again = noise.get(scorer, 0.0) * math.sqrt(0.5 / level)
+            tolerance = max(-_NORMAL.inv_cdf(level) * spread, again)
         for position in positions:
-            before, after = olds[position], news[position]
-            if before - after > tolerance + _ROUNDING:  # false where a side has no score
-                drops.append(
-                    CriticalDrop(
-                        scorer=scorer,
-                        id=old.ids[position],
-                        baseline=float(before),
-                        candidate=float(after),
-                        tolerance=tolerance,
-                    )
+            before, after = float(olds[position]), float(news[position])
+            fallen = before - after  # NaN where a side has no score
+            name = old.ids[position]
+            if fallen > tolerance + _ROUNDING:
+                drop = CriticalDrop(
+                    scorer=scorer, id=name, baseline=before, candidate=after, tolerance=tolerance
                 )
-    return drops
+                drops.append(drop)
+            elif policy.critical_tolerance is None and fallen > _MOST + _ROUNDING:
+                open_.append(
+                    f"{scorer}: the critical example {name!r} fell ({100 * before:.1f} to "
+                    f"{100 * after:.1f} points), which may be chance: by as much as "
+                    f"{100 * tolerance:.1f} points scores of this scorer vary"
+                )
+    return drops, open_
 
 
 def has_few_levels(*sides: Floats, levels: int | None = 0) -> bool:
@@ -84,7 +107,7 @@ def has_few_levels(*sides: Floats, levels: int | None = 0) -> bool:
     )
 
 
-def _noise(deltas: Floats) -> float:
+def _spread(deltas: Floats) -> float:
     """Return the standard deviation of most changes, by their median absolute deviation."""
     changed = deltas[~np.isnan(deltas) & (deltas != 0)]
     if not len(changed):

@@ -47,7 +47,7 @@ def settle(
     weights = [
         share * counts[row.against] for share, row in zip(shares, tests.values(), strict=True)
     ]
-    whole = math.fsum(shares)
+    whole = math.fsum(shares) + bool(_limits(policy))
     worse = holm([largest_p_value(row) for row in tests.values()], weights, total=whole)
     beyond = holm([row.p_beyond or 0.0 for row in tests.values()], weights, total=whole)
     adjusted = dict(zip(tests, zip(worse, beyond, strict=True), strict=True))
@@ -61,6 +61,26 @@ def settle(
         outcome, grade, note = _judge(row, policy, needed)
         settled.append(replace(row, outcome=outcome, grade=grade, note=note))
     return settled
+
+
+def limit_level(rows: Sequence[Row], policy: GatePolicy, *, strict: GatePolicy) -> float:
+    """Return what each end of the interval of a mean errs by that has a floor or a budget.
+
+    That one is broken belongs to the family of what may regress, as a third part beside all
+    examples and cohorts; that all are kept has to be shown of each.
+
+    Args:
+        rows: settled.
+        policy: see `settle`.
+        strict: see `settle`.
+    """
+    parts = {row.cohort == PRIMARY for row in rows if row.p_beyond is not None}
+    share = (1 - policy.confidence) / (len(parts) + 1) / max(1, _limits(policy))
+    return min(share, (1 - strict.confidence) / 2)
+
+
+def _limits(policy: GatePolicy) -> int:
+    return len(policy.floors) + (policy.budgets.tokens_per_answer is not None)
 
 
 def _question(row: Row) -> tuple[object, ...]:

@@ -11,14 +11,23 @@ from ftreg.gate.sequence import Seen, mean_bounds
 def below_floors(
     new: AlignedScores,
     policy: GatePolicy,
+    *,
+    level: float,
     clusters: Positions | None,
-    sequence: Seen | None = None,
+    sequence: Seen | None,
 ) -> tuple[list[str], list[str]]:
     """Return a sentence for each floor that is broken, and for each that may be.
 
     A floor is kept if the whole interval of the candidate's mean lies on or above it, and broken if
     the whole interval lies below. A missing score counts as 0. With a sequence, only the examples
     in it count, and the interval holds at every moment.
+
+    Args:
+        new: the candidate's scores.
+        policy: its floors.
+        level: error probability of each end of an interval.
+        clusters: shape (examples,), or None.
+        sequence: given where examples are in the order in which they came.
     """
     broken, doubtful = [], []
     for scorer, floor in sorted(policy.floors.items()):
@@ -35,13 +44,13 @@ def below_floors(
         missing = int(np.isnan(mean_over_seeds(column)).sum())
         scores = np.where(np.isnan(column), 0.0, column)
         interval = (
-            mean_interval(scores, confidence=policy.confidence, clusters=groups)
+            mean_interval(scores, confidence=1 - 2 * level, clusters=groups)
             if sequence is None
             else mean_bounds(
                 scores,
                 floor=floor,
                 gap=policy.margin_for(scorer),
-                level=(1 - policy.confidence) / 2,
+                level=level,
                 clusters=groups,
                 largest=sequence.largest,
             )

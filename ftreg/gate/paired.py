@@ -19,7 +19,7 @@ from ftreg.gate.aligned import (
     slices,
     some,
 )
-from ftreg.gate.budgets import Costs, hold_to_budgets, over_budget
+from ftreg.gate.budgets import CostRow, Costs, hold_to_budgets, over_budget
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
 from ftreg.gate.measure import is_constant, measure_rows, with_plan
@@ -60,6 +60,7 @@ def compare(
     plan: bool = True,
     probes: Probes | None = None,
     costs: Costs | None = None,
+    noise: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Hold a candidate's scores against its baseline's, paired by example id.
 
@@ -75,13 +76,13 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if not known.
-        levels: scorer to the number of different scores that it can give, None for any number; of
-            the others it is guessed from their scores.
+        levels: scorer to how many different scores it can give, None for any number; else guessed.
         looks: how often these examples were looked at before; None takes this to be the first look.
         order: in which examples came, where a verdict is to hold whenever one stops (by bets).
         plan: whether rows say how many examples would decide, which takes longer; not by bets.
         probes: scores of further scorers, each on items of its own; never with `order`.
         costs: what answers took; None where that is not known.
+        noise: scorer to the standard deviation of an example's change when generated again.
 
     Raises:
         UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
@@ -95,11 +96,10 @@ def compare(
     tables = [_Table(old, new, oldest, how), *_probe_tables(probes, how, levels or {})]
     _check_names(policy, tables, how.members)
     rows = _settled(tables, policy, looks=seen, plan=plan and order is None)
-    drops = critical_drops(old, new, critical, policy)
-    spent_on = hold_to_budgets(costs, policy, clusters=clusters)
-    (low, unsure), (dear, open_) = _below_floors(tables, policy), over_budget(spent_on)
-    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + low + dear
-    doubts = decide.doubts(rows) + unscored_critical(old, new, critical) + unsure + open_
+    drops, fallen = critical_drops(old, new, critical, policy, noise=noise or {})
+    spent_on, low, unsure = _held_to_limits(tables, policy, rows, costs, clusters=clusters)
+    found = decide.regressions(rows, policy) + decide.critical_regressions(drops) + low
+    doubts = decide.doubts(rows) + fallen + unscored_critical(old, new, critical) + unsure
     doubts += decide.nothing_compared(rows, anchored=anchor is not None)
     doubts += decide.leakage(leaked, policy) + decide.exhaustion(policy, seen)
     verdict = _verdict(rows, found, doubts, policy, looks=seen)
@@ -214,8 +214,20 @@ def _probe_tables(
     return tables
 
 
-def _below_floors(tables: Sequence[_Table], policy: GatePolicy) -> tuple[list[str], list[str]]:
-    """Hold each table to the floors of its scorers, and the first to those of no table."""
+def _held_to_limits(
+    tables: Sequence[_Table],
+    policy: GatePolicy,
+    rows: Sequence[Row],
+    costs: Costs | None,
+    *,
+    clusters: Mapping[str, str] | None,
+) -> tuple[list[CostRow], list[str], list[str]]:
+    """Return the rows of budgets, and sentences for budgets and floors that are or may be broken.
+
+    Each table is held to the floors of its scorers, and the first to those of no table.
+    """
+    level = decide.limit_level(rows, policy, strict=tables[0].how.policy)
+    spent_on = hold_to_budgets(costs, policy, level=level, clusters=clusters)
     broken, doubtful = [], []
     elsewhere = set().union(*(table.scorers for table in tables[1:]))
     for place, table in enumerate(tables):
@@ -225,10 +237,14 @@ def _below_floors(tables: Sequence[_Table], policy: GatePolicy) -> tuple[list[st
             if (scorer not in elsewhere if place == 0 else scorer in table.scorers)
         }
         held = policy.model_copy(update={"floors": floors})
-        found = below_floors(table.new, held, table.how.clusters, table.how.sequence)
+        how = table.how
+        found = below_floors(
+            table.new, held, level=level, clusters=how.clusters, sequence=how.sequence
+        )
         broken += found[0]
         doubtful += found[1]
-    return broken, doubtful
+    dear, open_ = over_budget(spent_on)
+    return spent_on, broken + dear, doubtful + open_
 
 
 def _measured(table: _Table) -> list[Row]:

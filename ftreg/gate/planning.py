@@ -17,7 +17,7 @@ import numpy as np
 
 from ftreg.config.policy import GatePolicy, fewest_to_show
 from ftreg.gate.guard import Draws, mean_p_values
-from ftreg.gate.seeds import seeds_reach
+from ftreg.gate.seeds import interval_reach, seeds_reach
 from ftreg.gate.units import Floats, Units
 from ftreg.gate.verdict import Row
 
@@ -95,7 +95,6 @@ def planned(row: Row, units: Units, *, policy: GatePolicy, drop_level: float) ->
         policy: its confidence and its fewest examples are read.
         drop_level: of the test of a drop, for this row alone.
     """
-    level = 1 - policy.confidence
     tested = policy.model_copy(update={"confidence": 1 - drop_level})
     truths = _Truths.behind(units, policy=policy)
     drop = _detectable_drop(units.count, truths, margin=row.margin, policy=tested)
@@ -103,7 +102,8 @@ def planned(row: Row, units: Units, *, policy: GatePolicy, drop_level: float) ->
         reach = seeds_reach(*_seeds(row), level=drop_level, power=POWER)
         drop = min(1.0, row.margin + math.hypot(drop - row.margin, reach))
     needed = None
-    left = row.margin**2 - seeds_reach(*_seeds(row), level=level / 2, power=POWER) ** 2
+    taken = interval_reach(*_seeds(row), confidence=policy.confidence, power=POWER)
+    left = row.margin**2 - taken**2
     if left > 0:
         needed = _examples_needed(units, truths, margin=math.sqrt(left), policy=policy)
     return replace(

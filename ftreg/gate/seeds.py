@@ -5,15 +5,17 @@ unlucky run of it: the seeds of a side are a sample of the seeds that it might h
 the two sides have nothing to do with each other; examples are the same on both.
 
 Two to five seeds are too few for a bootstrap: it cannot draw a seed that is worse than the worst
-one seen. So seeds get Student's t. Where both sides have as many, their variance is pooled, as in
-the two-sample t test: a recipe that is a little changed varies about as much from seed to seed, and
-two seeds a side leave two degrees of freedom then and not one. A side with a single seed is taken
-to vary as the other does. Sides of unequal numbers have a variance each, for a pooled one would be
-wrong by the more where they vary unlike. The levels are added up as squared half-widths: Banerjee,
-"Approximate confidence interval for linear functions of means of k populations when the population
-variances are not equal", Sankhya 22 (1960): such an interval errs no more often than it says,
-whatever the variances of the levels. (Satterthwaite's degrees of freedom are shorter and err up to
-twice as often as they say, where two seeds happen to agree.)
+one seen. So seeds get Student's t. Where both sides have k, their variance is pooled: the
+difference then has t's distribution with 2k - 2 degrees of freedom if they vary alike, and a tail
+no heavier than that of k - 1 degrees whatever they vary by (Mickey and Brown, "Bounds on the
+distribution functions of the Behrens-Fisher statistic", Annals of Mathematical Statistics 37,
+1966). The end of an interval errs half as often as it may if they vary alike, and no more than it
+may if they do not; a p value supposes nothing of the kind. A side with a single seed is taken to
+vary as the other does. Sides of unequal numbers have a variance each. The levels are added up as
+squared half-widths: Banerjee, "Approximate confidence interval for linear functions of means of k
+populations when the population variances are not equal", Sankhya 22 (1960): such an interval errs
+no more often than it says, whatever the variances of the levels. (Satterthwaite's degrees of
+freedom are shorter and err up to twice as often as they say, where two seeds happen to agree.)
 
 That seeds matter as much as data do: Bouthillier et al., "Accounting for variance in machine
 learning benchmarks", MLSys 2021 (arXiv 2103.03098).
@@ -73,25 +75,25 @@ class SeedNoise:
         both = self.example_share * self.example_error**2 + self.seed_error**2
         return max(math.sqrt(both), self.example_error)
 
-    def reach(self, offset: float, *, level: float) -> float:
+    def reach(self, offset: float, seeds: float) -> float:
         """Return how far the end of an interval lies from the mean delta.
 
         Args:
             offset: how far the end lies that knows of examples only.
-            level: error probability of this end, below 0.5.
+            seeds: how far the one that knows of seeds only.
         """
-        seeds = seeds_reach(self.counts, self.deviations, level=level)
         return max(offset, math.hypot(math.sqrt(self.example_share) * offset, seeds))
 
 
 def _parts(
-    counts: tuple[int, int], deviations: tuple[float | None, float | None]
+    counts: tuple[int, int], deviations: tuple[float | None, float | None], *, alike: bool = True
 ) -> list[tuple[float, int]]:
     """Return the independent parts of the seeds' variance, each with its degrees of freedom.
 
     Args:
         counts: the seeds of each side; 0 for a side that is known without error.
         deviations: of each side from seed to seed; None for fewer than two seeds.
+        alike: whether both sides may be taken to vary alike.
     """
     known = [
         (count, deviation**2)
@@ -100,10 +102,10 @@ def _parts(
     ]
     if len(known) == 2 and counts[0] != counts[1]:
         return [(squared / count, count - 1) for count, squared in known]
-    freedom = sum(count - 1 for count, _ in known)
-    if not freedom:
+    if not known:
         return []
-    pooled = sum((count - 1) * squared for count, squared in known) / freedom
+    pooled = sum(squared for _, squared in known) / len(known)
+    freedom = (known[0][0] - 1) * (len(known) if alike else 1)
     return [(pooled * sum(1 / count for count in counts if count), freedom)]
 
 
@@ -173,17 +175,17 @@ def widen(interval: Interval, mean: float, noise: SeedNoise, *, confidence: floa
         noise: of the seeds.
         confidence: of the interval.
     """
-    level = (1 - confidence) / 2
+    seeds = interval_reach(noise.counts, noise.deviations, confidence=confidence)
     return Interval(
-        max(-1.0, mean - noise.reach(mean - interval.low, level=level)),
-        min(1.0, mean + noise.reach(interval.high - mean, level=level)),
+        max(-1.0, mean - noise.reach(mean - interval.low, seeds)),
+        min(1.0, mean + noise.reach(interval.high - mean, seeds)),
     )
 
 
 def seeds_p_value(delta: float, noise: SeedNoise, *, margin: float = 0.0) -> float:
     """Return the p value of a drop of more than `margin`, one-sided, of the interval's t part.
 
-    It is the smallest level at which the interval around `delta` leaves out -margin.
+    It is the smallest level at which a bound below which `delta` lies leaves out -margin.
     """
     delta += margin
     if delta >= 0:
@@ -192,7 +194,8 @@ def seeds_p_value(delta: float, noise: SeedNoise, *, margin: float = 0.0) -> flo
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         level = math.exp(middle)
-        if noise.reach(-_NORMAL.inv_cdf(level) * noise.example_error, level=level) < -delta:
+        seeds = seeds_reach(noise.counts, noise.deviations, level=level)
+        if noise.reach(-_NORMAL.inv_cdf(level) * noise.example_error, seeds) < -delta:
             high = middle
         else:
             low = middle
@@ -205,19 +208,46 @@ def seeds_reach(
     *,
     level: float,
     power: float = 0.5,
+    alike: bool = False,
 ) -> float:
-    """Return how far the noise of given seeds alone moves the end of an interval.
+    """Return how far the noise of given seeds alone moves a bound of the mean delta.
 
     No number of examples makes it smaller.
 
     Args:
         counts: the seeds of each side; 0 for a side that is known without error.
         deviations: of each side's mean score from seed to seed; None for fewer than two seeds.
-        level: error probability of the end.
+        level: error probability of the bound.
         power: wished-for probability of a decision in spite of it; 0.5 adds nothing.
+        alike: whether it is enough that the level holds where both sides vary alike.
     """
     from ftreg.gate.stats import t_quantile
 
     extra = _NORMAL.inv_cdf(power)
-    parts = _parts(counts, deviations)
+    parts = _parts(counts, deviations, alike=alike)
     return math.hypot(*((t_quantile(level, free) + extra) * math.sqrt(v) for v, free in parts))
+
+
+def interval_reach(
+    counts: tuple[int, int],
+    deviations: tuple[float | None, float | None],
+    *,
+    confidence: float,
+    power: float = 0.5,
+) -> float:
+    """Return how far the noise of given seeds alone moves each end of an interval.
+
+    An end errs with probability (1 - confidence) / 2 where both sides vary alike, and at most twice
+    as often whatever they vary by: what a false pass may.
+
+    Args:
+        counts: see `seeds_reach`.
+        deviations: see `seeds_reach`.
+        confidence: of the interval.
+        power: see `seeds_reach`.
+    """
+    error = 1 - confidence
+    return max(
+        seeds_reach(counts, deviations, level=error / 2, power=power, alike=True),
+        seeds_reach(counts, deviations, level=error, power=power),
+    )

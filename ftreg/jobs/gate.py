@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from ftreg.records.baseline import (
     read_history,
 )
 from ftreg.records.evaluation.comparable import (
+    descriptions_of,
     header_differences,
     is_older,
     is_other_form,
@@ -35,6 +37,7 @@ from ftreg.records.evaluation.stored import Evaluation, leaked_share, read_evalu
 from ftreg.records.layout import GATE, GATE_SCHEMA, HEADER
 from ftreg.records.looks import add_look, candidates_seen, look_at, read_looks
 from ftreg.records.workspace import Workspace
+from ftreg.report.noise_line import errors_of_deltas
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,17 @@ def judge(
             anchor=anchor.probes if anchor else None,
         ),
         costs=_costs(candidate, baseline.header),
+        noise=_noise_of_examples(candidate.header, baseline.header),
     )
+
+
+def _noise_of_examples(
+    candidate: Mapping[str, Any], baseline: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return how far an example's change varies by generating again, where that was measured."""
+    examples = math.sqrt(candidate["dataset"]["rows"])
+    errors = errors_of_deltas(baseline, candidate)
+    return {name: error * examples for name, error in errors.items() if error is not None}
 
 
 def _costs(candidate: Evaluation, baseline: Mapping[str, Any]) -> Costs:
@@ -313,9 +326,7 @@ def _place(side: Baseline) -> object:
 
 def levels_of(evaluation: Evaluation) -> dict[str, int | None]:
     """Return how many different scores its scorers can give, of those that say it."""
-    header = evaluation.header
-    asked = {name: probe["identity"] for name, probe in header.get("probes", {}).items()}
-    described = {**header["scorers"], **asked}
+    described = descriptions_of(evaluation.header)
     return {name: each["levels"] for name, each in described.items() if "levels" in each}
 
 

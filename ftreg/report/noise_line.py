@@ -12,6 +12,25 @@ def noise_of_deltas(
 ) -> dict[str, float | None]:
     """Return for each scorer the half width of the range that holds 95 % of such deltas.
 
+    Args:
+        baseline: an evaluation's header.
+        candidate: another's.
+
+    Returns:
+        Scorer to a number in score points of [0, 1], None where no example had a score each time;
+        empty where neither side was generated twice.
+    """
+    errors = errors_of_deltas(baseline, candidate)
+    return {
+        name: None if error is None else _TWO_SIDED_95 * error for name, error in errors.items()
+    }
+
+
+def errors_of_deltas(
+    baseline: Mapping[str, Any], candidate: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """Return for each scorer the standard error that generating again gives to a mean delta.
+
     A delta has the noise of both sides; a side where it was not measured is taken to have the
     other's.
 
@@ -28,7 +47,7 @@ def noise_of_deltas(
     for name in {**new, **old}:
         errors = [side[name] for side in (old, new) if side.get(name) is not None]
         known = [error for error in errors if error is not None]
-        found[name] = _TWO_SIDED_95 * math.hypot(known[0], known[-1]) if known else None
+        found[name] = math.hypot(known[0], known[-1]) if known else None
     return found
 
 

@@ -61,7 +61,7 @@ def header_differences(
         old, new = _at(baseline, path), _at(candidate, path)
         if old != new:
             found.append(f"{'.'.join(path)}: {old} in {first}, {new} in {second}")
-    described = [_described(side) for side in (baseline, candidate)]
+    described = [descriptions_of(side) for side in (baseline, candidate)]
     for name, old in described[0].items():
         new = described[1].get(name, old)  # a scorer on one side only is the gate's matter
         found.extend(
@@ -72,7 +72,7 @@ def header_differences(
     return found
 
 
-def _described(header: Mapping[str, Any]) -> dict[str, Any]:
+def descriptions_of(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the scorers say of themselves, those too that asked the model itself."""
     asked = {name: probe["identity"] for name, probe in header.get("probes", {}).items()}
     return {**header["scorers"], **asked}
