@@ -28,15 +28,10 @@ def main() -> None:
     panic) ends it with 70 or 2: 0 and 1 say something of a checkpoint.
     """
     try:
+        _open_streams()
         code = _run()
-    except KeyboardInterrupt:
-        code = _told("ftreg: interrupted", _INTERRUPTED)
-    except OSError as error:
-        code = _told(f"ftreg: {error}", _MISTAKE)
-    except BaseException:
-        import traceback
-
-        code = _told(traceback.format_exc(), _UNFORESEEN)
+    except BaseException as error:
+        code = _code_of(error)
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -46,9 +41,24 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
-    from ftreg.process import address_limit, how_command_ended
+def _open_streams() -> None:
+    """Give /dev/null to standard streams that are closed: a record would be opened in their place.
 
+    Raises:
+        OSError: no more files may be opened.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _run() -> int:
+    from ftreg.process import address_limit, heed_signals, how_command_ended, signal_came
+
+    heed_signals()
     # OpenBLAS reserves memory for a thread per core as it is loaded, and ends the process with 1
     # where it gets none. Nothing here leans on its threads.
     if address_limit() is not None:
@@ -65,8 +75,25 @@ def _run() -> int:
         app(prog_name="ftreg")
     except SystemExit as end:  # how the parser ends, with a command's code or its own
         code = int(end.code or 0)
+        if signal_came() and how_command_ended() is None:  # while arguments were read
+            raise KeyboardInterrupt from None
         return _NOBODY_READS if code == 1 and how_command_ended() != 1 else code
     return 0
+
+
+def _code_of(error: BaseException) -> int:
+    """Tell of what ended the process, and return its exit code; import nothing that may fail."""
+    process = sys.modules.get("ftreg.process")
+    # In the midst of an import, an interruption becomes whatever Python makes of it.
+    if isinstance(error, KeyboardInterrupt) or (process and process.signal_came()):
+        return _told("ftreg: interrupted", _INTERRUPTED)
+    if isinstance(error, OSError):
+        return _told(f"ftreg: {error}", _MISTAKE)
+    with contextlib.suppress(Exception):
+        import traceback
+
+        return _told("".join(traceback.format_exception(error)), _UNFORESEEN)
+    return _told(f"ftreg: {error!r}", _UNFORESEEN)
 
 
 def _told(text: str, code: int) -> int:

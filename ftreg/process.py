@@ -2,11 +2,12 @@
 
 Python raises KeyboardInterrupt wherever it happens to be, and in the midst of an import or a
 callback a library may swallow it. Whoever begins long work asks here whether that has happened.
+Nothing is imported that takes a while, so that signals are heeded from the start.
 """
 
 import os
 import signal
-from pathlib import Path
+from types import FrameType
 
 _WORDS = (
     "can't allocate memory",
@@ -49,7 +50,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def cpu_facts(*names: str) -> list[str]:
     """Return the distinct values that `/proc/cpuinfo` has for some names, sorted; [] without it."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            text = file.read()
     except OSError:
         return []
     pairs = (line.partition(":") for line in text.splitlines())
@@ -69,6 +71,17 @@ def ending_signals() -> list[signal.Signals]:
 
 
 _signal_came = False
+
+
+def heed_signals() -> None:
+    """From now on, a signal that asks to end is remembered, and interrupts what goes on."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        remember_signal()
+        raise KeyboardInterrupt
+
+    for number in ending_signals():
+        signal.signal(number, interrupt)
 
 
 def forget_signal() -> None:

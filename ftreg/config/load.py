@@ -274,6 +274,7 @@ def _explain(
         owner = _owner(path[:-1], document.data)
         near = _nearest(str(path[-1]), siblings)
         hint = f"; did you mean {'.'.join([*map(str, path[:-1]), near])}?" if near else ""
+        key = marked_yaml.named_key(key)
         return f"{place}: {key} is not a setting of {owner}{hint} (settings: {', '.join(siblings)})"
     if kind == "missing":
         return f"{place}: {key} is missing; it has no default"

@@ -23,7 +23,7 @@ _MOST_VALUES = 50_000
 """Values of a YAML file, those counted again that an alias repeats."""
 _TOO_MANY = f"more than {_MOST_VALUES:,} values, those counted that aliases (*name) repeat"
 _MOST_DIGITS = 400
-_LONGEST_NAME = 100
+_PLAIN_KEY = re.compile(r"[\w. -]{1,100}")
 _LONGEST_PROBLEM = 300
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -166,7 +166,7 @@ class _Walk:
             name, line = key.value, self._loader.line_at(key.start_mark.index)
             if name in seen:
                 raise UsageError(
-                    f"{self._file}:{line}: duplicate key {_named(name)} "
+                    f"{self._file}:{line}: duplicate key {named_key(name)} "
                     f"(first on line {seen[name]})"
                 )
             seen[name] = line
@@ -182,8 +182,12 @@ class _Walk:
             )
 
 
-def _named(name: str) -> str:
-    return name if name.isprintable() and len(name) < _LONGEST_NAME else shown(name)
+def named_key(name: str) -> str:
+    """Return a key as messages name it: none that people do not write as one.
+
+    A file of settings may be a link to another one, such as /etc/shadow, whose lines are keys.
+    """
+    return name if _PLAIN_KEY.fullmatch(name) else "(a key that is not shown)"
 
 
 def parse(text: str, file: Path) -> Document:

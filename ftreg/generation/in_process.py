@@ -9,7 +9,6 @@ import torch
 from transformers import PreTrainedModel
 
 from ftreg.config.sections import EvalConfig
-from ftreg.errors import UsageError
 from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
 from ftreg.generation.greedy import generate, refuse_too_long
@@ -24,7 +23,7 @@ from ftreg.models.pretrained import (
     places_of_base,
 )
 from ftreg.models.soundness import refuse_larger_tokenizer
-from ftreg.records.checkpoint import ModelFolder, Verified
+from ftreg.records.checkpoint import ModelFolder, States, refuse_changed_since
 from ftreg.records.samples import Output
 
 _GROUP = 4
@@ -50,7 +49,7 @@ class LocalEngine:
         checkpoint: ModelFolder,
         config: EvalConfig,
         *,
-        verified: Verified,
+        verified: States,
         phase: Callable[[str], None],
         notice: Callable[[str], None],
     ) -> None:
@@ -232,11 +231,7 @@ class LocalEngine:
             self._phase("loading the checkpoint")
             dtype = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
             model: Any = load_checkpoint_model(self._checkpoint, dtype=dtype)
-            if self._checkpoint.states() != self._verified:
-                raise UsageError(
-                    f"{self._checkpoint.folder}: its files were changed while they were loaded; "
-                    "nothing was generated. Evaluate it again when nothing writes there"
-                )
+            refuse_changed_since(self._checkpoint.folder, self._verified)
             largest = max(max(ids) for _, ids in self._prompts)
             refuse_larger_tokenizer(model, self._tokenizer, largest=largest)
             # Quantized weights are on their device already, and refuse to be moved.

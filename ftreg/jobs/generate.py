@@ -10,7 +10,7 @@ from ftreg.data import DatasetVersion
 from ftreg.errors import UsageError
 from ftreg.generation.outputs import Chats, OutputStore
 from ftreg.process import raise_missed_signal
-from ftreg.records.checkpoint import ModelFolder, Verified
+from ftreg.records.checkpoint import ModelFolder, States
 from ftreg.records.samples import Example, Output
 
 if TYPE_CHECKING:  # it loads torch
@@ -88,8 +88,7 @@ class Generator:
         events: EvalEvents,
     ) -> None:
         raise_missed_signal()
-        verified = checkpoint.states()
-        checkpoint.verify()
+        verified = checkpoint.verify()
         self._dataset, self._config, self._events = dataset, config, events
         self._engine = _engine(checkpoint, config, events, verified)
 
@@ -170,7 +169,7 @@ def _round(engine: Any, chats: Chats, number: int, config: EvalConfig, events: E
 
 
 def _engine(
-    checkpoint: ModelFolder, config: EvalConfig, events: EvalEvents, verified: Verified
+    checkpoint: ModelFolder, config: EvalConfig, events: EvalEvents, verified: States
 ) -> Any:
     if config.engine.name == "openai":
         from ftreg.generation.served import RemoteEngine

@@ -31,7 +31,13 @@ from ftreg.models.soundness import (
     settings_of,
     told_as,
 )
-from ftreg.records.checkpoint import ModelFolder, read_checkpoint
+from ftreg.records.checkpoint import (
+    ModelFolder,
+    States,
+    read_checkpoint,
+    refuse_changed_since,
+    states_of,
+)
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
 
@@ -53,7 +59,7 @@ class BaseModel:
     `source` is packaged, folder or hub; `revision` the hub's commit; `digest` the hex SHA-256
     over the weights, `configuration` and `tokenizer` are those of the record, for a packaged model
     None; `parent` is the identity of the checkpoint that the folder is, if it is one;
-    `quantization` as configured.
+    `quantization` as configured; `states` are those of the files from before their digest.
     """
 
     name: str
@@ -66,6 +72,7 @@ class BaseModel:
     parent: str | None
     trust_remote_code: bool
     quantization: str | None
+    states: States
 
 
 def find_base(config: BaseConfig) -> BaseModel:
@@ -81,41 +88,43 @@ def find_base(config: BaseConfig) -> BaseModel:
     if name in PACKAGED:
         if PACKAGED[name].kind != "base model":
             raise UsageError(f"base.model: {name} is an {PACKAGED[name].kind}, not a base model")
-        return _found(config, "packaged", packaged_folder(name), packaged_digest(name))
+        return _found(config, "packaged", packaged_folder(name))
     folder = Path(name)
     if folder.is_dir():
-        checked: dict[str, str] = {}
-        if (folder / MANIFEST).is_file():
-            checkpoint = read_checkpoint(folder)
-            checkpoint.verify()  # what is trained on it names it as its parent
-            checked = checkpoint.manifest.weights.files
-        return _found(config, "folder", folder, weights_digest(folder, checked=checked))
+        return _found(config, "folder", folder)
     if len(folder.parts) > 1 and Path(folder.parts[0]).exists():
         raise UsageError(f"base.model: there is no folder {name}")
     if _HUB_ID.fullmatch(name):
-        folder = _download(config)
-        return _found(config, "hub", folder, weights_digest(folder))
+        return _found(config, "hub", _download(config))
     raise UsageError(
         f"base.model: {name!r} is neither a packaged model ({', '.join(PACKAGED)}), nor a folder, "
         f"nor a hub id of the form org/name{did_you_mean(name, PACKAGED)}"
     )
 
 
-def _found(config: BaseConfig, source: str, folder: Path, weights: str) -> BaseModel:
-    parent = None
+def _found(config: BaseConfig, source: str, folder: Path) -> BaseModel:
+    states, parent = states_of(folder), None
+    checked: dict[str, str] = {}
     if (folder / MANIFEST).is_file():
-        parent = read_checkpoint(folder).manifest.identity
+        checkpoint = read_checkpoint(folder)
+        parent = checkpoint.manifest.identity
+        if source == "folder":
+            checkpoint.verify()  # what is trained on it names it as its parent
+            checked = checkpoint.manifest.weights.files
+    packaged = source == "packaged"
+    weights = packaged_digest(config.model) if packaged else weights_digest(folder, checked=checked)
     return BaseModel(
         name=config.model,
         source=source,
         folder=folder,
         revision=folder.name if source == "hub" else None,
         digest=weights,
-        configuration=None if source == "packaged" else configuration_digest(folder),
-        tokenizer=None if source == "packaged" else _tokenizer_digest(folder),
+        configuration=None if packaged else configuration_digest(folder),
+        tokenizer=None if packaged else _tokenizer_digest(folder),
         parent=parent,
         trust_remote_code=config.trust_remote_code,
         quantization=config.quantization,
+        states=states,
     )
 
 
@@ -249,18 +258,31 @@ def load_model(
                 f"{folder}: the weights do not fit config.json: {len(names)} "
                 f"{kind.replace('_', ' ')}, such as {names[0]}"
             )
+    _take_from_disk(model)
     refuse_unsound(model.eval(), folder)
     return model
 
 
+def _take_from_disk(model: PreTrainedModel) -> None:
+    """Copy weights that are mapped from their file: who writes there would change the model."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
 def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load a base model, quantized if it was so configured; see `load_model`."""
-    return load_model(
+    """Load a base model, quantized if it was so configured; see `load_model`.
+
+    Raises:
+        UsageError: as `load_model`, and where its files have changed since they were found.
+    """
+    model = load_model(
         base.folder,
         dtype=dtype,
         trust_remote_code=base.trust_remote_code,
         quantization=base.quantization,
     )
+    refuse_changed_since(base.folder, base.states)
+    return model
 
 
 def _refuse_unread(folder: Path) -> None:

@@ -3,13 +3,16 @@
 Light on purpose: listing and comparing checkpoints loads no framework.
 """
 
+import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ftreg.errors import UsageError
+from ftreg.files.cache.untouched import file_state
 from ftreg.files.checking import first_problem
 from ftreg.files.store import damaged, file_digest, read_json
 from ftreg.records.layout import MANIFEST, REPLICAS
@@ -38,8 +41,38 @@ _LOOKED_FOR = frozenset(
 _READ = (".jinja", ".safetensors", ".safetensors.index.json", ".model")
 
 
-Verified = list[tuple[int, ...]]
-"""What `Checkpoint.states` returned before its files were verified."""
+States = dict[str, list[int]]
+"""Name of a file that is there to what changes when it does: size, times, inode."""
+
+
+def states_of(folder: Path, names: Iterable[str] = ()) -> States:
+    """Return the states of the files of a model's folder that decide what it writes.
+
+    Taken before the files are digested and again after loading, they say whether what was loaded
+    is what was digested.
+
+    Args:
+        folder: of the model.
+        names: of files beside those that are known to decide.
+    """
+    found: States = {}
+    for name in (*files_that_decide(folder), *names):
+        with contextlib.suppress(OSError):
+            found[name] = file_state(folder / name)
+    return found
+
+
+def refuse_changed_since(folder: Path, before: States) -> None:
+    """End here if a file of a model was changed, added or removed since its states were taken.
+
+    Raises:
+        UsageError: one was.
+    """
+    if states_of(folder, before) != before:
+        raise UsageError(
+            f"{folder}: its files were changed while they were loaded; nothing was made with them. "
+            "Try again when nothing writes there"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +93,23 @@ class ModelFolder:
         """Where tokenizer and chat template lie."""
         return self.base_folder or self.folder
 
-    def verify(self) -> None:
+    def verify(self) -> States:
         """Check the bytes of weights, configuration and tokenizer against the manifest.
+
+        Returns:
+            The states of the files from before that, for `refuse_changed_since`.
 
         Raises:
             UsageError: a file is missing or has other bytes, or the manifest contradicts itself.
         """
         weights = self.manifest.weights
+        states = states_of(self.folder, (*weights.files, *self.manifest.files))
         if weights.digest != digest_over(weights.files):
             raise UsageError(
                 f"{self.folder / MANIFEST}: damaged manifest: weights.digest is not that of "
                 "weights.files; restore it, or train again"
             )
-        for name, expected in {**self.manifest.weights.files, **self.manifest.files}.items():
+        for name, expected in {**weights.files, **self.manifest.files}.items():
             path = self.folder / name
             if not path.is_file():
                 raise UsageError(f"{path}: the manifest names this file, but it is missing")
@@ -82,22 +119,7 @@ class ModelFolder:
                     "or train again"
                 )
         self._refuse_added()
-
-    def states(self) -> Verified:
-        """Return what changes when one of the files does: inode, size, times of its change.
-
-        Taken before `verify` and again after loading, it says whether what was loaded is what was
-        verified. A file that is gone has none.
-        """
-        found: Verified = []
-        for name in (*self.manifest.weights.files, *self.manifest.files):
-            try:
-                status = (self.folder / name).stat()
-            except OSError:
-                found.append(())
-                continue
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        return found
+        return states
 
     def _refuse_added(self) -> None:
         """Refuse a file that is not in the manifest, but would be read with those that are."""

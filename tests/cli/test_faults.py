@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -262,6 +263,52 @@ def test_torture_in_short(tmp_path: Path) -> None:
     for name, (trials, counts, failures, skipped) in result.items():
         assert (trials > 0) != bool(skipped), (name, counts)
         assert not failures
+
+
+INTERRUPTED_IMPORT = """\
+import os, sys
+from ftreg.__main__ import main
+class Library:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ftreg.cli.app":
+            try:
+                os.kill(os.getpid(), int(sys.argv[1]))
+            except KeyboardInterrupt:
+                raise SyntaxError("can't load unicodedata module")
+sys.meta_path.insert(0, Library())
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_all_is_imported_is_an_interruption(number: int) -> None:
+    """What Python makes of it in an import is often another error, and once was a bug in ftreg."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, str(int(number))],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "ftreg: interrupted\n")
+
+
+FEW_FILES = """\
+import resource
+from ftreg.__main__ import main
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+main()
+"""
+
+
+@pytest.mark.parametrize("closed", ["few files", "stdout", "all"])
+def test_a_process_that_cannot_begin_gives_no_verdict(closed: str, workspace: Path) -> None:
+    """It once ended with 1: a regression. Nor is a record opened in the place of stdout."""
+    code = FEW_FILES if closed == "few files" else "from ftreg.__main__ import main; main()"
+    streams = {"few files": (), "stdout": (1,), "all": (0, 1, 2)}[closed]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluations", "list"],
+        preexec_fn=lambda: [os.close(number) for number in streams],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == (2 if closed == "few files" else 0)
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit(1)", "sys.exit()", "raise Panic"])

@@ -135,6 +135,19 @@ def test_extends_stays_inside_the_project(
         load_config(run)
 
 
+def test_a_link_to_another_file_is_told_of_by_no_line_of_it(tmp_path: Path) -> None:
+    """`configs/run.yaml` of a pull request may lead to /etc/shadow, whose lines are YAML's keys."""
+    (tmp_path / "shadow").write_text("root:$6$hunter2:20228:0:99999:7:::\nbin:*:2::\n")
+    (tmp_path / "run.yaml").symlink_to("shadow")
+    with pytest.raises(UsageError, match=r"not shown.* is not a setting") as refused:
+        load_config(tmp_path / "run.yaml")
+    assert "hunter2" not in str(refused.value)
+    (tmp_path / "shadow").write_text("root:$6$hunter2:20228:::\n" * 2)
+    with pytest.raises(UsageError, match="duplicate key") as refused:
+        load_config(tmp_path / "run.yaml")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n", encoding="utf-8")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n", encoding="utf-8")

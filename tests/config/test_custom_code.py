@@ -347,7 +347,13 @@ def test_no_decoy_of_an_optional_module_is_run(config: Path, canary: Path, works
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
-    for command in (("optim", "show", str(config)), ("train", str(config), "-o")):
+    for command in (
+        ("optim", "show", str(config)),
+        ("train", str(config), "-o"),
+        ("eval", "first", "--no-gate"),
+        ("reproduce", "first"),
+        ("report", "latest"),
+    ):
         output = ("first",) if command[0] == "train" else ()
         run(*command, *output)
         missed = json.loads(Path("missed.json").read_text())

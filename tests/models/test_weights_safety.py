@@ -13,7 +13,8 @@ import pytest
 from safetensors import safe_open
 
 from ftreg.files.store import digest, file_digest
-from ftreg.records.checkpoint import Checkpoint
+from ftreg.models import pretrained
+from ftreg.records.checkpoint import Checkpoint, States
 from ftreg.records.manifest import identity_of
 from tests.conftest import Cli, Result
 from tests.hostile import pickle_that_touches
@@ -393,24 +394,69 @@ def test_weights_outside_of_the_folder_are_not_trained(
     assert "they have to be safetensors files that lie in this folder" in done.err
 
 
+def _flip_last_bit(path: Path) -> None:
+    """As if somebody trained into the file: the same inode, another weight."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+
+
 def test_weights_that_are_swapped_after_their_digest_give_no_output(
     cli: Cli, config: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli("train", config, "-o", "a").code == 0
     verify = Checkpoint.verify
 
-    def swapped(self: Checkpoint) -> None:
-        verify(self)
-        path = self.folder / "model.safetensors"
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(bytes(data))
+    def swapped(self: Checkpoint) -> States:
+        states = verify(self)
+        _flip_last_bit(self.folder / "model.safetensors")
+        return states
 
     monkeypatch.setattr(Checkpoint, "verify", swapped)
     done = cli("eval", "a", "--no-gate")
     assert done.code == 2, done
     assert "its files were changed while they were loaded" in done.err
     assert not list(Path("evaluations").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("change", ["weights", "template"])
+def test_a_base_that_is_swapped_after_its_digest_is_not_used(
+    change: str, cli: Cli, config: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither trained on, nor run below adapters."""
+    shutil.copytree(tiny_model, "base")
+    on_base = ("-s", "base.model=base", "-s", "lora.r=2")
+    assert cli("train", config, *on_base, "-o", "a").code == 0
+    digest = pretrained.weights_digest
+
+    def swapped(folder: Path, **options: Any) -> str:
+        found = digest(folder, **options)
+        if change == "weights":
+            _flip_last_bit(folder / "model.safetensors")
+        else:
+            (folder / "chat_template.jinja").write_text("Other: {{ messages[0].content }}")
+        return found
+
+    monkeypatch.setattr(pretrained, "weights_digest", swapped)
+    for command in (("eval", "a", "--no-gate"), ("train", config, *on_base, "-o", "b")):
+        done = cli(*command)
+        assert done.code == 2, done
+        assert "its files were changed while they were loaded" in done.err
+    assert not Path("b").exists()
+
+
+def test_a_loaded_model_does_not_follow_its_file(tiny_model: Path, workspace: Path) -> None:
+    """Weights that stayed mapped from the file would change with it while outputs are written."""
+    model = Path(shutil.copytree(tiny_model, "model"))
+    loaded = pretrained.load_model(model)
+    before = {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    with (model / "model.safetensors").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size // 2)
+        file.write(bytes(size - size // 2))
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.equal(before[name]), name
 
 
 def test_a_manifest_says_once_whose_code_runs(cli: Cli, adapters: Path) -> None:

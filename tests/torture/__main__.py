@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import disks, interruptions, mutations, syscalls, together
+from tests.torture import disks, interruptions, mutations, soak, syscalls, together
 from tests.torture.harness import Part, Suite, build_shim, has_shim, warm
 from tests.torture.world import build_world, commands
 
@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs/torture.md"
 _MARKS = ("<!-- figures: begin -->", "<!-- figures: end -->")
 
-# Name, the work, whether the shim is needed, and the share of the time.
+SOAK = "One cache and workspace, for long"
+# Name, the work, whether the shim is needed, and the share of the time: 0 runs if it is named only.
 PARTS = (
     ("Power-cut order", disks.power_cut, True, 0.02),
     ("Power-cut order, by strace", syscalls.system_calls, False, 0.04),
@@ -35,6 +36,7 @@ PARTS = (
     ("A clock that goes back", disks.clock, True, 0.02),
     ("Little memory (RLIMIT_AS)", together.memory, False, 0.03),
     ("A judge that dies", together.judge, False, 0.01),
+    (SOAK, soak.soak, False, 0.0),
 )
 
 
@@ -79,7 +81,9 @@ def run(scale: float, scratch: Path, options: argparse.Namespace) -> tuple[list[
     build_world(world)
     known = commands(world, scratch)
     chosen = [
-        item for item in PARTS if not options.only or any(text in item[0] for text in options.only)
+        item
+        for item in PARTS
+        if (any(text in item[0] for text in options.only) if options.only else item[3])
     ]
     seconds = 60 * (options.minutes or (1 if options.short else 20))
     shares = sum(share for *_, share in chosen)
@@ -93,7 +97,7 @@ def run(scale: float, scratch: Path, options: argparse.Namespace) -> tuple[list[
             continue
         start = time.monotonic()
         # What a part does not need is there for those after it.
-        given = seconds * share / shares + left_over
+        given = seconds * (share / shares if shares else 1) + left_over
         work(
             Suite(scale, world, scratch, options.processes, start + given, options.seed),
             known,

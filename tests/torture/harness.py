@@ -170,8 +170,8 @@ class Process:
             sys.stderr.flush()
         os._exit(code)
 
-    def wait(self) -> Done:
-        timer = threading.Timer(_PATIENCE, os.kill, (self.pid, signal.SIGABRT))
+    def wait(self, patience: float = _PATIENCE) -> Done:
+        timer = threading.Timer(patience, os.kill, (self.pid, signal.SIGABRT))
         timer.start()
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         timer.cancel()

@@ -146,8 +146,8 @@ def _dying_judge(suite: Suite, answers: int) -> Trial:
     failures = []
     with suite.copy() as folder:
         place = folder / "judge-address"
-        server = _serve(place, answers)
-        url = _await(place)
+        server = serve_judge(place, answers)
+        url = await_address(place)
         arguments = [
             "eval", "checkpoints/b", "--no-gate", "--quiet",
             "-s", f"eval.scorers=[{{name: faithfulness, backend: judge, options: {{model: m, "
@@ -167,8 +167,8 @@ def _dying_judge(suite: Suite, answers: int) -> Trial:
                 failures.append(f"{label}: {len(rows)} scores of {answers} answers")
         place.unlink()
         port = int(url.rpartition(":")[2].partition("/")[0])
-        server = _serve(place, 10_000, port=port)
-        _await(place)
+        server = serve_judge(place, 10_000, port=port)
+        await_address(place)
         done = run(*arguments, cwd=folder)
         os.kill(server, signal.SIGKILL)
         os.waitpid(server, 0)
@@ -180,8 +180,8 @@ def _dying_judge(suite: Suite, answers: int) -> Trial:
     return Trial({"refused" if not answers else "stored": 1}, failures)
 
 
-def _serve(place: Path, answers: int, *, port: int = 0) -> int:
-    """A judge in a process of its own, which is killed after so many answers."""
+def serve_judge(place: Path, answers: int, *, port: int = 0) -> int:
+    """A judge in a process of its own, which is killed after so many answers; -1: never."""
     child = os.fork()
     if child:
         return child
@@ -206,7 +206,7 @@ def _serve(place: Path, answers: int, *, port: int = 0) -> int:
         os._exit(1)
 
 
-def _await(place: Path) -> str:
+def await_address(place: Path) -> str:
     import time
 
     for _ in range(1000):

@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -39,13 +38,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         process.forget_signal()
-
-        def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-            process.remember_signal()
-            raise KeyboardInterrupt
-
-        for number in process.ending_signals():
-            signal.signal(number, interrupt)
+        process.heed_signals()
         _refuse_few_addresses()
         try:
             refusing = kwargs.get("no_custom_code", False)
