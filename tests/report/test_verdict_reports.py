@@ -234,21 +234,20 @@ def test_junit_fails_if_and_only_if_the_exit_code_does(tmp_path: Path) -> None:
         },
         "unscored": {**before, **dict.fromkeys(names[:30])},
     }
+    policies: list[dict[str, Any]] = [
+        {},
+        {"margin": 0.06, "cohorts": "all", "min_examples": 40},
+        {"max_leaked": 0.1},
+        {"floors": {"tone": 0.6}},
+    ]
     seen = set()
-    for after, critical, cohorts, margin, allowed, worse in itertools.product(
-        candidates.values(),
-        ((), names[:1]),
-        ([], "all"),
-        (0.02, 0.06),
-        (False, True),
-        (False, True),
+    for after, critical, asked, allowed, worse in itertools.product(
+        candidates.values(), ((), names[:1]), policies, (False, True), (False, True)
     ):
-        policy = GatePolicy(
-            margin=margin, cohorts=cohorts, allow_undecided=allowed, allow_worse=worse
-        )
         verdict = compare(
-            {"tone": before}, {"tone": after}, policy,
-            cohorts=tags, critical=critical, anchor={"tone": before},
+            {"tone": before}, {"tone": after},
+            GatePolicy(**asked, allow_undecided=allowed, allow_worse=worse),
+            cohorts=tags, critical=critical, anchor={"tone": before}, leaked=0.2,
         )  # fmt: skip
         write_junit(tmp_path / "verdict.xml", verdict, candidate="a")
         (suite,) = ElementTree.parse(tmp_path / "verdict.xml").getroot()
