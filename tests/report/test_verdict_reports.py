@@ -236,7 +236,7 @@ def test_junit_fails_if_and_only_if_the_exit_code_does(tmp_path: Path) -> None:
     }
     policies: list[dict[str, Any]] = [
         {},
-        {"margin": 0.06, "cohorts": "all", "min_examples": 40},
+        {"margin": 0.08, "cohorts": "all", "min_examples": 40},
         {"max_leaked": 0.1},
         {"floors": {"tone": 0.6}},
     ]
