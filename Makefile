@@ -42,14 +42,17 @@ gate: $(INSTALLED) ## the release gate: fails unless the candidate passes
 	@test -n "$(WORKSPACE)" || { echo "nothing to gate yet: type 'make run' first, or name WORKSPACE=..." >&2; exit 2; }
 	@FTREG_WORKSPACE="$(WORKSPACE)" $(BIN)/ftreg gate $(BASELINE) $(CANDIDATE)
 
-test: unit slow ## all tests, those on the real model too
+test: ## all tests, those on the real model too; then the branch coverage, and what has least
+	@rm -f .coverage
+	@$(MAKE) --no-print-directory unit slow COVERED='--cov --cov-append --cov-report='
+	@$(BIN)/coverage report --sort=cover --skip-covered | sed -n '1,22p;$$p'
 
 unit: $(INSTALLED) ## the tests that need no model
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow'
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow' $(COVERED)
 
 slow: $(MATERIALS) ## the tests on the real model, and in a browser
 	-@$(MAKE) --no-print-directory browser # without npm those in a browser are skipped
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(COVERED)
 
 torture: $(INSTALLED) ## kills, full disks, damaged files: 20 minutes, and their figures in docs/torture.md
 	$(BIN)/python -m tests.torture --page

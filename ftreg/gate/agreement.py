@@ -242,10 +242,14 @@ def _resamples(
     clusters: Positions | None,
     generator: np.random.Generator,
     *,
-    resamples: int = RESAMPLES,
+    splits: int = 1,
 ) -> Iterator[Floats]:
-    """How often each row is in each resample of the units, in parts of shape (resamples, rows)."""
+    """How often each row is in each resample of the units, in parts of shape (resamples, rows).
+
+    Resamples are shared evenly among the `splits` calls of one measure.
+    """
     numbers = _units(rows, clusters)
+    resamples = RESAMPLES // splits
     count = int(numbers.max()) + 1
     step = max(1, _CHUNK // rows)
     for start in range(0, resamples, step):
@@ -322,9 +326,7 @@ def measure_kappa(
         tables.append(_out_of_fold(scores, good, whole, folds)[0])
         resampled += [
             _kappas(_out_of_fold(scores, good, weights, folds))
-            for weights in _resamples(
-                len(scores), clusters, generator, resamples=RESAMPLES // _SPLITS
-            )
+            for weights in _resamples(len(scores), clusters, generator, splits=_SPLITS)
         ]
     value = float(np.mean(_kappas(np.array(tables))))
     low, high = np.quantile(np.concatenate(resampled), _LEVELS)

@@ -22,6 +22,12 @@ from ftreg.gate.agreement import (
 from ftreg.gate.trust import TrustBars, exit_code_of, hold_to, trust
 
 
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """Fewer resamples than a user gets, for tests of many measurements."""
+    monkeypatch.setattr(agreements, "RESAMPLES", 300)
+
+
 def draws(seed=0):
     return np.random.default_rng(seed)
 
@@ -73,10 +79,10 @@ def test_a_resample_counts_rows_as_often_as_it_draws_them():
         assert rho == pytest.approx(stats.spearmanr(scores[drawn], labels[drawn]).statistic)
 
 
-def test_clusters_are_drawn_whole():
+def test_clusters_are_drawn_whole(few_resamples):
     clusters = np.array([7, 7, 2, 2, 2, 9])
-    for weights in agreements._resamples(6, clusters, draws(), resamples=50):
-        assert weights.shape == (50, 6)
+    for weights in agreements._resamples(6, clusters, draws()):
+        assert weights.shape == (300, 6)
         for cluster in (7, 2, 9):
             assert (np.ptp(weights[:, clusters == cluster], axis=1) == 0).all()
         assert set(weights[:, [0, 2, 5]].sum(axis=1)) == {3}
@@ -101,7 +107,7 @@ def test_the_best_threshold_is_found():
     assert measure_kappa(scores, good, generator=draws()).threshold == 0.3
 
 
-def test_kappa_is_chosen_out_of_fold():
+def test_kappa_is_chosen_out_of_fold(few_resamples):
     """Where scores say nothing, the best threshold on all rows seems to say something."""
     apparent, honest = [], []
     for seed in range(60):
@@ -166,8 +172,7 @@ def test_a_perfect_auroc_of_few_rows_is_not_certain():
 
 @pytest.mark.parametrize("clustered", [False, True])
 @pytest.mark.parametrize("gap", [0.8, 2.0])
-def test_a_lower_end_above_the_truth_is_rare(gap, clustered, monkeypatch):
-    monkeypatch.setattr(agreements, "RESAMPLES", 300)
+def test_a_lower_end_above_the_truth_is_rare(gap, clustered, few_resamples):
     generator = draws(5)
     truth, missed = stats.norm.cdf(gap / math.sqrt(2)), 0
     for _ in range(120):
@@ -183,8 +188,7 @@ def test_a_lower_end_above_the_truth_is_rare(gap, clustered, monkeypatch):
     assert missed <= 8  # 2.5 % of 120 are 3; nine or more have a chance of 0.4 %
 
 
-def test_a_gain_that_is_none_is_rarely_found(monkeypatch):
-    monkeypatch.setattr(agreements, "RESAMPLES", 300)
+def test_a_gain_that_is_none_is_rarely_found(few_resamples):
     generator, found = draws(6), 0
     for _ in range(120):
         good = generator.random(80) < 0.5
@@ -233,7 +237,7 @@ def held(scores, good, missing=0, overlap=None, **bars):
     return {item.name: item.finding for item in criteria}, trust(criteria), criteria
 
 
-def test_trust_goes_by_the_ends_of_intervals():
+def test_trust_goes_by_the_ends_of_intervals(few_resamples):
     scores, good = rows(300, gap=2.0)
     noise = draws(2).random(300)
     findings, found, _ = held(scores, good, overlap=noise)
@@ -255,7 +259,7 @@ def test_trust_goes_by_the_ends_of_intervals():
     assert (findings["auroc"], found, criteria[0].rows_needed) == ("not met", "not trusted", None)
 
 
-def test_missing_scores_are_held_to_their_share():
+def test_missing_scores_are_held_to_their_share(few_resamples):
     scores, good = rows(300, gap=2.0)
     for missing, allowed, finding in ((0, 0.0, "met"), (1, 0.0, "not met"), (3, 0.01, "met")):
         findings, found, _ = held(scores, good, missing=missing, max_missing=allowed)

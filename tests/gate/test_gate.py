@@ -169,6 +169,21 @@ def test_the_examples_that_would_decide_are_no_fewer_than_a_pass_needs():
     assert row(verdict).n_needed == 149  # of a margin of 2 points; the interval alone wants fewer
 
 
+@pytest.mark.parametrize(
+    ("policy", "least"),
+    [({"min_examples": 70}, 70), ({"margin": 0.05}, 59), ({"min_clusters": 30}, 30)],
+)
+def test_as_many_as_a_policy_asks_for_are_enough_and_one_fewer_is_not(policy, least):
+    policy = GatePolicy(**{"margin": 0.1, "constant": ["faithfulness"], **policy})
+    each = 2 if policy.min_clusters else 1
+    outcomes = []
+    for count in (least - 1, least):
+        scores = graded(n=count * each)
+        clusters = {name: f"c{at // 2}" for at, name in enumerate(scores)} if each == 2 else None
+        outcomes.append(compare(one(scores), one(scores), policy, clusters=clusters).outcome)
+    assert outcomes == ["undecided", "pass"]
+
+
 def test_allow_undecided_changes_the_exit_code_and_not_the_verdict():
     policy = GatePolicy(allow_undecided=True)
     verdict = compare(one(graded(n=60)), one(moved(graded(n=60), 0.0, 0.3)), policy)

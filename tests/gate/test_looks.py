@@ -20,6 +20,7 @@ def _judge(
     *,
     anchor: Floats | None = None,
     policy: GatePolicy | None = None,
+    plan: bool = True,
 ) -> Verdict:
     def side(scores: Floats) -> dict[str, dict[str, float]]:
         return {"s": {f"e{index}": float(score) for index, score in enumerate(scores)}}
@@ -30,6 +31,7 @@ def _judge(
         policy or GatePolicy(resamples=999),
         anchor=None if anchor is None else side(anchor),
         looks=looks,
+        plan=plan,
     )
 
 
@@ -94,7 +96,7 @@ def test_an_equal_candidate_of_the_best_of_ten_seldom_regresses(drop: float) -> 
         best = max(equals, key=lambda scores: float(scores.mean()))
         candidate = (generator.random(150) < means - drop).astype(float)
         for count in hits:
-            verdict = _judge(best, candidate, Looks(number=10, chosen_from=count))
+            verdict = _judge(best, candidate, Looks(number=10, chosen_from=count), plan=False)
             hits[count] += verdict.outcome == "regression"
     assert hits[10] <= 0.05 * trials + 3 * math.sqrt(0.05 * 0.95 * trials)
     assert hits[10] < hits[1]  # what is corrected is there
@@ -162,7 +164,7 @@ def _climb(generator: np.random.Generator, *, spend: bool) -> tuple[float, int]:
         candidate = np.where(anew, fresh, baseline)
         if candidate.mean() <= baseline.mean():
             continue
-        verdict = _judge(baseline, candidate, looks, anchor=anchor, policy=policy)
+        verdict = _judge(baseline, candidate, looks, anchor=anchor, policy=policy, plan=False)
         if verdict.outcome == "pass":
             baseline, promoted, truth = candidate, promoted + 1, truth - step
         if 0.7 - truth > policy.anchor_margin:

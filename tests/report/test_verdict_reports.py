@@ -1,12 +1,16 @@
 """What a gate tells: worst examples, annotations, and what is made of older and newer records."""
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from ftreg.gate import compare
+from ftreg.gate import GatePolicy, compare
+from ftreg.report.ci import write_junit
 from ftreg.report.markdown import escaped
 from ftreg.report.phrases import more_sentences
 from tests.conftest import Cli, rewrite_rows, rows_of, write_dataset
@@ -211,3 +215,44 @@ def test_what_fell_far_is_told_though_the_mean_rose() -> None:
     (said,) = more_sentences(verdict)
     assert said.startswith("fell by 50 points or more") and said.endswith(": tone 1 of 100")
     assert more_sentences(compare({"tone": before}, {"tone": before})) == []
+
+
+def test_junit_fails_if_and_only_if_the_exit_code_does(tmp_path: Path) -> None:
+    """A CI that reads nothing but JUnit stops what the exit code stops, whatever the policy."""
+    generator = np.random.default_rng(0)
+    names = [f"e{at:03d}" for at in range(80)]
+    before = dict(zip(names, generator.uniform(0.3, 0.8, 80).tolist(), strict=True))
+    noise = dict(zip(names, generator.normal(0, 0.08, 80).tolist(), strict=True))
+    tags = {name: {"half": "ab"[at % 2]} for at, name in enumerate(names)}
+    candidates = {
+        "equal": before,
+        "noisy": {name: score + noise[name] for name, score in before.items()},
+        "somewhat worse": {name: score + noise[name] / 2 - 0.03 for name, score in before.items()},
+        "far worse": {name: score - 0.2 for name, score in before.items()},
+        "half worse": {
+            name: score - 0.2 * (tags[name]["half"] == "b") for name, score in before.items()
+        },
+        "unscored": {**before, **dict.fromkeys(names[:30])},
+    }
+    policies: list[dict[str, Any]] = [
+        {},
+        {"margin": 0.08, "cohorts": "all", "min_examples": 40},
+        {"max_leaked": 0.1},
+        {"floors": {"tone": 0.6}},
+    ]
+    seen = set()
+    for after, critical, asked, allowed, worse in itertools.product(
+        candidates.values(), ((), names[:1]), policies, (False, True), (False, True)
+    ):
+        verdict = compare(
+            {"tone": before}, {"tone": after},
+            GatePolicy(**asked, allow_undecided=allowed, allow_worse=worse),
+            cohorts=tags, critical=critical, anchor={"tone": before}, leaked=0.2,
+        )  # fmt: skip
+        write_junit(tmp_path / "verdict.xml", verdict, candidate="a")
+        (suite,) = ElementTree.parse(tmp_path / "verdict.xml").getroot()
+        failures = len(suite.findall("testcase/failure"))
+        assert (failures > 0) == (verdict.exit_code != 0), verdict
+        assert suite.get("failures") == str(failures)
+        seen.add((verdict.outcome, int(verdict.exit_code)))
+    assert seen == {("pass", 0), ("regression", 1), ("undecided", 0), ("undecided", 3)}
