@@ -33,7 +33,7 @@ from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.values import spelled, values
 from ftreg.scoring.words import split_identifiers, words
 
-_VERSION = 4
+_VERSION = 5
 _CONTRASTS = {"negation": 0.4, "opposite": 0.4, "order": 0.4, "condition": 0.5}
 PENALTIES: Mapping[Relation, Mapping[str, float]] = {
     Relation.SUPPORTED: {
@@ -344,7 +344,7 @@ def _units(relation: Relation, text: str) -> tuple[str, ...]:
 
 
 @cache
-def shared(*, precision: str = "auto") -> EmbeddedBackend:
+def shared(*, precision: str = "int8") -> EmbeddedBackend:
     """Return this process's backend with the packaged models.
 
     All scorers share it, so each text is read once; what was computed is kept on disk.

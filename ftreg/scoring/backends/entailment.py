@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _BASE = "all-mpnet-base-v2"
 _WEIGHTS = Path(str(files("ftreg.scoring.backends").joinpath("entailment.safetensors")))
-_VERSION = 2
+_VERSION = 3
 """Raise it when a probability may change though weights and precision stay."""
 _LIBRARIES = ("torch", "transformers", "tokenizers")
-PRECISIONS = ("auto", "bf16", "fp32")
+PRECISIONS = ("int8", "fp32")
 _REMEMBERED = 200_000
 _WINDOWS = 4
 """How many windows of a long text a point is held against."""
@@ -57,12 +57,6 @@ class Judge(Protocol):
         ...
 
 
-def has_bf16_units() -> bool:
-    """Whether the processor multiplies in bf16; without, bf16 is slower than fp32."""
-    flags = {flag for line in cpu_facts("flags") for flag in line.split()}
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
-
-
 class Entailment:
     """The packaged judge, on the CPU.
 
@@ -72,8 +66,8 @@ class Entailment:
     Args:
         base: folder of all-mpnet-base-v2; the packaged one where None.
         weights: safetensors file of adapters and heads; the package's where None.
-        precision: `bf16` or `fp32`; `auto` is bf16 where the processor has units for it. The two
-            differ by up to 0.02, so evaluations in the one are not compared with the other.
+        precision: `int8`, the same on every processor, or `fp32`. The two differ by up to 0.15, so
+            evaluations in the one are not compared with the other.
         keep: whether probabilities are kept on disk.
 
     Raises:
@@ -85,7 +79,7 @@ class Entailment:
         *,
         base: Path | None = None,
         weights: Path | None = None,
-        precision: str = "auto",
+        precision: str = "int8",
         keep: bool = True,
     ) -> None:
         if precision not in PRECISIONS:
@@ -93,8 +87,6 @@ class Entailment:
                 f"embedded: {precision!r} is not a precision{did_you_mean(precision, PRECISIONS)} "
                 f"(known: {', '.join(PRECISIONS)})"
             )
-        if precision == "auto":
-            precision = "bf16" if has_bf16_units() else "fp32"
         self.precision = precision
         self._base = packaged_folder(_BASE) if base is None else base
         self._weights = _WEIGHTS if weights is None else weights
@@ -127,12 +119,9 @@ class Entailment:
 
     @cached_property
     def _model(self) -> "EntailmentModel":
-        import torch
-
         from ftreg.scoring.backends.entailment_model import EntailmentModel
 
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        return EntailmentModel(self._base, self._weights, dtype=dtype)
+        return EntailmentModel(self._base, self._weights, int8=self.precision == "int8")
 
     def support(self, inquiries: Sequence[Inquiry]) -> list[FloatArray]:
         """Return, for each inquiry, p(entailment, neutral, contradiction), shape (points, 3).

@@ -18,12 +18,14 @@ from torch.nn import functional
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
+from ftreg.scoring.backends.int8 import to_int8
+
 _START, _PADDING, _END = 0, 1, 2
 _FIRST_POSITION = _PADDING + 1
 _BUCKETS = 32
 _STEP = 16
 """Rows are padded to a multiple of so many tokens, and computed with others of that length."""
-_AT_ONCE = 4096
+_AT_ONCE = 1024
 """Tokens of a batch, with their padding."""
 WINDOW, STRIDE = 320, 256
 """Tokens of a text that are read at a time, and from one window's start to the next one's."""
@@ -55,10 +57,11 @@ class EntailmentModel:
     Args:
         base: folder of all-mpnet-base-v2.
         weights: safetensors file of adapters (`….A`, `….B`) and heads.
-        dtype: of the matrix products; norms, residuals and heads are in fp32.
+        int8: whether the layers' products are in int8, and readings are kept in fp16; else all is
+            in fp32, as the heads are.
     """
 
-    def __init__(self, base: Path, weights: Path, *, dtype: torch.dtype) -> None:
+    def __init__(self, base: Path, weights: Path, *, int8: bool) -> None:
         transformers_logging.disable_progress_bar()
         self._tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
         self._tokenizer.no_truncation()
@@ -73,8 +76,10 @@ class EntailmentModel:
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 module.weight.data += tensors[f"{name}.B"] @ tensors[f"{name}.A"]
-                module.to(dtype)
+        if int8:
+            to_int8(model.encoder)
         self._model: Any = model.eval()
+        self._kept = torch.float16 if int8 else torch.float32
         parts = ("0.weight", "0.bias", "2.weight", "2.bias")
         self._heads = [[tensors[f"heads.{head}.{part}"] for part in parts] for head in (0, 1)]
 
@@ -95,7 +100,10 @@ class EntailmentModel:
             for number, (place, window) in enumerate(zip(places, own, strict=True)):
                 found[place] = Reading(
                     *(
-                        tuple(part[number, :, : len(window)].clone() for part in parts)
+                        tuple(
+                            part[number, :, : len(window)].to(self._kept, copy=True)
+                            for part in parts
+                        )
                         for parts in (keys, values)
                     )
                 )
@@ -164,22 +172,20 @@ class EntailmentModel:
         x = embeddings.word_embeddings(ids)
         x = embeddings.LayerNorm(x + embeddings.position_embeddings(positions + _FIRST_POSITION))
         bias = self._bias(positions, first, before, torch.tensor([len(row) for row in rows]))
-        bias = bias.to(self._model.encoder.layer[0].output.dense.weight.dtype)
         distinct = {id(reading): reading for reading in readings}
         places = {key: place for place, key in enumerate(distinct)}
         of_row = torch.tensor([places[id(reading)] for reading in readings], dtype=torch.long)
 
         def past(parts: Sequence[Tensor]) -> Tensor:
             padded = [functional.pad(part, (0, 0, 0, before - part.shape[1])) for part in parts]
-            return torch.stack(padded)[of_row]
+            return torch.stack(padded).float()[of_row]
 
         kept_keys, kept_values = [], []
         for number, layer in enumerate(self._model.encoder.layer):
             attention = layer.attention.attn
-            given = x.to(attention.q.weight.dtype)
             heads = (attention.num_attention_heads, attention.attention_head_size)
             q, k, v = (
-                part(given).unflatten(-1, heads).transpose(1, 2)
+                part(x).unflatten(-1, heads).transpose(1, 2)
                 for part in (attention.q, attention.k, attention.v)
             )
             kept_keys.append(k)
@@ -189,9 +195,9 @@ class EntailmentModel:
                 v = torch.cat([past([each.values[number] for each in distinct.values()]), v], 2)
             mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
             mixed = attention.o(mixed.transpose(1, 2).flatten(2))
-            x = layer.attention.LayerNorm(mixed.float() + x)
-            inner = functional.gelu(layer.intermediate.dense(x.to(given.dtype)))
-            x = layer.output.LayerNorm(layer.output.dense(inner).float() + x)
+            x = layer.attention.LayerNorm(mixed + x)
+            inner = functional.gelu(layer.intermediate.dense(x))
+            x = layer.output.LayerNorm(layer.output.dense(inner) + x)
         return x, kept_keys, kept_values
 
     def _bias(self, positions: Tensor, first: Tensor, before: int, lengths: Tensor) -> Tensor:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ftreg.scoring.backends.sentence_model import SentenceModel
 
 _PACKAGED = "all-minilm-l6-v2"
-ENCODING = 1
+ENCODING = 2
 """Raise it when a bit of a vector may change: what is kept on disk is then made anew."""
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
 
 
 class MiniLM:
-    """A sentence-transformers model from a folder, in fp32 on the CPU.
+    """A sentence-transformers model from a folder, in int8 on the CPU.
 
     Args:
         folder: a sentence-transformers model folder; the packaged model where None.

@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
 from ftreg.scoring.backends.encoder import WordVectors
+from ftreg.scoring.backends.int8 import to_int8
 from ftreg.scoring.backends.vector_store import FloatArray
 
 _BATCH = 32
@@ -18,7 +19,7 @@ _LEAST_TOKENS = 64
 
 
 class SentenceModel:
-    """A sentence-transformers model in fp32 on the CPU.
+    """A sentence-transformers model on the CPU, its products in int8.
 
     Args:
         folder: the model's folder.
@@ -27,6 +28,7 @@ class SentenceModel:
     def __init__(self, folder: Path) -> None:
         transformers_logging.disable_progress_bar()
         self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True).eval()
+        to_int8(self._model)
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Return the L2-normalised embeddings, shape (len(texts), width).
