@@ -6,13 +6,14 @@ stands behind it ends the answer. Each reference then has to stand in its place,
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ftreg.errors import UsageError, differ_at, shown
 from ftreg.models.chat_template import Chat, Messages, calls_in, place_of, special_tokens, stands_in
-from ftreg.records.thought_tags import answer_of
+from ftreg.records.thought_tags import THOUGHT_TAGS, answer_of
 from ftreg.records.turns import SYSTEM_ROLES, Turn
 
 # No template writes these of itself, and lower case leaves them as they are.
@@ -20,6 +21,10 @@ _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
 _TAG = "<think>"
 _THINKING = f"{_TAG}\n{_THOUGHT}\n</think>{_ANSWER}"
 _OFF = "add_generation_prompt = false"
+# An empty thought, or the end of one, that a template writes where an answer begins.
+_NO_THOUGHT = re.compile(
+    "|".join(rf"(?:{re.escape(a)}\s*)?{re.escape(b)}\s*\Z" for a, b in THOUGHT_TAGS)
+)
 # Tokens that a message shows of what differs.
 _MOST_TOKENS = 8
 
@@ -244,10 +249,12 @@ class AssistantTurn:
             head, _ = self._around(_THINKING)
         except UsageError:
             return None
-        if _THOUGHT not in head:
-            return head  # it leaves thoughts out
-        opening = head.rfind(_TAG, 0, head.index(_THOUGHT))
-        return None if opening < 0 else head[:opening]
+        if _THOUGHT in head:
+            opening = head.rfind(_TAG, 0, head.index(_THOUGHT))
+            if opening < 0:
+                return None
+            head = head[:opening]
+        return _NO_THOUGHT.sub("", head)  # the thoughts of the reference take its place
 
     def _begin_with(self, head: str) -> None:
         """See to it that the generation prompt ends as `head` does."""
