@@ -123,8 +123,13 @@ class Chat:
             )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text that `render` wrote."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        """Token ids of a text that `render` wrote.
+
+        Raises:
+            UsageError: the tokenizer fails, as some do on some texts, or by their settings.
+        """
+        with told_as(f"{place_of(self.tokenizer)}: the tokenizer cannot take {shown(text)}"):
+            return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def prompt(self, messages: Messages) -> list[int]:
         """Token ids of a chat up to where the assistant's answer begins.
