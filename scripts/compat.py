@@ -76,6 +76,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "bamba": {"attn_layer_indices": [1]},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 16},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 16},
 }
 DATASETS = Path("../datasets")
 _CONFIG = """\
