@@ -76,6 +76,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "bamba": {"attn_layer_indices": [1]},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 16},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
+    "ministral": {"head_dim": 128, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "nemotron": {"num_key_value_heads": 8},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 16},
 }
 DATASETS = Path("../datasets")

@@ -255,7 +255,9 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
     """
     folder = make_model(workspace / "base", vocab_size=261, tie_word_embeddings=False)
     (folder / "chat_template.jinja").write_text(EMPTY_THOUGHT)
-    (folder / "generation_config.json").write_text('{"eos_token_id": [1], "temperature": 0.5}')
+    (folder / "generation_config.json").write_text(
+        '{"eos_token_id": [1, -1, 1000000000000], "temperature": 0.5}'
+    )
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<POS>", "<NEG>"], special_tokens=True)
     tokenizer.save_pretrained(folder)
