@@ -107,8 +107,8 @@ bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (lea
 bench-gpu: $(BENCH_INSTALLED) ## measure training and generation on a GPU beside TRL (TINY=1 rehearses it on a CPU)
 	$(BIN)/python scripts/bench_gpu.py $(if $(TINY),--tiny) --output runs/bench-gpu.json
 
-compat: $(INSTALLED) ## try every causal architecture of transformers, and write the table of docs/models.md
-	$(BIN)/python scripts/compat.py --page
+compat: $(INSTALLED) ## try every causal architecture of transformers, and write the table of docs/models.md (KEEP=folder goes on)
+	$(BIN)/python scripts/compat.py --page $(if $(KEEP),--keep $(KEEP))
 
 long-run: $(MATERIALS) ## look for what grows in ten hours' worth of steps (STEPS=12500)
 	$(BIN)/python scripts/long_run.py --steps $(or $(STEPS),12500)

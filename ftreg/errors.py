@@ -7,7 +7,7 @@ fault of ftreg itself; 130 interrupted.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -81,6 +81,12 @@ def shown(value: object, *, most: int = 60) -> str:
 def cut(text: str, most: int) -> str:
     """Return at most `most` characters of a text; dots say that there were more."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def differ_at(one: Sequence[object], other: Sequence[object]) -> int:
+    """Return the place of the first item in which two rows differ; of equal ones, their length."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def first_line(error: BaseException) -> str:

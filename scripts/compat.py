@@ -6,7 +6,8 @@ commands call. The first loss is held against each example in a pass of its own,
 against `generate()` on one prompt at a time, both by nothing but transformers. A difference, an
 error that is no message and a child that runs too long end the script with 1.
 
-Each model has a process of its own, forked from one that has imported everything.
+Each model has a process of its own, forked from one that has imported everything. With `--keep` a
+run can be stopped and gone on with, or done in parts: what had no fault is not examined again.
 """
 
 import argparse
@@ -75,6 +76,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "bamba": {"attn_layer_indices": [1]},
     "lfm2": {"layer_types": ["conv", "full_attention"] * 16},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
+    "ministral": {"head_dim": 128, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "nemotron": {"num_key_value_heads": 8},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 16},
 }
 DATASETS = Path("../datasets")
 _CONFIG = """\
@@ -260,8 +265,12 @@ def child(name: str, folder: str) -> None:
 
 
 def examined(name: str, root: Path) -> dict[str, str]:
-    """Examine an architecture in a process of its own."""
+    """Examine an architecture in a process of its own, unless it was examined without a fault."""
     folder = root / name
+    path = folder / "result.json"
+    if path.exists() and "fault" not in (found := json.loads(path.read_text("utf-8"))):
+        return dict(found)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=child, args=(name, str(folder)))
@@ -271,9 +280,8 @@ def examined(name: str, root: Path) -> dict[str, str]:
     if process.is_alive():
         process.kill()
         process.join()
-    path = folder / "result.json"
     if path.exists():
-        found: dict[str, str] = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     else:
         found = {
             "model": name,
@@ -283,7 +291,9 @@ def examined(name: str, root: Path) -> dict[str, str]:
     print(f"{name}: {text} ({time.monotonic() - began:.0f} s)", flush=True)
     if "fault" not in found:
         shutil.rmtree(folder)
-    return found
+        folder.mkdir()
+        path.write_text(json.dumps(found), encoding="utf-8")
+    return dict(found)
 
 
 def table(rows: list[dict[str, str]]) -> str:
@@ -309,12 +319,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="architectures; none means all")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time")
     parser.add_argument("--page", action="store_true", help="write the table of docs/models.md")
-    parser.add_argument("--keep", type=Path, help="a folder for the runs")
+    parser.add_argument("--keep", type=Path, help="a folder for results, and runs with faults")
     options = parser.parse_args()
     names = options.names or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     multiprocessing.get_context("forkserver").set_forkserver_preload(["scripts.compat"])
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         root = options.keep or Path(folder)
+        shutil.rmtree(root / "datasets", ignore_errors=True)
         write_dataset(root / "datasets", train=rows_of(ROWS, "t"), evaluation=rows_of(ROWS))
         rows = list(pool.map(lambda name: examined(name, root), names))
     text = table(rows)

@@ -11,9 +11,9 @@ import numpy as np
 import ftreg
 from ftreg.deploy.architectures import Blueprint
 from ftreg.deploy.merging import Merged
-from ftreg.deploy.trained import end_tokens, trained_chat
 from ftreg.deploy.vocabulary import Vocabulary, read_vocabulary
 from ftreg.errors import UsageError
+from ftreg.models.trained_chat import end_tokens, trained_chat
 from ftreg.records.artefact import CHECKPOINT_KEY, WEIGHTS_KEY
 from ftreg.records.checkpoint import Checkpoint
 
@@ -93,8 +93,9 @@ def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
     tensors: dict[str, str | None] = dict.fromkeys(extra)
     tensors |= {blueprint.name(name): name for name in names}
     rows = weights.shapes[_EMBEDDING][0]
+    chat = trained_chat(checkpoint)
     vocabulary = read_vocabulary(
-        checkpoint.folder, trained_chat(checkpoint), rows=rows, ends=end_tokens(checkpoint)
+        checkpoint.folder, chat, rows=rows, ends=end_tokens(checkpoint, chat)
     )
     return GgufPlan(weights, blueprint, vocabulary, tensors, extra)
 

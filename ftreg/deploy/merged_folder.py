@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from transformers import AutoConfig
 
 from ftreg.deploy.merging import Merged
-from ftreg.deploy.trained import end_tokens, trained_chat
 from ftreg.files.store import write_text
 from ftreg.models.chat_template import GENERATION_CONFIG
 from ftreg.models.save import save_pretrained
 from ftreg.models.soundness import settings_of, told_as
+from ftreg.models.trained_chat import end_tokens, trained_chat
 
 _SHARD = 4 << 30
 """Bytes of one file of weights, so that memory need not hold a large model twice."""
@@ -46,7 +46,7 @@ class Settings:
             self.values["tie_word_embeddings"] = False
         self.chat = trained_chat(weights.checkpoint)
         first = int(self.chat.tokenizer.eos_token_id)
-        self.ends = [first, *sorted(end_tokens(weights.checkpoint) - {first})]
+        self.ends = [first, *sorted(end_tokens(weights.checkpoint, self.chat) - {first})]
 
 
 def write_merged(

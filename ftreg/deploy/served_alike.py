@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Protocol
 
-from ftreg.errors import UsageError, shown
+from ftreg.errors import UsageError, differ_at, shown
 from ftreg.models.chat_template import Chat, Messages, special_tokens
 from ftreg.records.artefact import Cause, ParityFinding
 
@@ -139,10 +139,7 @@ def _difference(
     theirs = server.encode(text)
     if theirs == ours:
         return None
-    first = next(
-        (at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-        min(len(ours), len(theirs)),
-    )
+    first = differ_at(ours, theirs)
     window = slice(max(0, first - 2), first - 2 + _SHOWN)
     pairs = zip_longest(ours[window], theirs[window])
     tokens = tuple(

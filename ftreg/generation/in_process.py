@@ -15,14 +15,13 @@ from ftreg.generation.greedy import generate, refuse_too_long
 from ftreg.generation.likelihood import TextLoss, text_loss
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.generation.ways import VERSION, ProvenWay, choose_way
-from ftreg.models.chat_template import Chat
 from ftreg.models.pretrained import (
     configuration_digest,
     load_checkpoint_model,
-    load_tokenizer,
     places_of_base,
 )
 from ftreg.models.soundness import refuse_larger_tokenizer
+from ftreg.models.trained_chat import trained_chat
 from ftreg.records.checkpoint import ModelFolder, States, refuse_changed_since
 from ftreg.records.samples import Output
 
@@ -58,10 +57,7 @@ class LocalEngine:
         self._verified = verified
         self._phase = phase
         self._notice = notice
-        trusted = checkpoint.manifest.base.trust_remote_code
-        self._tokenizer = load_tokenizer(checkpoint.tokenizer_folder, trust_remote_code=trusted)
-        base = checkpoint.manifest.base_config
-        self._chat = Chat(self._tokenizer, template=base.template, date=base.template_date)
+        self._chat = trained_chat(checkpoint)
         self._device = device_here()
         self._base_configuration = _configuration_of_base(checkpoint)
         self._model: PreTrainedModel | None = None
@@ -193,7 +189,7 @@ class LocalEngine:
         """
         model, found = self._loaded(), []
         for text in texts:
-            found.append(text_loss(text, model=model, tokenizer=self._tokenizer))
+            found.append(text_loss(text, model=model, tokenizer=self._chat.tokenizer))
             advance(len(found))
         return found
 
@@ -233,7 +229,7 @@ class LocalEngine:
             model: Any = load_checkpoint_model(self._checkpoint, dtype=dtype)
             refuse_changed_since(self._checkpoint.folder, self._verified)
             largest = max(max(ids) for _, ids in self._prompts)
-            refuse_larger_tokenizer(model, self._tokenizer, largest=largest)
+            refuse_larger_tokenizer(model, self._chat.tokenizer, largest=largest)
             # Quantized weights are on their device already, and refuse to be moved.
             quantized = self._checkpoint.manifest.base.quantization is not None
             self._model = model if quantized else model.to(self._device)

@@ -304,20 +304,27 @@ def _ranked(case: _Case, events: "TrainEvents") -> _Ranked:
 def _harms(case: _Case, state: Checkpoint, events: "TrainEvents") -> list[float]:
     """How far each row pulls at one state of the run."""
     from ftreg.models.assistant_turn import AssistantTurn
-    from ftreg.models.chat_template import Chat, stop_tokens
-    from ftreg.models.pretrained import load_tokenizer
+    from ftreg.models.chat_template import stop_tokens
+    from ftreg.models.trained_chat import trained_chat
+    from ftreg.training.batching.examples import keeps_thoughts, token_pairs
     from ftreg.why.influence import harm_of_rows, load_with_gradients
 
-    base, card = state.manifest.config.base, case.trained.dataset.card
+    card = case.trained.dataset.card
     events.phase("loading the checkpoint")
     model = load_with_gradients(state)
-    tokenizer = load_tokenizer(state.folder, trust_remote_code=base.trust_remote_code)
-    chat = Chat(tokenizer, template=base.template, date=base.template_date)
-    stops = stop_tokens(tokenizer, model.generation_config)
-    turn = AssistantTurn(chat, system=card.prompt.system, stops=stops)
-    rows = (
-        turn.example(card.prompt.messages(row), dict(row.answer or {"content": row.references[0]}))
-        for row in case.trained.rows
+    chat, settings = trained_chat(state), state.manifest.config.train
+    turn = AssistantTurn(
+        chat,
+        system=card.prompt.system,
+        stops=stop_tokens(chat.tokenizer, model.generation_config),
+        thoughts=lambda: keeps_thoughts(case.trained.rows, settings.thoughts),
+    )
+    rows = token_pairs(
+        case.trained.rows,
+        turn=turn,
+        prompt=card.prompt,
+        thoughts=settings.thoughts,
+        loss_on=settings.loss_on,
     )
     done = 0
 

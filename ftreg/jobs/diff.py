@@ -11,8 +11,6 @@ from ftreg.records.recipe import recipe_differences
 from ftreg.records.replicas import read_replicas
 
 _SETTINGS = ("config.json", "generation_config.json")
-# Of whoever wrote the file, and not of the model.
-_OF_THE_WRITER = ("transformers_version", "_name_or_path")
 _TOKENIZERS = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
 _SHOWN_DIGITS = 12
 
@@ -83,11 +81,11 @@ def _is_base(base: Subject, other: Subject) -> bool:
 
 def _file_differences(old: ModelFolder, new: ModelFolder) -> Iterator[tuple[str, Any, Any]]:
     """Yield what differs between the settings and the tokenizers of two models."""
-    from ftreg.models.soundness import settings_of
+    from ftreg.models.soundness import OF_THE_WRITER, settings_of
 
     for name in _SETTINGS:
         before, after = (settings_of(side.folder / name) for side in (old, new))
-        for key in sorted({*before, *after} - {*_OF_THE_WRITER}) if before and after else ():
+        for key in sorted({*before, *after} - {*OF_THE_WRITER}) if before and after else ():
             if before.get(key) != after.get(key):
                 yield f"{name}: {key}", before.get(key), after.get(key)
     digests = [side.manifest.files for side in (old, new)]

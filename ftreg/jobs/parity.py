@@ -131,7 +131,7 @@ def compare_artefact(
 def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _Subject:
     from ftreg.deploy.gguf_writing import plan_gguf
     from ftreg.deploy.served_alike import ParityPrompt, probes
-    from ftreg.deploy.trained import end_tokens, trained_chat
+    from ftreg.models.trained_chat import end_tokens, trained_chat
 
     config = checkpoint.manifest.config.dataset
     version = load_dataset(dataset or config.version, root=Path(config.root))
@@ -148,7 +148,7 @@ def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _S
         plan_gguf(checkpoint) if stored else None,
         chat,
         [*prompts, *probes(chat)],
-        sorted(end_tokens(checkpoint)),
+        sorted(end_tokens(checkpoint, chat)),
     )
 
 

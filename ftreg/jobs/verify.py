@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import ftreg
 from ftreg.config.policy import GatePolicy
-from ftreg.errors import ExitCode, UndecidedError
+from ftreg.errors import ExitCode, UndecidedError, differ_at
 from ftreg.files.store import canonical_json, damaged, digest, file_digest
 from ftreg.gate import Outcome, Verdict
 from ftreg.jobs.gate import baseline_of, judge
@@ -183,8 +183,7 @@ def first_difference(stated: Mapping[str, Any], here: Mapping[str, Any]) -> Firs
     one, other = (canonical_json(value).encode() for value in (stated, here))
     if one == other:
         return None
-    shared = zip(one, other, strict=False)
-    byte = next((at for at, (a, b) in enumerate(shared) if a != b), min(len(one), len(other)))
+    byte = differ_at(one, other)
     key, first, second = _first_value(stated, here, "")
     return FirstDifference(byte=byte, key=key, stated=first, here=second)
 

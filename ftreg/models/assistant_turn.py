@@ -6,13 +6,14 @@ stands behind it ends the answer. Each reference then has to stand in its place,
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from ftreg.errors import UsageError, shown
+from ftreg.errors import UsageError, differ_at, shown
 from ftreg.models.chat_template import Chat, Messages, calls_in, place_of, special_tokens, stands_in
-from ftreg.records.thought_tags import answer_of
+from ftreg.records.thought_tags import THOUGHT_TAGS, answer_of
 from ftreg.records.turns import SYSTEM_ROLES, Turn
 
 # No template writes these of itself, and lower case leaves them as they are.
@@ -20,6 +21,10 @@ _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
 _TAG = "<think>"
 _THINKING = f"{_TAG}\n{_THOUGHT}\n</think>{_ANSWER}"
 _OFF = "add_generation_prompt = false"
+# An empty thought, or the end of one, that a template writes where an answer begins.
+_NO_THOUGHT = re.compile(
+    "|".join(rf"(?:{re.escape(a)}\s*)?{re.escape(b)}\s*\Z" for a, b in THOUGHT_TAGS)
+)
 # Tokens that a message shows of what differs.
 _MOST_TOKENS = 8
 
@@ -147,10 +152,9 @@ class AssistantTurn:
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
                 continue
-            before, said, _ = self._written(messages[:number], turn)
+            before, said, text = self._written(messages[:number], turn)
             asking = self.chat.encode(before)
-            same = zip(asking, prompt, strict=False)
-            start = next((i for i, (a, b) in enumerate(same) if a != b), len(asking))
+            start = differ_at(asking, prompt)
             if start == len(asking) - 1:
                 start += 1  # a token of white space lies across; it carries no loss
             end = next((i for i in range(start, len(prompt)) if prompt[i] in self.stops), None)
@@ -160,13 +164,15 @@ class AssistantTurn:
                 or end is None
                 or _canonical(self.chat.read(prompt[start:end])) != _canonical(said.strip())
             ):
-                raise UsageError(self._otherwise(number))
+                raise UsageError(self._otherwise(number, self.chat.encode(text), prompt))
             yield start, end + 1
 
-    def _otherwise(self, number: int) -> str:
+    def _otherwise(self, number: int, asked: Sequence[int], prompt: Sequence[int]) -> str:
+        place, own, found = self._differing(asked, prompt)
         return (
             f"{self._place} writes turn {number + 1} otherwise, or without its end, once the chat "
-            "goes on: loss on it would train what is never generated. Set train.loss_on: last_turn"
+            f"goes on: from token {place} on it is {found}, and was {own}. Loss on it would train "
+            "what is never generated. Set train.loss_on: last_turn"
         )
 
     def _text(self, opened: str, messages: Messages, reference: str) -> str:
@@ -189,11 +195,12 @@ class AssistantTurn:
         if not full.startswith(opened):
             raise UsageError(self._not_behind())
         written = self.chat.encode(full[len(opened) :].removesuffix(self._closing))
+        place, wanted, found = self._differing(self.chat.encode(reference), written)
         raise UsageError(
             f"{self._place} changes the reference, so that something else would be learnt. "
-            f"{self._differing(self.chat.encode(reference), written)}. Write the reference as the "
-            "template does in a new dataset version, or take a template that leaves it as it is "
-            "(base.template names another; or mend the base model's own)"
+            f"From token {place} on it is {wanted}, and the template {found}. Write the reference "
+            "as the template does in a new dataset version, or take a template that leaves it as "
+            "it is (base.template names another; or mend the base model's own)"
         )
 
     def _refuse_another(self, reference: str, body: list[int]) -> None:
@@ -212,10 +219,7 @@ class AssistantTurn:
                 "is nothing to learn from it; give it a text in a new dataset version"
             )
         if said != wanted and _canonical(said) != _canonical(wanted):
-            place = next(
-                (i for i, (a, b) in enumerate(zip(said, wanted, strict=False)) if a != b),
-                min(len(said), len(wanted)),
-            )
+            place = differ_at(said, wanted)
             tokens = " ".join(shown(self._name(token)) for token in body[:_MOST_TOKENS])
             more = " ..." if len(body) > _MOST_TOKENS else ""
             raise UsageError(
@@ -245,10 +249,12 @@ class AssistantTurn:
             head, _ = self._around(_THINKING)
         except UsageError:
             return None
-        if _THOUGHT not in head:
-            return head  # it leaves thoughts out
-        opening = head.rfind(_TAG, 0, head.index(_THOUGHT))
-        return None if opening < 0 else head[:opening]
+        if _THOUGHT in head:
+            opening = head.rfind(_TAG, 0, head.index(_THOUGHT))
+            if opening < 0:
+                return None
+            head = head[:opening]
+        return _NO_THOUGHT.sub("", head)  # the thoughts of the reference take its place
 
     def _begin_with(self, head: str) -> None:
         """See to it that the generation prompt ends as `head` does."""
@@ -318,17 +324,16 @@ class AssistantTurn:
     def _name(self, token: int) -> str:
         return str(self.chat.tokenizer.decode([token], skip_special_tokens=False))
 
-    def _differing(self, wanted: Sequence[int], found: Sequence[int]) -> str:
-        """Show two rows of tokens from the first one on that differs."""
-        pairs = enumerate(zip(wanted, found, strict=False))
-        place = next((i for i, (a, b) in pairs if a != b), min(len(wanted), len(found)))
+    def _differing(self, wanted: Sequence[int], found: Sequence[int]) -> tuple[int, str, str]:
+        """Return which token is the first that differs, from 1, and both rows from it on."""
+        place = differ_at(wanted, found)
 
         def names(tokens: Sequence[int]) -> str:
             part = tokens[place : place + _MOST_TOKENS]
             more = " ..." if len(tokens) > place + _MOST_TOKENS else ""
             return " ".join(shown(self._name(token)) for token in part) + more or "nothing"
 
-        return f"From token {place + 1} on it is {names(wanted)}, and the template {names(found)}"
+        return place + 1, names(wanted), names(found)
 
     def _not_behind(self) -> str:
         return (

@@ -21,6 +21,7 @@ from ftreg.records.turns import Turn, apart
 GENERATION_CONFIG = "generation_config.json"
 Messages = list[dict[str, Any]]
 _CLOCK = "strftime_now"
+_IDS = range(1 << 31)
 # The directives of strftime that every system has.
 _DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxX"
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -123,8 +124,13 @@ class Chat:
             )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text that `render` wrote."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        """Token ids of a text that `render` wrote.
+
+        Raises:
+            UsageError: the tokenizer fails, as some do on some texts, or by their settings.
+        """
+        with told_as(f"{place_of(self.tokenizer)}: the tokenizer cannot take {shown(text)}"):
+            return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def prompt(self, messages: Messages) -> list[int]:
         """Token ids of a chat up to where the assistant's answer begins.
@@ -246,10 +252,13 @@ def stop_at(model: Any, end: int, *, stops: frozenset[int]) -> None:
 
 
 def stop_ids(settings: Any) -> frozenset[int]:
-    """Return the end tokens of a model's configuration, of which 0 may be one."""
+    """Return the end tokens of a model's configuration, of which 0 may be one.
+
+    What no token can be, -1 say, ends nothing.
+    """
     stop = getattr(settings, "eos_token_id", None)
     several = stop if isinstance(stop, list | tuple) else [stop]
-    return frozenset(token for token in several if isinstance(token, int) and token >= 0)
+    return frozenset(token for token in several if type(token) is int and token in _IDS)
 
 
 def _templates(tokenizer: Any) -> dict[str, str]:

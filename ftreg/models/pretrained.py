@@ -26,6 +26,7 @@ from ftreg.models.chat_template import GENERATION_CONFIG
 from ftreg.models.packaged import PACKAGED, packaged_digest, packaged_folder
 from ftreg.models.quantize import quantized
 from ftreg.models.soundness import (
+    OF_THE_WRITER,
     refuse_more_layers_than_tensors,
     refuse_unsound,
     settings_of,
@@ -47,7 +48,6 @@ _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
 )
-_OF_THE_WRITER = ("transformers_version", "_name_or_path")
 # Everything that a causal model needs, and no pickle among it.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -169,7 +169,7 @@ def configuration_digest(folder: Path) -> str:
     for name in ("config.json", GENERATION_CONFIG):
         if (folder / name).is_file():
             settings = settings_of(folder / name)
-            said = {k: v for k, v in settings.items() if k not in _OF_THE_WRITER}
+            said = {k: v for k, v in settings.items() if k not in OF_THE_WRITER}
             found[name] = json.dumps(said, sort_keys=True)
     return digest(found)
 

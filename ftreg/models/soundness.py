@@ -19,6 +19,8 @@ from ftreg.process import is_out_of_memory, signal_came
 _SEEN = {torch.float32: 1e-4}
 _SEEN_ROUNDED = 3e-2
 _TOKENS = 12
+OF_THE_WRITER = ("transformers_version", "_name_or_path")
+"""Settings of whoever wrote a file, and not of the model."""
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 

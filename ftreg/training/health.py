@@ -36,7 +36,7 @@ class LossSpikes:
 
     def notice(self, record: StepRecord) -> str | None:
         """Take the next step's loss; return a sentence if it is a spike."""
-        recent, self._recent = list(self._recent), self._recent
+        recent = list(self._recent)
         self._recent.append(record.loss)
         if len(recent) < _LEAST:
             return None

@@ -204,18 +204,14 @@ class Loop:
         self, number: int, rows: Sequence[int], loss: float, norm: float, *, lr: float
     ) -> None:
         """Refuse a loss or a gradient that is not finite, of a step that was not taken."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._diverged(number, rows, loss=loss, norm=norm, lr=lr)
-
-    def _diverged(
-        self, number: int, rows: Sequence[int], *, loss: float, norm: float, lr: float
-    ) -> DivergedError:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
         bad = [
             name
             for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters()
             if parameter.grad is not None and not all_finite(parameter.grad)
         ]
-        return DivergedError(
+        raise DivergedError(
             f"training diverged at step {number}: loss {loss:g}, gradient norm {norm:g}, "
             f"{len(bad)} tensors with a gradient that is not finite"
             + (f" (the first: {bad[0]})" if bad else "")

@@ -22,9 +22,8 @@ from ftreg.models.chat_template import Chat, stop_at, stop_tokens
 from ftreg.models.pretrained import BaseModel, find_base, load_base, load_tokenizer
 from ftreg.models.soundness import context_of, refuse_larger_tokenizer
 from ftreg.records.manifest import OptimizerRecord
-from ftreg.records.thought_tags import answer_of
 from ftreg.training.batching.batches import steps_of_run
-from ftreg.training.batching.examples import TokenisedExamples
+from ftreg.training.batching.examples import TokenisedExamples, keeps_thoughts
 from ftreg.training.batching.tokens import prepare_examples
 from ftreg.training.compilation import compile_layers, compute_layers_again
 from ftreg.training.events import TrainEvents
@@ -252,14 +251,12 @@ def _assistant_turn(
     tokenizer: Any, network: PreTrainedModel, split: Split, system: str | None, config: RunConfig
 ) -> AssistantTurn:
     """Find how the template writes an answer; what ends it here ends outputs from now on."""
-    chat = Chat(tokenizer, template=config.base.template, date=config.base.template_date)
-    stops = stop_tokens(tokenizer, network.generation_config)
-
-    def thoughts() -> bool:
-        firsts = (row.references[0] for row in split if row.references)
-        return config.train.thoughts == "keep" and any(answer_of(text) != text for text in firsts)
-
-    turn = AssistantTurn(chat, system=system, stops=stops, thoughts=thoughts)
+    turn = AssistantTurn(
+        Chat(tokenizer, template=config.base.template, date=config.base.template_date),
+        system=system,
+        stops=stop_tokens(tokenizer, network.generation_config),
+        thoughts=lambda: keeps_thoughts(split, config.train.thoughts),
+    )
     stop_at(network, turn.end, stops=turn.stops)
     return turn
 

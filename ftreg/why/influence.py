@@ -97,15 +97,16 @@ def _pull(model: Any, contrast: Contrast) -> "list[torch.Tensor] | None":
 
 
 def _gradient(model: Any, example: RenderedExample) -> "list[torch.Tensor]":
-    """The gradient of an answer's mean loss per token, a tensor a trained weight."""
+    """The gradient of the answers' mean loss per token, a tensor a trained weight."""
     import torch
     from torch.nn import functional
 
     ids = torch.tensor([[*example.prompt, *example.answer]], device=model.device)
-    start = len(example.prompt)
+    spans = [*example.earlier, (len(example.prompt), ids.shape[1])]
+    places = torch.cat([torch.arange(*span, device=ids.device) for span in spans])
     with torch.enable_grad():
-        logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1].float()
-        loss = functional.cross_entropy(logits, ids[0, start:])
+        logits = model(input_ids=ids, use_cache=False).logits[0, places - 1].float()
+        loss = functional.cross_entropy(logits, ids[0, places])
         trained = [part for part in model.parameters() if part.requires_grad]
         found = torch.autograd.grad(loss, trained, allow_unused=True)
     return [

@@ -139,9 +139,10 @@ def _same_as_last() -> int:
 
 def _mean_loss(model: Any, example: RenderedExample) -> torch.Tensor:
     ids = torch.tensor([[*example.prompt, *example.answer]])
-    logits = model(input_ids=ids).logits[0]
-    start = len(example.prompt)
-    return functional.cross_entropy(logits[start - 1 : -1], ids[0, start:])
+    labels = torch.full_like(ids, -100)
+    for begin, end in [*example.earlier, (len(example.prompt), ids.shape[1])]:
+        labels[0, begin:end] = ids[0, begin:end]
+    return functional.cross_entropy(model(input_ids=ids).logits[0, :-1], labels[0, 1:])
 
 
 def test_the_harm_is_what_a_small_step_on_the_row_does(talking_model: Path) -> None:
@@ -150,7 +151,8 @@ def test_the_harm_is_what_a_small_step_on_the_row_does(talking_model: Path) -> N
 
     model = AutoModelForCausalLM.from_pretrained(talking_model).double().eval()
     worse, better = RenderedExample([5, 9], [7, 8, 2]), RenderedExample([5, 9], [11, 2])
-    rows = [worse, better, RenderedExample([5, 9, 41], [70, 2])]
+    chat = RenderedExample([5, 9, 33, 2, 41], [70, 2], earlier=((2, 4),))
+    rows = [worse, better, RenderedExample([5, 9, 41], [70, 2]), chat]
     found = harm_of_rows(model, rows, [Contrast(worse, better)])
 
     def parameters() -> list[torch.Tensor]:

@@ -178,6 +178,14 @@ def test_a_tokenizer_that_panics_is_one_message(
     refused(train(cli, config, base), "base")
 
 
+def test_settings_by_which_a_tokenizer_fails_on_a_text_are_one_message(
+    cli: Cli, config: Path, base: Path
+) -> None:
+    path = base / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"model_max_length": "long"}))
+    refused(train(cli, config, base), "base: the tokenizer cannot take ")
+
+
 def test_a_panic_anywhere_else_is_no_verdict(
     cli: Cli, config: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

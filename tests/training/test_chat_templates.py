@@ -42,6 +42,10 @@ CUTTING = (
     "<|endoftext|>{{ m.content.split('</think>')[-1] }}<|im_end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|endoftext|><think>\n{% endif %}"
 )
+# As DeepSeek-V3.1's: the generation prompt ends a thought that is not there.
+OVER = CUTTING.replace("{% else %}<|endoftext|>", "{% else %}<|endoftext|></think>").replace(
+    "<think>\n", "</think>"
+)
 OTHER_END = TEMPLATE.replace("<|im_end|>\n{% endfor %}", "<|endoftext|>{% endfor %}")
 TRIMMING = TEMPLATE.replace("m['content']", "m['content']|trim")
 SPACED = (
@@ -133,6 +137,9 @@ def loss_of(model: Path, pairs: list[tuple[str, str]], end: int) -> tuple[float,
         pytest.param(REASONING, THOUGHTS, "", 2, id="reasoning, thoughts"),
         pytest.param(CUTTING, PLAIN, "<|endoftext|>", 2, id="begun thought"),
         pytest.param(CUTTING, THOUGHTS, "<|endoftext|>", 2, id="cut thoughts"),
+        pytest.param(EMPTY_THOUGHT, THOUGHTS, "", 2, id="empty thought, thoughts"),
+        pytest.param(OVER, PLAIN, "", 2, id="ended thought"),
+        pytest.param(OVER, THOUGHTS, "<|endoftext|>", 2, id="ended thought, thoughts"),
         pytest.param(OTHER_END, PLAIN, "", 0, id="another end, of id 0"),
         pytest.param(SPACED, PLAIN, "", 2, id="a space before"),
         pytest.param(TRIMMING, [" red\n", "blue"], "", 2, id="white space taken off"),
@@ -248,7 +255,9 @@ def test_the_checkpoint_says_what_it_learnt(cli: Cli, config: Path, workspace: P
     """
     folder = make_model(workspace / "base", vocab_size=261, tie_word_embeddings=False)
     (folder / "chat_template.jinja").write_text(EMPTY_THOUGHT)
-    (folder / "generation_config.json").write_text('{"eos_token_id": [1], "temperature": 0.5}')
+    (folder / "generation_config.json").write_text(
+        '{"eos_token_id": [1, -1, 1000000000000], "temperature": 0.5}'
+    )
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<POS>", "<NEG>"], special_tokens=True)
     tokenizer.save_pretrained(folder)

@@ -146,6 +146,7 @@ def test_a_template_that_writes_history_otherwise_is_trained_on_the_last_turn(
     said = refused.err.replace("\n", " ")
     assert "example 'r0'" in said
     assert "writes turn 3 otherwise" in said
+    assert "on it is 'I' 'n' ' '" in said and "and was '<' 't' 'h'" in said
     assert "train.loss_on: last_turn" in said
     assert training(cli, config, model, "train.loss_on=last_turn").code == 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ftreg.errors import UsageError, shown
 from ftreg.files.reading import parse_json
+from ftreg.records.turns import SYSTEM_ROLES
 
 COLUMNS = ("messages", "conversations", "conversation")
 """Columns that hold a chat, the first that is there."""
@@ -93,7 +94,7 @@ def turns_of(value: Any, *, padded: bool, place: str) -> tuple[list[dict[str, An
             raise UsageError(f"{where} has to be a mapping with a role, found {shown(item)}")
         turns.append(_turn(without_nulls(item) if padded else item, place=where))
         ignored |= {str(key) for key, held in item.items() if key not in _READ and held}
-    if turns and turns[0].get("role") in ("system", "developer") and not turns[0].get("content"):
+    if turns and turns[0].get("role") in SYSTEM_ROLES and not turns[0].get("content"):
         turns.pop(0)
     return turns, ignored
 

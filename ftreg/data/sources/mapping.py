@@ -20,6 +20,7 @@ from ftreg.data.sources.chats import (
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import digest
+from ftreg.records.turns import SYSTEM_ROLES
 
 FIELDS = ("id", "input", "messages", "tools", "reference", "context", "critical")
 _ABSENT = object()
@@ -202,7 +203,7 @@ class Mapper:
         self._keys |= dict.fromkeys(sorted(ignored))
         if isinstance(given.get("system"), str) and given["system"].strip() and turns:
             self._used.add("system")  # beside ShareGPT's conversations
-            if turns[0]["role"] not in ("system", "developer"):
+            if turns[0]["role"] not in SYSTEM_ROLES:
                 turns.insert(0, {"role": "system", "content": given["system"]})
         return {"messages": turns, **self._tools(given)}
 

@@ -149,7 +149,7 @@ def token_pairs(
     *,
     turn: AssistantTurn,
     prompt: Prompt,
-    max_length: int,
+    max_length: int = 2**31,
     thoughts: Thoughts = "keep",
     loss_on: LossOn = "all_turns",
     advance: Callable[[], None] = lambda: None,
@@ -189,6 +189,13 @@ def token_pairs(
         advance()
     if count == 0:
         raise UsageError("there is no example to train on: the split has no rows")
+
+
+def keeps_thoughts(examples: Iterable[Example], thoughts: Thoughts) -> bool:
+    """Whether an example is to be learnt with thoughts in its answer."""
+    return thoughts == "keep" and any(
+        answer_of(text) != text for example in examples for text in example.references[:1]
+    )
 
 
 def _rendered(
