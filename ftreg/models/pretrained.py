@@ -144,7 +144,8 @@ def _why_not(config: BaseConfig, error: Exception) -> str:
 
     match error:
         case GatedRepoError():
-            return f"it is gated: accept its terms at {ENDPOINT}/{config.model}, then `hf auth login`"
+            at = f"{ENDPOINT}/{config.model}"
+            return f"it is gated: accept its terms at {at}, then `hf auth login`"
         case RepositoryNotFoundError():
             return "it has none of this name, or one that is private (`hf auth login`)"
         case RevisionNotFoundError():
