@@ -61,12 +61,7 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
         UsageError: every mistake found, a line each, with file, line, key and the nearest key; or
             code that is forbidden (`ftreg.config.custom_code`).
     """
-    document = _read_with_parents(path, ())
-    for override in overrides:
-        document = _merge(document, _parse_override(override))
-    config = validate(RunConfig, document, where=str(path))
-    refuse_code_named(config, marks=document.marks, where=path)
-    return config
+    return _run_config(_read_with_parents(path, ()), overrides, where=path)
 
 
 def build_config(values: Mapping[str, Any], *, overrides: Iterable[str] = ()) -> RunConfig:
@@ -75,11 +70,14 @@ def build_config(values: Mapping[str, Any], *, overrides: Iterable[str] = ()) ->
     Raises:
         UsageError: as `load_config`.
     """
-    document = Document(dict(values), {})
+    return _run_config(Document(dict(values), {}), overrides, where=Path("configuration"))
+
+
+def _run_config(document: Document, overrides: Iterable[str], *, where: Path) -> RunConfig:
     for override in overrides:
         document = _merge(document, _parse_override(override))
-    config = validate(RunConfig, document, where="configuration")
-    refuse_code_named(config, marks=document.marks, where=Path("configuration"))
+    config = validate(RunConfig, document, where=str(where))
+    refuse_code_named(config, marks=document.marks, where=where)
     return config
 
 

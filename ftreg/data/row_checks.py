@@ -10,7 +10,7 @@ from ftreg.data.chat_checks import check_messages, check_tools
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files.store import canonical_json, read_jsonl
 from ftreg.records.samples import Example
-from ftreg.records.turns import Turn, answer_turn, before_answer, said
+from ftreg.records.turns import Turn, answer_turn, asked_in, said
 
 KEYS = ("id", "input", "messages", "tools", "reference", "context", "tags", "critical")
 
@@ -131,7 +131,7 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
     name = str(text("id", required=True))
     messages, tools = _chat_of(row, place=place)
     answer = answer_turn(messages)
-    asked = [said(turn) for turn in before_answer(messages) if turn["role"] == "user"]
+    asked = asked_in(messages)
     return Example(
         id=name,
         input=asked[-1] if asked else str(text("input", required=True)),

@@ -102,7 +102,7 @@ def _by_version(found: Sequence[Listed]) -> dict[tuple[str, ...], list[Listed]]:
     """The evaluations of the same rows, those that were evaluated last first."""
     groups: dict[tuple[str, ...], list[Listed]] = {}
     for item in found:
-        rows = _header(item)["dataset"]
+        rows = item.facts["dataset"]
         key = (rows["version"], rows["digest"], rows["split"], rows["rows_digest"])
         groups.setdefault(key, []).append(item)
     return dict(sorted(groups.items(), key=lambda group: group[1][-1].created, reverse=True))
@@ -122,7 +122,7 @@ def _course(
     needed = [item.folder.name for item in shown] + [item["evaluation"] for item in promoted]
     means = _all_means(items[0].folder.parent, list(dict.fromkeys(needed)), notes)
     drawn = [item for item in shown if item.folder.name in means]
-    rows = _header(items[-1])["dataset"]
+    rows = items[-1].facts["dataset"]
     pinned = read_anchor(file) if file.is_file() else None
     return Course(
         dataset=rows["version"],
@@ -131,11 +131,11 @@ def _course(
             Moment(
                 id=item.folder.name,
                 created=item.created,
-                label=_label(_header(item)),
+                label=_label(item.facts),
                 outcome=item.outcome,
                 against=item.held_against,
                 means=means[item.folder.name],
-                versions=_header(item)["versions"],
+                versions=item.facts["versions"],
             )
             for item in drawn
         ],
@@ -192,7 +192,3 @@ def _row(contest: Contest) -> list[Any]:
     (mean,) = contest.means
     interval = mean.interval or (None, None)
     return [contest.scorer, contest.cohort, contest.n, mean.mean, *interval]
-
-
-def _header(item: Listed) -> Mapping[str, Any]:
-    return item.header or {}

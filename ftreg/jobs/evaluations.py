@@ -1,7 +1,6 @@
 """What `ftreg evaluations list` shows: what was evaluated, and what came of it."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.baseline import promoted_ids
@@ -92,16 +91,12 @@ def of_dataset(found: list[Listed], dataset: str) -> list[Listed]:
         UsageError: there is none; names what is nearest.
     """
     key = "version" if "@" in dataset else "name"
-    chosen = [item for item in found if _of(item)["dataset"][key] == dataset]
+    chosen = [item for item in found if item.facts["dataset"][key] == dataset]
     if not chosen:
-        known = sorted({str(_of(item)["dataset"][key]) for item in found})
+        known = sorted({str(item.facts["dataset"][key]) for item in found})
         there = f"; there are evaluations on {', '.join(known)}" if known else ""
         raise UsageError(f"no evaluation on {dataset}{did_you_mean(dataset, known)}{there}")
     return chosen
-
-
-def _of(item: Listed) -> Mapping[str, Any]:
-    return item.header or {}
 
 
 def _marks(workspace: Workspace) -> dict[str, str]:
@@ -114,7 +109,7 @@ def _marks(workspace: Workspace) -> dict[str, str]:
 
 
 def _listed(item: Listed, marks: Mapping[str, str]) -> ListedEvaluation:
-    header = _of(item)
+    header = item.facts
     checkpoint, rows = header["checkpoint"], header["dataset"]["rows"]
     return ListedEvaluation(
         id=item.folder.name,

@@ -1,12 +1,13 @@
 """Write the model card of a checkpoint from its manifest and its last verdict."""
 
+import contextlib
 from pathlib import Path
 
 from ftreg.errors import UsageError
 from ftreg.files.store import write_text
 from ftreg.jobs.gate import held_against, last_gate
 from ftreg.records.checkpoint import checkpoint_name, read_checkpoint
-from ftreg.records.evaluation.listing import list_evaluations
+from ftreg.records.evaluation.listing import listed_evaluations
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.workspace import Workspace
 
@@ -65,11 +66,8 @@ def _refuse_to_overwrite(path: Path) -> None:
 
 def _newest(identity: str, workspace: Workspace) -> Evaluation | None:
     """Return the newest evaluation of a checkpoint; damaged ones are passed over."""
-    for folder in reversed(list_evaluations(workspace.evaluations)):
-        try:
-            found = read_evaluation(folder)
-        except UsageError:
-            continue
-        if found.header["checkpoint"]["identity"] == identity:
-            return found
+    for listed in reversed(listed_evaluations(workspace.evaluations)):
+        if listed.header and listed.header["checkpoint"]["identity"] == identity:
+            with contextlib.suppress(UsageError):
+                return read_evaluation(listed.folder)
     return None

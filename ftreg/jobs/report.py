@@ -78,17 +78,21 @@ def write_html(
     verdict = result.verdict if result else None
     if result is None:
         verdict, baseline, anchor = _last_gate(evaluation, workspace, notes)
-    dataset, examples = _examples(evaluation, workspace, notes)
-    own = _side(evaluation.header, evaluation.scores, evaluation.folder, workspace, notes)
-    against = None
+    trained = evaluated_checkpoint(evaluation.header, workspace)
+    dataset, examples = _examples(evaluation, trained, notes)
+    own = _side(evaluation.header, evaluation.scores, evaluation.folder, trained, notes)
+    against, why = None, list[WhyLine]()
     if baseline is not None:
+        before = evaluated_checkpoint(baseline.header, workspace)
         folder = baseline.folder or _stored(baseline.header, workspace)
         if folder is None:
             notes["examples"].append(
                 "The baseline is known by its scores alone: its evaluation "
                 f"{baseline.header['id']}, with outputs and evidence, is not in the workspace.",
             )
-        against = _side(baseline.header, baseline.scores, folder, workspace, notes)
+        against = _side(baseline.header, baseline.scores, folder, before, notes)
+        if verdict is not None and verdict.outcome == "regression":
+            why = _why(evaluation, baseline, (before, trained), workspace)
     material = Material(
         evaluation=evaluation,
         candidate=own,
@@ -98,7 +102,7 @@ def write_html(
         dataset=dataset,
         examples=examples,
         notes=notes,
-        why=_why(evaluation, verdict, baseline, workspace),
+        why=why,
     )
     place = evaluation.folder / REPORT if path is None else path
     write_bytes(place, (part.encode() for part in html_report(material)))
@@ -107,35 +111,32 @@ def write_html(
 
 def _why(
     evaluation: Evaluation,
-    verdict: Verdict | None,
-    baseline: Baseline | None,
+    baseline: Baseline,
+    checkpoints: tuple[Checkpoint | None, Checkpoint | None],
     workspace: Workspace,
 ) -> list[WhyLine]:
     """What can be asked about a regression, and what was found where it was."""
-    if verdict is None or baseline is None or verdict.outcome != "regression":
-        return []
-    checkpoint = evaluated_checkpoint(evaluation.header, workspace)
+    _, trained = checkpoints
     return why_lines(
         evaluation.id,
         str(baseline.header["id"]),
         slices=kept_answer(evaluation, SLICES),
         blame=kept_answer(evaluation, BLAME),
-        minutes=None if checkpoint is None else checkpoint.manifest.training.seconds / 60,
-        recipes=_recipes(evaluation, baseline, workspace),
+        minutes=None if trained is None else trained.manifest.training.seconds / 60,
+        recipes=None if None in checkpoints else _recipes(evaluation, baseline, workspace),
     )
 
 
 def _recipes(evaluation: Evaluation, baseline: Baseline, workspace: Workspace) -> Recipes | None:
-    """Both checkpoints, if they are at hand and differ, and what a search of theirs found."""
+    """Both checkpoints, if their recipes differ, and what a search of theirs found."""
     sides = [baseline.header, evaluation.header]
-    found = [evaluated_checkpoint(header, workspace) for header in sides]
     told = [header["checkpoint"]["recipe"] for header in sides]
     changed = [
         key
         for key, _, _ in recipe_differences(*told)
         if not key.startswith(("versions.", "training.seed"))
     ]
-    if None in found or not changed:
+    if not changed:
         return None
     good, bad = (str(header["checkpoint"]["name"]) for header in sides)
     kept = newest_bisection(
@@ -175,7 +176,7 @@ def _side(
     header: Mapping[str, Any],
     scores: Any,
     folder: Path | None,
-    workspace: Workspace,
+    checkpoint: Checkpoint | None,
     notes: dict[str, list[str]],
 ) -> Side:
     side = Side(header=header, scores=mean_scores(scores), folder=folder)
@@ -183,7 +184,6 @@ def _side(
     if not recipe_known(header["checkpoint"]):
         notes["training"].append(f"ftreg did not train {name}: its recipe is unknown.")
         return side
-    checkpoint = evaluated_checkpoint(header, workspace)
     if checkpoint is None:
         notes["training"].append(
             f"The history of {name} is not at hand: its checkpoint is not in "
@@ -230,11 +230,10 @@ def evaluated_checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Che
 
 
 def _examples(
-    evaluation: Evaluation, workspace: Workspace, notes: dict[str, list[str]]
+    evaluation: Evaluation, checkpoint: Checkpoint | None, notes: dict[str, list[str]]
 ) -> tuple[DatasetVersion | None, Sequence[Example]]:
     """The dataset version and the rows that were evaluated, where they are the same still."""
     wanted = evaluation.header["dataset"]
-    checkpoint = evaluated_checkpoint(evaluation.header, workspace)
     config = checkpoint.manifest.config.dataset if checkpoint else None
     trained_in = config.root if config else DatasetConfig.model_fields["root"].default
     root = wanted.get("root", trained_in)  # older evaluations do not say

@@ -8,6 +8,7 @@ from typing import Any, cast
 from ftreg.config import custom_code
 from ftreg.config.load import validate
 from ftreg.config.sections import ScorerConfig, Thoughts
+from ftreg.data.chat_checks import check_messages
 from ftreg.errors import UsageError, shown
 from ftreg.files import marked_yaml
 from ftreg.files.store import check_writable, read_jsonl, write_jsonl
@@ -15,6 +16,7 @@ from ftreg.jobs.score_rounds import make_scorer
 from ftreg.records.evaluation.rows import Run, ScoreRow, score_rows
 from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.samples import Sample
+from ftreg.records.turns import Turn, asked_in, before_answer
 from ftreg.scoring.factory import FAMILIES, SCORERS, takes_option
 
 _MOST_REASONS = 5
@@ -56,7 +58,7 @@ def score_file(
 ) -> ScoredFile:
     """Score each line of a file by each scorer.
 
-    Keys of a line other than id, input, output, reference and context are left alone.
+    Keys of a line other than id, input or messages, output, reference and context are left alone.
 
     Args:
         path: the JSONL file.
@@ -204,14 +206,23 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
         for key in ("input", "context"):
             if not isinstance(row.get(key), str | None):
                 raise UsageError(f"{place}: {key!r} has to be a text")
+        turns = _turns(row, place=place)
         sample = Sample(
             id=row["id"],
-            input=row.get("input") or "",
+            input=row.get("input") or next(reversed(asked_in(turns)), ""),
             output=row["output"],
             reference=tuple(alternatives) or None,
             context=row.get("context"),
+            messages=turns,
         )
         samples.append((number, row, sample))
     if not samples:
         raise UsageError(f"{path}: no rows")
     return samples
+
+
+def _turns(row: Mapping[str, Any], *, place: str) -> Sequence[Turn]:
+    """The turns of a chat before its answer; none where the row is no chat."""
+    if row.get("messages") is None:
+        return ()
+    return before_answer(check_messages(row["messages"], (), place=place))

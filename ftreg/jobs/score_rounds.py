@@ -120,6 +120,7 @@ class Scoring:
             output=output.text,
             reference=example.references or None,
             context=self.dataset.card.scoring_context(example),
+            messages=example.asked,
         )
 
     def _noise(

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
-from ftreg.errors import UsageError, did_you_mean, shown
+from ftreg.errors import UsageError, did_you_mean, first_line, shown
 from ftreg.files.store import digest, file_digest
 from ftreg.models.adapters import add_adapters
 from ftreg.models.chat_template import GENERATION_CONFIG
@@ -138,10 +138,32 @@ def _download(config: BaseConfig) -> Path:
         )
     except Exception as error:  # the hub client raises a family of errors of three libraries
         raise UsageError(
-            f"base.model: cannot get {config.model} from the hub: {type(error).__name__}: "
-            f"{str(error).splitlines()[0]}\nUse a folder or a packaged model where there is no "
-            f"network (packaged: {', '.join(PACKAGED)})."
+            f"base.model: cannot get {config.model} from the hub: {_why_not(config, error)}"
         ) from error
+
+
+def _why_not(config: BaseConfig, error: Exception) -> str:
+    """What keeps the hub from giving a model, and the way out."""
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    match error:
+        case GatedRepoError():
+            at = f"{ENDPOINT}/{config.model}"
+            return f"it is gated: accept its terms at {at}, then `hf auth login`"
+        case RepositoryNotFoundError():
+            return "it has none of this name, or one that is private (`hf auth login`)"
+        case RevisionNotFoundError():
+            return f"it has no revision {config.revision!r} (base.revision)"
+    bases = ", ".join(name for name, model in PACKAGED.items() if model.kind == "base model")
+    return (
+        f"{type(error).__name__}: {first_line(error)}\nUse a folder or a packaged model where "
+        f"there is no network (packaged: {bases})."
+    )
 
 
 def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) -> str:

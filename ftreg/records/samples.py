@@ -76,7 +76,8 @@ class Output:
 class Sample:
     """What a scorer sees of one example: the request, the output, and what to hold it against.
 
-    `reference` is one text, or several accepted alternatives of which the best match counts.
+    `reference` is one text, or several accepted alternatives of which the best match counts. Of a
+    chat, `messages` are the turns before the output, and `input` is what the user said last.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Sample:
     output: str
     reference: str | Sequence[str] | None = None
     context: str | None = None
+    messages: Sequence[Turn] = ()
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -25,6 +25,11 @@ def answer_turn(messages: Sequence[Turn]) -> Turn | None:
     return messages[-1] if messages and messages[-1]["role"] == "assistant" else None
 
 
+def asked_in(messages: Sequence[Turn]) -> list[str]:
+    """Return what the user said before the last answer, in order."""
+    return [turn["content"] for turn in before_answer(messages) if turn["role"] == "user"]
+
+
 def apart(messages: Sequence[Turn]) -> tuple[list[dict[str, Any]], list[Any] | None]:
     """Return the turns without the one that declares tools, and these tools (None: no such)."""
     if messages and messages[0]["role"] == TOOLS:

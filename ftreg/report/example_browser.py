@@ -12,7 +12,7 @@ from ftreg.errors import cut
 from ftreg.files.store import damaged
 from ftreg.records.evaluation.stored import read_findings, read_outputs
 from ftreg.records.samples import Example
-from ftreg.records.turns import said
+from ftreg.records.turns import asked_in, said
 from ftreg.report import phrases
 from ftreg.report.material import Material, Side
 
@@ -48,7 +48,7 @@ def index(material: Material) -> dict[str, Any]:
         return [[side.scores.get(name, {}).get(key) for key in ids] for name in names]
 
     card = material.dataset.card if material.dataset else None
-    inputs = {example.id: example.input for example in material.examples}
+    inputs = {example.id: _question(example) for example in material.examples}
     return {
         "ids": ids,
         "asked": [cut(" ".join(inputs.get(key, "").split()), _LONGEST_QUESTION) for key in ids],
@@ -98,6 +98,12 @@ def chunks(material: Material) -> Iterator[dict[str, Any]]:
             }
             examples.append({**_asked(rows.get(key), texts), **sides})
         yield {"texts": list(texts), "examples": examples}
+
+
+def _question(example: Example) -> str:
+    """What an example asks, of a chat what the user said first and last."""
+    first, *more = asked_in(example.messages) or [example.input]
+    return f"{first} \u2026 {more[-1]}" if more else first
 
 
 def _asked(example: Example | None, texts: dict[str, int]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims, is_question, sentences
+from ftreg.scoring.conversation import question
 from ftreg.scoring.nonanswers import echoes, is_refusal
 from ftreg.scoring.pointwise import PointwiseScorer, mean_of
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
@@ -11,6 +12,8 @@ from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 class AnswerRelevancy(PointwiseScorer):
     """Relevant statements of the output over its statements, each counted by how relevant it is.
+
+    In a chat, the input is what the user said last, after the question that it goes on with.
 
     0 for an output that states nothing, declines to answer, or only says the question again; None
     where there is no input.
@@ -34,7 +37,7 @@ class AnswerRelevancy(PointwiseScorer):
         points = claims(sample.output) or asked_back
         if not points:
             return Score(0.0, "the output states nothing")
-        return Inquiry(points, sample.input)
+        return Inquiry(points, question(sample))
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
         return mean_of("statement", inquiry, supports)

@@ -1,9 +1,11 @@
 """How many key points of a reference an output covers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims
+from ftreg.scoring.conversation import evidence, question
 from ftreg.scoring.nonanswers import is_refusal
 from ftreg.scoring.pointwise import PointwiseScorer, mean_of, question_of
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
@@ -35,7 +37,7 @@ class Completeness(PointwiseScorer):
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         """Score each sample, in order."""
         spread = [
-            (place, Sample(id=sample.id, input=sample.input, output=sample.output, reference=text))
+            (place, replace(sample, reference=text))
             for place, sample in enumerate(samples)
             for text in self._texts(sample)
         ]
@@ -55,7 +57,7 @@ class Completeness(PointwiseScorer):
             case "reference":
                 texts = sample.references
             case "context":
-                texts = (sample.context or "",)
+                texts = (evidence(sample) or "",)
             case _:
                 texts = (sample.input,)
         return tuple(text for text in texts if text.strip())
@@ -69,7 +71,7 @@ class Completeness(PointwiseScorer):
         if is_refusal(sample.output):
             expected = all(map(is_refusal, sample.references))
             return Score(float(expected), "the output declines to answer")
-        return Inquiry(points, sample.output, question_of(sample.input))
+        return Inquiry(points, sample.output, question_of(question(sample)))
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
         return mean_of("key_point", inquiry, supports)

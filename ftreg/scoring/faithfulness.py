@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.claims import claims, passages
+from ftreg.scoring.conversation import evidence, question
 from ftreg.scoring.pointwise import PointwiseScorer, mean_of, question_of
 from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
 class Faithfulness(PointwiseScorer):
     """Supported claims of the output over its claims, held against the context.
+
+    What tools answered in a chat is context too.
 
     The mean of the probabilities, or verdicts, that the backend gives. None where there is no
     context, or where the output claims nothing.
@@ -32,14 +35,14 @@ class Faithfulness(PointwiseScorer):
         super().__init__(backend=backend, source=source)
 
     def _inquiry(self, sample: Sample) -> Inquiry | Score:
-        source = sample.context if self.source == "context" else sample.input
+        source = evidence(sample) if self.source == "context" else sample.input
         if source is None or not passages(source):
             return Score(None, f"no {self.source} to hold the output against")
         points = claims(sample.output)
         if not points:
             return Score(None, "no claims in the output")
-        question = question_of(sample.input) if self.source == "context" else None
-        return Inquiry(points, source, question)
+        asked = question_of(question(sample)) if self.source == "context" else None
+        return Inquiry(points, source, asked)
 
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
         return mean_of("claim", inquiry, supports)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.backends.judge_prompt import Part, Question, Strict
+from ftreg.scoring.conversation import request
 from ftreg.scoring.protocol import Backend, BackendError
 
 _EXAMPLE_KEYS = ("output", "score", "input", "explanation")
@@ -127,7 +128,7 @@ class Rubric:
                 parts.append(Part(f"INPUT OF EXAMPLE {number}", example["input"]))
             parts.append(Part(f"OUTPUT OF EXAMPLE {number}", example["output"]))
         if sample.input:
-            parts.append(Part("INPUT", sample.input))
+            parts.append(Part("INPUT", request(sample)))
         if sample.context:
             parts.append(Part("CONTEXT", sample.context))
         parts.extend(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ftreg.records.samples import Sample
+from ftreg.scoring.conversation import evidence, question
 
 _PARTS = {"faithfulness": ("context",), "answer_relevancy": ("input",)}
 """What an output is held against, by scorer; for every other the first of these that rows have."""
@@ -52,5 +53,5 @@ def plain_overlap(
 def _texts(sample: Sample, part: str) -> Sequence[str]:
     if part == "reference":
         return sample.references
-    text = sample.context if part == "context" else sample.input
+    text = evidence(sample) if part == "context" else question(sample)
     return (text,) if text else ()

@@ -405,6 +405,57 @@ def test_a_question_gets_the_retrieval_of_its_own_parent(cli: Cli, workspace: Pa
     }
 
 
+def test_spans_of_one_call_are_one_row(cli: Cli, workspace: Path) -> None:
+    """A framework's span around a client's; the innermost with its input counts.
+
+    Not where a tool or an agent stands between, nor of a wrapper's several questions one only.
+    https://github.com/DataDog/dd-trace-js/issues/8936,
+    https://github.com/braintrustdata/braintrust-sdk-javascript/issues/992
+    """
+
+    def below(parent: str, made: dict[str, Any]) -> dict[str, Any]:
+        return {**made, "parentSpanId": parent}
+
+    def asking(name: str, **more: str) -> dict[str, Any]:
+        return span(name, gen_ai__operation__name="chat", gen_ai__prompt=f"{name}?", **more)
+
+    def wrapping(name: str) -> dict[str, Any]:
+        return span(
+            name, mlflow__spanType='"CHAT_MODEL"', mlflow__spanInputs=f'"{name}?"', app__plan="pro"
+        )
+
+    found = span("r", retrieval__documents__0__document__content="Found.")
+    spans = [
+        # The client's span was written first, and the context is the wrapper's sibling's.
+        span("rag"), below("langchain", asking("openai", app__plan="free", app__tier="1")),
+        below("rag", span("look up")), below("look up", found),
+        below("look up", asking("rewriting")), below("rag", wrapping("langchain")),
+        # A client that does not record what it was asked.
+        wrapping("recorded"), below("recorded", span("silent", gen_ai__operation__name="chat")),
+        # Several steps, each of two libraries.
+        wrapping("loop"), below("loop", asking("first")), below("loop", wrapping("second")),
+        below("second", span("http")), below("http", asking("second inner")),
+        # A tool of the first model asks another.
+        wrapping("planner"), below("planner", span("tool", openinference__span__kind="TOOL")),
+        below("tool", asking("helper")),
+        # What is above itself is not the same call twice.
+        below("ring b", asking("ring a")), below("ring a", asking("ring b")),
+    ]  # fmt: skip
+    path = workspace / "spans.json"
+    path.write_text(json.dumps(export(*spans)), "utf-8")
+    done = imported(cli, path, "--prompt-user", "{input}")
+    assert done.code == 0, done
+    assert "left out" not in done.err
+    got = rows("desk/v1")
+    calls = {"openai", "rewriting", "recorded", "first", "second inner", "planner", "helper"}
+    assert set(got) - {"ring a", "ring b"} == calls
+    assert len(got) == len(calls) + 1
+    assert got["openai"]["context"] == "Found."
+    tags = got["openai"]["tags"]
+    assert (tags["app.plan"], tags["app.tier"]) == ("free", "1")
+    assert got["second inner"]["tags"]["app.plan"] == "pro"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

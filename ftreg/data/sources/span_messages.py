@@ -21,6 +21,7 @@ Events = Sequence[tuple[str, Attributes]]
 _CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
 _KINDS = ("openinference.span.kind", "fi.span.kind", "traceloop.span.kind")
 _MLFLOW_KINDS = frozenset({"LLM", "CHAT_MODEL"})
+_RUNNING = frozenset({"TOOL", "AGENT", "EXECUTE_TOOL", "INVOKE_AGENT", "AI.TOOLCALL"})
 _VERCEL_CALLS = (".doGenerate", ".doStream")
 _ASKING = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 _CHOICE = "gen_ai.choice"
@@ -51,6 +52,13 @@ def is_call(attributes: Attributes, events: Events) -> bool:
         or mlflow_kind(attributes) in _MLFLOW_KINDS
         or any(name in (_CHOICE, *_CONTENT_EVENTS) or _ASKING.fullmatch(name) for name, _ in events)
     )
+
+
+def runs_calls(attributes: Attributes) -> bool:
+    """Whether a span is a tool's or an agent's: what is called in it is a call of its own."""
+    names = (*_KINDS, "gen_ai.operation.name", "ai.operationId", "langfuse.observation.type")
+    kinds = {str(attributes.get(name)).upper() for name in names}
+    return not _RUNNING.isdisjoint({*kinds, mlflow_kind(attributes)})
 
 
 def mlflow_kind(attributes: Attributes) -> str:

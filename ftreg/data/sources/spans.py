@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.data.chat_checks import check_messages, check_tools
-from ftreg.data.sources.span_messages import Events, is_call, messages_of, mlflow_kind, opened
-from ftreg.data.sources.trace_documents import SpanPlace, TraceDocuments
+from ftreg.data.sources.span_messages import (
+    Events,
+    is_call,
+    messages_of,
+    mlflow_kind,
+    opened,
+    runs_calls,
+)
+from ftreg.data.sources.span_traces import Role, SpanPlace, SpanTraces
 from ftreg.errors import UsageError
 from ftreg.files.reading import MIB, lines_of, parse_json, read_text
 from ftreg.files.store import read_jsonl
@@ -51,19 +58,17 @@ def span_rows(path: Path, notes: list[str] | None = None) -> Iterator[tuple[int,
     """
     seen, calls = 0, 0
     silent: list[str] = []
-    with contextlib.closing(TraceDocuments()) as contexts:
+    with contextlib.closing(SpanTraces()) as traces:
         for number, span in _spans(path):
-            contexts.add(
-                span.place,
-                _documents(span),
-                call=is_call(span.attributes, span.events),
-                place=f"{path}:{number}",
-            )
+            role = _role(span)
+            tags = _tags(span) if role in ("asked", "silent") else {}
+            place = f"{path}:{number}"
+            traces.add(span.place, _documents(span), role=role, tags=tags, place=place)
         for number, span in _spans(path):
             seen += 1
-            if not is_call(span.attributes, span.events):
+            if not is_call(span.attributes, span.events) or traces.repeats(span.place):
                 continue
-            row = _row(span, contexts)
+            row = _row(span, traces)
             if row is None:
                 silent.append(span.place.id)
                 continue
@@ -168,10 +173,21 @@ def _value(wrapped: Mapping[str, Any]) -> Any:
     return None
 
 
-def _row(span: _Span, contexts: TraceDocuments) -> dict[str, Any] | None:
-    """The row of a call; None where its input was not recorded."""
+def _role(span: _Span) -> Role:
+    if is_call(span.attributes, span.events):
+        return "asked" if _turns(span)[1] else "silent"
+    return "apart" if runs_calls(span.attributes) else ""
+
+
+def _turns(span: _Span) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All that went into a call, and what of it is no system's turn."""
     messages = messages_of(span.attributes, span.events, "input")
-    turns = [turn for turn in messages if turn["role"] not in SYSTEM_ROLES]
+    return messages, [turn for turn in messages if turn["role"] not in SYSTEM_ROLES]
+
+
+def _row(span: _Span, traces: SpanTraces) -> dict[str, Any] | None:
+    """The row of a call; None where its input was not recorded."""
+    messages, turns = _turns(span)
     if not turns:
         return None
     instructions = messages_of(
@@ -183,8 +199,8 @@ def _row(span: _Span, contexts: TraceDocuments) -> dict[str, Any] | None:
         "id": span.place.id,
         **_asked(span, turns, system),
         "output": "\n".join(map(_said, answers)) or None,
-        "context": "\n\n".join(contexts.of(span.place)) or None,
-        "tags": _tags(span),
+        "context": "\n\n".join(traces.documents(span.place)) or None,
+        "tags": traces.tags(span.place) or None,
     }
     return {key: value for key, value in row.items() if value is not None}
 
@@ -267,7 +283,7 @@ def _document_texts(value: Any) -> list[str]:
     return texts
 
 
-def _tags(span: _Span) -> dict[str, str] | None:
+def _tags(span: _Span) -> dict[str, str]:
     # An event's attributes count too, if it is no message, and the span's own more.
     attributes: dict[str, Any] = {}
     for event, more in span.events:
@@ -289,4 +305,4 @@ def _tags(span: _Span) -> dict[str, str] | None:
         for name, value in tags.items()
         if isinstance(value, str | int | bool) and str(value).strip()
     }
-    return {name: text for name, text in plain.items() if len(text) <= _LONGEST_TAG} or None
+    return {name: text for name, text in plain.items() if len(text) <= _LONGEST_TAG}

@@ -39,6 +39,11 @@ class Listed:
     outcome: str | None = None
     held_against: str | None = None
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The header, empty where it is damaged."""
+        return self.header or {}
+
 
 def list_evaluations(root: Path) -> list[Path]:
     """Return the evaluation folders below `root`, oldest first.

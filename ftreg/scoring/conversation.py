@@ -1,0 +1,45 @@
+"""What the turns of a chat are to a scorer: the question, and what an answer may rest on.
+
+Elsewhere a question is the input, and the evidence the context; in a chat both may stand in the
+turns before the answer.
+"""
+
+from ftreg.records.samples import Sample
+from ftreg.records.turns import asked_in, chat_text, said
+from ftreg.scoring.pointwise import question_of
+from ftreg.scoring.words import words
+
+_LONGEST_REPLY = 8
+"""Words of a user's turn that asks nothing and goes on with what was asked before."""
+
+
+def question(sample: Sample) -> str:
+    """Return what an output answers: the input, and the turns of the user that it goes on with.
+
+    "Molde" and "For three days." say what they are about only with the question before them. An
+    input that asks something stands alone: with the question before it, an answer to that one
+    would count as an answer too.
+    """
+    asked = [sample.input]
+    before = asked_in(sample.messages)[:-1]
+    while before and not _asks(asked[0]):
+        asked.insert(0, before.pop())
+    return "\n".join(asked)
+
+
+def _asks(text: str) -> bool:
+    return len(words(text)) > _LONGEST_REPLY or question_of(text) is not None
+
+
+def evidence(sample: Sample) -> str | None:
+    """Return what the claims of an output are held against: the context, and what tools answered.
+
+    What a user says is no evidence, nor what the assistant has said before.
+    """
+    found = [said(turn) for turn in sample.messages if turn["role"] == "tool"]
+    return "\n\n".join(filter(None, [sample.context, *found])) if found else sample.context
+
+
+def request(sample: Sample) -> str:
+    """Return all that the model was asked: the input, or the turns with their roles."""
+    return chat_text(sample.messages) if len(sample.messages) > 1 else sample.input
