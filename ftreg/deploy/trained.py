@@ -1,5 +1,7 @@
 """The chat template and the end tokens that a checkpoint was trained with."""
 
+from typing import Any
+
 from transformers import GenerationConfig
 
 from ftreg.models.chat_template import GENERATION_CONFIG, Chat, stop_tokens
@@ -14,8 +16,14 @@ def trained_chat(checkpoint: Checkpoint) -> Chat:
     return Chat(tokenizer, template=base.template, date=base.template_date)
 
 
-def end_tokens(checkpoint: Checkpoint) -> frozenset[int]:
-    """Return the token ids that end an output of a checkpoint."""
+def end_tokens(checkpoint: Checkpoint, tokenizer: Any) -> list[int]:
+    """Return the token ids that end an output, the one that answers are trained to end with first.
+
+    Args:
+        checkpoint: has the settings of generation.
+        tokenizer: its own.
+    """
     written = (checkpoint.folder / GENERATION_CONFIG).is_file()
     settings = GenerationConfig.from_pretrained(checkpoint.folder) if written else None
-    return stop_tokens(trained_chat(checkpoint).tokenizer, settings)
+    first = int(tokenizer.eos_token_id)
+    return [first, *sorted(stop_tokens(tokenizer, settings) - {first})]
