@@ -3,18 +3,20 @@
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ftreg
 from ftreg.config import custom_code
 from ftreg.config.code_named import TRUST, place_in_manifest
 from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files.store import check_writable, file_digest, staged_file, staged_folder, write_record
-from ftreg.jobs.generate import EvalEvents, SilentEval
 from ftreg.records.artefact import ArtefactRecord, manifest_of
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.printed import Printed, json_object, printed
+
+if TYPE_CHECKING:
+    from ftreg.jobs.generate import EvalEvents
 
 PRECISIONS = ("f32", "f16", "bf16", "q8_0", "q4_0")
 FORMS = ("merged", "gguf", *(f"gguf:{precision}" for precision in PRECISIONS))
@@ -39,7 +41,7 @@ def export(
     to: str,
     output: Path,
     base: str | None = None,
-    events: EvalEvents | None = None,
+    events: "EvalEvents | None" = None,
 ) -> Exported:
     """Write a checkpoint as a GGUF file or a folder of merged weights.
 
@@ -54,7 +56,10 @@ def export(
         UsageError: the form, the checkpoint or the place is wrong, or the architecture is none
             whose export is known to be right; nothing was written.
     """
-    events = events or SilentEval()
+    if events is None:
+        from ftreg.jobs.generate import SilentEval
+
+        events = SilentEval()
     if to not in FORMS:
         raise UsageError(
             f"--to {shown(to)}: no such form{did_you_mean(to, FORMS)} (known: {', '.join(FORMS)}). "
@@ -71,7 +76,7 @@ def export(
     return Exported(artefact=output, manifest=manifest_of(output), record=record)
 
 
-def open_checkpoint(folder: Path, *, base: str | None, events: EvalEvents) -> Checkpoint:
+def open_checkpoint(folder: Path, *, base: str | None, events: "EvalEvents") -> Checkpoint:
     """Read a checkpoint and verify it, before any code that comes with its model is run.
 
     Args:
@@ -95,7 +100,7 @@ def open_checkpoint(folder: Path, *, base: str | None, events: EvalEvents) -> Ch
 
 
 def _export_gguf(
-    checkpoint: Checkpoint, precision: str, output: Path, events: EvalEvents
+    checkpoint: Checkpoint, precision: str, output: Path, events: "EvalEvents"
 ) -> ArtefactRecord:
     from ftreg.deploy.gguf_writing import plan_gguf, write_gguf
 
@@ -119,7 +124,7 @@ def _export_gguf(
     return record
 
 
-def _export_merged(checkpoint: Checkpoint, output: Path, events: EvalEvents) -> ArtefactRecord:
+def _export_merged(checkpoint: Checkpoint, output: Path, events: "EvalEvents") -> ArtefactRecord:
     from ftreg.deploy.merged_folder import Settings, write_merged
     from ftreg.deploy.merging import Merged
 
@@ -142,7 +147,7 @@ def _export_merged(checkpoint: Checkpoint, output: Path, events: EvalEvents) -> 
     return record
 
 
-def _teller(events: EvalEvents) -> Callable[[int, int], None]:
+def _teller(events: "EvalEvents") -> Callable[[int, int], None]:
     return lambda done, total: events.progress("writing tensors", done, total)
 
 

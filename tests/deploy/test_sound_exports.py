@@ -35,6 +35,7 @@ TOOLS = (
     "<|im_end|>\n{% endif %}" + CHATML
 )
 TEMPLATES = {"chatml": CHATML, "inst": INST, "headers": HEADERS, "bare": NO_SYSTEM, "tools": TOOLS}
+ALWAYS_TIED = ("gemma", "gemma2")
 PRECISIONS = ("f32", "f16", "bf16", "q8_0", "q4_0")
 
 
@@ -57,8 +58,9 @@ def made() -> list[Made]:
     for number, (adapted, name) in enumerate(product((False, True), MODELS)):
         words = MODELS[name][2]
         words = words if words.startswith("spm") else next(byte_level)
+        tied = number % 2 == 0 or name in ALWAYS_TIED
         turn = tuple(islice(precision, 3))
-        found.append(Made(name, adapted, number % 2 == 0, words, next(template), turn))
+        found.append(Made(name, adapted, tied, words, next(template), turn))
     return found
 
 
