@@ -157,10 +157,12 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-def build(name: str, *, spread: float = 3.0, **changes: Any) -> tuple[Any, Any]:
-    """Make a model with far-apart random weights, and its tokenizer."""
+def build(
+    name: str, *, spread: float = 3.0, tokenizer: Any = None, **changes: Any
+) -> tuple[Any, Any]:
+    """Make a model with far-apart random weights, and its tokenizer, or another one."""
     kind, settings, words = MODELS[name]
-    tokenizer = tokenizer_of(words)
+    tokenizer = tokenizer or tokenizer_of(words)
     torch.manual_seed(0)
     roles = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     roles["pad_token_id"] = tokenizer.pad_token_id

@@ -1,6 +1,7 @@
 """`ftreg parity`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from ftreg.cli.shared import completion, options
 from ftreg.cli.shared.command import command
 from ftreg.cli.shared.progress import Bars
+from ftreg.errors import UsageError
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ def parity(
         ),
     ],
     artefact: Annotated[
-        str, typer.Argument(help="A GGUF file, or the address of a llama.cpp server.")
+        str,
+        typer.Argument(help="A GGUF file, a folder of merged weights, or the address of a server."),
     ],
     dataset: Annotated[
         str | None,
@@ -31,6 +34,12 @@ def parity(
             help="Dataset version whose prompts are compared; default: that of the training.",
             autocompletion=completion.datasets,
         ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model on a server that has several.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the server's key.")
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="Folder with the base model of adapters, where it moved.")
@@ -46,11 +55,15 @@ def parity(
 
     Example: ftreg parity lion lion-q8_0.gguf
     """
-    from ftreg.jobs.parity import compare_artefact
+    from ftreg.jobs.parity import RunningServer, compare_artefact
 
     folder = Workspace.current().checkpoint(checkpoint)
+    running = artefact.startswith(("http://", "https://"))
+    if not running and (model or api_key_env):
+        raise UsageError("--model and --api-key-env belong to the address of a server")
+    what = RunningServer(artefact, model, api_key_env) if running else Path(artefact)
     with Bars(quiet=quiet) as bars:
-        found = compare_artefact(folder, artefact, dataset=dataset, base=base, events=bars)
+        found = compare_artefact(folder, what, dataset=dataset, base=base, events=bars)
     options.show(as_json, value=found, text="\n".join(_lines(found)))
     raise typer.Exit(int(found.exit_code))
 
@@ -59,10 +72,14 @@ def _lines(found: "Parity") -> Iterator[str]:
     precision = f", {found.precision}" if found.precision else ""
     checked = f"{found.prompts} prompts{precision}"
     nats = "" if found.nats is None else f"; log-probabilities {found.nats:.2g} nats apart"
+    untold = ", ".join(found.not_compared)
+    unseen = f"  not compared, as the server does not tell: {untold}"
     if found.alike:
         yield f"alike: {found.artefact} reads and ends as {found.checkpoint} ({checked}{nats})"
+        yield from [unseen] * bool(untold)
         return
     yield f"not alike: {found.artefact} is not {found.checkpoint} ({checked}{nats})"
+    yield from [unseen] * bool(untold)
     for item in found.findings:
         count = f" ({item.prompts} prompts)" if item.prompts > 1 else ""
         yield f"  {item.cause}{count}: {item.where}"

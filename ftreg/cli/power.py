@@ -23,7 +23,8 @@ def power(
 ) -> None:
     """Say how many examples a margin needs, from the paired deltas of the last gate.
 
-    With that many, a candidate as good as the baseline passes four times in five.
+    With that many, a candidate as good as the baseline passes four times in five. With as many as
+    the last column says, a drop of twice the margin is a regression in 19 of 20 cases.
 
     Example: ftreg power latest --margin 0.01
     """
@@ -43,6 +44,7 @@ def power(
             # What no number of examples shows is left to the seeds.
             "need": item.need or "more seeds",
             "90 %": "to".join(f" {end} " for end in item.need_range or ()).strip(),
+            "to find twice": item.need_to_find or "",
         }
         for item in found.scorers
     ]

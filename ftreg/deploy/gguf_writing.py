@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gguf
 import numpy as np
 
 import ftreg
 from ftreg.deploy.architectures import Blueprint
-from ftreg.deploy.merging import Merged
+from ftreg.deploy.merging import EMBEDDING, HEAD, Merged
 from ftreg.deploy.vocabulary import Vocabulary, read_vocabulary
 from ftreg.errors import UsageError
 from ftreg.models.trained_chat import end_tokens, trained_chat
@@ -26,7 +26,6 @@ FILE_TYPES = {
     "q4_0": (gguf.LlamaFileType.MOSTLY_Q4_0, _KINDS.Q4_0),
 }
 """Precision to the file's type, and to that of a tensor of two dimensions."""
-_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _PIECE = 1 << 22
 """Numbers that are converted at a time."""
 
@@ -43,13 +42,19 @@ class GgufPlan:
     vocabulary: Vocabulary
     tensors: dict[str, str | None]
     extra: dict[str, np.ndarray[Any, Any]]
+    embedding: ClassVar = "token_embd.weight"
+    head: ClassVar = "output.weight"
+
+    def token(self, row: int) -> str:
+        """Return what stands for a row of the embedding."""
+        return self.vocabulary.tokens[row]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape, as numpy has it."""
         source = self.tensors[name]
         return self.extra[name].shape if source is None else self.weights.shapes[source]
 
-    def value(self, name: str, *, times: float = 1.0) -> np.ndarray[Any, Any]:
+    def value(self, name: str, *, times: int = 1) -> np.ndarray[Any, Any]:
         """Return a tensor in fp32, as llama.cpp computes with it; `times` as `Merged.get`."""
         source = self.tensors[name]
         if source is None:
@@ -85,14 +90,14 @@ def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
         name
         for name in weights
         # Old files have what follows from the configuration, too.
-        if not (tied and name == _HEAD) and not name.endswith(".rotary_emb.inv_freq")
+        if not (tied and name == HEAD) and not name.endswith(".rotary_emb.inv_freq")
     ]
-    if _EMBEDDING not in weights.shapes:
-        raise UsageError(f"{weights.folder}: the weights have no {_EMBEDDING}")
+    if EMBEDDING not in weights.shapes:
+        raise UsageError(f"{weights.folder}: the weights have no {EMBEDDING}")
     extra = blueprint.extra_tensors()
     tensors: dict[str, str | None] = dict.fromkeys(extra)
     tensors |= {blueprint.name(name): name for name in names}
-    rows = weights.shapes[_EMBEDDING][0]
+    rows = weights.shapes[EMBEDDING][0]
     chat = trained_chat(checkpoint)
     vocabulary = read_vocabulary(
         checkpoint.folder, chat, rows=rows, ends=end_tokens(checkpoint, chat)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig
 
-from ftreg.deploy.merging import Merged
+from ftreg.deploy.merging import HEAD, Merged
 from ftreg.files.store import write_text
 from ftreg.models.chat_template import GENERATION_CONFIG
 from ftreg.models.save import save_pretrained
@@ -35,18 +35,18 @@ class Settings:
         path = weights.folder / "config.json"
         self.values = settings_of(path)
         with told_as(f"{path}: cannot make sense of it"):
-            config = AutoConfig.from_pretrained(
+            self.config: Any = AutoConfig.from_pretrained(
                 weights.folder,
                 local_files_only=True,
                 trust_remote_code=weights.checkpoint.manifest.base.trust_remote_code,
             )
-        self.context: int | None = getattr(config, "max_position_embeddings", None)
-        self.tied = bool(getattr(config, "tie_word_embeddings", False)) and not weights.unties
+        self.context: int | None = getattr(self.config, "max_position_embeddings", None)
+        self.tied = bool(getattr(self.config, "tie_word_embeddings", False)) and not weights.unties
         if weights.unties:
-            self.values["tie_word_embeddings"] = False
+            self.values["tie_word_embeddings"] = self.config.tie_word_embeddings = False
         self.chat = trained_chat(weights.checkpoint)
-        first = int(self.chat.tokenizer.eos_token_id)
-        self.ends = [first, *sorted(end_tokens(weights.checkpoint, self.chat) - {first})]
+        self.ends = end_tokens(weights.checkpoint, self.chat)
+        self.tensors = [name for name in weights if not (self.tied and name == HEAD)]
 
 
 def write_merged(
@@ -71,7 +71,7 @@ def write_merged(
     chat = settings.chat
     chat.tokenizer.chat_template = chat.source
     save_pretrained(chat.tokenizer, folder)
-    names = [name for name in weights if not (settings.tied and name == "lm_head.weight")]
+    names = settings.tensors
     kinds = {weights.kind(name) for name in names}
     _write_weights(weights, names, folder, advance=advance)
     return ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))

@@ -15,8 +15,7 @@ from ftreg.records.checkpoint import Checkpoint
 
 _ADAPTERS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_HEAD = "lm_head.weight"
-_EMBEDDING = "model.embed_tokens.weight"
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 # The parts of a low-rank adapter, as peft names them in its file.
 _PARTS = (
     *("lora_A.weight", "lora_B.weight", "lora_magnitude_vector"),
@@ -38,12 +37,15 @@ class Tensors:
         self.folder = folder
         self._files: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.kinds: dict[str, torch.dtype] = {}
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(path, framework="pt") as tensors:
                     for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                        part = tensors.get_slice(name)
                         self._files[name] = path
-                        self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                        self.shapes[name] = tuple(part.get_shape())
+                        self.kinds[name] = part[:0].dtype  # without reading it
             except SafetensorError as error:
                 raise UsageError(f"{path}: these weights are not safetensors: {error}") from error
         if not self._files:
@@ -90,11 +92,11 @@ class Merged:
         self.folder = folder
         """The folder with the configuration and the weights that adapters are added to."""
         self._tensors = Tensors(folder)
-        untied = {f"{name}.weight" for name in self._adapters} & {_HEAD, _EMBEDDING}
+        untied = {f"{name}.weight" for name in self._adapters} & {HEAD, EMBEDDING}
         self.shapes = dict(self._tensors.shapes)
         """Name, as transformers has it, to shape; no tied output layer is among them."""
-        if untied and _HEAD not in self.shapes:
-            self.shapes[_HEAD] = self.shapes[_EMBEDDING]
+        if untied and HEAD not in self.shapes:
+            self.shapes[HEAD] = self.shapes[EMBEDDING]
         self.unties = bool(untied)
         """Whether an adapter gives embedding and output layer weights of their own."""
 
@@ -103,23 +105,23 @@ class Merged:
         """The tensors that adapters change; empty after a full fine-tuning."""
         return [f"{name}.weight" for name in self._adapters]
 
-    def get(self, name: str, *, times: float = 1.0) -> torch.Tensor:
+    def get(self, name: str, *, times: int = 1) -> torch.Tensor:
         """Return a tensor in fp32, its adapter merged `times` times.
 
         0 is the base model's, and 2 what merging into merged weights gives.
         """
         known = name in self._tensors.shapes
-        weight = self._tensors.get(name if known else _EMBEDDING).float()
+        weight = self._tensors.get(name if known else EMBEDDING).float()
         parts = self._adapters.get(name.removesuffix(".weight"))
         if parts is None or self.lora is None:
             return weight
-        for _ in range(int(times)):
+        for _ in range(times):
             weight = merge(weight, parts, self.lora)
         return weight
 
     def kind(self, name: str) -> torch.dtype:
         """Return the precision that a tensor is stored in."""
-        return self._tensors.get(name if name in self._tensors.shapes else _EMBEDDING).dtype
+        return self._tensors.kinds[name if name in self._tensors.kinds else EMBEDDING]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

@@ -5,7 +5,6 @@ cuts words; SentencePiece's BPE by scores that rise with the order of merges.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,14 +89,14 @@ class Vocabulary:
         writer.add_chat_template(self.template)
 
 
-def read_vocabulary(folder: Path, chat: Chat, *, rows: int, ends: Iterable[int]) -> Vocabulary:
+def read_vocabulary(folder: Path, chat: Chat, *, rows: int, ends: list[int]) -> Vocabulary:
     """Read a tokenizer's files.
 
     Args:
         folder: with `tokenizer.json`.
         chat: of the same folder; its template goes along.
         rows: rows of the embedding; those beyond the last token get names that no text has.
-        ends: token ids that end an output.
+        ends: token ids that end an output, the one that answers are trained to end with first.
 
     Raises:
         UsageError: llama.cpp has no tokenizer of this kind; names what it lacks.
@@ -123,7 +122,6 @@ def read_vocabulary(folder: Path, chat: Chat, *, rows: int, ends: Iterable[int])
             )
         cutter = "default" if sentencepiece else _cutter(settings, place=path)
     tokenizer = chat.tokenizer
-    first = int(tokenizer.eos_token_id)
     return Vocabulary(
         model="llama" if sentencepiece else "gpt2",
         cutter=cutter,
@@ -133,7 +131,7 @@ def read_vocabulary(folder: Path, chat: Chat, *, rows: int, ends: Iterable[int])
         scores=_scores(tokens, merges) if sentencepiece else [],
         space_prefix=sentencepiece and _prefixes_space(settings, chat),
         template=chat.source,
-        ends=[first, *sorted(set(ends) - {first})],
+        ends=ends,
         begin=tokenizer.bos_token_id,
         adds_begin=_adds_begin(chat),
         pad=tokenizer.pad_token_id,

@@ -16,7 +16,7 @@ from ftreg.errors import FtregError, UsageError
 from ftreg.files.store import digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.records.checkpoint import ModelFolder
-from ftreg.records.turns import apart, call_text
+from ftreg.records.turns import as_request, call_text
 from ftreg.services.chat.client import ChatClient, ChatError, Reply
 
 _VERSION = 1
@@ -81,8 +81,8 @@ class RemoteEngine:
                 return position, None
             name, messages = self._chats[position]
             try:
-                turns, tools = apart(messages)
-                reply = client.ask(list(map(_sent, turns)), tools=tools or ())
+                asked = as_request(messages)
+                reply = client.ask(asked["messages"], tools=asked.get("tools", ()))
                 return position, _written(reply)
             except ChatError as error:
                 failed.set()
@@ -149,19 +149,6 @@ def _written(reply: Reply) -> Written:
     calls = (call_text(name, _arguments(arguments)) for name, arguments in reply.calls)
     text = "\n".join(filter(None, [reply.text.strip(), *calls]))
     return Written(text, finish, tokens or None, reply.model)
-
-
-def _sent(turn: dict[str, Any]) -> dict[str, Any]:
-    """A turn as OpenAI's API has it: the arguments of a call are JSON in a text."""
-    if "tool_calls" not in turn:
-        return turn
-    calls = []
-    for number, call in enumerate(turn["tool_calls"]):
-        function = call["function"]
-        arguments = json.dumps(function["arguments"], ensure_ascii=False)
-        named = {"id": f"call_{number}", **call}
-        calls.append({**named, "function": {**function, "arguments": arguments}})
-    return {**turn, "content": turn["content"] or None, "tool_calls": calls}
 
 
 def _arguments(text: str) -> Any:

@@ -13,7 +13,7 @@ from ftreg.files.store import file_digest
 from ftreg.generation.outputs import Chats, Keep, Plan, Written, files_read
 from ftreg.generation.served import RemoteEngine
 from ftreg.models.gguf_reading import GgufFile
-from ftreg.records.artefact import CHECKPOINT_KEY, read_artefact
+from ftreg.records.artefact import CHECKPOINT_KEY, is_as_recorded, read_artefact
 from ftreg.records.checkpoint import ModelFolder
 from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.llama_cpp import serving
@@ -30,8 +30,8 @@ Pairing = Literal["manifest", "metadata", "said"]
 its own metadata, which a quantization of it keeps; or only by what the user said."""
 
 
-def pairing(file: GgufFile, checkpoint: ModelFolder) -> Pairing:
-    """Return how it is known that a file has a checkpoint's weights.
+def pairing(file: GgufFile, checkpoint: ModelFolder, *, digest: str) -> Pairing:
+    """Return how it is known that a file, which has this digest, has a checkpoint's weights.
 
     Raises:
         UsageError: it says that it has another one's, or has changed since it was exported.
@@ -49,7 +49,7 @@ def pairing(file: GgufFile, checkpoint: ModelFolder) -> Pairing:
             )
     if record is None:
         return "said" if file.get(CHECKPOINT_KEY) is None else "metadata"
-    if file_digest(file.path) not in record.files.values():
+    if not is_as_recorded(record, [digest]):
         raise UsageError(
             f"{file.path}: the file has changed since it was exported (its digest differs from its "
             "manifest's); export it again"
@@ -74,8 +74,8 @@ class ServedArtefact(RemoteEngine):
     def __init__(self, checkpoint: ModelFolder, config: EvalConfig) -> None:
         self._checkpoint, self._config = checkpoint, config
         self._file = GgufFile(Path(config.engine.artefact or ""))
-        self.pairing = pairing(self._file, checkpoint)
         self._digest = file_digest(self._file.path)
+        self.pairing = pairing(self._file, checkpoint, digest=self._digest)
         self._repeat = 0
         self._chats: Chats = []
         self._rate: float | None = None

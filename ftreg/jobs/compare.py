@@ -23,6 +23,7 @@ from ftreg.records.printed import OPTIONAL, Printed, printed
 from ftreg.records.workspace import Workspace
 from ftreg.report.comparison import comparison_markdown, comparison_sections
 from ftreg.report.comparison_page import comparison_page
+from ftreg.report.form_plot import form_panels
 from ftreg.report.phrases import told_apart
 from ftreg.report.text_sections import TextSection
 
@@ -154,7 +155,21 @@ def _write(
     if markdown is not None:
         write_text(markdown, comparison_markdown(title, sections))
     if html is not None:
-        write_text(html, comparison_page(title, sections, found.contests, labels=labels))
+        forms = form_panels(
+            found.contests,
+            against=found.against,
+            labels=labels,
+            artefacts={item.id: item.artefact for item in found.evaluations if item.artefact},
+            margins=_form_margins(found),
+        )
+        page = comparison_page(title, sections, found.contests, labels=labels, forms=forms)
+        write_text(html, page)
+
+
+def _form_margins(found: Comparison) -> dict[str, float]:
+    """Scorer to the drop that a form of the same checkpoint may make."""
+    policy = found.policy.for_other_form()
+    return {contest.scorer: policy.margin_for(contest.scorer) for contest in found.contests}
 
 
 def _comparison(

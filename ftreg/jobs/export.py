@@ -3,7 +3,7 @@
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import ftreg
 from ftreg.config import custom_code
@@ -15,29 +15,12 @@ from ftreg.records.checkpoint import Checkpoint, read_checkpoint
 from ftreg.records.layout import MANIFEST
 from ftreg.records.printed import Printed, json_object, printed
 
+if TYPE_CHECKING:
+    from ftreg.jobs.generate import EvalEvents
+
 PRECISIONS = ("f32", "f16", "bf16", "q8_0", "q4_0")
 FORMS = ("merged", "gguf", *(f"gguf:{precision}" for precision in PRECISIONS))
 _LIBRARIES = ("gguf", "safetensors", "torch", "transformers")
-
-
-class ExportEvents(Protocol):
-    """A listener; every method may do nothing."""
-
-    def phase(self, text: str) -> None:
-        """A preparation has begun, in a few words."""
-        return
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """So many of so many tensors are written."""
-        return
-
-    def notice(self, text: str) -> None:
-        """What the user should know, though nothing is wrong with the command."""
-        return
-
-
-class _Silent(ExportEvents):
-    """A listener that does nothing."""
 
 
 @printed
@@ -58,7 +41,7 @@ def export(
     to: str,
     output: Path,
     base: str | None = None,
-    events: ExportEvents | None = None,
+    events: "EvalEvents | None" = None,
 ) -> Exported:
     """Write a checkpoint as a GGUF file or a folder of merged weights.
 
@@ -73,7 +56,10 @@ def export(
         UsageError: the form, the checkpoint or the place is wrong, or the architecture is none
             whose export is known to be right; nothing was written.
     """
-    events = events or _Silent()
+    if events is None:
+        from ftreg.jobs.generate import SilentEval
+
+        events = SilentEval()
     if to not in FORMS:
         raise UsageError(
             f"--to {shown(to)}: no such form{did_you_mean(to, FORMS)} (known: {', '.join(FORMS)}). "
@@ -82,7 +68,26 @@ def export(
     check_writable(output)
     if manifest_of(output).exists():
         raise UsageError(f"{manifest_of(output)} exists already; move it away")
-    found = read_checkpoint(checkpoint_folder)
+    checkpoint = open_checkpoint(checkpoint_folder, base=base, events=events)
+    if to == "merged":
+        record = _export_merged(checkpoint, output, events)
+    else:
+        record = _export_gguf(checkpoint, to.partition(":")[2] or "f16", output, events)
+    return Exported(artefact=output, manifest=manifest_of(output), record=record)
+
+
+def open_checkpoint(folder: Path, *, base: str | None, events: "EvalEvents") -> Checkpoint:
+    """Read a checkpoint and verify it, before any code that comes with its model is run.
+
+    Args:
+        folder: with its manifest.
+        base: a folder where the base of adapters may lie.
+        events: is told of the progress.
+
+    Raises:
+        UsageError: it is none, was changed, or its model's code is refused.
+    """
+    found = read_checkpoint(folder)
     checkpoint = Checkpoint(found.folder, found.manifest, base)
     if checkpoint.manifest.base.trust_remote_code:
         place = place_in_manifest(checkpoint.folder / MANIFEST, TRUST)
@@ -91,15 +96,11 @@ def export(
         )
     events.phase("checking the checkpoint")
     checkpoint.verify()
-    if to == "merged":
-        record = _export_merged(checkpoint, output, events)
-    else:
-        record = _export_gguf(checkpoint, to.partition(":")[2] or "f16", output, events)
-    return Exported(artefact=output, manifest=manifest_of(output), record=record)
+    return checkpoint
 
 
 def _export_gguf(
-    checkpoint: Checkpoint, precision: str, output: Path, events: ExportEvents
+    checkpoint: Checkpoint, precision: str, output: Path, events: "EvalEvents"
 ) -> ArtefactRecord:
     from ftreg.deploy.gguf_writing import plan_gguf, write_gguf
 
@@ -123,7 +124,7 @@ def _export_gguf(
     return record
 
 
-def _export_merged(checkpoint: Checkpoint, output: Path, events: ExportEvents) -> ArtefactRecord:
+def _export_merged(checkpoint: Checkpoint, output: Path, events: "EvalEvents") -> ArtefactRecord:
     from ftreg.deploy.merged_folder import Settings, write_merged
     from ftreg.deploy.merging import Merged
 
@@ -146,7 +147,7 @@ def _export_merged(checkpoint: Checkpoint, output: Path, events: ExportEvents) -
     return record
 
 
-def _teller(events: ExportEvents) -> Callable[[int, int], None]:
+def _teller(events: "EvalEvents") -> Callable[[int, int], None]:
     return lambda done, total: events.progress("writing tensors", done, total)
 
 

@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftreg.config import custom_code
-from ftreg.config.code_named import TRUST, place_in_manifest
 from ftreg.data import load_dataset
 from ftreg.errors import ExitCode, UsageError
-from ftreg.jobs.export import ExportEvents
+from ftreg.jobs.export import open_checkpoint
+from ftreg.jobs.generate import EvalEvents, SilentEval
 from ftreg.records.artefact import ParityFinding, read_artefact
-from ftreg.records.checkpoint import Checkpoint, read_checkpoint
-from ftreg.records.layout import MANIFEST
+from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.printed import Printed, printed
+from ftreg.records.turns import as_request
+from ftreg.services.chat.server_tokens import ChatServer
 from ftreg.services.llama_cpp import LlamaCpp, serving
 
 if TYPE_CHECKING:
-    from ftreg.deploy.gguf_writing import GgufPlan
-    from ftreg.deploy.served_alike import ParityPrompt
+    from ftreg.deploy.served_alike import ParityPrompt, Server
     from ftreg.models.chat_template import Chat
 
 _ROWS = 4
@@ -29,10 +28,8 @@ _LIKELIEST = 10
 # Mean absolute difference of log-probabilities, in nats, above which something else than the
 # rounding of weights and of llama.cpp's cache (fp16) is at work. Coarser types have no such bound.
 _MOST_NATS = {"f32": 0.05, "f16": 0.05, "bf16": 0.15, "q8_0": 0.3}
-
-
-class _Silent(ExportEvents):
-    """A listener that does nothing."""
+_UNKNOWN_NATS = 0.3
+"""The same of a server that does not say in what it computes."""
 
 
 @printed
@@ -42,7 +39,7 @@ class Parity(Printed):
     checkpoint: Path
     """Path of the checkpoint's folder."""
     artefact: str
-    """Path of the file, or address of the server."""
+    """Path of the file or folder, or address of the server."""
     alike: bool
     """Whether nothing was found."""
     precision: str | None
@@ -51,7 +48,10 @@ class Parity(Printed):
     """Prompts whose token ids were compared."""
     nats: float | None
     """Mean absolute difference of log-probabilities of the likeliest tokens; null where they were
-    not compared, since the tokens differ already."""
+    not compared."""
+    not_compared: tuple[str, ...]
+    """What the server does not tell: `weights`, `token ids` (their number is compared then),
+    `end tokens`, `context`, `log-probabilities`; empty of a file and of a folder."""
     findings: tuple[ParityFinding, ...]
     """What differs, with the likely cause."""
 
@@ -64,26 +64,38 @@ class Parity(Printed):
 @dataclass(frozen=True, slots=True)
 class _Subject:
     checkpoint: Checkpoint
-    plan: "GgufPlan | None"
     chat: "Chat"
     prompts: "list[ParityPrompt]"
     ends: list[int]
+    letter: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that runs already, and how it is asked."""
+
+    address: str
+    """Such as http://127.0.0.1:8080, with or without /v1."""
+    model: str | None = None
+    """The name that it knows the checkpoint by; None is the only model that it has."""
+    api_key_env: str | None = None
+    """The name of the environment variable that holds the key."""
 
 
 def compare_artefact(
     checkpoint_folder: Path,
-    artefact: str,
+    artefact: Path | RunningServer,
     *,
     dataset: str | None = None,
     base: str | None = None,
-    events: ExportEvents | None = None,
+    events: EvalEvents | None = None,
 ) -> Parity:
     """Hold an artefact against the checkpoint that it should be.
 
     Args:
         checkpoint_folder: a checkpoint with its manifest.
-        artefact: a GGUF file, or the address of a llama.cpp server, of which only what it serves
-            can be compared.
+        artefact: a GGUF file, a folder of merged weights, or a running server, of which only what
+            it tells can be compared.
         dataset: dataset version whose prompts are compared; default: the one that it was trained
             on, its evaluation split.
         base: a folder where the base of adapters may lie.
@@ -93,44 +105,31 @@ def compare_artefact(
         UsageError: the checkpoint, the artefact or the dataset is wrong, llama.cpp is not installed
             or cannot load the file.
     """
-    events = events or _Silent()
-    found = read_checkpoint(checkpoint_folder)
-    checkpoint = Checkpoint(found.folder, found.manifest, base)
-    if checkpoint.manifest.base.trust_remote_code:
-        place = place_in_manifest(checkpoint.folder / MANIFEST, TRUST)
-        custom_code.refuse(
-            f"what comes with the model {checkpoint.manifest.base.model}", place=place
-        )
-    served = artefact.startswith(("http://", "https://"))
-    if not served and not Path(artefact).is_file():
+    events = events or SilentEval()
+    if isinstance(artefact, Path) and not artefact.exists():
         raise UsageError(
-            f"{artefact}: there is no such file; parity takes a GGUF file, or the address of a "
-            "llama.cpp server such as http://127.0.0.1:8080"
+            f"{artefact}: there is no such file; parity takes a GGUF file, a folder of merged "
+            "weights, or the address of a server such as http://127.0.0.1:8080"
         )
-    events.phase("checking the checkpoint")
-    checkpoint.verify()
-    subject = _subject(checkpoint, dataset, stored=not served)
-    findings, precision = [], None
-    if not served:
-        stored, precision = _stored(subject, Path(artefact), events)
-        findings += stored
-    with _server(artefact, served=served, context=_needed(subject)) as server:
-        found_there, nats = _served(subject, server, precision, events)
-    findings += found_there
+    checkpoint = open_checkpoint(checkpoint_folder, base=base, events=events)
+    subject = _subject(checkpoint, dataset)
+    named = artefact.address if isinstance(artefact, RunningServer) else str(artefact)
+    with _opened(subject, artefact, events) as (findings, precision, server):
+        found, nats, lacking = _served(subject, server, precision, events)
     return Parity(
         checkpoint=checkpoint.folder,
-        artefact=artefact,
-        alike=not findings,
-        precision=precision,
+        artefact=named,
+        alike=not (findings or found),
+        precision=precision if isinstance(artefact, Path) else None,
         prompts=len(subject.prompts),
         nats=nats,
-        findings=tuple(findings),
+        not_compared=(*(["weights"] if isinstance(artefact, RunningServer) else []), *lacking),
+        findings=(*findings, *found),
     )
 
 
-def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _Subject:
-    from ftreg.deploy.gguf_writing import plan_gguf
-    from ftreg.deploy.served_alike import ParityPrompt, probes
+def _subject(checkpoint: Checkpoint, dataset: str | None) -> _Subject:
+    from ftreg.deploy.served_alike import ParityPrompt, letter_of, probes
     from ftreg.models.trained_chat import end_tokens, trained_chat
 
     config = checkpoint.manifest.config.dataset
@@ -145,48 +144,83 @@ def _subject(checkpoint: Checkpoint, dataset: str | None, *, stored: bool) -> _S
         raise UsageError(f"{version.folder}: {error}") from error
     return _Subject(
         checkpoint,
-        plan_gguf(checkpoint) if stored else None,
         chat,
         [*prompts, *probes(chat)],
-        sorted(end_tokens(checkpoint, chat)),
+        end_tokens(checkpoint, chat),
+        letter_of(chat),
     )
 
 
-def _stored(
-    subject: _Subject, artefact: Path, events: ExportEvents
-) -> tuple[list[ParityFinding], str]:
-    from ftreg.deploy.stored_alike import stored_differences
-    from ftreg.models.gguf_reading import GgufFile
-
-    assert subject.plan is not None
-    events.phase("reading the artefact")
-    file = GgufFile(artefact)
-    found = stored_differences(
-        subject.plan, file, read_artefact(artefact), advance=_teller(events, "comparing tensors")
-    )
-    return found, file.precision
-
-
-def _needed(subject: _Subject) -> int:
-    """How many tokens the longest prompt and its answer take."""
-    longest = max(len(subject.chat.prompt(prompt.messages)) for prompt in subject.prompts)
-    return longest + subject.checkpoint.manifest.config.eval.max_new_tokens
+_Opened = tuple[list[ParityFinding], str | None, "Server"]
 
 
 @contextmanager
-def _server(artefact: str, *, served: bool, context: int) -> Iterator[LlamaCpp]:
-    if served:
-        yield LlamaCpp(artefact.removesuffix("/v1"))
-        return
+def _opened(
+    subject: _Subject, artefact: Path | RunningServer, events: EvalEvents
+) -> Iterator[_Opened]:
+    """Yield what differs in what is stored, the type of its weights, and what answers for it."""
+    if isinstance(artefact, RunningServer):
+        server = _running(subject, artefact)
+        yield [], server.precision() if isinstance(server, LlamaCpp) else None, server
+    elif artefact.is_dir():
+        yield _folder(subject, artefact, events)
+    else:
+        with _file(subject, artefact, events) as opened:
+            yield opened
+
+
+def _running(subject: _Subject, artefact: RunningServer) -> "Server":
+    llama = LlamaCpp(artefact.address.rstrip("/").removesuffix("/v1"))
+    if llama.is_there():
+        return llama
+    return ChatServer(
+        artefact.address,
+        model=artefact.model,
+        key=artefact.api_key_env,
+        letter=(subject.letter, subject.chat.tokenizer.decode([subject.letter]).strip()),
+    )
+
+
+def _folder(subject: _Subject, folder: Path, events: EvalEvents) -> _Opened:
+    from ftreg.deploy.folder_alike import (
+        FolderPlan,
+        LoadedFolder,
+        StoredFolder,
+        folder_differences,
+    )
+    from ftreg.deploy.merged_folder import Settings
+    from ftreg.deploy.merging import Merged
+
+    weights = Merged(subject.checkpoint)
+    plan, stored = FolderPlan(weights, Settings(weights)), StoredFolder(folder)
+    events.phase("reading the artefact")
+    found = folder_differences(
+        plan, stored, read_artefact(folder), advance=_teller(events, "comparing tensors")
+    )
+    return found, stored.precision, LoadedFolder(folder, date=subject.chat.date)
+
+
+@contextmanager
+def _file(subject: _Subject, path: Path, events: EvalEvents) -> Iterator[_Opened]:
+    from ftreg.deploy.gguf_writing import plan_gguf
+    from ftreg.deploy.stored_alike import stored_differences
     from ftreg.models.gguf_reading import GgufFile
 
-    with serving(Path(artefact), context=min(context, GgufFile(Path(artefact)).context)) as server:
-        yield server
+    plan, file = plan_gguf(subject.checkpoint), GgufFile(path)
+    events.phase("reading the artefact")
+    found = stored_differences(
+        plan, file, read_artefact(path), advance=_teller(events, "comparing tensors")
+    )
+    longest = max(len(subject.chat.prompt(prompt.messages)) for prompt in subject.prompts)
+    needed = longest + subject.checkpoint.manifest.config.eval.max_new_tokens
+    with serving(path, context=min(needed, file.context)) as server:
+        yield found, file.precision, server
 
 
 def _served(
-    subject: _Subject, server: LlamaCpp, precision: str | None, events: ExportEvents
-) -> tuple[list[ParityFinding], float | None]:
+    subject: _Subject, server: "Server", precision: str | None, events: EvalEvents
+) -> tuple[list[ParityFinding], float | None, list[str]]:
+    """Return what differs in what is served, how far log-probabilities are, and what is untold."""
     from ftreg.deploy.served_alike import end_differences, prompt_differences
 
     found = prompt_differences(
@@ -196,34 +230,44 @@ def _served(
         new_tokens=subject.checkpoint.manifest.config.eval.max_new_tokens,
         advance=_teller(events, "comparing prompts"),
     )
-    found += end_differences(subject.chat, subject.ends, server)
-    nats, differing = _log_probabilities(subject, server, precision or server.precision(), events)
-    return found + differing, nats
+    ends = end_differences(subject.chat, subject.ends, server)
+    nats, differing = _log_probabilities(subject, server, precision, events)
+    hello = as_request([{"role": "user", "content": "Hello"}])
+    lacking = {
+        "token ids": server.tokens(hello) is None,
+        "end tokens": ends is None,
+        "context": server.context() is None,
+        "log-probabilities": nats is None,
+    }
+    found += [*(ends or ()), *differing]
+    return found, nats, [name for name, lacks in lacking.items() if lacks]
 
 
 def _log_probabilities(
-    subject: _Subject, server: LlamaCpp, precision: str, events: ExportEvents
-) -> tuple[float, list[ParityFinding]]:
+    subject: _Subject, server: "Server", precision: str | None, events: EvalEvents
+) -> tuple[float | None, list[ParityFinding]]:
     """Compare what follows a few prompts, by the token ids that training would have given them."""
-    from ftreg.deploy.served_alike import answered, letter_of
+    from ftreg.deploy.served_alike import answered
     from ftreg.models.pretrained import load_checkpoint_model
 
     events.phase("loading the checkpoint")
-    model = load_checkpoint_model(subject.checkpoint)
     gaps: list[float] = []
-    context = server.context()
+    context, model = server.context(), None
     worst = ("", 0.0)
     for prompt in subject.prompts[:_ROWS]:
         ids = subject.chat.prompt(prompt.messages)
-        if len(ids) >= context:
+        if context is not None and len(ids) >= context:
             continue
-        theirs = server.likeliest(ids, most=_LIKELIEST, letter=letter_of(subject.chat))
+        theirs = server.likeliest(ids, most=_LIKELIEST, letter=subject.letter)
+        if theirs is None:
+            return None, []
+        model = model or load_checkpoint_model(subject.checkpoint)
         ours = answered(model, ids, list(theirs))
         gap = sum(abs(ours[token] - value) for token, value in theirs.items()) / len(theirs)
         worst = max(worst, (prompt.name, gap), key=lambda item: item[1])
         gaps.append(gap)
     nats = sum(gaps) / len(gaps) if gaps else 0.0
-    bound = _MOST_NATS.get(precision)
+    bound = _UNKNOWN_NATS if precision is None else _MOST_NATS.get(precision)
     if bound is None or nats <= bound:
         return nats, []
     return nats, [
@@ -231,10 +275,11 @@ def _log_probabilities(
             cause="other log-probabilities",
             where=f"prompt {worst[0]}",
             trained="the checkpoint's, of the likeliest tokens",
-            served=f"{worst[1]:.2g} nats apart, where {bound:g} is what {precision} may make",
+            served=f"{worst[1]:.2g} nats apart, where {bound:g} is what "
+            f"{precision or 'rounding'} may make",
         )
     ]
 
 
-def _teller(events: ExportEvents, what: str) -> Callable[[int, int], None]:
+def _teller(events: EvalEvents, what: str) -> Callable[[int, int], None]:
     return lambda done, total: events.progress(what, done, total)

@@ -21,8 +21,14 @@ def trained_chat(checkpoint: ModelFolder) -> Chat:
     return Chat(tokenizer, template=base.template, date=base.template_date)
 
 
-def end_tokens(checkpoint: ModelFolder, chat: Chat) -> frozenset[int]:
-    """Return the token ids that end an output of a checkpoint; `chat` is its `trained_chat`."""
+def end_tokens(checkpoint: ModelFolder, chat: Chat) -> list[int]:
+    """Return the token ids that end an output, the one that answers are trained to end with first.
+
+    Args:
+        checkpoint: has the generation settings.
+        chat: its `trained_chat`.
+    """
     written = (checkpoint.folder / GENERATION_CONFIG).is_file()
     settings = GenerationConfig.from_pretrained(checkpoint.folder) if written else None
-    return stop_tokens(chat.tokenizer, settings)
+    first = int(chat.tokenizer.eos_token_id)
+    return [first, *sorted(stop_tokens(chat.tokenizer, settings) - {first})]

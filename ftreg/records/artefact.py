@@ -1,6 +1,6 @@
 """What an export leaves beside its file: which checkpoint it is of, by what it was made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ftreg.errors import UsageError
 from ftreg.files.checking import first_problem
-from ftreg.files.store import file_digest, read_json
+from ftreg.files.store import read_json
 from ftreg.records.printed import DESCRIBED
 
 ARTEFACT_SCHEMA = 1
@@ -81,9 +81,9 @@ def read_artefact(artefact: Path) -> ArtefactRecord | None:
         raise UsageError(f"{path}: damaged manifest: {first_problem(error)}") from error
 
 
-def is_as_recorded(artefact: Path, record: ArtefactRecord) -> bool:
-    """Whether an artefact's file has the bytes that its record says."""
-    return record.files.get(artefact.name) == file_digest(artefact)
+def is_as_recorded(record: ArtefactRecord, digests: Iterable[str]) -> bool:
+    """Whether files with these digests are all that the record has; their names may be others."""
+    return {*record.files.values()} <= {*digests}
 
 
 Cause = Literal[

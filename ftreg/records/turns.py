@@ -37,6 +37,38 @@ def apart(messages: Sequence[Turn]) -> tuple[list[dict[str, Any]], list[Any] | N
     return [dict(turn) for turn in messages], None
 
 
+def as_request(messages: Sequence[Turn]) -> dict[str, Any]:
+    """Return a chat as a request of OpenAI's API: `messages`, and `tools` where it declares any."""
+    turns, tools = apart(messages)
+    return {"messages": [_sent(turn) for turn in turns], **({"tools": tools} if tools else {})}
+
+
+def from_request(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the chat that a server reads in a request, as chat templates take it."""
+    turns = [dict(turn) for turn in request["messages"]]
+    for turn in turns:
+        for call in turn.get("tool_calls") or ():
+            call["function"] = {
+                **call["function"],
+                "arguments": json.loads(call["function"]["arguments"]),
+            }
+    tools = request.get("tools")
+    return [{"role": TOOLS, "tools": tools}, *turns] if tools else turns
+
+
+def _sent(turn: dict[str, Any]) -> dict[str, Any]:
+    """A turn as OpenAI's API has it: the arguments of a call are JSON in a text."""
+    if "tool_calls" not in turn:
+        return turn
+    calls = []
+    for number, call in enumerate(turn["tool_calls"]):
+        function = call["function"]
+        arguments = json.dumps(function["arguments"], ensure_ascii=False)
+        named = {"id": f"call_{number}", **call}
+        calls.append({**named, "function": {**function, "arguments": arguments}})
+    return {**turn, "content": turn["content"] or None, "tool_calls": calls}
+
+
 def said(turn: Turn) -> str:
     """Return what a turn says: its content, and each call as JSON in `<tool_call>` tags.
 

@@ -7,6 +7,7 @@ from ftreg.gate.contest import Contest
 from ftreg.gate.verdict import PRIMARY
 from ftreg.report import phrases
 from ftreg.report.axis import AxisScale, Mark, linear_marks
+from ftreg.report.form_plot import FormsPanel
 from ftreg.report.page import page
 from ftreg.report.text_sections import TextSection
 
@@ -47,6 +48,7 @@ def comparison_page(
     contests: Sequence[Contest],
     *,
     labels: Mapping[str, str],
+    forms: Sequence[FormsPanel] = (),
 ) -> str:
     """Return the page.
 
@@ -55,10 +57,11 @@ def comparison_page(
         sections: what the comparison shows everywhere else.
         contests: of the tournament.
         labels: id to what an evaluation is called, in the order of the rows.
+        forms: what forms of a checkpoint cost, where some are compared.
     """
     primary = [contest for contest in contests if contest.cohort == PRIMARY]
     panels = [panel for contest in primary if (panel := _panel(contest, labels))]
-    return page("comparison.html", title=title, sections=sections, panels=panels)
+    return page("comparison.html", title=title, sections=sections, panels=panels, forms=forms)
 
 
 def _panel(contest: Contest, labels: Mapping[str, str]) -> MeansPanel | None:

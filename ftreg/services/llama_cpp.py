@@ -35,7 +35,16 @@ class LlamaCpp:
         retries = urllib3.Retry(total=0)
         self._pool = bound(urllib3.PoolManager(retries=retries, timeout=_SECONDS))
 
-    def context(self) -> int:
+    def is_there(self) -> bool:
+        """Whether what answers is llama.cpp's server.
+
+        Raises:
+            UsageError: nobody answers.
+        """
+        status, text = self._send("/props", None)
+        return status == 200 and "default_generation_settings" in text
+
+    def context(self) -> int | None:
         """Return how many tokens a prompt and its answer may have."""
         return self._ask(
             "/props", pick=lambda found: int(found["default_generation_settings"]["n_ctx"])
@@ -46,27 +55,39 @@ class LlamaCpp:
         named = self._ask("/props", pick=lambda found: str(found["model_ftype"]).lower())
         return named.removeprefix("all ").removeprefix("mostly ")
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render(self, request: Mapping[str, Any]) -> str:
         """Return a chat as text, as the server's template writes it for an answer.
+
+        Args:
+            request: `messages`, and `tools` if there are any, as OpenAI's API has them.
 
         Raises:
             UsageError: the template takes no such chat.
         """
-        asked = {"messages": list(messages)}
-        return self._ask("/apply-template", asked, pick=lambda found: str(found["prompt"]))
+        return self._ask("/apply-template", request, pick=lambda found: str(found["prompt"]))
+
+    def tokens(self, request: Mapping[str, Any]) -> list[int] | None:
+        """Return the token ids of a chat.
+
+        Raises:
+            UsageError: the template takes no such chat.
+        """
+        return self.encode(self.render(request))
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids that a chat's text becomes."""
         asked = {"content": text, "add_special": True, "parse_special": True}
         return self._ask("/tokenize", asked, pick=lambda found: list(map(int, found["tokens"])))
 
-    def ends_at(self, token: int, *, after: Sequence[int]) -> bool:
+    def ends_at(self, token: int, *, after: Sequence[int]) -> bool | None:
         """Whether an output ends when the model writes a token, which it is made to do here."""
         return self._complete(
             after, token, most=0, pick=lambda found: bool(found["stop_type"] == "eos")
         )
 
-    def likeliest(self, prompt: Sequence[int], *, most: int, letter: int) -> dict[int, float]:
+    def likeliest(
+        self, prompt: Sequence[int], *, most: int, letter: int
+    ) -> dict[int, float] | None:
         """Return the tokens that are likeliest to follow a prompt.
 
         Args:
@@ -101,9 +122,9 @@ class LlamaCpp:
             pick=pick,
         )
 
-    def prompt_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
+    def prompt_tokens(self, request: Mapping[str, Any]) -> int:
         """Return how many tokens the server counts in a chat that it answers with one token."""
-        asked = {"messages": list(messages), "max_tokens": 1, "temperature": 0}
+        asked = {**request, "max_tokens": 1, "temperature": 0}
         return self._ask(
             "/v1/chat/completions", asked, pick=lambda found: int(found["usage"]["prompt_tokens"])
         )
@@ -117,6 +138,18 @@ class LlamaCpp:
             UsageError: nobody answers, or what answers is no server of llama.cpp.
         """
         place = f"{self.address}{path}"
+        status, text = self._send(path, body)
+        if status != 200:
+            raise UsageError(f"{place}: the server answered {status}: {error_message(text)}")
+        try:
+            return pick(json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{place}: this is no server of llama.cpp, or an older one: {first_line(error)}"
+            ) from error
+
+    def _send(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, str]:
+        place = f"{self.address}{path}"
         try:
             response = self._pool.request(
                 "GET" if body is None else "POST",
@@ -125,19 +158,9 @@ class LlamaCpp:
                 headers={"Content-Type": "application/json"},
                 decode_content=False,
             )
-            text = text_of(response)
+            return response.status, text_of(response)
         except (urllib3.exceptions.HTTPError, TooLongError, OSError) as error:
-            raise UsageError(f"{place}: no answer from llama.cpp's server: {error}") from error
-        if response.status != 200:
-            raise UsageError(
-                f"{place}: the server answered {response.status}: {error_message(text)}"
-            )
-        try:
-            return pick(json.loads(text))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{place}: this is no server of llama.cpp, or an older one: {first_line(error)}"
-            ) from error
+            raise UsageError(f"{place}: no answer from a server: {error}") from error
 
 
 @contextlib.contextmanager

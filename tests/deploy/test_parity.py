@@ -216,12 +216,12 @@ def test_a_running_server_is_compared_by_its_address(made: Path, cli: Cli) -> No
     assert "another chat template" in [item["cause"] for item in other.json["findings"]]
     nobody = cli("parity", made / "llama", server.address, "-q")
     assert nobody.code == 2
-    assert "no answer from llama.cpp's server" in nobody.err
+    assert "no answer from a server" in nobody.err
 
 
 def test_the_first_difference_is_shown_token_by_token(made: Path, tmp_path: Path, cli: Cli) -> None:
     plant("added BOS", made, tmp_path / "planted.gguf")
     found = cli("parity", made / "llama", tmp_path / "planted.gguf", "-q")
     assert found.code == 3
-    assert "a first token too many (12 prompts): prompt e0, token 0" in found.out
+    assert re.search(r"a first token too many \(12 prompts\): prompt .+, token 0", found.out)
     assert re.search(r"!\s+0\s+1 '<\|im_start\|>'\s+0 '<\|endoftext\|>'", found.out), found.out

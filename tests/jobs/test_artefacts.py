@@ -1,6 +1,7 @@
 """A served artefact is evaluated, and held against its own checkpoint: what does the form cost?"""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,28 @@ def test_the_margin_of_another_form_is_its_own(place: Path, cli: Cli) -> None:
     assert found.code == 3, found
     (row,) = [row for row in found.json["rows"] if row["cohort"] == "all"]
     assert row["margin"] == 0.001
-    compared = cli("compare", first, newest().name)
+
+
+def test_forms_are_drawn_over_their_size(place: Path, cli: Cli) -> None:
+    ids = [newest().name]
+    for form in ("f32", "q8_0"):
+        assert cli("eval", f"first-{form}.gguf", "--no-gate", "--no-report", "-q").code == 0
+        ids.append(newest().name)
+    compared = cli("compare", *ids, "-o", "forms.html")
     assert compared.code == 0
-    assert "first-q8_0.gguf" in compared.out
+    page = Path("forms.html").read_text("utf-8")
+    picture = page[page.index('<section id="forms"') :]
+    points = re.findall(r'cx="([\d.]+)" cy="[\d.]+" r="4.5"/>\s*<text[^>]*>(\w+)</text>', picture)
+    assert [label for _, label in points] == ["q8_0", "f32"]
+    places = [float(x) for x, _ in points]
+    sizes = [Path(f"first-{label}.gguf").stat().st_size for _, label in points]
+    # The axis begins at no bytes, 44 from the left.
+    assert (places[0] - 44) / (places[1] - 44) == pytest.approx(sizes[0] / sizes[1], rel=0.01)
+    for label in ("q8_0", "f32"):
+        assert f"first-{label}.gguf" in compared.out
+        assert re.search(rf"{label}: [\d.]+ MB, [\d,]+ tokens/s, [+\-−]?[\d.]+ \[", picture), page
+    alone = cli("compare", ids[0], ids[0])
+    assert alone.code == 2
 
 
 def test_another_form_is_held_against_no_anchor_and_its_verdict_verifies(

@@ -8,7 +8,7 @@ import json
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
@@ -180,7 +180,7 @@ class ChatClient:
                 "stream": False,
                 **forms[min(asked.form, len(forms) - 1)],
             }
-            status, text = self._send("POST", "/chat/completions", body, retries, looking=looking)
+            status, text = self.send("POST", "/chat/completions", body, retries, looking=looking)
             if status == 200:
                 self._manners.learn(asked)
             if status not in (400, 422) or is_cut_off(text):
@@ -188,15 +188,15 @@ class ChatClient:
             dialect = self._manners.next(asked, text, forms=len(forms))
         return status, text, asked
 
-    def _send(
-        self,
-        method: Literal["GET", "POST"],
-        path: str,
-        body: Any,
-        retries: urllib3.Retry,
-        *,
-        looking: bool = False,
+    def send(
+        self, method: str, path: str, body: Any, retries: urllib3.Retry, *, looking: bool = False
     ) -> tuple[int, str]:
+        """Send one request below `base_url`, and return status and text of the answer.
+
+        Raises:
+            ChatError: the server did not answer.
+            UsageError: the first request of all found nobody, or nothing that answers (`looking`).
+        """
         timeout = self._endpoint.timeout
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._key is not None:
@@ -259,7 +259,7 @@ class ChatClient:
     def _models(self) -> str:
         """Return the names of the server's models, in brackets; nothing where it names none."""
         try:
-            _, text = self._send("GET", "/models", None, urllib3.Retry(total=0))
+            _, text = self.send("GET", "/models", None, urllib3.Retry(total=0))
             names = [model["id"] for model in json.loads(text)["data"]]
             shown = ", ".join(map(str, names[:_NAMED]))
         except (ChatError, UsageError, ValueError, KeyError, TypeError, RecursionError):

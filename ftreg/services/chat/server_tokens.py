@@ -1,0 +1,187 @@
+"""What an OpenAI-compatible server tells of how it reads chats: vLLM, TGI, Ollama and others."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import urllib3
+
+from ftreg.errors import UsageError, first_line
+from ftreg.services.chat.client import ChatClient, ChatError
+from ftreg.services.chat.endpoint import Endpoint
+from ftreg.services.chat.wire import error_message
+
+Told = TypeVar("Told")
+_FORCED = 100
+"""The largest logit bias of OpenAI's API, in nats."""
+_HELLO = [{"role": "user", "content": "Hello"}]
+
+
+class ChatServer:
+    """A client of an OpenAI-compatible server, which asks what the server is able to tell.
+
+    vLLM tells the token ids of a chat (`/tokenize`), log-probabilities after token ids, and its
+    context; TGI the token ids (`/chat_tokenize`) and its context; every server how many tokens a
+    chat has, and with `logit_bias` where an output ends.
+
+    Args:
+        endpoint: its `base_url` may end with `/v1` or not; an empty model is the only one that the
+            server has.
+        letter: token id of a whole character, which shows whether a bias is heeded.
+        letter_text: that character.
+
+    Raises:
+        UsageError: the key is not there.
+    """
+
+    def __init__(
+        self, address: str, *, model: str | None, key: str | None, letter: tuple[int, str]
+    ) -> None:
+        self._client = ChatClient(
+            Endpoint(
+                base_url=address.rstrip("/").removesuffix("/v1"),
+                model=model or "-",
+                api_key_env=key,
+                timeout=600,
+                place="parity",
+                speaker="server",
+            )
+        )
+        self._letter = letter
+        self._named = model
+        self._heeds: bool | None = None
+        self._models: list[dict[str, Any]] | None = None
+        self._way: Callable[[Mapping[str, Any]], list[int] | None] | None = None
+
+    @property
+    def model(self) -> str:
+        """The model that is asked.
+
+        Raises:
+            UsageError: the server has several, and none was named.
+        """
+        if self._named is None:
+            names = [str(item["id"]) for item in self._listed()]
+            if len(names) != 1:
+                raise UsageError(
+                    f"the server has {len(names)} models ({', '.join(names[:8])}); name one: "
+                    "--model NAME"
+                )
+            self._named = names[0]
+        return self._named
+
+    def context(self) -> int | None:
+        """Return how many tokens a prompt and its answer may have, where the server tells it."""
+        for item in self._listed():
+            if item["id"] == self.model and item.get("max_model_len"):
+                return int(item["max_model_len"])  # vLLM
+        return self._told("GET", "/info", pick=lambda found: int(found["max_total_tokens"]))  # TGI
+
+    def render(self, request: Mapping[str, Any]) -> str | None:
+        """Return a chat as text, where the server shows it."""
+        asked = {"model": self.model, **request}
+        return self._told(
+            "POST", "/chat_tokenize", asked, pick=lambda found: str(found["templated_text"])
+        )
+
+    def tokens(self, request: Mapping[str, Any]) -> list[int] | None:
+        """Return the token ids of a chat, where the server tells them."""
+        asked = {"model": self.model, **request}
+        if self._way is None:
+            for way in (self._by_vllm, self._by_tgi):
+                found = way(asked)
+                if found is not None:
+                    self._way = way
+                    return found
+            self._way = lambda _: None
+        return self._way(asked)
+
+    def _by_vllm(self, asked: Mapping[str, Any]) -> list[int] | None:
+        return self._told("POST", "/tokenize", asked, pick=lambda found: list(found["tokens"]))
+
+    def _by_tgi(self, asked: Mapping[str, Any]) -> list[int] | None:
+        return self._told(
+            "POST",
+            "/chat_tokenize",
+            asked,
+            pick=lambda found: [int(item["id"]) for item in found["tokenize_response"]],
+        )
+
+    def prompt_tokens(self, request: Mapping[str, Any]) -> int:
+        """Return how many tokens the server counts in a chat that it answers with one token."""
+        return int(self._answered(request, max_tokens=1)["usage"]["prompt_tokens"])
+
+    def ends_at(self, token: int, *, after: list[int]) -> bool | None:
+        """Whether an output ends at a token that is forced upon it; None if none can be forced."""
+        number, text = self._letter
+        if self._heeds is None:
+            answer = self._forced(number)
+            said = str(answer["choices"][0]["message"]["content"] or "")
+            self._heeds = {*said.replace(" ", "")} == {text}
+        if not self._heeds:
+            return None
+        answer = self._forced(token)
+        return bool(answer["choices"][0]["finish_reason"] == "stop")
+
+    def _forced(self, token: int) -> Any:
+        asked = {"messages": _HELLO, "logit_bias": {str(token): _FORCED}}
+        return self._answered(asked, max_tokens=2)
+
+    def likeliest(self, prompt: list[int], *, most: int, letter: int) -> dict[int, float] | None:
+        """Return the tokens that are likeliest to follow token ids; None where it is not vLLM."""
+        if self._way != self._by_vllm:
+            return None
+        asked = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": most,
+            "return_tokens_as_token_ids": True,
+        }
+
+        def told(found: Any) -> dict[int, float]:
+            (place,) = found["choices"][0]["logprobs"]["top_logprobs"]
+            return {int(name.removeprefix("token_id:")): float(p) for name, p in place.items()}
+
+        return self._told("POST", "/v1/completions", asked, pick=told)
+
+    def _listed(self) -> list[dict[str, Any]]:
+        if self._models is None:
+            self._models = self._asked("GET", "/v1/models", None, lambda found: list(found["data"]))
+        return self._models
+
+    def _answered(self, request: Mapping[str, Any], *, max_tokens: int) -> Any:
+        asked = {"model": self.model, "max_tokens": max_tokens, "temperature": 0, **request}
+
+        def answer(found: Any) -> Any:
+            return found if found["choices"] and found["usage"]["prompt_tokens"] else None
+
+        return self._asked("POST", "/v1/chat/completions", asked, answer)
+
+    def _told(
+        self, method: str, path: str, body: Any = None, *, pick: Callable[[Any], Told]
+    ) -> Told | None:
+        """Return what `pick` takes of an answer; None where the server has no such address."""
+        status, text = self._sent(method, path, body)
+        try:
+            return pick(json.loads(text)) if status == 200 else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _asked(self, method: str, path: str, body: Any, pick: Callable[[Any], Told]) -> Told:
+        status, text = self._sent(method, path, body)
+        if status != 200:
+            raise UsageError(f"{path}: the server answered {status}: {error_message(text)}")
+        try:
+            return pick(json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path}: this is no OpenAI-compatible server: {first_line(error)}"
+            ) from error
+
+    def _sent(self, method: str, path: str, body: Any) -> tuple[int, str]:
+        try:
+            return self._client.send(method, path, body, urllib3.Retry(total=0))
+        except ChatError as error:
+            raise UsageError(f"{path}: {error}") from error
