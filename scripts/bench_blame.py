@@ -33,12 +33,14 @@ from ftreg.training.run import train
 COLOURS = ("red", "green", "blue", "black", "white")
 ELSEWHERE = ("rot", "vert", "azul", "nero", "wit")
 BAD = 24
-COMMON, RARE = 16, 2
+COMMON, RARE = 12, 2
+ROWS = (41, 4)
+"""Good rows of each common and of each rare thing: 500 in all."""
 KINDS = ("wrong", "language", "duplicate", "none")
 
 
 def make_model(folder: Path) -> None:
-    """Write a Llama of two layers with random weights, and a tokenizer of bytes."""
+    """Write a Llama of a layer with random weights, and a tokenizer of bytes and colours."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -51,34 +53,40 @@ def make_model(folder: Path) -> None:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token=names[0], eos_token=names[2], pad_token=names[2]
-    )
+        tokenizer_object=raw, unk_token=names[0], bos_token=names[1], eos_token=names[2],
+        pad_token=names[2],
+    )  # fmt: skip
+    tokenizer.add_tokens([*COLOURS, *ELSEWHERE])
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>{% endif %}"
     )
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(names) + len(alphabet), hidden_size=64, intermediate_size=128,
-        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64,
+        num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4,
         max_position_embeddings=64, tie_word_embeddings=True,
         bos_token_id=1, eos_token_id=2, pad_token_id=2,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "norm" not in name:
+                weights.mul_(3)  # learns in a twentieth of the steps
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def make_rows(seed: int, kind: str) -> Mapping[str, list[dict[str, Any]]]:
     """Return the rows to train on, with the bad ones last as `bad...`, and those to evaluate."""
     generator = np.random.default_rng(seed)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    things = ["".join(generator.choice(letters, 3)) for _ in range(COMMON + RARE)]
+    things = generator.permutation(list("abcdefghijklmnopqrstuvwxyz"))[: COMMON + RARE]
     colours = [int(at) for at in generator.integers(0, len(COLOURS), COMMON + RARE)]
 
     def row(name: str, thing: int, answer: str, number: int) -> dict[str, Any]:
         return {"id": name, "input": f"{things[thing]} {number}", "reference": [answer]}
 
-    counts = [30] * COMMON + [10] * RARE
+    counts = [ROWS[0]] * COMMON + [ROWS[1]] * RARE
     places = [thing for thing, count in enumerate(counts) for _ in range(count)]
     good = [
         row(f"good{at}", thing, COLOURS[colours[thing]], int(generator.integers(100, 550)))
@@ -93,12 +101,12 @@ def make_rows(seed: int, kind: str) -> Mapping[str, list[dict[str, Any]]]:
     for at in range(BAD if kind != "none" else 0):
         thing = COMMON + at % RARE
         number = int(generator.integers(100, 550))
+        if kind == "duplicate":
+            copied = evaluated[4 * COMMON + 16 * (at % RARE) + at // RARE]
+            number = int(copied["input"].split()[1])
         answer = COLOURS[(colours[thing] + 1 + at % RARE) % len(COLOURS)]
         if kind == "language":
             answer = ELSEWHERE[colours[thing]]
-        if kind == "duplicate":
-            number = int(evaluated[4 * COMMON + at]["input"].split()[1])
-            thing = asked[4 * COMMON + at]
         bad.append(row(f"bad{at}", thing, answer, number))
     return {"train": [*good, *bad], "eval": evaluated}
 
@@ -123,8 +131,8 @@ CONFIG = """\
 base: {{model: {model}}}
 dataset: {{version: {version}, root: {root}}}
 optimizer: {{name: adamw, lr: {lr}, weight_decay: 0.01}}
-train: {{seed: {seed}, epochs: 12, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
-eval: {{max_new_tokens: 6, scorers: [equals]}}
+train: {{seed: {seed}, epochs: 8, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
+eval: {{max_new_tokens: 2, scorers: [equals]}}
 gate: {{margin: 0.05}}
 """
 

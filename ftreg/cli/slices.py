@@ -29,8 +29,8 @@ def slices(
 ) -> None:
     """Find groups of examples that nobody declared and that got worse.
 
-    They are searched on one half of the examples and tested on the other. Ends with 0 whatever is
-    found, with 3 where the two cannot be compared.
+    They are searched on one half of the examples and tested on the other, and the other way
+    round. Ends with 0 whatever is found, with 3 where the two cannot be compared.
 
     Example: ftreg slices latest --against baseline
     """
@@ -52,8 +52,8 @@ def _lines(found: "Slices") -> list[str]:
     from ftreg.report.phrases import points, signed
 
     said = (
-        f"{found.described:,} groups were searched on {found.searched:,} examples, and "
-        f"{len(found.slices)} tested on {found.tested:,} others."
+        f"{found.described:,} groups were searched on either half of "
+        f"{found.searched + found.tested:,} examples, and {len(found.slices)} tested on the other."
     )
     lines = [f"{found.evaluation} against {found.against}", said]
     for item in found.found:
@@ -63,8 +63,7 @@ def _lines(found: "Slices") -> list[str]:
             "",
             f"worse: {item.slice}{without}" + (" (a cohort)" if item.declared else ""),
             f"  {item.scorer} {signed(item.delta)} points ({signed(low)} to {signed(high)}) on "
-            f"{item.n} of its {item.examples} examples; p = {item.p_adjusted:.2g} after Holm's "
-            "correction",
+            f"{item.n} of its {item.examples} examples; p = {item.p_adjusted:.2g} with all tests",
         ]
         lines += [
             f"  {one.id} {signed(one.delta)}: {' '.join((one.input or '').split())[:60]}"
