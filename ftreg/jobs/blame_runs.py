@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftreg.config.sections import EvalConfig, RunConfig, ScorerConfig
-from ftreg.data import DatasetVersion, Split, load_dataset
+from ftreg.data import DatasetVersion, Split
 from ftreg.data.versions import write_card
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.files.store import file_digest, read_jsonl, staged_folder, write_jsonl
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.reproduce import recorded_config
+from ftreg.jobs.trained_on import trained_on
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER
@@ -39,13 +40,10 @@ def trained_rows(checkpoint: Checkpoint) -> TrainedRows:
     Raises:
         UndecidedError: they are not here any more, or are others now.
     """
-    recorded, config = checkpoint.manifest.dataset, checkpoint.manifest.config.dataset
     try:
-        dataset = load_dataset(recorded.version, root=Path(config.root))
-        if dataset.card.splits[recorded.split].sha256 != recorded.split_sha256:
-            raise UsageError(f"{dataset.folder}: its rows have changed since")
-        rows = dataset.split(recorded.split)[: recorded.rows]
-    except (UsageError, KeyError) as error:
+        dataset, rows = trained_on(checkpoint.manifest)
+    except UsageError as error:
+        recorded = checkpoint.manifest.dataset
         raise UndecidedError(
             f"the rows that {checkpoint.folder} was trained on ({recorded.version}, "
             f"{recorded.split}) are not here: {error}"

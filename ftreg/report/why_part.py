@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftreg.report.phrases import signed
 
@@ -21,6 +21,20 @@ class WhyLine:
     command: str
     cost: str
     found: str = ""
+
+
+class RunCost(NamedTuple):
+    """Minutes that one run takes: to train, and to generate; None where that is not known."""
+
+    training: float
+    generating: float | None
+
+    def of(self, runs: int) -> str:
+        """Say what some runs take."""
+        minutes = max(1, round(runs * (self.training + (self.generating or 0.0))))
+        if self.generating is None:
+            return f"{minutes} min of training, and evaluating each"
+        return f"{minutes} min of training and generating, and scoring each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,7 @@ def why_lines(
     *,
     slices: Mapping[str, Any] | None,
     blame: Mapping[str, Any] | None,
-    minutes: float | None,
+    run: RunCost | None,
     recipes: Recipes | None = None,
 ) -> list[WhyLine]:
     """Return what can be asked about a regression.
@@ -52,7 +66,7 @@ def why_lines(
         baseline: of what it was held against.
         slices: what `ftreg slices` kept, or None.
         blame: what `ftreg blame` kept, or None.
-        minutes: that training the checkpoint took; None where it is not at hand.
+        run: what the checkpoint took; None where it is not at hand.
         recipes: both checkpoints, where they are; None where one is not, or nothing differs.
     """
     lines = [
@@ -63,22 +77,21 @@ def why_lines(
             "" if slices is None or slices["against"] != baseline else _slices_found(slices),
         )
     ]
-    if minutes is not None:
+    if run is not None:
         lines.append(
             WhyLine(
                 "Which training rows made it worse?",
                 f"ftreg blame {candidate} --against {baseline}",
-                f"6 runs: about {max(6 * minutes, 1):.0f} min of training, and evaluating each",
+                f"6 runs: about {run.of(6)}",
                 "" if blame is None or blame["against"] != baseline else _blame_found(blame),
             )
         )
-    if minutes is not None and recipes is not None:
-        cost = f"about {recipes.runs} runs, {max(recipes.runs * minutes, 1):.0f} min of training"
+    if run is not None and recipes is not None:
         lines.append(
             WhyLine(
                 "Which part of the recipe made it worse?",
                 f"ftreg bisect {recipes.good} {recipes.bad}",
-                f"{cost}, and evaluating each",
+                f"about {recipes.runs} runs, {run.of(recipes.runs)}",
                 recipes.found,
             )
         )
