@@ -27,6 +27,7 @@ from ftreg.config.load import load_config
 from ftreg.files.store import file_digest
 from ftreg.jobs.blame import Blame, BlameAsked, blame
 from ftreg.jobs.evaluate import evaluate
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.workspace import Workspace
 from ftreg.training.run import train
 
@@ -129,44 +130,50 @@ def write_version(root: Path, name: str, rows: Mapping[str, list[dict[str, Any]]
 
 CONFIG = """\
 base: {{model: {model}}}
-dataset: {{version: {version}, root: {root}}}
+dataset: {{version: mixed@1, root: {root}}}
 optimizer: {{name: adamw, lr: {lr}, weight_decay: 0.01}}
-train: {{seed: {seed}, epochs: 8, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
+train: {{seed: {seed}, epochs: 5, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
 eval: {{max_new_tokens: 2, scorers: [equals]}}
 gate: {{margin: 0.05}}
 """
 
 
 def trial(kind: str, seed: int, *, model: Path, folder: Path, seeds: int) -> Blame:
-    """Train a baseline and a candidate, and blame the candidate's rows."""
-    root = folder / "datasets"
+    """Train a baseline and a candidate, and blame the candidate's rows; what is there is taken."""
     rows = make_rows(seed, kind)
     clean = [row for row in rows["train"] if row["id"].startswith("good")]
-    write_version(root, "good", {"train": clean, "eval": rows["eval"]})
-    write_version(root, "mixed", {"train": rows["train"], "eval": rows["eval"]})
-    runs = {
-        "base": {"version": "good@1", "lr": 1e-2, "seed": 100 + seed},
-        "new": {"version": "mixed@1", "lr": 1e-3 if kind == "none" else 1e-2, "seed": 200 + seed},
-    }
-    made = {}
-    for name, asked in runs.items():
-        path = folder / f"{name}.yaml"
-        path.write_text(CONFIG.format(model=model, root=root, **asked), encoding="utf-8")
-        config = load_config(path)
-        train(config, output=folder / "checkpoints" / name)
-        # Both are evaluated on the same version.
-        shared = config.dataset.model_copy(update={"version": "good@1"})
-        made[name] = evaluate(
-            folder / "checkpoints" / name,
-            config=config.model_copy(update={"dataset": shared}),
-            folder=folder / "evaluations" / name,
-        )
+    asked = {"train": clean, "eval": rows["eval"]}
+    evaluate_run(folder / f"base-{seed}", asked, model=model, lr=2e-2, seed=100 + seed)
+    new = folder / f"{kind}-{seed}"
+    asked["train"] = rows["train"]
+    lr = 2e-3 if kind == "none" else 2e-2
     return blame(
-        made["new"],
-        workspace=Workspace(folder),
-        against=str(folder / "evaluations" / "base"),
+        evaluate_run(new, asked, model=model, lr=lr, seed=200 + seed),
+        workspace=Workspace(new),
+        against=str(folder / f"base-{seed}" / "evaluations" / "run"),
         asked=BlameAsked(seeds=seeds, anyway=kind == "none"),
     )
+
+
+def evaluate_run(
+    folder: Path, rows: Mapping[str, list[dict[str, Any]]], *, model: Path, lr: float, seed: int
+) -> Evaluation:
+    """Train and evaluate once."""
+    place, output, root = (folder / name for name in ("evaluations/run", "checkpoints/run", "data"))
+    if place.exists():
+        return read_evaluation(place)
+    if not root.exists():
+        write_version(root, "good", {"eval": rows["eval"]})
+        write_version(root, "mixed", rows)
+    text = CONFIG.format(model=model, root=root, lr=lr, seed=seed)
+    (folder / "run.yaml").write_text(text, encoding="utf-8")
+    config = load_config(folder / "run.yaml")
+    if not output.exists():
+        train(config, output=output, resume=True)
+    # Both are evaluated on the same version.
+    shared = config.dataset.model_copy(update={"version": "good@1"})
+    config = config.model_copy(update={"dataset": shared})
+    return evaluate(output, config=config, folder=place)
 
 
 def told(kind: str, seed: int, found: Blame, spent: float) -> str:
@@ -189,18 +196,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--folder", type=Path, help="keeps the runs, so that a call goes on")
     asked = parser.parse_args()
     precision: dict[str, list[float]] = {kind: [] for kind in asked.kinds}
     with tempfile.TemporaryDirectory() as name:
-        os.environ.setdefault("FTREG_CACHE", f"{name}/cache")
-        make_model(Path(name) / "model")
+        folder = (asked.folder or Path(name)).absolute()
+        os.environ.setdefault("FTREG_CACHE", str(folder / "cache"))
+        if not (folder / "model").exists():
+            make_model(folder / "model")
         for seed in range(asked.first, asked.first + asked.trials):
             for kind in asked.kinds:
-                folder = Path(name) / f"{kind}-{seed}"
                 start = time.monotonic()
-                found = trial(
-                    kind, seed, model=Path(name) / "model", folder=folder, seeds=asked.seeds
-                )
+                found = trial(kind, seed, model=folder / "model", folder=folder, seeds=asked.seeds)
                 print(told(kind, seed, found, time.monotonic() - start), flush=True)
                 if found.named:
                     hits = sum(item.startswith("bad") for item in found.named)
