@@ -74,21 +74,10 @@ class Search:
 
     @property
     def quiet(self) -> "TrainEvents":
-        """For a run of many: progress, and no notices, which each would repeat."""
-        return cast("TrainEvents", _WithoutNotices(self.events))
+        """For a run of many: progress, and no notices."""
+        from ftreg.training.events import WithoutNotices
 
-
-class _WithoutNotices:
-    """Hands on what a listener is told, but for notices."""
-
-    def __init__(self, events: "TrainEvents") -> None:
-        self._events = events
-
-    def notice(self, text: str) -> None:
-        return
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._events, name)
+        return cast("TrainEvents", WithoutNotices(self.events))
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ all lie in one folder beside the checkpoint. What is there already is taken as i
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ftreg.config.sections import EvalConfig, RunConfig, ScorerConfig
 from ftreg.data import DatasetVersion, Split
@@ -82,6 +82,7 @@ class Reruns:
             DivergedError: training diverged.
             InterruptedRunError: a signal came; the same call goes on.
         """
+        from ftreg.training.events import WithoutNotices
         from ftreg.training.run import train
 
         name = f"{run.arm}-seed-{run.seed}"
@@ -90,10 +91,12 @@ class Reruns:
             return read_evaluation(place)
         config = self._config(run, self._dataset(run, name))
         self.events.phase(f"training {name}")
-        judge = judge_by_scorer(config, self.events)
+        quiet = cast("TrainEvents", WithoutNotices(self.events))
         output = self.folder / "checkpoints" / name
-        train(config, output=output, resume=True, judge=judge, events=self.events)
-        return evaluate(output, config=self._as_evaluated(config), folder=place, events=self.events)
+        train(
+            config, output=output, resume=True, judge=judge_by_scorer(config, quiet), events=quiet
+        )
+        return evaluate(output, config=self._as_evaluated(config), folder=place, events=quiet)
 
     def _config(self, run: Rerun, root: Path) -> RunConfig:
         config = recorded_config(self.checkpoint.manifest)

@@ -1,6 +1,6 @@
 """Why a candidate is worse: the commands that answer, what they cost, and what they found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +14,15 @@ class WhyLine:
     """A question about a regression.
 
     `cost` is what its command is expected to take, and `found` what it said when it ran, empty
-    where it has not run about these scores.
+    where it has not run about these scores. `scorer` and `examples` (ids) are what shows it.
     """
 
     question: str
     command: str
     cost: str
     found: str = ""
+    scorer: str = ""
+    examples: Sequence[str] = ()
 
 
 class RunCost(NamedTuple):
@@ -33,8 +35,8 @@ class RunCost(NamedTuple):
         """Say what some runs take."""
         minutes = max(1, round(runs * (self.training + (self.generating or 0.0))))
         if self.generating is None:
-            return f"{minutes} min of training, and evaluating each"
-        return f"{minutes} min of training and generating, and scoring each"
+            return f"about {minutes} min of training, and evaluating each"
+        return f"about {minutes} min of training and generating, and scoring each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ def why_lines(
         WhyLine(
             "Which groups of examples got worse?",
             f"ftreg slices {candidate} --against {baseline}",
-            "no training, less than a minute",
-            "" if slices is None or slices["against"] != baseline else _slices_found(slices),
+            "No training, less than a minute",
+            **({} if slices is None or slices["against"] != baseline else _slices_found(slices)),
         )
     ]
     if run is not None:
@@ -82,7 +84,7 @@ def why_lines(
             WhyLine(
                 "Which training rows made it worse?",
                 f"ftreg blame {candidate} --against {baseline}",
-                f"6 runs: about {run.of(6)}",
+                f"6 runs, {run.of(6)}",
                 "" if blame is None or blame["against"] != baseline else _blame_found(blame),
             )
         )
@@ -91,18 +93,24 @@ def why_lines(
             WhyLine(
                 "Which part of the recipe made it worse?",
                 f"ftreg bisect {recipes.good} {recipes.bad}",
-                f"about {recipes.runs} runs, {run.of(recipes.runs)}",
+                f"About {recipes.runs} runs, {run.of(recipes.runs)}",
                 recipes.found,
             )
         )
     return lines
 
 
-def _slices_found(kept: Mapping[str, Any]) -> str:
-    found = [
-        f"{item['slice']} ({item['scorer']} {signed(item['delta'])})" for item in kept["found"]
+def _slices_found(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, and the worst examples of the clearest group."""
+    texts = [
+        f"{item['slice']} ({item['scorer']} {signed(item['delta'])}, p = {item['p_adjusted']:.2g})"
+        for item in kept["found"]
     ]
-    return _some(found) or "no group is worse by more than its margin for certain"
+    if not texts:
+        return {"found": "no group is worse by more than its margin for certain"}
+    clearest = kept["found"][0]
+    worst = [one["id"] for one in clearest["worst"]]
+    return {"found": _some(texts), "scorer": clearest["scorer"], "examples": worst[:_SHOWN]}
 
 
 def _blame_found(kept: Mapping[str, Any]) -> str:

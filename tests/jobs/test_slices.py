@@ -210,7 +210,9 @@ def test_the_report_of_a_regression_says_what_to_ask_and_what_was_found(cli: Cli
     assert cli("report", "new").code == 0
     after = page.read_text("utf-8")
     assert "<pre>ftreg slices" not in after
-    assert "Which groups of examples got worse? <bdi>prompt with the word" in after
+    assert "Which groups of examples got worse?</strong> <bdi>prompt with the word" in after
+    worst = cli("slices", "new", "--against", "base", "--json").json["slices"][0]["worst"]
+    assert f"<bdi>{worst[0]['id']}</bdi></a>" in after.partition('id="why"')[2][:2000]
     # A candidate that is no worse has nothing to ask.
     assert cli("gate", "new", "base").code != 1
     cli("report", "base")
