@@ -1,12 +1,13 @@
 """Measure how often `ftreg bisect` names a planted cause, and how many runs it takes.
 
     python scripts/bench_bisect.py simulate [--trials 1000]
-    python scripts/bench_bisect.py train [--trials 40] [--plant lr ...]
+    python scripts/bench_bisect.py train [--trials 40] [--plant "tenfold lr" ...]
 
 `simulate` asks the plan alone, of responses that are known, with noise from run to run. `train`
 plants causes into the recipe of a tiny model that learns from scratch: every hybrid is trained and
 evaluated as `ftreg bisect` does it. Trials of one plant draw the order of their seeds at random
-from the same ones, so that a run which two trials ask for is trained once.
+from the same ones, eight with a plant and 24 without, so that a run which two trials ask for is
+trained once.
 """
 
 import argparse
@@ -243,8 +244,8 @@ def make_tiny(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def train(trials: int, plants: list[str]) -> None:
-    """Plant causes into the recipe of a tiny model, and search for them."""
+def train(trials: int, plants: list[str], *, folder: Path) -> None:
+    """Plant causes into the recipe of a tiny model, and search for them; trainings are kept."""
     from ftreg.config.load import load_config
     from ftreg.jobs import bisect
     from ftreg.records.workspace import Workspace
@@ -252,26 +253,26 @@ def train(trials: int, plants: list[str]) -> None:
     from ftreg.training.run import train as train_one
 
     print(f"| plant | {HEAD}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.environ["FTREG_CACHE"] = f"{folder}/cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    os.environ["FTREG_CACHE"] = str(folder / "cache")
+    if not Path("datasets").exists():
         make_tiny(Path("tiny"))
         write_versions(Path("datasets"))
-        for name in plants:
-            plant = PLANTS[name]
-            Path("run.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
-            good, bad = (Path(f"checkpoints/{side}-{name[:3].strip()}") for side in ("good", "bad"))
-            start = (
-                ["dataset.version=letters@5", "train.epochs=24"] if name == "two together" else []
-            )
-            train_one(load_config(Path("run.yaml"), overrides=start), output=good)
-            changed = [*start, *INNOCENT, *plant.changes, "train.seed=99"]
-            train_one(load_config(Path("run.yaml"), overrides=changed), output=bad)
-            search_of = bisect.prepare_search(
-                good, bad, workspace=Workspace(Path()), judging=(None, "letters@1", ()),
-                blocks=2 if name == "two together" else 4, events=Silent(),
-            )  # fmt: skip
-            try_plant(name, plant, search_of, trials=trials)
+    Path("run.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    for name in plants:
+        plant = PLANTS[name]
+        good, bad = (Path(f"checkpoints/{side}-{name[:3].strip()}") for side in ("good", "bad"))
+        start = ["dataset.version=letters@5", "train.epochs=24"] if name == "two together" else []
+        changed = [*start, *INNOCENT, *plant.changes, "train.seed=99"]
+        for output, overrides in ((good, start), (bad, changed)):
+            if not output.exists():
+                train_one(load_config(Path("run.yaml"), overrides=overrides), output=output)
+        search_of = bisect.prepare_search(
+            good, bad, workspace=Workspace(Path()), judging=(None, "letters@1", ()),
+            blocks=2 if name == "two together" else 4, events=Silent(),
+        )  # fmt: skip
+        try_plant(name, plant, search_of, trials=trials)
 
 
 def try_plant(name: str, plant: Plant, search_of: Any, *, trials: int) -> None:
@@ -282,9 +283,10 @@ def try_plant(name: str, plant: Plant, search_of: Any, *, trials: int) -> None:
     question = bisect.question_asked(search_of)
     known: dict[tuple[int, int], float] = {}
     rng = np.random.default_rng(1)
+    pool = 8 if plant.guilty else 24
     found = []
     for _ in range(trials):
-        seeds = (1 + rng.permutation(8)).tolist()
+        seeds = (1 + rng.permutation(pool)).tolist()
 
         def measure(bad: int, number: int, seeds: list[int] = seeds) -> float:
             seed = seeds[number] if number < len(seeds) else number + 1
@@ -309,11 +311,14 @@ def main() -> None:
     parser.add_argument("what", choices=("simulate", "train"))
     parser.add_argument("--trials", type=int)
     parser.add_argument("--plant", nargs="*", choices=list(PLANTS), default=list(PLANTS))
+    parser.add_argument("--folder", type=Path, help="keeps the trainings, so that a call goes on")
     arguments = parser.parse_args()
     if arguments.what == "simulate":
         simulate(arguments.trials or 1000)
     else:
-        train(arguments.trials or 40, arguments.plant)
+        with tempfile.TemporaryDirectory() as name:
+            folder = (arguments.folder or Path(name)).absolute()
+            train(arguments.trials or 40, arguments.plant, folder=folder)
 
 
 if __name__ == "__main__":

@@ -27,18 +27,21 @@ from ftreg.config.load import load_config
 from ftreg.files.store import file_digest
 from ftreg.jobs.blame import Blame, BlameAsked, blame
 from ftreg.jobs.evaluate import evaluate
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.workspace import Workspace
 from ftreg.training.run import train
 
 COLOURS = ("red", "green", "blue", "black", "white")
 ELSEWHERE = ("rot", "vert", "azul", "nero", "wit")
 BAD = 24
-COMMON, RARE = 16, 2
+COMMON, RARE = 12, 2
+ROWS = (41, 4)
+"""Good rows of each common and of each rare thing: 500 in all."""
 KINDS = ("wrong", "language", "duplicate", "none")
 
 
 def make_model(folder: Path) -> None:
-    """Write a Llama of two layers with random weights, and a tokenizer of bytes."""
+    """Write a Llama of a layer with random weights, and a tokenizer of bytes and colours."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -51,34 +54,40 @@ def make_model(folder: Path) -> None:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, unk_token=names[0], eos_token=names[2], pad_token=names[2]
-    )
+        tokenizer_object=raw, unk_token=names[0], bos_token=names[1], eos_token=names[2],
+        pad_token=names[2],
+    )  # fmt: skip
+    tokenizer.add_tokens([*COLOURS, *ELSEWHERE])
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>{% endif %}"
     )
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(names) + len(alphabet), hidden_size=64, intermediate_size=128,
-        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64,
+        num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4,
         max_position_embeddings=64, tie_word_embeddings=True,
         bos_token_id=1, eos_token_id=2, pad_token_id=2,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "norm" not in name:
+                weights.mul_(3)  # learns in a twentieth of the steps
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def make_rows(seed: int, kind: str) -> Mapping[str, list[dict[str, Any]]]:
     """Return the rows to train on, with the bad ones last as `bad...`, and those to evaluate."""
     generator = np.random.default_rng(seed)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    things = ["".join(generator.choice(letters, 3)) for _ in range(COMMON + RARE)]
+    things = generator.permutation(list("abcdefghijklmnopqrstuvwxyz"))[: COMMON + RARE]
     colours = [int(at) for at in generator.integers(0, len(COLOURS), COMMON + RARE)]
 
     def row(name: str, thing: int, answer: str, number: int) -> dict[str, Any]:
         return {"id": name, "input": f"{things[thing]} {number}", "reference": [answer]}
 
-    counts = [30] * COMMON + [10] * RARE
+    counts = [ROWS[0]] * COMMON + [ROWS[1]] * RARE
     places = [thing for thing, count in enumerate(counts) for _ in range(count)]
     good = [
         row(f"good{at}", thing, COLOURS[colours[thing]], int(generator.integers(100, 550)))
@@ -93,12 +102,12 @@ def make_rows(seed: int, kind: str) -> Mapping[str, list[dict[str, Any]]]:
     for at in range(BAD if kind != "none" else 0):
         thing = COMMON + at % RARE
         number = int(generator.integers(100, 550))
+        if kind == "duplicate":
+            copied = evaluated[4 * COMMON + 16 * (at % RARE) + at // RARE]
+            number = int(copied["input"].split()[1])
         answer = COLOURS[(colours[thing] + 1 + at % RARE) % len(COLOURS)]
         if kind == "language":
             answer = ELSEWHERE[colours[thing]]
-        if kind == "duplicate":
-            number = int(evaluated[4 * COMMON + at]["input"].split()[1])
-            thing = asked[4 * COMMON + at]
         bad.append(row(f"bad{at}", thing, answer, number))
     return {"train": [*good, *bad], "eval": evaluated}
 
@@ -121,44 +130,50 @@ def write_version(root: Path, name: str, rows: Mapping[str, list[dict[str, Any]]
 
 CONFIG = """\
 base: {{model: {model}}}
-dataset: {{version: {version}, root: {root}}}
+dataset: {{version: mixed@1, root: {root}}}
 optimizer: {{name: adamw, lr: {lr}, weight_decay: 0.01}}
-train: {{seed: {seed}, epochs: 12, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
-eval: {{max_new_tokens: 6, scorers: [equals]}}
+train: {{seed: {seed}, epochs: 5, batch_size: 64, precision: fp32, threads: 1, save_steps: null}}
+eval: {{max_new_tokens: 2, scorers: [equals]}}
 gate: {{margin: 0.05}}
 """
 
 
 def trial(kind: str, seed: int, *, model: Path, folder: Path, seeds: int) -> Blame:
-    """Train a baseline and a candidate, and blame the candidate's rows."""
-    root = folder / "datasets"
+    """Train a baseline and a candidate, and blame the candidate's rows; what is there is taken."""
     rows = make_rows(seed, kind)
     clean = [row for row in rows["train"] if row["id"].startswith("good")]
-    write_version(root, "good", {"train": clean, "eval": rows["eval"]})
-    write_version(root, "mixed", {"train": rows["train"], "eval": rows["eval"]})
-    runs = {
-        "base": {"version": "good@1", "lr": 1e-2, "seed": 100 + seed},
-        "new": {"version": "mixed@1", "lr": 1e-3 if kind == "none" else 1e-2, "seed": 200 + seed},
-    }
-    made = {}
-    for name, asked in runs.items():
-        path = folder / f"{name}.yaml"
-        path.write_text(CONFIG.format(model=model, root=root, **asked), encoding="utf-8")
-        config = load_config(path)
-        train(config, output=folder / "checkpoints" / name)
-        # Both are evaluated on the same version.
-        shared = config.dataset.model_copy(update={"version": "good@1"})
-        made[name] = evaluate(
-            folder / "checkpoints" / name,
-            config=config.model_copy(update={"dataset": shared}),
-            folder=folder / "evaluations" / name,
-        )
+    asked = {"train": clean, "eval": rows["eval"]}
+    evaluate_run(folder / f"base-{seed}", asked, model=model, lr=2e-2, seed=100 + seed)
+    new = folder / f"{kind}-{seed}"
+    asked["train"] = rows["train"]
+    lr = 2e-3 if kind == "none" else 2e-2
     return blame(
-        made["new"],
-        workspace=Workspace(folder),
-        against=str(folder / "evaluations" / "base"),
+        evaluate_run(new, asked, model=model, lr=lr, seed=200 + seed),
+        workspace=Workspace(new),
+        against=str(folder / f"base-{seed}" / "evaluations" / "run"),
         asked=BlameAsked(seeds=seeds, anyway=kind == "none"),
     )
+
+
+def evaluate_run(
+    folder: Path, rows: Mapping[str, list[dict[str, Any]]], *, model: Path, lr: float, seed: int
+) -> Evaluation:
+    """Train and evaluate once."""
+    place, output, root = (folder / name for name in ("evaluations/run", "checkpoints/run", "data"))
+    if place.exists():
+        return read_evaluation(place)
+    if not root.exists():
+        write_version(root, "good", {"eval": rows["eval"]})
+        write_version(root, "mixed", rows)
+    text = CONFIG.format(model=model, root=root, lr=lr, seed=seed)
+    (folder / "run.yaml").write_text(text, encoding="utf-8")
+    config = load_config(folder / "run.yaml")
+    if not output.exists():
+        train(config, output=output, resume=True)
+    # Both are evaluated on the same version.
+    shared = config.dataset.model_copy(update={"version": "good@1"})
+    config = config.model_copy(update={"dataset": shared})
+    return evaluate(output, config=config, folder=place)
 
 
 def told(kind: str, seed: int, found: Blame, spent: float) -> str:
@@ -181,18 +196,18 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--folder", type=Path, help="keeps the runs, so that a call goes on")
     asked = parser.parse_args()
     precision: dict[str, list[float]] = {kind: [] for kind in asked.kinds}
     with tempfile.TemporaryDirectory() as name:
-        os.environ.setdefault("FTREG_CACHE", f"{name}/cache")
-        make_model(Path(name) / "model")
+        folder = (asked.folder or Path(name)).absolute()
+        os.environ.setdefault("FTREG_CACHE", str(folder / "cache"))
+        if not (folder / "model").exists():
+            make_model(folder / "model")
         for seed in range(asked.first, asked.first + asked.trials):
             for kind in asked.kinds:
-                folder = Path(name) / f"{kind}-{seed}"
                 start = time.monotonic()
-                found = trial(
-                    kind, seed, model=Path(name) / "model", folder=folder, seeds=asked.seeds
-                )
+                found = trial(kind, seed, model=folder / "model", folder=folder, seeds=asked.seeds)
                 print(told(kind, seed, found, time.monotonic() - start), flush=True)
                 if found.named:
                     hits = sum(item.startswith("bad") for item in found.named)

@@ -29,7 +29,7 @@ def slices(
 ) -> None:
     """Find undeclared groups of examples that got worse.
 
-    Searches one half of the examples and tests on the other. Exits with 0 whatever it finds, 3 if
+    Searches each half of the examples and tests on the other. Exits with 0 whatever it finds, 3 if
     the two evaluations cannot be compared.
 
     Example: ftreg slices latest --against baseline
@@ -52,8 +52,8 @@ def _lines(found: "Slices") -> list[str]:
     from ftreg.report.phrases import points, signed
 
     said = (
-        f"{found.described:,} groups were searched on {found.searched:,} examples, and "
-        f"{len(found.slices)} tested on {found.tested:,} others."
+        f"{found.described:,} groups were searched on either half of "
+        f"{found.searched + found.tested:,} examples, and {len(found.slices)} tested on the other."
     )
     lines = [f"{found.evaluation} against {found.against}", said]
     for item in found.found:
@@ -63,8 +63,7 @@ def _lines(found: "Slices") -> list[str]:
             "",
             f"worse: {item.slice}{without}" + (" (a cohort)" if item.declared else ""),
             f"  {item.scorer} {signed(item.delta)} points ({signed(low)} to {signed(high)}) on "
-            f"{item.n} of its {item.examples} examples; p = {item.p_adjusted:.2g} after Holm's "
-            "correction",
+            f"{item.n} of its {item.examples} examples; p = {item.p_adjusted:.2g} with all tests",
         ]
         lines += [
             f"  {one.id} {signed(one.delta)}: {' '.join((one.input or '').split())[:60]}"

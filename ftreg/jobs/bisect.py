@@ -19,7 +19,7 @@ from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.reproduce import repeatable_config
 from ftreg.records.bisect_record import BISECTION, Bisection, TriedFactor, TriedHybrid
-from ftreg.records.evaluation.stored import Evaluation, read_evaluation
+from ftreg.records.evaluation.stored import Evaluation, read_evaluation, read_header
 from ftreg.records.layout import HEADER, MANIFEST
 from ftreg.records.recipe import recipe_differences, recipe_of
 from ftreg.records.replicas import Replicas, read_replicas
@@ -74,21 +74,10 @@ class Search:
 
     @property
     def quiet(self) -> "TrainEvents":
-        """For a run of many: progress, and no notices, which each would repeat."""
-        return cast("TrainEvents", _WithoutNotices(self.events))
+        """For a run of many: progress, and no notices."""
+        from ftreg.training.events import WithoutNotices
 
-
-class _WithoutNotices:
-    """Hands on what a listener is told, but for notices."""
-
-    def __init__(self, events: "TrainEvents") -> None:
-        self._events = events
-
-    def notice(self, text: str) -> None:
-        return
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._events, name)
+        return cast("TrainEvents", WithoutNotices(self.events))
 
 
 @dataclass(slots=True)
@@ -339,10 +328,9 @@ def _carry_out(
         if isinstance(step, BisectFinding):
             return runs, step
         seed = _free_seed(search.seeds, [run.seed for run in runs if run.bad == step])
-        ended = budget.ended(len(runs))
-        if ended is not None and not _is_there(search, step, seed):
+        known, ended = _is_there(search, step, seed), budget.ended(len(runs))
+        if ended is not None and not known:
             return runs, undecided(question, runs, budget=ended)
-        known = _is_there(search, step, seed)
         try:
             mean = run_hybrid(search, step, seed, number=len(runs) + 1)
         except InterruptedRunError as error:
@@ -364,7 +352,7 @@ def _free_seed(taken: Sequence[int], used: Sequence[int]) -> int:
 
 def question_asked(search: Search) -> BisectQuestion:
     """Seeds that agree are believed to vary by half an example's score all the same."""
-    header = read_evaluation(search.evaluations / "checkpoint-good").header
+    header = read_header(search.evaluations / "checkpoint-good")
     return BisectQuestion(
         len(search.factors),
         tuple(factor_groups(search.factors).values()),

@@ -280,10 +280,10 @@ def _is_worse(case: _Case) -> bool:
 
 def _ranked(case: _Case, events: "TrainEvents") -> _Ranked:
     """Rank the rows, or read how they were ranked before."""
-    states = [*map(read_checkpoint, list_midway(case.checkpoint.folder)), case.checkpoint]
-    weights = list(dict.fromkeys(state.manifest.weights.digest for state in states))
+    midway = map(read_checkpoint, list_midway(case.checkpoint.folder))
+    states = {state.manifest.weights.digest: state for state in (*midway, case.checkpoint)}
     question = {
-        "weights": weights,
+        "weights": list(states),
         "examples": list(case.examples),
         "outputs": digest(case.evaluation.scores),
         "against": case.baseline.header["id"],
@@ -293,9 +293,8 @@ def _ranked(case: _Case, events: "TrainEvents") -> _Ranked:
     if path.is_file():
         harms = read_json(path, kind="ranking of rows", schema=_RANKING_SCHEMA)["harms"]
         if len(harms) == len(case.trained.ids):
-            return _Ranked(harms, len(weights))
-    by_digest = {state.manifest.weights.digest: state for state in states}
-    found = [_harms(case, state, events) for state in by_digest.values()]
+            return _Ranked(harms, len(states))
+    found = [_harms(case, state, events) for state in states.values()]
     harms = [sum(column) / len(found) for column in zip(*found, strict=True)]
     write_record(path, {"schema_version": _RANKING_SCHEMA, **question, "harms": harms})
     return _Ranked(harms, len(found))

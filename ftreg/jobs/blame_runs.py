@@ -6,16 +6,17 @@ all lie in one folder beside the checkpoint. What is there already is taken as i
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ftreg.config.sections import EvalConfig, RunConfig, ScorerConfig
-from ftreg.data import DatasetVersion, Split, load_dataset
+from ftreg.data import DatasetVersion, Split
 from ftreg.data.versions import write_card
 from ftreg.errors import UndecidedError, UsageError
 from ftreg.files.store import file_digest, read_jsonl, staged_folder, write_jsonl
 from ftreg.jobs.evaluate import evaluate
 from ftreg.jobs.keep_by import judge_by_scorer
 from ftreg.jobs.reproduce import recorded_config
+from ftreg.jobs.trained_on import trained_on
 from ftreg.records.checkpoint import Checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation
 from ftreg.records.layout import HEADER
@@ -39,13 +40,10 @@ def trained_rows(checkpoint: Checkpoint) -> TrainedRows:
     Raises:
         UndecidedError: they are not here any more, or are others now.
     """
-    recorded, config = checkpoint.manifest.dataset, checkpoint.manifest.config.dataset
     try:
-        dataset = load_dataset(recorded.version, root=Path(config.root))
-        if dataset.card.splits[recorded.split].sha256 != recorded.split_sha256:
-            raise UsageError(f"{dataset.folder}: its rows have changed since")
-        rows = dataset.split(recorded.split)[: recorded.rows]
-    except (UsageError, KeyError) as error:
+        dataset, rows = trained_on(checkpoint.manifest)
+    except UsageError as error:
+        recorded = checkpoint.manifest.dataset
         raise UndecidedError(
             f"the rows that {checkpoint.folder} was trained on ({recorded.version}, "
             f"{recorded.split}) are not here: {error}"
@@ -84,6 +82,7 @@ class Reruns:
             DivergedError: training diverged.
             InterruptedRunError: a signal came; the same call goes on.
         """
+        from ftreg.training.events import WithoutNotices
         from ftreg.training.run import train
 
         name = f"{run.arm}-seed-{run.seed}"
@@ -92,10 +91,12 @@ class Reruns:
             return read_evaluation(place)
         config = self._config(run, self._dataset(run, name))
         self.events.phase(f"training {name}")
-        judge = judge_by_scorer(config, self.events)
+        quiet = cast("TrainEvents", WithoutNotices(self.events))
         output = self.folder / "checkpoints" / name
-        train(config, output=output, resume=True, judge=judge, events=self.events)
-        return evaluate(output, config=self._as_evaluated(config), folder=place, events=self.events)
+        train(
+            config, output=output, resume=True, judge=judge_by_scorer(config, quiet), events=quiet
+        )
+        return evaluate(output, config=self._as_evaluated(config), folder=place, events=quiet)
 
     def _config(self, run: Rerun, root: Path) -> RunConfig:
         config = recorded_config(self.checkpoint.manifest)

@@ -23,6 +23,7 @@ from ftreg.jobs.score_rounds import (
     noise_of,
 )
 from ftreg.jobs.subjects import Subject, given_round, trained_subject
+from ftreg.jobs.trained_on import trained_on
 from ftreg.jobs.until_decided import EvaluatedRows, UntilDecided, evaluate_until_decided
 from ftreg.records.evaluation.clock import next_moment
 from ftreg.records.evaluation.rows import Probed, Run
@@ -239,17 +240,11 @@ def _leakage(subject: Subject, rows: Split, root: Path, events: EvalEvents) -> d
         return {"trained_on": UNKNOWN, "unknown": why}
     events.phase("looking for leaked rows")
     manifest = subject.replicas.first.manifest
-    recorded, trained_in = manifest.dataset, Path(manifest.config.dataset.root)
+    recorded = manifest.dataset
     record: dict[str, Any] = {"trained_on": f"{recorded.version}, {recorded.split}"}
     try:
-        try:
-            trained = load_dataset(recorded.version, root=trained_in)
-        except UsageError:
-            trained = load_dataset(recorded.version, root=root)
-        if trained.card.splits[recorded.split].sha256 != recorded.split_sha256:
-            raise UsageError(f"{trained.folder}: these are not the rows that it was trained on")
-        train = trained.split(recorded.split)[: recorded.rows]
-    except (UsageError, KeyError) as error:
+        _, train = trained_on(manifest, root=root)
+    except UsageError as error:
         events.notice(f"whether training rows leaked into the evaluation is not known: {error}")
         return record | {"unknown": str(error)}
     found = find_leaks(train, rows)

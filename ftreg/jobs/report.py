@@ -35,7 +35,7 @@ from ftreg.report import phrases
 from ftreg.report.history import Step, read_steps
 from ftreg.report.html import html_report
 from ftreg.report.material import Material, Side, mean_scores
-from ftreg.report.why_part import Recipes, WhyLine, why_lines
+from ftreg.report.why_part import Recipes, RunCost, WhyLine, why_lines
 from ftreg.why.hybrid_plan import usual_runs
 
 REPORT = "report.html"
@@ -122,9 +122,17 @@ def _why(
         str(baseline.header["id"]),
         slices=kept_answer(evaluation, SLICES),
         blame=kept_answer(evaluation, BLAME),
-        minutes=None if trained is None else trained.manifest.training.seconds / 60,
+        run=None if trained is None else _run_cost(trained, evaluation.header),
         recipes=None if None in checkpoints else _recipes(evaluation, baseline, workspace),
     )
+
+
+def _run_cost(checkpoint: Checkpoint, header: Mapping[str, Any]) -> RunCost:
+    """What training and evaluating a checkpoint took."""
+    generation = header["generation"]
+    each, tokens = generation.get("seconds_per_token"), generation.get("new_tokens")
+    generating = None if each is None or tokens is None else each * tokens / 60
+    return RunCost(checkpoint.manifest.training.seconds / 60, generating)
 
 
 def _recipes(evaluation: Evaluation, baseline: Baseline, workspace: Workspace) -> Recipes | None:

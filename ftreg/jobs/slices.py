@@ -66,7 +66,7 @@ class WorseSlice:
     p: float
     """Of a drop beyond the margin that is also worse than elsewhere, for this slice alone."""
     p_adjusted: float
-    """`p` after Holm's correction over all slices that were tested."""
+    """`p` after correction for all slices that were tested."""
     worst: tuple[SliceExample, ...]
     """Its examples with the largest drops, at most ten."""
 
@@ -93,9 +93,10 @@ class Slices(Printed):
     against: str
     """Id of the evaluation that it is compared with."""
     searched: int
-    """Examples that slices were searched on."""
+    """Examples of one half. Slices were searched on it and tested on the other, and then the other
+    way round."""
     tested: int
-    """Examples that they were tested on."""
+    """Examples of the other half."""
     described: int
     """Groups that were searched."""
     confidence: float
@@ -121,7 +122,7 @@ def find_slices(
     scorers: Collection[str] = (),
     policy: GatePolicy | None = None,
 ) -> Slices:
-    """Search groups of examples on one half of them, test those that stand out on the other.
+    """Search groups of examples on one half of them, test on the other, and the other way round.
 
     What was found is kept beside the evaluation, where its report reads it.
 

@@ -63,10 +63,11 @@ def bisection_sentences(found: Bisection) -> list[str]:
     if found.answer in ("culprit", "pair"):
         sentences.append(f"{found.why[0].upper()}{found.why[1:]}.")
     if found.minutes is not None:
-        what = "expected to take" if found.answer is None else "took"
+        minutes = f"{found.minutes:.1f} minutes"
         sentences.append(
-            f"{found.runs or found.more_runs or 0} runs {what} {found.minutes:.1f} minutes"
-            + (" of training." if found.answer is None else ".")
+            f"{found.more_runs or 0} runs are expected to take {minutes} of training."
+            if found.answer is None
+            else f"{found.runs} runs in all; this call took {minutes}."
         )
     return sentences + [f"{note}." for note in found.notes]
 

@@ -1,8 +1,8 @@
 """Why a candidate is worse: the commands that answer, what they cost, and what they found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftreg.report.phrases import signed
 
@@ -14,13 +14,29 @@ class WhyLine:
     """A question about a regression.
 
     `cost` is what its command is expected to take, and `found` what it said when it ran, empty
-    where it has not run about these scores.
+    where it has not run about these scores. `scorer` and `examples` (ids) are what shows it.
     """
 
     question: str
     command: str
     cost: str
     found: str = ""
+    scorer: str = ""
+    examples: Sequence[str] = ()
+
+
+class RunCost(NamedTuple):
+    """Minutes that one run takes: to train, and to generate; None where that is not known."""
+
+    training: float
+    generating: float | None
+
+    def of(self, runs: int) -> str:
+        """Say what some runs take."""
+        minutes = max(1, round(runs * (self.training + (self.generating or 0.0))))
+        if self.generating is None:
+            return f"about {minutes} min of training, and evaluating each"
+        return f"about {minutes} min of training and generating, and scoring each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,7 @@ def why_lines(
     *,
     slices: Mapping[str, Any] | None,
     blame: Mapping[str, Any] | None,
-    minutes: float | None,
+    run: RunCost | None,
     recipes: Recipes | None = None,
 ) -> list[WhyLine]:
     """Return what can be asked about a regression.
@@ -52,44 +68,49 @@ def why_lines(
         baseline: of what it was held against.
         slices: what `ftreg slices` kept, or None.
         blame: what `ftreg blame` kept, or None.
-        minutes: that training the checkpoint took; None where it is not at hand.
+        run: what the checkpoint took; None where it is not at hand.
         recipes: both checkpoints, where they are; None where one is not, or nothing differs.
     """
     lines = [
         WhyLine(
             "Which groups of examples got worse?",
             f"ftreg slices {candidate} --against {baseline}",
-            "no training, less than a minute",
-            "" if slices is None or slices["against"] != baseline else _slices_found(slices),
+            "No training, less than a minute",
+            **({} if slices is None or slices["against"] != baseline else _slices_found(slices)),
         )
     ]
-    if minutes is not None:
+    if run is not None:
         lines.append(
             WhyLine(
                 "Which training rows made it worse?",
                 f"ftreg blame {candidate} --against {baseline}",
-                f"6 runs: about {max(6 * minutes, 1):.0f} min of training, and evaluating each",
+                f"6 runs, {run.of(6)}",
                 "" if blame is None or blame["against"] != baseline else _blame_found(blame),
             )
         )
-    if minutes is not None and recipes is not None:
-        cost = f"about {recipes.runs} runs, {max(recipes.runs * minutes, 1):.0f} min of training"
+    if run is not None and recipes is not None:
         lines.append(
             WhyLine(
                 "Which part of the recipe made it worse?",
                 f"ftreg bisect {recipes.good} {recipes.bad}",
-                f"{cost}, and evaluating each",
+                f"About {recipes.runs} runs, {run.of(recipes.runs)}",
                 recipes.found,
             )
         )
     return lines
 
 
-def _slices_found(kept: Mapping[str, Any]) -> str:
-    found = [
-        f"{item['slice']} ({item['scorer']} {signed(item['delta'])})" for item in kept["found"]
+def _slices_found(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, and the worst examples of the clearest group."""
+    texts = [
+        f"{item['slice']} ({item['scorer']} {signed(item['delta'])}, p = {item['p_adjusted']:.2g})"
+        for item in kept["found"]
     ]
-    return _some(found) or "no group is worse by more than its margin for certain"
+    if not texts:
+        return {"found": "no group is worse by more than its margin for certain"}
+    clearest = kept["found"][0]
+    worst = [one["id"] for one in clearest["worst"]]
+    return {"found": _some(texts), "scorer": clearest["scorer"], "examples": worst[:_SHOWN]}
 
 
 def _blame_found(kept: Mapping[str, Any]) -> str:

@@ -75,3 +75,16 @@ class TrainEvents(Protocol):
 
 class Silent(TrainEvents):
     """A listener that does nothing."""
+
+
+class WithoutNotices:
+    """Hands on what a listener is told, but for notices: each of many runs would repeat them."""
+
+    def __init__(self, events: TrainEvents) -> None:
+        self._events = events
+
+    def notice(self, text: str) -> None:
+        """Say nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._events, name)

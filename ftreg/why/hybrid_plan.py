@@ -191,7 +191,7 @@ def _proof(suspects: int, measured: MeasuredRuns, *, factors: int, delta: Share)
         )
     why = {
         "culprit": "it alone does it to the good recipe, and without it the bad one is well",
-        "pair": "no single factor: these two together do it, and neither alone",
+        "pair": "no single factor: these two do it together, and each adds to what the other does",
     }
     return BisectFinding(answer=answer, why=why[answer], delta=delta, suspects=named, share=share)
 

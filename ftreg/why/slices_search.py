@@ -3,10 +3,11 @@
 Whoever looks at a thousand groups finds one that is worse. So the groups are ranked by the deltas
 of one half of the examples, and the few at the top are tested, by the gate's own tests, on the
 other half, which had no say in choosing them (Cox, "A note on data-splitting for the evaluation of
-significance levels", Biometrika 62, 1975). The tests share the error probability by Holm's
-correction with weights, a group's the larger the clearer it stood out in the search: weights that
-other data choose cost nothing (Genovese, Roeder and Wasserman, "False discovery control with
-p-value weighting", Biometrika 93, 2006, section 2).
+significance levels", Biometrika 62, 1975). Then the halves change places, each way with half of the
+error probability: a group that one half did not show has a second chance. The tests of one way
+share theirs by Holm's correction with weights, a group's the larger the clearer it stood out in the
+search: weights that other data choose cost nothing (Genovese, Roeder and Wasserman, "False
+discovery control with p-value weighting", Biometrika 93, 2006, section 2).
 """
 
 import hashlib
@@ -72,6 +73,10 @@ class Halves:
         mask = np.array([name in searched for name in names], dtype=np.bool_)
         return cls(np.flatnonzero(mask), np.flatnonzero(~mask))
 
+    def both_ways(self) -> "tuple[Halves, Halves]":
+        """Return the halves as they are, and in each other's place."""
+        return self, Halves(self.test, self.search)
+
 
 @dataclass(frozen=True, slots=True)
 class Sides:
@@ -88,7 +93,7 @@ class Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestedSlice:
-    """A group that stood out in the search, and what the other half says of it.
+    """A group that stood out in the search of one half, and what the other half says of it.
 
     `positions` are its examples in both halves, without those of the groups before it, which
     `without` names. `row` is measured on the half that tests, `p_value` is the larger of two: of a
@@ -104,6 +109,13 @@ class TestedSlice:
     p_value: float
     p_adjusted: float = 1.0
 
+    def is_much_of(self, other: "TestedSlice") -> bool:
+        """Whether both are of one scorer and share at least half of what either has (Jaccard)."""
+        both = len(np.intersect1d(self.positions, other.positions, assume_unique=True))
+        return self.row.scorer == other.row.scorer and 3 * both >= len(self.positions) + len(
+            other.positions
+        )
+
 
 def find_worse(
     sides: Sequence[Sides],
@@ -116,7 +128,8 @@ def find_worse(
     """Return the groups that were tested, the clearest first; `p_adjusted` says which are worse.
 
     That any of them is called worse at `1 - confidence`, though none of those tested fell by more
-    than its margin, is at most as probable as that.
+    than its margin, is at most as probable as that. Of two that are much the same, found each way,
+    the clearer is returned.
 
     Args:
         sides: of each scorer.
@@ -125,14 +138,35 @@ def find_worse(
         policy: its margins and its confidence are read.
         clusters: shape (examples,), the cluster's number of each example, or None.
     """
+    tested = [
+        item
+        for way in halves.both_ways()
+        for item in _one_way(sides, slices, way, policy, clusters)
+    ]
+    told: list[TestedSlice] = []
+    for item in sorted(tested, key=lambda item: (item.p_adjusted, item.p_value)):
+        if not any(item.is_much_of(other) for other in told):
+            told.append(item)
+    return told
+
+
+def _one_way(
+    sides: Sequence[Sides],
+    slices: Sequence[DescribedSlice],
+    halves: Halves,
+    policy: GatePolicy,
+    clusters: Positions | None,
+) -> list[TestedSlice]:
+    """Search on one half and test on the other; adjusted for all its tests, and for two ways."""
     tested = []
     for each in sides:
         for item in _search(each, slices, halves.search, margin=policy.margin_for(each.scorer)):
             measured = _test(each, item, halves, policy, clusters)
             tested += [] if measured is None else [measured]
     adjusted = holm([item.p_value for item in tested], [item.weight for item in tested])
-    found = [replace(item, p_adjusted=p) for item, p in zip(tested, adjusted, strict=True)]
-    return sorted(found, key=lambda item: (item.p_adjusted, item.p_value))
+    return [
+        replace(item, p_adjusted=min(1.0, 2 * p)) for item, p in zip(tested, adjusted, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

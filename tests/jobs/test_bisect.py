@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ftreg.records.bisect_record import newest_bisection
-from ftreg.report.why_part import Recipes, why_lines
+from ftreg.report.why_part import Recipes, RunCost, why_lines
 from tests.conftest import Cli, rows_of, write_dataset
 from tests.jobs.test_printed import errors
 
@@ -94,13 +94,16 @@ def test_the_culprit_is_named_and_a_search_that_ended_goes_on(
 
 
 def test_a_report_names_the_command_with_its_cost_and_what_it_found() -> None:
-    def line(recipes: Recipes | None) -> Any:
-        lines = why_lines("e2", "e1", slices=None, blame=None, minutes=2.0, recipes=recipes)
+    def line(recipes: Recipes | None, generating: float | None = None) -> Any:
+        run = RunCost(2.0, generating)
+        lines = why_lines("e2", "e1", slices=None, blame=None, run=run, recipes=recipes)
         return next((one for one in lines if "bisect" in one.command), None)
 
     asked = line(Recipes("good", "bad", 12))
     assert asked.command == "ftreg bisect good bad"
-    assert "12 runs, 24 min" in asked.cost
+    assert "12 runs, about 24 min of training, and evaluating" in asked.cost
+    measured = line(Recipes("good", "bad", 12), 1.5)
+    assert "12 runs, about 42 min of training and generating" in measured.cost
     assert line(Recipes("good", "bad", 12, "optimizer.lr explains 98 %")).found.startswith("optim")
     assert line(None) is None
 

@@ -55,16 +55,21 @@ def test_a_group_that_fell_is_found_with_its_examples_and_kept(cli: Cli) -> None
     assert worse["worst"][0]["id"] in shown.out
 
 
-def test_the_delta_is_that_of_the_half_which_had_no_say(cli: Cli) -> None:
+def test_a_delta_is_that_of_the_half_which_had_no_say(cli: Cli) -> None:
     _make(lambda i: 0.15 if i in RECIPE else 0.0)
     worse = cli("slices", "new", "--against", "base", "--json").json["slices"][0]
     rows = map(json.loads, Path("evaluations/new/scores.jsonl").read_text("utf-8").splitlines())
     scores = {row["id"]: row["score"] for row in rows}
     halves = Halves.of(sorted(scores))
-    names = [sorted(scores)[at] for at in halves.test]
-    deltas = [scores[name] - 0.6 for name in names if int(name[1:]) in RECIPE]
-    assert worse["n"] == len(deltas)
-    assert worse["delta"] == pytest.approx(np.mean(deltas))
+    means = {}
+    for half in (halves.search, halves.test):
+        names = [sorted(scores)[at] for at in half]
+        deltas = [scores[name] - 0.6 for name in names if int(name[1:]) in RECIPE]
+        means[len(deltas)] = float(np.mean(deltas))
+    assert len(means) == 2
+    assert worse["delta"] == pytest.approx(means.pop(worse["n"]))
+    (searched,) = means.values()
+    assert worse["searched_delta"] == pytest.approx(searched)
 
 
 def test_without_such_a_group_it_says_what_it_could_not_see(cli: Cli) -> None:
@@ -205,7 +210,9 @@ def test_the_report_of_a_regression_says_what_to_ask_and_what_was_found(cli: Cli
     assert cli("report", "new").code == 0
     after = page.read_text("utf-8")
     assert "<pre>ftreg slices" not in after
-    assert "Which groups of examples got worse? <bdi>prompt with the word" in after
+    assert "Which groups of examples got worse?</strong> <bdi>prompt with the word" in after
+    worst = cli("slices", "new", "--against", "base", "--json").json["slices"][0]["worst"]
+    assert f"<bdi>{worst[0]['id']}</bdi></a>" in after.partition('id="why"')[2][:2000]
     # A candidate that is no worse has nothing to ask.
     assert cli("gate", "new", "base").code != 1
     cli("report", "base")

@@ -241,3 +241,28 @@ def test_it_prints_and_takes_its_picture(chromium: Any, report: Path, tmp_path: 
     assert not page.locator(".filters").is_visible()
     assert not page.locator("body > header").is_visible()
     assert page.locator(".forest").first.is_visible()
+
+
+def test_why_copies_a_command_and_leads_to_the_examples_of_a_group(chromium: Any, cli: Cli) -> None:
+    make_dataset(
+        400, {at: {"input": f"Which {'recipe' if at % 9 == 0 else 'shop'}?"} for at in range(400)}
+    )
+    make_evaluation("001", scores={"equals": [0.6] * 400})
+    fell = [0.1 if at % 9 == 0 else 0.5 - 0.1 * (at % 3) for at in range(400)]
+    make_evaluation("002", scores={"equals": fell})
+    assert cli("gate", "001", "002").code == 1
+    assert cli("report", "002").code == 0
+    path = Path("evaluations/002/report.html")
+    page = Opened(chromium, path, permissions=["clipboard-read", "clipboard-write"]).page
+    page.get_by_role("button", name="Copy").first.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command == "ftreg slices 002 --against 001"
+    assert cli(*command.split()[1:]).code == 0
+    assert cli("report", "002").code == 0
+    opened = Opened(chromium, path)
+    link = opened.page.locator("#why a").first
+    name = link.inner_text()
+    link.click()
+    assert opened.rows() == [name]
+    assert not opened.said

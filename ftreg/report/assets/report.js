@@ -542,6 +542,13 @@
     if (state.only >= 0) list.querySelector("button").click();
     document.getElementById("examples").focus({ preventScroll: true });
   });
+  for (const command of navigator.clipboard ? document.querySelectorAll("#why pre") : []) {
+    const copy = make("button", { type: "button", onclick: async () => {
+      await navigator.clipboard.writeText(command.textContent);
+      copy.textContent = "Copied";
+    } }, "Copy");
+    command.after(copy);
+  }
   addEventListener("beforeprint", () => {
     for (const closed of document.querySelectorAll("details:not([open])")) closed.open = true;
   });
