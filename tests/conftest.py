@@ -1,6 +1,7 @@
 """A tiny random model, a tiny dataset, and the command line run in process."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -58,6 +59,17 @@ def make_model(folder: Path, **changes: Any) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def waits_for_no_disk() -> Iterator[None]:
+    """No test can see what outlasts a power cut, and each command would wait for a slow disk.
+
+    Tests of what is synced, and when, watch the calls; programs that tests start sync as ever.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # it wants an open file too
+        yield
 
 
 @pytest.fixture(scope="session")

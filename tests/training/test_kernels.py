@@ -49,38 +49,40 @@ CASES: list[tuple[str, tuple[str, ...]]] = [
 
 @pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings")
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
-@pytest.mark.parametrize("chunk", [512, 4])
 @pytest.mark.parametrize(("name", "changes"), CASES, ids=lambda part: str(part))
 def test_a_run_with_kernels_is_the_run_without(
     name: str,
     changes: tuple[str, ...],
-    chunk: int,
     config: Path,
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Step by step, and with several micro-batches each."""
-    monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", chunk)
+    """Step by step, and with several micro-batches each; of the head in one chunk and in many."""
     model = write_model(tmp_path / name, ARCHITECTURES[name], spread=2, tokenizer=tiny_model)
     settings = [f"base.model={model}", "optimizer={name: sgd, lr: 0.05}", "train.epochs=2"]
     settings += ["train.micro_batch_tokens=150", *changes]
-    weights, steps, shared = [], [], []
-    for kernels in ("auto", "off"):
+    runs = []
+    for kernels, chunk in (("off", 512), ("auto", 512), ("auto", 4)):
+        monkeypatch.setattr("ftreg.training.kernels.head.CHUNK", chunk)
         overrides = [*settings, f"train.kernels={kernels}"]
-        made = train(load_config(config, overrides=overrides), output=tmp_path / kernels)
+        made = train(
+            load_config(config, overrides=overrides), output=tmp_path / f"{kernels}{chunk}"
+        )
         (path,) = made.folder.glob("*.safetensors")
-        weights.append(load_file(path))
         lines = (made.folder / "history.jsonl").read_text().splitlines()
-        steps.append([json.loads(line) for line in lines])
-        shared.append(made.manifest.training.shared_prefix)
-    assert shared == [ARCHITECTURES[name].plain and "train.packing=false" not in changes, False]
-    assert steps[0][-1]["loss"] < 0.99 * steps[0][0]["loss"]
-    for ours, plain in zip(*steps, strict=True):
-        for key in ("loss", "grad_norm"):
-            assert ours[key] == pytest.approx(plain[key], rel=1e-4 if key == "grad_norm" else 1e-5)
-    for key, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][key], rtol=1e-5, atol=1e-6, msg=key)
+        shared = made.manifest.training.shared_prefix
+        runs.append((load_file(path), [json.loads(line) for line in lines], shared))
+    (plain_weights, plain_steps, plain_shared), *ours = runs
+    assert not plain_shared
+    assert plain_steps[-1]["loss"] < 0.99 * plain_steps[0]["loss"]
+    for weights, steps, shared in ours:
+        assert shared == (ARCHITECTURES[name].plain and "train.packing=false" not in changes)
+        for step, plain in zip(steps, plain_steps, strict=True):
+            assert step["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+            assert step["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-4)
+        for key, tensor in weights.items():
+            torch.testing.assert_close(tensor, plain_weights[key], rtol=1e-5, atol=1e-6, msg=key)
 
 
 @pytest.mark.parametrize("changes", [(), (LORA,)])
