@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ftreg
+from ftreg.data.reference import parse_ref
 from ftreg.errors import UsageError
 from ftreg.files.finding import found_below
 from ftreg.files.store import digest, file_digest
@@ -16,6 +17,7 @@ from ftreg.records.baseline import Baseline, baseline_path
 from ftreg.records.checkpoint import read_checkpoint
 from ftreg.records.evaluation.stored import Evaluation, read_evaluation, read_header
 from ftreg.records.layout import HEADER, MANIFEST, OUTPUTS, SCORES
+from ftreg.records.replicas import members_below
 from ftreg.records.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -105,13 +107,13 @@ def _checkpoint_files(candidate: Evaluation, workspace: Workspace) -> Iterator[P
     summary = candidate.header["checkpoint"]
     meant = {summary["identity"], *summary.get("replicas", ())}
     folder = workspace.checkpoints / summary["name"]
-    for path in (folder / MANIFEST, *found_below(folder, f"seed-*/{MANIFEST}")):
-        if not path.is_file():
+    for member in (folder, *members_below(folder)):
+        if not (member / MANIFEST).is_file():
             continue
-        checkpoint = read_checkpoint(path.parent)
-        if checkpoint.manifest.identity in meant:
-            names = {MANIFEST, *checkpoint.manifest.weights.files, *checkpoint.manifest.files}
-            yield from (item for name in names if (item := path.parent / name).is_file())
+        manifest = read_checkpoint(member).manifest
+        if manifest.identity in meant:
+            names = {MANIFEST, *manifest.weights.files, *manifest.files}
+            yield from (path for name in names if (path := member / name).is_file())
 
 
 def _dataset_files(candidate: Evaluation, workspace: Workspace) -> Iterator[Path]:
@@ -119,7 +121,7 @@ def _dataset_files(candidate: Evaluation, workspace: Workspace) -> Iterator[Path
     root = Path(dataset.get("root", ""))
     if "root" not in dataset or root.is_absolute():
         return
-    folder = workspace.root / root / dataset["name"] / f"v{dataset['version'].partition('@')[2]}"
+    folder = parse_ref(dataset["version"]).folder(workspace.root / root)
     for pattern in ("dataset.yaml", "*.jsonl"):
         yield from (path for path in found_below(folder, pattern) if path.is_file())
 

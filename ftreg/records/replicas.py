@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.errors import UsageError
+from ftreg.files.finding import found_below
 from ftreg.files.names import plain
 from ftreg.files.store import damaged, digest, read_json, write_json
 from ftreg.records.checkpoint import Checkpoint, read_checkpoint
@@ -92,7 +93,7 @@ def member_folder(group: Path, seed: int) -> Path:
 
 def members_below(group: Path) -> list[Path]:
     """The folders of the replicas that are whole, whether or not all of them are."""
-    return sorted(path.parent for path in group.glob(f"seed-*/{MANIFEST}"))
+    return sorted(path.parent for path in found_below(group, f"seed-*/{MANIFEST}"))
 
 
 def write_replicas(group: Path, members: Sequence[Checkpoint]) -> None:

@@ -293,3 +293,21 @@ def test_training_too_long_at_too_high_a_rate_is_caught(
     assert done.code == 1
     assert len(done.json["reasons"]) == 1
     assert done.json["reasons"][0].startswith("retention: the mean dropped")
+
+
+def test_a_flipped_byte_of_what_a_probe_found_is_found(cli: Cli, checkpoint: str) -> None:
+    first = _evaluate(cli)
+    assert cli("promote", first.name).code == 0
+    second = _evaluate(cli)
+    _scale(second, "retention", 0.9)
+    assert cli("gate", "baseline", second.name, "--attest", "verdict.json").code in (0, 1, 3)
+    assert cli("verify", "verdict.json").code == 0
+    for folder in (first, second):
+        path = folder / "probes.jsonl"
+        before = path.read_bytes()
+        for place in (0, len(before) // 2, len(before) - 1):
+            path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+            done = cli("verify", "verdict.json")
+            assert (done.code, "probes.jsonl: other bytes" in done.out) == (3, True), done
+        path.write_bytes(before)
+    assert cli("verify", "verdict.json").code == 0

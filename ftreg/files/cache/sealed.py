@@ -1,6 +1,7 @@
 """Large files of the cache with their digest beside them: whole, as written, or not there."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     The digest goes last: a file without it, or with another one, counts as not there.
     """
     temporary = path.with_suffix(".part")
+    for place in (path, seal_of(path), temporary):
+        if place.is_dir():  # nothing of ftreg's, and no file could take its place
+            shutil.rmtree(place)
     try:
         yield temporary
         found = file_digest(temporary)
