@@ -28,7 +28,7 @@ RANGE = 0.9
 """The probability of the range around a number of examples."""
 # How much of a change beside those seen keeps the promise where a few were seen.
 _UNSEEN = 0.75
-_TRUTHS = 64
+_TRUTHS = 80
 # Deltas of more values are gathered into so many, of which so many at either end stay apart.
 _VALUES = 20
 _ENDS = 3
@@ -185,7 +185,10 @@ def _units_needed(units: Units, truths: "_Truths", *, margin: float, policy: Gat
     if share >= POWER:
         return least
     first = max(least, ((2.8 * float(truths.spreads().mean())) / margin) ** 2)
-    return max(least, (yield from _solve(asked, first, power=0.5, known=[(least, share)])))
+    start = 0.0, _NORMAL.inv_cdf((1 - policy.confidence) / 2)
+    known = [(least, share)]
+    found = yield from _solve(asked, first, power=0.5, start=start, known=known)
+    return max(least, found)
 
 
 def _detectable_drop(
@@ -209,7 +212,8 @@ def _detectable_drop(
         return _Asked(truths.with_mean(-drop), count, margin, policy, regression=True)
 
     first = margin + 2.5 * max(float(truths.spreads().mean()) / math.sqrt(count), 1.2 / count)
-    return max(margin, (yield from _solve(asked, min(first, 1.0), power=1.0)))
+    start = margin, _NORMAL.inv_cdf(1 - policy.confidence)
+    return max(margin, (yield from _solve(asked, min(first, 1.0), power=1.0, start=start)))
 
 
 def _run(courses: Sequence[_Course]) -> list[float]:
@@ -217,6 +221,7 @@ def _run(courses: Sequence[_Course]) -> list[float]:
     found = [0.0] * len(courses)
     waiting: dict[int, _Asked] = {}
     answers: dict[int, float | None] = dict.fromkeys(range(len(courses)))
+    asked = 0
     while answers:
         waiting = {}
         for place, answer in answers.items():
@@ -225,15 +230,17 @@ def _run(courses: Sequence[_Course]) -> list[float]:
                 waiting[place] = next(course) if answer is None else course.send(answer)
             except StopIteration as stop:
                 found[place] = stop.value
-        answers = dict(zip(waiting, _chances(list(waiting.values())), strict=True))
+        # Every question has samples of its own, so that their errors even out.
+        answers = dict(zip(waiting, _chances(list(waiting.values()), stream=asked), strict=True))
+        asked += 1
     return found
 
 
-def _chances(asked: Sequence[_Asked]) -> list[float]:
+def _chances(asked: Sequence[_Asked], *, stream: int) -> list[float]:
     """Return how often each is decided as it asks, of as many samples as there are truths."""
     if not asked:
         return []
-    samples = [each.truths.sample(each.count, each.policy) for each in asked]
+    samples = [each.truths.sample(each.count, seed=(each.policy.seed, stream)) for each in asked]
     values = [-each.truths.values if each.regression else each.truths.values for each in asked]
     points = [each.margin if each.regression else -each.margin for each in asked]
     decided = means_above(
@@ -252,6 +259,7 @@ def _solve(
     first: float,
     *,
     power: float,
+    start: tuple[float, float],
     known: Sequence[tuple[float, float]] = (),
 ) -> _Course:
     """Find where a rising chance reaches `POWER`.
@@ -260,27 +268,24 @@ def _solve(
         ask: for the chance, which is estimated from `_TRUTHS` samples, so not quite rising.
         first: a guess.
         power: z is nearly linear in this power of the argument.
+        start: an argument and its z, where the line begins.
         known: arguments and their chances.
     """
     goal = _NORMAL.inv_cdf(POWER)
+    begin = start[0] ** power, min(start[1], goal - _NEAR - 0.5)
     found = [(x, _z(share)) for x, share in known]
     at = first
-    low, high = 0.0, math.inf
-    for number in range(_MOST_EVALUATIONS):
-        if number >= _EVALUATIONS and low and math.isfinite(high):
-            break
+    for number in range(1, _MOST_EVALUATIONS + 1):
         found.append((at, _z((yield ask(at)))))
+        near = [(x**power, z) for x, z in found if abs(z - goal) < _NEAR]
         low = max((x for x, z in found if z < goal), default=0.0)
         high = min((x for x, z in found if z >= goal and x > low), default=math.inf)
-        at = _line_at(goal, [(x**power, z) for x, z in found if abs(z - goal) < _NEAR])
-        at = max(at, 0.0) ** (1 / power)
-        # Within what is known, and by steps where nothing is: 1.7 holds for numbers and drops.
-        least = low if low else min(x for x, _ in found) / 1.7
-        most = high if math.isfinite(high) else 1.7 * low
-        if not least <= at <= most:
-            at = (
-                math.sqrt(least * most) if low and math.isfinite(high) else (most if low else least)
-            )
+        if near:
+            at = _line_at(goal, begin, near) ** (1 / power)
+            if number >= _EVALUATIONS:
+                break
+        else:  # by steps: 1.7 holds for numbers and drops
+            at = math.sqrt(max(low, high / 3) * high) if math.isfinite(high) else 1.7 * low
     return at
 
 
@@ -289,13 +294,12 @@ def _z(share: float) -> float:
     return _NORMAL.inv_cdf(min(max(share, 0.5 / _TRUTHS), 1 - 0.5 / _TRUTHS))
 
 
-def _line_at(goal: float, points: list[tuple[float, float]]) -> float:
-    """Return where the line through points (x, z) has z = `goal`; NaN if they make no line."""
-    if len(points) < 2:
-        return math.nan
-    x, z = (np.array(column) for column in zip(*points, strict=True))
-    slope = float(np.polyfit(x, z, 1)[0]) if np.ptp(x) > 0 else 0.0
-    return float(x.mean() + (goal - z.mean()) / slope) if slope > 0 else math.nan
+def _line_at(
+    goal: float, begin: tuple[float, float], points: Sequence[tuple[float, float]]
+) -> float:
+    """Return where the line from its begin through the mean of points (x, z) has z = `goal`."""
+    x, z = (math.fsum(column) / len(points) for column in zip(*points, strict=True))
+    return begin[0] + (x - begin[0]) * (goal - begin[1]) / (z - begin[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +347,9 @@ class _Truths:
         """Return for samples of each whether their BCa intervals lie above -margin."""
         return self._bca(counts, (1 - policy.confidence) / 2) > -margin
 
-    def sample(self, count: int, policy: GatePolicy) -> Floats:
+    def sample(self, count: int, *, seed: tuple[int, int]) -> Floats:
         """Draw a sample of `count` units of each: how often each value is there."""
-        generator = np.random.default_rng(policy.seed)
+        generator = np.random.default_rng(seed)
         return np.asarray(generator.multinomial(count, self.shares), dtype=np.float64)
 
     def _bca(self, counts: Floats, level: float) -> Floats:
