@@ -648,19 +648,21 @@ def scale(run: Run) -> None:
         cohorts = {name: {"part": str(at % count)} for at, name in enumerate(sides[0]["s0"])}
         times = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()  # whatever else the machine does
             compare(sides[0], sides[1], POLICY, cohorts=cohorts, **options)
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
     run.say("100,000 x 8 scorers x 51 rows, seconds", f"{seconds(50, sides):.1f}")
     one = [{"s0": side["s0"]} for side in sides]
     ratio = seconds(1000, one) / seconds(50, one)
-    run.say("time of 1,001 rows of one scorer over that of 51", f"{ratio:.1f} x", "<= 2")
+    what = "time of 1,001 rows of one scorer over that of 51"
+    run.say(what, f"{ratio:.1f} x", "<= 2", holds=ratio <= 2)
     few = [{name: dict(list(c.items())[:200]) for name, c in side.items()} for side in sides]
     four = [{name: side[name] for name in list(side)[:4]} for side in few]
     ratio = seconds(1, four) / seconds(1, four, plan=False)
-    run.say("verdict of 200 x 4 with its plans over one without", f"{ratio:.1f} x", "<= 5")
+    what = "verdict of 200 x 4 with its plans over one without"
+    run.say(what, f"{ratio:.1f} x", "<= 5", holds=ratio <= 5)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     run.say("peak memory, GiB", f"{peak:.2f}", "<= 2", holds=peak <= 2)
 

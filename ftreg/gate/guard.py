@@ -95,15 +95,40 @@ class Guard:
         return np.asarray(np.maximum(found, -self.worst))
 
 
-def mean_p_values(draws: Draws, point: float) -> Floats:
-    """Return for each sample of values in [-1, 1] the p value of a mean above `point`."""
+def means_above(draws: Draws, points: Floats, levels: Floats) -> NDArray[np.bool_]:
+    """Return for each sample whether the p value of a mean above its point is below its level.
+
+    Most need no search for the share that is unseen: it is 0 where the others' probability grows
+    faster at the point than that of the unseen falls.
+
+    Args:
+        draws: samples of values in [-1, 1].
+        points: shape (samples,).
+        levels: shape (samples,).
+    """
     there = draws.counts > 0
     lowest = np.where(there, draws.values, np.inf).argmin(axis=1)
     counts = draws.counts.copy()
     counts[np.arange(len(counts)), lowest] += 1
     draws = Draws(np.where(there, draws.values, 0.0), counts)
-    points = np.full(len(counts), point)
-    return _p_values(draws, points, *_peaks(draws, 1.0), 1.0)
+    least, most = _ends(draws)
+    found = np.zeros(len(counts), dtype=bool)
+    inside = np.flatnonzero((least < points) & (points < most))
+    open_ = np.flatnonzero((points <= least) & (points < most))
+    if len(inside):
+        start = np.zeros(len(inside))
+        z, slopes, _ = _scores(_some(draws, inside), points[inside], start)
+        goals = {level: _NORMAL.inv_cdf(level) for level in set(levels.tolist())}
+        low = np.flatnonzero(z < np.array([goals[level] for level in levels[inside].tolist()]))
+        of = inside[low]
+        falls = (counts[of].sum(axis=1) - 1) / (points[of] + 1.0)
+        settled = _hazard(z[low]) * slopes[low] <= falls
+        found[of[settled]] = True
+        open_ = np.sort(np.concatenate([open_, of[~settled]]))
+    if len(open_):
+        some, at = _some(draws, open_), points[open_]
+        found[open_] = _p_values(some, at, *_peaks(some, 1.0), 1.0) < levels[open_]
+    return found
 
 
 def _p_values(draws: Draws, points: Floats, peaks: Floats, chances: Floats, worst: float) -> Floats:
@@ -261,6 +286,7 @@ def _search(
     low, high = _ends(draws)
     points, left = points.copy(), np.arange(len(points))
     found, saddles = np.zeros(len(points)), np.zeros(len(points))
+    last = np.zeros(len(points))
     for _ in range(_STEPS):
         lost = ~((low[left] < points[left]) & (points[left] < high[left]))
         points[left[lost]] = (low[left[lost]] + high[left[lost]]) / 2
@@ -269,7 +295,11 @@ def _search(
         low[left] = np.where(way > 0, points[left], low[left])
         high[left] = np.where(way > 0, high[left], points[left])
         going = (np.abs(way) > tolerance) & (high[left] - low[left] > 1e-9)
-        points[left[going]] += (way / slope)[going]
+        # Where steps go to and fro and hardly shorten, halvings are faster.
+        swings = way * last[left] < -0.25 * last[left] ** 2
+        last[left] = way
+        step = np.where(swings, (low[left] + high[left]) / 2, points[left] + way / slope)
+        points[left[going]] = step[going]
         left = left[going]
         if not len(left):
             break

@@ -19,7 +19,6 @@ from ftreg.gate.aligned import (
 )
 from ftreg.gate.interval import Estimate, Guards, estimate_intervals, p_values
 from ftreg.gate.permutation import sign_flip
-from ftreg.gate.planning import planned
 from ftreg.gate.sequence import Seen, with_betting
 from ftreg.gate.units import DECIMALS, Floats, Units, units_of
 from ftreg.gate.verdict import PRIMARY, Row
@@ -276,30 +275,15 @@ def is_constant(*sides: Floats) -> bool:
     return len(found) > 1 and float(np.ptp(found)) == 0
 
 
-def with_plan(
-    row: Row,
-    baseline: Floats,
-    candidate: Floats,
-    policy: GatePolicy,
-    *,
-    clusters: Positions | None,
-    drop_level: float,
-) -> Row:
-    """Return a measured row with what its examples can show, and how many would decide.
+def paired_units(baseline: Floats, candidate: Floats, *, clusters: Positions | None) -> Units:
+    """Return the paired deltas of a slice by unit, as its row is measured by.
 
     Args:
-        row: as `measure_rows` made it.
-        baseline: the scores of its slice, as there.
+        baseline: the scores of the slice, as `measure_rows` has them.
         candidate: the same examples.
-        policy: see `ftreg.gate.planning.planned`.
         clusters: shape (examples of the slice,), or None.
-        drop_level: of the test of a drop, for this row alone.
     """
-    slice_ = _Slice.of(row.cohort, baseline, candidate, clusters)
-    units = _units(slice_)
-    if row.interval is None or units.count < 2:
-        return row
-    return planned(row, units, policy=policy, drop_level=drop_level)
+    return _units(_Slice.of(PRIMARY, baseline, candidate, clusters))
 
 
 def _units(slice_: _Slice) -> Units:

@@ -22,9 +22,11 @@ from ftreg.gate.aligned import (
 from ftreg.gate.budgets import CostRow, Costs, hold_to_budgets, over_budget
 from ftreg.gate.critical import critical_drops, unscored_critical
 from ftreg.gate.floors import below_floors
-from ftreg.gate.measure import is_constant, measure_rows, with_plan
+from ftreg.gate.measure import is_constant, measure_rows, paired_units
+from ftreg.gate.planning import planned
 from ftreg.gate.sequence import Order, Seen, read_order
 from ftreg.gate.spending import Looks, pass_policy, spent
+from ftreg.gate.units import Units
 from ftreg.gate.verdict import PRIMARY, Row, Verdict
 from ftreg.records.samples import Scores
 
@@ -348,27 +350,29 @@ def _planned(
     drop_level: Mapping[str, float],
 ) -> list[Row]:
     """Return the rows with what more examples would show, of the first that must pass."""
-    found, left = [], _PLANNED
-    for row in rows:
-        if row.gated and row.against == "baseline" and row.interval is not None and left:
-            table = next(each for each in tables if row.scorer in each.scorers)
-            if table.fixed:  # there are no more of its items
-                found.append(row)
-                continue
-            left -= 1
-            old, new, how = table.old, table.new, table.how
-            before, after = old.columns[row.scorer], new.columns[row.scorer]
-            positions = how.members.get(row.cohort, np.arange(len(before)))
-            row = with_plan(
-                row,
-                before[positions],
-                after[positions],
-                how.policy,
-                clusters=None if how.clusters is None else how.clusters[positions],
-                drop_level=drop_level[row.against],
-            )
-        found.append(row)
-    return found
+    asked: dict[int, Units] = {}
+    for place, row in enumerate(rows):
+        table = next((each for each in tables if row.scorer in each.scorers), None)
+        # Of what a probe asks there is no more.
+        if len(asked) == _PLANNED or table is None or table.fixed:
+            continue
+        if not row.gated or row.against != "baseline" or row.interval is None or row.units < 2:
+            continue
+        how = table.how
+        before, after = table.old.columns[row.scorer], table.new.columns[row.scorer]
+        positions = how.members.get(row.cohort, np.arange(len(before)))
+        asked[place] = paired_units(
+            before[positions],
+            after[positions],
+            clusters=None if how.clusters is None else how.clusters[positions],
+        )
+    found = planned(
+        [(rows[place], units) for place, units in asked.items()],
+        policy=tables[0].how.policy,
+        drop_level=drop_level["baseline"],
+    )
+    plans = dict(zip(asked, found, strict=True))
+    return [plans.get(place, row) for place, row in enumerate(rows)]
 
 
 def _one_sided(scorer: str, old: AlignedScores, new: AlignedScores, policy: GatePolicy) -> Row:

@@ -9,14 +9,15 @@ estimated.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ftreg.config.policy import GatePolicy, fewest_to_show
-from ftreg.gate.guard import Draws, mean_p_values
+from ftreg.gate.guard import Draws, means_above
 from ftreg.gate.seeds import interval_reach, seeds_reach
 from ftreg.gate.units import Floats, Units
 from ftreg.gate.verdict import Row
@@ -30,12 +31,15 @@ FOUND = 0.95
 # How much of a change beside those seen keeps the promise where a few were seen.
 _UNSEEN = 0.75
 _TRUTHS = 80
-# Deltas of more values are gathered into so many.
-_VALUES = 32
+# Deltas of more values are gathered into so many, of which so many at either end stay apart.
+_VALUES = 20
+_ENDS = 3
+# Newton steps and halvings that are enough for shares of any mean, which is off by so much at most.
 _STEPS = 40
+_TILTED_TO = 1e-6
 # The standard error of a number that is found so, relative to it.
 _SOLVED_TO = 0.1
-_EVALUATIONS = 4
+_EVALUATIONS = 3
 _MOST_EVALUATIONS = 20
 _MOST_UNITS = 10**9
 # Chances so near to `POWER`, on the scale of z, lie on a line.
@@ -44,81 +48,53 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
-    """A number of examples, and the range that it lies in with a probability of 90 %."""
+class _Asked:
+    """A question to the tests: how often they decide on samples of `count` units of truths."""
 
-    examples: int
-    low: int
-    high: int
-
-
-def _examples_needed(
-    units: Units, truths: "_Truths", *, margin: float, policy: GatePolicy
-) -> Needed:
-    """Return with how many examples a candidate as good as the baseline passes in four of five.
-
-    Args:
-        units: the paired deltas of a comparison; at least two.
-        truths: what may lie behind them.
-        margin: the drop that is allowed.
-        policy: its confidence and its fewest examples are read.
-    """
-    least = policy.least_units(margin, clustered=units.clustered)
-    if policy.collapse is not None:
-        least = max(least, fewest_to_show(policy.collapse.share, confidence=policy.confidence))
-    size = float(units.sizes.mean())
-    # Unequal clusters count as fewer, so that it takes more of them.
-    least = math.ceil(least * units.count / units.effective)
-    if not units.sums.any():  # equal scores promise no change
-        least = max(least, fewest_to_show(margin, confidence=policy.confidence))
-        return Needed(*[math.ceil(least * size)] * 3)
-    truths = truths.with_mean(0.0)
-
-    def passes(count: float) -> float:
-        number = min(round(count), _MOST_UNITS)
-        return float(truths.passes(number, margin=margin, policy=policy).mean())
-
-    spreads = truths.spreads()
-    first = max(least, ((2.8 * float(spreads.mean())) / margin) ** 2)
-    found = least if passes(least) >= POWER else max(least, _solve(passes, first, power=0.5))
-    # The number grows with the variance, of which there is one to each truth.
-    scatter = 2 * np.log(np.maximum(spreads, 1e-9)).std()
-    factor = math.exp(_NORMAL.inv_cdf(0.5 + RANGE / 2) * math.hypot(float(scatter), _SOLVED_TO))
-    numbers = found, max(least, found / factor), found * factor
-    return Needed(*(math.ceil(number * size) for number in numbers))
+    truths: "_Truths"
+    count: int
+    margin: float
+    policy: GatePolicy
+    regression: bool
+    """Whether a regression is meant, else a pass."""
 
 
-def planned(row: Row, units: Units, *, policy: GatePolicy, drop_level: float) -> Row:
-    """Return a row with what its examples can show, and how many would decide.
+# Asks for chances until it knows its number.
+_Course = Generator[_Asked, float, float]
+
+
+def planned(
+    rows: Sequence[tuple[Row, Units]], *, policy: GatePolicy, drop_level: float
+) -> list[Row]:
+    """Return rows with what their examples can show, and how many would decide.
+
+    All are planned side by side, and none depends on the others.
 
     Args:
-        row: measured, of at least two units.
-        units: its paired deltas.
+        rows: measured, each with its paired deltas, of at least two units.
         policy: its confidence and its fewest examples are read.
-        drop_level: of the test of a drop, for this row alone.
+        drop_level: of the test of a drop, for a row alone.
     """
     tested = policy.model_copy(update={"confidence": 1 - drop_level})
-    truths = _Truths.behind(units, policy=policy)
-    drop = _detectable_drop(units.count, truths, margin=row.margin, policy=tested)
-    if drop is not None and row.seed_error:
-        reach = seeds_reach(*_seeds(row), level=drop_level, power=POWER)
-        drop = min(1.0, row.margin + math.hypot(drop - row.margin, reach))
-    needed = None
-    taken = interval_reach(*_seeds(row), confidence=policy.confidence, power=POWER)
-    left = row.margin**2 - taken**2
-    if left > 0:
-        needed = _examples_needed(units, truths, margin=math.sqrt(left), policy=policy)
-    return replace(
-        row,
-        detectable_drop=drop,
-        n_needed=None if needed is None else needed.examples,
-        n_needed_range=None if needed is None else (needed.low, needed.high),
-    )
-
-
-def _seeds(row: Row) -> tuple[tuple[int, int], tuple[float | None, float | None]]:
-    counts = row.baseline_seeds, row.candidate_seeds
-    return counts, (row.baseline_seed_deviation, row.candidate_seed_deviation)
+    behind = [_Truths.behind(units, policy=policy) for _, units in rows]
+    drops = [
+        _detectable_drop(units.count, truths, margin=row.margin, policy=tested)
+        for (row, units), truths in zip(rows, behind, strict=True)
+    ]
+    needs = [
+        _units_needed(units, truths, margin=_margin_left(row, policy), policy=policy)
+        for (row, units), truths in zip(rows, behind, strict=True)
+    ]
+    numbers = _run([*drops, *needs])
+    return [
+        replace(
+            _with_needed(row, units, truths, number=number, policy=policy),
+            detectable_drop=_with_seeds(row, drop, level=drop_level),
+        )
+        for (row, units), truths, drop, number in zip(
+            rows, behind, numbers[: len(rows)], numbers[len(rows) :], strict=True
+        )
+    ]
 
 
 def drop_found(units: Units, *, count: int, margin: float, policy: GatePolicy) -> float | None:
@@ -133,7 +109,88 @@ def drop_found(units: Units, *, count: int, margin: float, policy: GatePolicy) -
         policy: its confidence and its seed are read.
     """
     truths = _Truths.behind(units, policy=policy)
-    return _detectable_drop(count, truths, margin=margin, policy=policy)
+    (drop,) = _run([_detectable_drop(count, truths, margin=margin, policy=policy)])
+    return drop if drop <= 1.0 else None
+
+
+def _seeds(row: Row) -> tuple[tuple[int, int], tuple[float | None, float | None]]:
+    counts = row.baseline_seeds, row.candidate_seeds
+    return counts, (row.baseline_seed_deviation, row.candidate_seed_deviation)
+
+
+def _margin_left(row: Row, policy: GatePolicy) -> float:
+    """Return what the noise of seeds leaves of a row's margin to the examples, or 0."""
+    taken = interval_reach(*_seeds(row), confidence=policy.confidence, power=POWER)
+    return math.sqrt(max(row.margin**2 - taken**2, 0.0))
+
+
+def _with_seeds(row: Row, drop: float, *, level: float) -> float | None:
+    """Return a detectable drop with the noise of seeds; None above 1."""
+    if drop > 1.0:
+        return None
+    if not row.seed_error:
+        return drop
+    reach = seeds_reach(*_seeds(row), level=level, power=POWER)
+    return min(1.0, row.margin + math.hypot(drop - row.margin, reach))
+
+
+def _with_needed(
+    row: Row, units: Units, truths: "_Truths", *, number: float, policy: GatePolicy
+) -> Row:
+    """Return a row with the examples that it needs, and the range that they lie in."""
+    if math.isinf(number):
+        return replace(row, n_needed=None, n_needed_range=None)
+    factor = 1.0
+    if units.sums.any():
+        # The number grows with the variance, of which there is one to each truth.
+        scatter = float(2 * np.log(np.maximum(truths.spreads(), 1e-9)).std())
+        factor = math.exp(_NORMAL.inv_cdf(0.5 + RANGE / 2) * math.hypot(scatter, _SOLVED_TO))
+    least = _least(units, policy, margin=_margin_left(row, policy))
+    size = float(units.sizes.mean())
+    needed, low, high = (
+        math.ceil(size * each) for each in (number, max(least, number / factor), number * factor)
+    )
+    return replace(row, n_needed=needed, n_needed_range=(low, high))
+
+
+def _least(units: Units, policy: GatePolicy, *, margin: float) -> int:
+    """Return the fewest units of a pass; unequal clusters count as fewer, so that it takes more."""
+    least = policy.least_units(margin, clustered=units.clustered)
+    if policy.collapse is not None:
+        least = max(least, fewest_to_show(policy.collapse.share, confidence=policy.confidence))
+    least = math.ceil(least * units.count / units.effective)
+    if not units.sums.any():  # equal scores promise no change
+        least = max(least, fewest_to_show(margin, confidence=policy.confidence))
+    return least
+
+
+def _units_needed(units: Units, truths: "_Truths", *, margin: float, policy: GatePolicy) -> _Course:
+    """Find with how many units a candidate as good as the baseline passes in four of five.
+
+    Args:
+        units: the paired deltas of a comparison; at least two.
+        truths: what may lie behind them.
+        margin: the drop that is allowed, of which seeds may leave nothing: then no number does.
+        policy: its confidence and its fewest examples are read.
+    """
+    if not margin:
+        return math.inf
+    least = _least(units, policy, margin=margin)
+    if not units.sums.any():
+        return least
+    truths = truths.with_mean(0.0)
+
+    def asked(count: float) -> _Asked:
+        return _Asked(truths, min(round(count), _MOST_UNITS), margin, policy, regression=False)
+
+    share = yield asked(least)
+    if share >= POWER:
+        return least
+    first = max(least, ((2.8 * float(truths.spreads().mean())) / margin) ** 2)
+    start = 0.0, _NORMAL.inv_cdf((1 - policy.confidence) / 2)
+    known = [(least, share)]
+    found = yield from _solve(asked, first, power=0.5, start=start, known=known)
+    return max(least, found)
 
 
 def examples_to_find(units: Units, *, margin: float, policy: GatePolicy) -> int | None:
@@ -158,21 +215,31 @@ def examples_to_find(units: Units, *, margin: float, policy: GatePolicy) -> int 
     furthest = float(np.abs(truths.values).max())
     truths = truths.with_drops(drop, each=max(drop, (1 + furthest) / 2))
 
-    def found(count: float) -> float:
-        number = min(round(count), _MOST_UNITS)
-        return float(truths.regresses(number, margin=margin, policy=policy).mean())
-
     least = policy.least_units(margin, clustered=units.clustered)
+    (number,) = _run([_units_to_find(truths, least=least, margin=margin, policy=policy)])
+    return math.ceil(math.ceil(number) * float(units.sizes.mean()))
+
+
+def _units_to_find(truths: "_Truths", *, least: int, margin: float, policy: GatePolicy) -> _Course:
+    """Find with how many units, `least` or more, the drop of `truths` is a regression."""
+
+    def asked(count: float) -> _Asked:
+        return _Asked(truths, min(round(count), _MOST_UNITS), margin, policy, regression=True)
+
+    share = yield asked(least)
+    if share >= FOUND:
+        return least
     first = max(least, (3.3 * float(truths.spreads().mean()) / margin) ** 2)
-    if found(least) < FOUND:
-        least = max(least, math.ceil(_solve(found, first, power=0.5, goal=FOUND)))
-    return math.ceil(least * float(units.sizes.mean()))
+    start = 0.0, _NORMAL.inv_cdf(1 - policy.confidence)
+    known = [(float(least), share)]
+    found = yield from _solve(asked, first, power=0.5, start=start, known=known, goal=FOUND)
+    return max(least, found)
 
 
 def _detectable_drop(
     count: int, truths: "_Truths", *, margin: float, policy: GatePolicy
-) -> float | None:
-    """Return the true drop that as many examples prove to be beyond the margin in four of five.
+) -> _Course:
+    """Find the true drop that as many units prove to be beyond the margin in four of five.
 
     It is that of this row alone: where many rows are tested, Holm's correction asks for more.
 
@@ -183,59 +250,103 @@ def _detectable_drop(
         policy: its confidence is read.
 
     Returns:
-        The drop, above the margin and at most 1; None where none can be proven.
+        The drop, above the margin; above 1 where none can be proven.
     """
 
-    def found(drop: float) -> float:
-        fallen = truths.with_mean(-drop)
-        return float(fallen.regresses(count, margin=margin, policy=policy).mean())
+    def asked(drop: float) -> _Asked:
+        return _Asked(truths.with_mean(-drop), count, margin, policy, regression=True)
 
     first = margin + 2.5 * max(float(truths.spreads().mean()) / math.sqrt(count), 1.2 / count)
-    drop = max(margin, _solve(found, min(first, 1.0), power=1.0))
-    return drop if drop <= 1.0 else None
+    start = margin, _NORMAL.inv_cdf(1 - policy.confidence)
+    return max(margin, (yield from _solve(asked, min(first, 1.0), power=1.0, start=start)))
+
+
+def _run(courses: Sequence[_Course]) -> list[float]:
+    """Return what courses find, asking for all of them at once."""
+    found = [0.0] * len(courses)
+    waiting: dict[int, _Asked] = {}
+    answers: dict[int, float | None] = dict.fromkeys(range(len(courses)))
+    asked = 0
+    while answers:
+        waiting = {}
+        for place, answer in answers.items():
+            course = courses[place]
+            try:
+                waiting[place] = next(course) if answer is None else course.send(answer)
+            except StopIteration as stop:
+                found[place] = stop.value
+        # Every question has samples of its own, so that their errors even out.
+        answers = dict(zip(waiting, _chances(list(waiting.values()), stream=asked), strict=True))
+        asked += 1
+    return found
+
+
+def _chances(asked: Sequence[_Asked], *, stream: int) -> list[float]:
+    """Return how often each is decided as it asks, of as many samples as there are truths."""
+    if not asked:
+        return []
+    samples = [each.truths.sample(each.count, seed=(each.policy.seed, stream)) for each in asked]
+    values = [-each.truths.values if each.regression else each.truths.values for each in asked]
+    points = [each.margin if each.regression else -each.margin for each in asked]
+    decided = means_above(
+        Draws(np.concatenate(values), np.concatenate(samples)),
+        np.repeat(points, _TRUTHS),
+        np.repeat([1 - each.policy.confidence for each in asked], _TRUTHS),
+    ).reshape(len(asked), _TRUTHS)
+    for place, (each, counts) in enumerate(zip(asked, samples, strict=True)):
+        if not each.regression:
+            decided[place] &= each.truths.clears(counts, margin=each.margin, policy=each.policy)
+    return [float(share) for share in decided.mean(axis=1)]
 
 
 def _solve(
-    chance: Callable[[float], float], first: float, *, power: float, goal: float = POWER
-) -> float:
-    """Return where a rising chance reaches a goal.
+    ask: Callable[[float], _Asked],
+    first: float,
+    *,
+    power: float,
+    start: tuple[float, float],
+    known: Sequence[tuple[float, float]] = (),
+    goal: float = POWER,
+) -> _Course:
+    """Find where a rising chance reaches a goal.
 
     Args:
-        chance: estimated from `_TRUTHS` samples, so not quite rising.
+        ask: for the chance, which is estimated from `_TRUTHS` samples, so not quite rising.
         first: a guess.
         power: z is nearly linear in this power of the argument.
+        start: an argument and its z, where the line begins.
+        known: arguments and their chances.
         goal: a probability.
     """
     goal = _NORMAL.inv_cdf(goal)
-    found: list[tuple[float, float]] = []
+    begin = start[0] ** power, min(start[1], goal - _NEAR - 0.5)
+    found = [(x, _z(share)) for x, share in known]
     at = first
-    low, high = 0.0, math.inf
-    while len(found) < _EVALUATIONS or not (low and math.isfinite(high)):
-        if len(found) == _MOST_EVALUATIONS:
-            break
-        share = min(max(chance(at), 0.5 / _TRUTHS), 1 - 0.5 / _TRUTHS)
-        found.append((at, _NORMAL.inv_cdf(share)))
+    for number in range(1, _MOST_EVALUATIONS + 1):
+        found.append((at, _z((yield ask(at)))))
+        near = [(x**power, z) for x, z in found if abs(z - goal) < _NEAR]
         low = max((x for x, z in found if z < goal), default=0.0)
         high = min((x for x, z in found if z >= goal and x > low), default=math.inf)
-        at = _line_at(goal, [(x**power, z) for x, z in found if abs(z - goal) < _NEAR])
-        at = max(at, 0.0) ** (1 / power)
-        # Within what is known, and by steps where nothing is: 1.7 holds for numbers and drops.
-        least = low if low else min(x for x, _ in found) / 1.7
-        most = high if math.isfinite(high) else 1.7 * low
-        if not least <= at <= most:
-            at = (
-                math.sqrt(least * most) if low and math.isfinite(high) else (most if low else least)
-            )
+        if near:
+            at = _line_at(goal, begin, near) ** (1 / power)
+            if number >= _EVALUATIONS:
+                break
+        else:  # by steps: 1.7 holds for numbers and drops
+            at = math.sqrt(max(low, high / 3) * high) if math.isfinite(high) else 1.7 * low
     return at
 
 
-def _line_at(goal: float, points: list[tuple[float, float]]) -> float:
-    """Return where the line through points (x, z) has z = `goal`; NaN if they make no line."""
-    if len(points) < 2:
-        return math.nan
-    x, z = (np.array(column) for column in zip(*points, strict=True))
-    slope = float(np.polyfit(x, z, 1)[0]) if np.ptp(x) > 0 else 0.0
-    return float(x.mean() + (goal - z.mean()) / slope) if slope > 0 else math.nan
+def _z(share: float) -> float:
+    """Return a chance that was estimated as a normal quantile, which is finite."""
+    return _NORMAL.inv_cdf(min(max(share, 0.5 / _TRUTHS), 1 - 0.5 / _TRUTHS))
+
+
+def _line_at(
+    goal: float, begin: tuple[float, float], points: Sequence[tuple[float, float]]
+) -> float:
+    """Return where the line from its begin through the mean of points (x, z) has z = `goal`."""
+    x, z = (math.fsum(column) / len(points) for column in zip(*points, strict=True))
+    return begin[0] + (x - begin[0]) * (goal - begin[1]) / (z - begin[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +362,11 @@ class _Truths:
     def behind(cls, units: Units, *, policy: GatePolicy) -> "_Truths":
         """Draw distributions that may lie behind `units`."""
         values, counts, distinct = _gathered(units.values())
-        if furthest := float(np.abs(values).max()):
-            values = np.concatenate([values, [-furthest, furthest]])
-            counts = np.concatenate([counts, [_UNSEEN, _UNSEEN]])
+        furthest = float(np.abs(values).max())
+        # Always as many, so that what is planned beside it changes no last bit.
+        empty = [0.0] * (_VALUES - len(values))
+        values = np.concatenate([empty, values, [-furthest, furthest]])
+        counts = np.concatenate([empty, counts, [_UNSEEN, _UNSEEN]])
         generator = np.random.default_rng(policy.seed)
         shares = generator.standard_gamma(np.tile(counts, (_TRUTHS, 1)))
         shares /= shares.sum(axis=1, keepdims=True)
@@ -287,21 +400,13 @@ class _Truths:
         squares = (self.shares * self.values**2).sum(axis=1)
         return np.asarray(np.sqrt(np.maximum(squares - means**2, 0.0)))
 
-    def passes(self, count: int, *, margin: float, policy: GatePolicy) -> Floats:
-        """Return for a sample of `count` units of each whether it would pass."""
-        counts = self._sample(count, policy)
-        error = 1 - policy.confidence
-        clear = self._bca(counts, error / 2) > -margin
-        found = mean_p_values(Draws(self.values, counts), -margin) < error
-        return (found & clear).astype(np.float64)
+    def clears(self, counts: Floats, *, margin: float, policy: GatePolicy) -> NDArray[np.bool_]:
+        """Return for samples of each whether their BCa intervals lie above -margin."""
+        return self._bca(counts, (1 - policy.confidence) / 2) > -margin
 
-    def regresses(self, count: int, *, margin: float, policy: GatePolicy) -> Floats:
-        """Return for a sample of `count` units of each whether it would be a regression."""
-        drops = Draws(-self.values, self._sample(count, policy))
-        return (mean_p_values(drops, margin) <= 1 - policy.confidence).astype(np.float64)
-
-    def _sample(self, count: int, policy: GatePolicy) -> Floats:
-        generator = np.random.default_rng(policy.seed)
+    def sample(self, count: int, *, seed: tuple[int, int]) -> Floats:
+        """Draw a sample of `count` units of each: how often each value is there."""
+        generator = np.random.default_rng(seed)
         return np.asarray(generator.multinomial(count, self.shares), dtype=np.float64)
 
     def _bca(self, counts: Floats, level: float) -> Floats:
@@ -320,29 +425,39 @@ class _Truths:
 def _gathered(values: Floats) -> tuple[Floats, Floats, int]:
     """Return the distinct values, how often each is there, and how many they are.
 
-    Of very many, means of neighbours are taken.
+    Of very many, means of neighbours are taken, but of the lowest and the highest few.
     """
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= _VALUES:
         return distinct, counts.astype(np.float64), len(distinct)
-    starts = np.arange(_VALUES) * len(values) // _VALUES
-    sizes = np.diff(starts, append=len(values)).astype(np.float64)
+    total = len(values)
+    groups = _VALUES - 2 * _ENDS
+    inner = _ENDS + np.arange(groups) * (total - 2 * _ENDS) // groups
+    starts = np.concatenate([np.arange(_ENDS), inner, np.arange(total - _ENDS, total)])
+    sizes = np.diff(starts, append=total).astype(np.float64)
     means = np.add.reduceat(np.sort(values), starts) / sizes
     # What the groups lose of the spread is given back.
     centre = values.mean()
-    spread = math.sqrt(float((sizes * (means - centre) ** 2).sum() / len(values)))
-    return centre + (means - centre) * float(values.std()) / spread, sizes, len(distinct)
+    spread = math.sqrt(float((sizes * (means - centre) ** 2).sum() / total))
+    moved = centre + (means - centre) * float(values.std()) / spread
+    return np.clip(moved, -1.0, 1.0), sizes, len(distinct)
 
 
 def _tilted(values: Floats, shares: Floats, mean: float) -> Floats:
     """Return the shares nearest to `shares`, in relative entropy, with the mean `mean`."""
-    low = np.full(len(shares), -200.0)
+    low = np.full((len(shares), 1), -200.0)
     high = -low
+    at = np.zeros_like(low)
     for _ in range(_STEPS):
-        middle = (low + high) / 2
-        exponents = middle[:, None] * values
+        exponents = at * values
         tilted = shares * np.exp(exponents - exponents.max(axis=1, keepdims=True))
         tilted /= tilted.sum(axis=1, keepdims=True)
-        above = tilted @ values > mean
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
+        off = tilted @ values[:, None] - mean
+        if np.abs(off).max() < _TILTED_TO:
+            break
+        low, high = np.where(off > 0, low, at), np.where(off > 0, at, high)
+        # The derivative of the mean is the variance.
+        variance = tilted @ values[:, None] ** 2 - (off + mean) ** 2
+        step = at - off / np.maximum(variance, 1e-300)
+        at = np.where((low < step) & (step < high), step, (low + high) / 2)
     return np.asarray(tilted)

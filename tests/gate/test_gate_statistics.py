@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from dataclasses import replace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from scipy import special, stats
 from ftreg.gate import GatePolicy, compare
 from ftreg.gate.bootstrap import bca
 from ftreg.gate.critical import has_few_levels
-from ftreg.gate.guard import Draws, Guard, below, mean_p_values
+from ftreg.gate.guard import Draws, Guard, below, means_above
 from ftreg.gate.permutation import holm, sign_flip
 from ftreg.gate.stats import share_at_most
 from ftreg.gate.units import units_of
@@ -96,11 +98,19 @@ def test_the_guard_is_the_largest_over_all_shares_that_may_be_unseen(worst):
         assert unseen(row, low, worst) == pytest.approx(0.05, rel=0.07)
 
 
-def test_the_guard_of_tied_values_may_count_them():
-    rows = [np.repeat([-0.5, 0.0, 0.25], [3, 50, 9]), np.repeat([-0.25, 0.0], [1, 99])]
-    counts = np.array([[3.0, 0, 50, 9], [0, 1, 99, 0]])
-    tied = Draws(np.tile([-0.5, -0.25, 0.0, 0.25], (2, 1)), counts)
-    assert mean_p_values(tied, -0.03) == pytest.approx(Guard.of(rows).p_values([-0.03] * 2))
+@pytest.mark.parametrize("point", [-0.6, -0.1, -0.03, -0.02, 0.0, 0.01, 0.1, 0.3])
+def test_the_guard_of_tied_values_may_count_them(point):
+    counts = [[3, 0, 50, 9], [0, 1, 99, 0], [0, 0, 40, 0], [30, 10, 30, 60], [1, 0, 5, 300]]
+    values = np.array([-0.5, -0.25, 0.0, 0.25])
+    rows = [np.repeat(values, count) for count in counts]
+    tied = Draws(np.tile(values, (len(rows), 1)), np.array(counts, dtype=np.float64))
+    p_values = Guard.of(rows).p_values([point] * len(rows))
+    for factor in (0.98, 1.02):
+        levels = np.clip(factor * p_values, 1e-12, 1 - 1e-12)
+        found = means_above(tied, np.full(len(rows), point), levels)
+        sure = (p_values > 1e-9) & (p_values < 0.9)
+        assert (found == (factor > 1))[sure].all()
+    assert not means_above(tied, np.full(len(rows), 0.3), np.full(len(rows), 0.99)).any()
 
 
 def test_chances_are_right_where_one_value_lies_far_off():
@@ -348,6 +358,26 @@ def test_the_number_of_examples_that_is_named_decides(shape, least):
     # (2.80 * 0.1 / 0.02) ** 2 for the normal one, by the textbook; more for what is not known.
     assert 0.9 * least <= np.median(asked) <= 1.35 * least
     assert 0.68 < passed / 60 <= 0.97
+
+
+def test_what_a_row_needs_does_not_depend_on_the_rows_beside_it():
+    generator = draws(12)
+    before = dict(zip(map(str, range(120)), generator.uniform(0.3, 0.7, 120).tolist(), strict=True))
+    moves = {
+        "fine": generator.normal(0, 0.1, 120),
+        "rare": np.where(generator.random(120) < 0.1, 0.25, 0.0),
+        "tied": generator.choice([-0.2, 0.0, 0.2], 120),
+    }
+    after = {
+        name: {key: score + move for (key, score), move in zip(before.items(), moved, strict=True)}
+        for name, moved in moves.items()
+    }
+    together = compare(dict.fromkeys(moves, before), after).rows
+    for row in together:
+        assert row.n_needed and row.detectable_drop
+        assert compare({row.scorer: before}, {row.scorer: after[row.scorer]}).rows == (
+            replace(row, p_adjusted=ANY, p_beyond_adjusted=ANY),
+        )
 
 
 def test_the_drop_that_is_called_detectable_is_found():
