@@ -243,7 +243,8 @@ def _turn(message: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = opened(call.get("function"))
-    inner = function if isinstance(function, Mapping) else call
+    # inspect has the function's name alone
+    inner = function if isinstance(function, Mapping) else {"name": function, **call}
     given = (inner.get(key) for key in ("arguments", "args", "input"))
     arguments: Any = next((value for value in given if value is not None), {})
     number = call.get("id") or call.get("toolCallId")
