@@ -81,7 +81,7 @@ def test_models_and_rows_come_from_the_hub_at_a_revision(
 @pytest.mark.parametrize(
     ("model", "revision", "says"),
     [
-        ("org/model", "v3", "it has no revision 'v3' (base.revision)"),
+        ("org/model", "v3", "it has no revision 'v3'"),
         ("org/none", "main", "it has none of this name, or one that is private"),
         (GATED, "main", f"it is gated: accept its terms at {{hub}}/{GATED}"),
     ],
@@ -103,4 +103,10 @@ def test_what_the_hub_does_not_give_is_said(
     changes = ("-s", f"base.model={model}", "-s", f"base.revision={revision}")
     refused = cli("train", config, *changes, "-o", "a")
     assert refused.code == 2, refused
+    assert says.format(hub=hub.url) in refused.err.replace("\n", " "), hub.asked
+    # Rows of a name and a revision are looked for in the same way.
+    source = f"hf:{model}@{revision}:train"
+    refused = cli("data", "import", "rows", "--train", source, "--license", "MIT")
+    assert refused.code == 2, refused
+    says = says.replace(GATED, f"datasets/{GATED}")
     assert says.format(hub=hub.url) in refused.err.replace("\n", " "), hub.asked
