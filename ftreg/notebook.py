@@ -117,6 +117,8 @@ class Dataset:
     def to_pandas(self, split: str = "eval") -> "DataFrame":
         """Return the rows of a split: id, input, references, context, critical, and each tag.
 
+        Chats have their turns in `messages`.
+
         Raises:
             UsageError: there is no such split, or its file is not what the card says.
         """
@@ -124,6 +126,7 @@ class Dataset:
             {
                 "id": row.id,
                 "input": row.input,
+                **({"messages": list(row.messages)} if row.messages else {}),
                 "references": list(row.references),
                 "context": row.context,
                 "critical": row.critical,
@@ -459,8 +462,9 @@ def _reference(name: str, version: int | None, root: Path) -> str:
     versions = [ref.version for ref in refs if ref.name == name]
     if not versions:
         known = sorted({ref.name for ref in refs})
-        there = f" There: {', '.join(known)}." if known else " No dataset is there."
-        raise UsageError(f"{root}: there is no dataset {name!r}{did_you_mean(name, known)}.{there}")
+        there = f"there: {', '.join(known)}" if known else "no dataset is there"
+        near = did_you_mean(name, known)
+        raise UsageError(f"{root}: there is no dataset {name!r}{near} ({there})")
     return f"{name}@{max(versions)}"
 
 

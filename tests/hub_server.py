@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 REVISIONS = {"main": "a" * 40, "v2": "b" * 40}
 """Revisions of each repository, and the commits that they name; each commit has its own folder."""
+GATED = "org/gated"
+"""A repository whose terms nobody has accepted."""
 _API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)(?P<rest>/.*)?")
 _FILE = re.compile(r"/(?:datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
@@ -77,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _folder(self, name: str, revision: str) -> tuple[str, Path] | None:
         commit = REVISIONS.get(revision, revision)
+        if name == GATED:
+            self._json({"error": "accept its terms"}, 403, {"X-Error-Code": "GatedRepo"})
+            return None
         folder = self.server.repositories.get(name, {}).get(commit)
         if folder is None:
             known = name in self.server.repositories

@@ -52,9 +52,9 @@ def hidden_contexts(count: int) -> str:
     """Return what a user should know of so many rows whose context the model is not shown."""
     of = "1 row has" if count == 1 else f"{count} rows have"
     return (
-        f"{of} a context that the prompt does not show to the model, so that outputs are held "
-        "against what it could not know (faithfulness is low for every model); put {context} into "
-        "the prompt's user turn in a new dataset version"
+        f"{of} a context that the prompt does not show to the model: faithfulness, which holds "
+        "outputs against it, is low for every model; put {context} into the prompt's user turn in "
+        "a new dataset version"
     )
 
 

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ftreg.config import custom_code
 from ftreg.config.sections import BaseConfig
-from ftreg.errors import UsageError, did_you_mean, first_line, shown
+from ftreg.errors import UsageError, did_you_mean, shown
 from ftreg.files.store import digest, file_digest
 from ftreg.models.adapters import add_adapters
 from ftreg.models.chat_template import GENERATION_CONFIG
@@ -41,6 +41,7 @@ from ftreg.records.checkpoint import (
 )
 from ftreg.records.layout import MANIFEST
 from ftreg.records.manifest import digest_over
+from ftreg.services.hub import why_not_given
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WAY_TO_BASE = "say where it lies: `ftreg eval CHECKPOINT -s base.model=FOLDER`"
@@ -137,33 +138,10 @@ def _download(config: BaseConfig) -> Path:
             snapshot_download(config.model, revision=config.revision, allow_patterns=patterns)
         )
     except Exception as error:  # the hub client raises a family of errors of three libraries
-        raise UsageError(
-            f"base.model: cannot get {config.model} from the hub: {_why_not(config, error)}"
-        ) from error
-
-
-def _why_not(config: BaseConfig, error: Exception) -> str:
-    """What keeps the hub from giving a model, and the way out."""
-    from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    match error:
-        case GatedRepoError():
-            at = f"{ENDPOINT}/{config.model}"
-            return f"it is gated: accept its terms at {at}, then `hf auth login`"
-        case RepositoryNotFoundError():
-            return "it has none of this name, or one that is private (`hf auth login`)"
-        case RevisionNotFoundError():
-            return f"it has no revision {config.revision!r} (base.revision)"
-    bases = ", ".join(name for name, model in PACKAGED.items() if model.kind == "base model")
-    return (
-        f"{type(error).__name__}: {first_line(error)}\nUse a folder or a packaged model where "
-        f"there is no network (packaged: {bases})."
-    )
+        bases = ", ".join(name for name, model in PACKAGED.items() if model.kind == "base model")
+        way_out = f"\nUse a folder or a packaged model where there is no network ({bases})."
+        why = why_not_given(error, config.model, revision=config.revision, network=way_out)
+        raise UsageError(f"base.model: cannot get {config.model} from the hub: {why}") from error
 
 
 def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) -> str:

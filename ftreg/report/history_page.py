@@ -10,7 +10,6 @@ from ftreg.report.page import page
 from ftreg.report.text_sections import TextSection
 from ftreg.report.timeline import Course, TimePanel, time_panels
 
-_SHORT = 12
 _MOST_LOOKS = 200
 
 

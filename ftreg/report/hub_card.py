@@ -106,7 +106,7 @@ def _training(manifest: Manifest) -> list[Sequence[str]]:
         ("learning rate", phrases.rate(arguments["lr"])),
         ("weight decay", f"{arguments['weight_decay']:g} ({optimizer['decay_coupling']})"),
         ("schedule", str(manifest.schedule["name"])),
-        ("steps", f"{run.steps} of {run.batch_size} examples, {run.epochs:g} epochs"),
+        ("steps", f"{run.steps} of {run.batch_size} examples, epochs: {run.epochs:g}"),
         ("precision", run.precision),
         ("seed", str(run.seed)),
         ("loss per token", f"{run.first_loss:.4g} at the first step, {run.last_loss:.4g} at last"),

@@ -203,9 +203,9 @@ def findings_view(findings: Sequence[Mapping[str, Any]]) -> RenderableType:
     return grid
 
 
-def console(*, stderr: bool = False) -> InertConsole:
+def console() -> InertConsole:
     """A console that leaves numbers unstyled and takes brackets for what they are."""
-    return _Console(stderr=stderr, highlight=False, markup=False)
+    return _Console(highlight=False, markup=False)
 
 
 class _Console(InertConsole):

@@ -438,6 +438,8 @@ def test_spans_of_one_call_are_one_row(cli: Cli, workspace: Path) -> None:
         # A tool of the first model asks another.
         wrapping("planner"), below("planner", span("tool", openinference__span__kind="TOOL")),
         below("tool", asking("helper")),
+        below("planner", span("check", langfuse__observation__type="guardrail")),
+        below("check", asking("guard")),
         # What is above itself is not the same call twice.
         below("ring b", asking("ring a")), below("ring a", asking("ring b")),
     ]  # fmt: skip
@@ -447,7 +449,16 @@ def test_spans_of_one_call_are_one_row(cli: Cli, workspace: Path) -> None:
     assert done.code == 0, done
     assert "left out" not in done.err
     got = rows("desk/v1")
-    calls = {"openai", "rewriting", "recorded", "first", "second inner", "planner", "helper"}
+    calls = {
+        "openai",
+        "rewriting",
+        "recorded",
+        "first",
+        "second inner",
+        "planner",
+        "helper",
+        "guard",
+    }
     assert set(got) - {"ring a", "ring b"} == calls
     assert len(got) == len(calls) + 1
     assert got["openai"]["context"] == "Found."

@@ -1,6 +1,7 @@
 """`ftreg eval --outputs`: outputs that were made elsewhere are an evaluation like any other."""
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,26 @@ def test_what_others_write_is_read(
     rows = [json.loads(line) for line in (folder / "outputs.jsonl").read_text().splitlines()]
     assert {row["id"]: row["output"] for row in rows} == texts
     assert header["generation"]["cut_off"] == {"a batch of vLLM": 1, "inspect": 0}.get(form)
+
+
+def test_calls_of_functions_are_outputs(evaluate: Callable[..., Result]) -> None:
+    """As a served checkpoint's are; and an id that is a number is the row of that name."""
+    shutil.rmtree("sample_datasets")
+    write_dataset(Path("sample_datasets"), evaluation=[{**rows_of(1)[0], "id": "7"}])
+    function = {"name": "track", "arguments": '{"parcel": 7}'}
+    message = {"role": "assistant", "content": None,
+               "tool_calls": [{"id": "c", "type": "function", "function": function}]}  # fmt: skip
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    batch = {"custom_id": "7", "response": {"status_code": 200, "body": {"choices": [choice]}}}
+    call = {"id": "c", "function": "track", "arguments": {"parcel": 7}}
+    theirs = {"role": "assistant", "content": "", "tool_calls": [call]}
+    sample = {"id": "7", "output": {"choices": [{"message": theirs, "stop_reason": "tool_calls"}]}}
+    wanted = '<tool_call>\n{"name": "track", "arguments": {"parcel": 7}}\n</tool_call>'
+    for name, row in (("a", batch), ("b", sample), ("c", {"id": 7, "output": wanted})):
+        done = evaluate(_lines("x.jsonl", [row]), "--no-gate", name=name)
+        assert done.code == 0, done
+        (path,) = Path("evaluations").glob(f"{name}-*/outputs.jsonl")
+        assert json.loads(path.read_text())["output"] == wanted
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ftreg.records.layout import MANIFEST
-from tests.hub_server import REVISIONS, Hub, serving
+from tests.conftest import Cli
+from tests.hub_server import GATED, REVISIONS, Hub, serving
 
 Ftreg = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -76,11 +77,36 @@ def test_models_and_rows_come_from_the_hub_at_a_revision(
     done = ftreg("eval", "org/model", *on, "-s", "base.revision=v2", "--no-gate", "--quiet")
     assert done.returncode == 0, done
 
-    before = len(hub.asked)
-    refused = ftreg("eval", "org/model", *on, "-s", "base.revision=v3", "--no-gate")
-    assert refused.returncode == 2, refused
-    assert "it has no revision 'v3' (base.revision)" in refused.stderr
-    assert len(hub.asked) > before
-    unknown = ftreg("eval", "org/none", *on, "--no-gate")
-    assert unknown.returncode == 2, unknown
-    assert "it has none of this name, or one that is private" in unknown.stderr
+
+@pytest.mark.parametrize(
+    ("model", "revision", "says"),
+    [
+        ("org/model", "v3", "it has no revision 'v3'"),
+        ("org/none", "main", "it has none of this name, or one that is private"),
+        (GATED, "main", f"it is gated: accept its terms at {{hub}}/{GATED}"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_said(
+    model: str,
+    revision: str,
+    says: str,
+    cli: Cli,
+    hub: Hub,
+    config: Path,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(workspace / "hf"))
+    changes = ("-s", f"base.model={model}", "-s", f"base.revision={revision}")
+    refused = cli("train", config, *changes, "-o", "a")
+    assert refused.code == 2, refused
+    assert says.format(hub=hub.url) in refused.err.replace("\n", " "), hub.asked
+    # Rows of a name and a revision are looked for in the same way.
+    source = f"hf:{model}@{revision}:train"
+    refused = cli("data", "import", "rows", "--train", source, "--license", "MIT")
+    assert refused.code == 2, refused
+    says = says.replace(GATED, f"datasets/{GATED}")
+    assert says.format(hub=hub.url) in refused.err.replace("\n", " "), hub.asked

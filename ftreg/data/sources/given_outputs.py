@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ftreg.data.sources.readers import open_source
+from ftreg.data.sources.span_messages import loose
 from ftreg.errors import UsageError, shown
 from ftreg.files.reading import LARGEST_RECORD, LONGEST_LINE, parse_json, read_text
 from ftreg.files.store import file_digest, read_jsonl
 from ftreg.records.samples import Example, Output
+from ftreg.records.turns import said
 
 _MOST_NAMED = 5
 _UNKNOWN = "unknown"
 _TABLES = (".csv", ".tsv", ".parquet")
 # How other programs say that a limit cut an output.
 _CUT = ("length", "max_tokens", "model_length")
+_ENDED = ("stop", "eos", "tool_calls")
 _INPUTS = ("input", "question", "prompt", "query")
 
 
@@ -247,8 +250,8 @@ def _form_of(row: Mapping[str, Any], place: str) -> _Form:
     )
 
 
-def _finish(said: Any) -> str:
-    return "length" if said in _CUT else "stop" if said in ("stop", "eos") else _UNKNOWN
+def _finish(told: Any) -> str:
+    return "length" if told in _CUT else "stop" if told in _ENDED else _UNKNOWN
 
 
 def _id(value: Any) -> str | None:
@@ -268,16 +271,23 @@ def _text_of(content: Any) -> str:
     return content
 
 
+def _answer(message: Mapping[str, Any]) -> str:
+    """What the assistant says, and its calls of functions as most models write them."""
+    if message.get("tool_calls"):
+        return "\n".join(map(said, loose(message, "assistant")))
+    return _text_of(message.get("content"))
+
+
 def _from_batch(row: Mapping[str, Any]) -> dict[str, Any]:
     response = row["response"]
     if row.get("error") or response is None or response.get("status_code", 200) != 200:
         raise _UnusableError(f"the request failed: {shown(row.get('error') or response, most=200)}")
     choice = response["body"]["choices"][0]
-    text = choice["text"] if "text" in choice else choice["message"].get("content")
+    text = _text_of(choice["text"]) if "text" in choice else _answer(choice["message"])
     usage = response["body"].get("usage") or {}
     return {
         "id": _id(row["custom_id"]),
-        "text": _text_of(text),
+        "text": text,
         "finish": choice.get("finish_reason"),
         "tokens": usage.get("completion_tokens"),
     }
@@ -310,7 +320,7 @@ def _from_inspect(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": _id(row["id"]),
         "input": asked,
-        "text": _text_of(choice["message"]["content"]),
+        "text": _answer(choice["message"]),
         "finish": choice.get("stop_reason"),
         "tokens": (output.get("usage") or {}).get("output_tokens"),
     }
@@ -346,9 +356,10 @@ def _from_deepeval(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(row.get("id"), str):
+    name = _id(row.get("id"))
+    if name is None:
         raise _UnusableError(f"'id' has to be a text; found {shown(row.get('id'))}")
-    return {"id": row["id"], "input": row.get("input"), "text": row.get("output"),
+    return {"id": name, "input": row.get("input"), "text": row.get("output"),
             "finish": row.get("finish"), "tokens": row.get("tokens")}  # fmt: skip
 
 

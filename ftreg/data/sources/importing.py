@@ -26,7 +26,7 @@ from ftreg.files.names import check_name
 from ftreg.files.reading import DEEPEST, LONGEST_LINE, megabytes, parse_json
 from ftreg.files.store import staged_folder
 from ftreg.records.samples import Example
-from ftreg.records.turns import said
+from ftreg.records.turns import asked_in
 
 # What a card takes over from the version before, unless it is said anew.
 _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cluster")
@@ -328,8 +328,7 @@ def _import_split(
 
 def _opening(example: Example) -> str:
     """The input; of a chat what the user said first: chats that begin alike stay together."""
-    firsts = (said(turn) for turn in example.asked if turn["role"] == "user")
-    return next(firsts, example.input)
+    return next(iter(asked_in(example.messages)), example.input)
 
 
 def _position(text: str) -> float:

@@ -12,6 +12,7 @@ from ftreg.data.sources.spans import span_rows
 from ftreg.errors import UsageError, first_line
 from ftreg.files.reading import LONGEST_LINE, lines_of, megabytes
 from ftreg.files.store import file_digest, read_jsonl
+from ftreg.services.hub import why_not_given
 
 Numbered = tuple[int, dict[str, Any]]
 _CHUNK = 1 << 20
@@ -251,7 +252,8 @@ def _commit(text: str, name: str, revision: str) -> str:
     try:
         return str(HfApi().dataset_info(name, revision=revision).sha)
     except Exception as error:
-        raise UsageError(f"{text}: cannot find it on the hub: {first_line(error)}") from error
+        why = why_not_given(error, f"datasets/{name}", revision=revision)
+        raise UsageError(f"{text}: cannot find it on the hub: {why}") from error
 
 
 def _hub_rows(text: str, name: str, revision: str | None, *, split: str, subset: str | None) -> Any:

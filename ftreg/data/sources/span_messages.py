@@ -21,7 +21,10 @@ Events = Sequence[tuple[str, Attributes]]
 _CALLS = frozenset({"chat", "text_completion", "generate_content", "completion"})
 _KINDS = ("openinference.span.kind", "fi.span.kind", "traceloop.span.kind")
 _MLFLOW_KINDS = frozenset({"LLM", "CHAT_MODEL"})
-_RUNNING = frozenset({"TOOL", "AGENT", "EXECUTE_TOOL", "INVOKE_AGENT", "AI.TOOLCALL"})
+_RUNNING_LIST = """
+    TOOL AGENT RETRIEVER RERANKER GUARDRAIL EVALUATOR EXECUTE_TOOL INVOKE_AGENT AI.TOOLCALL
+"""
+_RUNNING = frozenset(_RUNNING_LIST.split())
 _VERCEL_CALLS = (".doGenerate", ".doStream")
 _ASKING = re.compile(r"gen_ai\.(system|user|assistant|tool)\.message")
 _CHOICE = "gen_ai.choice"
@@ -55,7 +58,7 @@ def is_call(attributes: Attributes, events: Events) -> bool:
 
 
 def runs_calls(attributes: Attributes) -> bool:
-    """Whether a span is a tool's or an agent's: what is called in it is a call of its own."""
+    """Whether a span is of a tool, an agent or their like: what they call is a call of its own."""
     names = (*_KINDS, "gen_ai.operation.name", "ai.operationId", "langfuse.observation.type")
     kinds = {str(attributes.get(name)).upper() for name in names}
     return not _RUNNING.isdisjoint({*kinds, mlflow_kind(attributes)})
@@ -243,7 +246,8 @@ def _turn(message: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = opened(call.get("function"))
-    inner = function if isinstance(function, Mapping) else call
+    # inspect has the function's name alone
+    inner = function if isinstance(function, Mapping) else {"name": function, **call}
     given = (inner.get(key) for key in ("arguments", "args", "input"))
     arguments: Any = next((value for value in given if value is not None), {})
     number = call.get("id") or call.get("toolCallId")

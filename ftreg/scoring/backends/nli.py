@@ -20,6 +20,7 @@ from ftreg.models.pretrained import weights_digest
 from ftreg.scoring.claims import passages
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.words import without_surrogates
+from ftreg.services.hub import why_not_given
 
 _VERSION = 1
 _BATCH = 32
@@ -152,10 +153,9 @@ def _folder(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=_FILES))
     except Exception as error:  # the hub client raises a family of errors of three libraries
-        raise UsageError(
-            f"nli: model: cannot get {model} from the hub: {type(error).__name__}: "
-            f"{first_line(error)}\n  Give a folder where there is no network."
-        ) from error
+        way_out = "\n  Give a folder where there is no network."
+        why = why_not_given(error, model, revision=None, network=way_out)
+        raise UsageError(f"nli: model: cannot get {model} from the hub: {why}") from error
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

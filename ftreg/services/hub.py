@@ -1,0 +1,29 @@
+"""What keeps the Hugging Face hub from giving something, in words."""
+
+from ftreg.errors import first_line
+
+
+def why_not_given(error: Exception, name: str, *, revision: str | None, network: str = "") -> str:
+    """Return why the hub's client failed, and the way out.
+
+    Args:
+        error: of huggingface_hub or of the libraries below it.
+        name: of the model or dataset, `org/name`.
+        revision: the one that was asked for.
+        network: what to do where there is no network, on a line of its own.
+    """
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    match error:
+        case GatedRepoError():
+            return f"it is gated: accept its terms at {ENDPOINT}/{name}, then `hf auth login`"
+        case RepositoryNotFoundError():
+            return "it has none of this name, or one that is private (`hf auth login`)"
+        case RevisionNotFoundError():
+            return f"it has no revision {revision!r}"
+    return f"{type(error).__name__}: {first_line(error)}{network}"
