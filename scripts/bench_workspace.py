@@ -3,7 +3,8 @@
 Each workspace has evaluations of 60 examples, all gated and each in the ledger of looks. A command
 is run as a program of its own: once with an empty cache, then several times, of which the fastest
 counts. Prints seconds of the processor, to which other work on the machine adds little, and ratios;
-asserts none.
+asserts none. With `--outputs N` it measures another load instead: N outputs made elsewhere, twice
+evaluated, gated and reported, with the most memory that each command takes.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import contextlib
 import datetime
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -23,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from ftreg.files.store import digest
 from ftreg.notebook import gate, promote
 from ftreg.records.looks import look_at, looks_folder
+from tests.conftest import rows_of, write_dataset
 from tests.report_fakes import make_dataset, make_evaluation
 
 FIRST = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -93,13 +96,50 @@ def measured(count: int, *, repeats: int) -> dict[str, tuple[float, float]]:
         }
 
 
+def measure_outputs(count: int) -> None:
+    """Print seconds of the processor and MiB at most of each command over `count` outputs."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        os.environ["FTREG_CACHE"] = f"{folder}/cache"
+        write_dataset(Path("datasets"), evaluation=rows_of(count))
+        draw = random.Random(0)
+        for name in ("first", "second"):
+            with open(f"{name}.jsonl", "w", encoding="utf-8") as file:
+                for row in rows_of(count):
+                    answer = row["reference"][0] if draw.random() < 0.8 else "a colour"
+                    file.write(json.dumps({"id": row["id"], "output": answer}) + "\n")
+        data = ("--dataset", "colours@1", "-s", "dataset.root=datasets", "--no-gate", "--quiet")
+        print("| command | s | MiB |\n| --- | ---: | ---: |")
+        for command in (
+            ("eval", "--outputs", "first.jsonl", "--name", "first", "--scorer", "equals", *data),
+            ("promote", "latest"),
+            ("eval", "--outputs", "second.jsonl", "--name", "second", "--scorer", "equals", *data),
+            ("gate", "baseline", "latest", "--json"),
+            ("report", "latest", "-o", "report.html"),
+        ):
+            before = used()
+            child = subprocess.Popen(
+                [sys.executable, "-m", "ftreg", *command], stdout=subprocess.DEVNULL
+            )
+            _, status, spent = os.wait4(child.pid, 0)
+            code = child.returncode = os.waitstatus_to_exitcode(status)
+            if code not in (0, 1, 3):
+                raise SystemExit(f"{' '.join(command)} ended with {code}")
+            print(f"| {command[0]} | {used() - before:.0f} | {spent.ru_maxrss >> 10:,} |")
+        size = Path("report.html").stat().st_size / 2**20
+        print(f"report.html: {size:.1f} MiB")
+
+
 def main() -> None:
     """Measure both, and print them side by side."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluations", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--outputs", type=int, help="measure so many outputs made elsewhere")
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    if asked.outputs:
+        measure_outputs(asked.outputs)
+        return
     few, many = (
         measured(count, repeats=asked.repeats)
         for count in (asked.evaluations // 100, asked.evaluations)

@@ -266,7 +266,8 @@ def load_model(
 def _take_from_disk(model: PreTrainedModel) -> None:
     """Copy weights that are mapped from their file: who writes there would change the model."""
     for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.clone()
+        if tensor.device.type == "cpu":  # on a GPU they are copies
+            tensor.data = tensor.data.clone()
 
 
 def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

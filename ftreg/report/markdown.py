@@ -25,7 +25,8 @@ _BREAK = re.compile(r"\r\n|\r|\n")
 # do not keep them from it, since they look at the page that has been made.
 _LIVE = re.compile(
     r"(?<!\w)@(?=\w)|@(?=[\w-]+\.\w)|#(?=\d)"
-    r"|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.|(?<=GH)-(?=\d)",
+    r"|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.|(?<=GH)-(?=\d)"
+    r"|!(?=\d)|(?<!\w)%(?=\d)|&amp;(?=\d)",  # GitLab's merge requests, milestones and epics
     re.IGNORECASE,
 )
 _MARKUP = re.compile(r"[\\|`*_\[\]#~$]")
@@ -47,6 +48,7 @@ def gate_report(
         worst: the examples that dropped most.
     """
     header = candidate.header
+    dataset = header["dataset"]
     parts = [
         f"# {phrases.OUTCOME_WORDS[verdict.outcome]}",
         escaped(phrases.headline(verdict, baseline=baseline, candidate=header)),
@@ -64,8 +66,8 @@ def gate_report(
         "## Provenance",
         _bullets(
             [
-                f"dataset {header['dataset']['version']}, split {header['dataset']['split']}, "
-                f"{phrases.rows_evaluated(header)}, digest `{header['dataset']['digest'][:12]}`",
+                f"dataset {escaped(dataset['version'])}, split {escaped(dataset['split'])}, "
+                f"{phrases.rows_evaluated(header)}, digest `{dataset['digest'][:12]}`",
                 f"baseline evaluation {escaped(baseline['id'])}, "
                 f"candidate evaluation {escaped(header['id'])}",
                 *_generation(baseline, header),
@@ -83,7 +85,8 @@ def _generation(baseline: Mapping[str, Any], header: Mapping[str, Any]) -> list[
     how = header["generation"]
     sides = {"baseline": baseline, "candidate": header}
     known = [] if made_elsewhere(header) else [
-        f"generation: {_engine(how)}, {how['decoding']}, {how['precision']} precision, at most "
+        f"generation: {_engine(how)}, {escaped(how['decoding'])}, "
+        f"{escaped(how['precision'])} precision, at most "
         f"{how['max_new_tokens']} new tokens, {how['cut_off']} outputs cut off there"
     ]  # fmt: skip
     sources = {side: item["generation"].get("source") for side, item in sides.items()}
@@ -106,7 +109,7 @@ def _engine(generation: Mapping[str, Any]) -> str:
             f"of the checkpoint {paired}"
         )
     if server is None:
-        return str(generation["engine"])
+        return escaped(str(generation["engine"]))
     return (
         f"{generation['engine']}, model {_cell(server['model'])} at {_cell(server['host'])} "
         "(whether it has the checkpoint's weights was not checked)"

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pwd
 import re
 import resource
 import shutil
@@ -263,6 +264,32 @@ def test_torture_in_short(tmp_path: Path) -> None:
     for name, (trials, counts, failures, skipped) in result.items():
         assert (trials > 0) != bool(skipped), (name, counts)
         assert not failures
+
+
+@pytest.mark.parametrize(
+    ("cache", "part"),
+    [
+        (None, "the cache: this user has no home folder; set FTREG_CACHE"),
+        ("~nobody9/cache", "FTREG_CACHE=~nobody9/cache: this user has no home folder"),
+        (os.fsdecode(b"cache-\xff"), "the path is not UTF-8; set another"),
+    ],
+)
+def test_a_cache_that_cannot_be_is_told_of(
+    cache: str | None, part: str, cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user has no entry among the users."""
+
+    def nobody(_: object) -> None:
+        raise KeyError("no such user")
+
+    write_dataset(workspace / "datasets")
+    monkeypatch.delenv("FTREG_CACHE")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    if cache is not None:
+        monkeypatch.setenv("FTREG_CACHE", cache)
+    done = cli("data", "verify", "colours@1", "--root", "datasets")
+    assert (done.code, part in done.err) == (2, True), done
 
 
 INTERRUPTED_IMPORT = """\

@@ -1,6 +1,7 @@
 """Dataset versions: what is accepted, and how each mistake is named."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -159,11 +160,19 @@ def test_list_and_show(cli: Cli, workspace: Path) -> None:
     assert "parity=even" in cli("data", "show", "colours@1").out
 
 
-def test_a_damaged_copy_in_the_cache_is_made_again(cli: Cli, workspace: Path) -> None:
+@pytest.mark.parametrize("kind", ["bytes", "folder", "pipe"])
+def test_a_damaged_copy_in_the_cache_is_made_again(kind: str, cli: Cli, workspace: Path) -> None:
     write_dataset(workspace / "sample_datasets")
     assert cli("data", "verify", "colours@1").code == 0
-    for arrow in (workspace / "cache" / "arrow").glob("*.arrow"):
-        arrow.write_bytes(b"not arrow")
+    for path in [*(workspace / "cache" / "arrow").glob("*.arrow")]:
+        for damaged in (path, path.with_suffix(".sha256")):
+            damaged.unlink()
+            if kind == "bytes":
+                damaged.write_bytes(b"not arrow")
+            elif kind == "folder":
+                (damaged / "something").mkdir(parents=True)
+            else:
+                os.mkfifo(damaged)
     assert cli("data", "verify", "colours@1").code == 0
 
 

@@ -94,9 +94,11 @@ def test_a_page_shows_the_beginning_of_a_long_text(
 def test_nothing_in_a_text_is_live() -> None:
     """Neither a link, a mention, a reference to an issue nor markup; a version stays readable."""
     text = "`see` https://evil.x, www.evil.x, a@b.cc, @you, GH-12, o/r#4, <b>&lt; ferry@2 *x*"
+    text += " g/p!1, %2, &3; 5%6"
     assert escaped(text) == (
         "\\`see\\` https<code>:</code>//evil.x, www<code>.</code>evil.x, a<code>@</code>b.cc, "
         "<code>@</code>you, GH<code>-</code>12, o/r<code>#</code>4, &lt;b>&amp;lt; ferry@2 \\*x\\*"
+        " g/p<code>!</code>1, <code>%</code>2, <code>&amp;</code>3; 5%6"
     )
 
 
