@@ -158,9 +158,17 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def build(
-    name: str, *, spread: float = 3.0, tokenizer: Any = None, **changes: Any
+    name: str,
+    *,
+    spread: float = 3.0,
+    tokenizer: Any = None,
+    rounded: bool = False,
+    **changes: Any,
 ) -> tuple[Any, Any]:
-    """Make a model with far-apart random weights, and its tokenizer, or another one."""
+    """Make a model with far-apart random weights, and its tokenizer, or another one.
+
+    With `rounded` bf16 holds its weights exactly, as those of most published models.
+    """
     kind, settings, words = MODELS[name]
     tokenizer = tokenizer or tokenizer_of(words)
     torch.manual_seed(0)
@@ -176,6 +184,8 @@ def build(
                 parameter.mul_(spread)
             else:  # norms and biases are ones and zeros, which a fault may leave unseen
                 parameter.add_(0.2 * torch.randn_like(parameter))
+            if rounded:
+                parameter.copy_(parameter.bfloat16())
     model.generation_config = GenerationConfig(**roles)
     return model.eval(), tokenizer
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.chat_servers import Kind, serving_as
 from tests.conftest import Cli, write_dataset
 from tests.deployable import INST, write_base
+from tests.real_server import serve
 
 SETTINGS = """\
 base: {model: base}
@@ -223,3 +224,16 @@ def test_a_fault_of_a_server_is_found_and_named(
         found = cli("parity", "full", address, "-q", "--json")
     assert found.code == 3, found
     assert cause in [item["cause"] for item in found.json["findings"]], found.json
+
+
+@pytest.mark.slow
+def test_what_transformers_serves_is_compared(made: Path, cli: Cli) -> None:
+    """A real server: it tells the number of tokens, and where an output ends."""
+    pytest.importorskip("uvicorn")
+    folder = made / "full-merged"
+    with serve(folder) as address:
+        found = cli("parity", "full", address, "--model", str(folder), "-q", "--json")
+        other = cli("parity", "lora", address, "--model", str(made / "nothing"), "-q")
+    assert found.code == 0, found
+    assert found.json["not_compared"] == ["weights", "token ids", "context", "log-probabilities"]
+    assert other.code == 2

@@ -14,7 +14,7 @@ pytest.importorskip("xllamacpp")
 SETTINGS = """\
 base: {model: base}
 dataset: {version: colours@1, root: datasets}
-optimizer: {name: adamw, lr: 1e-2}
+optimizer: {name: adamw, lr: 1e-5}
 train: {batch_size: 4, precision: fp32, threads: 1}
 eval: {max_new_tokens: 4, scorers: [equals]}
 """
@@ -44,6 +44,8 @@ class Made(NamedTuple):
 
     architecture: str
     adapted: bool
+    gentle: bool
+    """Trained so little that f16 loses most of it, of weights that f16 holds exactly."""
     tied: bool
     tokenizer: str
     template: str
@@ -60,7 +62,8 @@ def made() -> list[Made]:
         words = words if words.startswith("spm") else next(byte_level)
         tied = number % 2 == 0 or name in ALWAYS_TIED
         turn = tuple(islice(precision, 3))
-        found.append(Made(name, adapted, tied, words, next(template), turn))
+        gentle = number % 4 < 2
+        found.append(Made(name, adapted, gentle, tied, words, next(template), turn))
     return found
 
 
@@ -71,7 +74,13 @@ assert sum(len(item.precisions) for item in SOUND) >= 50
 def write_model(folder: Path, item: Made) -> None:
     """Write the base model."""
     tokenizer = tokenizer_of(item.tokenizer)
-    write_base(folder, item.architecture, tokenizer=tokenizer, tie_word_embeddings=item.tied)
+    write_base(
+        folder,
+        item.architecture,
+        tokenizer=tokenizer,
+        tie_word_embeddings=item.tied,
+        rounded=item.gentle,
+    )
     folder.joinpath("chat_template.jinja").write_text(TEMPLATES[item.template], "utf-8")
 
 
@@ -81,7 +90,8 @@ def test_nothing_is_wrong_with_a_sound_export(item: Made, workspace: Path, cli: 
     write_dataset(workspace / "datasets")
     write_model(workspace / "base", item)
     Path("run.yaml").write_text(SETTINGS + LORA * item.adapted, "utf-8")
-    trained = cli("train", "run.yaml", "-o", "made", "-q")
+    lr = "optimizer.lr=1e-5" if item.gentle else "optimizer.lr=1e-2"
+    trained = cli("train", "run.yaml", "-s", lr, "-o", "made", "-q")
     assert trained.code == 0, trained
     for precision in item.precisions:
         file = f"made-{precision}.gguf"
