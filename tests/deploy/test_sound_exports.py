@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Cli, write_dataset
-from tests.deployable import CHATML, INST, MODELS, tokenizer_of, write_base
+from tests.deployable import CHATML, INST, MODELS, TOOLS, tokenizer_of, write_base
 
 pytest.importorskip("xllamacpp")
 
@@ -29,10 +29,6 @@ NO_SYSTEM = (
     "{{ raise_exception('System role not supported') }}{% endif %}{% for m in messages %}"
     "<start>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}"
     "<end>\n{% endfor %}{% if add_generation_prompt %}<start>model\n{% endif %}"
-)
-TOOLS = (
-    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %}\n{{ t | tojson }}{% endfor %}"
-    "<|im_end|>\n{% endif %}" + CHATML
 )
 TEMPLATES = {"chatml": CHATML, "inst": INST, "headers": HEADERS, "bare": NO_SYSTEM, "tools": TOOLS}
 ALWAYS_TIED = ("gemma", "gemma2")
