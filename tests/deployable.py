@@ -32,6 +32,10 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TOOLS = (
+    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %}\n{{ t | tojson }}{% endfor %}"
+    "<|im_end|>\n{% endif %}" + CHATML
+)
 INST = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}"
     "{{ eos_token }}{% else %}[INST] {{ m['content'] }} [/INST]{% endif %}{% endfor %}"
@@ -158,9 +162,17 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def build(
-    name: str, *, spread: float = 3.0, tokenizer: Any = None, **changes: Any
+    name: str,
+    *,
+    spread: float = 3.0,
+    tokenizer: Any = None,
+    rounded: bool = False,
+    **changes: Any,
 ) -> tuple[Any, Any]:
-    """Make a model with far-apart random weights, and its tokenizer, or another one."""
+    """Make a model with far-apart random weights, and its tokenizer, or another one.
+
+    With `rounded` bf16 holds its weights exactly, as those of most published models.
+    """
     kind, settings, words = MODELS[name]
     tokenizer = tokenizer or tokenizer_of(words)
     torch.manual_seed(0)
@@ -176,6 +188,8 @@ def build(
                 parameter.mul_(spread)
             else:  # norms and biases are ones and zeros, which a fault may leave unseen
                 parameter.add_(0.2 * torch.randn_like(parameter))
+            if rounded:
+                parameter.copy_(parameter.bfloat16())
     model.generation_config = GenerationConfig(**roles)
     return model.eval(), tokenizer
 

@@ -142,7 +142,7 @@ def _miscounted(
     try:
         counted = server.prompt_tokens(as_request(prompt.messages))
     except UsageError as error:
-        return _refused(prompt, error)
+        return _refused(prompt, error, server)
     if counted == len(ours):
         return None
     begin = chat.tokenizer.bos_token_id
@@ -162,7 +162,13 @@ def _miscounted(
     )
 
 
-def _refused(prompt: ParityPrompt, error: UsageError) -> ParityFinding:
+def _refused(prompt: ParityPrompt, error: UsageError, server: Server) -> ParityFinding:
+    """Return the finding of a chat that is refused.
+
+    Raises:
+        UsageError: the server refuses every chat: it has no such model, or is gone.
+    """
+    server.prompt_tokens(as_request([{"role": "user", "content": "Hello"}]))
     return ParityFinding(
         cause="another chat template",
         where=f"prompt {prompt.name}",
@@ -178,7 +184,7 @@ def _difference(
     try:
         theirs = server.tokens(as_request(prompt.messages))
     except UsageError as error:
-        return _refused(prompt, error), True
+        return _refused(prompt, error, server), True
     if theirs is None or theirs == ours:
         return None, theirs is not None
     first = differ_at(ours, theirs)

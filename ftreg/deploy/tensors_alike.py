@@ -1,10 +1,10 @@
 """Whether an artefact's tensors are those that a checkpoint computes with.
 
-A tensor whose bytes are those of our own quantization is alike. Of others the error is held against
-the resolution of their type. Whether adapters are in the weights is told by a projection: with D
-what they add, <found - base, D> / <D, D> is near 0 if they are not in, near 1 if they are, and near
-2 if they were added twice, also where D is far smaller than the quantization's own error, which
-averages out.
+A tensor whose bytes are those of our own quantization is alike, whatever that rounds away. Of
+others the error is held against the resolution of their type. Whether adapters are in the weights
+is told by a projection: with D what they add, <found - base, D> / <D, D> is near 0 if they are not
+in, near 1 if they are, and near 2 if they were added twice, also where D is far smaller than the
+quantization's own error, which averages out.
 """
 
 import math
@@ -22,6 +22,8 @@ from ftreg.records.artefact import ParityFinding
 Array = np.ndarray[Any, Any]
 _KINDS = gguf.GGMLQuantizationType
 _OURS = (_KINDS.F32, _KINDS.F16, _KINDS.BF16, _KINDS.Q8_0, _KINDS.Q4_0)
+_WHOLE = _OURS[:3]
+"""Types that are no blocks."""
 # Relative errors (L2) above which a tensor is another one. Rounding to fp16 makes 3e-4, to bf16
 # 2e-3, and to b bits per weight about 2 * 2**-b.
 _MOST_ERROR = {_KINDS.F32: 1e-5, _KINDS.F16: 2e-3, _KINDS.BF16: 1e-2}
@@ -96,6 +98,27 @@ class _Sums:
     added: float = 0.0
     noise: float = 0.0
 
+    def project(self, merged: Array, base: Array, there: Array, *, rounded: bool) -> None:
+        """Add up how much of what adapters add is in some rows.
+
+        Args:
+            merged: rows with the adapters, in fp32.
+            base: without.
+            there: as the artefact has them.
+            rounded: whether they were quantized, of an f16 file as a rule: a small change of a
+                weight that f16 holds exactly is lost there, and not in the artefact.
+        """
+        if rounded:
+            with np.errstate(over="ignore"):
+                merged, base = (
+                    side.astype(np.float16).astype(np.float32) for side in (merged, base)
+                )
+        gap, delta = (side.astype(np.float64) for side in (there - merged, merged - base))
+        self.inside += float((gap * delta).sum())
+        self.added += float((delta**2).sum())
+        # The projection of an error that knows nothing of D has this variance.
+        self.noise += float((gap**2).mean() * (delta**2).sum())
+
 
 def tensor_differences(
     plan: Expected, file: Held, *, advance: Callable[[int, int], None]
@@ -143,7 +166,7 @@ def _compare(plan: Expected, file: Held, name: str, sums: _Sums) -> None:
     value, kind = plan.value(name), file.kind(name)
     source = plan.tensors[name]
     adapted = source in plan.weights.adapted
-    if kind in _OURS and _bytes_alike(value, file, name) and not adapted:
+    if kind in _OURS and _bytes_alike(value, file, name):
         sums.compared += value.ndim > 1
         return
     error = norm = 0.0
@@ -159,11 +182,7 @@ def _compare(plan: Expected, file: Held, name: str, sums: _Sums) -> None:
                 np.stack([(gap**2).sum(axis=1), (part.astype(np.float64) ** 2).sum(axis=1)])
             )
         if base is not None:
-            delta = (part - base[start:stop]).astype(np.float64)
-            sums.inside += float((gap * delta).sum())
-            sums.added += float((delta**2).sum())
-            # The projection of an error that knows nothing of D has this variance.
-            sums.noise += float((gap**2).mean() * (delta**2).sum())
+            sums.project(part, base[start:stop], there, rounded=kind not in _WHOLE)
     relative, bound = math.sqrt(error / norm) if norm else math.sqrt(error), most_error(kind)
     sums.compared += value.ndim > 1
     if rows:

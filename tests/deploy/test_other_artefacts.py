@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.chat_servers import Kind, serving_as
 from tests.conftest import Cli, write_dataset
-from tests.deployable import INST, write_base
+from tests.deployable import CHATML, INST, TOOLS, write_base
+from tests.real_server import serve
 
 SETTINGS = """\
 base: {model: base}
@@ -37,6 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         write_base(root / "base", "llama", ends=True)
+        (root / "base" / TEMPLATE).write_text(TOOLS, "utf-8")
         for name, settings in (("full", SETTINGS), ("lora", SETTINGS + LORA)):
             (root / f"{name}.yaml").write_text(settings, "utf-8")
             for arguments in (
@@ -120,6 +122,9 @@ FAULTS: dict[str, tuple[str, Callable[[], Callable[[Path], Any]], str]] = {
     "another template": (
         "full", lambda: lambda to: (to / TEMPLATE).write_text(INST), "another chat template"
     ),
+    "tools left out": (
+        "full", lambda: lambda to: (to / TEMPLATE).write_text(CHATML), "another chat template"
+    ),
     "no end token": (
         "full",
         lambda: settings("generation_config.json", eos_token_id=2),
@@ -171,6 +176,10 @@ def test_a_fault_of_a_folder_is_found_and_named(fault: str, tmp_path: Path, cli:
     found = cli("parity", name, tmp_path / "planted", "-q", "--json")
     assert found.code == 3, found
     assert cause in [item["cause"] for item in found.json["findings"]]
+    if fault == "tools left out":
+        assert [item["where"].split(",")[0] for item in found.json["findings"][1:]] == [
+            "prompt a tool"
+        ]
 
 
 def test_a_folder_of_nothing_is_one_message(tmp_path: Path, cli: Cli) -> None:
@@ -223,3 +232,16 @@ def test_a_fault_of_a_server_is_found_and_named(
         found = cli("parity", "full", address, "-q", "--json")
     assert found.code == 3, found
     assert cause in [item["cause"] for item in found.json["findings"]], found.json
+
+
+@pytest.mark.slow
+def test_what_transformers_serves_is_compared(made: Path, cli: Cli) -> None:
+    """A real server: it tells the number of tokens, and where an output ends."""
+    pytest.importorskip("uvicorn")
+    folder = made / "full-merged"
+    with serve(folder) as address:
+        found = cli("parity", "full", address, "--model", str(folder), "-q", "--json")
+        other = cli("parity", "lora", address, "--model", str(made / "nothing"), "-q")
+    assert found.code == 0, found
+    assert found.json["not_compared"] == ["weights", "token ids", "context", "log-probabilities"]
+    assert other.code == 2

@@ -380,6 +380,11 @@ def test_power_says_how_many_examples_a_margin_needs(cli: Cli, checkpoint: str) 
     assert wide["need"] == pytest.approx(expected, rel=0.2)
     assert wide["need_range"][0] <= wide["need"] <= wide["need_range"][1]
     assert narrow["need"] == pytest.approx(4 * expected, rel=0.2)
+    # A drop of 0.024, made by a share of examples that fall by (1 + 0.1) / 2, beyond 0.012 with
+    # errors of 5 % on both sides: (1.645 + 1.645)^2 variance / margin^2.
+    share = 0.024 / 0.55
+    variance = (1 - share) * wide["spread"] ** 2 + share * 0.55**2 - 0.024**2
+    assert wide["need_to_find"] == pytest.approx(3.29**2 * variance / 0.012**2, rel=0.2)
 
 
 def test_score_takes_outputs_made_elsewhere(cli: Cli, workspace: Path) -> None:

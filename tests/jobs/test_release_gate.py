@@ -11,13 +11,26 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.conftest import Cli, rewrite_rows
+from tests.conftest import Cli, rewrite_rows, rows_of, write_dataset
+from tests.deployable import write_base
 from tests.github_runner import Job, Runner
 from tests.hostile import module_that_touches
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "release-gate"
 WORKFLOW = Path(".github/workflows/gate.yml")
+
+
+ARTEFACT_SETTINGS = """\
+base: {model: base}
+dataset: {version: colours@1, root: datasets}
+optimizer: {name: adamw, lr: 1e-3}
+train: {batch_size: 4, precision: fp32, threads: 1}
+eval:
+  max_new_tokens: 4
+  scorers: ["tests.fakes:variety_scorer"]
+gate: {margin: 0.5, min_examples: 4, constant: ["tests.fakes:variety_scorer"]}
+"""
 
 
 def _program(folder: Path, name: str, text: str) -> None:
@@ -209,6 +222,39 @@ def test_the_action_gates_a_stored_evaluation(cli: Cli, config: Path, runner: Ru
     assert not any("upload-artifact" in use for use in job.used)
     assert "pip install -- ftreg==1.2" in _notes()
     assert Path(job.outputs["report"]).read_text() == job.summary.removesuffix("\n")
+
+
+@pytest.mark.slow
+def test_action_and_template_gate_an_artefact_against_its_checkpoint(
+    cli: Cli, workspace: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is exported where it is not there, compared, evaluated and gated; and stopped if wrong."""
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setenv("FTREG_CACHE", str(workspace.parent / "cache"))
+    write_dataset(workspace / "datasets", evaluation=rows_of(12))
+    write_base(workspace / "base", "llama")
+    Path("run.yaml").write_text(ARTEFACT_SETTINGS)
+    assert cli("train", "run.yaml", "-o", "checkpoints/candidate", "-q").code == 0
+    given = {"artefact": "served.gguf", "bootstrap": "true"}
+    job = runner.run_action(given, Job(runner.temp))
+    assert job.codes == {"Install ftreg": 0, "Gate": 0, "Gate the artefact": 0}, job.log
+    assert "pip install -- " in _notes() and "[deploy]" in _notes()
+    reports = runner.temp / "ftreg-gate"
+    assert "served.gguf may replace candidate" in (reports / "artefact.md").read_text()
+    assert ElementTree.parse(reports / "artefact.xml").getroot().tag == "testsuites"
+    assert cli("promote", job.outputs["evaluation"], "--artefact", "latest").code == 0
+    (released,) = cli("baseline", "colours", "--json").json["history"]
+    assert released["artefact"]["file"] == "served.gguf"
+
+    assert _run_gitlab_job(runner, workspace, {"FTREG_ARTEFACT": "served.gguf"}) == 0
+    # A file of which one byte has changed is not what was exported.
+    data = bytearray(Path("served.gguf").read_bytes())
+    data[-1] ^= 1
+    Path("served.gguf").write_bytes(data)
+    job = runner.run_action(given | {"bootstrap": "false"}, Job(runner.temp))
+    assert (job.codes["Gate"], job.codes["Gate the artefact"]) == (0, 3), job.log
+    assert "a stale artefact" in job.log
+    assert _run_gitlab_job(runner, workspace, {"FTREG_ARTEFACT": "served.gguf"}) == 3
 
 
 def test_the_action_keeps_every_exit_code(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import urllib3
@@ -12,8 +13,8 @@ from ftreg.services.chat.endpoint import Endpoint
 from ftreg.services.chat.wire import error_message
 
 Told = TypeVar("Told")
-_FORCED = 100
-"""The largest logit bias of OpenAI's API, in nats."""
+_FORCED = 100.0
+"""The largest logit bias of OpenAI's API, in nats; transformers takes no whole number."""
 _HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -25,10 +26,11 @@ class ChatServer:
     chat has, and with `logit_bias` where an output ends.
 
     Args:
-        endpoint: its `base_url` may end with `/v1` or not; an empty model is the only one that the
-            server has.
-        letter: token id of a whole character, which shows whether a bias is heeded.
-        letter_text: that character.
+        address: such as http://127.0.0.1:8000, with or without /v1.
+        model: the name that the server knows the model by; None is the only one that it has.
+        key: the name of the environment variable that holds the key; None sends none.
+        letter: a token that is a whole character, by its id and as text, which shows whether a bias
+            is heeded.
 
     Raises:
         UsageError: the key is not there.
@@ -115,9 +117,10 @@ class ChatServer:
         """Whether an output ends at a token that is forced upon it; None if none can be forced."""
         number, text = self._letter
         if self._heeds is None:
-            answer = self._forced(number)
-            said = str(answer["choices"][0]["message"]["content"] or "")
-            self._heeds = {*said.replace(" ", "")} == {text}
+            with suppress(UsageError):  # some servers refuse a bias
+                answer = self._forced(number)
+                said = str(answer["choices"][0]["message"]["content"] or "")
+                self._heeds = {*said.replace(" ", "")} == {text}
         if not self._heeds:
             return None
         answer = self._forced(token)
