@@ -6,8 +6,8 @@
 `simulate` asks the plan alone, of responses that are known, with noise from run to run. `train`
 plants causes into the recipe of a tiny model that learns from scratch: every hybrid is trained and
 evaluated as `ftreg bisect` does it. Trials of one plant draw the order of their seeds at random
-from the same ones, eight with a plant and sixteen without, so that a run which two trials ask for is
-trained once.
+from the same ones, eight with a plant and sixteen without, so that a run which two trials ask for
+is trained once.
 """
 
 import argparse
