@@ -6,8 +6,8 @@
 `simulate` asks the plan alone, of responses that are known, with noise from run to run. `train`
 plants causes into the recipe of a tiny model that learns from scratch: every hybrid is trained and
 evaluated as `ftreg bisect` does it. Trials of one plant draw the order of their seeds at random
-from the same ones, eight with a plant and 24 without, so that a run which two trials ask for is
-trained once.
+from the same ones, eight with a plant and sixteen without, so that a run which two trials ask for
+is trained once.
 """
 
 import argparse
@@ -283,7 +283,7 @@ def try_plant(name: str, plant: Plant, search_of: Any, *, trials: int) -> None:
     question = bisect.question_asked(search_of)
     known: dict[tuple[int, int], float] = {}
     rng = np.random.default_rng(1)
-    pool = 8 if plant.guilty else 24
+    pool = 8 if plant.guilty else 16
     found = []
     for _ in range(trials):
         seeds = (1 + rng.permutation(pool)).tolist()
