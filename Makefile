@@ -5,6 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 MATERIALS := .venv/.materials
 BENCH_INSTALLED := .venv/.bench
+MUTANTS_INSTALLED := .venv/.mutants
 BROWSER := .venv/browser/axe.min.js
 
 # `make gate` judges the newest run of `make run`, unless these say otherwise.
@@ -14,7 +15,7 @@ CANDIDATE ?= latest
 
 DATA_FILES := $(foreach v,1 2,$(addprefix sample_datasets/code-summary/v$(v)/,train.jsonl eval.jsonl))
 
-.PHONY: FORCE help setup run gate test unit slow torture browser lint format docs bench bench-gate bench-scorers bench-generation bench-train bench-gpu compat long-run dist audit licences clean
+.PHONY: FORCE help setup run gate test unit slow mutants torture browser lint format docs bench bench-gate bench-scorers bench-generation bench-train bench-gpu compat long-run dist audit licences clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +54,13 @@ unit: $(INSTALLED) ## the tests that need no model
 slow: $(MATERIALS) ## the tests on the real model, and in a browser
 	-@$(MAKE) --no-print-directory browser # without npm those in a browser are skipped
 	$(BIN)/python -m pytest -m slow $(COVERED)
+
+$(MUTANTS_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,lora,mutants]'
+	@touch $@
+
+mutants: $(MUTANTS_INSTALLED) ## change 300 lines of ROOM (gate, records, files), one at a time: does a test notice?
+	$(BIN)/python scripts/mutants.py $(ROOM) --draw $(or $(DRAW),300) --seed $(or $(SEED),0)
 
 torture: $(INSTALLED) ## kills, full disks, damaged files: 20 minutes, and their figures in docs/torture.md
 	$(BIN)/python -m tests.torture --page

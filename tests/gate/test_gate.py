@@ -170,6 +170,43 @@ def test_the_examples_that_would_decide_are_no_fewer_than_a_pass_needs():
 
 
 @pytest.mark.parametrize(
+    ("leaked", "outcome", "said"),
+    [
+        (None, "undecided", "leakage: how many of the examples were trained on is not known"),
+        (0.1, "pass", ""),
+        (0.2, "undecided", "leakage: 20.0 % of the examples stand in the candidate's training"),
+    ],
+)
+def test_examples_that_were_trained_on_are_held_to_their_share(leaked, outcome, said):
+    sides = one(graded()), one(graded())
+    verdict = compare(*sides, GatePolicy(max_leaked=0.1), leaked=leaked)
+    assert verdict.outcome == outcome
+    assert verdict.reasons[0].startswith(said)
+    assert compare(*sides, leaked=leaked).outcome == "pass"
+
+
+@pytest.mark.parametrize(("side", "worst"), [(0, 1.0), (1, 0.0)])
+def test_a_score_that_one_side_lacks_is_counted_at_its_worst(side, worst):
+    sides = [graded(), graded()]
+    sides[side][IDS[0]] = None
+    held = [graded(), graded()]
+    held[side][IDS[0]] = worst
+    means = [sum(scores.values()) / 200 for scores in held]
+    policy = GatePolicy(max_missing=0.1)
+    found = row(compare(one(sides[0]), one(sides[1]), policy))
+    assert found.delta_at_worst == pytest.approx(means[1] - means[0])
+
+
+def test_the_clusters_that_would_decide_are_no_fewer_than_a_pass_needs():
+    few = graded(n=40)
+    clusters = {name: f"c{at // 2}" for at, name in enumerate(few)}
+    policy = GatePolicy(margin=0.1, min_clusters=60)
+    verdict = compare(one(few), one(moved(few, 0.0, 0.002)), policy, clusters=clusters)
+    assert verdict.outcome == "undecided"
+    assert row(verdict).n_needed == 120  # two examples each
+
+
+@pytest.mark.parametrize(
     ("policy", "least"),
     [({"min_examples": 70}, 70), ({"margin": 0.05}, 59), ({"min_clusters": 30}, 30)],
 )

@@ -527,7 +527,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_equal_evaluations_are_told_apart_in_at_most_one_family_of_twenty(bench: Any) -> None:
-    generator, policy, trials = np.random.default_rng(7), GatePolicy(resamples=999), 60
+    generator, policy, trials = np.random.default_rng(7), GatePolicy(resamples=999), 40
     most = stats.binom.isf(1e-3, trials, 0.05)
     plan = bench.Plan(4, 60, cohorts=2)
     found: Counter[str] = Counter()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ def test_a_signal_saves_the_state_and_ends_with_130(
     live = STATE / "history.jsonl"
     while not (live.exists() and live.read_text().count("\n") > 2):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == 130, err
