@@ -52,7 +52,7 @@ _COMMENT = re.compile(r"(?:#|//)\s*(.+)$|\"\"\"|'''|/\*+|\*+/")
 _WORD = re.compile(r"\w")
 
 
-_DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def|class|function|fn|func)\s+\w+\s*[(:{<]")
+_DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def|class|function|fn|func)\s+(?P<name>\w+)\s*[(:{<]")
 
 
 @lru_cache(maxsize=1 << 10)
@@ -71,6 +71,12 @@ def is_code(text: str) -> bool:
     if len(lines) == 1:
         return bool(re.match(r"^\s*(?:(?:async\s+)?def|class|function|fn|func)\s+\w+.*[:{]", text))
     return hits * 2 >= len(lines)
+
+
+def defined_name(code: str) -> str | None:
+    """Return the name of the first function or class that source code defines."""
+    found = next(filter(None, map(_DEFINITION.match, code.splitlines())), None)
+    return found and found["name"]
 
 
 # Before a dot without a blank after it, these are modules: "np.Array".

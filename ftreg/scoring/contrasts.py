@@ -48,6 +48,14 @@ _SYMMETRIC = frozenset(
 _CONDITION = re.compile(
     r"\b(?:if|provided|only (?:if|when|with|on|for|by|after|in|to|at|from))\b", re.IGNORECASE
 )
+_RECURRING = (
+    r"(?:at (?:night|weekends|low tide|high tide)|on (?:\w+days|bank holidays)|(?:in|during)"
+    r" (?:(?:an? )?(?:(?:bad|heavy|strong|high|icy|poor) \w+|storms?|thunderstorms?|fog|frost|snow"
+    r"|floods?|fires?|emergency|emergencies)|winter|summer|spring|autumn))"
+)
+_CIRCUMSTANCE = re.compile(rf"^{_RECURRING}(?=,)|\b{_RECURRING}(?=\W*$)", re.IGNORECASE)
+"""What limits a statement in the present; a past event at such a time happened for good."""
+_PRESENT = re.compile(r"\b(?:is|are|has|have|must|can|cannot|may|will|does|do)\b", re.IGNORECASE)
 _EXCEPTION = re.compile(r"\b(?:unless|except|(?:all|any|every \w+) but)\b", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:might|could|(?:plan|hope|want|intend|expect|fail|refuse)(?:s|d|ed|ing)? to)\b",
@@ -119,7 +127,8 @@ def swapped(claim: str, passage: str) -> bool:
 def unconditional(claim: str, passage: str, question: str = "") -> bool:
     """Whether a claim leaves out the condition, exception or doubt with which the passage says it.
 
-    A condition may stand anywhere in the passage, a doubt in the part that the claim was made of.
+    A condition may stand anywhere in the passage, a circumstance that recurs ("in a storm") before
+    or after all else, a doubt in the part that the claim was made of.
     What most of the condition's words stand in, be it the claim or its question, states it.
     """
     mine = _lower(_words(claim))
@@ -129,8 +138,13 @@ def unconditional(claim: str, passage: str, question: str = "") -> bool:
         return False
     if _EXCEPTION.search(passage):
         return True
+    limit = None
     if found := _CONDITION.search(passage):
-        condition = content_words(_PART_EDGE.split(passage[found.end() :])[0])
+        limit = _PART_EDGE.split(passage[found.end() :])[0]
+    elif _PRESENT.search(passage) and (found := _CIRCUMSTANCE.search(passage)):
+        limit = found.group()
+    if limit is not None:
+        condition = content_words(limit)
         stated = set(content_words(f"{question} {claim}"))
         return sum(word in stated for word in condition) * 2 <= len(condition)
     return any(

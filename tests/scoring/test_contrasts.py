@@ -51,6 +51,12 @@ def test_two_names_swapped(claim: str, passage: str, found: bool) -> None:
         ("Sheds are for members.", "Sheds are only for members.", False),
         ("Rosa has won the cup.", "Rosa has won the cup and could leave in May.", False),
         ("Rosa wins the cup.", "Rosa could win the cup.", True),
+        ("The pier is closed.", "In a storm, the pier is closed.", True),
+        ("The pier is closed.", "The pier is closed in bad weather.", True),
+        ("The pier is closed in storms.", "In a storm, the pier is closed.", False),
+        ("Dogs may come in.", "On Sundays, dogs may come in.", True),
+        ("The pier burnt down.", "In a storm, the pier burnt down.", False),
+        ("The bank is solid.", "In a statement, they say the bank is solid.", False),
     ],
 )
 def test_a_condition_left_out(claim: str, passage: str, found: bool) -> None:

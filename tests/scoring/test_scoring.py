@@ -464,6 +464,21 @@ def test_claims_leave_out_what_states_nothing():
     assert claims("Sure! Here is the summary: thanks. The bridge opened.") == ["The bridge opened."]
 
 
+def test_a_summary_of_code_is_held_against_its_name_and_the_whole_of_it():
+    code = "def removeLastItem(stack):\n    top = stack[-1]\n    del stack[-1]\n    return top"
+    nameless = code.split("\n", 1)[1]
+    told, other = "Removes the last item of 7 stacks.", "Counts how often a key was read."
+    backend = embedded()
+    for text in (code, nameless):
+        own, neighbour = backend.judge(Relation.SUPPORTED, [Inquiry([told, other], text)])[0]
+        assert own.support > neighbour.support
+        assert own.checks == ()
+    (named,) = backend.evidence(Relation.SUPPORTED, [Inquiry([told], code)])[0]
+    (line,) = backend.evidence(Relation.SUPPORTED, [Inquiry(["del stack[-1]"], code)])[0]
+    assert named.features[2] == 1.0
+    assert line.verbatim
+
+
 def test_code_is_cut_by_lines_and_comments():
     assert is_code(CODE)
     assert not is_code(CONTEXT)

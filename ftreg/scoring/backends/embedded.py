@@ -27,7 +27,7 @@ from ftreg.scoring.backends.evidence import Evidence, Passage, SourceText
 from ftreg.scoring.backends.minilm import MiniLM
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 from ftreg.scoring.backends.wording import Wording, WordingPair
-from ftreg.scoring.claims import MAX_WORDS, is_code, passages, sentences
+from ftreg.scoring.claims import MAX_WORDS, defined_name, is_code, passages, sentences
 from ftreg.scoring.clauses import clauses
 from ftreg.scoring.protocol import BackendError, Inquiry, Relation, Support
 from ftreg.scoring.values import spelled, values
@@ -141,9 +141,7 @@ class EmbeddedBackend:
     ) -> list[list[Support] | BackendError]:
         """Return a finding for each point of each inquiry, in order."""
         return [
-            found
-            if isinstance(found, BackendError)
-            else self._supports(relation, inquiry.text, found)
+            found if isinstance(found, BackendError) else self._supports(relation, found)
             for inquiry, found in zip(inquiries, self.evidence(relation, inquiries), strict=True)
         ]
 
@@ -155,7 +153,7 @@ class EmbeddedBackend:
         texts = {
             text
             for inquiry, own in zip(inquiries, units, strict=True)
-            for text in (*_compared(relation, inquiry), *own)
+            for text in (*_compared(relation, inquiry), *own, *_whole_code(relation, inquiry.text))
         }
         vectors = self._embedder.encode(sorted({split_identifiers(text) for text in texts}))
         shares = self._shares(relation, inquiries, units)
@@ -235,6 +233,9 @@ class EmbeddedBackend:
             inquiry.points, compared, shares, similarities, probabilities, strict=True
         ):
             match relation:
+                case Relation.SUPPORTED if of_code and not is_code(point):
+                    nearest = units[int(np.argmax(row))]
+                    evidence = _code_evidence(claim, inquiry.text, vectors, best=nearest)
                 case Relation.SUPPORTED:
                     evidence = support.support_evidence(
                         _passage(claim),
@@ -243,12 +244,7 @@ class EmbeddedBackend:
                         point=_passage(point),
                         question=asked,
                     )
-                    if of_code and not is_code(point):
-                        # A summary names classes and numbers that its function does not write.
-                        evidence = replace(evidence, checks=())
                 case Relation.COVERED:
-                    if share is not None and not math.isfinite(share):
-                        return BackendError("the model returned a number that is not finite")
                     evidence = coverage.coverage_evidence(_passage(point), held, row, share)
                 case Relation.RELEVANT:
                     evidence = relevance.relevance_evidence(units, row)
@@ -263,13 +259,16 @@ class EmbeddedBackend:
                     verbatim=bool(verbatim) and _plain(point) in verbatim,
                 )
             )
+        if not all(math.isfinite(value) for each in found for value in each.features):
+            return BackendError("the model returned a number that is not finite")
         return found
 
-    def _supports(self, relation: Relation, text: str, found: Sequence[Evidence]) -> list[Support]:
-        of_code = relation is Relation.SUPPORTED and is_code(text)
-        weights = self._weights[CODE if of_code else relation]
+    def _supports(self, relation: Relation, found: Sequence[Evidence]) -> list[Support]:
         penalties = PENALTIES.get(relation, {})
-        return [_support(weights, evidence, penalties) for evidence in found]
+        return [
+            _support(self._weights[CODE if evidence.of_code else relation], evidence, penalties)
+            for evidence in found
+        ]
 
 
 def _support(weights: Weights, evidence: Evidence, penalties: Mapping[str, float]) -> Support:
@@ -302,6 +301,19 @@ def _compared(relation: Relation, inquiry: Inquiry) -> Sequence[str]:
     return inquiry.statements if relation is Relation.SUPPORTED else inquiry.points
 
 
+def _code_evidence(
+    claim: str, code: str, vectors: Mapping[str, FloatArray], *, best: str
+) -> Evidence:
+    said, name = split_identifiers(claim), defined_name(code)
+    (whole,) = (split_identifiers(text) for text in _whole_code(Relation.SUPPORTED, code))
+    return support.code_evidence(
+        _passage(said),
+        _passage(split_identifiers(name)) if name else None,
+        whole=round(float(vectors[said] @ vectors[whole]), 5),
+        best=best,
+    )
+
+
 def _pairs(points: Sequence[str], units: Sequence[str]) -> list[WordingPair]:
     source = tuple(map(split_identifiers, units))
     return [(split_identifiers(point), source) for point in points]
@@ -328,6 +340,11 @@ def _as_read(inquiry: Inquiry) -> Inquiry:
         return Inquiry(points, split_identifiers(inquiry.text))
     points = [spelled(point, like=inquiry.text) for point in inquiry.statements]
     return Inquiry(points, spelled(inquiry.text), inquiry.question and spelled(inquiry.question))
+
+
+def _whole_code(relation: Relation, text: str) -> tuple[str, ...]:
+    """Return source code as it is compared as a whole; nothing where that is not asked."""
+    return (" ".join(text.split()),) if relation is Relation.SUPPORTED and is_code(text) else ()
 
 
 def _units(relation: Relation, text: str) -> tuple[str, ...]:

@@ -102,13 +102,15 @@ class SourceText:
 class Evidence:
     """The features of one point against one source, the nearest passage, and the checks.
 
-    `verbatim` where the point is one of the passages.
+    `verbatim` where the point is one of the passages, `of_code` where it is a claim about source
+    code, with features of its own.
     """
 
     features: tuple[float, ...]
     best: str
     checks: tuple[str, ...]
     verbatim: bool = False
+    of_code: bool = False
 
 
 def nearest(point: Passage, source: SourceText, similarities: FloatArray) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ from ftreg.scoring.backends.evidence import (
 )
 from ftreg.scoring.backends.vector_store import FloatArray
 
+CODE_FEATURES = ("similarity", "name")
+"""What `code_evidence` returns, in order."""
 SUPPORT_FEATURES = ("similarity", "recall", "bigrams", "order")
 """What `support_evidence` returns, in order; the coefficients are fitted for these."""
 
@@ -58,3 +60,27 @@ def support_evidence(
     return Evidence(
         features, source.passages[ranked[0]].text, checks(point, source, ranked, question)
     )
+
+
+def code_evidence(claim: Passage, name: Passage | None, *, whole: float, best: str) -> Evidence:
+    """Collect the evidence that source code does what a claim says.
+
+    A summary says what the code is for, seldom what one of its lines does; its author and that of
+    the name meant the same. It names classes and numbers that are not written there, so nothing is
+    checked.
+
+    Args:
+        claim: the claim, identifiers cut into words.
+        name: what the code defines, cut into words; None where it defines nothing.
+        whole: cosine of the claim and the whole code.
+        best: the nearest line.
+
+    Returns:
+        The features (see `CODE_FEATURES`): the cosine, and the share of the name's words in the
+        claim; the cosine again where there is no name.
+    """
+    similarity = min(max(whole, 0.0), 1.0)
+    named = similarity
+    if name is not None:
+        named = share(frozenset(name.stems), claim.stems)
+    return Evidence((similarity, named), best, (), of_code=True)
