@@ -4,7 +4,7 @@ Each trial trains a tiny random model on questions about the colours of things, 
 rows (the baseline) and once more. With a plant, 24 bad rows stand among them: wrong answers to the
 rare things, their answers in another language, or copies of evaluated questions with false
 answers. Without one, the second run is worse for another reason, a tenth of the learning rate, and
-`blame` goes on though nothing need be worse for certain. Prints for each trial what was named, and
+`blame` goes on though nothing need be certainly worse. Prints for each trial what was named, and
 for each kind the precision of the named rows and the share of trials that named any.
 
     python scripts/bench_blame.py --trials 10     # an hour on a core

@@ -69,7 +69,7 @@ SECONDS = 600
 """That one architecture may take."""
 STEPS, BATCH, ROWS, NEW_TOKENS = 2, 4, 6, 8
 
-# What a default configuration lacks to be a model that generates: a decoder has to be asked for,
+# What a default configuration lacks to be a model that generates: a decoder must be asked for,
 # and hybrids are by default of one sort of layer.
 SETTINGS: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},

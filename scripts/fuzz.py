@@ -137,7 +137,7 @@ TOKENS = (
 class Reader:
     """A reader: what good input looks like, and what reads one input, lying in a folder.
 
-    `file` is the name that a message has to have in it, where it is about the input.
+    `file` is the name that a message must have in it, where it is about the input.
     """
 
     name: str

@@ -243,7 +243,7 @@ def _sections(places: Mapping[str, str], links: Links) -> tuple[list[str], Links
     return parts, found
 
 
-# Keys of a row that have no schema: key, type, whether it has to be there, meaning.
+# Keys of a row that have no schema: key, type, whether it must be there, meaning.
 _ROW_KEYS = [
     ["`id`", "text", "", "Told apart by it; no two rows of a split share one."],
     ["`input`", "text", "", "What is asked."],

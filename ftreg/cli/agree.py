@@ -117,7 +117,7 @@ def _counts(found: "AgreementWithLabels") -> Iterator[str]:
     agreement = found.agreement
     of = f" in {agreement.clusters} clusters" if agreement.clusters is not None else ""
     yield (
-        f"{agreement.rows} rows{of}, {agreement.good} of them good (from a label of "
+        f"{agreement.rows} rows{of}, {agreement.good} of them good (label at least "
         f"{found.good_from:g})"
     )
     if found.unlabelled:

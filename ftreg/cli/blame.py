@@ -86,7 +86,7 @@ def _lines(found: "Blame") -> list[str]:
     if found.outcome == "not worse":
         return [
             *lines,
-            "Nothing is worse for certain, so there is nothing to blame a row for; --anyway goes "
+            "Nothing is certainly worse, so there is nothing to blame a row for; --anyway goes "
             "on, --example names what to explain.",
         ]
     lines.append(

@@ -81,8 +81,8 @@ def clean(
     options.show(
         as_json,
         value=found,
-        text=rows_view("What ftreg keeps and can make again", rows),
+        text=rows_view("Caches, which can be rebuilt", rows),
     )
     for item in found.kinds:
         for path in item.kept:
-            typer.echo(f"in use, or not to be removed: {path}", err=True)
+            typer.echo(f"in use, or cannot be removed: {path}", err=True)

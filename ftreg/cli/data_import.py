@@ -140,7 +140,7 @@ def import_rows(
         for line in _notices(made):
             bars.notice(line)
     counts = ", ".join(f"{where} {rows} rows" for where, rows in made.rows.items())
-    dropped = f" ({made.dropped} that stood twice were dropped)" if made.dropped else ""
+    dropped = f" ({made.dropped} duplicates dropped)" if made.dropped else ""
     options.show(as_json, value=made, text=f"{made.version}: {counts}{dropped}\n{made.folder}")
 
 
@@ -151,10 +151,10 @@ def _notices(made: "Imported") -> Iterator[str]:
 
     for where, columns in made.ignored_columns.items():
         if columns:
-            yield f"{where}: columns that were not taken: {listed(columns)}"
+            yield f"{where}: unused columns: {listed(columns)}"
     yield from made.notes
     if made.unreadable:
-        yield f"rows left out since they cannot be read: {made.unreadable}"
+        yield f"unreadable rows skipped: {made.unreadable}"
         yield from made.reasons[:_SHOWN]
         if made.unreadable > _SHOWN:
             yield f"and {made.unreadable - _SHOWN} more; --json has the first hundred"

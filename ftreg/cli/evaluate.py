@@ -117,7 +117,7 @@ def _subject(checkpoint: str | None, outputs: Path | None, name: str | None) -> 
             "one of them out"
         )
     if name is None:
-        raise UsageError("--outputs needs --name: what the candidate is called that wrote them")
+        raise UsageError("--outputs needs --name: the name of the candidate that wrote them")
     return OutputsFile(outputs, name)
 
 

@@ -21,4 +21,4 @@ def init(
 
     for path in start(folder):
         options.say(f"{folder / path}")
-    options.say(f"\nnow: cd {folder}, and type what its README.md says")
+    options.say(f"\nnow: cd {folder}, then follow its README.md")

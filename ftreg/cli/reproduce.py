@@ -75,6 +75,6 @@ def _lines(result: "Reproduction") -> Iterator[str]:
         yield "  the losses of all steps are equal"
     else:
         yield (
-            f"  the losses part at step {losses.step}: {losses.recorded} recorded, "
+            f"  the losses differ from step {losses.step}: {losses.recorded} recorded, "
             f"{losses.reproduced} here"
         )

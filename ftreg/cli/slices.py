@@ -70,7 +70,7 @@ def _lines(found: "Slices") -> list[str]:
             for one in item.worst[:3]
         ]
     if not found.found:
-        lines += ["", "No group is worse by more than its margin for certain."]
+        lines += ["", "No group is certainly worse by more than its margin."]
     lines += ["", "Found in four of five cases if it fell by at least (points):"]
     for scorer in dict.fromkeys(item.scorer for item in found.unseen):
         cells = [

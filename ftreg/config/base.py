@@ -18,7 +18,7 @@ def _day(text: str) -> str:
     with contextlib.suppress(ValueError):
         if datetime.date.fromisoformat(text).isoformat() == text:
             return text
-    raise ValueError(f"{shown(text)} is no day, which is written as 2026-11-30")
+    raise ValueError(f"{shown(text)} is not a date; write it as 2026-11-30")
 
 
 Day = Annotated[str, AfterValidator(_day)]
@@ -48,7 +48,7 @@ def by_name(value: object) -> object:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number has to be finite")
+        raise ValueError("a number must be finite")
     inner = value.values() if isinstance(value, dict) else value
     for item in inner if isinstance(value, dict | list) else ():
         _finite(item)

@@ -63,7 +63,7 @@ def refuse(what: str, *, place: str) -> None:
     if forbidden():
         raise UsageError(
             f"{place}: {what} is code not shipped with ftreg, and --no-custom-code (or "
-            f"{VARIABLE}) refuses it; take it out, or allow it where you trust whoever wrote it"
+            f"{VARIABLE}) refuses it; remove it, or allow it where you trust whoever wrote it"
         )
 
 

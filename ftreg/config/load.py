@@ -121,8 +121,8 @@ def _sections_to_evaluate(file: Path) -> Document:
     for key in document.data:
         if key not in RunConfig.model_fields:
             raise UsageError(
-                f"{document.marks.get((key,), file)}: {shown(key)} is no section of a configuration"
-                f"{did_you_mean(str(key), RunConfig.model_fields)}"
+                f"{document.marks.get((key,), file)}: {shown(key)} is not a section of a "
+                f"configuration{did_you_mean(str(key), RunConfig.model_fields)}"
             )
     return Document(
         {key: value for key, value in document.data.items() if key in EVALUATION_SECTIONS},
@@ -142,10 +142,10 @@ def read_policy(path: Path) -> GatePolicy:
 def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
     absolute = Path(os.path.abspath(path))
     if len(seen) == _LONGEST_CHAIN:
-        raise UsageError(f"{path}: extends goes on over more than {_LONGEST_CHAIN} files")
+        raise UsageError(f"{path}: extends chains more than {_LONGEST_CHAIN} files")
     if absolute in seen:
         chain = " -> ".join(item.name for item in (*seen, absolute))
-        raise UsageError(f"{path}: extends goes in a circle: {chain}")
+        raise UsageError(f"{path}: extends forms a cycle: {chain}")
     document = marked_yaml.read(path)
     parent = document.data.pop("extends", None)
     if parent is None:

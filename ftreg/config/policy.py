@@ -29,7 +29,7 @@ class Collapse(Section):
     drop: Margin = 0.5
     """An example collapsed if its score fell by at least this."""
     share: Margin = 0.02
-    """The share of collapsed examples that a pass has to be shown to stay below."""
+    """The share of collapsed examples that a pass must be shown to stay below."""
 
 
 class Budgets(Section):
@@ -93,10 +93,10 @@ class GatePolicy(Section):
     """Let all looks at the rows of a dataset version together pass wrongly with a probability of
     1 - confidence: each later candidate has to prove more, against the anchor too."""
     allow_undecided: bool = False
-    """Let an undecided verdict exit with 0, unless a row is worse for certain. The verdict itself
+    """Let an undecided verdict exit with 0, unless a row is certainly worse. The verdict itself
     still says undecided."""
     allow_worse: bool = False
-    """With `allow_undecided`: let it exit with 0 though a row is worse for certain, by a drop that
+    """With `allow_undecided`: let it exit with 0 though a row is certainly worse, by a drop that
     may lie within its margin."""
     constant: list[str] = Field(default_factory=list)
     """Scorers that may give every example of both sides the same score; of others such a row cannot

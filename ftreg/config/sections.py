@@ -200,7 +200,7 @@ class TrainConfig(Section):
         if "seed" in self.model_fields_set:
             raise ValueError("seed and seeds exclude each other; keep one of them")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds names a seed twice, and the same seed trains the same replica")
+            raise ValueError("seeds has a duplicate; the same seed trains the same replica")
         return self
 
     @model_validator(mode="after")
@@ -370,7 +370,7 @@ class RunConfig(Section):
         for name in self.gate.margins:
             if name not in names:
                 raise ValueError(
-                    f"gate.margins names the scorer {name}, which eval.scorers does not have "
+                    f"gate.margins names the scorer {name}, which is not in eval.scorers "
                     f"({', '.join(names)})"
                 )
         return self

@@ -31,7 +31,7 @@ class Prompt(Section):
     @classmethod
     def _needs_input(cls, value: str) -> str:
         if "{input}" not in value:
-            raise ValueError("the template has to contain {input}")
+            raise ValueError("the template must contain {input}")
         return value
 
     def messages(self, example: Example) -> list[dict[str, Any]]:

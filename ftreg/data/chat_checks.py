@@ -22,17 +22,17 @@ def check_tools(tools: Any, *, place: str) -> tuple[dict[str, Any], ...]:
     if tools is None:
         return ()
     if not isinstance(tools, list):
-        raise UsageError(f"{place}: 'tools' has to be a list of functions, found {shown(tools)}")
+        raise UsageError(f"{place}: 'tools' must be a list of functions, found {shown(tools)}")
     found: dict[str, dict[str, Any]] = {}
     for number, tool in enumerate(tools):
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
         if function is None or not isinstance(name, str) or not name.strip():
             raise UsageError(
-                f"{place}: tools[{number}] has to be a function with a name, found {shown(tool)}"
+                f"{place}: tools[{number}] must be a function with a name, found {shown(tool)}"
             )
         if name in found:
-            raise UsageError(f"{place}: tools[{number}]: {shown(name)} stands here again")
+            raise UsageError(f"{place}: tools[{number}]: {shown(name)} is a duplicate")
         _refuse_no_json(function, place=f"{place}: tools[{number}]")
         found[name] = {"type": "function", "function": dict(function)}
     return tuple(found.values())
@@ -57,7 +57,7 @@ def check_messages(
     """
     if not isinstance(messages, list) or not messages:
         raise UsageError(
-            f"{place}: 'messages' has to be a list of turns, each with role and content, found "
+            f"{place}: 'messages' must be a list of turns, each with role and content, found "
             f"{shown(messages)}"
         )
     names = [tool["function"]["name"] for tool in tools]
@@ -72,7 +72,7 @@ def check_messages(
 def _turn(turn: Any, tools: Sequence[str], *, place: str) -> dict[str, Any]:
     role = turn.get("role") if isinstance(turn, Mapping) else None
     if not isinstance(role, str):
-        raise UsageError(f"{place} has to be a mapping with a role, found {shown(turn)}")
+        raise UsageError(f"{place} must be a mapping with a role, found {shown(turn)}")
     if role not in ROLES:
         raise UsageError(
             f"{place}: {shown(role)} is not a role{did_you_mean(role, ROLES)} "
@@ -92,21 +92,21 @@ def _turn(turn: Any, tools: Sequence[str], *, place: str) -> dict[str, Any]:
     may_be_empty = bool(calls) or role == "tool"
     if not isinstance(content, str) or not (content.strip() or may_be_empty):
         found = "it is missing" if content is None else f"found {shown(content)}"
-        raise UsageError(f"{place}: the content of {role} has to be a text, not empty; {found}")
+        raise UsageError(f"{place}: the content of {role} must be a non-empty string; {found}")
     checked: dict[str, Any] = {"role": role, "content": content}
     if calls:
         checked["tool_calls"] = _calls(calls, tools, place=place)
     for key in ("tool_call_id", "name"):
         if turn.get(key) is not None:
             if not isinstance(turn[key], str):
-                raise UsageError(f"{place}: {key!r} has to be a text, found {shown(turn[key])}")
+                raise UsageError(f"{place}: {key!r} must be a string, found {shown(turn[key])}")
             checked[key] = turn[key]
     return checked
 
 
 def _calls(calls: Any, tools: Sequence[str], *, place: str) -> list[dict[str, Any]]:
     if not isinstance(calls, list):
-        raise UsageError(f"{place}: 'tool_calls' has to be a list, found {shown(calls)}")
+        raise UsageError(f"{place}: 'tool_calls' must be a list, found {shown(calls)}")
     return [
         _call(call, tools, place=f"{place}.tool_calls[{number}]")
         for number, call in enumerate(calls)
@@ -117,7 +117,7 @@ def _call(call: Any, tools: Sequence[str], *, place: str) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if function is None or not isinstance(name, str) or not name.strip():
-        raise UsageError(f"{place} has to name its function, found {shown(call)}")
+        raise UsageError(f"{place} must name its function, found {shown(call)}")
     if tools and name not in tools:
         raise UsageError(
             f"{place}: {shown(name)} is not one of the row's tools{did_you_mean(name, tools)} "
@@ -127,7 +127,7 @@ def _call(call: Any, tools: Sequence[str], *, place: str) -> dict[str, Any]:
     if isinstance(arguments, str) and arguments.strip():
         arguments = parse_json(arguments, place=f"{place}: its arguments")
     if not isinstance(arguments or {}, Mapping):
-        raise UsageError(f"{place}: its arguments are no mapping: {shown(arguments)}")
+        raise UsageError(f"{place}: its arguments are not a mapping: {shown(arguments)}")
     _refuse_no_json(arguments, place=place)
     number = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
     made = {"name": name, "arguments": dict(arguments or {})}
@@ -139,7 +139,9 @@ def _refuse_no_json(value: Any, *, place: str) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{place}: it holds what JSON has no value for: {error}") from error
+        raise UsageError(
+            f"{place}: it contains a value that JSON cannot represent: {error}"
+        ) from error
 
 
 def _check_order(turns: Sequence[Turn], *, place: str) -> None:
@@ -163,7 +165,7 @@ def _check_order(turns: Sequence[Turn], *, place: str) -> None:
         open_calls = [call.get("id") for call in turn.get("tool_calls") or ()]
         before = role
     if not any(turn["role"] == "user" for turn in turns):
-        raise UsageError(f"{place}: 'messages' has no turn of the user, so that nothing is asked")
+        raise UsageError(f"{place}: 'messages' has no user turn, so nothing is asked")
     if before in SYSTEM_ROLES:
         raise UsageError(f"{place}: 'messages' ends with the system's turn")
 
@@ -177,9 +179,9 @@ def _check_follows(role: str, before: str, *, place: str) -> None:
         raise UsageError(f"{place}: the user's turn stands right behind the {before}'s; {way_out}")
     if role == "assistant" and before not in ("user", "tool"):
         if before == "assistant":
-            problem = "the assistant's turn stands right behind the assistant's; make one of them"
+            problem = "the assistant's turn follows another assistant turn; merge them"
         else:
-            problem = "a chat begins with the user, behind the system's turn if there is one"
+            problem = "a chat begins with the user, after the system turn if there is one"
         raise UsageError(f"{place}: {problem}")
 
 
@@ -191,6 +193,6 @@ def _close(open_calls: list[str | None], answers: str | None, *, place: str) -> 
         open_calls.remove(answers)
     else:
         raise UsageError(
-            f"{place}: tool_call_id {shown(answers)} is of none of the calls before it "
+            f"{place}: tool_call_id {shown(answers)} matches none of the earlier calls "
             f"({', '.join(map(str, open_calls))})"
         )

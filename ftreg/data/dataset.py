@@ -158,7 +158,7 @@ class DatasetVersion:
             way_out = (
                 f"make it with `ftreg data build {self.ref}`"
                 if self.card.recipe
-                else "bring the file back from version control"
+                else "restore the file from version control"
             )
             raise UsageError(f"{path}: this file of {self.ref} is missing; {way_out}")
         if not reread and remembered_digest(path) == entry.sha256:
@@ -168,8 +168,7 @@ class DatasetVersion:
             raise UsageError(
                 f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "
                 f"{self.folder / 'dataset.yaml'} says {entry.sha256[:12]}.... A dataset version "
-                "never changes: bring the file back, or make a new version of it."
-                + _broken_row(path)
+                "never changes: restore the file, or make a new version of it." + _broken_row(path)
             )
 
 

@@ -110,7 +110,7 @@ def _files(folder: Path, splits: Any) -> dict[str, str]:
     for split, file in named.items():
         if Path(file).name != file or not (folder / file).is_file():
             raise UsageError(
-                f"{folder / file}: this file of the split {split} is missing; bring it back, or "
+                f"{folder / file}: this file of the split {split} is missing; restore it, or "
                 f"take the split out of {folder / CARD}"
             )
     others = {

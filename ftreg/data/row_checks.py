@@ -109,7 +109,7 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
             return None
         if not isinstance(value, str) or (required and not value.strip()):
             found = "it is missing" if value is None else f"found {shown(value)}"
-            raise UsageError(f"{place}: {key!r} has to be a text that is not empty; {found}")
+            raise UsageError(f"{place}: {key!r} must be a non-empty string; {found}")
         return value
 
     reference = row.get("reference")
@@ -120,14 +120,14 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
         and all(isinstance(item, str) and item.strip() for item in references)
     ):
         raise UsageError(
-            f"{place}: 'reference' has to be a text or a list of accepted texts, none empty"
+            f"{place}: 'reference' must be a string or a list of accepted strings, none empty"
         )
     tags = row.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        raise UsageError(f"{place}: 'tags' has to map tag names to texts")
+        raise UsageError(f"{place}: 'tags' must map tag names to strings")
     critical = row.get("critical", False)
     if not isinstance(critical, bool):
-        raise UsageError(f"{place}: 'critical' has to be true or false, found {shown(critical)}")
+        raise UsageError(f"{place}: 'critical' must be true or false, found {shown(critical)}")
     name = str(text("id", required=True))
     messages, tools = _chat_of(row, place=place)
     answer = answer_turn(messages)

@@ -1,4 +1,4 @@
-"""What llama.cpp has to be told of a model, for the architectures that both sides agree on.
+"""What llama.cpp must be told of a model, for the architectures that both sides agree on.
 
 The keys are those of the GGUF specification (https://github.com/ggml-org/ggml, docs/gguf.md); what
 each architecture's tensors have to become is what llama.cpp computes with: rotary pairs that lie
@@ -65,7 +65,7 @@ class Blueprint:
 
     def __init__(self, folder: Path) -> None:
         self.place = folder / "config.json"
-        with told_as(f"{self.place}: cannot make sense of it"):
+        with told_as(f"{self.place}: cannot interpret it"):
             self.config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         kind = self.config.model_type
         if kind not in FAMILIES:

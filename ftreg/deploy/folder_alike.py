@@ -157,7 +157,7 @@ def folder_differences(
 
 def _settings(settings: Settings, folder: Path) -> Iterator[ParityFinding]:
     place = folder / "config.json"
-    with told_as(f"{place}: cannot make sense of it"):
+    with told_as(f"{place}: cannot interpret it"):
         found = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     expected = settings.config.to_dict()
     for key in sorted({*expected, *found} - {*_UNTOLD}):

@@ -34,7 +34,7 @@ class Settings:
     def __init__(self, weights: Merged) -> None:
         path = weights.folder / "config.json"
         self.values = settings_of(path)
-        with told_as(f"{path}: cannot make sense of it"):
+        with told_as(f"{path}: cannot interpret it"):
             self.config: Any = AutoConfig.from_pretrained(
                 weights.folder,
                 local_files_only=True,

@@ -157,7 +157,7 @@ def _read_adapters(path: Path) -> dict[str, dict[str, torch.Tensor]]:
             for name in tensors.keys():  # noqa: SIM118 - it is no mapping
                 part = next((part for part in _PARTS if name.endswith(f".{part}")), None)
                 if part is None or not name.startswith(_PREFIX):
-                    raise UsageError(f"{path}: {name} is no part of an adapter that can be merged")
+                    raise UsageError(f"{path}: {name} is not part of an adapter that can be merged")
                 module = name.removeprefix(_PREFIX).removesuffix(f".{part}")
                 found[module][part] = tensors.get_tensor(name)
     except SafetensorError as error:

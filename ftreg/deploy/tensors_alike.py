@@ -29,7 +29,7 @@ _WHOLE = _OURS[:3]
 _MOST_ERROR = {_KINDS.F32: 1e-5, _KINDS.F16: 2e-3, _KINDS.BF16: 1e-2}
 _QUANTIZED = 4.0
 _ROW = 5.0
-"""By how many times the bound a single row has to be off to be called wrong."""
+"""By how many times the bound a single row must be off to be called wrong."""
 _ROWS_AT_ONCE = 4096
 _STALE = 0.5
 """The share of matrices above which the weights are not these at all."""

@@ -21,7 +21,7 @@ LARGEST = MIB
 """Bytes of a YAML file."""
 _MOST_VALUES = 50_000
 """Values of a YAML file, those counted again that an alias repeats."""
-_TOO_MANY = f"more than {_MOST_VALUES:,} values, those counted that aliases (*name) repeat"
+_TOO_MANY = f"more than {_MOST_VALUES:,} values, counting those repeated by aliases (*name)"
 _MOST_DIGITS = 400
 _PLAIN_KEY = re.compile(r"[\w. -]{1,100}")
 _LONGEST_PROBLEM = 300
@@ -155,10 +155,10 @@ class _Walk:
         seen: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise UsageError(f"{self.place(key)}: a key has to be a text")
+                raise UsageError(f"{self.place(key)}: a key must be a string")
             if key.value == "<<":
                 raise UsageError(
-                    f"{self.place(key)}: merge keys (<<) are not of YAML 1.2; write the settings "
+                    f"{self.place(key)}: YAML 1.2 has no merge keys (<<); write the settings "
                     "out, or share them between files with extends"
                 )
             self._text(key)

@@ -37,7 +37,7 @@ def fault_of(name: str) -> str | None:
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        return "holds half of a UTF-16 pair, which is no character"
+        return "holds a lone surrogate, which is not a character"
     return f"has {length} bytes, and {LONGEST} is the most" if length > LONGEST else None
 
 

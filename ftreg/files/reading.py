@@ -94,7 +94,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
                 if len(raw) > LONGEST_LINE:
                     raise UsageError(
                         f"{path}:{number}: a line of more than {megabytes(LONGEST_LINE)}; "
-                        "each row has to stand on a line of its own"
+                        "each row must be on its own line"
                     )
                 try:
                     text = raw.decode("utf-8")
@@ -136,7 +136,7 @@ def parse_json(text: str, *, place: str, first_line: int | None = None) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+            raise UsageError(f"{place}: a lone surrogate, which is not a character") from error
     return value
 
 
@@ -163,13 +163,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _float(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise ValueError(f"{shown(digits)} is beyond every float")
+        raise ValueError(f"{shown(digits)} is outside a float's range")
     return value
 
 

@@ -50,7 +50,7 @@ def file_digest(path: Path) -> str:
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: this is no regular file; put the file itself there")
+        raise UsageError(f"{path}: this is not a regular file; put the file itself there")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -114,8 +114,8 @@ def _settle(path: Path) -> None:
         fsync_folder(path.parent)
     except OSError as error:
         raise UsageError(
-            f"{path} is written, but the disk does not promise to keep it: "
-            f"{error.strerror or error}; look after the disk, and do this again"
+            f"{path} is written, but could not be flushed to disk: "
+            f"{error.strerror or error}; check the disk, and run this again"
         ) from error
 
 
@@ -237,7 +237,7 @@ def check_writable(path: Path) -> None:
     if path.name:  # `.` has none
         check_name(path.name, what="output")
     if path.exists():
-        raise UsageError(f"{path} exists already; choose another name, or move it away")
+        raise UsageError(f"{path} already exists; choose another name, or move it away")
     probe = _temporary_neighbour(path)
     try:
         probe.mkdir(parents=True)
@@ -256,7 +256,7 @@ def staged_file(final: Path) -> Iterator[Path]:
     """
     check_name(final.name, what="output")
     if final.exists():
-        raise UsageError(f"{final} exists already; choose another name, or move it away")
+        raise UsageError(f"{final} already exists; choose another name, or move it away")
     staging = _temporary_neighbour(final)
     try:
         make_folder(final.parent)
@@ -283,7 +283,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     if final.name:  # `.` has none
         check_name(final.name, what="output")
     if final.exists():
-        raise UsageError(f"{final} exists already; choose another name, or move it away")
+        raise UsageError(f"{final} already exists; choose another name, or move it away")
     staging = _temporary_neighbour(final)
     try:
         make_folder(staging)
@@ -301,7 +301,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
         os.rename(staging, final)
     except OSError as error:
         if final.exists():
-            raise UsageError(f"{final} exists already; another run has just written it") from error
+            raise UsageError(f"{final} already exists; another run has just written it") from error
         raise UsageError(f"cannot write {final}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

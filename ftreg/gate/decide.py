@@ -67,7 +67,7 @@ def limit_level(rows: Sequence[Row], policy: GatePolicy, *, strict: GatePolicy) 
     """Return what each end of the interval of a mean errs by that has a floor or a budget.
 
     That one is broken belongs to the family of what may regress, as a third part beside all
-    examples and cohorts; that all are kept has to be shown of each.
+    examples and cohorts; that all are kept must be shown of each.
 
     Args:
         rows: settled.
@@ -115,7 +115,7 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
     if not few and low > -row.margin:
         return "pass", None, _remark(row)
     if row.p_adjusted is not None and row.p_adjusted <= level:
-        chance = f"worse for certain (p = {row.p_adjusted:.2g})"
+        chance = f"certainly worse (p = {row.p_adjusted:.2g})"
         return (
             "undecided",
             "worse",
@@ -284,7 +284,7 @@ def exhaustion(policy: GatePolicy, looks: Looks) -> list[str]:
     if level >= LEAST_LEVEL:
         return []
     return [
-        "spend_error: the looks at these rows have spent what they may err by "
+        "spend_error: the looks at these rows have spent their error budget "
         f"({level:.1g} is left for this one); freeze a dataset version with fresh rows"
     ]
 

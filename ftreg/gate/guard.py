@@ -3,7 +3,7 @@
 A bootstrap cannot draw what the sample lacks: 149 units of which none collapsed may come from a
 population of which one in 100 does. Here a truth has two parts. A share q of all units lies at the
 worst value possible, and none of n units shows it with probability (1 - q) ** n. The others lie
-nowhere below the lowest unit seen, and their mean has to be tested at as much of the error as that
+nowhere below the lowest unit seen, and their mean must be tested at as much of the error as that
 leaves. The p value is the largest over all q, as Buehler (JASA 52, 1957) has it for any nuisance:
 
     p = max over q of (1 - q) ** n * P(mean of the others <= (point + q * worst) / (1 - q))

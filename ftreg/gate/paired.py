@@ -276,7 +276,7 @@ def _refuse_order(
         return
     if policy.mode == "threshold":
         raise UsageError(
-            "mode threshold knows no error rates, which stopping early would raise; set mode to "
+            "mode threshold knows no error rates, which early stopping would raise; set mode to "
             "paired, or evaluate all examples"
         )
     columns = [column for side in sides if side for column in side.columns.values()]

@@ -40,7 +40,7 @@ class Looks:
         least = {"number": 1, "promoted": 0, "unheld": 1, "chosen_from": 1, "anchor_from": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise ValueError(f"{name} has to be {low} or more")
+                raise ValueError(f"{name} must be {low} or more")
         if self.promoted >= self.number:
             raise ValueError("only looks before this one, numbered from 1, can have been promoted")
 

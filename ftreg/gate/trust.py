@@ -53,7 +53,7 @@ def hold_to(bars: TrustBars, agreement: Agreement, *, missing: int) -> tuple[Cri
     """Hold an agreement to the bars.
 
     Args:
-        bars: what has to be cleared.
+        bars: what must be cleared.
         agreement: over the rows with a label and a score.
         missing: rows with a label and without a score.
     """

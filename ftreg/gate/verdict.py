@@ -16,7 +16,7 @@ from ftreg.gate.spending import Looks
 
 Outcome = Literal["pass", "regression", "undecided"]
 Grade = Literal["worse", "few", "unknown"]
-"""Why a row is undecided: it is worse for certain, but perhaps within the margin; there are too few
+"""Why a row is undecided: it is certainly worse, but perhaps within the margin; there are too few
 examples to tell; or it cannot be computed."""
 
 PRIMARY = "all"

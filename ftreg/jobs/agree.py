@@ -101,7 +101,7 @@ def agree(
         options: the scorer's and backend's, beside those of the mapping.
         cluster: the key whose equal values mark rows that are not independent.
         good_from: a row with at least this label is good, in (0, 1].
-        bars: what has to be cleared.
+        bars: what must be cleared.
         plot: SVG to write the reliability to.
 
     Raises:
@@ -158,7 +158,7 @@ def _check_kinds(labels: Sequence[float], good_from: float, *, place: str) -> No
     if all(good) or not any(good):
         raise UsageError(
             f"{place} all {len(good)} rows are {'good' if good[0] else 'bad'} (a row is good from "
-            f"{good_from:g}): a scorer can only be held against good and bad ones"
+            f"{good_from:g}): a scorer can only be checked against both good and bad rows"
         )
 
 
@@ -193,8 +193,8 @@ def _label(value: Any, *, place: str) -> float | None:
     found = _WORDS.get(value.strip().casefold()) if isinstance(value, str) else value
     if not isinstance(found, int | float) or not 0 <= found <= 1:
         raise UsageError(
-            f"{place}: {shown(value)} is no label; a label is a number from 0 to 1, true or false, "
-            "yes or no"
+            f"{place}: {shown(value)} is not a label; a label is a number from 0 to 1, true or "
+            "false, yes or no"
         )
     return float(found)
 

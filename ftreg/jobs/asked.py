@@ -106,7 +106,7 @@ def _refuse_misspelt(asked: Asked, config: EvaluationConfig) -> None:
         for name in getattr(written, key):
             if name not in names:
                 raise UsageError(
-                    f"gate.{key} names the scorer {name}, which eval.scorers does not have"
+                    f"gate.{key} names the scorer {name}, which is not in eval.scorers"
                     f"{did_you_mean(name, names)} ({', '.join(names)})"
                 )
 

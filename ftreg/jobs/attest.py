@@ -132,5 +132,5 @@ def _name(path: Path, workspace: Workspace) -> str:
     except ValueError as error:
         raise UsageError(
             f"{path} lies outside of the workspace {workspace.root.resolve()}; what a statement "
-            "names has to be below it, so that others find it below theirs"
+            "names must be below it, so that others find it below theirs"
         ) from error

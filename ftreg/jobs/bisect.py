@@ -336,7 +336,7 @@ def _carry_out(
         except InterruptedRunError as error:
             raise InterruptedRunError(
                 f"interrupted after {len(runs)} whole runs; they and the state of the one that was "
-                f"going on are in {search.folder}, and the same command goes on"
+                f"going on are in {search.folder}, and the same command continues"
             ) from error
         runs.append(HybridRun(step, seed, mean))
         budget.trained += not known

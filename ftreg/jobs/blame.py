@@ -113,7 +113,7 @@ class BlameAsked:
 
     `scorer` defaults to the one with the largest drop, `examples` (ids) to the largest drops,
     `suspects` (how many) to a twentieth of all rows, `seeds` is how many runs each arm has, and 0
-    makes no proof. `anyway` goes on though nothing is worse for certain.
+    makes no proof. `anyway` goes on though nothing is certainly worse.
     """
 
     scorer: str | None = None

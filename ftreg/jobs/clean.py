@@ -48,7 +48,7 @@ class CleanedKind:
     freed: int
     """Bytes on disk that they took."""
     kept: tuple[Path, ...]
-    """Paths that should have gone and are left: in use, or not to be removed."""
+    """Paths that should have gone and are left: in use, or cannot be removed."""
 
 
 @printed

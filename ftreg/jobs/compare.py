@@ -126,7 +126,7 @@ def compare_evaluations(
     ids = dict(zip(refs, sides, strict=True))
     if against is not None and against not in ids:
         raise UsageError(
-            f"--against {against}: it is none of those compared ({', '.join(ids)}); add it to them"
+            f"--against {against}: it is not among those compared ({', '.join(ids)}); add it"
         )
     _refuse_unlike(sides)
     chosen = ids[refs[0] if against is None else against]
@@ -227,10 +227,10 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
         if found:
             lines = "\n  ".join(found)
             rescored = ways_to_rescore(one, other)
-            anew = f"Score kept outputs anew: {rescored}. Or evaluate" if rescored else "Evaluate"
+            anew = f"Rescore stored outputs: {rescored}. Or evaluate" if rescored else "Evaluate"
             raise UndecidedError(
-                f"{first} and {second} cannot be compared, since they were not evaluated alike:\n"
-                f"  {lines}\n{anew} all of them in the same way."
+                f"{first} and {second} cannot be compared, because they were evaluated "
+                f"differently:\n  {lines}\n{anew} all of them in the same way."
             )
 
 

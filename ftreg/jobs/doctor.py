@@ -249,8 +249,8 @@ def _baselines(workspace: Workspace) -> Finding:
             "baselines",
             "note",
             "git ignores baselines/, so a CI would find no baseline",
-            "take baselines/ out of .gitignore",
+            "remove baselines/ from .gitignore",
         )
     if done.returncode == 1:
         return Finding("baselines", "ok", "git would keep them")
-    return Finding("baselines", "note", "this is no git repository", "git init")
+    return Finding("baselines", "note", "this is not a git repository", "git init")

@@ -130,7 +130,7 @@ def _probes(subject: Subject, config: AnyEvaluationConfig) -> Mapping[str, Probe
     if probes and subject.given is not None:
         raise UsageError(
             f"eval.scorers: {', '.join(probes)} ask the model itself, and outputs made elsewhere "
-            "come without it; take them out"
+            "come without it; remove them"
         )
     return probes
 
@@ -251,7 +251,7 @@ def _leakage(subject: Subject, rows: Split, root: Path, events: EvalEvents) -> d
     if found.leaks:
         events.notice(
             f"{found.summary()} of the training rows ({recorded.version}, {recorded.split}): "
-            f"{found.first_ids()}; the scores of these say little of new ones"
+            f"{found.first_ids()}; their scores say little about new rows"
         )
     return record | found.to_dict(most=_RECORDED_LEAKS)
 

@@ -67,7 +67,7 @@ def export(
         )
     check_writable(output)
     if manifest_of(output).exists():
-        raise UsageError(f"{manifest_of(output)} exists already; move it away")
+        raise UsageError(f"{manifest_of(output)} already exists; move it away")
     checkpoint = open_checkpoint(checkpoint_folder, base=base, events=events)
     if to == "merged":
         record = _export_merged(checkpoint, output, events)

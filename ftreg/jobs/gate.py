@@ -288,7 +288,7 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
     if is_partial(side.header):
         raise UndecidedError(
             f"{candidate.id} cannot be compared with the {name} {side.header['id']} "
-            f"({stopped_after(side.header)}): which rows that has, its scores decided. Evaluate "
+            f"({stopped_after(side.header)}): its scores decided which rows it has. Evaluate "
             "its checkpoint without --until-decided."
         )
     found = header_differences(side.header, candidate.header)
@@ -297,11 +297,11 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
         found += rows_of_one_side(side.scores, candidate.scores, places=places)
         lines = "\n  ".join(found)
         rescored = ways_to_rescore(side, baseline_of(candidate))
-        anew = f"Score kept outputs anew: {rescored}. Or evaluate" if rescored else "Evaluate"
+        anew = f"Rescore stored outputs: {rescored}. Or evaluate" if rescored else "Evaluate"
         raise UndecidedError(
             f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
             f"were not evaluated alike:\n  {lines}\n{anew} both in the same way, and promote a "
-            "new baseline (and anchor) if the change is meant."
+            "new baseline (and anchor) if the change is intended."
         )
 
 

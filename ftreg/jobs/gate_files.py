@@ -24,7 +24,7 @@ def read_score_file(path: Path) -> Scores:
         for key in ("id", "scorer"):
             if not isinstance(row.get(key), str):
                 raise UsageError(
-                    f"{place}: {key!r} has to be a text; this is no line of `ftreg score`, which "
+                    f"{place}: {key!r} must be a string; this is no line of `ftreg score`, which "
                     "makes such a file of outputs: ftreg score OUTPUTS --scorer NAME -o SCORES"
                 )
         score = row.get("score")
@@ -33,12 +33,12 @@ def read_score_file(path: Path) -> Scores:
             or isinstance(score, bool)
             or not isinstance(score, int | float | None)
         ):
-            raise UsageError(f"{place}: 'score' has to be a number in [0, 1] or null")
+            raise UsageError(f"{place}: 'score' must be a number in [0, 1] or null")
         if score is not None and not 0 <= score <= 1:
             raise UsageError(f"{place}: the score {score} does not lie in [0, 1]")
         column = scores.setdefault(row["scorer"], {})
         if row["id"] in column:
-            raise UsageError(f"{place}: {row['scorer']} scores {row['id']!r} for the second time")
+            raise UsageError(f"{place}: {row['scorer']} scores {row['id']!r} again")
         column[row["id"]] = score
     if not scores:
         raise UsageError(f"{path}: no rows")

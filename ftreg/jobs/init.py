@@ -24,7 +24,7 @@ def start(folder: Path) -> list[Path]:
     if taken:
         rest = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise UsageError(
-            f"{folder / taken[0]}{rest}: there already, and nothing is overwritten; name an empty "
+            f"{folder / taken[0]}{rest}: already exists, and nothing is overwritten; name an empty "
             "folder"
         )
     try:

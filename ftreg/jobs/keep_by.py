@@ -43,7 +43,7 @@ def judge_by_scorer(config: RunConfig, events: EvalEvents) -> "Judge | None":
     if not chosen:
         names = ", ".join(scorer.name for scorer in asked.scorers)
         raise UsageError(
-            f"train.keep_by names the scorer {name}, which eval.scorers does not have ({names}); "
+            f"train.keep_by names the scorer {name}, which is not in eval.scorers ({names}); "
             "null keeps by the validation loss"
         )
     if name in PROBES:

@@ -1,4 +1,4 @@
-"""What has to be right where a launcher starts several processes that train together."""
+"""What must be right where a launcher starts several processes that train together."""
 
 import os
 

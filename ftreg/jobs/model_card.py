@@ -59,7 +59,7 @@ def _refuse_to_overwrite(path: Path) -> None:
     found = path.read_text(encoding="utf-8", errors="replace")
     if "Made by ftreg from the manifest" not in found and "[More Information Needed]" not in found:
         raise UsageError(
-            f"{path}: this file is there already, and was not made by ftreg; name another with "
+            f"{path}: this file already exists, and was not written by ftreg; name another with "
             "--output, or move it away"
         )
 

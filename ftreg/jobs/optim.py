@@ -101,7 +101,7 @@ def convert_optimizer(
     Args:
         file: the run's YAML.
         to: the optimizer to propose settings for.
-        source: the optimizer that the configuration has to name; None for any.
+        source: the optimizer that the configuration must name; None for any.
         overrides: `KEY=VALUE` each.
 
     Raises:

@@ -142,7 +142,7 @@ def _released(artefact: Evaluation, evaluation: Evaluation, *, force: bool) -> A
     """Return what the history keeps of an artefact that goes out with a checkpoint."""
     found: ArtefactSummary | None = artefact.header["generation"].get("artefact")
     if found is None:
-        raise UsageError(f"--artefact: {artefact.id} is no evaluation of an artefact")
+        raise UsageError(f"--artefact: {artefact.id} is not an evaluation of an artefact")
     if found["checkpoint"] != evaluation.header["checkpoint"]["identity"]:
         raise UsageError(
             f"--artefact: {found['file']} is of the checkpoint {found['checkpoint'][:12]}, and "

@@ -194,7 +194,7 @@ def _side(
         return side
     if checkpoint is None:
         notes["training"].append(
-            f"The history of {name} is not at hand: its checkpoint is not in "
+            f"The history of {name} is not available: its checkpoint is not in "
             "the workspace, or is another one now.",
         )
         return side
@@ -204,7 +204,7 @@ def _side(
     try:
         return dataclasses.replace(side, history=_history(checkpoint))
     except UsageError as error:
-        notes["training"].append(f"The history of {name} is not at hand: {error}")
+        notes["training"].append(f"The history of {name} is not available: {error}")
         return side
 
 
@@ -253,7 +253,7 @@ def _examples(
         rows = dataset.split(wanted["split"])[: wanted["rows"]]
         examples = list(rows)
     except FtregError as error:
-        notes["dataset"].append(f"The dataset version is not at hand, so {lacks}: {error}")
+        notes["dataset"].append(f"The dataset version is not available, so {lacks}: {error}")
         return None, ()
     if digest([example.id for example in examples]) != wanted["rows_digest"]:
         notes["dataset"].append(f"The evaluated rows are not the dataset's first, so {lacks}.")

@@ -60,7 +60,7 @@ def reproduce(
         named = "; ".join(f"{key} {recorded} -> {here}" for key, recorded, here in differences)
         events.notice(
             f"not the recorded environment ({named}): equal weights prove the recipe here too, "
-            "other weights decide nothing"
+            "different weights prove nothing"
         )
     _tell_of_chance(manifest, events)
     with _folder(output) as folder:
@@ -76,7 +76,7 @@ def _tell_of_chance(manifest: Manifest, events: "TrainEvents") -> None:
     if manifest.training.deterministic is False:
         events.notice(
             "it was trained with train.deterministic: false on a GPU, which has other bits each "
-            "time: equal weights would be a chance, other weights decide nothing"
+            "time: equal weights would be a chance, different weights prove nothing"
         )
 
 
@@ -137,14 +137,14 @@ def _train(
     except InterruptedRunError as error:
         if kept:
             raise
-        raise InterruptedRunError("interrupted; nothing is kept, nothing decided") from error
+        raise InterruptedRunError("interrupted; nothing was kept or decided") from error
     except DivergedError as error:
         text = str(error) if kept else str(error).partition("\n")[0]
         if not differences:
             error.args = (f"not reproduced: {text}",)
             raise
         named = ", ".join(key for key, _, _ in differences)
-        raise UndecidedError(f"undecided: {text}\nThe environment is another: {named}") from error
+        raise UndecidedError(f"undecided: {text}\nThe environment differs: {named}") from error
 
 
 def _check_dataset(checkpoint: Checkpoint) -> None:
@@ -163,7 +163,7 @@ def _check_dataset(checkpoint: Checkpoint) -> None:
     raise UsageError(
         f"{dataset.folder}: {dataset.ref} has changed since {checkpoint.folder} was trained on "
         f"it: {what} (digest {recorded.digest[:12]}... then, {dataset.card.digest[:12]}... now). "
-        "A dataset version never changes: bring it back from version control."
+        "A dataset version never changes: restore it from version control."
     )
 
 
@@ -183,7 +183,7 @@ def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
         raise UsageError(
             f"{base.folder}: the base model {recorded.model} has changed since "
             f"{checkpoint.folder} was trained from it: weights {recorded.digest[:12]}... then, "
-            f"{base.digest[:12]}... now. Bring back the model with the recorded weights; nothing "
+            f"{base.digest[:12]}... now. Restore the model with the recorded weights; nothing "
             "else can make this checkpoint again."
         )
 
@@ -192,8 +192,8 @@ def _check_one_recipe(checkpoint: Checkpoint) -> None:
     """Refuse what no single configuration made, or no whole run."""
     if checkpoint.manifest.training.midway:
         raise UsageError(
-            f"{checkpoint.folder} was written on the way of a run, after step "
-            f"{checkpoint.manifest.training.steps}; only whole runs are reproduced: name the "
+            f"{checkpoint.folder} was written during a run, after step "
+            f"{checkpoint.manifest.training.steps}; only complete runs are reproduced: name the "
             "checkpoint at its end. Trained again with train.checkpoint_steps, the run writes this "
             "one too."
         )

@@ -97,7 +97,7 @@ def rescore(
     thoughts: Thoughts | None = None,
     events: EvalEvents | None = None,
 ) -> Rescoring:
-    """Score kept outputs anew, with the same configuration and the scorers of today.
+    """Rescore stored outputs, with the same configuration and the scorers of today.
 
     The scores go into a new evaluation; the old one stays. A baseline's file gets the new scores of
     its baseline and of its anchor, and its history says what they were.
@@ -112,7 +112,7 @@ def rescore(
         events: is told of the progress.
 
     Raises:
-        UsageError: outputs, dataset version or a scorer's configuration are not at hand, or the
+        UsageError: outputs, dataset version or a scorer's configuration are not available, or the
             baseline was moved meanwhile; what was stored before stays as it is.
     """
     how = _How(workspace, root, thoughts, events or SilentEval())
@@ -172,7 +172,7 @@ def _stored(entry: Baseline, side: str, *, path: Path, workspace: Workspace) -> 
     name = header["checkpoint"]["name"]
     what = f"--outputs FILE --name {name}" if made_elsewhere(header) else name
     raise UsageError(
-        f"{path}: the {side} cannot be scored anew: {lacks}. Bring that folder back from where it "
+        f"{path}: the {side} cannot be rescored: {lacks}. Restore that folder from where it "
         "was evaluated, or evaluate the promoted checkpoint again and promote that:\n"
         f"  ftreg eval {what} --dataset {header['dataset']['version']} --no-gate\n  {promote}"
     )
@@ -281,7 +281,7 @@ def _scorers(
                 made[name] = scorer
                 break
         else:
-            why = f": {refused}" if refused else ", and no configuration at hand comes out the same"
+            why = f": {refused}" if refused else ", and no configuration here comes out the same"
             raise UsageError(
                 f"{place}: the scorer {name} cannot be set up as it was{why}. Evaluate the "
                 "checkpoint again, with `ftreg eval`."

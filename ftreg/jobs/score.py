@@ -187,7 +187,7 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
         place = f"{path}:{number}"
         for key in ("id", "output"):
             if not isinstance(row.get(key), str):
-                raise UsageError(f"{place}: {key!r} has to be a text; found {shown(row.get(key))}")
+                raise UsageError(f"{place}: {key!r} must be a string; found {shown(row.get(key))}")
         if row["id"] in seen:
             raise UsageError(
                 f"{place}: duplicate id {shown(row['id'])} (first on line {seen[row['id']]})"
@@ -200,12 +200,12 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
             isinstance(item, str) for item in alternatives
         ):
             raise UsageError(
-                f"{place}: 'reference' has to be a text or a list of texts; found "
+                f"{place}: 'reference' must be a string or a list of strings; found "
                 f"{shown(reference)}"
             )
         for key in ("input", "context"):
             if not isinstance(row.get(key), str | None):
-                raise UsageError(f"{place}: {key!r} has to be a text")
+                raise UsageError(f"{place}: {key!r} must be a string")
         turns = _turns(row, place=place)
         sample = Sample(
             id=row["id"],

@@ -204,7 +204,7 @@ def _facts(
 ) -> tuple[list[ExampleFacts], tuple[str, ...]]:
     """What is known of each example, and the tags that form cohorts.
 
-    The dataset version has more tags than the evaluation's rows; where it is not at hand, theirs
+    The dataset version has more tags than the evaluation's rows; where it is not available, theirs
     have to do.
     """
     rows = read_outputs(evaluation.folder, set(ids))

@@ -120,7 +120,7 @@ def _told(asked_by: str) -> Iterator[None]:
             yield
     except Exception as error:  # it has a family of errors of its own, and those of requests
         raise UsageError(
-            f"{asked_by}: mlflow cannot be told of the evaluation: {reason(error)}\n"
+            f"{asked_by}: mlflow cannot log the evaluation: {reason(error)}\n"
             f"{MLFLOW_WAY_OUT[0].upper()}{MLFLOW_WAY_OUT[1:]}."
         ) from error
 

@@ -115,7 +115,7 @@ def train_files(
     if allow_change and not resume:
         raise UsageError("--allow-change belongs to --resume")
     if allow_change and len(files) > 1:
-        raise UsageError("--allow-change belongs to one configuration; go on with it alone")
+        raise UsageError("--allow-change applies to one configuration; resume it alone")
     events = events or Silent()
     plans = _plans(
         files, overrides, output=output, workspace=workspace, resume=resume, events=events
@@ -243,8 +243,8 @@ def _unfinished(checkpoints: Path, stem: str, events: TrainEvents) -> Path:
     """The interrupted run of a configuration that was begun last."""
     *others, last = unfinished_runs(checkpoints, stem)
     names = ", ".join(map(str, others))
-    also = f", begun last; --output names another: {names}" if others else ""
-    events.notice(f"--resume goes on with {last}{also}")
+    also = f", the latest; --output names another: {names}" if others else ""
+    events.notice(f"--resume continues {last}{also}")
     return last
 
 
@@ -295,7 +295,7 @@ def _train_series(
             runs.append(_of_series(plan, made))
         except InterruptedRunError as error:
             raise InterruptedRunError(
-                f"training ended in the midst of {plan.file}, {number} of {len(plans)}; its state "
+                f"training ended in the middle of {plan.file}, {number} of {len(plans)}; its state "
                 f"and what was trained before are kept (in {plan.folder.parent}). Go on with the "
                 "same command and --resume."
             ) from error

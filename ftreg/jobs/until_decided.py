@@ -62,7 +62,7 @@ class UntilDecided:
         elif any(budget is not None for _, budget in self.policy.budgets):
             why = "gate.budgets are held once, when all rows are evaluated"
         elif self.policy.mode == "threshold":
-            why = "gate.mode threshold knows no error rates, which stopping early would raise"
+            why = "gate.mode threshold knows no error rates, which early stopping would raise"
         if why:
             raise UsageError(f"--until-decided: {why}, or evaluate without --until-decided")
 

@@ -74,7 +74,7 @@ def verify(path: Path, *, key: Path | None, workspace: Workspace) -> RecomputedV
 
     Args:
         path: what `ftreg gate --attest` wrote.
-        key: the public key that it has to be signed with; None for one that is not signed.
+        key: the public key that it must be signed with; None for one that is not signed.
         workspace: where the files lie that it names.
 
     Raises:

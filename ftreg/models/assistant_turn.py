@@ -210,7 +210,7 @@ class AssistantTurn:
             raise UsageError(
                 f"its reference holds {shown(self._name(ends[0]))}, which ends an output: nothing "
                 "behind it would ever be generated, and the template writes an end of its own. "
-                "Take it out in a new dataset version"
+                "Remove it in a new dataset version"
             )
         said, wanted = self.chat.read(body), reference.strip()
         if not wanted:

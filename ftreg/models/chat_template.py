@@ -99,7 +99,7 @@ class Chat:
     def refuse_unshown(self, messages: Messages, text: str) -> None:
         """Refuse a chat of which the template leaves something out.
 
-        Many templates know no tools, or write the last turns only. What a turn says has to be in
+        Many templates know no tools, or write the last turns only. What a turn says must be in
         the text: its content, but for thoughts, and the name and the texts of each call. A chat of
         a system's turn and a question is not looked at.
 

@@ -88,7 +88,7 @@ def _adapters(folder: Path, config: BaseConfig, given_base: str | None) -> Model
     except UsageError as error:
         raise UsageError(
             f"{folder}: the base model of these adapters, {named}, is not here: "
-            f"{first_line(error)}; say where it lies: -s base.model=FOLDER"
+            f"{first_line(error)}; say where it is: -s base.model=FOLDER"
         ) from error
     if base.manifest.lora is not None:
         raise UsageError(f"{folder}: the base model of these adapters, {named}, is adapters itself")

@@ -34,7 +34,7 @@ class GgufFile:
             self._reader = gguf.GGUFReader(path)
         except Exception as error:  # numpy's and Python's own, from offsets that lead nowhere
             raise UsageError(
-                f"{path}: this is no GGUF file, or a damaged one: {first_line(error)}"
+                f"{path}: this is not a GGUF file, or it is damaged: {first_line(error)}"
             ) from error
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 

@@ -44,7 +44,7 @@ from ftreg.records.manifest import digest_over
 from ftreg.services.hub import why_not_given
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_WAY_TO_BASE = "say where it lies: `ftreg eval CHECKPOINT -s base.model=FOLDER`"
+_WAY_TO_BASE = "say where it is: `ftreg eval CHECKPOINT -s base.model=FOLDER`"
 _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
@@ -190,7 +190,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     _refuse_forbidden_code(folder, trust_remote_code)
     _refuse_unread(folder)
     if (folder / "config.json").is_file():  # which the tokenizer's loader reads too
-        with told_as(f"{folder / 'config.json'}: cannot make sense of it"):
+        with told_as(f"{folder / 'config.json'}: cannot interpret it"):
             AutoConfig.from_pretrained(
                 folder, trust_remote_code=trust_remote_code, local_files_only=True
             )
@@ -295,7 +295,7 @@ def _refuse_unread(folder: Path) -> None:
     """
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise UsageError(f"{path}: this is no regular file; put the file itself there")
+            raise UsageError(f"{path}: this is not a regular file; put the file itself there")
     for path in (folder / "config.json", *folder.glob("*.index.json")):
         settings = settings_of(path)
         places = settings.get("weight_map")
@@ -321,7 +321,7 @@ def _refuse_kernels(folder: Path) -> None:
         if "attn_implementation" in key and any("/" in str(name) for name in names):
             raise UsageError(
                 f"{path}: {key}: {value!r} is a kernel of the hub, which is code "
-                "from elsewhere; take the key out, and the model runs on torch's own attention"
+                "from elsewhere; remove the key, and the model runs on torch's own attention"
             )
 
 
@@ -390,7 +390,7 @@ def _refuse_changed(checkpoint: ModelFolder, base: Path) -> None:
     if expected is not None and configuration_digest(base) != expected:
         raise UsageError(
             f"{base}: config.json or generation_config.json of this base model has changed since "
-            f"{checkpoint.folder} was trained on it; bring back what it said then, or train again"
+            f"{checkpoint.folder} was trained on it; restore it, or train again"
         )
 
 

@@ -196,7 +196,7 @@ def read_attestation(path: Path, *, key: Path | None) -> Attestation:
 
     Args:
         path: the file.
-        key: the public key that it has to be signed with; None for a bare statement.
+        key: the public key that it must be signed with; None for a bare statement.
 
     Raises:
         UsageError: it is no statement of a verdict; the key is missing, broken or not asked for.
@@ -206,7 +206,7 @@ def read_attestation(path: Path, *, key: Path | None) -> Attestation:
     text = read_text(path, most=_LARGEST, kind="attestation")
     value = parse_json(text, place=str(path))
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: no attestation; `ftreg gate --attest FILE` writes one")
+        raise UsageError(f"{path}: not an attestation; `ftreg gate --attest FILE` writes one")
     signed_by = None
     if "payload" in value:
         if key is None:
@@ -228,7 +228,7 @@ def read_attestation(path: Path, *, key: Path | None) -> Attestation:
         check_record(_RECORD, value)
         files_below({item["name"]: item["digest"]["sha256"] for item in value["subject"]})
     except (ValidationError, ValueError) as error:
-        raise UsageError(f"{path}: no statement of an ftreg verdict: {error}") from error
+        raise UsageError(f"{path}: not a statement of an ftreg verdict: {error}") from error
     return Attestation(cast(Statement[dict[str, Any]], value), signed_by)
 
 

@@ -329,7 +329,7 @@ def replace_entries(path: Path, scored: Mapping[str, Evaluation]) -> None:
             "promoted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "forced": False,
             "anchor": False,
-            "why": f"the same outputs, scored anew by ftreg {ftreg.__version__}",
+            "why": f"the same outputs, rescored by ftreg {ftreg.__version__}",
             "replaced": [
                 {
                     "evaluation": header["id"],

@@ -115,7 +115,7 @@ class ModelFolder:
                 raise UsageError(f"{path}: the manifest names this file, but it is missing")
             if file_digest(path) != expected:
                 raise UsageError(
-                    f"{path}: the file is not that of the manifest (sha256 differs); restore it, "
+                    f"{path}: the file does not match the manifest (sha256 differs); restore it, "
                     "or train again"
                 )
         self._refuse_added()
@@ -128,7 +128,7 @@ class ModelFolder:
             if name not in known:
                 raise UsageError(
                     f"{self.folder / name}: this file may change what the checkpoint writes, and "
-                    "the manifest does not name it; take it out of the folder, or train again"
+                    "the manifest does not name it; remove it of the folder, or train again"
                 )
 
 
@@ -181,7 +181,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if identity_of(data) != manifest.identity:
             raise UsageError(
                 f"{path}: this manifest has changed since it was written (its identity differs); "
-                "bring it back from a copy, or train again"
+                "restore it from a copy, or train again"
             )
     return Checkpoint(folder, manifest)
 

@@ -129,7 +129,7 @@ def read_replicas(folder: Path) -> Replicas:
     if not path.is_file():
         if not (folder / MANIFEST).is_file() and members_below(folder):
             raise UsageError(
-                f"{folder}: not all of its replicas are trained; go on with `ftreg train CONFIG "
+                f"{folder}: not all of its replicas are trained; continue with `ftreg train CONFIG "
                 f"--resume -o {folder}`, or name one of them, such as {members_below(folder)[0]}"
             )
         return Replicas(folder, (read_checkpoint(folder),))

@@ -239,7 +239,7 @@ def _worst_section(worst: Sequence[Drop]) -> list[str]:
     parts = ["## Examples that dropped most"]
     if all(drop.before is None for drop in worst):
         parts.append(
-            "The baseline's outputs are not at hand: a baseline in git has its scores alone."
+            "The baseline's outputs are not available: a baseline in git has its scores alone."
         )
     return [*parts, *(part for drop in worst for part in _drop(drop))]
 

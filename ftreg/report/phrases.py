@@ -95,7 +95,7 @@ def parted_sentence(manifest: Manifest) -> str:
         return ""
     return (
         f"since step {found.parted_after} the validation loss has risen while the training loss "
-        "fell: the run learns its rows by heart"
+        "fell: the run is overfitting"
     )
 
 
@@ -113,7 +113,7 @@ def looks_sentence(verdict: Verdict) -> str | None:
             )
     if verdict.level is not None:
         said += (
-            f"; what all looks may err by is spent: a pass is decided by intervals of "
+            f"; the error budget of all looks is spent: a pass is decided by intervals of "
             f"{confidence(verdict)}"
         )
     return said

@@ -148,7 +148,7 @@ def criterion_in_words(criterion: Criterion) -> str:
     needed = f"; about {criterion.rows_needed} such rows would show it" * bool(
         criterion.rows_needed
     )
-    return f"{name} may be as low as {low:.3f}, and has to be above {criterion.bar:g}{needed}"
+    return f"{name} may be as low as {low:.3f}, and must be above {criterion.bar:g}{needed}"
 
 
 def draw_reliability(agreement: Agreement, *, title: str) -> str:

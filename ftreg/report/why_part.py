@@ -68,7 +68,7 @@ def why_lines(
         baseline: of what it was held against.
         slices: what `ftreg slices` kept, or None.
         blame: what `ftreg blame` kept, or None.
-        run: what the checkpoint took; None where it is not at hand.
+        run: what the checkpoint took; None where it is not available.
         recipes: both checkpoints, where they are; None where one is not, or nothing differs.
     """
     lines = [
@@ -107,7 +107,7 @@ def _slices_found(kept: Mapping[str, Any]) -> dict[str, Any]:
         for item in kept["found"]
     ]
     if not texts:
-        return {"found": "no group is worse by more than its margin for certain"}
+        return {"found": "no group is certainly worse by more than its margin"}
     clearest = kept["found"][0]
     worst = [one["id"] for one in clearest["worst"]]
     return {"found": _some(texts), "scorer": clearest["scorer"], "examples": worst[:_SHOWN]}

@@ -35,7 +35,7 @@ class Drop:
 
     `asked` is what the evaluation keeps of the example, title to text; `scores` are the scorers
     that dropped with both scores, the largest drop first; `before` is None where the baseline's
-    evaluation is not at hand.
+    evaluation is not available.
     """
 
     id: str

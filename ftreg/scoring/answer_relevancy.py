@@ -32,7 +32,7 @@ class AnswerRelevancy(PointwiseScorer):
         if is_refusal(sample.output):
             return Score(0.0, "the output declines to answer")
         if echoes(sample.input, sample.output):
-            return Score(0.0, "the output only says the question again")
+            return Score(0.0, "the output only repeats the question")
         asked_back = [unit for unit in sentences(sample.output) if is_question(unit)]
         points = claims(sample.output) or asked_back
         if not points:

@@ -57,7 +57,7 @@ class EvaluateMetric:
             or not isinstance(scale, int | float)
             or not 0 < scale < math.inf
         ):
-            raise UsageError(f"{self.name}: scale has to be a number above 0, found {scale!r}")
+            raise UsageError(f"{self.name}: scale must be a number above 0, found {scale!r}")
         self._metric = _load(self.name, metric, config_name)
         self._check_inputs()
         self._scale = scale

@@ -73,7 +73,7 @@ def get_scorer(
     """
     factory = _factory(name)
     if thoughts not in ("strip", "keep"):
-        raise UsageError(f"thoughts has to be strip or keep, found {thoughts!r}")
+        raise UsageError(f"thoughts must be strip or keep, found {thoughts!r}")
     if isinstance(backend, str) and ":" not in backend and backend not in BACKENDS:
         BACKENDS.load(backend)  # raises, and names the nearest
     taken = _parameters(factory, f"{name!r} is not a scorer")
@@ -82,7 +82,7 @@ def get_scorer(
     make_backend: Callable[..., Any] | None = None
     theirs: _Parameters = {}
     chosen = backend or getattr(factory, "default_backend", DEFAULT_BACKEND)
-    # The options of a backend are of interest only where one has to be made.
+    # The options of a backend are of interest only where one must be made.
     if thinks and isinstance(chosen, str):
         make_backend = BACKENDS.load(chosen)
         if not callable(make_backend):

@@ -44,7 +44,7 @@ class JsonSchema(StructuredScorer):
         part: what the score is: `both`, `valid` (1 or 0; needs no reference) or `fields` (whatever
             the schema says; needs none).
         text: how texts are compared: `exact`, or `normalized` as by `equals`.
-        fenced: read the output's only Markdown fence, where it has one; else the output has to be
+        fenced: read the output's only Markdown fence, where it has one; else the output must be
             JSON and nothing else.
 
     Raises:

@@ -54,11 +54,11 @@ class Rubric:
     ) -> None:
         self.name = f"rubric:{title}" if title else "rubric"
         if not isinstance(criteria, str) or not criteria.strip():
-            raise UsageError(f"{self.name}: criteria has to be a text, found {criteria!r}")
+            raise UsageError(f"{self.name}: criteria must be a string, found {criteria!r}")
         self._criteria = criteria.strip()
         self._low, self._high = self._check_scale(scale)
         if not isinstance(examples, list | tuple):
-            raise UsageError(f"{self.name}: examples has to be a list, found {examples!r}")
+            raise UsageError(f"{self.name}: examples must be a list, found {examples!r}")
         self._examples = [self._check_example(item, n) for n, item in enumerate(examples, 1)]
         if not hasattr(backend, "ask"):
             raise UsageError(
@@ -76,7 +76,7 @@ class Rubric:
         )
         if not sound:
             raise UsageError(
-                f"{self.name}: scale has to be the worst and the best grade, such as [1, 5]; "
+                f"{self.name}: scale must be the worst and the best grade, such as [1, 5]; "
                 f"found {scale!r}"
             )
         return scale[0], scale[1]
@@ -84,7 +84,7 @@ class Rubric:
     def _check_example(self, example: Any, number: int) -> dict[str, Any]:
         place = f"{self.name}: examples, number {number}"
         if not isinstance(example, dict):
-            raise UsageError(f"{place}: has to be a mapping with output and score")
+            raise UsageError(f"{place}: must be a mapping with output and score")
         for key in example:
             if key not in _EXAMPLE_KEYS:
                 raise UsageError(f"{place}: no key {key!r}{did_you_mean(str(key), _EXAMPLE_KEYS)}")
@@ -94,12 +94,12 @@ class Rubric:
         score = example["score"]
         if not _is_number(score) or not self._low <= score <= self._high:
             raise UsageError(
-                f"{place}: score has to be a grade from {self._low:g} to {self._high:g}, "
+                f"{place}: score must be a grade from {self._low:g} to {self._high:g}, "
                 f"found {score!r}"
             )
         for key in ("output", "input", "explanation"):
             if not isinstance(example.get(key, ""), str):
-                raise UsageError(f"{place}: {key} has to be a text, found {example[key]!r}")
+                raise UsageError(f"{place}: {key} must be a string, found {example[key]!r}")
         return dict(example)
 
     def describe(self) -> dict[str, Any]:

@@ -240,7 +240,7 @@ class StructuredScorer(SamplewiseScorer):
         self.options = options
         self._choose("text", options.text, _TEXTS)
         if not isinstance(options.fenced, bool):
-            raise UsageError(f"{self.name}: fenced has to be true or false: {options.fenced!r}")
+            raise UsageError(f"{self.name}: fenced must be true or false: {options.fenced!r}")
 
     def _choose(self, option: str, value: Any, known: Sequence[str]) -> None:
         if value not in known:

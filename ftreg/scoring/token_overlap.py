@@ -1,4 +1,4 @@
-"""The overlap of words: what every scorer has to beat, and what none here is."""
+"""The overlap of words: what every scorer must beat, and what none here is."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def token_overlap(wanted: str, there: str) -> float:
 def plain_overlap(
     samples: Sequence[Sample], *, scorer: str, source: str | None = None
 ) -> tuple[str, list[float]] | None:
-    """Return the overlap that a scorer has to beat: the part of an example it is with, and values.
+    """Return the overlap that a scorer must beat: the part of an example it is with, and values.
 
     It is the share of the output's words that are in the context, or of the words of the reference
     (the best of several) or input that are in the output. None where some row lacks the text.

@@ -160,7 +160,7 @@ class ToolCall(StructuredScorer):
         read = None if tools is None else given(tools, place=place)
         super().__init__(ToolCallOptions(read, tools_in, any_order, text, fenced))
         if not isinstance(any_order, bool):
-            raise UsageError(f"{self.name}: any_order has to be true or false: {any_order!r}")
+            raise UsageError(f"{self.name}: any_order must be true or false: {any_order!r}")
         self._choose_source("tools", fixed=tools, source=tools_in)
         where = tools if isinstance(tools, str) else place
         self._tools = None if tools is None else _toolbox(read, place=where)
@@ -247,7 +247,7 @@ def _mean_grade(matches: Sequence[_Match]) -> float:
 
 def _toolbox(definitions: Any, *, place: str) -> dict[str, Tool]:
     if not isinstance(definitions, list):
-        raise UsageError(f"{place} has to be a list of tools, found {shown(definitions)}")
+        raise UsageError(f"{place} must be a list of tools, found {shown(definitions)}")
     found: dict[str, Tool] = {}
     for definition in definitions:
         tool = Tool(definition, place=place)

@@ -145,7 +145,7 @@ class LlamaCpp:
             return pick(json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{place}: this is no server of llama.cpp, or an older one: {first_line(error)}"
+                f"{place}: this is not a llama.cpp server, or an older one: {first_line(error)}"
             ) from error
 
     def _send(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, str]:

@@ -38,7 +38,7 @@ def compile_layers(
     layers = [module for module in model.modules() if type(module).__name__ in kinds]
     if not layers:
         raise UsageError(
-            "train.compile: this model does not name its layers; set train.compile: false"
+            "train.compile: this model does not list its layers; set train.compile: false"
         )
     if loss.packed_attention:
         # Its loop over the examples' lengths would be compiled anew for each row.

@@ -29,7 +29,7 @@ def order_of(run: PreparedRun) -> Iterator[list[int]]:
 
 
 def recipe_facts(run: PreparedRun) -> dict[str, Any]:
-    """What has to be the same for a state to be continued: configuration, data, weights."""
+    """What must be the same for a state to be continued: configuration, data, weights."""
     return resolved(run.config) | {
         "base_digest": run.base.digest,
         "base_configuration": run.base.configuration,

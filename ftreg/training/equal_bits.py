@@ -1,4 +1,4 @@
-"""The same command, the same bits: what an accelerator has to be asked for.
+"""The same command, the same bits: what an accelerator must be asked for.
 
 On a CPU nothing adds up in an order that depends on timing. On a GPU many kernels do, unless torch
 is told, and cuBLAS needs a workspace of its own for each stream

@@ -49,7 +49,7 @@ def keep_failure(
         lines = [str(error) + ".", folder]
         if kept is not None:
             lines.append(
-                f"The last healthy state is {kept}: go on from it with --resume, "
+                f"The last healthy state is {kept}: continue from it with --resume, "
                 "-s optimizer.lr=... and --allow-change optimizer.lr."
             )
         lines += [f"Try: {advice[0]}", *(f"  {text}" for text in advice[1:])]
@@ -62,7 +62,7 @@ def _save_if_sound(session: Session, run: PreparedRun) -> None:
         refuse_broken(run.trained, run.optimizer)
         session.save()
     except (DivergedError, UsageError):
-        # The failure is what has to be told; the state before stays the last healthy one.
+        # The failure is what must be told; the state before stays the last healthy one.
         return
 
 

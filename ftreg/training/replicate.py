@@ -85,7 +85,7 @@ def _refuse_occupied(output: Path, seeds: list[int], *, resume: bool) -> None:
     if not resume:
         if members_below(output) or any(output.glob("seed-*.state")):
             raise UsageError(
-                f"{output} has replicas already; go on with them with --resume, or choose another "
+                f"{output} has replicas already; continue them with --resume, or choose another "
                 "--output"
             )
         check_writable(output)
@@ -106,8 +106,8 @@ def _names_replica(seed: int, output: Path) -> Iterator[None]:
         yield
     except InterruptedRunError as error:
         raise InterruptedRunError(
-            f"training ended in the midst of the replica of seed {seed}; its state and the "
-            f"replicas before it are in {output}. Go on with the same command and --resume "
+            f"training ended in the middle of the replica of seed {seed}; its state and the "
+            f"replicas before it are in {output}. Continue with the same command and --resume "
             f"(--output {output})."
         ) from error
     except DivergedError as error:

@@ -64,7 +64,7 @@ def train(
             asks for goes into `<output>.steps/`.
         strict: refuse to train where there is advice against it (`ftreg.training.optim.advice`).
         resume: continue from the newest whole state in `<output>.state/`, or begin if there is
-            none; a checkpoint that is complete already is returned as it is.
+            none; a checkpoint that is already complete is returned as it is.
         allow_change: settings that may differ from those of the state, and then take effect.
         judge: scores checkpoints by `train.keep_by`, which needs it.
         events: is told of the progress.
@@ -175,7 +175,7 @@ def _choose(
         UsageError: one cannot be scored.
     """
     last = session.history[-1].step
-    way_out = f"Go on with the same command and --resume (--output {session.output})."
+    way_out = f"Continue with the same command and --resume (--output {session.output})."
     try:
         return judge_midway(run, session.output, last=last, judge=judge, events=events)
     except KeyboardInterrupt as error:
@@ -250,7 +250,7 @@ def _between_steps(
         state = session.save()
         raise InterruptedRunError(
             f"{name}: training ended after step {record.step} of {run.total_steps}; "
-            f"its state is in {state}. Go on with the same command and --resume"
+            f"its state is in {state}. Continue with the same command and --resume"
             f" (--output {session.output})."
         )
     if last or (every is not None and record.step % every == 0):
@@ -364,7 +364,7 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
         )
     # It may have been killed right before it deleted its states.
     shutil.rmtree(state_folder(output), ignore_errors=True)
-    events.notice(f"{output} is complete already; there is nothing to resume")
+    events.notice(f"{output} is already complete; there is nothing to resume")
     return checkpoint
 
 

@@ -126,7 +126,7 @@ class Session:
             session = cls(output, accelerator=accelerator, state=state, events=events)
             stack.callback(session._close)
             if resume and state is None:
-                events.notice("there is no training state yet; beginning at the first step")
+                events.notice("there is no training state yet; starting at the first step")
             yield session
 
     def begin(self, run: PreparedRun, *, allowed: Sequence[str]) -> Progress:
@@ -326,7 +326,7 @@ def _keeps_lowest(run: PreparedRun) -> bool:
 def _take_over(root: Path, output: Path, *, resume: bool) -> None:
     if not resume and list_states(root):
         raise UsageError(
-            f"{root} holds the state of a run that has not ended; go on with it with --resume, or "
+            f"{root} holds the state of a run that has not ended; continue it with --resume, or "
             "move it away, or choose another --output"
         )
     take_over_midway(output, resume=resume)

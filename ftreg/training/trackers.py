@@ -46,7 +46,7 @@ _PACKAGES = {"mlflow": "mlflow-skinny"}
 
 
 def tracker_settings(config: RunConfig) -> dict[str, Any]:
-    """Return what `Accelerator(...)` has to be given for `train.report_to`; nothing if it is empty.
+    """Return what `Accelerator(...)` must be given for `train.report_to`; nothing if it is empty.
 
     Raises:
         UsageError: a tracker's package is not installed.

@@ -73,7 +73,7 @@ def test_what_is_trained_on_a_changed_checkpoint_has_no_such_parent(cli: Cli, co
     weights.write_bytes(data)
     done = cli("train", config, "-s", "base.model=a", "-o", "b")
     assert done.code == 2, done
-    assert "a/model.safetensors: the file is not that of the manifest" in done.err
+    assert "a/model.safetensors: the file does not match the manifest" in done.err
 
 
 @pytest.mark.parametrize("template", ["{% for m in %}", "{{ 1 / 0 }}", "{{ nothing.at.all }}"])
@@ -190,7 +190,7 @@ def test_a_disk_that_promises_nothing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Watched(monkeypatch).fails = str(tmp_path)
-    with pytest.raises(UsageError, match="x is written, but the disk does not promise to keep it"):
+    with pytest.raises(UsageError, match="x is written, but could not be flushed to disk"):
         write_text(tmp_path / "x", "text")
 
 

@@ -165,11 +165,11 @@ def test_nobody_there_and_a_fault_of_ours_repeat_no_key(
 def test_a_key_in_the_wrong_place_of_a_configuration_is_not_repeated(
     place: str, checked: Cli, config: Path, server: Server
 ) -> None:
-    """The file itself holds it then, and the author is told to take it out."""
+    """The file itself holds it then, and the author is told to remove it."""
     wrong = {"base_url": f"http://me:{CANARY}@127.0.0.1:9/v1", "api_key_env": CANARY}[place]
     for part in ("engine", "judge"):
         keyed = settings(config, server, **{part: {place: wrong}})
         done = checked("train", keyed, "-o", "checkpoints/a", "-q")
-        assert (done.code, f"{place} has to be" in done.err) == (2, True)
+        assert (done.code, f"{place} must be" in done.err) == (2, True)
         keyed.unlink()
     assert not Path("checkpoints").exists()

@@ -134,7 +134,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
         (chat("system"), "'messages' has no turn of the user"),
         (chat("user", "tool"), "messages[1]: a tool's turn without a call before it"),
         (chat("user", "asistant"), "'asistant' is not a role; did you mean assistant?"),
-        (chat("user", "assistant", content=" "), "messages[1]: the content of assistant has to be"),
+        (chat("user", "assistant", content=" "), "messages[1]: the content of assistant must be"),
         (chat("user", content=[{"type": "image_url"}]), "its content holds 'image_url'"),
         (chat("user", "assistant", weight=0), "messages[1]: weight 0 leaves a turn without loss"),
         (
@@ -154,10 +154,10 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
             chat("user", "assistant", tool_calls=[{"function": {"name": "f", "arguments": "{"}}]),
             "messages[1].tool_calls[0]: its arguments: broken JSON",
         ),
-        (chat("user") | {"tools": [{"name": ""}]}, "tools[0] has to be a function with a name"),
-        (chat("user") | {"tools": [TRACK, TRACK]}, "tools[1]: 'track' stands here again"),
+        (chat("user") | {"tools": [{"name": ""}]}, "tools[0] must be a function with a name"),
+        (chat("user") | {"tools": [TRACK, TRACK]}, "tools[1]: 'track' is a duplicate"),
         ({"messages": "hello"}, "a chat is a list of turns, found 'hello'"),
-        ({"messages": []}, "'messages' has to be a list of turns"),
+        ({"messages": []}, "'messages' must be a list of turns"),
         (chat("user", "assistant", "assistant"), "right behind the assistant's; make one of them"),
         ({"chosen": [], "rejected": []}, "'chosen' and 'rejected' are rows of preferences"),
     ],
@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_named_or_left_out(
     assert done.code == 0, done
     assert done.json["unreadable"] == 1
     assert message in done.json["reasons"][0]
-    assert "rows left out since they cannot be read: 1" in done.err
+    assert "unreadable rows skipped: 1" in done.err
     assert len(rows()) == 1
 
 
@@ -265,7 +265,7 @@ def test_a_row_is_an_input_or_a_chat(cli: Cli) -> None:
     draft = Path("sample_datasets/desk/draft")
     for more, message in (
         ({"input": "x"}, "a row has 'input' or 'messages', and this one has both"),
-        ({"messages": None}, "'messages' has to be a list of turns"),
+        ({"messages": None}, "'messages' must be a list of turns"),
     ):
         lines(str(draft / "train.jsonl"), {"id": "x", **OPENAI, **more})
         done = cli("data", "freeze", draft)

@@ -78,7 +78,7 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
             "data", "import", "n", "--train", file, "--mapping", "m.yaml", "--license", "MIT"
         )
         assert done.code == 0, done
-        assert "columns that were not taken: extra" in done.err
+        assert "unused columns: extra" in done.err
         digests_found.append(_card(f"n/v{len(digests_found) + 1}")["splits"]["train"]["sha256"])
     assert digests_found[0] == digests_found[1]
     assert _rows("n/v1")[0]["reference"] == ["1", "one"]
@@ -89,7 +89,7 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
     ("file", "text", "arguments", "expected"),
     [
         ("a.csv", "q,a\nx,y,z\n", ["--map", "input=q"], "a.csv:2: 3 cells, and the header has 2"),
-        ("a.csv", 'q\n"x\ny"\n""\n', ["--map", "input=q"], "a.csv:4: 'input' has to be a text"),
+        ("a.csv", 'q\n"x\ny"\n""\n', ["--map", "input=q"], "a.csv:4: 'input' must be a string"),
         ("a.csv", "q,q\nx,y\n", ["--map", "input=q"], "a.csv:1: the column 'q' stands twice"),
         ("a.csv", "", ["--map", "input=q"], "a.csv:1: no header"),
         ("a.csv", "q\n\udcff\n", ["--map", "input=q"], "a.csv:2: invalid UTF-8"),
@@ -101,10 +101,10 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
         ("a.csv", "input\nx\n", ["--map", "inptu=q"], "'inptu' is not a field of a row; did"),
         ("a.csv", "input\nx\n", ["--cohort", "level"], "cohorts name the tag 'level', which no"),
         ("a.csv", "input\nx\n", ["--prompt-user", "{input} {context}"], "a.csv:2: example "),
-        ("a.csv", "input\nx\n", ["--prompt-user", "hello"], "has to contain {input}"),
+        ("a.csv", "input\nx\n", ["--prompt-user", "hello"], "must contain {input}"),
         ("a.csv", "input\nx\n", ["--cluster", "doc", "--eval-share", "0.9999"], "a.csv:2: the"),
         ("a.jsonl", '{"input": "x"}\n{broken\n', [], "a.jsonl:2: broken JSON"),
-        ("a.jsonl", '{"input": "x"}\n{"input": {"a": 1}}\n', [], "a.jsonl:2: 'input' has to be"),
+        ("a.jsonl", '{"input": "x"}\n{"input": {"a": 1}}\n', [], "a.jsonl:2: 'input' must be"),
         ("a.jsonl", '{"input": "x"}\n', ["--map", "tags.level=lvl"], "mapped to the column 'lvl'"),
         ("a.parquet", "no parquet", [], "a.parquet: cannot read this as Parquet"),
         ("a.xlsx", "", [], "a.xlsx: the ending says no kind of rows"),
@@ -221,7 +221,7 @@ def test_a_broken_draft_is_refused_with_its_own_line(cli: Cli) -> None:
     Path("d/eval.jsonl").write_text('{"id": "a", "input": "x"}\n{"id": "b"}\n')
     done = cli("data", "freeze", "d")
     assert done.code == 2
-    assert "d/eval.jsonl:2: 'input' has to be" in done.err or "d/eval.jsonl: row 'a'" in done.err
+    assert "d/eval.jsonl:2: 'input' must be" in done.err or "d/eval.jsonl: row 'a'" in done.err
     Path("d/eval.jsonl").unlink()
     done = cli("data", "freeze", "d")
     assert done.code == 2 and "this file of the split eval is missing" in done.err

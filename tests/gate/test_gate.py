@@ -84,7 +84,7 @@ def test_a_certain_drop_that_may_lie_within_the_margin_has_a_grade_of_its_own():
         found = row(verdict)
         assert (verdict.outcome, found.grade) == ("undecided", "worse")
         assert found.p_adjusted < 0.05 < found.p_beyond_adjusted
-        assert "worse for certain" in verdict.reasons[0]
+        assert "certainly worse" in verdict.reasons[0]
     codes = [verdict.exit_code for verdict in verdicts]
     assert codes == [ExitCode.UNDECIDED] * 3 + [ExitCode.OK]
 

@@ -223,7 +223,7 @@ def test_a_damaged_output_is_generated_again(
     in_the_store("UPDATE kept SET value = ? WHERE rowid = 3", changed)
     header, outputs, _ = evaluate(cli)
     assert (header["generation"]["taken"], outputs) == (7, whole)
-    assert "some entries are damaged; they are made again" in caplog.text
+    assert "some entries are damaged; they are recomputed" in caplog.text
     assert stored() == before
 
 

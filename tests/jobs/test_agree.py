@@ -168,15 +168,19 @@ def test_graded_labels_are_good_from_a_label_on(cli: Cli, workspace: Path) -> No
     [
         ({}, ("--label", "godo"), "no row has the key 'godo'; did you mean good? (keys: id, input"),
         ({}, ("--label", "good", "--cluster", "pgae"), "no row has the key 'pgae'; did you mean"),
-        ({"good": "maybe"}, ("--label", "good"), "rows.jsonl:1: good: 'maybe' is no label"),
-        ({"good": 5}, ("--label", "good"), "rows.jsonl:1: good: 5 is no label; a label is a num"),
-        ({"good": [1]}, ("--label", "good"), "rows.jsonl:1: good: [1] is no label"),
+        ({"good": "maybe"}, ("--label", "good"), "rows.jsonl:1: good: 'maybe' is not a label"),
+        (
+            {"good": 5},
+            ("--label", "good"),
+            "rows.jsonl:1: good: 5 is not a label; a label is a",
+        ),
+        ({"good": [1]}, ("--label", "good"), "rows.jsonl:1: good: [1] is not a label"),
         ({"page": None}, ("--label", "good", "--cluster", "page"), "rows.jsonl:1: 'page' is miss"),
         ({}, ("--label", "good", "--option", "mode"), "--option 'mode': write an option as"),
         ({}, ("--label", "good", "--option", "mood=exact"), "no option 'mood'; did you mean mode?"),
         ({}, ("--label", "good", "--plot", "a.png"), "--plot a.png: name a file that ends in .svg"),
-        ({}, ("--label", "good", "--plot", "rows.svg"), "rows.svg exists already"),
-        ({"output": 5}, ("--label", "good"), "rows.jsonl:1: 'output' has to be a text"),
+        ({}, ("--label", "good", "--plot", "rows.svg"), "rows.svg already exists"),
+        ({"output": 5}, ("--label", "good"), "rows.jsonl:1: 'output' must be a string"),
     ],
 )
 def test_a_mistake_is_one_message(

@@ -164,7 +164,7 @@ def test_what_a_process_holds_stays(
         holder.execute("BEGIN IMMEDIATE")
         done = cli("clean", "outputs", "prepared", "--all")
         for path in (outputs, prepared):
-            assert f"in use, or not to be removed: {path.absolute()}" in done.err
+            assert f"in use, or cannot be removed: {path.absolute()}" in done.err
         assert prepared.is_file()
         assert holder.execute("SELECT count(*) FROM kept").fetchone() == (8,)
     found = _kinds(cli, "outputs", "prepared", "--all")

@@ -348,7 +348,7 @@ def test_evaluations_that_were_not_made_alike(cli: Cli) -> None:
         (["a"], "a comparison needs two evaluations or more"),
         (["a", "a"], "a: a is named twice"),
         (["a", "latest"], "latest: b is named twice"),
-        (["a", "b", "--against", "c"], "--against c: it is none of those compared (a, b)"),
+        (["a", "b", "--against", "c"], "--against c: it is not among those compared (a, b)"),
         (["baseline"], "name a stored evaluation too"),
         (["a", "bb"], "did you mean b?"),
         (["a", "b", "--tag", "difficulty"], "--tag belongs to --routes"),
@@ -494,7 +494,7 @@ def test_several_configurations_are_trained_in_turn(cli: Cli, config: Path) -> N
     # What is complete is not trained again.
     again = cli("train", "adamw.yaml", "lion.yaml", *changes, "-o", "checkpoints/all", "--resume")
     assert again.code == 0, again
-    assert again.err.count("is complete already") == 2
+    assert again.err.count("is already complete") == 2
     occupied = cli("train", "adamw.yaml", "lion.yaml", *changes, "-o", "checkpoints/all")
     assert occupied.code == 2
     assert "checkpoints/all/adamw" in occupied.err

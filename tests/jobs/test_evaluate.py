@@ -120,7 +120,7 @@ def test_datasets_that_have_moved_are_found_and_their_place_is_recorded(
     header = json.loads((folder / "evaluation.json").read_text())
     assert header["dataset"]["root"] == "elsewhere"
     assert "unknown" not in header["leakage"]
-    assert "The dataset version is not at hand" not in (folder / "report.html").read_text()
+    assert "The dataset version is not available" not in (folder / "report.html").read_text()
 
 
 def test_the_page_is_named_once(cli: Cli, checkpoint: str) -> None:
@@ -284,7 +284,7 @@ def test_weights_that_are_not_the_manifests_are_refused(cli: Cli, checkpoint: st
     path.write_bytes(data)
     done = cli("eval", checkpoint, "--no-gate")
     assert done.code == 2
-    assert "the file is not that of the manifest" in done.err
+    assert "the file does not match the manifest" in done.err
 
 
 def test_a_changed_configuration_beside_the_weights_is_refused(cli: Cli, checkpoint: str) -> None:
@@ -292,7 +292,7 @@ def test_a_changed_configuration_beside_the_weights_is_refused(cli: Cli, checkpo
     path.write_text(path.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 1'))
     done = cli("eval", checkpoint, "--no-gate")
     assert done.code == 2
-    assert "config.json: the file is not that of the manifest" in done.err
+    assert "config.json: the file does not match the manifest" in done.err
 
 
 def test_a_folder_without_a_model_is_refused(cli: Cli, workspace: Path) -> None:
@@ -663,7 +663,7 @@ def test_a_reference_that_is_no_text_is_refused(reference: str, cli: Cli, worksp
     Path("in.jsonl").write_text(f'{{"id": "a", "output": "0", "reference": {reference}}}\n')
     done = cli("score", "in.jsonl", "--scorer", "equals")
     assert done.code == 2, done
-    assert "in.jsonl:1: 'reference' has to be a text or a list of texts" in done.err
+    assert "in.jsonl:1: 'reference' must be a string or a list of strings" in done.err
 
 
 def test_where_nothing_could_be_scored_score_ends_with_2(cli: Cli, workspace: Path) -> None:

@@ -111,7 +111,7 @@ def test_adapters_of_peft_find_their_base(cli: Cli, model: Path) -> None:
     model.rename("elsewhere")
     done = cli("eval", "adapters", *_ON, *_SHORT)
     assert done.code == 2
-    assert "say where it lies: -s base.model=FOLDER" in done.err
+    assert "say where it is: -s base.model=FOLDER" in done.err
     moved, outputs = _evaluated(cli, "adapters", *_ON, *_SHORT, "-s", "base.model=elsewhere")
     assert outputs == expected
     assert moved["checkpoint"]["identity"] == header["checkpoint"]["identity"]

@@ -202,8 +202,8 @@ def test_calls_of_functions_are_outputs(evaluate: Callable[..., Result]) -> None
         ([_row("e0", "a")], "79 of 80 rows of colours@1 (eval) have no output here: e1, e2, e3"),
         ([_row("x", "a")], "outputs.jsonl:1: the id 'x' is none of colours@1 (eval)"),
         ([_row("e0", "a"), _row("e0", "b")], ":2: a second, other output for the row 'e0'"),
-        ([{"id": "e0", "output": None}], ":1: the output has to be a text; found None"),
-        ([{"id": 0.5, "output": "a"}], ":1: 'id' has to be a text; found 0.5"),
+        ([{"id": "e0", "output": None}], ":1: the output must be a string; found None"),
+        ([{"id": 0.5, "output": "a"}], ":1: 'id' must be a string; found 0.5"),
         ([{"id": "e0", "output": "a", "input": ASKED["e3"]}], "the input that of 'e3'"),
         ([{"text": "a"}], "no outputs in a form that is known"),
         ([_batch("e0", "a") | {"error": {"code": "timeout"}}], "the request failed"),
@@ -291,4 +291,4 @@ def test_settings_come_from_the_baseline_a_file_and_options(
     Path("eval.yaml").write_text("evall: {}\n")
     done = cli("eval", *given, "--name", "d", "--config", "eval.yaml")
     assert done.code == 2
-    assert "eval.yaml:1: 'evall' is no section of a configuration; did you mean eval?" in done.err
+    assert "eval.yaml:1: 'evall' is not a section of a configuration; did you mean" in done.err

@@ -168,6 +168,6 @@ def test_spending_is_shown_and_may_not_be_given_up_unseen(cli: Cli, checkpoint: 
         levels.append(done.json["level"])
     assert 0.05 > levels[0] > levels[1]
     shown = cli("gate", "baseline", names[2], "--policy", POLICY)
-    assert "what all looks may err by is spent" in " ".join(shown.out.split())
+    assert "the error budget of all looks is spent" in " ".join(shown.out.split())
     needed = cli("power", names[2], "--margin", "0.3", "--json").json["scorers"][0]["need"]
     assert needed >= math.log(levels[1]) / math.log(1 - 0.3) > 9  # 9 if nothing were spent

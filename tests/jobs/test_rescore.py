@@ -116,7 +116,7 @@ def test_a_baseline_without_outputs_names_the_way_out(
     assert (len(history), history[-1]["forced"]) == (2, True)
     # The anchor, which had the same outputs, is the next to be named.
     refused = cli("rescore", "baseline")
-    assert (refused.code, "the anchor cannot be scored anew" in refused.err) == (2, True)
+    assert (refused.code, "the anchor cannot be rescored" in refused.err) == (2, True)
     assert [done.code for done in told(cli, refused.err)] == [0, 0, 0]
     assert cli("rescore", "baseline").code == 0
     assert cli("eval", "a", "--policy", "loose.yaml").code == 0

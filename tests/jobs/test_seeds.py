@@ -90,7 +90,7 @@ def test_resume_keeps_what_is_whole_and_goes_on(cli: Cli, config: Path) -> None:
     assert other.code == 2  # the first replica is of another recipe
     done = cli("train", config, *given)
     assert done.code == 0, done
-    assert "seed-1 is complete already" in done.err
+    assert "seed-1 is already complete" in done.err
     assert "resuming after step 2 of 3" in done.err
     assert Path("g/seed-1/ftreg.json").read_bytes() == first
     assert cli("train", config, "-s", "train.seed=2", "-o", "alone").code == 0
@@ -498,7 +498,7 @@ def test_the_html_report_of_replicas(cli: Cli, config: Path) -> None:
     done = cli("report", "latest", "-o", "report.html")
     assert done.code == 0, done
     page = Path("report.html").read_text("utf-8")
-    assert "The history of group is not at hand" not in page
+    assert "The history of group is not available" not in page
     assert "training seeds</th><td>1, 2</td>" in page
 
 

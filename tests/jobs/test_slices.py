@@ -81,7 +81,7 @@ def test_without_such_a_group_it_says_what_it_could_not_see(cli: Cli) -> None:
     assert drops == sorted(drops, reverse=True)
     assert drops[-1] > done.json["margins"]["faithfulness"]
     shown = cli("slices", "new", "--against", "base").out
-    assert "No group is worse by more than its margin for certain." in shown
+    assert "No group is certainly worse by more than its margin." in shown
     assert "Found in four of five cases if it fell by at least" in shown
 
 

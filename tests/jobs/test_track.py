@@ -171,7 +171,7 @@ def test_a_server_that_does_not_answer_ends_with_2_before_anything_is_generated(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     done = cli("eval", "a", *EVAL)
     assert done.code == 2, done
-    assert "eval.report_to: mlflow cannot be told of the evaluation: " in done.err
+    assert "eval.report_to: mlflow cannot log the evaluation: " in done.err
     assert "MLFLOW_TRACKING_URI" in done.err
     assert "secret" not in done.err
     assert not Path("evaluations").exists()
@@ -196,7 +196,7 @@ def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(
     done = cli("eval", "unheard", *EVAL, "--json")
     assert done.code == 3, done
     assert done.json["outcome"] == "undecided"
-    assert done.err.count("mlflow cannot be told of the evaluation") == 1
+    assert done.err.count("mlflow cannot log the evaluation") == 1
     assert f"`ftreg track {newest().name}` logs it" in done.err
     done = cli("track", "latest")
     assert done.code == 2, done

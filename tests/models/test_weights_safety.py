@@ -369,7 +369,7 @@ def test_what_has_no_end_is_not_waited_for(
         (model / name).symlink_to("/dev/zero")
     done = cli("train", config, "-s", "base.model=theirs", "-o", "a")
     assert done.code == 2, done
-    assert f"{name}: this is no regular file" in done.err
+    assert f"{name}: this is not a regular file" in done.err
 
 
 @pytest.mark.parametrize("way", ["index", "transformers_weights"])

@@ -66,7 +66,7 @@ class Plan:
 
 @contextmanager
 def _collector() -> Iterator[dict[str, str]]:
-    """OpenTelemetry's, which has to be told of the training and of the evaluation."""
+    """OpenTelemetry's, which must be told of the training and of the evaluation."""
     collector = Collector()
     yield {"http://localhost:4318": collector.url}
     collector.server.shutdown()
@@ -75,7 +75,7 @@ def _collector() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _chat_server() -> Iterator[dict[str, str]]:
-    """A server with the checkpoint, which has to be asked for every example."""
+    """A server with the checkpoint, which must be asked for every example."""
     with serving() as server:
         server.reads = lambda body: body["model"]
         server.script = lambda model: completion("A summary.")

@@ -107,7 +107,7 @@ def test_a_set_is_never_changed() -> None:
         if path.is_file()
     }
     changed = sorted(name for name, digest in sums.items() if found.get(name) != digest)
-    assert not changed, "these are what an older ftreg wrote; bring them back"
+    assert not changed, "these are what an older ftreg wrote; restore them"
     assert not sorted(set(found) - set(sums)), "add these with sha256sum to SHA256SUMS"
 
 

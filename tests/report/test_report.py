@@ -110,7 +110,7 @@ def test_the_report_shows_every_part(gated: Page) -> None:
         "greedy",
     ):
         assert text in gated.text
-    assert "The history of lion is not at hand" in gated.text
+    assert "The history of lion is not available" in gated.text
     assert "12.5 % of the evaluated rows stand there too" in gated.text
     index = gated.json("index")
     assert index["cohorts"] == ["parity=even", "parity=odd"]

@@ -188,7 +188,7 @@ def test_each_example_may_bring_its_schema() -> None:
         ({"schema_in": "kontext"}, "schema_in cannot be 'kontext'; did you mean context?"),
         ({"schema": ORDER, "part": "feilds"}, "did you mean fields?"),
         ({"schema": ORDER, "text": "folded"}, "text cannot be 'folded'"),
-        ({"schema": ORDER, "fenced": "yes"}, "fenced has to be true or false"),
+        ({"schema": ORDER, "fenced": "yes"}, "fenced must be true or false"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_options_names_the_key(options: Any, message: str) -> None:

@@ -168,7 +168,7 @@ def test_mistakes_name_the_way_out(folder: Path, tmp_path: Path) -> None:
     make_classifier(folder)
     (tmp_path / "empty").mkdir()
     for options, message in (
-        ({"model": str(tmp_path / "sentiment")}, "good, bad; exactly one has to be called"),
+        ({"model": str(tmp_path / "sentiment")}, "good, bad; exactly one must be called"),
         ({"model": str(tmp_path / "no" / "such")}, "neither a folder nor a hub id"),
         ({"model": str(tmp_path / "empty")}, "safetensors"),
         ({"model": 3}, "model"),

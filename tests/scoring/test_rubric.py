@@ -110,7 +110,7 @@ def test_the_description_has_the_criteria_and_the_judge(server: Server) -> None:
         ({"examples": ["x"]}, "examples, number 1"),
         ({"examples": [{"output": "a"}]}, "score is missing"),
         ({"examples": [{"output": "a", "score": 9}]}, "from 1 to 5"),
-        ({"examples": [{"output": 1, "score": 2}]}, "output has to be a text"),
+        ({"examples": [{"output": 1, "score": 2}]}, "output must be a string"),
         ({"examples": [{"outptu": "a", "score": 2}]}, "did you mean output"),
     ],
 )

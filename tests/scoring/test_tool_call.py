@@ -206,7 +206,7 @@ def test_each_example_may_bring_its_tools() -> None:
     assert score(text(BOOK), text(BOOK), context=json.dumps(TOOLS), **options).value == 1
     for context, reason in (
         (None, "the example's context: broken JSON"),
-        ('{"name": "f"}', "the example's context has to be a list of tools"),
+        ('{"name": "f"}', "the example's context must be a list of tools"),
         ('[{"name": "f", "parameters": {"type": "objct"}}]', "the example's context: f: param"),
     ):
         found = score(text(BOOK), text(BOOK), context=context, **options)
@@ -237,7 +237,7 @@ def test_the_best_of_several_references_counts() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tools": {"name": "f"}}, "tool_call: tools has to be a list of tools"),
+        ({"tools": {"name": "f"}}, "tool_call: tools must be a list of tools"),
         ({"tools": [{"parameters": {}}]}, "tool_call: tools: a tool has a name"),
         ({"tools": ["f"]}, "tool_call: tools: a tool has a name"),
         ({"tools": [{"function": "f"}]}, "tool_call: tools: a tool has a name"),
@@ -252,7 +252,7 @@ def test_the_best_of_several_references_counts() -> None:
         ({"tools": [{"name": "f"}, {"name": "f"}]}, "tool_call: tools: f stands twice"),
         ({"tools": "tools.json"}, "tools.json: there is no such tools"),
         ({"tools": [], "tools_in": "context"}, "give either tools or tools_in"),
-        ({"any_order": 1}, "any_order has to be true or false"),
+        ({"any_order": 1}, "any_order must be true or false"),
         ({"anyorder": True}, "did you mean any_order?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The folder that every trial begins with, the commands, and what has to be true in the end."""
+"""The folder that every trial begins with, the commands, and what must be true in the end."""
 
 import json
 import shutil

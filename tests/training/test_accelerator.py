@@ -171,7 +171,7 @@ def test_a_step_on_a_device_waits_for_it_once_and_mixes_nothing() -> None:
 def test_a_broken_step_is_left_out_on_the_device(
     optimizer: str, cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found when the step is over, it leaves what is left on a CPU; Lion's has to be waited for."""
+    """Found when the step is over, it leaves what is left on a CPU; Lion's must be waited for."""
     given = ["train", config, "-s", f"optimizer={{name: {optimizer}, lr: 0.001}}"]
     poison(monkeypatch, step=4)
     assert cli(*given, "-s", "train.epochs=2", "-o", "here").code == 1
@@ -309,7 +309,7 @@ def test_the_tokens_that_were_chosen_are_in_the_recipe(cli: Cli, config: Path) -
     assert written["config"]["train"]["micro_batch_tokens"] == 2048
     done = cli("train", config, "-o", "a", "--resume")
     assert done.code == 0, done
-    assert "is complete already" in done.err
+    assert "is already complete" in done.err
 
 
 def test_equal_bits_are_asked_of_a_device_and_of_it_alone(

@@ -96,7 +96,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
         overrides.append("schedule.name=constant")
     given = [part for item in overrides for part in ("-s", item)]
     assert cli("train", config, *given, "-o", "whole").code == 0
-    for stop in (2, 4):  # twice, since the state of a resumed run has to be whole too
+    for stop in (2, 4):  # twice, since the state of a resumed run must be whole too
         events = Interrupting(stop)
         with pytest.raises(InterruptedRunError):
             train(
@@ -358,7 +358,7 @@ def test_no_whole_state_is_said_and_nothing_begun(cli: Cli, config: Path) -> Non
     damage_bytes(STATE / "step-00000002/optimizer.safetensors")
     done = cli("train", config, "-o", "a", "--resume")
     assert done.code == 2
-    assert "no training state in it is whole" in done.err
+    assert "no training state in it is intact" in done.err
     assert STATE.exists()
 
 
@@ -406,12 +406,12 @@ def test_of_two_interrupted_runs_the_one_begun_last_goes_on(cli: Cli, config: Pa
     os.utime(f"{newer}.state", (1, 1))
     done = cli("train", config, "--resume")
     assert done.code == 0, done
-    assert f"--resume goes on with {newer}, begun last" in done.err
+    assert f"--resume continues {newer}, the latest" in done.err
     assert f"--output names another: {older}" in done.err
     assert Path(newer, "ftreg.json").is_file()
     done = cli("train", config, "--resume")
     assert done.code == 0, done
-    assert f"--resume goes on with {older}\n" in done.err
+    assert f"--resume continues {older}\n" in done.err
     assert Path(older, "ftreg.json").is_file()
 
 
@@ -468,7 +468,7 @@ def test_a_full_disk_at_every_write_loses_nothing(
         assert "No space left on device" in done.err
         assert "Traceback" not in done.err
         if Path("a").exists():  # whole, but its name may not outlast a power cut
-            assert "is written, but the disk does not promise to keep it" in done.err
+            assert "is written, but could not be flushed to disk" in done.err
             assert manifest("a")["weights"]["digest"] == digest
             shutil.rmtree("a")
         for state in STATE.glob("step-*"):

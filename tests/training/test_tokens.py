@@ -255,7 +255,7 @@ def test_an_empty_reference_ends_with_2(cli: Cli, config: Path, workspace: Path)
     write_dataset(workspace / "datasets", version=2, train=empty, cohorts=[])
     done = cli("train", config, "-s", "dataset.version=colours@2", "-o", "a")
     assert done.code == 2, done
-    assert "train.jsonl:1: 'reference' has to be a text" in done.err
+    assert "train.jsonl:1: 'reference' must be a string" in done.err
 
 
 def test_an_empty_split_ends_with_2(cli: Cli, config: Path, workspace: Path) -> None:

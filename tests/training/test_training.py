@@ -335,7 +335,7 @@ def test_an_existing_output_folder_is_never_overwritten(cli: Cli, config: Path) 
     (folder / "precious").write_text("x")
     done = cli("train", config, "-o", folder)
     assert done.code == 2
-    assert "checkpoints/a exists already" in done.err
+    assert "checkpoints/a already exists" in done.err
     assert [path.name for path in folder.iterdir()] == ["precious"]
 
 

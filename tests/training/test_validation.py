@@ -270,7 +270,7 @@ def test_checkpoints_on_the_way_are_ordinary_and_limited(
     assert f"validation loss {losses('checkpoints/a')[4]:.3f} after step 4" in page.read_text()
     done = cli("reproduce", f"checkpoints/{names[0]}")
     assert done.code == 2
-    assert "only whole runs are reproduced" in done.err
+    assert "only complete runs are reproduced" in done.err
     # They stay when the checkpoint goes, and are not written over.
     shutil.rmtree("checkpoints/a")
     done = cli("train", "run.yaml", "-o", "checkpoints/a")

@@ -33,7 +33,7 @@ def build_splits(recipe: Path, folder: Path) -> Mapping[str, Path]:
     document = marked_yaml.read(recipe)
     name = document.data.get("builder")
     if not isinstance(name, str):
-        raise UsageError(f"{recipe}: `builder` has to name one of {', '.join(BUILDERS)}")
+        raise UsageError(f"{recipe}: `builder` must name one of {', '.join(BUILDERS)}")
     if custom_code.names_code(name):
         custom_code.refuse(name, place=f"{document.marks[('builder',)]}: builder")
     written: Mapping[str, Path] = BUILDERS.load(name)(recipe, folder)

@@ -91,7 +91,7 @@ def turns_of(value: Any, *, padded: bool, place: str) -> tuple[list[dict[str, An
     for number, item in enumerate(value):
         where = f"{place}: messages[{number}]"
         if not isinstance(item, Mapping):
-            raise UsageError(f"{where} has to be a mapping with a role, found {shown(item)}")
+            raise UsageError(f"{where} must be a mapping with a role, found {shown(item)}")
         turns.append(_turn(without_nulls(item) if padded else item, place=where))
         ignored |= {str(key) for key, held in item.items() if key not in _READ and held}
     if turns and turns[0].get("role") in SYSTEM_ROLES and not turns[0].get("content"):
@@ -109,7 +109,7 @@ def _turn(given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
     if given.get("weight") == 0:
         raise UsageError(
             f"{place}: weight 0 leaves a turn without loss, which ftreg does by train.loss_on for "
-            "all rows alike; take the key out"
+            "all rows alike; remove the key"
         )
     called = str(given.get("role", given.get("from", ""))).strip()
     role = _ROLES.get(called.lower(), called.lower())
@@ -150,7 +150,7 @@ def _calls(value: Any, *, place: str) -> list[Any]:
     """Calls as a list; one that is a text is JSON."""
     found = parsed_if_json(value)
     if isinstance(found, str):
-        raise UsageError(f"{place}: a call has to be JSON, found {shown(found)}")
+        raise UsageError(f"{place}: a call must be JSON, found {shown(found)}")
     calls = found if isinstance(found, list) else [found]
     return [parsed_if_json(call) for call in calls]
 

@@ -92,7 +92,7 @@ def read_given_outputs(path: Path) -> GivenOutputs:
                 f"{place}: this is not what {form.name} writes, as the first record is ({error!r})"
             ) from error
         if not isinstance(taken["text"], str):
-            raise UsageError(f"{place}: the output has to be a text; found {shown(taken['text'])}")
+            raise UsageError(f"{place}: the output must be a string; found {shown(taken['text'])}")
         found.append(
             GivenOutput(
                 place=place,
@@ -358,7 +358,7 @@ def _from_deepeval(row: Mapping[str, Any]) -> dict[str, Any]:
 def _from_row(row: Mapping[str, Any]) -> dict[str, Any]:
     name = _id(row.get("id"))
     if name is None:
-        raise _UnusableError(f"'id' has to be a text; found {shown(row.get('id'))}")
+        raise _UnusableError(f"'id' must be a string; found {shown(row.get('id'))}")
     return {"id": name, "input": row.get("input"), "text": row.get("output"),
             "finish": row.get("finish"), "tokens": row.get("tokens")}  # fmt: skip
 

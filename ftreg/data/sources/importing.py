@@ -69,7 +69,7 @@ class _SplitFile:
     def write(self, row: Mapping[str, Any], *, place: str) -> None:
         text = row_text(row)
         if text.count("[") + text.count("{") > DEEPEST:
-            parse_json(text, place=place)  # what is written has to be read again
+            parse_json(text, place=place)  # what is written must be read again
         line = text.encode() + b"\n"
         if len(line) > LONGEST_LINE:
             raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")

@@ -219,7 +219,7 @@ class Mapper:
         return {}
 
     def finish(self) -> list[str]:
-        """Return the columns that were not taken.
+        """Return the unused columns.
 
         Raises:
             UsageError: a mapped column was in no row.

@@ -66,7 +66,7 @@ def open_source(
     opener = _KINDS.get(path.suffix.lower()) if form is None else _FORMS[form]
     if opener is None:
         raise UsageError(
-            f"{text}: the ending says no kind of rows that can be imported; it has to be one of "
+            f"{text}: the ending says no kind of rows that can be imported; it must be one of "
             f"{', '.join(_KINDS)}, or a set of the Hugging Face hub as hf:org/name@revision:split"
         )
     if not path.is_file():
@@ -107,7 +107,7 @@ def _csv(path: Path) -> Source:
     twice = sorted({name for name in header if header.count(name) > 1})
     if not header or twice:
         problem = f"the column {twice[0]!r} stands twice" if twice else "no header"
-        raise UsageError(f"{path}:1: {problem}; the first line has to name each column once")
+        raise UsageError(f"{path}:1: {problem}; the first line must name each column once")
 
     def rows(path: Path) -> Iterator[Numbered]:
         records = _records(path)
@@ -116,7 +116,7 @@ def _csv(path: Path) -> Source:
             if len(cells) != len(header):
                 raise UsageError(
                     f"{path}:{number}: {len(cells)} cells, and the header has {len(header)}; a "
-                    "cell that holds the separator or a line break has to stand in double quotes"
+                    "cell that holds the separator or a line break must be in double quotes"
                 )
             # CSV has no null; an empty cell is the nearest to it.
             yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}

@@ -120,7 +120,7 @@ class SpanTraces:
             )
             self._database.executemany(
                 "INSERT INTO found VALUES (?, ?, ?, ?)",
-                # As a text: a time beyond 64 bits is no time, and has to be read all the same.
+                # As a text: a time beyond 64 bits is no time, and must be read all the same.
                 ((span.trace, span.id, str(span.start), document) for document in documents),
             )
         except sqlite3.Error as error:

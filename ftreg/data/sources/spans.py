@@ -135,7 +135,7 @@ def _refuse_half_characters(row: Mapping[str, Any], *, place: str) -> None:
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{place}: half of a UTF-16 pair, which is no character") from error
+        raise UsageError(f"{place}: a lone surrogate, which is not a character") from error
 
 
 def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _place(span: Mapping[str, Any]) -> SpanPlace:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected a text, found {type(value).__name__}")
+        raise TypeError(f"expected a string, found {type(value).__name__}")
     return value
 
 

@@ -93,7 +93,7 @@ class Table:
                         if is_old:
                             used.append((now, name))
             if damaged:
-                _tell(self.path, "some entries are damaged; they are made again")
+                _tell(self.path, "some entries are damaged; they are recomputed")
             if used or damaged:
                 # What cannot be written can be read.
                 with contextlib.suppress(sqlite3.OperationalError), _transaction(connection):
@@ -170,9 +170,9 @@ class Table:
             except (sqlite3.Error, OSError) as error:
                 code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
                 if isinstance(error, OSError) or code in _NOT_DAMAGED:
-                    _tell(self.path, f"not used ({error}); the work goes on without it")
+                    _tell(self.path, f"not used ({error}); continuing without it")
                     return None
-                _tell(self.path, f"damaged ({error}); it is set aside and begun anew")
+                _tell(self.path, f"damaged ({error}); it was set aside, and a new one is started")
                 self._set_aside(number)
         return None
 

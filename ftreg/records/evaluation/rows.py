@@ -209,7 +209,7 @@ def refuse_changed(folder: Path, files: Mapping[str, str], *, told_by: str) -> N
         if found != expected:
             raise UsageError(
                 f"{path}: the file has changed since it was written (sha256 differs from that in "
-                f"{told_by}); bring it back from a copy, or evaluate again"
+                f"{told_by}); restore it from a copy, or evaluate again"
             )
 
 
@@ -241,7 +241,7 @@ def read_scores(
                 raise ValueError("it belongs to no example, scorer or seed of the evaluation")
             cell = cells[scorer].setdefault(name, {})
             if seed in cell:
-                raise ValueError(f"{scorer} scores {shown(name)} for the second time")
+                raise ValueError(f"{scorer} scores {shown(name)} again")
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"a score is a number in [0, 1] or null, found {shown(value)}")
             cell[seed] = None if value is None else float(value)

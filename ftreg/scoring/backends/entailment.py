@@ -1,6 +1,6 @@
 """The judge that comes with the package: what a text supports, what answers a question.
 
-The network is loaded when the first claim has to be judged: where all that is asked is kept on disk
+The network is loaded when the first claim must be judged: where all that is asked is kept on disk
 already, neither it nor torch is needed.
 """
 

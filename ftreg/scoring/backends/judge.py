@@ -34,7 +34,7 @@ _NO_ANSWER = {
     "content_filter": "the content filter of the judge's server held its answer back",
 }
 """Why there is no answer, by the reason that a server gives for its end."""
-_ONLY_THOUGHTS = "it has thoughts, and nothing behind them"
+_ONLY_THOUGHTS = "it has thoughts but no answer"
 
 _TASKS = {
     Relation.SUPPORTED: (
@@ -239,7 +239,7 @@ def make_judge(
 def _read(question: Question, text: str, check: Check) -> Strict | str:
     """Return the answer that a text is, or what is wrong with it.
 
-    The text has to be the object and nothing else, bar thoughts before it, and prose around a code
+    The text must be the object and nothing else, bar thoughts before it, and prose around a code
     fence: an object that is merely quoted from an output is not the judge's.
     """
     if not text.strip():

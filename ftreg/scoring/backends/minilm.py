@@ -1,6 +1,6 @@
 """The packaged sentence encoder, all-MiniLM-L6-v2, from a folder.
 
-The model is loaded when the first text has to be encoded: where all vectors are kept on disk
+The model is loaded when the first text must be encoded: where all vectors are kept on disk
 already, neither it nor torch is needed.
 """
 

@@ -47,9 +47,9 @@ class NliBackend:
 
     def __init__(self, model: str, window: int) -> None:
         if not isinstance(model, str | Path) or not str(model).strip():
-            raise UsageError(f"nli: model has to be a folder or a hub id, found {model!r}")
+            raise UsageError(f"nli: model must be a folder or a hub id, found {model!r}")
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-            raise UsageError(f"nli: window has to be a whole number from 1 on, found {window!r}")
+            raise UsageError(f"nli: window must be a whole number from 1 on, found {window!r}")
         self._window = window
         self._name = str(model)
         folder = _folder(self._name)
@@ -187,7 +187,7 @@ def _entailment_of(folder: Path, config: Any) -> int:
     if len(found) != 1:
         raise UsageError(
             f"nli: {folder}: the labels of this model are {', '.join(labels.values())}; exactly "
-            "one has to be called entailment (id2label in config.json)"
+            "one must be called entailment (id2label in config.json)"
         )
     return found[0]
 

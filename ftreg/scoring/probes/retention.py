@@ -63,7 +63,7 @@ def _packaged() -> dict[str, str]:
 def _read(texts: Any) -> Mapping[str, str]:
     """Read the user's own texts."""
     if not isinstance(texts, str) or not texts:
-        raise UsageError(f"retention: texts has to be the path of a JSONL file, found {texts!r}")
+        raise UsageError(f"retention: texts must be the path of a JSONL file, found {texts!r}")
     found: dict[str, str] = {}
     for number, row in read_jsonl(Path(texts)):
         place = f"{texts}:{number}"
@@ -71,9 +71,9 @@ def _read(texts: Any) -> Mapping[str, str]:
         if not isinstance(text, str) or not text.strip():
             raise UsageError(f"{place}: retention needs a `text` that is not empty")
         if not isinstance(name, str):
-            raise UsageError(f"{place}: the id has to be a text, found {name!r}")
+            raise UsageError(f"{place}: the id must be a string, found {name!r}")
         if name in found:
-            raise UsageError(f"{place}: the id {name!r} stands there for the second time")
+            raise UsageError(f"{place}: the id {name!r} stands there again")
         found[name] = text
     if not found:
         raise UsageError(f"{texts}: retention needs texts, and there are none")

@@ -40,7 +40,7 @@ class Endpoint:
         for key in ("base_url", "model"):
             value = getattr(self, key)
             if not isinstance(value, str) or not value.strip():
-                raise UsageError(f"{self.place}: {key} has to be a text, found {value!r}")
+                raise UsageError(f"{self.place}: {key} must be a string, found {value!r}")
         refuse_secrets(self.base_url, self.api_key_env, place=self.place)
         object.__setattr__(self, "base_url", self.base_url.strip().rstrip("/"))
         self._number("timeout", least=0.001, most=86_400, whole=False)
@@ -81,7 +81,7 @@ class Endpoint:
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
             kind = "a whole number" if whole else "a number"
             raise UsageError(
-                f"{self.place}: {key} has to be {kind} from {least:g} to {most:g}, found {value!r}"
+                f"{self.place}: {key} must be {kind} from {least:g} to {most:g}, found {value!r}"
             )
 
 
@@ -94,14 +94,14 @@ def refuse_secrets(base_url: str, api_key_env: Any, *, place: str) -> None:
     """
     if _split(base_url) is None:
         raise UsageError(
-            f"{place}: base_url has to be an address such as https://host/v1, without a user, a "
+            f"{place}: base_url must be an address such as https://host/v1, without a user, a "
             f"password or a query; found {_without_secrets(base_url)!r}"
         )
     named = isinstance(api_key_env, str) and _VARIABLE.fullmatch(api_key_env)
     if api_key_env is not None and not named:
         # The value is not repeated: it may be the key, pasted in the wrong place.
         raise UsageError(
-            f"{place}: api_key_env has to be the name of an environment variable, such as "
+            f"{place}: api_key_env must be the name of an environment variable, such as "
             "JUDGE_API_KEY, not the key itself"
         )
 

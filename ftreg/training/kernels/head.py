@@ -91,7 +91,7 @@ class Head:
                 part,
                 wanted,
                 use_reentrant=False,
-                preserve_rng_state=self._random,  # an adapter's dropout has to be the same again
+                preserve_rng_state=self._random,  # an adapter's dropout must be the same again
             )
         return total
 

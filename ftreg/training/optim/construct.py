@@ -112,7 +112,7 @@ def _refuse_unknown(factory: Any, arguments: dict[str, Any], config: CustomConfi
 
 
 def _check(optimizer: torch.optim.Optimizer, params: list[Any], config: OptimizerConfig) -> None:
-    """Read the built optimizer back: each value in force has to be the configured one."""
+    """Read the built optimizer back: each value in force must be the configured one."""
     wanted = {key: value for key, value in config.arguments.items() if key != "fused"}
     for index, group in enumerate(optimizer.param_groups):
         given = params[index] if isinstance(params[index], Mapping) else {}

@@ -86,7 +86,7 @@ def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
             events.notice(f"{error}; falling back to the state before")
     if folders:
         raise UsageError(
-            f"{root}: no training state in it is whole; move the folder away and train again"
+            f"{root}: no training state in it is intact; move the folder away and train again"
         )
     return None
 
@@ -152,8 +152,8 @@ def recipe_changes(
     if refused:
         options = " ".join(f"--allow-change {change['key']}" for change in refused)
         raise UsageError(
-            f"{state.folder}: this run was begun with another recipe:\n{_lines(refused)}\n"
-            f"Go on with the old one ({state.folder / 'config.yaml'}), or let the new one take "
+            f"{state.folder}: this run was started with another recipe:\n{_lines(refused)}\n"
+            f"Continue with the old one ({state.folder / 'config.yaml'}), or let the new one take "
             f"effect from step {state.step + 1} on: {options}"
         )
     return changes
