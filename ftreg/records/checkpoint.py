@@ -128,7 +128,7 @@ class ModelFolder:
             if name not in known:
                 raise UsageError(
                     f"{self.folder / name}: this file may change what the checkpoint writes, and "
-                    "the manifest does not name it; remove it of the folder, or train again"
+                    "the manifest does not name it; remove it from the folder, or train again"
                 )
 
 
