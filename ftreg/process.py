@@ -58,6 +58,12 @@ def cpu_facts(*names: str) -> list[str]:
     return sorted({value.strip() for name, _, value in pairs if name.strip() in names})
 
 
+def cpu_has_int8() -> bool:
+    """Whether the processor says that it sums products of int8 in 32 bits."""
+    flags = {flag for line in cpu_facts("flags") for flag in line.split()}
+    return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
 def ending_signals() -> list[signal.Signals]:
     """Return the signals that ask this process to end: Ctrl-C, a kill, a terminal that closes.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftreg.errors import UsageError
@@ -288,6 +288,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON, JSON)
 def test_fields_are_shared_alike_from_both_sides(one: Any, other: Any) -> None:
     assert compare_fields(one, one, text="exact").share == 1

@@ -17,7 +17,7 @@ from ftreg.data.digests import remembered_digest
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.store import digest
 from ftreg.models.packaged import packaged_folder
-from ftreg.process import cpu_facts
+from ftreg.process import cpu_facts, cpu_has_int8
 from ftreg.scoring.backends.remembered import Remembered, key_of
 from ftreg.scoring.backends.vector_store import FloatArray, VectorStore
 from ftreg.scoring.protocol import Inquiry
@@ -66,8 +66,8 @@ class Entailment:
     Args:
         base: folder of all-mpnet-base-v2; the packaged one where None.
         weights: safetensors file of adapters and heads; the package's where None.
-        precision: `int8`, the same on every processor, or `fp32`. The two differ by up to 0.15, so
-            evaluations in the one are not compared with the other.
+        precision: `int8` or `fp32`. The two differ by up to 0.15, and processors with and without
+            units for int8 by up to 0.03, so evaluations are not compared across either.
         keep: whether probabilities are kept on disk.
 
     Raises:
@@ -88,6 +88,7 @@ class Entailment:
                 f"(known: {', '.join(PRECISIONS)})"
             )
         self.precision = precision
+        self._how = "" if precision == "fp32" or cpu_has_int8() else ", summed in fp32"
         self._base = packaged_folder(_BASE) if base is None else base
         self._weights = _WEIGHTS if weights is None else weights
         store = VectorStore(self.identity()) if keep else None
@@ -102,7 +103,7 @@ class Entailment:
             "name": _BASE,
             "digest": remembered_digest(self._base / "model.safetensors"),
             "adapters": remembered_digest(self._weights),
-            "precision": self.precision,
+            "precision": f"{self.precision}{self._how}",
         }
 
     def identity(self) -> str:
