@@ -246,14 +246,10 @@ def test_action_and_template_gate_an_artefact_against_its_checkpoint(
     (released,) = cli("baseline", "colours", "--json").json["history"]
     assert released["artefact"]["file"] == "served.gguf"
 
-    assert _run_gitlab_job(runner, workspace, {"FTREG_ARTEFACT": "served.gguf"}) == 0
     # A file of which one byte has changed is not what was exported.
     data = bytearray(Path("served.gguf").read_bytes())
     data[-1] ^= 1
     Path("served.gguf").write_bytes(data)
-    job = runner.run_action(given | {"bootstrap": "false"}, Job(runner.temp))
-    assert (job.codes["Gate"], job.codes["Gate the artefact"]) == (0, 3), job.log
-    assert "a stale artefact" in job.log
     assert _run_gitlab_job(runner, workspace, {"FTREG_ARTEFACT": "served.gguf"}) == 3
 
 
