@@ -49,12 +49,14 @@ def main() -> None:
     drawn = sorted(
         random.Random(chosen.seed).sample(names, min(chosen.draw or len(names), len(names)))
     )
-    mutmut("run", *drawn)
+    ran = mutmut("run", *drawn)
     found = {name: status for name, status in statuses().items() if name in set(drawn)}
     for name, status in found.items():
         if status in SURVIVED:
             print(mutmut("show", name).stdout)
     print(f"{len(drawn)} of {len(names)} mutants:", dict(Counter(found.values())))
+    if "not checked" in found.values():
+        sys.exit(ran.stdout[-2000:] + ran.stderr[-2000:])
     sys.exit(any(status in SURVIVED for status in found.values()))
 
 
