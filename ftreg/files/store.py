@@ -77,24 +77,27 @@ def sweep_temporaries(path: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write text lines (newlines added) to `path` atomically, creating its folder.
-
-    Raises:
-        UsageError: the place cannot be written, or the disk is full; `path` is as it was.
-    """
-    write_bytes(path, (f"{line}\n".encode() for line in lines))
+def write_lines(path: Path, lines: Iterable[str], *, create_folder: bool = True) -> None:
+    """Write text lines (newlines added) to `path` atomically, as `write_bytes` does."""
+    write_bytes(path, (f"{line}\n".encode() for line in lines), create_folder=create_folder)
 
 
-def write_bytes(path: Path, parts: Iterable[bytes]) -> None:
-    """Write bytes, one part after another, to `path` atomically, creating its folder.
+def write_bytes(path: Path, parts: Iterable[bytes], *, create_folder: bool = True) -> None:
+    """Write bytes, one part after another, to `path` atomically.
+
+    Args:
+        path: the file.
+        parts: its content.
+        create_folder: false refuses to write where the folder is gone, as that of an evaluation
+            that somebody removes while it is gated.
 
     Raises:
         UsageError: the place cannot be written, or the disk is full; `path` is as it was.
     """
     temporary = _temporary_neighbour(path)
     try:
-        make_folder(path.parent)
+        if create_folder:
+            make_folder(path.parent)
         with temporary.open("wb") as stream:
             stream.writelines(parts)
             stream.flush()
@@ -119,20 +122,21 @@ def _settle(path: Path) -> None:
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, create_folder: bool = True) -> None:
     """Write `text` atomically; it ends with exactly one newline."""
-    write_lines(path, [text.removesuffix("\n")])
+    write_lines(path, [text.removesuffix("\n")], create_folder=create_folder)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, create_folder: bool = True) -> None:
     """Write a JSON document atomically, indented for reading and for diffs in git."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    write_text(path, text, create_folder=create_folder)
 
 
-def write_record(path: Path, value: Mapping[str, Any]) -> None:
+def write_record(path: Path, value: Mapping[str, Any], *, create_folder: bool = True) -> None:
     """Write a JSON object atomically, sealed: with the digest of all that it says."""
     content = json.loads(canonical_json(value))
-    write_json(path, {**value, _SEAL: digest(content)})
+    write_json(path, {**value, _SEAL: digest(content)}, create_folder=create_folder)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

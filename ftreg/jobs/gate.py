@@ -143,6 +143,7 @@ def gate(
             "scores": digest(candidate.scores),
             "verdict": verdict.to_dict(),
         },
+        create_folder=False,
     )
     return GateResult(baseline=baseline.header, candidate=candidate.header, verdict=verdict)
 

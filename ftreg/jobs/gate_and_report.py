@@ -90,7 +90,7 @@ def _write_reports(
         + "\n"
     )
     path = evaluation.folder / MARKDOWN
-    write_text(path, text)
+    write_text(path, text, create_folder=False)
     html = None
     if reports.html:
         html = write_html(

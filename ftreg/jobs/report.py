@@ -105,7 +105,8 @@ def write_html(
         why=why,
     )
     place = evaluation.folder / REPORT if path is None else path
-    write_bytes(place, (part.encode() for part in html_report(material)))
+    page = (part.encode() for part in html_report(material))
+    write_bytes(place, page, create_folder=path is not None)
     return WrittenReport(evaluation=evaluation.id, report=place)
 
 

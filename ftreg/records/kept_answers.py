@@ -27,7 +27,7 @@ def keep_answer(evaluation: Evaluation, file: str, answer: Mapping[str, Any]) ->
         "evaluation": evaluation.id,
         "scores": digest(evaluation.scores),
     }
-    write_record(evaluation.folder / file, {**about, **answer})
+    write_record(evaluation.folder / file, {**about, **answer}, create_folder=False)
 
 
 def kept_answer(evaluation: Evaluation, file: str) -> Mapping[str, Any] | None:

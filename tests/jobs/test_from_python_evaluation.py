@@ -1,6 +1,7 @@
 """Jobs about evaluations and verdicts, each called once from Python."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from ftreg.errors import ExitCode, UndecidedError, UsageError
 from ftreg.jobs.compare import compare_evaluations
 from ftreg.jobs.evaluate_and_gate import Evaluated, GateEvents, evaluate_and_gate
+from ftreg.jobs.gate import find_baselines, gate
 from ftreg.jobs.gate_and_report import gate_and_report
 from ftreg.jobs.gate_files import gate_files
 from ftreg.jobs.gate_result import Reports
@@ -107,6 +109,19 @@ def test_what_follows_an_evaluation(here: Workspace) -> None:
     assert [item.id for item in found.evaluations] == [first.id, second.id]
     assert found.routes is not None and found.routes.default.evaluation == found.against == first.id
     assert routes.is_file() and table.is_file()
+
+
+def test_an_evaluation_that_is_removed_while_it_is_gated_stays_removed(here: Workspace) -> None:
+    evaluated = evaluate_and_gate("a", workspace=here, against=None).evaluation
+    promote(evaluated, workspace=here, why="first")
+    evaluation = read_evaluation(evaluated.folder)
+    baseline, _ = find_baselines("baseline", "colours", workspace=here)
+    shutil.rmtree(evaluation.folder)
+    with pytest.raises(UsageError, match=r"cannot write .*gate\.json"):
+        gate(evaluation, baseline)
+    with pytest.raises(UsageError, match=r"cannot write .*report\.html"):
+        write_html(evaluation, workspace=here)
+    assert not evaluation.folder.exists()
 
 
 def test_outputs_made_elsewhere_are_scored_and_gated(workspace: Path) -> None:
