@@ -1,9 +1,9 @@
 """Greedy generation in process, with transformers.
 
-Most models decode continuously (`ftreg.generation.kernels`). The others, and all of them where
-`eval.kernels` is off, decode batch by batch (`ftreg.generation.padded`), which carries a row to the
-end of its batch, long after it has ended. Which way a model takes is proven on it
-(`ftreg.generation.ways`): the tokens are those of `generate(do_sample=False)`.
+Most models decode continuously (`ftreg.generation.kernels`). The others, and all models if
+`eval.kernels` is off, decode batch by batch (`ftreg.generation.padded`), which keeps a row until
+the end of its batch, long after its output has ended. Each model's way of decoding is verified on
+that model (`ftreg.generation.ways`): the tokens are those of `generate(do_sample=False)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,21 +31,21 @@ def generate(
     advance: Callable[[int], None] = lambda done: None,
     keep: Callable[[Sequence[Output]], None] = lambda outputs: None,
 ) -> list[Output]:
-    """Write an output for each prompt, always taking the likeliest token.
+    """Write an output for each prompt, always choosing the likeliest token.
 
-    Prompts are taken by length, and a prompt begins where another's output has ended. In fp32 on a
-    CPU the outputs do not depend on the batch size; else they may, where two tokens are nearly as
-    likely as each other.
+    Prompts are sorted by length; when an output ends, the next prompt starts in its place. In fp32
+    on a CPU the outputs do not depend on the batch size; otherwise they may, if two tokens are
+    almost equally likely.
 
     Args:
         prompts: ids and prompt tokens.
-        model: in evaluation mode; it generates on the device and in the type that it has.
+        model: in evaluation mode; it generates on its own device and in its own dtype.
         chat: reads the outputs.
-        max_new_tokens: most tokens of an output.
-        batch_size: most prompts at a time.
-        way: how to decode, as `choose_way` found.
-        advance: is told the number of outputs done so far.
-        keep: is given outputs as soon as they are whole, each once, in any order.
+        max_new_tokens: maximum number of tokens of an output.
+        batch_size: maximum number of prompts at a time.
+        way: how to decode, as returned by `choose_way`.
+        advance: called with the number of outputs done so far.
+        keep: called with outputs as soon as they are complete, each once, in any order.
 
     Returns:
         The outputs, in the order of the prompts.
@@ -82,7 +82,7 @@ def refuse_too_long(
     """Refuse prompts that, with their output, do not fit into the model's context.
 
     Raises:
-        UsageError: one does not.
+        UsageError: one of them does not fit.
     """
     limit = context_of(model)
     for name, ids in prompts:

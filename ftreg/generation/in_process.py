@@ -1,4 +1,4 @@
-"""The engine `transformers`: a checkpoint in this process, and all that decides its outputs."""
+"""The engine `transformers`: a checkpoint in this process, and all that its outputs depend on."""
 
 import importlib.metadata
 import time
@@ -30,14 +30,14 @@ _GROUP = 4
 
 
 class LocalEngine:
-    """Generates with transformers; the model is loaded when the first output is missing.
+    """Generates with transformers; the model is loaded when the first missing output is needed.
 
     Args:
         checkpoint: verified.
         config: precision, batch size and limit.
         verified: the states of the checkpoint's files from before they were verified.
-        phase: is told of preparations.
-        notice: is told what the user should know.
+        phase: called with the name of each preparation step.
+        notice: called with messages for the user.
 
     Raises:
         UsageError: there is no tokenizer, or the base of adapters has changed.
@@ -67,9 +67,9 @@ class LocalEngine:
         self._seconds, self._new_tokens = 0.0, 0
 
     def settings(self, repeat: int) -> dict[str, Any]:
-        """Return all that decides an output but its prompt (and its batch, which is in the key).
+        """Return everything that determines an output except its prompt and its batch (in the key).
 
-        Call `plan` before: which way the model is decoded is tried on the first prompts.
+        Call `plan` first: how the model is decoded is tried on the first prompts.
 
         Raises:
             UsageError: the model cannot be loaded, transformers cannot generate with it, or a
@@ -87,7 +87,7 @@ class LocalEngine:
         return settings
 
     def _decides(self) -> dict[str, Any]:
-        """Return all that decides how the model answers, and so how it is decoded."""
+        """Return everything that determines how the model answers, and so how it is decoded."""
         manifest = self._checkpoint.manifest
         libraries = ["torch", "transformers", *(["peft"] if manifest.lora else [])]
         settings: dict[str, Any] = {
@@ -101,7 +101,7 @@ class LocalEngine:
             "precision": self._config.precision,
         }
         if self._config.kernels == "off":
-            # In fp32 too, where the outputs are the same: who switches kernels off wants to see it.
+            # In fp32 too, although the outputs are the same: switching kernels off is visible.
             settings["kernels"] = "off"
         if self._base_configuration is not None:
             settings["base_configuration"] = self._base_configuration
@@ -110,7 +110,7 @@ class LocalEngine:
         return settings
 
     def _chosen(self) -> ProvenWay:
-        """Return how the model is decoded; what was found once for its weights is kept."""
+        """Return how the model is decoded; the choice is kept for its weights."""
         if self._choice is None:
             table = Table("ways", digest(self._decides()))
             kept = table.get_many(["model"])
@@ -119,7 +119,7 @@ class LocalEngine:
             else:
                 model, most = self._loaded(), self._config.max_new_tokens
                 refuse_too_long(self._prompts, model=model, max_new_tokens=most)
-                self._phase("proving how to decode it")
+                self._phase("checking how to decode it")
                 self._choice = choose_way(
                     model,
                     [prompt for _, prompt in self._prompts],
@@ -132,7 +132,7 @@ class LocalEngine:
         return self._choice
 
     def plan(self, chats: Chats, repeat: int) -> Plan:
-        """Tokenise the prompts and say what belongs together."""
+        """Tokenise the prompts and group those that belong together."""
         self._batch_size = self.batch_size(repeat)
         self._prompts = [(name, self._chat.prompt(messages)) for name, messages in chats]
         ids = [prompt for _, prompt in self._prompts]
@@ -209,7 +209,7 @@ class LocalEngine:
         }
 
     def batch_size(self, repeat: int) -> int:
-        """Return the batch size of a repeat, another for each: halved to 1, then doubled."""
+        """Return the batch size of a repeat, different for each: halved down to 1, then doubled."""
         sizes = [self._config.batch_size]
         while sizes[-1] > 1:
             sizes.append(sizes[-1] // 2)
@@ -219,7 +219,7 @@ class LocalEngine:
 
     @property
     def _depends_on_batch(self) -> bool:
-        # On a GPU other kernels compute other batches, in fp32 too.
+        # On a GPU the kernels depend on the batch size, in fp32 too.
         return self._config.precision != "fp32" or self._device != "cpu"
 
     def _loaded(self) -> PreTrainedModel:
@@ -230,19 +230,19 @@ class LocalEngine:
             refuse_changed_since(self._checkpoint.folder, self._verified)
             largest = max(max(ids) for _, ids in self._prompts)
             refuse_larger_tokenizer(model, self._chat.tokenizer, largest=largest)
-            # Quantized weights are on their device already, and refuse to be moved.
+            # Quantized weights are already on their device and cannot be moved.
             quantized = self._checkpoint.manifest.base.quantization is not None
             self._model = model if quantized else model.to(self._device)
         return self._model
 
 
 def _configuration_of_base(checkpoint: ModelFolder) -> str | None:
-    """Return the digest of what the base of adapters says, None where its weights say all.
+    """Return the digest of the base's configuration; None if the weights alone are enough.
 
-    Without the base, outputs of then can still be had. An older manifest has no digest.
+    Cached outputs remain available without the base. An older manifest has no digest.
 
     Raises:
-        UsageError: it has changed since they were trained.
+        UsageError: it has changed since the adapters were trained.
     """
     manifest = checkpoint.manifest
     if manifest.lora is None or manifest.base.source != "folder":

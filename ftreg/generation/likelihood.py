@@ -1,4 +1,4 @@
-"""The loss of texts under a model: how well it foretells them."""
+"""The loss of texts under a model: how well it predicts them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ MOST_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class TextLoss:
-    """`loss` is the mean per token in nats, over all `tokens` but the first; None of fewer than 2.
+    """`loss` is the mean per token in nats, over all `tokens` but the first; None if fewer than 2.
 
-    `ids` are the tokens that were put to the model.
+    `ids` are the tokens given to the model.
     """
 
     loss: float | None
@@ -24,13 +24,13 @@ class TextLoss:
 
 @torch.inference_mode()
 def text_loss(text: str, *, model: PreTrainedModel, tokenizer: Any) -> TextLoss:
-    """Return the loss of one text, by itself, so that no neighbour changes its last bits.
+    """Return the loss of one text, computed alone so that no other text changes its last bits.
 
-    Each token is foretold from those before it; special tokens that the tokenizer puts before a
-    text are given and not foretold.
+    Each token is predicted from the tokens before it; special tokens that the tokenizer adds before
+    a text are given and not predicted.
 
     Args:
-        text: plain text, without a chat around it.
+        text: plain text, not wrapped in a chat.
         model: in evaluation mode, on its device and in its precision; the loss is computed in fp32.
         tokenizer: the model's.
     """

@@ -1,7 +1,7 @@
-"""The outputs that were generated, kept in the cache by everything that decides them.
+"""Generated outputs, cached under everything that determines them.
 
-Only what is missing is generated, by one process at a time; who comes second waits, and finds the
-outputs there.
+Only missing outputs are generated, by one process at a time; a second process waits, and finds the
+outputs in the cache.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ Chats = Sequence[tuple[str, list[dict[str, str]]]]
 class Written:
     """What was written for a prompt: an `Output` without its example's id.
 
-    `model` is who wrote it, as a server says; None in process.
+    `model` is the model that wrote it, as reported by a server; None in process.
     """
 
     text: str
@@ -44,13 +44,13 @@ Keep = Callable[[Iterable[tuple[int, Written]]], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be generated, and how it hangs together.
+    """What is to be generated, and in which groups.
 
     Args:
-        keys: of each prompt, in order; equal prompts may share one.
+        keys: one per prompt, in order; equal prompts may share one.
         groups: positions of prompts, each in one group.
-        together: an output depends on the others of its group, so that a group is generated as a
-            whole or not at all.
+        together: an output depends on the others of its group, so a group is generated completely
+            or not at all.
     """
 
     keys: Sequence[str]
@@ -64,15 +64,15 @@ class Writer(Protocol):
     def __call__(
         self, positions: Sequence[int], *, keep: Keep, advance: Callable[[int], None]
     ) -> None:
-        """Write an output for each position, in any order, and tell how many have ended."""
+        """Write an output for each position, in any order, and report how many have ended."""
 
 
 class OutputStore:
     """The outputs under one setting.
 
     Args:
-        settings: all that decides an output but its prompt, JSON-ready.
-        notice: is told what the user should know.
+        settings: everything that determines an output except its prompt, JSON-ready.
+        notice: called with messages for the user.
     """
 
     def __init__(self, settings: Mapping[str, Any], *, notice: Callable[[str], None]) -> None:
@@ -86,15 +86,15 @@ class OutputStore:
         """Generate what is missing, and return every output of a plan.
 
         Args:
-            plan: what is wanted.
-            write: generates; it is not called where everything is there.
-            advance: is told the number of outputs that are there so far.
+            plan: the wanted outputs.
+            write: generates; not called if nothing is missing.
+            advance: called with the number of outputs available so far.
 
         Returns:
-            The outputs in the order of the plan's keys, and how many of them were there before.
+            The outputs in the order of the plan's keys, and how many of them were cached.
 
         Raises:
-            UsageError: what `write` raises; what was generated until then is kept.
+            UsageError: raised by `write`; outputs generated before that are kept.
         """
         known = self._kept(plan)
         found = sum(key in known for key in plan.keys)
@@ -133,7 +133,7 @@ class OutputStore:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold a lock on these settings; none where the cache cannot be written."""
+        """Hold a lock on these settings; without a lock if the cache is not writable."""
         lock = self._table.path.with_name(f"outputs-{self._identity[:32]}.lock")
         with contextlib.ExitStack() as held:
             with contextlib.suppress(OSError):
@@ -153,12 +153,12 @@ class OutputStore:
 
 
 def _from(before: int, total: int, advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Return a listener to a part of the work, that tells `advance` of the whole."""
+    """Return a callback for one part of the work that reports to `advance` the total progress."""
     return lambda done: advance(min(before + done, total))
 
 
 def files_read(files: Mapping[str, str]) -> dict[str, str]:
-    """Return those files of a checkpoint, beside the weights, that an output may depend on.
+    """Return the files of a checkpoint, other than the weights, that an output may depend on.
 
     Args:
         files: name to digest, as in its manifest.

@@ -1,6 +1,6 @@
 """Greedy decoding by transformers' own `generate()`: in batches padded on the left, and alone.
 
-It is for every model that transformers knows: with sliding windows, with recurrent states.
+It supports every model that transformers supports, including sliding windows and recurrent states.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ def decode_padded(
 def generate_alone(
     prompt: Sequence[int], *, model: PreTrainedModel, stops: frozenset[int], max_new_tokens: int
 ) -> tuple[list[int], torch.Tensor]:
-    """Return what `generate()` writes to one prompt, and the logits of each of its tokens.
+    """Return what `generate()` writes for one prompt, and the logits of each of its tokens.
 
     Returns:
-        The new tokens, up to and including one that stops; fp32 logits, (tokens, vocabulary).
+        The new tokens, up to and including a stop token; fp32 logits, (tokens, vocabulary).
     """
     shown = {"output_logits": True, "return_dict_in_generate": True}
     with _greedy(model, stops=stops, max_new_tokens=max_new_tokens, **shown) as generate:
@@ -48,7 +48,7 @@ def generate_alone(
 
 
 def until_stop(tokens: list[int], stops: frozenset[int]) -> list[int]:
-    """Return an answer up to and including the first token that stops it."""
+    """Return an answer up to and including the first stop token."""
     ends = (place for place, token in enumerate(tokens, start=1) if token in stops)
     return tokens[: next(ends, len(tokens))]
 
@@ -76,7 +76,7 @@ def _greedy(
 def _left_padded(
     prompts: Sequence[Sequence[int]], *, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both (prompts, longest); what is masked holds token 0."""
+    """Token ids and attention mask, both (prompts, longest); masked positions have token 0."""
     width = max(map(len, prompts))
     tokens = torch.zeros((len(prompts), width), dtype=torch.long)
     mask = torch.zeros_like(tokens)

@@ -1,7 +1,7 @@
-"""Greedy decoding by transformers' continuous batching: its paged cache, and its captured graphs.
+"""Greedy decoding by transformers' continuous batching, with its paged cache and captured graphs.
 
-On a GPU a step of a small model waits for the launches of its kernels. Captured as a graph they are
-one launch, which transformers does where FlashAttention is installed, for weights of 16 bits.
+On a GPU a step of a small model is limited by kernel launches. A captured graph needs only one
+launch; transformers captures graphs if FlashAttention is installed, for 16-bit weights.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _PATIENCE = 1.0
 
 
 def pages_fast(model: PreTrainedModel) -> bool:
-    """Whether decoding in pages captures graphs for a model where it is."""
+    """Whether paged decoding captures graphs for a model on its current device."""
     from transformers.utils import is_flash_attn_2_available
 
     half = model.dtype in (torch.bfloat16, torch.float16)
@@ -38,7 +38,7 @@ def decode_paged(
     """Write the answer of each prompt; the arguments are those of `decode_continuously`.
 
     Raises:
-        RuntimeError: transformers gave up on an answer.
+        RuntimeError: transformers did not finish an answer.
     """
     attention = _FLASH if pages_fast(model) else "sdpa"
     with attending(model, attention), _manager(model, stops, max_new_tokens, batch_size) as manager:
@@ -60,7 +60,7 @@ def decode_paged(
 def _manager(
     model: Any, stops: frozenset[int], max_new_tokens: int, batch_size: int
 ) -> Iterator[Any]:
-    """Yield what takes prompts and gives answers; it is gone behind the block."""
+    """Yield an object that takes prompts and returns answers; it is closed after the block."""
     from transformers import ContinuousBatchingConfig
 
     settings = GenerationConfig(

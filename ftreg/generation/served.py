@@ -1,7 +1,7 @@
-"""The engine `openai`: a server that speaks OpenAI's chat API, such as vLLM, has the checkpoint.
+"""The engine `openai`: a server with OpenAI's chat API, such as vLLM, serves the checkpoint.
 
-Whether the server has the checkpoint's weights cannot be seen from here. What it writes is kept
-under the weights of the checkpoint's folder, so that new weights never get old outputs.
+ftreg cannot check whether the server has the checkpoint's weights. Its outputs are cached under the
+weights of the checkpoint's folder, so new weights never get old outputs.
 """
 
 import datetime
@@ -24,10 +24,10 @@ _VERSION = 1
 
 
 class RemoteEngine:
-    """Generates by asking a server; it is asked for nothing where no output is missing.
+    """Generates with a server; no requests are sent if no output is missing.
 
     Args:
-        checkpoint: verified; the server is taken to have it.
+        checkpoint: verified; the server is assumed to serve it.
         config: engine and limit.
     """
 
@@ -43,7 +43,7 @@ class RemoteEngine:
         return self._endpoint.host()
 
     def settings(self, repeat: int) -> dict[str, Any]:
-        """Return all that decides an output but its chat, as far as it is known."""
+        """Return everything that determines an output except its chat, as far as known."""
         manifest = self._checkpoint.manifest
         settings: dict[str, Any] = {
             "engine": "openai",
@@ -58,18 +58,18 @@ class RemoteEngine:
         return settings | self._date() | ({"repeat": repeat} if repeat else {})
 
     def plan(self, chats: Chats, repeat: int) -> Plan:
-        """Return the keys of the chats; the server batches as it likes."""
+        """Return the keys of the chats; the server chooses its batches."""
         self._chats = chats
         return Plan([digest(messages) for _, messages in chats], [range(len(chats))], False)
 
     def write(
         self, positions: Sequence[int], *, keep: Keep, advance: Callable[[int], None]
     ) -> None:
-        """Ask for the outputs of some chats, several at a time.
+        """Request the outputs of some chats, several at a time.
 
         Raises:
-            UsageError: the server is not there, or gives no usable answer to a chat after all
-                attempts. What was under way then is waited for and kept.
+            UsageError: the server is unreachable, or does not return a usable answer to a chat
+                after all attempts. Requests in progress are completed, and their outputs kept.
         """
         client = ChatClient(
             self._endpoint, exact=True
@@ -103,8 +103,8 @@ class RemoteEngine:
                     first = found
         if first is not None:
             raise UsageError(
-                f"{first}\n{done} of {len(positions)} outputs were written and are kept; the same "
-                "command goes on from there."
+                f"{first}\n{done} of {len(positions)} outputs were written and are kept; run the "
+                "same command again to continue."
             ) from first
 
     def describe(self, written: Sequence[Written]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class RemoteEngine:
         }
 
     def _date(self) -> dict[str, str]:
-        """Today, where the chat template writes the date: the server's clock is not ours to set."""
+        """Today, if the chat template writes the date: ftreg cannot set the server's clock."""
         name = self._checkpoint.manifest.base_config.template
         file = f"additional_chat_templates/{name}.jinja" if name else "chat_template.jinja"
         path = self._checkpoint.tokenizer_folder / file
@@ -134,10 +134,10 @@ class RemoteEngine:
 
 
 def _written(reply: Reply) -> Written:
-    """Take a reply for an output, as an engine in process would have written it.
+    """Convert a reply to an output, as an engine in process would have written it.
 
     Raises:
-        ChatError: it did not end as outputs end.
+        ChatError: it did not end the way outputs end.
     """
     finish = "stop" if reply.finish == "tool_calls" else reply.finish
     if finish not in ("stop", "length"):
@@ -152,7 +152,7 @@ def _written(reply: Reply) -> Written:
 
 
 def _arguments(text: str) -> Any:
-    """The arguments of a call, the text itself where it is no JSON: what a model wrote."""
+    """The arguments of a call, or the text itself if it is not JSON: what a model wrote."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

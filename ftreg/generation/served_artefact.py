@@ -1,4 +1,4 @@
-"""The engine `llama.cpp`: a GGUF file of the checkpoint, served on loopback while it writes."""
+"""The engine `llama.cpp`: a GGUF file of the checkpoint, served on loopback while it generates."""
 
 import importlib.metadata
 import os
@@ -31,10 +31,10 @@ its own metadata, which a quantization of it keeps; or only by what the user sai
 
 
 def pairing(file: GgufFile, checkpoint: ModelFolder, *, digest: str) -> Pairing:
-    """Return how it is known that a file, which has this digest, has a checkpoint's weights.
+    """Return how it is known that a file with this digest has a checkpoint's weights.
 
     Raises:
-        UsageError: it says that it has another one's, or has changed since it was exported.
+        UsageError: it names another checkpoint, or has changed since it was exported.
     """
     identity = checkpoint.manifest.identity
     record = read_artefact(file.path)
@@ -44,8 +44,8 @@ def pairing(file: GgufFile, checkpoint: ModelFolder, *, digest: str) -> Pairing:
     ):
         if other is not None and other != identity:
             raise UsageError(
-                f"{file.path}: by {place} this is an artefact of the checkpoint {other[:12]}, and "
-                f"{checkpoint.folder} is {identity[:12]}; export it again"
+                f"{file.path}: according to {place} this is an artefact of the checkpoint "
+                f"{other[:12]}, but {checkpoint.folder} is {identity[:12]}; export it again"
             )
     if record is None:
         return "said" if file.get(CHECKPOINT_KEY) is None else "metadata"
@@ -58,17 +58,17 @@ def pairing(file: GgufFile, checkpoint: ModelFolder, *, digest: str) -> Pairing:
 
 
 class ServedArtefact(RemoteEngine):
-    """Generates by asking llama.cpp, which is started when an output is missing.
+    """Generates with llama.cpp, which is started when an output is missing.
 
-    The outputs that count are written one after the other, which is what repeats of the same
-    request give; outputs that are written again, several at a time.
+    The main outputs are written one at a time, so that repeats of a request give the same output;
+    repeated outputs are written several at a time.
 
     Args:
         checkpoint: verified.
         config: engine and limit.
 
     Raises:
-        UsageError: the file is no GGUF, or one of another checkpoint.
+        UsageError: the file is not a GGUF file, or belongs to another checkpoint.
     """
 
     def __init__(self, checkpoint: ModelFolder, config: EvalConfig) -> None:
@@ -81,7 +81,7 @@ class ServedArtefact(RemoteEngine):
         self._rate: float | None = None
 
     def settings(self, repeat: int) -> dict[str, Any]:
-        """Return all that decides an output but its chat."""
+        """Return everything that determines an output except its chat."""
         return {
             "engine": "llama.cpp",
             "version": _VERSION,
@@ -102,10 +102,10 @@ class ServedArtefact(RemoteEngine):
     def write(
         self, positions: Sequence[int], *, keep: Keep, advance: Callable[[int], None]
     ) -> None:
-        """Start llama.cpp, ask for the outputs of some chats, and end it.
+        """Start llama.cpp, request the outputs of some chats, and stop it.
 
         Raises:
-            UsageError: llama.cpp cannot serve the file, or gives no usable answer.
+            UsageError: llama.cpp cannot serve the file, or does not return a usable answer.
         """
         parallel = _PARALLEL if self._repeat else 1
         tokens = 0
@@ -160,7 +160,7 @@ class ServedArtefact(RemoteEngine):
         }
 
     def _context(self, positions: Sequence[int]) -> int:
-        """Return how many tokens a prompt and its answer take at most: a byte is one at most."""
+        """Return the maximum number of tokens of a prompt and its answer: at most one per byte."""
         longest = max(
             sum(len(item["content"].encode()) + _TURN for item in self._chats[position][1])
             for position in positions

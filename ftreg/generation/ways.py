@@ -1,10 +1,10 @@
-"""The ways to decode, and the proof that a way writes what a model says.
+"""The ways to decode, and the check that a way writes the model's own output.
 
-From fast to slow: in pages (where a GPU captures graphs), continuously, in padded batches, one
-prompt at a time. The last is transformers'
-own `generate()` alone, and what the others are held against: first on a twin of the model
-(`ftreg.models.twin`), which is kept, so that it costs once; then on the model itself, in its own
-precision and on prompts of its own. The fastest way that departs on neither is taken.
+From fast to slow: paged (if a GPU captures graphs), continuously, in padded batches, one prompt at
+a time. The last is transformers' own `generate()` alone, the reference for the others. They are
+compared with it first on a twin of the model (`ftreg.models.twin`), once, since the result is kept;
+then on the model itself, in its own precision and on prompts of the evaluation. The fastest way
+without a difference on either is used.
 """
 
 import json
@@ -45,13 +45,13 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProvenWay:
-    """The way that a model is decoded, and why not a faster one, where a proof has failed."""
+    """The way that a model is decoded, and why a faster one was rejected, if one was."""
 
     way: Way
     why: str | None = None
 
     def to_json(self) -> bytes:
-        """Return it as it is kept."""
+        """Return it as it is stored."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
@@ -62,7 +62,7 @@ class ProvenWay:
 
 
 def decoder_of(way: Way) -> Callable[..., None]:
-    """Return what decodes in a way; its arguments are those of `decode_continuously`."""
+    """Return the decoder of a way; its arguments are those of `decode_continuously`."""
     return {
         Way.PAGED: decode_paged,
         Way.CONTINUOUS: decode_continuously,
@@ -86,9 +86,9 @@ def choose_way(
 
     Args:
         model: in evaluation mode.
-        prompts: token ids that it is to be asked with; the shortest and the median one are tried.
-        max_new_tokens: most tokens of an answer, as they fit into the model's context.
-        kernels: whether ftreg's own loop may be taken.
+        prompts: token ids of its prompts; the shortest and the median one are tried.
+        max_new_tokens: maximum number of tokens of an answer that fits into the model's context.
+        kernels: whether ftreg's own loop may be used.
 
     Raises:
         UsageError: transformers cannot generate with this model.
@@ -99,11 +99,11 @@ def choose_way(
         expected = [
             generate_alone(prompt, model=model, stops=_NONE, max_new_tokens=most) for prompt in few
         ]
-    except Exception as error:  # each architecture fails in its own way
+    except Exception as error:  # each architecture fails differently
         raise UsageError(
             f"transformers cannot generate with a model of the type {model.config.model_type!r}: "
-            f"{type(error).__name__}: {first_line(error)}\nA server that can may evaluate it: "
-            "eval.engine."
+            f"{type(error).__name__}: {first_line(error)}\nTo evaluate it, use a server "
+            "that can: eval.engine."
         ) from error
     why: str | None = None
     for way in _faster_ways(model, kernels=kernels):
@@ -114,12 +114,12 @@ def choose_way(
             place = "this model"
         if fault is None:
             return ProvenWay(way, why and f"{why}; it is decoded in {way}")
-        why = why or f"the way {way.value!r} of decoding is not taken, since on {place} {fault}"
+        why = why or f"decoding {way.value!r} is not used, because on {place} {fault}"
     return ProvenWay(Way.ALONE, f"{why}; it is decoded one prompt at a time")
 
 
 def _faster_ways(model: PreTrainedModel, *, kernels: bool) -> Iterator[Way]:
-    """Yield the ways to try on a model where it is, the fastest first."""
+    """Yield the ways to try on a model on its current device, fastest first."""
     if kernels and can_decode_continuously(model):
         if pages_fast(model):
             yield Way.PAGED
@@ -128,7 +128,7 @@ def _faster_ways(model: PreTrainedModel, *, kernels: bool) -> Iterator[Way]:
 
 
 def departs_on_twin(model: PreTrainedModel, way: Way) -> str | None:
-    """Say how a way departs from `generate()` alone on a model's twin; None where it does not."""
+    """Return how a way differs from `generate()` alone on a model's twin; None if it does not."""
     question = {"decodes": way, "version": VERSION}
     fault = proven_on_twin(model, question, lambda: json.dumps(_try_on_twin(model, way)))
     found: str | None = json.loads(fault)
@@ -149,11 +149,11 @@ def _try_on_twin(model: PreTrainedModel, way: Way) -> str | None:
             for prompt in prompts
         ]
     except NoTwinError as error:
-        return f"nothing could be tried: {error}"
+        return f"it could not be tried: {error}"
     except Exception as error:  # what fails on the twin may do on the model, alone
         return f"generate() fails: {type(error).__name__}: {first_line(error)}"
     if len({tuple(tokens) for tokens, _ in free}) == 1:
-        return "nothing could be told apart: it answers all prompts alike"
+        return "the check is impossible: all prompts have the same answer"
     # A token that ends some answers early, so that rows come and go.
     stops = frozenset([free[0][0][_TWIN_TOKENS // 2]])
     expected = [(until_stop(tokens, stops), logits) for tokens, logits in free]
@@ -169,7 +169,7 @@ def _departs(
     stops: frozenset[int],
     slots: int,
 ) -> str | None:
-    """Decode in a way, and say how it departs from the expected tokens and their logits."""
+    """Decode in a way, and return how it differs from the expected tokens and their logits."""
     written: dict[int, list[int]] = {}
     try:
         decoder_of(way)(
@@ -186,11 +186,11 @@ def _departs(
         not _agree(written[place], tokens, logits, tie=_TIE.get(model.dtype, 0.25))
         for place, (tokens, logits) in enumerate(expected)
     )
-    return f"{unlike} of {len(expected)} answers are not those of generate()" if unlike else None
+    return f"{unlike} of {len(expected)} answers differ from generate()" if unlike else None
 
 
 def _agree(found: list[int], tokens: list[int], logits: torch.Tensor, *, tie: float) -> bool:
-    """Whether answers are alike up to where two tokens are equally likely; logits (tokens, ids)."""
+    """Whether answers are equal up to a tie between two tokens; logits (tokens, ids)."""
     if found == tokens:
         return True
     for mine, other, row in zip(found, tokens, logits, strict=False):

@@ -179,7 +179,7 @@ def test_an_evaluation_records_its_way_and_does_not_depend_on_the_batch(
     _trained(cli, config, name, tokenizer=tiny_model, tmp_path=tmp_path)
     generation, rows, told = _evaluated(cli, 1)
     assert generation["way"] == way
-    assert told.count("of decoding is not taken") == 1
+    assert told.count("is not used, because on") == 1
     assert cli("clean", "outputs", "--all").code == 0
     again, same, _ = _evaluated(cli, 4)
     assert (again["way"], again["taken"]) == (way, 0)

@@ -174,7 +174,7 @@ def test_only_one_and_the_same_checkpoint_is_compared_across_engines(place: Path
     )
     wrong = cli("eval", "second.gguf", "--of", "first", "--no-gate", "-q")
     assert wrong.code == 2
-    assert "by its manifest this is an artefact of the checkpoint" in wrong.err
+    assert "according to its manifest this is an artefact of the checkpoint" in wrong.err
 
 
 def test_a_file_that_says_nothing_is_taken_at_its_word(place: Path, cli: Cli) -> None:
