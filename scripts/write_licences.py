@@ -81,16 +81,16 @@ def page(needed: Mapping[str, Distribution], extra: Mapping[str, Distribution]) 
 
 # Licences
 
-ftreg itself is under Apache-2.0. It brings no other package's code along: pip installs these, each
-under its own licence, as its metadata state it (versions: `constraints.txt`). A test refuses a
-package whose licence is not known, or is none of these:
+ftreg is licensed under Apache-2.0 and contains no code of other packages. pip installs the packages
+below, each under its own licence as stated in its metadata (versions: `constraints.txt`). A test
+rejects a package whose licence is unknown or not one of these:
 {", ".join(sorted(PERMITTED))}.
 
-On Linux, torch's own wheels for an NVIDIA GPU bring NVIDIA's CUDA libraries, which are under
-NVIDIA's terms, and triton (MIT); none of these is in the lists. Packaged models and datasets name
-their licence in `ftreg models list` and `ftreg data list`.
+On Linux, torch's wheels for NVIDIA GPUs also install NVIDIA's CUDA libraries, under NVIDIA's terms,
+and triton (MIT); the tables do not include these. `ftreg models list` and `ftreg data list` show
+the licences of packaged models and datasets.
 
-## What `pip install ftreg` brings
+## What `pip install ftreg` installs
 
 {table(needed)}
 
