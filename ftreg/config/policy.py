@@ -1,4 +1,4 @@
-"""The policy of the gate: when a candidate passes, and when there is too little to tell."""
+"""The gate's policy: when a candidate passes, and when there is too little evidence to tell."""
 
 import math
 from typing import Annotated, Literal
@@ -24,88 +24,88 @@ Margin = Annotated[float, Field(gt=0, le=1)]
 
 
 class Collapse(Section):
-    """How many examples may fall far, which a mean can hide."""
+    """How many examples may drop far. A mean can hide these."""
 
     drop: Margin = 0.5
-    """An example collapsed if its score fell by at least this."""
+    """An example has collapsed if its score dropped by at least this."""
     share: Margin = 0.02
-    """The share of collapsed examples that a pass must be shown to stay below."""
+    """For a pass, the share of collapsed examples must be shown to be below this."""
 
 
 class Budgets(Section):
-    """What an answer may cost, whatever it costs the baseline; null asks nothing."""
+    """What an answer may cost, whatever the baseline's cost. null sets no budget."""
 
     tokens_per_answer: Annotated[float, Field(gt=0)] | None = None
-    """The mean number of new tokens of an output. It is broken if the whole confidence interval of
-    the candidate's mean lies above it."""
+    """The mean number of new tokens per output. It is broken if the confidence interval of the
+    candidate's mean is entirely above it."""
     seconds_per_token: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of decoding over the new tokens that were generated. Time is noisy, and other work on
-    the machine counts as the model's: set it well above what you see, and only for evaluations on
-    one machine that is left alone."""
+    """Decoding time in seconds divided by the number of generated tokens. Time is noisy and
+    includes the effect of other work on the machine: set it well above what you observe, and only
+    for evaluations on one otherwise idle machine."""
 
 
 class GatePolicy(Section):
     """When a candidate passes against a baseline. Every field has a default."""
 
     margin: Margin = 0.02
-    """The mean drop that is allowed: 0.02 (2 points of 100) lets a mean of 0.80 fall to 0.78."""
+    """The allowed mean drop: 0.02 (2 points of 100) lets a mean of 0.80 fall to 0.78."""
     margins: dict[str, Margin] = Field(default_factory=dict)
-    """Margins of single scorers, by name, where they differ from `margin`."""
+    """Margins of single scorers, by name, that differ from `margin`."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Confidence of the two-sided interval; 1 - confidence is the level of the regression test."""
     mode: Literal["paired", "threshold"] = "paired"
-    """paired decides by statistics; threshold holds the plain mean delta against the margin."""
+    """paired decides by statistics; threshold compares the plain mean delta with the margin."""
     max_missing: Share = 0.0
-    """Share of the examples that may lack a score on either side; above it no scorer passes."""
+    """Share of the examples that may lack a score on either side. Above it a scorer cannot pass."""
     max_leaked: Share | None = None
-    """Share of the evaluated rows that may stand in the checkpoint's training rows too; above it no
-    candidate passes. null only tells."""
+    """Share of the evaluated rows that may also be in the checkpoint's training rows. Above it a
+    candidate cannot pass. null only reports the share."""
     min_examples: Count | None = None
     """Fewest examples on which a scorer or cohort may pass (a regression needs no minimum). null
-    takes as many as would show a collapse as large as the margin: 59 for 0.05, 149 for 0.02."""
+    uses as many as would reveal a collapse as large as the margin: 59 for 0.05, 149 for 0.02."""
     min_cohort: Count = 20
-    """Cohorts with fewer examples are shown, but too small to gate."""
+    """Cohorts with fewer examples are shown but not gated."""
     min_clusters: Count | None = None
-    """Fewest clusters on which a scorer or cohort may pass, where the dataset has clusters. null
-    takes as many as `min_examples: null`."""
+    """Fewest clusters on which a scorer or cohort may pass, if the dataset has clusters. null uses
+    as many as `min_examples: null`."""
     cohorts: Literal["all"] | list[str] = Field(default_factory=list)
     """Cohorts that must pass too: `all`, or tags and `tag=value`. The others can only regress."""
     unseen_drop: Share = 0.0
-    """Read and not used: since 0.2 a pass always reckons with examples that lose everything, though
-    none of those seen did."""
+    """Accepted but unused: since 0.2 a pass always accounts for unseen examples that lose
+    everything."""
     anchor_margin: Margin = 0.05
-    """The drop from the anchor that is allowed, over all candidates since it was pinned."""
+    """The allowed drop from the anchor, over all candidates since it was pinned."""
     artefact_margin: Margin | None = None
-    """The mean drop that another form of the same checkpoint (a quantized file, another engine) may
-    cost, for every scorer; null holds it to the margins of another checkpoint."""
+    """The allowed mean drop of another form of the same checkpoint (a quantized file, another
+    engine), for every scorer. null uses the margins for a different checkpoint."""
     critical_tolerance: Share | None = None
-    """A critical example got worse if its score dropped by more than this. null takes what scores
-    vary by from one side to the other and from one generation to the next: 0 for scores of few
-    levels that were generated once. A drop of more than 0.1 that may be chance is undecided."""
+    """A critical example got worse if its score dropped by more than this. null estimates how much
+    scores vary between the two sides and between generations: 0 for scores with few levels that
+    were generated once. A drop of more than 0.1 that may be chance is undecided."""
     floors: dict[str, Share] = Field(default_factory=dict)
-    """Means that a scorer, by name, may not be below, whatever the baseline has."""
+    """Lowest allowed means, by scorer, whatever the baseline's mean."""
     budgets: Budgets = Field(default_factory=Budgets)
-    """What answers may cost: `{tokens_per_answer: 40}`. A budget that is broken is a regression."""
+    """What answers may cost: `{tokens_per_answer: 40}`. A broken budget is a regression."""
     collapse: Collapse | None = None
     """What a mean can hide: `{drop: 0.5, share: 0.02}` lets a scorer pass only if fewer than 2 % of
-    the examples fall by half a point or more. null only counts them, with that drop."""
+    the examples drop by 0.5 or more. null only counts them, with that drop."""
     spend_error: bool = False
-    """Let all looks at the rows of a dataset version together pass wrongly with a probability of
-    1 - confidence: each later candidate has to prove more, against the anchor too."""
+    """Bound the probability of a false pass, over all looks at the rows of a dataset version
+    together, by 1 - confidence: each later candidate needs stronger evidence, against the anchor
+    too."""
     allow_undecided: bool = False
     """Let an undecided verdict exit with 0, unless a row is certainly worse. The verdict itself
     still says undecided."""
     allow_worse: bool = False
-    """With `allow_undecided`: let it exit with 0 though a row is certainly worse, by a drop that
-    may lie within its margin."""
+    """With `allow_undecided`: exit with 0 even if a row is certainly worse, by a drop that may be
+    within its margin."""
     constant: list[str] = Field(default_factory=list)
-    """Scorers that may give every example of both sides the same score; of others such a row cannot
-    pass, for a scorer that is stuck says nothing."""
+    """Scorers that may give every example of both sides the same score. The row of any other such
+    scorer cannot pass, because a stuck scorer says nothing."""
     resamples: Annotated[int, Field(ge=999, le=1_000_000)] = 9999
-    """Read and not used: since 0.2 no interval and no test is resampled."""
+    """Accepted but unused: since 0.2 intervals and tests do not resample."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the draws by which a verdict says what more examples would show. No outcome depends
-    on it."""
+    """Seed of the simulation of what more examples would show. No outcome depends on it."""
 
     @field_validator("margin", "anchor_margin", "artefact_margin", mode="before")
     @classmethod
@@ -123,8 +123,9 @@ class GatePolicy(Section):
     def least_units(self, margin: float, *, clustered: bool = False) -> int:
         """Return the fewest examples, or clusters, on which a row may pass.
 
-        If a share `margin` of all of them collapsed, fewer would show none too often, unless the
-        policy says otherwise: (1 - margin) ** n is to be at most 1 - confidence.
+        Unless the policy sets a number, it is the smallest n with (1 - margin) ** n at most 1 -
+        confidence: if a share `margin` of all units collapsed, fewer would too often contain none
+        of them.
         """
         asked = self.min_clusters if clustered else self.min_examples
         if asked is not None:
@@ -132,7 +133,7 @@ class GatePolicy(Section):
         return fewest_to_show(margin, confidence=self.confidence)
 
     def margin_for(self, scorer: str) -> float:
-        """Return the margin that `scorer` is held to."""
+        """Return the margin of `scorer`."""
         return self.margins.get(scorer, self.margin)
 
     def for_other_form(self) -> "GatePolicy":
@@ -142,19 +143,19 @@ class GatePolicy(Section):
         return self.model_copy(update={"margin": self.artefact_margin, "margins": {}})
 
     def requires(self, cohort: str) -> bool:
-        """Return whether `cohort`, a `tag=value`, must pass and not only not regress."""
+        """Return whether `cohort`, a `tag=value`, must pass rather than merely not regress."""
         return self.cohorts == "all" or any(
             cohort == name or cohort.startswith(f"{name}=") for name in self.cohorts
         )
 
 
 def fewest_to_show(share: float, *, confidence: float) -> int:
-    """Return how many units show one of a `share` in (0, 1] of all, but with 1 - `confidence`."""
+    """Return how many units contain one of a `share` in (0, 1] with probability `confidence`."""
     return 1 if share >= 1 else math.ceil(math.log(1 - confidence) / math.log1p(-share))
 
 
 def collapse_rule(policy: GatePolicy) -> Collapse:
-    """Return what counts as a collapse, whether the policy asks for few of them or not."""
+    """Return what counts as a collapse, whether or not the policy limits collapses."""
     return policy.collapse or Collapse()
 
 
@@ -163,7 +164,7 @@ _SMALLER_IS_LOOSER = ("confidence", "min_cohort")
 
 
 def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
-    """Return in words where `new` lets pass what `old` would not."""
+    """Return, in words, where `new` lets pass what `old` would not."""
     found = []
     for scorer in sorted({*old.margins, *new.margins}):
         if new.margin_for(scorer) > old.margin_for(scorer):
@@ -178,7 +179,7 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
             if sign * after > sign * before:
                 found.append(f"{name} {after:g}, was {before:g}")
     for name, clustered in (("min_examples", False), ("min_clusters", True)):
-        # At one margin: what another margin asks for is told as the margin's.
+        # At one margin: the effect of another margin is reported as the margin's.
         before, after = (each.least_units(old.margin, clustered=clustered) for each in (old, new))
         if after < before:
             found.append(f"{name} {after}, was {before}")
@@ -195,7 +196,7 @@ def loosened(old: GatePolicy, new: GatePolicy) -> list[str]:
     tolerated = [policy.critical_tolerance or 0.0 for policy in (old, new)]
     if tolerated[1] > tolerated[0]:
         found.append(f"critical_tolerance {tolerated[1]:g}, was {tolerated[0]:g}")
-    # null looks at nothing, so it is looser than any share.
+    # null checks nothing, so it is looser than any share.
     if old.max_leaked is not None and (new.max_leaked is None or new.max_leaked > old.max_leaked):
         after = "null" if new.max_leaked is None else f"{new.max_leaked:g}"
         found.append(f"max_leaked {after}, was {old.max_leaked:g}")
