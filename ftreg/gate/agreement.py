@@ -1,7 +1,7 @@
 """How far scores agree with people: AUROC, Spearman, kappa and reliability, with intervals.
 
-All are over the rows that have both. Intervals are two-sided; units (rows, or clusters of rows that
-are not independent) are drawn whole.
+All are over the rows that have both. Intervals are two-sided; the resampled units are rows, or
+clusters of rows that are not independent.
 """
 
 from collections.abc import Iterator
@@ -53,55 +53,55 @@ class Kappa:
     __pydantic_config__ = _RECORD
 
     threshold: float
-    """The score that divides all rows best."""
+    """The score that separates all rows best."""
     value: float
-    """Out of fold: each row is judged by a threshold that was chosen without it. In [-1, 1]."""
+    """Out of fold: each row is judged by a threshold chosen without it. In [-1, 1]."""
     interval: Interval
-    """The choice of the threshold is included."""
+    """Includes the choice of the threshold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliabilityBin:
-    """The rows whose scores lie in one stretch, and how good people say they are."""
+    """The rows whose scores are in one range, and how good people say they are."""
 
     __pydantic_config__ = _RECORD
 
     low: float
-    """Where the stretch begins."""
+    """Lower end of the range."""
     high: float
-    """Where it ends; the score belongs to the next one, but for 1."""
+    """Upper end, which belongs to the next range, except 1."""
     rows: int
     score: float
     """Their mean score."""
     label: float
-    """Their mean label; of labels of 0 and 1, the share of good rows."""
+    """Their mean label; for labels of 0 and 1, the share of good rows."""
     interval: Interval
-    """Of the mean label: Wilson's interval, over clusters where there are clusters."""
+    """Wilson's interval of the mean label, over clusters if there are any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far a scorer agrees with people, and how far the plain overlap of words does."""
+    """How far a scorer agrees with people, compared with plain word overlap."""
 
     __pydantic_config__ = _RECORD
 
     rows: int
     """Rows with a label and a score."""
     good: int
-    """Those of them that are good."""
+    """The good ones among them."""
     clusters: int | None
-    """What they fall into, where rows are not independent; else null."""
+    """Their clusters, if rows are not independent; else null."""
     auroc: Measured
-    """The chance that a good row scores higher than a bad one, ties half."""
+    """The probability that a good row scores higher than a bad one; ties count half."""
     spearman: Measured | None
-    """Spearman's rho of scores and labels; null where either are all equal."""
+    """Spearman's rho of scores and labels; null if either are all equal."""
     kappa: Kappa
     overlap: Measured | None
-    """AUROC of the plain overlap of words; null where the rows have no text to overlap with."""
+    """AUROC of plain word overlap; null if the rows have no text to compare with."""
     gain: Measured | None
-    """AUROC less that of the overlap, on the same rows."""
+    """AUROC minus that of the overlap, on the same rows."""
     reliability: tuple[ReliabilityBin, ...]
-    """The stretches of score that have rows."""
+    """The score ranges that have rows."""
 
 
 def measure_agreement(
@@ -113,12 +113,12 @@ def measure_agreement(
     overlap: Floats | None = None,
     seed: int = 0,
 ) -> Agreement:
-    """Hold scores against labels.
+    """Compare scores with labels.
 
     Args:
         scores: shape (rows,), each in [0, 1].
         labels: shape (rows,), each in [0, 1].
-        good_from: rows with at least this label are good; some have to be, and some not.
+        good_from: rows with at least this label are good; some must be, and some not.
         clusters: shape (rows,), the cluster's number of each row, or None.
         overlap: shape (rows,), the overlap of words, or None.
         seed: of the resampling.
@@ -146,7 +146,7 @@ def measure_agreement(
 
 
 def auroc(scores: Floats, good: Truths) -> float:
-    """Return the chance that a good row beats a bad one, ties half; NaN without either.
+    """Return the probability that a good row beats a bad one, ties half; NaN without either.
 
     Hanley and McNeil, "The meaning and use of the area under a ROC curve", Radiology 143 (1982).
     """
@@ -162,9 +162,9 @@ def measure_auroc(
 ) -> Measured:
     """Return the AUROC, with the wider of the bootstrap's interval and Newcombe's.
 
-    A bootstrap draws no error that it has not seen: of a perfect AUROC it thinks too well. Newcombe
-    inverts the variance that an AUROC would have, Statistics in Medicine 25 (2006), method 5 of
-    part 2; what counts there are units that hold good rows, and those that hold bad ones.
+    A bootstrap cannot draw an error that the sample lacks: it is too optimistic about a perfect
+    AUROC. Newcombe inverts the variance that an AUROC would have, Statistics in Medicine 25 (2006),
+    method 5 of part 2; it counts units with good rows and units with bad rows.
     """
     value = auroc(scores, good)
     resampled = [_aurocs(scores, good, w) for w in _resamples(len(scores), clusters, generator)]
@@ -218,7 +218,7 @@ def newcombe(value: float, goods: int, bads: int) -> Interval:
 
 
 def _aurocs(scores: Floats, good: Truths, weights: Floats) -> Floats:
-    """The AUROC by each row of weights, shape (resamples,); NaN where a resample lacks a kind."""
+    """The AUROC for each row of weights, shape (resamples,); NaN if a resample lacks a kind."""
     goods, bads = _by_level(scores, weights * good), _by_level(scores, weights * ~good)
     wins = (goods * (bads.cumsum(axis=1) - bads / 2)).sum(axis=1)
     with np.errstate(invalid="ignore"):
@@ -226,7 +226,7 @@ def _aurocs(scores: Floats, good: Truths, weights: Floats) -> Floats:
 
 
 def _by_level(scores: Floats, weights: Floats) -> Floats:
-    """Sum weights over equal scores, the lowest first: shape (resamples, distinct scores)."""
+    """Sum weights over equal scores, lowest first: shape (resamples, distinct scores)."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
     return np.asarray(np.add.reduceat(weights[:, order], starts, axis=1))
@@ -262,7 +262,7 @@ def _resamples(
 
 
 def spearman(scores: Floats, labels: Floats) -> float:
-    """Return Spearman's rho, ties at their mean rank; NaN where either are all equal."""
+    """Return Spearman's rho, ties at their mean rank; NaN if either are all equal."""
     return float(_rhos(scores, labels, np.ones((1, len(scores))))[0])
 
 
@@ -273,7 +273,7 @@ def measure_spearman(
     clusters: Positions | None = None,
     generator: np.random.Generator,
 ) -> Measured | None:
-    """Return Spearman's rho with its bootstrap interval; None where either are all equal."""
+    """Return Spearman's rho with its bootstrap interval; None if either are all equal."""
     value = spearman(scores, labels)
     if np.isnan(value):
         return None
@@ -294,7 +294,7 @@ def _rhos(scores: Floats, labels: Floats, weights: Floats) -> Floats:
 
 
 def _ranks(values: Floats, weights: Floats) -> Floats:
-    """Mean ranks of the values, a row counted by its weight: shape (resamples, rows)."""
+    """Mean ranks of the values, rows weighted: shape (resamples, rows)."""
     there = _by_level(values, weights)
     middle = there.cumsum(axis=1) - there / 2
     return np.asarray(middle[:, np.unique(values, return_inverse=True)[1]])
@@ -313,9 +313,9 @@ def measure_kappa(
     """Return Cohen's kappa at the best threshold, with the threshold chosen out of fold.
 
     Units are divided into folds; each fold is judged by the threshold that is best on the others,
-    and the same is done in every resample. Cohen, Educational and Psychological Measurement 20
-    (1960). The lower end is also that of a share of right judgements by Wilson's interval, since
-    no resample of rows that are all judged right has an error.
+    in every resample too. Cohen, Educational and Psychological Measurement 20 (1960). The lower end
+    is at most the one that follows from Wilson's interval of the share of correct judgements, since
+    no resample of rows that are all judged correctly has an error.
     """
     numbers = _units(len(scores), clusters)
     count = int(numbers.max()) + 1
@@ -342,7 +342,7 @@ def measure_kappa(
 
 
 def _out_of_fold(scores: Floats, good: Truths, weights: Floats, folds: Positions) -> Floats:
-    """Right and wrong judgements by each row of weights: shape (resamples, 4), see `_kappas`."""
+    """Correct and wrong judgements for each row of weights: shape (resamples, 4), see `_kappas`."""
     tables = np.zeros((len(weights), 4))
     for fold in range(int(folds.max()) + 1):
         inside = weights * (folds == fold)
@@ -352,12 +352,12 @@ def _out_of_fold(scores: Floats, good: Truths, weights: Floats, folds: Positions
 
 
 def _best(scores: Floats, good: Truths, weights: Floats) -> Positions:
-    """Which of the distinct scores is the best threshold by each row of weights."""
+    """Index of the distinct score that is the best threshold, for each row of weights."""
     return np.asarray(_kappas(_tables(scores, good, weights)).argmax(axis=1))
 
 
 def _tables(scores: Floats, good: Truths, weights: Floats) -> Floats:
-    """Judgements by each threshold: good rows above, bad above, good below, bad below."""
+    """Judgements at each threshold: good rows above, bad above, good below, bad below."""
     goods, bads = _by_level(scores, weights * good), _by_level(scores, weights * ~good)
     below = [side.cumsum(axis=1) - side for side in (goods, bads)]
     above = [
@@ -368,7 +368,7 @@ def _tables(scores: Floats, good: Truths, weights: Floats) -> Floats:
 
 
 def _kappas(tables: Floats) -> Floats:
-    """Cohen's kappa of tables of shape (..., 4); 0 where chance alone would be right throughout."""
+    """Cohen's kappa of tables of shape (..., 4); 0 if chance alone would always be right."""
     hits, false, missed, right = np.moveaxis(tables, -1, 0)
     total = tables.sum(axis=-1)
     expected = (hits + false) * (hits + missed) + (missed + right) * (false + right)
@@ -383,7 +383,7 @@ def _kappas(tables: Floats) -> Floats:
 def reliability(
     scores: Floats, labels: Floats, *, clusters: Positions | None = None
 ) -> tuple[ReliabilityBin, ...]:
-    """Return the mean label of the rows in each stretch of scores that has any."""
+    """Return the mean label of the rows in each score range that has any."""
     # A score that is a bin's edge belongs above it, whatever the last bit of its division says.
     bins = np.minimum(np.floor(scores * BINS + 1e-9).astype(int), BINS - 1)
     found = []
@@ -405,11 +405,11 @@ def reliability(
 
 
 def wilson(share: float, count: int) -> Interval:
-    """Return Wilson's interval of a share, JASA 22 (1927); of a mean in [0, 1] it is a little wide.
+    """Return Wilson's interval of a share, JASA 22 (1927); for a mean in [0, 1] it is a bit wide.
 
     Args:
         share: the share, or the mean.
-        count: independent values that it is over, at least one.
+        count: number of independent values behind it, at least one.
     """
     middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
     half = _Z / (1 + _Z**2 / count)

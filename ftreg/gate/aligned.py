@@ -1,4 +1,4 @@
-"""Scores laid side by side: one row per example, sorted by id, whatever order they came in."""
+"""Aligned scores: one row per example, sorted by id, whatever the input order."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ _NUMBERS = (float, int, np.number, type(None))
 
 @dataclass(frozen=True, slots=True)
 class AlignedScores:
-    """One side of a comparison: scorer to scores, NaN where there is none.
+    """One side of a comparison: scorer to scores, NaN if missing.
 
-    Their shape is (examples,), or (examples, seeds) where several seeds were trained. `levels` are
-    the numbers of different scores that scorers say they can give, None for any number.
+    Their shape is (examples,), or (examples, seeds) if several seeds were trained. `levels` are the
+    numbers of distinct scores that scorers say they can give, None for any number.
     """
 
     ids: Sequence[str]
@@ -30,10 +30,10 @@ class AlignedScores:
 
 
 def all_ids(*sides: Scores) -> list[str]:
-    """Return every example id that any scorer of any side knows, sorted.
+    """Return the example ids of all scorers of all sides, sorted.
 
     Raises:
-        UsageError: an id is no string.
+        UsageError: an id is not a string.
     """
     found: set[str] = set().union(*(scores for side in sides for scores in side.values()))
     for name in found:
@@ -51,8 +51,8 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> AlignedScores
         side: "baseline", "candidate" or "anchor", for messages.
 
     Raises:
-        UsageError: a score is NaN, infinite, outside [0, 1] or no number, or the examples have
-            unequally many seeds; scorer and id are named.
+        UsageError: a score is NaN, infinite, outside [0, 1] or not a number, or the examples have
+            different numbers of seeds; names the scorer and id.
     """
     return AlignedScores(
         ids,
@@ -61,28 +61,28 @@ def read_side(scores: Scores, ids: Sequence[str], *, side: str) -> AlignedScores
 
 
 def seeds_of(column: Floats) -> int:
-    """Return how many seeds a column has scores of."""
+    """Return the number of seeds in a column."""
     return column.shape[1] if column.ndim > 1 else 1
 
 
 def mean_over_seeds(column: Floats) -> Floats:
-    """Return the mean over the seeds, shape (examples,); NaN where a seed lacks its score."""
+    """Return the mean over the seeds, shape (examples,); NaN if a seed lacks its score."""
     return column if column.ndim == 1 else np.asarray(column.mean(axis=1))
 
 
 def lost_and_won(old: Floats, new: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which examples only `new` lacks a score of, and which only `old`."""
+    """Return the examples where only `new` lacks a score, and those where only `old` does."""
     return ~np.isnan(old) & np.isnan(new), np.isnan(old) & ~np.isnan(new)
 
 
 def at_worst(old: Floats, new: Floats) -> tuple[Floats, Floats]:
-    """Return both sides with the scores that one alone lacks at their worst: 0 if new, 1 if old."""
+    """Return both sides, with scores missing on one side only at their worst: 0 new, 1 old."""
     lost, won = lost_and_won(old, new)
     return np.where(won, 1.0, old), np.where(lost, 0.0, new)
 
 
 def collapsed(old: Floats, new: Floats, *, drop: float) -> NDArray[np.bool_]:
-    """Return which examples fell by at least `drop`; a score that `new` lacks counts as 0."""
+    """Return which examples dropped by at least `drop`; a score missing in `new` counts as 0."""
     return np.asarray(np.nan_to_num(new) - old <= -drop + 10.0**-DECIMALS)
 
 
@@ -139,7 +139,7 @@ def slices(
     """Return the positions of the examples of each cohort, by `tag=value`, sorted by name.
 
     Raises:
-        UsageError: the cohorts name an example that is not there, or a tag has a "=".
+        UsageError: the cohorts name an unknown example, or a tag contains "=".
     """
     cohorts = cohorts or {}
     unknown = sorted(cohorts.keys() - set(ids))
@@ -165,7 +165,7 @@ def cluster_numbers(
     Args:
         ids: the rows of the table.
         clusters: example id to cluster.
-        needed: the examples that need one, all others may get -1; None is all of them.
+        needed: the examples that need one; others may get -1. None means all.
 
     Raises:
         UsageError: an example has no cluster.

@@ -1,11 +1,11 @@
 """Tests and intervals of a bounded mean that hold at every moment, by betting against a bound.
 
-Whoever bets on units as they come, at odds that are fair if the mean is at most m, does not get
-rich but by luck: the wealth multiplies by `1 + c (x - m) / (1 + m)` per unit, is a nonnegative
-supermartingale, and ever exceeds 1 / p with probability p at most (Ville's inequality). So
-1 / (the largest wealth so far) is a p value wherever one stops, supposing no more than that units
-lie in [-1, 1] and are drawn alike: a rare collapse ruins the bets when it comes, and until then the
-wealth cannot be large, since no bet wins more than the whole stake allows.
+A gambler who bets on units as they come, at odds that are fair if the mean is at most m, gets rich
+only by luck: the wealth multiplies by `1 + c (x - m) / (1 + m)` per unit, is a nonnegative
+supermartingale, and ever exceeds 1 / p with probability at most p (Ville's inequality). So
+1 / (the largest wealth so far) is a p value wherever one stops. It assumes only that units are in
+[-1, 1] and identically distributed: a rare collapse ruins the bets when it comes, and until then
+the wealth cannot be large, since no bet wins more than its stake allows.
 
 Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86
 (2024): section 4 for the wealth, and B.2 for bets by the mean over the second moment.
@@ -32,11 +32,11 @@ _LOWEST = -1 + _PRECISION
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Units in the order in which they came.
+    """Units in order of arrival.
 
     `sums` and `sizes` have shape (units,): the sum of a unit's values, each in [-1, 1], and its
-    number of examples, both divided by the most examples that a unit may have. The mean in question
-    is the ratio of their expectations. Without clusters every size is 1.
+    number of examples, both divided by the largest number of examples that a unit may have. The
+    mean in question is the ratio of their expectations. Without clusters every size is 1.
     """
 
     sums: Floats
@@ -47,13 +47,13 @@ class Stream:
 
 
 def p_value(stream: Stream, *, bound: float, gap: float) -> float:
-    """Return the p value, good at every moment, of a mean that is at most `bound`.
+    """Return the anytime-valid p value of a mean of at most `bound`.
 
     Args:
-        stream: the units so far; none give 1.
+        stream: the units so far; 1 if there are none.
         bound: in [-1, 1).
-        gap: how far above the bound the mean would have to be noticed; the test holds whatever it
-            is, and is sharpest if it is right.
+        gap: how far above the bound a mean should be detected; the test is valid for any value, and
+            most powerful at the right one.
     """
     if not len(stream.sums):
         return 1.0
@@ -62,15 +62,15 @@ def p_value(stream: Stream, *, bound: float, gap: float) -> float:
 
 
 def lower_bound(stream: Stream, *, bound: float, gap: float, level: float) -> float:
-    """Return a lower confidence bound of the mean that holds at all moments together.
+    """Return a lower confidence bound of the mean that is valid at all times together.
 
     It is above `bound` if, and only if, `p_value` is at most `level` (up to the precision).
 
     Args:
-        stream: the units so far; none give -1.
+        stream: the units so far; -1 if there are none.
         bound: see `p_value`.
         gap: see `p_value`.
-        level: the probability that the bound ever lies above the mean.
+        level: the probability that the bound ever exceeds the mean.
     """
     low, high = -1.0, 1.0
     if not len(stream.sums):
@@ -92,7 +92,7 @@ def lower_bound(stream: Stream, *, bound: float, gap: float, level: float) -> fl
 def _stakes(stream: Stream, *, bound: float, gap: float) -> Floats:
     """Return the share of the stake that each gambler bets, shape (gamblers, units), in [0, 1).
 
-    A bet looks at earlier units only, and not at its own unit's size, which may tell of its sum.
+    A bet uses earlier units only, and not its own unit's size, which may correlate with its sum.
     """
     seen = np.arange(1, len(stream.sums) + 1)
     squares = (stream.sums - bound * stream.sizes) ** 2
@@ -103,7 +103,7 @@ def _stakes(stream: Stream, *, bound: float, gap: float) -> Floats:
 
 
 def _most_wealth(stream: Stream, mean: float, stakes: Floats) -> float:
-    """Return the logarithm of the largest wealth so far, at least 0, of betting against `mean`."""
+    """Return the log of the largest wealth so far, at least 0, when betting against `mean`."""
     odds = (stream.sums - mean * stream.sizes) / (1 + mean)
     wealth = np.cumsum(np.log1p(stakes * odds), axis=1)
     top = wealth.max(axis=0)

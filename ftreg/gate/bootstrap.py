@@ -13,7 +13,7 @@ def bca(units: Units, *, level: float) -> tuple[float, float]:
     """Return the ends of the bias-corrected and accelerated bootstrap interval of the mean.
 
     Efron, "Better bootstrap confidence intervals", JASA 82 (1987). For a mean the bias correction
-    equals the acceleration to second order, and no resamples are drawn: DiCiccio and Efron, "More
+    equals the acceleration to second order, so no resamples are needed: DiCiccio and Efron, "More
     accurate confidence intervals in exponential families", Biometrika 79 (1992), section 4.
 
     Args:

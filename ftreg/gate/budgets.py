@@ -1,4 +1,4 @@
-"""Costs: what an answer takes, which a policy may give a budget; less is better."""
+"""What an answer costs. A policy may set budgets; less is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,11 @@ from ftreg.gate.mean import mean_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What answers took, on both sides.
+    """What answers cost, on both sides.
 
-    `tokens` are the candidate's new tokens by example id, None where they were not counted; none
-    has more than `most_tokens`. `baseline_tokens` is the baseline's mean. The seconds are those of
-    decoding, over all new tokens. What is not known is None.
+    `tokens` are the candidate's new tokens by example id, None if they were not counted, and at
+    most `most_tokens`. `baseline_tokens` is the baseline's mean. The seconds are decoding time over
+    all new tokens. Unknown values are None.
     """
 
     tokens: Mapping[str, float | None] = field(default_factory=dict)
@@ -31,16 +31,16 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
-    """A cost that the policy has a budget for."""
+    """A cost with a budget in the policy."""
 
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     name: Literal["tokens_per_answer", "seconds_per_token"]
     baseline: float | None
-    """What the baseline takes; None where it is not known."""
+    """The baseline's cost; None if unknown."""
     candidate: float | None
     interval: Interval | None = None
-    """Of the candidate's mean, over examples; None of seconds, which have none."""
+    """Of the candidate's mean, over examples; None for seconds."""
     budget: float
     outcome: Literal["pass", "regression", "undecided"]
     note: str = ""
@@ -51,12 +51,11 @@ def hold_to_budgets(
 ) -> list[CostRow]:
     """Return a row for each budget of a policy.
 
-    A budget of tokens is broken if the whole interval of the mean lies above it, and kept if the
-    whole interval lies on or below. Of seconds there is one number, which is held against it as it
-    is.
+    A token budget is broken if the interval of the mean is entirely above it, and met if it is
+    entirely at or below it. Seconds are one number, which is compared with its budget directly.
 
     Args:
-        costs: None where nothing is known of them.
+        costs: None if unknown.
         policy: its `budgets`.
         level: error probability of each end of an interval.
         clusters: example id to its cluster, where examples are not independent.
@@ -120,7 +119,7 @@ def _seconds(costs: Costs, budget: float) -> CostRow:
 
 
 def over_budget(rows: list[CostRow]) -> tuple[list[str], list[str]]:
-    """Return a sentence for each budget that is broken, and for each that may be."""
+    """Return a sentence for each budget that is, or may be, broken."""
     broken = [_sentence(row) for row in rows if row.outcome == "regression"]
     doubtful = [_sentence(row) for row in rows if row.outcome == "undecided"]
     return broken, doubtful

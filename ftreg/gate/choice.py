@@ -1,4 +1,4 @@
-"""What follows from a tournament: the Pareto front, and which checkpoint serves which cohort."""
+"""Choices based on a tournament: the Pareto front, and the checkpoint that serves each cohort."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which evaluation's checkpoint serves a cohort.
+    """The evaluation whose checkpoint serves a cohort.
 
     `better_by` names the scorers by which it is distinguishable from the default, and better; it is
     empty for the default itself. `n` is the smallest number of examples of any scorer.
@@ -33,7 +33,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dominated:
-    """An evaluation and another whose means are nowhere worse and somewhere better."""
+    """An evaluation, and another with means that are nowhere lower and somewhere higher."""
 
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
@@ -42,7 +42,7 @@ class Dominated:
     by: str
     """Id of the other."""
     told_apart: tuple[str, ...]
-    """The scorers that distinguish the two; none where it may be chance."""
+    """The scorers that distinguish the two; empty if it may be chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Pareto:
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     scorers: tuple[str, ...]
-    """Those that count: every evaluation has a mean of them."""
+    """The scorers considered: those for which every evaluation has a mean."""
     front: tuple[str, ...]
     """Ids of those that no other dominates."""
     dominated: tuple[Dominated, ...]
@@ -62,8 +62,8 @@ class Pareto:
 def pareto_front(contests: Iterable[Contest]) -> Pareto:
     """Return which evaluations no other dominates, by their means over all examples.
 
-    One dominates another if none of its means is lower and one is higher. Only scorers count by
-    which every evaluation has a mean.
+    One dominates another if none of its means is lower and one is higher. Only scorers for which
+    every evaluation has a mean are considered.
     """
     primary = [item for item in contests if item.cohort == PRIMARY]
     names = sorted({mean.evaluation for contest in primary for mean in contest.means})
@@ -103,7 +103,7 @@ def choose(contests: Sequence[Contest], cohort: str, *, default: str, policy: Ga
     Args:
         contests: of the tournament.
         cohort: as `tag=value`.
-        default: id of the evaluation whose checkpoint serves what nothing else is better at.
+        default: id of the evaluation whose checkpoint serves every cohort where no other is better.
         policy: its margins are read.
     """
     held = [contest for contest in contests if contest.cohort == cohort]

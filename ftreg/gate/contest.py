@@ -1,4 +1,4 @@
-"""What a tournament finds: contests of one scorer on one slice, with their means and pairs."""
+"""The results of a tournament: contests of one scorer on one slice, with means and pairs."""
 
 from dataclasses import dataclass, replace
 
@@ -19,28 +19,28 @@ class Mean:
     evaluation: str
     """Its id."""
     missing: int
-    """Examples of the slice that it has no score for."""
+    """Examples of the slice without a score."""
     seeds: int
-    """Training seeds; with one, the noise of another seed is not covered."""
+    """Training seeds; with one, noise between seeds is not covered."""
     mean: float | None = None
-    """Over the examples that every evaluation has a score for; null where there is none."""
+    """Over the examples for which every evaluation has a score; null if there are none."""
     interval: Interval | None = None
     """Two-sided confidence interval of the mean."""
     ranks: tuple[int, int] | None = None
-    """The best and the worst rank it may have, 1 is the best: more than one where it is not
-    distinguishable from its neighbours."""
+    """The best and the worst rank it may have (1 is best). They differ if it is not distinguishable
+    from its neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two evaluations, by one scorer on one slice."""
+    """Two evaluations, compared by one scorer on one slice."""
 
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     first: str
     second: str
     n: int
-    """Examples that both have a score for, which are compared."""
+    """Examples with a score on both sides, which are compared."""
     delta: float
     """Second minus first, the mean over these examples."""
     interval: Interval
@@ -75,13 +75,14 @@ class Contest:
     examples: int
     """Examples of the slice."""
     n: int
-    """Those of them that every evaluation has a score for; the means are over these."""
+    """Those for which every evaluation has a score; the means are over these."""
     means: tuple[Mean, ...]
-    """One per evaluation that has the scorer."""
+    """One per evaluation with this scorer."""
     pairs: tuple[Pair, ...] = ()
-    """Every pair once, but those of which too little can be compared."""
+    """Every pair once, except those with too little to compare."""
     winner: str | None = None
-    """The evaluation that is distinguishable from every other, and better; null where none is."""
+    """The evaluation that is distinguishable from every other, and better; null if there is
+    none."""
     note: str = ""
     """Which pairs are not compared, and why."""
 
@@ -95,5 +96,5 @@ class Contest:
         return None
 
     def mean(self, evaluation: str) -> float | None:
-        """The mean of one evaluation; None where there is none."""
+        """The mean of one evaluation; None if it has none."""
         return next((item.mean for item in self.means if item.evaluation == evaluation), None)

@@ -1,4 +1,4 @@
-"""Critical examples: the ones that may not get worse, whatever the average does."""
+"""Critical examples, which must not get worse, whatever the mean does."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -31,21 +31,20 @@ def critical_drops(
     *,
     noise: Mapping[str, float],
 ) -> tuple[list[CriticalDrop], list[str]]:
-    """Return every critical example and scorer whose score dropped by more than is tolerated.
+    """Return every critical example and scorer with a drop beyond the tolerance.
 
-    Of several seeds their mean counts: one unlucky seed of three is no reason to stop a release,
-    and no seed may make good what the others lost beyond the tolerance.
+    With several seeds their mean counts: one unlucky seed of three is no reason to stop a release.
 
     Args:
         old: the baseline's scores.
         new: the candidate's.
         critical: ids of examples.
-        policy: its tolerance; None takes what scores vary by.
+        policy: its tolerance; None estimates how much scores vary.
         noise: scorer to the standard deviation of an example's change between two generations of
-            one checkpoint, where that was measured.
+            one checkpoint, if measured.
 
     Returns:
-        The drops, and a sentence for each that may be chance though it is far.
+        The drops, and a sentence for each large drop that may be chance.
     """
     drops, open_ = [], []
     positions = _positions(old, critical)
@@ -82,12 +81,12 @@ def critical_drops(
 
 
 def has_few_levels(*sides: Floats, levels: int | None = 0) -> bool:
-    """Return whether a scorer tells few levels apart, of which no change is noise.
+    """Return whether a scorer has only few levels, so that no change is noise.
 
     Args:
         sides: all of its scores on some sides, of shape (examples,) or (examples, seeds).
-        levels: how many different scores of one seed it says that there can be, None for any
-            number; 0 where it does not say: then 0 and 1, halves, thirds or quarters are few.
+        levels: the number of distinct scores of one seed that it declares, None for any number;
+            0 if it declares none: then 0 and 1, halves, thirds or quarters count as few.
     """
     if levels is None:
         return False
@@ -108,7 +107,7 @@ def has_few_levels(*sides: Floats, levels: int | None = 0) -> bool:
 
 
 def _spread(deltas: Floats) -> float:
-    """Return the standard deviation of most changes, by their median absolute deviation."""
+    """Return a robust standard deviation of the changes, from their median absolute deviation."""
     changed = deltas[~np.isnan(deltas) & (deltas != 0)]
     if not len(changed):
         return 0.0
@@ -120,8 +119,8 @@ def unscored_critical(
 ) -> list[str]:
     """Return a sentence for each way in which critical examples escape the comparison.
 
-    An example that the baseline could not score on some scorer has nothing to fall from there;
-    one that no scorer measured on the baseline, or that the candidate lost, may hide a failure.
+    An example without a baseline score by some scorer cannot drop there; one without any baseline
+    score, or one that the candidate lost, may hide a failure.
     """
     shared = sorted(set(old.columns) & set(new.columns))
     found = []
