@@ -1,8 +1,8 @@
-"""What llama.cpp must be told of a model, for the architectures that both sides agree on.
+"""A model's configuration as llama.cpp needs it, for the architectures that both sides support.
 
-The keys are those of the GGUF specification (https://github.com/ggml-org/ggml, docs/gguf.md); what
-each architecture's tensors have to become is what llama.cpp computes with: rotary pairs that lie
-side by side for Llama, and norms that hold 1 + w for Gemma.
+The keys are those of the GGUF specification (https://github.com/ggml-org/ggml, docs/gguf.md).
+Tensors are converted to the layout that llama.cpp expects: adjacent rotary pairs for Llama, and
+norms stored as 1 + w for Gemma.
 """
 
 import math
@@ -20,23 +20,23 @@ from ftreg.models.soundness import told_as
 
 _SILU, _GELU = ("silu", "swish"), ("gelu_pytorch_tanh",)
 _BIASED = ("llama", "mistral", "qwen2")
-"""What may have biases in its attention."""
+"""Architectures whose attention may have biases."""
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6}
-"""Every so many layers one attends to all that came before; llama.cpp knows no other pattern."""
+"""One layer in this many has global attention; llama.cpp supports no other pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An architecture: its number in GGUF, its activations, and what its tensors become."""
+    """An architecture: its number in GGUF, its activations, and how its tensors are converted."""
 
     arch: int
     activations: tuple[str, ...] = _SILU
     paired: bool = False
-    """Rotary pairs lie side by side, so that the rows of queries and keys change their order."""
+    """Rotary pairs are adjacent, so the rows of queries and keys are reordered."""
     norm_plus_one: bool = False
-    """Norms are stored as what is added to 1."""
+    """Norms are stored as an offset from 1."""
     windowed: bool = False
-    """llama.cpp has its sliding windows."""
+    """llama.cpp supports its sliding windows."""
 
 
 FAMILIES = {
@@ -49,18 +49,18 @@ FAMILIES = {
     "gemma3_text": Family(gguf.MODEL_ARCH.GEMMA3, _GELU, norm_plus_one=True, windowed=True),
     "phi3": Family(gguf.MODEL_ARCH.PHI3),
 }
-"""`model_type` of a configuration to what llama.cpp makes of it."""
+"""`model_type` of a configuration to its counterpart in llama.cpp."""
 
 
 class Blueprint:
-    """A model's configuration, in the words of GGUF.
+    """A model's configuration in GGUF's terms.
 
     Args:
-        folder: with `config.json`.
+        folder: contains `config.json`.
 
     Raises:
-        UsageError: the architecture is none that can be exported, or a setting is one that
-            llama.cpp would compute otherwise; names it.
+        UsageError: the architecture cannot be exported, or llama.cpp would compute a setting
+            differently; names it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,9 +70,9 @@ class Blueprint:
         kind = self.config.model_type
         if kind not in FAMILIES:
             raise UsageError(
-                f"{self.place}: GGUF export of the architecture {kind} is not known to be right; "
-                f"it is for {', '.join(FAMILIES)}. `--to merged` writes a folder that llama.cpp's "
-                "own converter takes"
+                f"{self.place}: GGUF export does not support the architecture {kind}, only "
+                f"{', '.join(FAMILIES)}. `--to merged` writes a folder for llama.cpp's own "
+                "converter"
             )
         self.kind, self.family = kind, FAMILIES[kind]
         self.arch: str = gguf.MODEL_ARCH_NAMES[self.family.arch]
@@ -87,23 +87,23 @@ class Blueprint:
 
     @property
     def context(self) -> int:
-        """Most tokens for which llama.cpp computes what transformers does."""
+        """The longest context for which llama.cpp computes the same as transformers."""
         longest = int(self.config.max_position_embeddings)
         window = self._window()
         return longest if window is None or self.family.windowed else min(longest, window)
 
     def notes(self) -> list[str]:
-        """Say what the user should know of the export."""
+        """Return notes on the export for the user."""
         longest = self.config.max_position_embeddings
         if self.context == longest:
             return []
         return [
-            f"the GGUF is for {self.context} tokens of context, not {longest}: llama.cpp has no "
-            f"sliding windows for {self.kind}, and beyond that many it would write other outputs"
+            f"the GGUF is limited to {self.context} tokens of context, not {longest}: llama.cpp "
+            f"has no sliding windows for {self.kind}, and would write other outputs beyond that"
         ]
 
     def name(self, tensor: str) -> str:
-        """Return what GGUF calls a tensor.
+        """Return GGUF's name of a tensor.
 
         Raises:
             UsageError: it has no such tensor.
@@ -116,7 +116,7 @@ class Blueprint:
         return str(found)
 
     def converted(self, tensor: str, value: torch.Tensor) -> np.ndarray[Any, Any]:
-        """Return a tensor as llama.cpp computes with it, in fp32.
+        """Return a tensor as llama.cpp uses it, in fp32.
 
         Args:
             tensor: its name in transformers.
@@ -133,7 +133,7 @@ class Blueprint:
         return array
 
     def extra_tensors(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the tensors that only GGUF has: what scales rotary frequencies one by one."""
+        """Return the tensors that only GGUF has: the scales of single rotary frequencies."""
         rope = self._rope()
         kind = rope.get("rope_type", "default")
         if kind == "llama3":
@@ -193,12 +193,12 @@ class Blueprint:
         return int(found or self.config.max_position_embeddings)
 
     def _rope(self) -> dict[str, Any]:
-        """The settings of rotary positions, of the layers that attend to everything."""
+        """The rotary settings of the layers with global attention."""
         found = dict(self.config.rope_parameters)
         return dict(found.get("full_attention") or found)
 
     def _window(self) -> int | None:
-        """The sliding window that some layer has."""
+        """The sliding window, if any layer has one."""
         kinds = getattr(self.config, "layer_types", None)
         windowed = "sliding_attention" in kinds if kinds else self.kind in ("mistral", "phi3")
         return getattr(self.config, "sliding_window", None) if windowed else None
@@ -232,8 +232,8 @@ class Blueprint:
             for key in ("attn_logit_softcapping", "final_logit_softcapping"):
                 if getattr(config, key) is None:
                     raise UsageError(
-                        f"{self.place}: {key} is null, and llama.cpp caps what gemma2 computes; a "
-                        "GGUF of this model would write other outputs"
+                        f"{self.place}: {key} is null, but llama.cpp always caps gemma2; a GGUF of "
+                        "this model would write other outputs"
                     )
         if self.kind == "gemma3_text":
             for key in ("attn_logit_softcapping", "final_logit_softcapping"):
@@ -244,14 +244,14 @@ class Blueprint:
     def _require(self, key: str, value: Any, allowed: tuple[Any, ...]) -> None:
         if value not in allowed:
             raise UsageError(
-                f"{self.place}: {key} is {shown(value)}, and llama.cpp computes {self.kind} with "
-                f"{' or '.join(shown(each) for each in allowed)} only; a GGUF of this model would "
-                "write other outputs"
+                f"{self.place}: {key} is {shown(value)}, but llama.cpp computes {self.kind} "
+                f"only with {' or '.join(shown(each) for each in allowed)}; a GGUF of this model "
+                "would write other outputs"
             )
 
 
 def _llama3_factors(rope: dict[str, Any], width: int) -> np.ndarray[Any, Any]:
-    """Return by how much each rotary frequency is divided, (width / 2,), as Llama 3.1 defines it.
+    """Return the divisors of the rotary frequencies, (width / 2,), as Llama 3.1 defines them.
 
     Low frequencies are divided by `factor`, high ones by 1, and those in between by a mixture.
     """

@@ -1,4 +1,4 @@
-"""Whether a folder of merged weights holds what a checkpoint computes with, and how it is read."""
+"""Whether a folder of merged weights matches its checkpoint, and how it is read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _KINDS = {
     torch.float16: _TYPES.F16,
     torch.bfloat16: _TYPES.BF16,
 }
-# What a configuration says beside what is computed. End tokens are tried instead.
+# Settings that do not affect the computation. End tokens are tested instead.
 _UNTOLD = (
     *("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"),
     *("use_cache", "bos_token_id", "eos_token_id", "pad_token_id"),
@@ -36,7 +36,7 @@ _UNTOLD = (
 
 @dataclass(frozen=True, slots=True)
 class FolderPlan:
-    """A checkpoint as a folder of merged weights has it."""
+    """A checkpoint in the form of a folder of merged weights."""
 
     weights: Merged
     settings: Settings
@@ -53,12 +53,12 @@ class FolderPlan:
         return self.weights.shapes[name]
 
     def value(self, name: str, *, times: int = 1) -> np.ndarray[Any, Any]:
-        """Return a tensor in fp32; `times` as `Merged.get`."""
+        """Return a tensor in fp32; `times` as in `Merged.get`."""
         found: np.ndarray[Any, Any] = self.weights.get(name, times=times).contiguous().numpy()
         return found
 
     def token(self, row: int) -> str:
-        """Return what stands for a row of the embedding."""
+        """Return the token of a row of the embedding."""
         return str(self.settings.chat.tokenizer.convert_ids_to_tokens(row))
 
 
@@ -66,10 +66,10 @@ class StoredFolder:
     """The tensors of a folder of merged weights.
 
     Args:
-        folder: with `config.json` and safetensors.
+        folder: contains `config.json` and safetensors.
 
     Raises:
-        UsageError: it has none, or weights of another kind than f32, f16 and bf16.
+        UsageError: it has no safetensors, or its weights are not all f32, f16 or bf16.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -116,7 +116,7 @@ class StoredFolder:
         return np.asarray(value.numpy())
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray[Any, Any]:
-        """Return some rows of a tensor in fp32; of one with one dimension all."""
+        """Return some rows of a tensor in fp32; for a one-dimensional tensor, all."""
         value = self._tensors.get(name)
         return np.asarray((value if value.ndim == 1 else value[start:stop]).float().numpy())
 
@@ -128,13 +128,13 @@ def folder_differences(
     *,
     advance: Callable[[int, int], None],
 ) -> list[ParityFinding]:
-    """Hold a folder against what a checkpoint's export would have.
+    """Compare a folder with the export of a checkpoint.
 
     Args:
         plan: of the checkpoint.
         file: the artefact.
         record: its manifest, if it has one.
-        advance: is told how many of how many tensors are compared.
+        advance: called with the number of tensors compared and the total.
     """
     names = record.files if record else ()
     paths = [path for name in names if (path := file.folder / name).is_file()]
@@ -189,11 +189,11 @@ def _vocabulary(tokenizer: Any, folder: Path) -> Iterator[ParityFinding]:
 
 
 class LoadedFolder:
-    """A folder as transformers reads it, asked what a server is asked.
+    """A folder as transformers reads it, with the same queries as a server.
 
     Args:
-        folder: with model and tokenizer.
-        date: ISO date that its template takes for today; None is today.
+        folder: contains model and tokenizer.
+        date: ISO date that its template uses as today; None is today.
 
     Raises:
         UsageError: model or tokenizer cannot be loaded.
@@ -204,7 +204,7 @@ class LoadedFolder:
         self._model: Any = load_model(folder)
 
     def context(self) -> int | None:
-        """Return how many tokens a prompt and its answer may have."""
+        """Return the maximum number of tokens of a prompt and its answer."""
         return getattr(self._model.config, "max_position_embeddings", None)
 
     def render(self, request: Mapping[str, Any]) -> str | None:
@@ -216,11 +216,11 @@ class LoadedFolder:
         return self._chat.encode(self._chat.render(from_request(request), answer_next=True))
 
     def prompt_tokens(self, request: Mapping[str, Any]) -> int:
-        """Return how many tokens a chat has."""
+        """Return the number of tokens in a chat."""
         return len(self.tokens(request) or ())
 
     def ends_at(self, token: int, *, after: list[int]) -> bool | None:
-        """Whether an output ends when the model is made to write a token."""
+        """Whether an output ends when the model is forced to write a token."""
         written = self._model.generate(
             torch.tensor([after]),
             attention_mask=torch.ones(1, len(after), dtype=torch.long),
@@ -231,7 +231,7 @@ class LoadedFolder:
         return bool(written.shape[1] == len(after) + 1)
 
     def likeliest(self, prompt: list[int], *, most: int, letter: int) -> dict[int, float] | None:
-        """Return the tokens that are likeliest to follow, with their log-probabilities."""
+        """Return the likeliest next tokens, with their log-probabilities."""
         with torch.inference_mode():
             found = self._model(torch.tensor([prompt])).logits[0, -1].float().log_softmax(-1)
         values, tokens = found.topk(min(most, len(found)))
@@ -239,7 +239,7 @@ class LoadedFolder:
 
 
 class _Forced(LogitsProcessor):  # type: ignore[misc]
-    """Makes a model write one token."""
+    """Forces a model to write one token."""
 
     def __init__(self, token: int) -> None:
         self._token = token

@@ -25,16 +25,16 @@ FILE_TYPES = {
     "q8_0": (gguf.LlamaFileType.MOSTLY_Q8_0, _KINDS.Q8_0),
     "q4_0": (gguf.LlamaFileType.MOSTLY_Q4_0, _KINDS.Q4_0),
 }
-"""Precision to the file's type, and to that of a tensor of two dimensions."""
+"""Precision to the type of the file, and to that of a two-dimensional tensor."""
 _PIECE = 1 << 22
-"""Numbers that are converted at a time."""
+"""Numbers converted at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class GgufPlan:
-    """A model as GGUF has it: configuration, tokenizer, and the tensors in the order of the file.
+    """A model in GGUF's terms: configuration, tokenizer, and tensors in file order.
 
-    `tensors` is GGUF's name to transformers', None of one that only GGUF has.
+    `tensors` maps GGUF's name to transformers', or to None if only GGUF has the tensor.
     """
 
     weights: Merged
@@ -46,23 +46,23 @@ class GgufPlan:
     head: ClassVar = "output.weight"
 
     def token(self, row: int) -> str:
-        """Return what stands for a row of the embedding."""
+        """Return the token of a row of the embedding."""
         return self.vocabulary.tokens[row]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape, as numpy has it."""
+        """Return a tensor's shape in numpy's order."""
         source = self.tensors[name]
         return self.extra[name].shape if source is None else self.weights.shapes[source]
 
     def value(self, name: str, *, times: int = 1) -> np.ndarray[Any, Any]:
-        """Return a tensor in fp32, as llama.cpp computes with it; `times` as `Merged.get`."""
+        """Return a tensor in fp32, as llama.cpp uses it; `times` as in `Merged.get`."""
         source = self.tensors[name]
         if source is None:
             return self.extra[name]
         return self.blueprint.converted(source, self.weights.get(source, times=times))
 
     def describe(self, writer: gguf.GGUFWriter) -> None:
-        """Write all keys but those of one precision."""
+        """Write all keys that do not depend on the precision."""
         manifest = self.weights.checkpoint.manifest
         writer.add_type("model")
         writer.add_name(f"ftreg-{manifest.identity[:12]}")
@@ -74,14 +74,14 @@ class GgufPlan:
 
 
 def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
-    """Lay out what a GGUF file of a checkpoint holds.
+    """Plan the GGUF file of a checkpoint.
 
     Args:
         checkpoint: verified.
 
     Raises:
-        UsageError: architecture, tokenizer or a setting are not known to be computed alike by
-            llama.cpp, or the base of adapters is not here.
+        UsageError: llama.cpp is not known to compute the architecture, tokenizer or a setting in
+            the same way, or the adapters' base model is missing.
     """
     weights = Merged(checkpoint)
     blueprint = Blueprint(weights.folder)
@@ -89,7 +89,7 @@ def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
     names = [
         name
         for name in weights
-        # Old files have what follows from the configuration, too.
+        # Old files also contain what follows from the configuration.
         if not (tied and name == HEAD) and not name.endswith(".rotary_emb.inv_freq")
     ]
     if EMBEDDING not in weights.shapes:
@@ -106,9 +106,9 @@ def plan_gguf(checkpoint: Checkpoint) -> GgufPlan:
 
 
 def kind_of(shape: tuple[int, ...], precision: str) -> gguf.GGMLQuantizationType:
-    """Return the type that a tensor of this shape has in a file.
+    """Return the type of a tensor of this shape in a file.
 
-    Norms and biases stay in fp32; rows that fill no whole block are kept in f16, as llama.cpp does.
+    Norms and biases stay in fp32. Rows that do not divide into blocks are f16, as in llama.cpp.
     """
     kind = FILE_TYPES[precision][1]
     if len(shape) == 1:
@@ -119,13 +119,13 @@ def kind_of(shape: tuple[int, ...], precision: str) -> gguf.GGMLQuantizationType
 def encoded(
     value: np.ndarray[Any, Any], kind: gguf.GGMLQuantizationType
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield a tensor's bytes in a type, some rows at a time."""
+    """Yield a tensor's bytes in a type, a few rows at a time."""
     if value.ndim == 1:
         yield gguf.quants.quantize(value, kind)
         return
     step = max(1, _PIECE // value.shape[-1])
     for start in range(0, len(value), step):
-        with np.errstate(over="ignore"):  # who writes looks at what came of it
+        with np.errstate(over="ignore"):  # the writer checks the result
             yield gguf.quants.quantize(value[start : start + step], kind)
 
 
@@ -135,13 +135,13 @@ def write_gguf(
     """Write the file. The same checkpoint and versions give the same bytes.
 
     Args:
-        plan: what it holds.
-        path: the file, which is made.
+        plan: the contents.
+        path: the file to create.
         precision: one of `FILE_TYPES`.
-        advance: is told how many of how many tensors are written.
+        advance: called with the number of tensors written and the total.
 
     Raises:
-        UsageError: a weight is too large for the precision; nothing is lost but the new file.
+        UsageError: a weight is too large for the precision; only the new file is lost.
         OSError: it cannot be written.
     """
     writer = gguf.GGUFWriter(None, plan.blueprint.arch)
@@ -172,9 +172,9 @@ def write_gguf(
 
 
 def _refuse_overflow(piece: np.ndarray[Any, Any], name: str, precision: str) -> None:
-    """Refuse what is no number in f16: a value beyond 65504."""
+    """Refuse values that overflow in f16, beyond 65504."""
     if piece.dtype == np.float16 and not np.isfinite(piece).all():
         raise UsageError(
-            f"--to gguf:{precision}: the tensor {name} has values beyond 65504, the largest of "
+            f"--to gguf:{precision}: the tensor {name} has values beyond 65504, the maximum of "
             "f16; export to gguf:bf16 or gguf:f32"
         )

@@ -1,4 +1,4 @@
-"""Write a checkpoint as an ordinary model folder, adapters merged into their base."""
+"""Write a checkpoint as an ordinary model folder, with adapters merged into their base."""
 
 import json
 import shutil
@@ -18,17 +18,17 @@ from ftreg.models.soundness import settings_of, told_as
 from ftreg.models.trained_chat import end_tokens, trained_chat
 
 _SHARD = 4 << 30
-"""Bytes of one file of weights, so that memory need not hold a large model twice."""
+"""Maximum bytes of a weights file, so that a large model is never in memory twice."""
 
 
 class Settings:
-    """What a model's configuration says of a merged folder.
+    """The settings of a merged folder, from the model's configuration.
 
     Args:
         weights: of the checkpoint.
 
     Raises:
-        UsageError: the configuration makes no model, or the tokenizer cannot be loaded.
+        UsageError: the configuration is invalid, or the tokenizer cannot be loaded.
     """
 
     def __init__(self, weights: Merged) -> None:
@@ -55,17 +55,17 @@ def write_merged(
     """Write weights, configuration and tokenizer into `folder`.
 
     Args:
-        weights: merged in fp32, and written in the precision that they are stored in.
+        weights: merged in fp32, and written in their stored precision.
         folder: an existing folder.
         settings: of the same checkpoint.
-        advance: is told how many of how many tensors are done.
+        advance: called with the number of tensors done and the total.
 
     Returns:
         The precision, as torch names it.
     """
     checkpoint = weights.checkpoint
     write_text(folder / "config.json", json.dumps(settings.values, indent=2, sort_keys=True))
-    for source in (weights.folder, checkpoint.folder):  # the checkpoint's own is the last word
+    for source in (weights.folder, checkpoint.folder):  # the checkpoint's own takes precedence
         if (source / GENERATION_CONFIG).is_file():
             shutil.copyfile(source / GENERATION_CONFIG, folder / GENERATION_CONFIG)
     chat = settings.chat

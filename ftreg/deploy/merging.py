@@ -27,10 +27,10 @@ class Tensors:
     """The tensors of a folder's safetensors, read one at a time.
 
     Args:
-        folder: with the files.
+        folder: contains the files.
 
     Raises:
-        UsageError: a file is no safetensors, or there is none.
+        UsageError: a file is not safetensors, or there is none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,17 +59,17 @@ class Tensors:
 
 
 class Merged:
-    """The weights that a checkpoint computes with: its own, or its base model's with adapters.
+    """The effective weights of a checkpoint: its own, or its base model's with adapters.
 
-    Each tensor is read, merged and given away on its own, so that the model is never in memory as
-    a whole. Merging is in fp32: W + s B A (LoRA, arXiv 2106.09685), with s = alpha / r or
-    alpha / sqrt(r) (arXiv 2312.03732), and rows of the length m with DoRA (arXiv 2402.09353).
+    Tensors are read and merged one at a time, so that the complete model is never in memory.
+    Merging is in fp32: W + s B A (LoRA, arXiv 2106.09685), with s = alpha / r or alpha / sqrt(r)
+    (arXiv 2312.03732), and with DoRA rows of length m (arXiv 2402.09353).
 
     Args:
         checkpoint: verified.
 
     Raises:
-        UsageError: the base of adapters is not here, or was quantized in training.
+        UsageError: the adapters' base model is missing, or was quantized in training.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -78,14 +78,14 @@ class Merged:
         self._adapters: Mapping[str, Mapping[str, torch.Tensor]] = {}
         folder = checkpoint.folder
         self.base: str | None = None
-        """Digest of the base model's weights, where there are adapters."""
+        """Digest of the base model's weights; None without adapters."""
         if self.lora is not None:
             base = find_base_of(checkpoint)
             if base.quantization is not None:
                 raise UsageError(
-                    f"{folder}: these adapters were trained beside weights in {base.quantization}, "
-                    "and merged into other weights they write other outputs; train them with "
-                    "base.quantization: null to export them"
+                    f"{folder}: these adapters were trained on {base.quantization} weights; merged "
+                    "into other weights they write other outputs. To export them, train them with "
+                    "base.quantization: null"
                 )
             folder, self.base = base.folder, base.digest
             self._adapters = _read_adapters(checkpoint.folder / _ADAPTERS)
@@ -94,11 +94,11 @@ class Merged:
         self._tensors = Tensors(folder)
         untied = {f"{name}.weight" for name in self._adapters} & {HEAD, EMBEDDING}
         self.shapes = dict(self._tensors.shapes)
-        """Name, as transformers has it, to shape; no tied output layer is among them."""
+        """transformers' name to shape, without a tied output layer."""
         if untied and HEAD not in self.shapes:
             self.shapes[HEAD] = self.shapes[EMBEDDING]
         self.unties = bool(untied)
-        """Whether an adapter gives embedding and output layer weights of their own."""
+        """Whether an adapter gives embedding and output layer separate weights."""
 
     @property
     def adapted(self) -> list[str]:
@@ -106,9 +106,9 @@ class Merged:
         return [f"{name}.weight" for name in self._adapters]
 
     def get(self, name: str, *, times: int = 1) -> torch.Tensor:
-        """Return a tensor in fp32, its adapter merged `times` times.
+        """Return a tensor in fp32, with its adapter merged `times` times.
 
-        0 is the base model's, and 2 what merging into merged weights gives.
+        0 gives the base model's tensor, 2 the result of merging twice.
         """
         known = name in self._tensors.shapes
         weight = self._tensors.get(name if known else EMBEDDING).float()
@@ -120,7 +120,7 @@ class Merged:
         return weight
 
     def kind(self, name: str) -> torch.dtype:
-        """Return the precision that a tensor is stored in."""
+        """Return the precision in which a tensor is stored."""
         return self._tensors.kinds[name if name in self._tensors.kinds else EMBEDDING]
 
     def __iter__(self) -> Iterator[str]:
@@ -133,9 +133,9 @@ def merge(
     """Return a weight with an adapter merged in fp32.
 
     Args:
-        weight: (out, in); of an embedding (tokens, width).
+        weight: (out, in); for an embedding (tokens, width).
         parts: peft's names to the adapter's matrices: A is (r, in) and B is (out, r).
-        lora: its scale.
+        lora: gives the scale.
     """
     scale = lora.alpha / (math.sqrt(lora.r) if lora.rslora else lora.r)
     if "lora_embedding_A" in parts:

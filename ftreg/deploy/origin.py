@@ -1,4 +1,4 @@
-"""Whether an artefact says that it is of a checkpoint, and is what its manifest says."""
+"""Whether an artefact claims to come from a checkpoint, and matches its own manifest."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,13 +21,13 @@ def origin_differences(
     paths: Iterable[Path],
     said: str | None = None,
 ) -> Iterator[ParityFinding]:
-    """Yield what an artefact says of its origin that is not so.
+    """Yield the false claims that an artefact makes about its origin.
 
     Args:
-        checkpoint: that it should be of.
-        record: its manifest, if it has one.
+        checkpoint: the expected one.
+        record: the artefact's manifest, if it has one.
         paths: its files.
-        said: the identity that is in its metadata.
+        said: the identity in its metadata.
     """
     identity = checkpoint.manifest.identity
     named = {"its manifest": record.checkpoint if record else None, CHECKPOINT_KEY: said}

@@ -1,4 +1,4 @@
-"""Whether what is served reads prompts as training did, and ends where it ended."""
+"""Whether a served model reads prompts as training did, and stops at the same tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,19 +11,19 @@ from ftreg.records.artefact import Cause, ParityFinding
 from ftreg.records.turns import TOOLS, as_request
 
 _SHOWN = 8
-"""Tokens that are shown from just before the first difference on."""
+"""Tokens shown, starting just before the first difference."""
 _COUNTED = 3
-"""Prompts for which the server is asked how many tokens it really took."""
+"""Prompts for which the server is asked how many tokens it counted in an actual answer."""
 
 
 class Server(Protocol):
-    """What is asked of a server; each but the last returns None for what it does not tell.
+    """The queries to a server. All but the last return None if the server does not tell.
 
-    A request is a chat as OpenAI's API has it: `messages`, and `tools` if there are any.
+    A request is a chat in the form of OpenAI's API: `messages`, and `tools` if there are any.
     """
 
     def context(self) -> int | None:
-        """Return how many tokens a prompt and its answer may have."""
+        """Return the maximum number of tokens of a prompt and its answer."""
 
     def render(self, request: Mapping[str, Any]) -> str | None:
         """Return a chat as text."""
@@ -35,24 +35,24 @@ class Server(Protocol):
         """Whether an output ends at a token."""
 
     def likeliest(self, prompt: list[int], *, most: int, letter: int) -> dict[int, float] | None:
-        """Return the tokens that are likeliest to follow, with their log-probabilities."""
+        """Return the likeliest next tokens, with their log-probabilities."""
 
     def prompt_tokens(self, request: Mapping[str, Any]) -> int:
-        """Return how many tokens a chat has that is answered."""
+        """Return the number of tokens that the server counts in a chat that it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParityPrompt:
-    """A chat by the id of its row, or by what it is there to show."""
+    """A chat, named by the id of its row or by what it tests."""
 
     name: str
     messages: Messages
 
 
 def probes(chat: Chat) -> list[ParityPrompt]:
-    """Return chats that show what a dataset's rows may not: turns, roles, tokens that are spelt.
+    """Return chats that cover what a dataset's rows may not: turns, roles, spelt-out tokens.
 
-    A template that refuses one in training, or leaves the tools out, is not asked for it.
+    Chats that the template refuses, or whose tools it omits, are skipped.
     """
     special = " ".join(list(special_tokens(chat.tokenizer).values())[:5])
     user = {"role": "user", "content": "Hello, how are you?"}
@@ -91,18 +91,18 @@ def prompt_differences(
     new_tokens: int,
     advance: Callable[[int, int], None],
 ) -> list[ParityFinding]:
-    """Hold the token ids of prompts together; of each cause the first prompt is kept, and counted.
+    """Compare the token ids of prompts; keep the first prompt for each cause, and count them.
 
     Args:
         chat: of the checkpoint.
         prompts: the chats.
-        server: has the artefact.
-        new_tokens: most tokens of an answer.
-        advance: is told how many of how many prompts are compared.
+        server: serves the artefact.
+        new_tokens: maximum length of an answer.
+        advance: called with the number of prompts compared and the total.
     """
     found: dict[Cause, ParityFinding] = {}
     read = [(prompt, chat.prompt(prompt.messages)) for prompt in prompts]
-    read.sort(key=lambda pair: len(pair[1]))  # what is cut off then comes last
+    read.sort(key=lambda pair: len(pair[1]))  # truncated prompts then come last
     context, alike = server.context(), False
     for number, (prompt, ours) in enumerate(read, start=1):
         finding, told = _difference(chat, prompt, ours, server)
@@ -129,15 +129,15 @@ def prompt_differences(
 def _miscounted(
     chat: Chat, prompt: ParityPrompt, ours: list[int], server: Server, *, alike: bool
 ) -> ParityFinding | None:
-    """Hold the number of tokens that an answered chat has against ours.
+    """Compare the number of tokens that the server counts in an answered chat with ours.
 
     Args:
         chat: of the checkpoint.
         prompt: the chat.
         ours: its token ids.
-        server: has the artefact.
-        alike: whether a shorter prompt has as many as it should, so that this one is cut off if it
-            has fewer.
+        server: serves the artefact.
+        alike: whether the number was right for a shorter prompt: with fewer tokens, this one was
+            then truncated.
     """
     try:
         counted = server.prompt_tokens(as_request(prompt.messages))
@@ -163,10 +163,10 @@ def _miscounted(
 
 
 def _refused(prompt: ParityPrompt, error: UsageError, server: Server) -> ParityFinding:
-    """Return the finding of a chat that is refused.
+    """Return the finding for a chat that the server refuses.
 
     Raises:
-        UsageError: the server refuses every chat: it has no such model, or is gone.
+        UsageError: the server refuses every chat: it does not have the model, or is down.
     """
     server.prompt_tokens(as_request([{"role": "user", "content": "Hello"}]))
     return ParityFinding(
@@ -180,7 +180,7 @@ def _refused(prompt: ParityPrompt, error: UsageError, server: Server) -> ParityF
 def _difference(
     chat: Chat, prompt: ParityPrompt, ours: list[int], server: Server
 ) -> tuple[ParityFinding | None, bool]:
-    """Return what differs in a prompt's token ids, and whether the server tells these."""
+    """Return the difference in a prompt's token ids, and whether the server reports them."""
     try:
         theirs = server.tokens(as_request(prompt.messages))
     except UsageError as error:
@@ -206,7 +206,7 @@ def _difference(
 def _cause(
     chat: Chat, messages: Messages, ours: list[int], theirs: list[int], server: Server
 ) -> Cause:
-    """Name what most likely makes the tokens of a prompt differ."""
+    """Name the likely cause of a difference between the tokens of a prompt."""
     begin = chat.tokenizer.bos_token_id
     if begin is not None and theirs[:1] == [begin] and theirs[1:] == ours:
         return "a doubled first token" if ours[:1] == [begin] else "a first token too many"
@@ -217,7 +217,7 @@ def _cause(
     if text.strip() == rendered.strip() or chat.encode(text) == ours:
         return "another tokenizer"
     others = [item for item in messages if item["role"] != "system"]
-    # llama.cpp puts a system turn into the user's where the template has no place for it.
+    # llama.cpp puts a system turn into the user's if the template does not support one.
     if 0 < len(others) < len(messages) and _alike(chat, others, server):
         return "a dropped system turn"
     if chat.date is not None and chat.date[:4] in rendered:
@@ -240,9 +240,9 @@ def _shown(chat: Chat, token: int | None) -> str:
 
 
 def end_differences(chat: Chat, ends: Sequence[int], server: Server) -> list[ParityFinding] | None:
-    """Return the end tokens at which the served model goes on writing; None if none can be forced.
+    """Return the end tokens that do not stop the served model; None if none can be forced.
 
-    Each is forced upon it, so that it is seen and not read off a key.
+    Each token is forced on the model, so that its behaviour is tested rather than its settings.
     """
     prompt = chat.prompt([{"role": "user", "content": "Hello"}])
     stopped = {token: server.ends_at(token, after=prompt) for token in ends}
@@ -261,12 +261,12 @@ def end_differences(chat: Chat, ends: Sequence[int], server: Server) -> list[Par
 
 
 def letter_of(chat: Chat) -> int:
-    """Return a token that is a whole character."""
+    """Return a token that is a complete character."""
     return chat.encode("a")[-1]
 
 
 def answered(model: Any, ids: Sequence[int], tokens: Sequence[int]) -> dict[int, float]:
-    """Return a model's log-probabilities, in nats, of tokens that may follow a prompt."""
+    """Return a model's log-probabilities, in nats, of tokens after a prompt."""
     import torch
 
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Whether a GGUF file holds what a checkpoint computes with: keys, vocabulary and tensors."""
+"""Whether a GGUF file matches its checkpoint: keys, vocabulary and tensors."""
 
 import math
 import re
@@ -15,9 +15,9 @@ from ftreg.models.gguf_reading import GgufFile
 from ftreg.records.artefact import CHECKPOINT_KEY, ArtefactRecord, ParityFinding
 
 _ROPE = re.compile(r"\.rope\.")
-# Keys that llama.cpp does without, and what it takes then.
+# Keys that llama.cpp does not require, and its defaults.
 _ABSENT = {"rope.freq_base": 10000.0}
-# Keys that say nothing of what is computed, or that other converters leave out.
+# Keys that do not affect the computation, or that other converters omit.
 _UNTOLD = re.compile(
     r"\.(context_length|vocab_size|attention\.(key|value)_length|rope\.dimension_count)$"
 )
@@ -30,13 +30,13 @@ def stored_differences(
     *,
     advance: Callable[[int, int], None],
 ) -> list[ParityFinding]:
-    """Hold a file against what a checkpoint's export would have.
+    """Compare a file with the export of a checkpoint.
 
     Args:
         plan: of the checkpoint.
         file: the artefact.
         record: its manifest, if it has one.
-        advance: is told how many of how many tensors are compared.
+        advance: called with the number of tensors compared and the total.
     """
     found = [
         *origin_differences(

@@ -1,10 +1,10 @@
-"""Whether an artefact's tensors are those that a checkpoint computes with.
+"""Whether an artefact's tensors match those of a checkpoint.
 
-A tensor whose bytes are those of our own quantization is alike, whatever that rounds away. Of
-others the error is held against the resolution of their type. Whether adapters are in the weights
-is told by a projection: with D what they add, <found - base, D> / <D, D> is near 0 if they are not
-in, near 1 if they are, and near 2 if they were added twice, also where D is far smaller than the
-quantization's own error, which averages out.
+A tensor matches if its bytes are those of our own quantization, whatever that rounds away. For
+other tensors, the error is compared with the resolution of their type. A projection shows whether
+adapters were merged: with D the adapters' update, <found - base, D> / <D, D> is near 0 if they were
+not merged, near 1 if they were, and near 2 if they were merged twice. This holds even if D is far
+smaller than the quantization error, which averages out.
 """
 
 import math
@@ -23,23 +23,23 @@ Array = np.ndarray[Any, Any]
 _KINDS = gguf.GGMLQuantizationType
 _OURS = (_KINDS.F32, _KINDS.F16, _KINDS.BF16, _KINDS.Q8_0, _KINDS.Q4_0)
 _WHOLE = _OURS[:3]
-"""Types that are no blocks."""
-# Relative errors (L2) above which a tensor is another one. Rounding to fp16 makes 3e-4, to bf16
-# 2e-3, and to b bits per weight about 2 * 2**-b.
+"""Types without blocks."""
+# Relative errors (L2) above which a tensor differs. Rounding to fp16 gives 3e-4, to bf16 2e-3, and
+# to b bits per weight about 2 * 2**-b.
 _MOST_ERROR = {_KINDS.F32: 1e-5, _KINDS.F16: 2e-3, _KINDS.BF16: 1e-2}
 _QUANTIZED = 4.0
 _ROW = 5.0
-"""By how many times the bound a single row must be off to be called wrong."""
+"""A single row is wrong if its error exceeds the bound by this factor."""
 _ROWS_AT_ONCE = 4096
 _STALE = 0.5
-"""The share of matrices above which the weights are not these at all."""
+"""If more than this share of matrices differ, these are other weights altogether."""
 _MERGED = 0.3
-"""How far from 1 the share of the adapters may be that is in the weights."""
+"""How far from 1 the merged share of the adapters may be."""
 _FREQUENCIES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
 class Expected(Protocol):
-    """What a form of a checkpoint holds."""
+    """The expected contents of a form of a checkpoint."""
 
     @property
     def weights(self) -> Merged:
@@ -47,7 +47,7 @@ class Expected(Protocol):
 
     @property
     def tensors(self) -> Mapping[str, str | None]:
-        """The form's name of each tensor to the checkpoint's; None of one that only it has."""
+        """The form's name of each tensor to the checkpoint's, or None if only the form has it."""
 
     @property
     def embedding(self) -> str:
@@ -61,14 +61,14 @@ class Expected(Protocol):
         """Return a tensor's shape, as numpy has it."""
 
     def value(self, name: str, *, times: int = 1) -> Array:
-        """Return a tensor in fp32; `times` as `Merged.get`."""
+        """Return a tensor in fp32; `times` as in `Merged.get`."""
 
     def token(self, row: int) -> str:
-        """Return what stands for a row of the embedding."""
+        """Return the token of a row of the embedding."""
 
 
 class Held(Protocol):
-    """What an artefact holds."""
+    """The actual contents of an artefact."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -84,12 +84,12 @@ class Held(Protocol):
         """Return the bytes of a tensor, by rows."""
 
     def rows(self, name: str, start: int, stop: int) -> Array:
-        """Return some rows of a tensor in fp32; of one with one dimension all."""
+        """Return some rows of a tensor in fp32; for a one-dimensional tensor, all."""
 
 
 @dataclass(slots=True)
 class _Sums:
-    """What is added up over the tensors."""
+    """Sums over the tensors."""
 
     unlike: list[tuple[str, float, float]] = field(default_factory=list)
     rows: list[tuple[int, float]] = field(default_factory=list)
@@ -99,14 +99,14 @@ class _Sums:
     noise: float = 0.0
 
     def project(self, merged: Array, base: Array, there: Array, *, rounded: bool) -> None:
-        """Add up how much of what adapters add is in some rows.
+        """Accumulate how much of the adapters' update is in some rows.
 
         Args:
             merged: rows with the adapters, in fp32.
-            base: without.
-            there: as the artefact has them.
-            rounded: whether they were quantized, of an f16 file as a rule: a small change of a
-                weight that f16 holds exactly is lost there, and not in the artefact.
+            base: the same rows without.
+            there: the artefact's rows.
+            rounded: whether they were quantized, usually from an f16 file. In f16, a small change
+                to a weight that f16 represents exactly is lost.
         """
         if rounded:
             with np.errstate(over="ignore"):
@@ -116,19 +116,19 @@ class _Sums:
         gap, delta = (side.astype(np.float64) for side in (there - merged, merged - base))
         self.inside += float((gap * delta).sum())
         self.added += float((delta**2).sum())
-        # The projection of an error that knows nothing of D has this variance.
+        # The projection of an error that is independent of D has this variance.
         self.noise += float((gap**2).mean() * (delta**2).sum())
 
 
 def tensor_differences(
     plan: Expected, file: Held, *, advance: Callable[[int, int], None]
 ) -> list[ParityFinding]:
-    """Hold an artefact's tensors against what a form of the checkpoint holds.
+    """Compare an artefact's tensors with those of a form of the checkpoint.
 
     Args:
-        plan: that form.
+        plan: the form.
         file: the artefact.
-        advance: is told how many of how many tensors are compared.
+        advance: called with the number of tensors compared and the total.
     """
     sums = _Sums()
     found: list[ParityFinding] = []
@@ -162,7 +162,7 @@ def tensor_differences(
 
 
 def _compare(plan: Expected, file: Held, name: str, sums: _Sums) -> None:
-    """Hold a tensor against what it should be, some rows at a time."""
+    """Compare a tensor with the expected one, a few rows at a time."""
     value, kind = plan.value(name), file.kind(name)
     source = plan.tensors[name]
     adapted = source in plan.weights.adapted
@@ -192,14 +192,14 @@ def _compare(plan: Expected, file: Held, name: str, sums: _Sums) -> None:
 
 
 def _pieces(value: Array) -> Iterator[tuple[int, int]]:
-    """Yield where pieces of some rows begin and end; a tensor of one dimension is one piece."""
+    """Yield start and end of row blocks; a one-dimensional tensor is a single block."""
     step = _ROWS_AT_ONCE if value.ndim > 1 else max(1, len(value))
     for start in range(0, len(value), step):
         yield start, min(start + step, len(value))
 
 
 def most_error(kind: gguf.GGMLQuantizationType) -> float:
-    """Return the relative error (L2) above which a tensor of a type is another one."""
+    """Return the relative error (L2) above which a tensor of a type differs."""
     block, size = gguf.GGML_QUANT_SIZES[kind]
     return _MOST_ERROR.get(kind) or min(0.7, _QUANTIZED * 2 ** (-8 * size / block))
 
@@ -218,10 +218,10 @@ def _wrong_rows(squares: Array, bound: float) -> list[tuple[int, float]]:
 
     Args:
         squares: (2, rows), squared errors and squared lengths.
-        bound: of the relative error of a whole tensor.
+        bound: on the relative error of the complete tensor.
     """
     lengths = np.sqrt(squares[1])
-    # Rows that are nearly zero have no direction that a quantization could keep.
+    # Rows that are nearly zero have no direction that quantization could preserve.
     floor = 1e-2 * float(np.median(lengths)) or 1.0
     relative = np.sqrt(squares[0]) / np.maximum(lengths, floor)
     wrong = np.flatnonzero(relative > min(0.9, _ROW * bound))
@@ -229,7 +229,7 @@ def _wrong_rows(squares: Array, bound: float) -> list[tuple[int, float]]:
 
 
 def _untied(plan: Expected, file: Held) -> Iterator[ParityFinding]:
-    """Hold an output layer that the checkpoint ties to its embedding against that."""
+    """Compare an output layer with the embedding that the checkpoint ties it to."""
     value, kind = plan.value(plan.embedding), file.kind(plan.head)
     error = norm = 0.0
     if file.shape(plan.head) == value.shape:
@@ -248,7 +248,7 @@ def _untied(plan: Expected, file: Held) -> Iterator[ParityFinding]:
 
 
 def _verdicts(plan: Expected, file: Held, sums: _Sums) -> Iterator[ParityFinding]:
-    """Name the cause of what differs in the tensors."""
+    """Name the causes of the differences between tensors."""
     if sums.added:
         share = 1 + sums.inside / sums.added
         spread = math.sqrt(sums.noise) / sums.added

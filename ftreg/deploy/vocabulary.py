@@ -1,7 +1,7 @@
-"""A tokenizer in the words of GGUF: tokens, kinds, merges or scores, and what cuts words.
+"""A tokenizer in GGUF's terms: tokens, kinds, merges or scores, and the pre-tokenizer.
 
-llama.cpp has its own tokenizers. A byte-level BPE is told to it by the name of the expression that
-cuts words; SentencePiece's BPE by scores that rise with the order of merges.
+llama.cpp has its own tokenizers. Byte-level BPE is identified by the name of the pre-tokenizer's
+expression; SentencePiece BPE by scores in the order of the merges.
 """
 
 import json
@@ -32,7 +32,7 @@ WORD_CUTTERS = {
     rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}|{_SLASHED}|{_SPACES}": "tekken",
     rf"{_CASED[0]}{_ENGLISH}?|{_CASED[1]}{_ENGLISH}?|\p{{N}}{{1,3}}|{_SLASHED}|{_SPACES}": "gpt-4o",
 }
-"""The expression that cuts a text into words, to llama.cpp's name for it."""
+"""A pre-tokenizer's expression to llama.cpp's name for it."""
 _SPACE = "▁"
 _BYTE = 6
 _UNMERGED = -1e6
@@ -40,10 +40,10 @@ _UNMERGED = -1e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """A tokenizer in the words of GGUF.
+    """A tokenizer in GGUF's terms.
 
-    `model` is `gpt2` (byte-level BPE) or `llama` (SentencePiece), `cutter` llama.cpp's name of what
-    cuts words, `kinds` are gguf's `TokenType`. There are merges or scores.
+    `model` is `gpt2` (byte-level BPE) or `llama` (SentencePiece), `cutter` is llama.cpp's name of
+    the pre-tokenizer, `kinds` are gguf's `TokenType`. It has either merges or scores.
     """
 
     model: str
@@ -55,10 +55,10 @@ class Vocabulary:
     space_prefix: bool
     template: str
     ends: list[int]
-    """Token ids that end an output, the one that answers are trained to end with first."""
+    """Token ids that end an output, first the one that trained answers end with."""
     begin: int | None
     adds_begin: bool
-    """Whether it is written before a chat; a chat template that begins with it gets it once."""
+    """Whether it is added before a chat; a template that starts with it then has it once."""
     pad: int | None
     unknown: int | None
 
@@ -93,33 +93,30 @@ def read_vocabulary(folder: Path, chat: Chat, *, rows: int, ends: list[int]) -> 
     """Read a tokenizer's files.
 
     Args:
-        folder: with `tokenizer.json`.
-        chat: of the same folder; its template goes along.
-        rows: rows of the embedding; those beyond the last token get names that no text has.
-        ends: token ids that end an output, the one that answers are trained to end with first.
+        folder: contains `tokenizer.json`.
+        chat: of the same folder; its template is included.
+        rows: rows of the embedding; those beyond the last token get names that occur in no text.
+        ends: token ids that end an output, first the one that trained answers end with.
 
     Raises:
-        UsageError: llama.cpp has no tokenizer of this kind; names what it lacks.
+        UsageError: llama.cpp does not support this kind of tokenizer; names what is missing.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise UsageError(f"{path}: the tokenizer that a GGUF is made of is missing")
+        raise UsageError(f"{path}: the tokenizer is missing; a GGUF needs it")
     text = read_text(path, most=LARGEST_RECORD, kind="tokenizer")
     settings = parse_json(text, place=str(path), first_line=1)
     with damaged(path, kind="tokenizer"):
         model = settings["model"]
         if model["type"] != "BPE":
             raise UsageError(
-                f"{path}: a tokenizer of the kind {model['type']}; the architectures that are "
-                "exported have BPE"
+                f"{path}: the tokenizer is of type {model['type']}; GGUF export supports only BPE"
             )
         sentencepiece = bool(model.get("byte_fallback"))
         tokens, kinds = _tokens(settings, rows, place=path, sentencepiece=sentencepiece)
         merges = [item if isinstance(item, str) else " ".join(item) for item in model["merges"]]
         if not (sentencepiece or merges):
-            raise UsageError(
-                f"{path}: the tokenizer has no merges, and llama.cpp reads none without"
-            )
+            raise UsageError(f"{path}: the tokenizer has no merges, which llama.cpp requires")
         cutter = "default" if sentencepiece else _cutter(settings, place=path)
     tokenizer = chat.tokenizer
     return Vocabulary(
@@ -158,15 +155,15 @@ def _tokens(
     beyond = max(found, default=-1)
     if beyond >= rows:
         raise UsageError(
-            f"{place}: the tokenizer has the token {beyond} ({shown(found[beyond][0])}), and the "
-            f"model {rows} rows for tokens; no text with it can be answered"
+            f"{place}: the tokenizer has the token {beyond} ({shown(found[beyond][0])}), but the "
+            f"model has only {rows} rows for tokens; it cannot answer a text with this token"
         )
     filled = [found.get(row, (f"[PAD{row}]", kinds.UNUSED)) for row in range(rows)]
     return [token for token, _ in filled], [int(kind) for _, kind in filled]
 
 
 def _cutter(settings: dict[str, Any], *, place: Path) -> str:
-    """Return llama.cpp's name of what cuts a text into words."""
+    """Return llama.cpp's name of the pre-tokenizer."""
     step = settings["pre_tokenizer"] or {}
     steps = step["pretokenizers"] if step.get("type") == "Sequence" else [step]
     *first, last = steps
@@ -182,16 +179,16 @@ def _cutter(settings: dict[str, Any], *, place: Path) -> str:
             if expression in WORD_CUTTERS and not first[0].get("invert"):
                 return WORD_CUTTERS[expression]
     raise UsageError(
-        f"{place}: llama.cpp has no name for the way in which this tokenizer cuts words: "
+        f"{place}: llama.cpp does not support this tokenizer's pre-tokenizer: "
         f"{shown(json.dumps(step), most=300)}; `--to merged` writes a folder that llama.cpp's own "
-        "converter may take"
+        "converter may accept"
     )
 
 
 def _scores(tokens: list[str], merges: list[str]) -> list[float]:
-    """Return a score for each token: the earlier a merge that makes it, the higher.
+    """Return a score for each token: the earlier the merge that forms it, the higher.
 
-    llama.cpp merges the neighbours whose token has the highest score, and the tokenizer those
+    llama.cpp merges the neighbours whose token has the highest score; the tokenizer merges those
     whose merge comes first.
     """
     ranks: dict[str, int] = {}
@@ -201,7 +198,7 @@ def _scores(tokens: list[str], merges: list[str]) -> list[float]:
 
 
 def _prefixes_space(settings: dict[str, Any], chat: Chat) -> bool:
-    """Whether a text after a control token begins with a space that is not in it."""
+    """Whether a text after a control token starts with an added space."""
     normalizer = settings.get("normalizer") or {}
     steps = normalizer.get("normalizers", [normalizer])
     if any(step.get("type") == "Prepend" and step.get("prepend") == _SPACE for step in steps):
@@ -209,7 +206,7 @@ def _prefixes_space(settings: dict[str, Any], chat: Chat) -> bool:
     step = settings.get("pre_tokenizer") or {}
     steps = step.get("pretokenizers", [step])
     schemes = [each.get("prepend_scheme") for each in steps if each.get("type") == "Metaspace"]
-    if "first" in schemes:  # of the whole text, and a chat begins with a control token as a rule
+    if "first" in schemes:  # of the complete text, and a chat usually starts with a control token
         return not any(
             _rendered(chat).startswith(each) for each in special_tokens(chat.tokenizer).values()
         )
@@ -217,7 +214,7 @@ def _prefixes_space(settings: dict[str, Any], chat: Chat) -> bool:
 
 
 def _adds_begin(chat: Chat) -> bool:
-    """Whether the tokenizer writes its first token itself, and chats have it."""
+    """Whether the tokenizer adds its first token itself, and chats have it."""
     begin = chat.tokenizer.bos_token_id
     own = list(chat.tokenizer.encode("a")) if begin is not None else []
     return own[:1] == [begin] and chat.encode(_rendered(chat))[:1] == [begin]
