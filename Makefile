@@ -1,4 +1,4 @@
-# What a newcomer types: `make run` and `make test`. Everything lands in .venv and the user's cache.
+# Start with `make run` and `make test`. Everything goes into .venv and the user's cache.
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
@@ -8,7 +8,7 @@ BENCH_INSTALLED := .venv/.bench
 MUTANTS_INSTALLED := .venv/.mutants
 BROWSER := .venv/browser/axe.min.js
 
-# `make gate` judges the newest run of `make run`, unless these say otherwise.
+# By default `make gate` judges the newest run of `make run`.
 WORKSPACE ?= $(lastword $(sort $(wildcard runs/[0-9]*)))
 BASELINE ?= baseline
 CANDIDATE ?= latest
@@ -36,52 +36,52 @@ $(MATERIALS): $(INSTALLED) $(wildcard sample_datasets/*/v*/dataset.yaml sample_d
 
 FORCE:
 
-run: $(MATERIALS) ## fine-tune a baseline and two candidates: one passes the gate, one is stopped
+run: $(MATERIALS) ## fine-tune a baseline and two candidates: one passes the gate, one fails it
 	@$(BIN)/python scripts/main_job.py
 
-gate: $(INSTALLED) ## the release gate: fails unless the candidate passes
-	@test -n "$(WORKSPACE)" || { echo "nothing to gate yet: type 'make run' first, or name WORKSPACE=..." >&2; exit 2; }
+gate: $(INSTALLED) ## run the release gate: fails unless the candidate passes
+	@test -n "$(WORKSPACE)" || { echo "nothing to gate yet: run 'make run' first, or set WORKSPACE=..." >&2; exit 2; }
 	@FTREG_WORKSPACE="$(WORKSPACE)" $(BIN)/ftreg gate $(BASELINE) $(CANDIDATE)
 
-test: ## all tests, those on the real model too; then the branch coverage, and what has least
+test: ## run all tests, including those on the real model, and report branch coverage, lowest first
 	@rm -f .coverage
 	@$(MAKE) --no-print-directory unit slow COVERED='--cov --cov-append --cov-report='
 	@$(BIN)/coverage report --sort=cover --skip-covered | sed -n '1,22p;$$p'
 
-unit: $(INSTALLED) ## the tests that need no model
+unit: $(INSTALLED) ## run the tests that need no model
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m 'not slow' $(COVERED)
 
-slow: $(MATERIALS) ## the tests on the real model, and in a browser
-	-@$(MAKE) --no-print-directory browser # without npm those in a browser are skipped
+slow: $(MATERIALS) ## run the tests on the real model, and in a browser
+	-@$(MAKE) --no-print-directory browser # without npm the browser tests are skipped
 	$(BIN)/python -m pytest -m slow $(COVERED)
 
 $(MUTANTS_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,lora,mutants]'
 	@touch $@
 
-mutants: $(MUTANTS_INSTALLED) ## change 300 lines of ROOM (gate, records, files), one at a time: does a test notice?
+mutants: $(MUTANTS_INSTALLED) ## mutation tests: change 300 lines of ROOM (gate, records, files), one at a time
 	$(BIN)/python scripts/mutants.py $(ROOM) --draw $(or $(DRAW),300) --seed $(or $(SEED),0)
 
-torture: $(INSTALLED) ## kills, full disks, damaged files: 20 minutes, and their figures in docs/torture.md
+torture: $(INSTALLED) ## test kills, full disks and damaged files for 20 minutes, and update docs/torture.md
 	$(BIN)/python -m tests.torture --page
 
-browser: $(BROWSER) ## a headless Chromium and axe-core from npm, for the tests of the report
+browser: $(BROWSER) ## install a headless Chromium and axe-core from npm, for the tests of the report
 
 $(BROWSER): scripts/install_browser.py $(INSTALLED)
 	$(BIN)/python scripts/install_browser.py
 	@touch $@
 
-lint: $(INSTALLED) ## style, types, and imports between the rooms
+lint: $(INSTALLED) ## check style, types, and imports between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: $(INSTALLED) ## put the code into shape
+format: $(INSTALLED) ## format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-# Only the benchmark needs what ftreg is measured beside.
+# Only the benchmarks need the tools that ftreg is compared with.
 $(BENCH_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,lora,bench]'
 	@touch $@
@@ -95,45 +95,45 @@ bench: $(MATERIALS) ## measure the scorers (DATA=folder of labelled sets), the g
 	$(MAKE) bench-generation
 	$(MAKE) bench-train
 
-bench-gate: $(INSTALLED) ## simulate the gate and the comparison where the truth is known (an hour)
+bench-gate: $(INSTALLED) ## simulate the gate and the comparison with known ground truth (an hour)
 	$(BIN)/python scripts/bench_gate.py
 	$(BIN)/python scripts/bench_until_decided.py
 	$(BIN)/python scripts/bench_seeds.py
 	$(BIN)/python scripts/bench_compare.py
 
-bench-scorers: $(MATERIALS) ## hold the scorers against people (DATA=folder of labelled sets)
-	@test -n "$(DATA)" || { echo "name the folder of the labelled sets: make bench-scorers DATA=..." >&2; exit 2; }
+bench-scorers: $(MATERIALS) ## compare the scorers with human labels (DATA=folder of labelled sets)
+	@test -n "$(DATA)" || { echo "set the folder of the labelled sets: make bench-scorers DATA=..." >&2; exit 2; }
 	$(BIN)/python scripts/bench_scorers.py --data "$(DATA)"
 
-bench-generation: $(MATERIALS) $(BENCH_INSTALLED) ## measure generation beside generate() and lm-evaluation-harness
+bench-generation: $(MATERIALS) $(BENCH_INSTALLED) ## compare generation with generate() and lm-evaluation-harness
 	$(BIN)/python scripts/bench_generation.py --output runs/bench-generation
 
-bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## measure training beside TRL (leave the machine alone meanwhile)
+bench-train: $(MATERIALS) $(BENCH_INSTALLED) ## compare training with TRL (needs an otherwise idle machine)
 	$(BIN)/python scripts/bench_train.py --compile --output runs/bench-train
 	$(BIN)/python scripts/bench_train.py --scaling --output runs/bench-train
 
-bench-gpu: $(BENCH_INSTALLED) ## measure training and generation on a GPU beside TRL (TINY=1 rehearses it on a CPU)
+bench-gpu: $(BENCH_INSTALLED) ## compare training and generation on a GPU with TRL (TINY=1: a dry run on a CPU)
 	$(BIN)/python scripts/bench_gpu.py $(if $(TINY),--tiny) --output runs/bench-gpu.json
 
-compat: $(INSTALLED) ## try every causal architecture of transformers, and write the table of docs/models.md (KEEP=folder goes on)
+compat: $(INSTALLED) ## test every causal architecture of transformers, and update the table in docs/models.md (KEEP=folder continues)
 	$(BIN)/python scripts/compat.py --page $(if $(KEEP),--keep $(KEEP))
 
-long-run: $(MATERIALS) ## look for what grows in ten hours' worth of steps (STEPS=12500)
+long-run: $(MATERIALS) ## look for leaks over ten hours' worth of steps (STEPS=12500)
 	$(BIN)/python scripts/long_run.py --steps $(or $(STEPS),12500)
 
-docs: $(INSTALLED) ## the documentation as a site, in build/site
+docs: $(INSTALLED) ## build the documentation site, in build/site
 	$(BIN)/python scripts/write_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-dist: $(INSTALLED) ## wheel, sdist, SBOM and their SHA-256 of the last commit, in dist/
+dist: $(INSTALLED) ## build wheel, sdist, SBOM and SHA256SUMS of the last commit, in dist/
 	$(BIN)/python scripts/release.py
 
-audit: $(INSTALLED) ## known vulnerabilities of the pinned packages (SERVICE=pypi or osv; needs its network)
+audit: $(INSTALLED) ## look up known vulnerabilities of the pinned packages (SERVICE=pypi or osv; needs the network)
 	$(BIN)/python scripts/audit.py --service $(or $(SERVICE),pypi)
 
-licences: $(INSTALLED) ## the licences of what ftreg is installed with, in docs/licences.md
+licences: $(INSTALLED) ## write the licences of ftreg's dependencies to docs/licences.md
 	$(BIN)/python scripts/write_licences.py
 
-clean: ## remove .venv, results of runs and caches of tools
+clean: ## remove .venv, run results and tool caches
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
