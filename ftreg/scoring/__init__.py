@@ -1,7 +1,7 @@
-"""Scores of outputs: how faithful, relevant, complete or equal they are, each with its evidence.
+"""Scores of outputs: how faithful, relevant, complete or equal they are, with evidence.
 
-`get_scorer("faithfulness").score(samples)` is the whole of it. Importing this loads no model
-library; a scorer that needs one loads it when it is made.
+Call `get_scorer("faithfulness").score(samples)`. Importing this loads no model library; a scorer
+that needs one loads it when it is created.
 """
 
 from ftreg.records.samples import Sample, Score

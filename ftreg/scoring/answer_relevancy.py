@@ -1,4 +1,4 @@
-"""How far an output answers its input."""
+"""How well an output answers its input."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
 class AnswerRelevancy(PointwiseScorer):
-    """Relevant statements of the output over its statements, each counted by how relevant it is.
+    """Relevant statements of the output / its statements, weighted by relevance.
 
-    In a chat, the input is what the user said last, after the question that it goes on with.
+    In a chat, the input is the user's last message, together with the question that it continues.
 
-    0 for an output that states nothing, declines to answer, or only says the question again; None
-    where there is no input.
+    0 for an output that states nothing, declines to answer, or only repeats the question; None if
+    there is no input.
     """
 
     name = "answer_relevancy"

@@ -1,7 +1,7 @@
-"""Short answers as they are compared: words, operators and values, in any script.
+"""Short answers in a form that can be compared: words, operators and values, in any script.
 
-Words end where Unicode says (UAX #29, by `regex`), so that scripts without blanks and punctuation
-without blanks are cut too; values are spelled one way (see `spelled`).
+Words are split by Unicode's rules (UAX #29, by `regex`), so that scripts without spaces and
+punctuation without spaces are split too; values have one spelling (see `spelled`).
 """
 
 import re
@@ -55,12 +55,12 @@ def answer_words(text: str, *, joined: bool = False) -> tuple[str, ...]:
     """Return the words, numbers and operators of an answer, in the spelling that is compared.
 
     Casefolded, without punctuation and English articles; "12,000" is "12000", "£5" is "5",
-    "pounds". A letter of choice stays: "(A)" is "a", and so is the "A" of "Hepatitis A". Of a text
-    of which nothing would be left ("The", "?!") its casefolded form stays.
+    "pounds". A letter of choice is kept: "(A)" is "a", and so is the "A" of "Hepatitis A". If
+    nothing of a text would be left ("The", "?!"), its casefolded form is kept.
 
     Args:
         text: the answer.
-        joined: read "back-flow" as one word and not as two.
+        joined: read "back-flow" as one word, not two.
     """
     folded = spelled(_TAG.sub(" ", _unwrapped(fold(text)[0])))
     if joined:
@@ -78,16 +78,16 @@ def answer_words(text: str, *, joined: bool = False) -> tuple[str, ...]:
 
 
 def word_readings(text: str) -> tuple[tuple[str, ...], ...]:
-    """Return `answer_words`, and where they differ those with hyphened words as one."""
+    """Return `answer_words`, and if different those with hyphenated words as one."""
     apart, joined = answer_words(text), answer_words(text, joined=True)
     return (apart,) if apart == joined else (apart, joined)
 
 
 def normalize(text: str) -> str:
-    """Return `answer_words` with a blank between each two.
+    """Return `answer_words` joined by spaces.
 
-    SQuAD's normalisation (Rajpurkar et al. 2016) in any script, but with what tells answers apart:
-    operators, signs, decimal points, "C#", letters of choice.
+    SQuAD's normalisation (Rajpurkar et al. 2016) in any script, but keeping what distinguishes
+    answers: operators, signs, decimal points, "C#", letters of choice.
     """
     return " ".join(answer_words(text))
 
@@ -97,7 +97,7 @@ def _caseless(text: str) -> str:
 
 
 def _counts(found: "regex.Match[str]", text: str) -> bool:
-    """Whether a piece tells answers apart: no article, and no operator that is mere layout."""
+    """Whether a piece distinguishes answers: not an article, nor an operator used for layout."""
     if found["operator"]:
         before = text[max(0, found.start() - 8) : found.start()]
         return _operates(found["operator"], before, text[found.end() : found.end() + 8])
@@ -114,7 +114,7 @@ def _counts(found: "regex.Match[str]", text: str) -> bool:
 
 
 def _operates(operator: str, before: str, after: str) -> bool:
-    """Whether an operator stands between what it may join, and is no bullet, mark-up or slash."""
+    """Whether an operator is between operands, and is not a bullet, mark-up or slash."""
     blank_before, blank_after = before[-1:].isspace(), after[:1].isspace()
     before, after = before.rstrip()[-3:], after.lstrip()[:3]
     if operator in ("<", ">", "<=", ">=", "≤", "≥", "≠", "≈"):
@@ -133,7 +133,7 @@ def _operates(operator: str, before: str, after: str) -> bool:
 
 
 def whole_value(text: str) -> Value | None:
-    """Return the value that a text consists of, but for punctuation; None where there is more."""
+    """Return the value that makes up a text, punctuation aside; None if there is more."""
     text = _unwrapped(text)
     found = values(text)
     if len(found) != 1 or found[0].kind is ValueKind.LABEL:
@@ -164,7 +164,7 @@ _LATEX = (
 
 
 def _unwrapped(text: str) -> str:
-    """Return a text without the brackets around all of it: "[42]" is a value and no marker."""
+    """Return a text without the brackets around all of it: "[42]" is a value, not a marker."""
     found = re.fullmatch(r"\s*\[([^\[\]]*)\]\s*", text)
     return found[1] if found else text
 
@@ -181,10 +181,10 @@ _ANY_NUMBER = re.compile(r"(?:(?<!\w)-)?\d+(?:\.\d+)?")
 
 @lru_cache(maxsize=1 << 14)
 def last_value(text: str) -> Value | None:
-    """Return the value that a text ends with, since worked answers do; None without one.
+    """Return the last value of a text, the result of a worked answer; None without one.
 
-    LaTeX is read, markers of citations are left out. "One" and "first" count only where there is
-    nothing else, and so do the digits of identifiers.
+    LaTeX is read, citation markers are ignored. "One" and "first" count only if there is nothing
+    else, and so do digits in identifiers.
     """
     plain = _without_latex(text)
     found = [value for value in values(plain) if value.kind is not ValueKind.LABEL]
@@ -200,7 +200,7 @@ def last_value(text: str) -> Value | None:
 
 
 def _is_clear(value: Value) -> bool:
-    """Whether a value counts something, and is no ordinal in words, "one" or the like."""
+    """Whether a value counts something, and is not an ordinal in words, "one" or similar."""
     if not value.text.isalpha():
         return True
     return value.kind is not ValueKind.ORDINAL and not (
@@ -209,9 +209,9 @@ def _is_clear(value: Value) -> bool:
 
 
 def numbers_of(value: Value, like: Value) -> Iterator[Fraction]:
-    """Yield the numbers that a value may be, in the unit of another; none if the units differ.
+    """Yield the possible numbers of a value, in the unit of another; none if the units differ.
 
-    A date is compared by its year, or else its day, with a mere number.
+    A date is compared with a bare number by its year, or else its day.
     """
     if value.kind in NUMERIC or value.kind is ValueKind.ORDINAL:
         if like.kind in NUMERIC or like.kind is ValueKind.ORDINAL:
@@ -222,7 +222,7 @@ def numbers_of(value: Value, like: Value) -> Iterator[Fraction]:
 
 
 def answers_date(value: Value, wanted: Value) -> bool:
-    """Return whether a value is the wanted date or time, an exacter one, or the date's year."""
+    """Return whether a value is the wanted date or time, a more exact one, or the date's year."""
     if wanted.kind is ValueKind.DATE and value.kind is ValueKind.NUMBER:
         return bool(value.amount == parts_of(wanted)[0])
     if one_value(value, wanted):

@@ -1,4 +1,4 @@
-"""Cutting a text into sentences, claims and passages, by rules and in linear time."""
+"""Splitting a text into sentences, claims and passages, by rules and in linear time."""
 
 import re
 import unicodedata
@@ -57,9 +57,9 @@ _DEFINITION = re.compile(r"\s*(?:(?:async\s+)?def|class|function|fn|func)\s+(?P<
 
 @lru_cache(maxsize=1 << 10)
 def is_code(text: str) -> bool:
-    """Return whether most lines of a text are source code of some common language.
+    """Return whether most lines of a text are source code in some common language.
 
-    A text that begins with a definition is code. One line alone counts only if it is one.
+    A text that begins with a definition is code. A single line counts only if it is a definition.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
@@ -91,7 +91,7 @@ _ENDINGS = frozenset(_ENDINGS_LIST.split())
 
 
 def _starts_glued(before: str, mark: str, after: str) -> bool:
-    """Whether a sentence ends and the next one starts though no blank parts them.
+    """Whether a sentence ends and the next one starts without a space between them.
 
     "It opens at nine.Cars cost 30 euros", but not "a random.Random instance".
     """
@@ -167,7 +167,7 @@ def _cut_sentences(paragraph: str) -> Iterator[str]:
 
 
 def _cut_long(unit: str) -> Iterator[str]:
-    """Cut a unit above `MAX_WORDS` at its commas where there are any, else at words."""
+    """Split a unit longer than `MAX_WORDS` at its commas if there are any, otherwise at words."""
     words = unit.split()
     start = 0
     while len(words) - start > MAX_WORDS:
@@ -204,7 +204,7 @@ def _without_tables(lines: Sequence[Line]) -> Iterator[Line]:
 
 
 def _paragraphs(text: str) -> Iterator[Line]:
-    """Yield paragraphs, list items and headings; a line that only wraps is joined to the last."""
+    """Yield paragraphs, list items and headings; wrapped lines are joined."""
     pending: list[str] = []
     kind = Kind.PROSE
     for line in _without_tables(list(plain_lines(text))):
@@ -229,7 +229,7 @@ def _paragraphs(text: str) -> Iterator[Line]:
 
 
 def _units(text: str) -> list[Line]:
-    """Return the sentences of a text, in order, and what kind of line each is from."""
+    """Return the sentences of a text, in order, and the kind of line each comes from."""
     return [
         Line(piece, paragraph.kind)
         for paragraph in _paragraphs(unicodedata.normalize("NFC", text))
@@ -251,7 +251,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _code_units(text: str) -> list[str]:
-    """Split code into comments, docstring sentences and statements, one a line, in order."""
+    """Split code into comments, docstring sentences and statements, one per line, in order."""
     units: list[str] = []
     for line in text.splitlines():
         found = _COMMENT.search(line)
@@ -267,16 +267,16 @@ _QUESTION = re.compile(r"[?\uff1f\u061f][!?\uff01\uff1f]*$|[\u0370-\u03ff\u1f00-
 
 
 def is_question(sentence: str) -> bool:
-    """Return whether a sentence asks; one that only ends in a quoted question does not."""
+    """Return whether a sentence is a question; ending in a quoted question is not enough."""
     core = sentence.rstrip(_CLOSING + " \u300d\u300f*")
     closed = core != sentence.rstrip() and not sentence.lstrip().startswith(tuple(_OPENING))
     return not closed and _QUESTION.search(core) is not None
 
 
 def passages(text: str) -> list[str]:
-    """Split a context into the units that a claim is held against: sentences, or lines of code.
+    """Split a context into the units that claims are compared with: sentences, or lines of code.
 
-    A question is no evidence of what it asks, and is left out; what answers it stays.
+    A question is not evidence of what it asks, so it is left out; its answer is kept.
     """
     if is_code(text):
         return _code_units(text)
@@ -305,7 +305,7 @@ def _consists_of(unit: str, known: frozenset[str]) -> bool:
 
 
 def _stated(sentence: str) -> str:
-    """Return what a sentence states, or "" where it asks, thanks or only leads in."""
+    """Return what a sentence states, or "" if it is a question, a courtesy or a lead-in."""
     if is_question(sentence):
         sentence = before_offer(sentence)
     for _ in range(2):  # as it stands, and without its preamble
@@ -317,7 +317,7 @@ def _stated(sentence: str) -> str:
 
 
 def _key(claim: str) -> str:
-    """Return what equal claims share: case, blanks and punctuation aside, but for numbers' own."""
+    """Return what equal claims share: no case, spaces or punctuation (except in numbers)."""
     folded = unicodedata.normalize("NFKC", claim).casefold()
     kept = [
         sign
@@ -340,9 +340,9 @@ def _first_of_equals(found: Sequence[str]) -> list[str]:
 def claims(text: str) -> list[str]:
     """Split an output into claims: what its sentences state, each thing once, in order.
 
-    A sentence is cut where a comma or semicolon parts two clauses. Questions, courtesies, headings
-    and lead-ins state nothing; of "Based on the context, X" the claim is X. A bare "Yes" or "No"
-    is a claim: it answers the question. Code has a claim per line and comment.
+    A sentence is split where a comma or semicolon separates two clauses. Questions, courtesies,
+    headings and lead-ins state nothing; of "Based on the context, X" the claim is X. A bare "Yes"
+    or "No" is a claim: it answers the question. Code has a claim per line and comment.
     """
     if is_code(text):
         return [

@@ -1,8 +1,9 @@
-"""Where one sentence states several things: the clauses that a comma or a semicolon parts.
+"""Splitting a sentence that states several things at its commas and semicolons.
 
-No parser: a clause of English is told by its subject and finite verb, from closed lists of
-auxiliaries and pronouns and an open one of common verbs. In doubt a sentence stays whole, since
-half a sentence may be false where the whole is true. Other languages part at semicolons only.
+There is no parser: an English clause is recognised by its subject and finite verb, from closed
+lists of auxiliaries and pronouns and an open list of common verbs. In doubt a sentence is not
+split, since a part may be false even if the sentence is true. Other languages are split at
+semicolons only.
 """
 
 import re
@@ -166,10 +167,10 @@ def _is_number(word: str) -> bool:
 
 
 def _has_finite_verb(words: list[str], place: int, *, loose: bool, listed: bool) -> bool:
-    """Whether the word at `place` is a finite verb whose subject stands before it.
+    """Whether the word at `place` is a finite verb with its subject before it.
 
-    Among nouns that are listed, "fruit drinks with ice" is one of them; elsewhere "her brother
-    works in" is a clause.
+    In a list of nouns, "fruit drinks with ice" is one of the nouns; elsewhere "her brother works
+    in" is a clause.
     """
     word, before = words[place], words[place - 1]
     after = words[place + 1] if place + 1 < len(words) else ""
@@ -196,7 +197,7 @@ def _has_finite_verb(words: list[str], place: int, *, loose: bool, listed: bool)
 
 
 def _is_ellipsis(words: list[str], place: int) -> bool:
-    """Whether a verb shares the subject of what stands before: "Basel and has been"."""
+    """Whether a verb shares the subject of the text before it: "Basel and has been"."""
     verb = words[place] in _AUXILIARIES or words[place] in _STRONG_PASTS
     return verb and words[place - 1] in ("and", "but", "then", "also")
 
@@ -213,9 +214,9 @@ _LEADS = _PREPOSITIONS | _listed("then here now there also today tomorrow curren
 
 
 def _is_clause(words: list[str], *, loose: bool = False, listed: bool = False) -> bool:
-    """Whether words begin with a subject and go on with its finite verb.
+    """Whether words begin with a subject and continue with its finite verb.
 
-    `loose` takes more for a clause: what stands before a cut need not hold by itself so surely.
+    `loose` is less strict, for the text before a split.
     """
     if not words or words[0] in _NO_START:
         return False
@@ -244,12 +245,12 @@ def begins_with_clause(text: str) -> bool:
 
 
 def is_other_language(text: str) -> bool:
-    """Return whether a text is surely no English, by its script or its commonest words."""
+    """Return whether a text is certainly not English, by its script or its commonest words."""
     return _OTHER_LANGUAGE.search(text) is not None
 
 
 def _outer_cuts(sentence: str) -> list[re.Match[str]]:
-    """Return the commas and semicolons that stand in no brackets and no quotation."""
+    """Return the commas and semicolons outside brackets and quotations."""
     depth, quoted, last, cuts = 0, False, 0, []
     for found in _PART.finditer(sentence):
         for sign in sentence[last : found.start()]:
@@ -275,7 +276,7 @@ _GREEK = re.compile(r"[\u0370-\u03ff]")
 
 
 def _semicolon_parts(left: str, right: str, *, english: bool) -> bool:
-    """Whether a semicolon stands between two statements, not between the items of a list."""
+    """Whether a semicolon separates two statements, not the items of a list."""
     right_words = _words(right)
     if not right_words or right_words[0] in _NOT_PARTED_OFF or _GREEK.search(right):
         return False
@@ -318,7 +319,7 @@ def _comma_parts(left: str, right: str) -> bool:
 def clauses(sentence: str) -> list[str]:
     """Split a sentence into clauses that can each be true or false, in order.
 
-    A list of nouns, a condition and what someone says stay whole; so does all that is in doubt.
+    A list of nouns, a condition and quoted speech are not split, nor is anything doubtful.
     """
     cuts = _outer_cuts(sentence) if len(sentence) < _LONGEST else []
     if not cuts:
@@ -344,9 +345,9 @@ _CONJUNCTION = re.compile(r"^\s*(?:and|but)\s+(?=\S)", re.IGNORECASE)
 
 
 def is_fragment(text: str) -> bool:
-    """Whether a short text is no statement of its own: "Yes", "No, not on Fridays", "£20 a night".
+    """Whether a short text is not a statement: "Yes", "No, not on Fridays", "£20 a night".
 
-    What begins with yes or no is one, whatever follows, for it answers a question.
+    Any text that begins with yes or no is one, because it answers a question.
     """
     found = _words(text)
     if len(found) > _LONGEST_FRAGMENT or _WIDE.search(text):

@@ -12,10 +12,10 @@ from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
 class Completeness(PointwiseScorer):
-    """Covered key points of the reference over its key points, each counted by how well.
+    """Covered key points of the reference / its key points, weighted by how well they are covered.
 
-    0 for an output that says nothing or declines to answer, where the reference does not decline
-    too; None where there is no reference or it has no key point.
+    0 for an output that says nothing or declines to answer, unless the reference declines too; None
+    if there is no reference or it has no key point.
 
     Args:
         backend: judges key points against the output.

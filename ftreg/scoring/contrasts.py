@@ -1,8 +1,8 @@
-"""What turns a claim into another one though nearly every word is the same.
+"""Small changes of words that change a claim's meaning.
 
-A judge that reads a whole text may overlook one word. These look at a claim and the passage that it
-was made of: a relation turned round, two names swapped, a condition left out. Each asks for nearly
-all words in common, and stays silent otherwise.
+A judge that reads a complete text may overlook one word. These checks compare a claim with the
+passage it is based on: a reversed relation, two swapped names, an omitted condition. Each requires
+that nearly all words are the same, and otherwise reports nothing.
 """
 
 import re
@@ -81,9 +81,9 @@ def _share(claim: Sequence[str], passage: Sequence[str]) -> float:
 
 
 def opposed(claim: str, passage: str) -> bool:
-    """Whether a claim has the opposite of a word of the passage, in its place.
+    """Whether a claim has the opposite of a word of the passage, in the same place.
 
-    Not where one of them denies: "not closed" is "open".
+    Not if one of them is negated: "not closed" is "open".
     """
     mine, theirs = _lower(_words(claim)), _lower(_words(passage))
     roots, others = list(map(stem, mine)), list(map(stem, theirs))
@@ -103,7 +103,7 @@ def opposed(claim: str, passage: str) -> bool:
 
 
 def denies_the_opposite(claim: str, passage: str) -> bool:
-    """Whether one side denies the opposite of a word of the other: "open", and "not closed"."""
+    """Whether one side negates the opposite of a word of the other: "open", and "not closed"."""
     if bool(_NEGATION.search(claim)) == bool(_NEGATION.search(passage)):
         return False
     mine, theirs = set(_lower(_words(claim))), set(_lower(_words(passage)))
@@ -111,7 +111,7 @@ def denies_the_opposite(claim: str, passage: str) -> bool:
 
 
 def swapped(claim: str, passage: str) -> bool:
-    """Whether a claim is a passage with two of its names swapped: "Bo owes Al" of "Al owes Bo"."""
+    """Whether a claim is a passage with two of its names swapped: "Bo owes Al" for "Al owes Bo"."""
     mine, theirs = _words(claim), _words(passage)
     if len(mine) > _LONGEST or Counter(_lower(mine)) != Counter(_lower(theirs)):
         return False
@@ -125,11 +125,11 @@ def swapped(claim: str, passage: str) -> bool:
 
 
 def unconditional(claim: str, passage: str, question: str = "") -> bool:
-    """Whether a claim leaves out the condition, exception or doubt with which the passage says it.
+    """Whether a claim omits the passage's condition, exception or doubt.
 
-    A condition may stand anywhere in the passage, a circumstance that recurs ("in a storm") before
-    or after all else, a doubt in the part that the claim was made of.
-    What most of the condition's words stand in, be it the claim or its question, states it.
+    A condition may be anywhere in the passage, a recurring circumstance ("in a storm") at its
+    beginning or end, a doubt in the part that the claim is based on. The condition is stated if the
+    claim or its question has most of its words.
     """
     mine = _lower(_words(claim))
     if any(each.search(claim) for each in (_CONDITION, _EXCEPTION, _DOUBT)):

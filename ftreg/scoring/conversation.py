@@ -1,7 +1,7 @@
-"""What the turns of a chat are to a scorer: the question, and what an answer may rest on.
+"""The turns of a chat as scorers see them: the question, and the evidence for an answer.
 
-Elsewhere a question is the input, and the evidence the context; in a chat both may stand in the
-turns before the answer.
+Elsewhere the question is the input and the evidence is the context; in a chat both may be in
+earlier turns.
 """
 
 from ftreg.records.samples import Sample
@@ -14,11 +14,11 @@ _LONGEST_REPLY = 8
 
 
 def question(sample: Sample) -> str:
-    """Return what an output answers: the input, and the turns of the user that it goes on with.
+    """Return what an output answers: the input, and the user's turns that it continues.
 
-    "Molde" and "For three days." say what they are about only with the question before them. An
-    input that asks something stands alone: with the question before it, an answer to that one
-    would count as an answer too.
+    "Molde" and "For three days." make sense only with the question before them. An input that asks
+    something is used alone: with the question before it, an answer to that one would count as an
+    answer too.
     """
     asked = [sample.input]
     before = asked_in(sample.messages)[:-1]
@@ -32,14 +32,14 @@ def _asks(text: str) -> bool:
 
 
 def evidence(sample: Sample) -> str | None:
-    """Return what the claims of an output are held against: the context, and what tools answered.
+    """Return what the claims of an output are compared with: the context, and tool results.
 
-    What a user says is no evidence, nor what the assistant has said before.
+    What the user says is not evidence, nor what the assistant said before.
     """
     found = [said(turn) for turn in sample.messages if turn["role"] == "tool"]
     return "\n\n".join(filter(None, [sample.context, *found])) if found else sample.context
 
 
 def request(sample: Sample) -> str:
-    """Return all that the model was asked: the input, or the turns with their roles."""
+    """Return everything the model was asked: the input, or the turns with their roles."""
     return chat_text(sample.messages) if len(sample.messages) > 1 else sample.input

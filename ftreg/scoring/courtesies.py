@@ -1,4 +1,4 @@
-"""What people say around a statement: courtesies, offers, lead-ins and preambles.
+"""Text around a statement: courtesies, offers, lead-ins and preambles.
 
 The tables have a block per language and a pattern per line. English first, then German, French,
 Spanish, Italian, Portuguese, Dutch, Polish, Russian, Chinese, Japanese and Korean.
@@ -187,7 +187,7 @@ _BEFORE_A_BLANK = rf"""
 
 
 def any_of(table: str) -> str:
-    """Join a table of patterns, one a line, into one pattern."""
+    """Join a table of patterns, one per line, into one pattern."""
     return "|".join(line.strip() for line in table.splitlines() if line.strip())
 
 
@@ -223,9 +223,9 @@ def is_courtesy(sentence: str) -> bool:
 
 
 def without_preamble(sentence: str) -> str:
-    """Cut "Based on the provided context," and its like from the head of a sentence.
+    """Remove "Based on the provided context," and similar from the start of a sentence.
 
-    A sentence that is nothing else stays as it is.
+    A sentence that has nothing else is kept.
     """
     for _ in range(4):  # "Sure! According to the text, the answer is ..."
         found = _PREAMBLE.match(sentence.replace("\u2019", "'").replace("\u00a0", " "))

@@ -1,4 +1,4 @@
-"""Whether an output is one of the accepted answers, after a normalisation that is named."""
+"""Whether an output is one of the accepted answers, after a chosen normalisation."""
 
 import json
 import math
@@ -35,7 +35,7 @@ _HANGUL = re.compile(r"[\uac00-\ud7af]{2,}")
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number that a text consists of, or the last one in it; None without one.
+    """Return the number that makes up a text, or the last one in it; None without one.
 
     "1,250.5", "$12", "40 %" (40.0), "3 x 10^8" and "The answer is 7." are read; the last number
     counts because worked answers end with their result.
@@ -46,7 +46,7 @@ def parse_number(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualsOptions:
-    """How an output is held against the accepted answers; see `Equals`."""
+    """How an output is compared with the accepted answers; see `Equals`."""
 
     mode: str
     tolerance: float
@@ -67,7 +67,7 @@ def _normalized(output: str, answer: str, options: EqualsOptions) -> float:
 
 
 def _contains(output: str, answer: str, options: EqualsOptions) -> float:
-    """Whether the answer's words stand in the output, whole and in a row, or its value does."""
+    """Whether the output contains the answer as consecutive complete words, or its value."""
     for text in word_readings(output):
         for wanted in word_readings(answer):
             if not wanted:
@@ -79,7 +79,7 @@ def _contains(output: str, answer: str, options: EqualsOptions) -> float:
 
 
 def _stands(wanted: Sequence[str], text: Sequence[str], at: int) -> bool:
-    """Whether words stand at a place of a text; a Korean particle may follow the last of them."""
+    """Whether words are at a place in a text; a Korean particle may follow the last of them."""
     end = at + len(wanted) - 1
     last, there = wanted[-1], text[end]
     fits = there == last or (there.startswith(last) and _HANGUL.fullmatch(last) is not None)
@@ -87,7 +87,7 @@ def _stands(wanted: Sequence[str], text: Sequence[str], at: int) -> bool:
 
 
 def _overlap(output: str, answer: str, options: EqualsOptions) -> float:
-    """F1 of the words, as SQuAD's."""
+    """F1 of the words, as in SQuAD."""
     mine, wanted = answer_words(output, joined=True), answer_words(answer, joined=True)
     if not mine or not wanted:
         return float(mine == wanted)
@@ -98,7 +98,7 @@ def _overlap(output: str, answer: str, options: EqualsOptions) -> float:
 def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
     wanted, mine = last_value(answer), last_value(output)
     if wanted is None:
-        raise UncheckableError(f"the reference {answer!r} holds no number")
+        raise UncheckableError(f"the reference {answer!r} contains no number")
     if isinstance(wanted.amount, tuple):
         return float(mine is not None and answers_date(mine, wanted))
     number = number_of(wanted)
@@ -116,7 +116,7 @@ def _literal(found: re.Match[str]) -> str:
 
 
 def _regex(output: str, answer: str, options: EqualsOptions) -> float:
-    """Whether a pattern in Python's syntax matches; `regex` can be given a limit of time."""
+    """Whether a pattern in Python's syntax matches; `regex` supports a time limit."""
     try:
         re.compile(answer)
         pattern = regex.compile(
@@ -134,7 +134,7 @@ def _regex(output: str, answer: str, options: EqualsOptions) -> float:
     except TimeoutError as error:
         raise UncheckableError(
             f"the pattern {answer!r} takes longer than {_LONGEST_MATCH:g} s for this output; "
-            "write it without repeats inside of repeats"
+            "avoid nested repeats"
         ) from error
 
 
@@ -150,16 +150,16 @@ def _json(output: str, answer: str, options: EqualsOptions) -> float:
 
 
 def _parse_json(text: str) -> Any:
-    """Decode strict JSON. Whole numbers may have any length, which Python's `int` refuses."""
+    """Decode strict JSON. Integers may have any length, which Python's `int` refuses."""
     return json.loads(text, parse_int=Decimal, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def same_json(left: Any, right: Any) -> bool:
-    """Compare decoded JSON; unlike Python's `==`, true is not 1, while 1 and 1.0 are one number.
+    """Compare decoded JSON; unlike Python's `==`, true is not 1, but 1.0 is.
 
     Without recursion, so that whatever can be decoded can be compared.
     """
@@ -193,24 +193,23 @@ _MODES: Mapping[str, Callable[[str, str, EqualsOptions], float]] = {
 
 
 class Equals(SamplewiseScorer):
-    """1 where the output is an accepted answer, 0 where it is not; the best alternative counts.
+    """1 if the output is an accepted answer, otherwise 0; the best alternative counts.
 
     Needs no model.
 
     Args:
         mode: `exact`; `normalized` (the same words and values, see `answer_words`); `contains` (the
-            answer's words stand in the output in a row, or its value does); `overlap` (graded: F1
+            output contains the answer's words consecutively, or its value); `overlap` (graded: F1
             of the words); `numeric` (the last value of the output); `regex` (the reference is a
-            pattern for the whole output, with or without the space around it); `json` (equal as
-            JSON values).
+            pattern that matches the complete output, with or without surrounding space); `json`
+            (equal as JSON values).
         tolerance: `numeric`: the absolute difference that still counts as equal.
         relative_tolerance: `numeric`: the same as a share of the accepted number.
-        separator: where a reference holds several accepted answers in one text, what stands
-            between them.
-        ignore_case: `regex`: match without regard to case.
+        separator: splits a reference text into several accepted answers.
+        ignore_case: `regex`: ignore case.
 
     Raises:
-        UsageError: the mode is unknown, or an option's value does not fit.
+        UsageError: the mode is unknown, or an option's value is invalid.
     """
 
     name = "equals"
@@ -240,9 +239,9 @@ class Equals(SamplewiseScorer):
         for name in ("tolerance", "relative_tolerance"):
             value = getattr(options, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise UsageError(f"equals: {name} must be a number of at least 0, not {value!r}")
+                raise UsageError(f"equals: {name} must be a number of at least 0, found {value!r}")
         if separator is not None and not (isinstance(separator, str) and separator):
-            raise UsageError(f"equals: separator must be a text, and not empty: {separator!r}")
+            raise UsageError(f"equals: separator must be a non-empty string, found {separator!r}")
         self.options = options
         self.levels = None if mode == "overlap" else 2
 

@@ -17,21 +17,22 @@ _INPUTS = ("predictions", "references")
 
 
 class EvaluateMetric:
-    """One value of a metric's result, over `scale`; None where that is outside [0, 1].
+    """One value of a metric's result, divided by `scale`; None if that is outside [0, 1].
 
-    Of several references the one with the best value counts, unless the metric takes them together.
+    With several references the one with the best value counts, unless the metric takes them
+    together.
 
     Args:
-        metric: an id of the hub (`exact_match`), or the path of a script or its folder. It is code
+        metric: an id on the hub (`exact_match`), or the path of a script or its folder. It is code
             that runs on this machine.
-        key: which value of the result; None where it has only one number.
+        key: which value of the result; None if it has only one number.
         scale: the metric's best value, 100 for one in percent.
-        config_name: the metric's configuration, where it has several.
+        config_name: the metric's configuration, if it has several.
         **arguments: for the metric's `compute`.
 
     Raises:
         UsageError: there is no such metric, it does not compare outputs with references, it does
-            not take the options, or custom code is forbidden.
+            not accept the options, or custom code is forbidden.
     """
 
     version = 1
@@ -66,7 +67,7 @@ class EvaluateMetric:
         self._key = self._find_key(key)
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
+        """Return the JSON-ready identity: evaluations are comparable only if it is equal."""
         import evaluate
 
         return {
@@ -78,7 +79,7 @@ class EvaluateMetric:
         }
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """Score each sample, in order, each on its own."""
+        """Score each sample, in order and separately."""
         return [self._score(sample) for sample in samples]
 
     def _score(self, sample: Sample) -> Score:
@@ -94,7 +95,7 @@ class EvaluateMetric:
             result = self._compute(output, reference)
         except UsageError:
             raise
-        except Exception as error:  # a metric may raise anything; the others' scores stand
+        except Exception as error:  # a metric may raise anything; the other scores are kept
             return Score(None, f"the metric failed: {type(error).__name__}: {first_line(error)}")
         evidence = ({"reference": reference, "result": _json_ready(result)},)
         value = _number(result.get(self._key))
@@ -118,11 +119,11 @@ class EvaluateMetric:
                 **self._arguments,
             )
         if not isinstance(result, Mapping):
-            raise UsageError(f"{self.name}: the metric returns no mapping of values")
+            raise UsageError(f"{self.name}: the metric does not return a mapping of values")
         return result
 
     def _features(self) -> Mapping[str, Any]:
-        """Return the metric's inputs; of several formats that it takes, the first."""
+        """Return the metric's inputs; the first if it accepts several formats."""
         features = self._metric.features
         return dict(features[0] if isinstance(features, list) else features)
 
@@ -157,7 +158,7 @@ class EvaluateMetric:
         return dict(arguments)
 
     def _find_key(self, key: str | None) -> str:
-        """Try the metric on one pair, so that what is wrong with it shows before anything runs."""
+        """Try the metric on one pair, so that errors show before anything runs."""
         try:
             result = self._compute("1", ["1"] if self._takes_several() else "1")
         except UsageError:
@@ -200,16 +201,16 @@ def _load(name: str, metric: str, config_name: str | None) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keep what a metric prints out of the scores on stdout."""
+    """Keep what a metric prints away from the scores on stdout."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 def _as(feature: Any, value: str | list[str]) -> Any:
-    """Return a text as the metric takes it: a text, or a number where it compares numbers.
+    """Return a text in the metric's input type: a text, or a number if it compares numbers.
 
     Raises:
-        ValueError: a number is wanted, and the text is none.
+        ValueError: the metric needs a number, and the text is not one.
     """
     if isinstance(value, list):
         return [_as(getattr(feature, "feature", None), item) for item in value]

@@ -1,4 +1,4 @@
-"""Making scorers by name, with their options and those of their backend checked."""
+"""Creating scorers by name; their options and those of their backend are checked."""
 
 import functools
 import inspect
@@ -54,13 +54,13 @@ def get_scorer(
     thoughts: "Thoughts" = "strip",
     **options: Any,
 ) -> Scorer:
-    """Make a scorer.
+    """Create a scorer.
 
     Args:
         name: a name of `SCORERS`; `evaluate:METRIC` or `rubric:TITLE`; or an import path
-            `package.module:factory` of your own. A factory takes its options as keyword
-            arguments, and a backend if it has a parameter of that name.
-        backend: a name of `BACKENDS`, an import path, or a backend made already; where None, the
+            `package.module:factory` of your own. A factory gets its options as keyword arguments,
+            and a backend if it has a parameter of that name.
+        backend: a name of `BACKENDS`, an import path, or an existing backend; if None, the
             factory's `default_backend`, or else `embedded`. A scorer that needs none (`equals`)
             loads none.
         thoughts: whether the scorer sees what an output has between `<think>` and `</think>` (and
@@ -68,8 +68,8 @@ def get_scorer(
         **options: the scorer's own options, and those of the backend.
 
     Raises:
-        UsageError: name, backend, `thoughts` or option are unknown (the message names the
-            nearest), or an option's value does not fit.
+        UsageError: the name, the backend, `thoughts` or an option is unknown (the message names the
+            nearest), or an option's value is invalid.
     """
     factory = _factory(name)
     if thoughts not in ("strip", "keep"):
@@ -101,7 +101,7 @@ def get_scorer(
 
 
 def _make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    """Make a scorer; one of a user's own is watched, from here on."""
+    """Create a scorer; errors of a user's own scorer are reported as its own from here on."""
     if name in SCORERS or name.partition(":")[0] in FAMILIES:
         return factory(**options)
     with told_of_scorer(name, "to be made"):
@@ -118,7 +118,7 @@ def _make_backend(factory: Callable[..., Any], name: str, options: Mapping[str, 
 
 
 def takes_option(name: str, option: str) -> bool:
-    """Whether a scorer has an option of a name of its own.
+    """Whether a scorer has its own option with this name.
 
     Raises:
         UsageError: there is no such scorer.
@@ -141,7 +141,7 @@ def _factory(name: str) -> Callable[..., Any]:
 
 
 def _parameters(factory: Callable[..., Any], otherwise: str) -> _Parameters:
-    """Return what can be given by keyword."""
+    """Return the keyword parameters."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError) as error:
@@ -154,7 +154,7 @@ def _parameters(factory: Callable[..., Any], otherwise: str) -> _Parameters:
 def _divide(
     name: str, options: Mapping[str, Any], own: _Parameters, theirs: _Parameters
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Say which options are the scorer's and which the backend's; the scorer's come first."""
+    """Split options into the scorer's and the backend's; the scorer's take precedence."""
     for_scorer: dict[str, Any] = {}
     for_backend: dict[str, Any] = {}
     for key, value in options.items():

@@ -1,8 +1,8 @@
 """Checks of what similarity overlooks: numbers, units, names and negation.
 
-Sentence embeddings hardly move when a number, a name or a "not" changes, and such a change is
-what makes a fluent claim false. Each check compares a claim with the passages that are nearest to
-it, and names what it found; it stays silent where either side says nothing about the matter.
+Sentence embeddings hardly change with a number, a name or a "not", yet such a change makes a fluent
+claim false. Each check compares a claim with the passages nearest to it and names what it found; it
+reports nothing if either side does not mention the matter.
 """
 
 import re
@@ -39,7 +39,7 @@ _MARKER = re.compile(r"\[[^\[\]]{0,30}\]|【[^】]{0,30}】")
 
 
 def _counted(text: str, *, labels: bool = False) -> tuple[Value, ...]:
-    """Return the values that number, measure or date something; on demand labels as well."""
+    """Return the values that number, measure or date something; optionally labels as well."""
     return tuple(
         value
         for value in values(text)
@@ -94,9 +94,9 @@ def placed_numbers(text: str) -> tuple[PlacedNumber, ...]:
 
 
 def names(text: str) -> frozenset[str]:
-    """Return the stems of capitalised words that do not owe their capital to a sentence's start.
+    """Return the stems of words that are capitalised other than at the start of a sentence.
 
-    Neither values ("March 5", "18 °C") nor markers of citations hold names.
+    Neither values ("March 5", "18 °C") nor citation markers contain names.
     """
     text = _MARKER.sub(lambda found: " " * len(found.group()), text)
     chars = list(text)
@@ -118,7 +118,7 @@ def names(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1 << 16)
 def _plain_stem(word: str) -> str:
-    """Return a stem without accents, cut as one that never had any."""
+    """Return a stem without accents, cut like one that never had any."""
     parts = unicodedata.normalize("NFKD", word)
     return stem("".join(char for char in parts if not unicodedata.combining(char)))
 
@@ -133,7 +133,7 @@ _LEAST_ROOT = 4
 
 
 def new_names(text: str, source_words: Set[str]) -> frozenset[str]:
-    """Return the names of a text of which a source has no form, whatever its case and accents."""
+    """Return the names of a text that a source lacks in any form, ignoring case and accents."""
     known = _known(frozenset(source_words))
     return frozenset(
         name
@@ -151,7 +151,7 @@ def new_names(text: str, source_words: Set[str]) -> frozenset[str]:
 class Denial:
     """What a negation denies, and the content words of its clause.
 
-    It denies the first content words after it; where there are none, the last ones before it.
+    It denies the first content words after it; if there are none, the last ones before it.
     """
 
     first: str | None
@@ -195,7 +195,7 @@ _DENIED = 2
 
 @dataclass(frozen=True)
 class Facts:
-    """What the checks need to know of one text; each part is worked out once, when asked for."""
+    """What the checks need to know about one text; each part is computed once, on demand."""
 
     text: str
 
@@ -221,10 +221,10 @@ class Facts:
 
 
 def _misplaced_number(claim: Facts, passages: Sequence[Facts], missing: Set[Value]) -> bool:
-    """Whether a number of the claim stands in words in which the passages have other numbers only.
+    """Whether a claim has a number where passages with the same words have only other numbers.
 
     "30 minutes before, drivers 45" and "45 minutes before, drivers 30" have the same numbers. Only
-    a frame of several words in a row tells: fewer stand around more than one number.
+    a frame of several consecutive words is conclusive: fewer occur around more than one number.
     """
     for mine in claim.placed_numbers:
         if mine.number in missing:
@@ -246,7 +246,7 @@ def _misplaced_number(claim: Facts, passages: Sequence[Facts], missing: Set[Valu
 
 
 def _part_of(passage: Facts, claim: Facts) -> Facts:
-    """Return the first of a passage's clauses that have most of a claim's content words."""
+    """Return the first of a passage's clauses with most of a claim's content words."""
     return max(passage.parts, key=lambda part: len(claim.content & part.content), default=passage)
 
 
@@ -255,8 +255,8 @@ def _contradicts(
 ) -> bool:
     """Whether a claim denies a word that the nearest clause states, or the reverse.
 
-    Only where the two share at least half of the claim's content words: else they speak of
-    different things. What other passages or the question deny too is not denied against them.
+    Only if the two share at least half of the claim's content words: otherwise they are about
+    different things. Denials that other passages or the question share are ignored.
     """
     if len(claim.content & nearest.content) * 2 < len(claim.content):
         return False
@@ -272,7 +272,7 @@ def _contradicts(
 
 
 def _alike(claim: str, passage: str) -> bool:
-    """Whether a passage is no longer than twice a claim: a long one denies and conditions much."""
+    """Whether a passage is at most twice as long as a claim: a long one denies many things."""
     return len(passage.split()) <= 2 * len(claim.split()) + 2
 
 
@@ -284,23 +284,22 @@ def fired(
     source: str,
     question: Facts | None = None,
 ) -> tuple[str, ...]:
-    """Return the names of the checks that speak against a claim.
+    """Return the names of the checks that fired against a claim.
 
     Args:
         claim: the claim.
         passages: the passages nearest to it, the nearest first; at least one.
-        source_words: the content words of the whole source.
-        source: the whole source.
-        question: what the claim answers, where that is known: what it denies or makes a condition,
-            the claim need not say again.
+        source_words: the content words of the complete source.
+        source: the complete source.
+        question: what the claim answers, if known: the claim need not repeat what it denies or
+            makes a condition.
 
     Returns:
-        Of `number`: the claim has a value that the source does not have, or none in its place;
-        `elsewhere`: it has one that stands only in passages about other things; `unit`:
-        its amount stands there, but in another unit or currency, or with the other sign; `name`: it
-        has a name that the source does not have; `negation`: one side denies what the other states;
-        and of a passage with nearly the same words `opposite`, `order` and `condition`: see
-        `contrasts`.
+        `number`: the claim has a value that the source lacks, or none in its place; `elsewhere`: it
+        has one that occurs only in passages about other things; `unit`: its amount occurs, but in
+        another unit or currency, or with the opposite sign; `name`: it has a name that the source
+        lacks; `negation`: one side denies what the other states; and for a passage with nearly the
+        same words `opposite`, `order` and `condition`: see `contrasts`.
     """
     checks = []
     near = "\n".join(passage.text for passage in passages)

@@ -10,17 +10,17 @@ from ftreg.scoring.protocol import Backend, Inquiry, Relation, Support
 
 
 class Faithfulness(PointwiseScorer):
-    """Supported claims of the output over its claims, held against the context.
+    """Supported claims of the output / its claims, compared with the context.
 
-    What tools answered in a chat is context too.
+    Tool results in a chat are context too.
 
-    The mean of the probabilities, or verdicts, that the backend gives. None where there is no
-    context, or where the output claims nothing.
+    The mean of the probabilities, or verdicts, that the backend gives. None if there is no context,
+    or the output claims nothing.
 
     Args:
         backend: judges claims against the context.
-        source: what is the context: `context`, or `input` where the input is the context (a
-            function to summarise).
+        source: what is the context: `context`, or `input` if the input is the context (a function
+            to summarise).
 
     Raises:
         UsageError: the source is neither.

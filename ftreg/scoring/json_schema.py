@@ -1,4 +1,4 @@
-"""Whether an output is JSON that fits a schema, and how many of its fields are the reference's."""
+"""Whether an output is JSON that fits a schema, and how many of its fields match the reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _PARTS = ("both", "valid", "fields")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonSchemaOptions:
-    """How an output is held against schema and reference; see `JsonSchema`."""
+    """How an output is compared with schema and reference; see `JsonSchema`."""
 
     schema: Any
     schema_in: str | None
@@ -34,21 +34,21 @@ class JsonSchemaOptions:
 
 
 class JsonSchema(StructuredScorer):
-    """The share of fields that match the reference, 0 where the output does not fit the schema.
+    """The share of fields that match the reference, 0 if the output does not fit the schema.
 
     Needs no model, and fetches nothing.
 
     Args:
         schema: a JSON Schema, or the path of a JSON file with one.
-        schema_in: where each example brings its own: `context` or `input`, which then is JSON.
-        part: what the score is: `both`, `valid` (1 or 0; needs no reference) or `fields` (whatever
-            the schema says; needs none).
-        text: how texts are compared: `exact`, or `normalized` as by `equals`.
-        fenced: read the output's only Markdown fence, where it has one; else the output must be
+        schema_in: `context` or `input`, if each example has its own schema there, as JSON.
+        part: what the score is: `both`, `valid` (1 or 0; needs no reference) or `fields` (ignores
+            the schema, and needs none).
+        text: how texts are compared: `exact`, or `normalized` as in `equals`.
+        fenced: read the output's only Markdown fence, if it has one; otherwise the output must be
             JSON and nothing else.
 
     Raises:
-        UsageError: the schema is malformed or missing, or an option's value does not fit.
+        UsageError: the schema is malformed or missing, or an option's value is invalid.
     """
 
     name = "json_schema"
@@ -73,7 +73,7 @@ class JsonSchema(StructuredScorer):
         if schema is None and schema_in is None and part != "fields":
             raise UsageError(
                 f"{self.name} needs the option schema (a JSON Schema, or the path of a file with "
-                "one), or schema_in: context where each example brings its own"
+                "one), or schema_in: context if each example has its own"
             )
         where = schema if isinstance(schema, str) else place
         self._schema = None if schema is None else CheckedSchema(read, place=where)
@@ -117,7 +117,7 @@ class JsonSchema(StructuredScorer):
             raise UncheckableError(str(error)) from error
 
     def _references(self, sample: Sample, schema: CheckedSchema | None) -> list[tuple[str, Any]]:
-        """The accepted answers, as written and decoded; all of them have to be usable."""
+        """The accepted answers, as written and decoded; all of them must be usable."""
         if not sample.references:
             raise UncheckableError("no reference")
         found = []

@@ -1,4 +1,4 @@
-"""What a text says without its markup: HTML, Markdown emphasis, links and citation markers."""
+"""The text without its markup: HTML, Markdown emphasis, links and citation markers."""
 
 import html
 import re
@@ -115,7 +115,7 @@ def _last_word(text: str, end: int) -> str:
 
 
 def _is_index_or_value(found: re.Match[str], *, counts_from_zero: bool) -> bool:
-    """Whether numbers in brackets belong to what is said: `array[1]`, "returns [1, 2]"."""
+    """Whether numbers in brackets are part of the text: `array[1]`, "returns [1, 2]"."""
     numbers, text, start = found["numbers"], found.string, found.start()
     if numbers is None:
         return False
@@ -139,7 +139,7 @@ def _is_index_or_value(found: re.Match[str], *, counts_from_zero: bool) -> bool:
 
 
 def _gap(found: re.Match[str]) -> str:
-    """What a marker leaves: a blank, unless a mark, a blank or the end of the text follows."""
+    """What replaces a marker: a space, unless a mark, a space or the end of the text follows."""
     after = found.string[found.end() : found.end() + 1]
     if after == "[" and _IN_SQUARE_BRACKETS.match(found.string, found.end()):
         return ""
@@ -223,14 +223,14 @@ class Kind(StrEnum):
 
 
 class Line(NamedTuple):
-    """A line without its markup, but for the marks of lists, headings and tables."""
+    """A line without its markup, except the marks of lists, headings and tables."""
 
     text: str
     kind: Kind
 
 
 def _kind_of(line: str) -> Kind:
-    """Tell a heading: `## Fares`, or a line that is bold as a whole and ends in no full stop."""
+    """Detect a heading: `## Fares`, or a line that is all bold and has no final full stop."""
     bold = _BOLD_LINE.match(line)
     if _HEADING.match(line) or (bold and not _SAYS_MORE.search(bold.group(2))):
         return Kind.HEADING
@@ -240,7 +240,7 @@ def _kind_of(line: str) -> Kind:
 def plain_lines(text: str) -> Iterator[Line]:
     """Yield the lines of a text without HTML, emphasis, links and citation markers.
 
-    Code between fences and in backticks stays as it is, and `array[1]` is no citation anywhere.
+    Code between fences and in backticks is kept as it is, and `array[1]` is never a citation.
     """
     fenced, conventions = False, _Conventions.of(text)
     for line in _COMMENT.sub("", text).splitlines():

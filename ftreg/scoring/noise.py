@@ -1,7 +1,7 @@
-"""What generating again does to the scores: the noise floor of an evaluation.
+"""How much scores change when outputs are generated again: the noise floor of an evaluation.
 
-In bf16 the likeliest token depends on the batch that a prompt is computed in, where two tokens are
-nearly as likely. The same checkpoint is run in batches of another size; what then differs is noise.
+In bf16, if two tokens are almost equally likely, which one is chosen depends on the batch that a
+prompt is computed in. The same checkpoint is run with another batch size; the difference is noise.
 """
 
 import math
@@ -18,11 +18,11 @@ def noise_floor(repeats: Sequence[Mapping[str, Sequence[Score]]]) -> dict[str, d
         repeats: two or more; scorer to one score per example, in one order.
 
     Returns:
-        For each scorer `n`, the examples that every repeat has a score for; `means`, the mean over
-        these in each repeat; and `standard_error` of such a mean. Both in [0, 1], None where n is
-        0. The noise of examples is taken to be independent: with v_i the variance of example i over
-        the repeats, the standard error is sqrt(sum v_i) / n. It rests on all n examples, where the
-        distance of two means would rest on one draw.
+        For each scorer `n`, the number of examples with a score in every repeat; `means`, their
+        mean in each repeat; and `standard_error` of such a mean. Both in [0, 1], None if n is 0.
+        The noise of examples is assumed to be independent: with v_i the variance of example i over
+        the repeats, the standard error is sqrt(sum v_i) / n. It uses all n examples; the distance
+        of two means would be a single draw.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in repeats[0]:

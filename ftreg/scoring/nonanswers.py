@@ -1,7 +1,7 @@
-"""What is no answer: refusals and "I do not know" in the main languages, and echoes of a question.
+"""Non-answers: refusals and "I do not know" in the main languages, and echoes of a question.
 
-A text refuses if each of its sentences declines to answer, or only advises where to ask; one
-statement of fact beside it, and it answers after all.
+A text is a refusal if each of its sentences declines to answer, or only suggests where to ask; with
+a single statement of fact it is an answer.
 """
 
 import re
@@ -134,7 +134,7 @@ _LONGEST = 600
 
 
 def _declines(sentence: str) -> bool:
-    """Whether one sentence declines to answer, and all that follows "but" in it does too."""
+    """Whether one sentence declines to answer, and everything after a "but" in it does too."""
     core = sentence.replace("\u2019", "'").strip(" \t!.,;~*_\"'\u2026\u3002\uff01\u201c\u201d()।")
     for _ in range(4):
         found = _APOLOGY.match(core)
@@ -161,7 +161,7 @@ def is_refusal(text: str) -> bool:
     """Return whether a text declines to answer, or says that the answer is not known.
 
     "I'm sorry, but I cannot tell you." does; "I do not know the fare, but it sails at nine." and
-    "He said he did not know." do not: they say something of the world. 19 languages.
+    "He said he did not know." do not: they state a fact. 19 languages.
     """
     found = [unit for unit in sentences(text) if not is_courtesy(unit)]
     declined = [_declines(unit) or _declines(without_preamble(unit)) for unit in found]
@@ -215,9 +215,9 @@ _MOST_WORDS = 400
 
 
 def echoes(question: str, text: str) -> bool:
-    """Return whether a text only says a question again, and adds nothing to it.
+    """Return whether a text only repeats a question, and adds nothing to it.
 
-    A question back that names what is unclear is no echo, nor is "Dogs are allowed." after "Are
+    A question back that names what is unclear is not an echo, nor is "Dogs are allowed." after "Are
     dogs allowed?".
     """
     asked, said, framed = words(question)[:_MOST_WORDS], list[str](), False

@@ -1,4 +1,4 @@
-"""A scorer of a user's own: its mistakes are told as mistakes of that scorer, with the row."""
+"""A user's own scorer: its errors are reported as errors of that scorer, with the row."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,15 +14,15 @@ _WANTED = "a scorer returns one Score per sample, in order, as in Score(0.85)"
 
 @contextlib.contextmanager
 def told_of_scorer(name: str, what: str) -> Iterator[None]:
-    """Make one message of whatever a scorer raises; its cause is the error itself.
+    """Convert any exception of a scorer into one message, with the exception as its cause.
 
     Args:
         name: the scorer's.
         what: what failed, for the message: "on the row 'a'".
 
     Raises:
-        UsageError: something was raised in the block, sys.exit's end too, but for an interruption,
-            a lack of memory and what is a message already.
+        UsageError: something was raised in the block, including sys.exit, except an interruption, a
+            lack of memory and an error that is already a message.
     """
     try:
         yield
@@ -40,10 +40,10 @@ def told_of_scorer(name: str, what: str) -> Iterator[None]:
 
 
 class OwnScorer:
-    """A scorer of a user's own, in all but its mistakes as it is.
+    """A user's own scorer, unchanged except for how its errors are reported.
 
     Args:
-        name: what the configuration calls it.
+        name: its name in the configuration.
         scorer: with `score` and `describe`.
     """
 
@@ -58,15 +58,15 @@ class OwnScorer:
         """Return the scorer's identity.
 
         Raises:
-            UsageError: it fails, or is no mapping.
+            UsageError: it fails, or is not a mapping.
         """
         with told_of_scorer(self._name, "to describe itself"):
             found = self._scorer.describe()
         levels = found.get("levels") if isinstance(found, Mapping) else None
         if not isinstance(found, Mapping) or not isinstance(levels, int | None):
             raise UsageError(
-                f"the scorer {self._name}: describe() returns a dict, whose levels, if it has any, "
-                f"are a whole number or None; found {shown(found)}"
+                f"the scorer {self._name}: describe() must return a dict; its levels, if any, "
+                f"must be an integer or None; found {shown(found)}"
             )
         return dict(found)
 
@@ -105,7 +105,7 @@ class OwnScorer:
             raise
 
     def _find_row(self, samples: Sequence[Sample]) -> None:
-        """Raise again what the first row raises that fails alone; its like may fail together."""
+        """Raise the error of the first row that fails alone; several may fail only together."""
         for sample in samples:
             with told_of_scorer(self._name, f"on the row {shown(sample.id)}"):
                 list(self._scorer.score([sample]))
@@ -118,6 +118,6 @@ class OwnScorer:
             canonical_json([score.value, score.reason, list(map(dict, score.evidence))])
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"{row}, what JSON cannot hold ({first_line(error)}); a value is a Python float, "
-                "and the evidence holds texts, numbers, lists and dicts"
+                f"{row}, data that is not JSON ({first_line(error)}); a value is a Python float, "
+                "and the evidence contains texts, numbers, lists and dicts"
             ) from error

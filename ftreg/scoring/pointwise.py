@@ -1,4 +1,4 @@
-"""What the scorers share that judge point by point: one batch to the backend, scores back."""
+"""The shared part of scorers that judge point by point: one batch to the backend, scores back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from ftreg.scoring.words import words
 
 
 class PointwiseScorer(ABC):
-    """What these scorers are made of: a backend, and which part of an example they look into.
+    """The base of these scorers: a backend, and the part of an example that it reads.
 
     Args:
         backend: judges the points.
-        source: one of `sources`; None where a scorer has no choice.
+        source: one of `sources`; None if a scorer has no choice.
 
     Raises:
-        UsageError: the source is none of these, or the backend cannot judge by this relation.
+        UsageError: the source is none of these, or the backend cannot judge this relation.
     """
 
     name: str
@@ -45,7 +45,7 @@ class PointwiseScorer(ABC):
         self.backend = backend
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
+        """Return the JSON-ready identity: evaluations are comparable only if it is equal."""
         return {
             "name": self.name,
             "version": self.version,
@@ -57,7 +57,7 @@ class PointwiseScorer(ABC):
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         """Score each sample, in order, with one call of the backend.
 
-        A score is null where the backend failed, with its reason.
+        A score is null with a reason if the backend failed.
         """
         planned = [self._inquiry(sample) for sample in samples]
         inquiries = [plan for plan in planned if isinstance(plan, Inquiry)]
@@ -76,11 +76,11 @@ class PointwiseScorer(ABC):
 
     @abstractmethod
     def _inquiry(self, sample: Sample) -> Inquiry | Score:
-        """What to ask about a sample, or its score where nothing need be asked."""
+        """What to ask about a sample, or its score if no inquiry is needed."""
 
     @abstractmethod
     def _combine(self, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
-        """The score that the backend's findings make."""
+        """Compute the score from the backend's findings."""
 
 
 def mean_of(kind: str, inquiry: Inquiry, supports: Sequence[Support]) -> Score:
@@ -112,10 +112,10 @@ _ASKING = frozenset(_ASKING_LIST.split())
 
 
 def question_of(text: str) -> str | None:
-    """Return the last short question of an input; None where it asks none, and for code.
+    """Return the last short question of an input; None if it has none, and for code.
 
-    What is stated in an input is left out: a question may be read with a text, a statement would be
-    evidence.
+    Statements in an input are left out: a question may be read together with a text, but a
+    statement would be evidence.
     """
     if is_code(text):
         return None

@@ -1,4 +1,4 @@
-"""What a scorer is, and what it asks of a backend."""
+"""The interface of a scorer, and what it asks of a backend."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from ftreg.scoring.clauses import is_fragment
 
 
 class Scorer(Protocol):
-    """Scores a batch of samples; what `get_scorer` returns and what users may bring."""
+    """Scores a batch of samples; what `get_scorer` returns and what users can write."""
 
     name: str
     version: int
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity: evaluations compare only where it is equal.
+        """Return the JSON-ready identity: evaluations are comparable only if it is equal.
 
-        Its `levels`, if it has any, tell the gate how many different scores there can be: 2 for
-        right or wrong, None for any number in [0, 1]. Without, they are guessed from the scores.
+        Its `levels`, if any, tell the gate how many different scores there can be: 2 for right or
+        wrong, None for any number in [0, 1]. Without them, the gate guesses from the scores.
         """
         ...
 
@@ -44,8 +44,8 @@ class Relation(StrEnum):
 class Inquiry:
     """The points of one sample (claims, key points, statements), and the text to judge them by.
 
-    `question` is what the text or the points answer, where that is known: without it "Yes" and
-    "£5" say nothing.
+    `question` is what the text or the points answer, if known: without it "Yes" and "£5" mean
+    nothing.
     """
 
     points: Sequence[str]
@@ -54,7 +54,7 @@ class Inquiry:
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """The points, those that are no sentence ("Yes", "£5") after the question they answer."""
+        """The points; those that are not sentences ("Yes", "£5") are preceded by the question."""
         ask = self.question
         return tuple(f"{ask} {each}" if ask and is_fragment(each) else each for each in self.points)
 
@@ -63,10 +63,10 @@ class Inquiry:
 class Support:
     """A backend's finding on one point.
 
-    `support` lies in [0, 1]; `best` is the passage that speaks for the point most, `checks` are
-    the names of the checks that fired against it (`number`, `unit`, `name`, `negation`,
-    `opposite`, `order`, `condition`, `answer`, `question`, `quote`). `details` is what else the
-    backend says of it, JSON-ready.
+    `support` is in [0, 1]; `best` is the passage that supports the point most, `checks` are the
+    names of the checks that fired against it (`number`, `unit`, `name`, `negation`, `opposite`,
+    `order`, `condition`, `answer`, `question`, `quote`). `details` is what else the backend reports
+    about it, JSON-ready.
     """
 
     support: float
@@ -80,7 +80,7 @@ class BackendError(Exception):
 
     Args:
         reason: why, in words.
-        details: what else there is to say, JSON-ready: the evidence of the null score.
+        details: anything else to report, JSON-ready: the evidence of the null score.
     """
 
     def __init__(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
@@ -88,16 +88,16 @@ class BackendError(Exception):
         self.details = dict(details or {})
 
     def score(self) -> Score:
-        """Return the null score that this makes."""
+        """Return the resulting null score."""
         evidence = (self.details,) if self.details else ()
         return Score(None, f"the backend failed: {self}", evidence)
 
 
 class Backend(Protocol):
-    """Judges points against texts. A failure belongs to its inquiry and leaves the rest alone.
+    """Judges points against texts. A failure affects only its own inquiry.
 
-    Its support is a verdict or a probability, so that a score is the plain mean of it. A backend
-    may also say, as an attribute, `relations`: those that it can judge where it cannot judge all.
+    Its support is a verdict or a probability, so that a score is its plain mean. A backend that
+    cannot judge all relations may list those that it can, in the attribute `relations`.
     """
 
     def describe(self) -> dict[str, Any]:
@@ -115,11 +115,11 @@ def check_relation(backend: Backend, relation: Relation, *, scorer: str) -> None
     """Refuse a backend that cannot judge what a scorer asks.
 
     Raises:
-        UsageError: the backend says that it does not judge this relation.
+        UsageError: the backend declares that it does not judge this relation.
     """
     able = getattr(backend, "relations", None)
     if able is not None and relation not in able:
         raise UsageError(
             f"{scorer}: the backend {backend.describe().get('name')} cannot judge whether a point "
-            f"is {relation}; take another backend, such as embedded or judge"
+            f"is {relation}; use another backend, such as embedded or judge"
         )

@@ -1,4 +1,4 @@
-"""A grade by criteria of your own, given by a judge with its explanation."""
+"""A grade by your own criteria, given by a judge with an explanation."""
 
 import math
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ class Grade(Strict):
 
 
 class Rubric:
-    """The judge's grade, `(grade - min) / (max - min)`; None where it gives none on the scale.
+    """The judge's grade, `(grade - min) / (max - min)`; None if it gives none on the scale.
 
-    The evidence is the judge's explanation, its grade on the scale, and the tokens it took. That a
-    strong model grades open answers much as people do is the finding of Zheng et al. (2023), arXiv
-    2306.05685, who also name the biases to expect: length, and a liking for its own style.
+    The evidence is the judge's explanation, its grade on the scale, and the tokens used. Zheng et
+    al. (2023), arXiv 2306.05685, found that a strong model grades open answers much as people do;
+    they also name the biases to expect: for length, and for its own style.
 
     Args:
-        title: tells several rubrics of one evaluation apart, the part after `rubric:`.
+        title: identifies one of several rubrics of an evaluation, the part after `rubric:`.
         backend: a judge.
         criteria: what a good output is, in words.
         scale: the worst and the best grade.
-        examples: outputs with their grades: mappings with `output`, `score`, and maybe `input` and
-            `explanation`.
+        examples: outputs with their grades: mappings with `output`, `score`, and optionally `input`
+            and `explanation`.
 
     Raises:
-        UsageError: an option does not fit, or the backend is no judge.
+        UsageError: an option's value is invalid, or the backend is not a judge.
     """
 
     version = 1
@@ -103,7 +103,7 @@ class Rubric:
         return dict(example)
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
+        """Return the JSON-ready identity: evaluations are comparable only if it is equal."""
         return {
             "name": self.name,
             "version": self.version,

@@ -1,4 +1,4 @@
-"""Scorers that judge each sample by itself, by options alone and without a backend."""
+"""Scorers that score each sample separately, from their options alone and without a backend."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ class UncheckableError(ValueError):
 
 
 class SamplewiseScorer(ABC):
-    """What these scorers are made of; `options` is a dataclass, and part of the identity."""
+    """The base of these scorers; `options` is a dataclass, and part of the identity."""
 
     name: str
     version: int
@@ -22,7 +22,7 @@ class SamplewiseScorer(ABC):
     """Number of different scores that there can be; None where any may be."""
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready identity that makes two evaluations comparable."""
+        """Return the JSON-ready identity: evaluations are comparable only if it is equal."""
         return {
             "name": self.name,
             "version": self.version,
@@ -32,7 +32,7 @@ class SamplewiseScorer(ABC):
         }
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """Score each sample, in order; None where one cannot be scored."""
+        """Score each sample, in order; None if one cannot be scored."""
         return [self._score_or_reason(sample) for sample in samples]
 
     def _score_or_reason(self, sample: Sample) -> Score:
@@ -43,4 +43,4 @@ class SamplewiseScorer(ABC):
 
     @abstractmethod
     def _score_one(self, sample: Sample) -> Score:
-        """Score one sample; what raises UncheckableError has no score."""
+        """Score one sample; if it raises UncheckableError, there is no score."""

@@ -1,6 +1,6 @@
-"""What scorers of structured answers share: JSON as it was written, schemas, values field by field.
+"""Shared by scorers of structured answers: strict JSON, schemas, comparison field by field.
 
-Nothing here fetches anything: a `$ref` leads within its schema.
+Nothing here fetches anything: a `$ref` must stay within its schema.
 """
 
 import json
@@ -41,11 +41,11 @@ _LONGEST_SHOWN = 300
 
 
 class UnreadableError(ValueError):
-    """A text is not what it should be; its message says why."""
+    """A text is not in the expected form; the message says why."""
 
 
 def unfenced(text: str) -> str:
-    """Return what stands in a text's only Markdown fence, or the text where it has not just one."""
+    """Return the content of a text's only Markdown fence, or the text if it has none or several."""
     blocks = _FENCE.findall(text)
     return str(blocks[0]) if len(blocks) == 1 else text
 
@@ -54,7 +54,7 @@ def decoded(text: str) -> Any:
     """Return the value of a text that is JSON and nothing else.
 
     Raises:
-        UnreadableError: it is not, or it is nested too deeply to be worked with.
+        UnreadableError: it is not, or it is nested too deeply to be processed.
     """
     try:
         return parse_json(text, place="")
@@ -68,10 +68,10 @@ def in_words(place: Place) -> str:
 
 
 class CheckedSchema:
-    """A JSON Schema that has been found sound.
+    """A JSON Schema that has been validated.
 
-    The draft is the one that `$schema` names, or 2020-12. `format` says nothing about validity, as
-    the standard has it: what it would check depends on the libraries that happen to be there.
+    The draft is the one that `$schema` names, or 2020-12. `format` does not affect validity, as in
+    the standard: what it would check depends on the installed libraries.
 
     Args:
         schema: the schema.
@@ -100,10 +100,10 @@ class CheckedSchema:
         except UnreadableError as error:
             raise UsageError(f"{place}: {error}") from error
         except RecursionError as error:
-            raise UsageError(f"{place}: the schema refers to itself without an end") from error
+            raise UsageError(f"{place}: the schema refers to itself endlessly") from error
 
     def problems(self, value: Any) -> list[str]:
-        """Return what is wrong with a value, each with its place; empty where it is valid.
+        """Return what is wrong with a value, each with its place; empty if it is valid.
 
         Raises:
             UncheckableError: the value is too deeply nested for a schema that refers to itself, or
@@ -117,7 +117,7 @@ class CheckedSchema:
 
 
 def _check_references(resource: Any, resolver: Any) -> None:
-    """Raise UnreadableError where a schema refers to what it does not hold."""
+    """Raise UnreadableError if a schema refers to something outside it."""
     if isinstance(resource.contents, Mapping):
         for key in ("$ref", "$dynamicRef"):
             reference = resource.contents.get(key)
@@ -138,7 +138,7 @@ def given(option: Any, *, place: str) -> Any:
     """Return the value of an option that is JSON, or the path of a file with it.
 
     Raises:
-        UsageError: no such file, or it is not JSON; or the value is none of JSON's.
+        UsageError: there is no such file, it is not JSON, or the value has a type JSON lacks.
     """
     if isinstance(option, str):
         path = Path(os.path.expanduser(option))
@@ -154,7 +154,7 @@ def given(option: Any, *, place: str) -> Any:
 class Fields:
     """How the fields of a value agree with those of a reference.
 
-    A field is a value that holds no others, at its place; of a list, each by its position.
+    A field is a value at its place that contains no other values; list elements go by position.
     """
 
     same: int
@@ -165,7 +165,7 @@ class Fields:
 
     @property
     def total(self) -> int:
-        """The fields of either."""
+        """The number of fields of both together."""
         return self.same + len(self.missing) + len(self.extra) + len(self.different)
 
     @property
@@ -174,7 +174,7 @@ class Fields:
         return self.same / self.total
 
     def evidence(self) -> dict[str, Any]:
-        """Return the places of what is not the same, JSON-ready, and no more than people read."""
+        """Return the places of the differences, JSON-ready, limited to what people can read."""
         return {
             "missing": [in_words(place) for place in self.missing[:_MOST_SHOWN]],
             "extra": [in_words(place) for place in self.extra[:_MOST_SHOWN]],
@@ -186,7 +186,7 @@ class Fields:
 
 
 def compare_fields(value: Any, reference: Any, *, text: Text) -> Fields:
-    """Hold decoded JSON against a reference, field by field; 1 and 1.0 are one number."""
+    """Compare decoded JSON with a reference, field by field; 1 and 1.0 are one number."""
     mine, wanted = dict(_fields(value)), dict(_fields(reference))
     both = [place for place in wanted if place in mine]
     different = tuple(
@@ -203,7 +203,7 @@ def compare_fields(value: Any, reference: Any, *, text: Text) -> Fields:
 
 
 def _without(fields: Mapping[Place, Any], others: Mapping[Place, Any]) -> tuple[Place, ...]:
-    """Places that the others lack; an empty list or object lacks no place where they have more."""
+    """Places that the others lack; an empty list or object lacks no place if they have more."""
     above = {place[:depth] for place in others for depth in range(len(place))}
     return tuple(
         place
@@ -234,13 +234,13 @@ def _fields(value: Any) -> Iterator[tuple[Place, Any]]:
 
 
 class StructuredScorer(SamplewiseScorer):
-    """What these scorers share: their options, and JSON that an example brings itself."""
+    """The base of these scorers: their options, and JSON that each example has itself."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
         self._choose("text", options.text, _TEXTS)
         if not isinstance(options.fenced, bool):
-            raise UsageError(f"{self.name}: fenced must be true or false: {options.fenced!r}")
+            raise UsageError(f"{self.name}: fenced must be true or false, found {options.fenced!r}")
 
     def _choose(self, option: str, value: Any, known: Sequence[str]) -> None:
         if value not in known:
@@ -250,14 +250,14 @@ class StructuredScorer(SamplewiseScorer):
             )
 
     def _choose_source(self, option: str, *, fixed: Any, source: Any) -> None:
-        """See that what examples are held against is given once: for all, or by each example."""
+        """Check that schema or tools are given once: for all examples, or by each."""
         if source is not None:
             if fixed is not None:
                 raise UsageError(f"{self.name}: give either {option} or {option}_in, not both")
             self._choose(f"{option}_in", source, _SOURCES)
 
     def _of_example(self, sample: Sample, source: str) -> Any:
-        """The JSON that an example brings itself."""
+        """The JSON that an example has itself."""
         text = sample.context if source == "context" else sample.input
         try:
             return decoded(text or "")

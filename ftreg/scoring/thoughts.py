@@ -1,4 +1,4 @@
-"""Scorers that see answers only, whatever thoughts precede them."""
+"""Scorers that see only answers, without the thoughts before them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ def answer_only(sample: Sample) -> Sample:
 
 
 class AnswerScorer:
-    """A scorer that sees answers only; in all else it is the scorer that it is made of.
+    """A scorer that sees only answers; otherwise the same as the scorer it wraps.
 
     Args:
         scorer: gets each sample without the thoughts in it.

@@ -1,4 +1,4 @@
-"""The overlap of words: what every scorer must beat, and what none here is."""
+"""The overlap of words: a baseline that every scorer must beat, and not itself a scorer."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def tokens(text: str) -> list[str]:
 
 
 def token_overlap(wanted: str, there: str) -> float:
-    """Return the share of the wanted words that are there, each as often as it is wanted."""
+    """Return the share of the wanted words that are present; repeated words count repeatedly."""
     mine, theirs = Counter(tokens(wanted)), Counter(tokens(there))
     return sum((mine & theirs).values()) / max(sum(mine.values()), 1)
 
@@ -25,15 +25,15 @@ def token_overlap(wanted: str, there: str) -> float:
 def plain_overlap(
     samples: Sequence[Sample], *, scorer: str, source: str | None = None
 ) -> tuple[str, list[float]] | None:
-    """Return the overlap that a scorer must beat: the part of an example it is with, and values.
+    """Return the overlap that a scorer must beat: the part of the example used, and the values.
 
     It is the share of the output's words that are in the context, or of the words of the reference
-    (the best of several) or input that are in the output. None where some row lacks the text.
+    (the best of several) or input that are in the output. None if any row lacks the text.
 
     Args:
         samples: the rows.
         scorer: its name.
-        source: the part of the example that the scorer looks into, where it has the choice.
+        source: the part of the example that the scorer reads, if it has the choice.
     """
     for part in (source,) if source else _PARTS.get(scorer, _ANY):
         texts = [_texts(sample, part) for sample in samples]

@@ -1,4 +1,4 @@
-"""Whether an output calls the functions that the reference calls, with its arguments."""
+"""Whether an output calls the same functions as the reference, with the same arguments."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ToolCallOptions:
-    """How calls are held against those of the reference; see `ToolCall`."""
+    """How calls are compared with those of the reference; see `ToolCall`."""
 
     tools: Any
     tools_in: str | None
@@ -46,14 +46,14 @@ class Call:
 
 
 def read_calls(text: str) -> list[Call]:
-    """Return the calls of a text, in order; none where it is an answer in words.
+    """Return the calls of a text, in order; none if it is an answer in words.
 
     A call is `{"name": ..., "arguments": ...}` (an object, or JSON in a text; `parameters` is the
     same), `{"function": call}`, a list of these, `{"tool_calls": [...]}`, or any of them in
     `<tool_call>` tags, with words around the tags.
 
     Raises:
-        UnreadableError: it begins as a call and is none.
+        UnreadableError: it begins like a call and is not one.
     """
     tagged = _TAGGED.findall(text)
     if not tagged and not text.lstrip().startswith(("{", "[")):
@@ -71,11 +71,13 @@ def _call(item: Any) -> Call:
     if isinstance(item, dict) and isinstance(item.get("function"), dict):
         item = item["function"]
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-        raise UnreadableError(f"this is not a call, it has no name: {shown(whole)}")
+        raise UnreadableError(f"this is not a call because it has no name: {shown(whole)}")
     given_as = item.get("arguments", item.get("parameters"))
     arguments = decoded(given_as) if isinstance(given_as, str) and given_as.strip() else given_as
     if not isinstance(arguments or {}, dict):
-        raise UnreadableError(f"the arguments of {item['name']} are no object: {shown(arguments)}")
+        raise UnreadableError(
+            f"the arguments of {item['name']} are not an object: {shown(arguments)}"
+        )
     return Call(item["name"], arguments or {})
 
 
@@ -87,14 +89,16 @@ class Tool:
         place: what it is, for messages.
 
     Raises:
-        UsageError: it is none of these, or its schema is malformed.
+        UsageError: it is neither, or its schema is malformed.
     """
 
     def __init__(self, definition: Any, *, place: str) -> None:
         inner = definition.get("function", definition) if isinstance(definition, dict) else {}
         name = inner.get("name") if isinstance(inner, dict) else None
         if not isinstance(name, str):
-            raise UsageError(f"{place}: a tool has a name, and parameters: {shown(definition)}")
+            raise UsageError(
+                f"{place}: a tool needs a name, and may have parameters; found {shown(definition)}"
+            )
         self.name = name
         parameters = inner.get("parameters", inner.get("input_schema")) or {}
         self.schema = CheckedSchema(parameters, place=f"{place}: {name}: parameters")
@@ -127,21 +131,20 @@ class _Match:
 
 
 class ToolCall(StructuredScorer):
-    """The mean grade of the calls: 0 where the name is wrong, else the share of right arguments.
+    """The mean grade of the calls: 0 for a wrong name, otherwise the share of correct arguments.
 
-    A call that the reference lacks, and one of the reference that is missing, has 0. Needs no
-    model.
+    Missing and extra calls have 0. Needs no model.
 
     Args:
         tools: the functions that may be called, with the schemas of their arguments: a list as in
             OpenAI's `tools`, or the path of a JSON file with one. A call that does not fit has 0.
-        tools_in: where each example brings its own: `context` or `input`, which then is JSON.
-        any_order: pair several calls in the way that agrees best, not by their places.
-        text: how texts are compared: `exact`, or `normalized` as by `equals`.
-        fenced: read the output's only Markdown fence, where it has one.
+        tools_in: `context` or `input`, if each example has its own tools there, as JSON.
+        any_order: pair several calls so that they agree best, not by position.
+        text: how texts are compared: `exact`, or `normalized` as in `equals`.
+        fenced: read the output's only Markdown fence, if it has one.
 
     Raises:
-        UsageError: a tool is malformed, or an option's value does not fit.
+        UsageError: a tool is malformed, or an option's value is invalid.
     """
 
     name = "tool_call"
@@ -160,7 +163,7 @@ class ToolCall(StructuredScorer):
         read = None if tools is None else given(tools, place=place)
         super().__init__(ToolCallOptions(read, tools_in, any_order, text, fenced))
         if not isinstance(any_order, bool):
-            raise UsageError(f"{self.name}: any_order must be true or false: {any_order!r}")
+            raise UsageError(f"{self.name}: any_order must be true or false, found {any_order!r}")
         self._choose_source("tools", fixed=tools, source=tools_in)
         where = tools if isinstance(tools, str) else place
         self._tools = None if tools is None else _toolbox(read, place=where)
@@ -197,7 +200,7 @@ class ToolCall(StructuredScorer):
                 raise UncheckableError(f"the reference: {error}") from error
             if not calls and text.strip() != "[]":
                 raise UncheckableError(
-                    f"the reference {shown(text)} holds no call; where none is right, it is []"
+                    f"the reference {shown(text)} contains no call; if no call is right, write []"
                 )
             for call in calls:
                 if problems := _problems(call, tools):
@@ -241,7 +244,7 @@ class ToolCall(StructuredScorer):
 
 
 def _mean_grade(matches: Sequence[_Match]) -> float:
-    """Where nothing is to be called and nothing is called, all is right."""
+    """If no call is expected and there is none, the grade is 1."""
     return sum(match.grade for match in matches) / len(matches) if matches else 1.0
 
 
@@ -252,7 +255,7 @@ def _toolbox(definitions: Any, *, place: str) -> dict[str, Tool]:
     for definition in definitions:
         tool = Tool(definition, place=place)
         if tool.name in found:
-            raise UsageError(f"{place}: {tool.name} stands twice")
+            raise UsageError(f"{place}: {tool.name} appears twice")
         found[tool.name] = tool
     return found
 

@@ -113,7 +113,7 @@ def _spellings(unit: str, locale: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def named_units() -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return (symbols in their case, other names in small letters), each with its unit.
+    """Return (symbols in their case, other names in lower case), each with its unit.
 
     A unit has CLDR's name without its class ("kilometer-per-hour"), a currency its ISO 4217 code.
     """
@@ -175,7 +175,7 @@ def _currency_names() -> Iterator[tuple[str, str]]:
 
 @cache
 def currencies() -> frozenset[str]:
-    """Return the codes of ISO 4217, and this module's names for what is one of several."""
+    """Return the ISO 4217 codes, and this module's names for those that several share."""
     from babel.numbers import list_currencies
 
     return frozenset(list_currencies()) | {"cent", "penny", "yen-or-yuan", "peso", "crown"}
@@ -183,7 +183,7 @@ def currencies() -> frozenset[str]:
 
 @cache
 def months() -> Mapping[str, int]:
-    """Return the month of each name, in small letters, in all languages."""
+    """Return the month of each name, in lower case, in all languages."""
     from babel.dates import get_month_names
 
     found: dict[str, int] = {"sept": 9}
@@ -243,7 +243,7 @@ def _registry() -> "UnitRegistry[Any]":
 
 @lru_cache(maxsize=1 << 12)
 def linear(unit: str, other: str) -> tuple[Fraction, Fraction] | None:
-    """Return (factor, offset) that turn an amount of one unit into the other; None if none do."""
+    """Return (factor, offset) that convert one unit to the other; None if there are none."""
     import pint
 
     registry = _registry()

@@ -1,7 +1,7 @@
-"""Where the values of a text stand and what they are: the reader behind `values`.
+"""Where the values of a text are and what they are: the reader behind `values`.
 
-Number words are read by text2num, the names of units, currencies and months are CLDR's (by Babel).
-Libraries that find the values as well were tried and left out: on everyday sentences they read
+Number words are read by text2num; the names of units, currencies and months are from CLDR (by
+Babel). Libraries that also find the values were tried and rejected: on everyday sentences they read
 "€40" as a date, "9-17" as 13, and "€40 million, twelve thousand" as 40,012,000.
 """
 
@@ -49,12 +49,12 @@ class Value:
         kind: what it is.
         amount: see `Amount`.
         unit: CLDR's name of the unit ("kilometer-per-hour"), the ISO 4217 code of the currency, or
-            a name that stands for several ("pound", "cent"); for a date "decade", or "unordered"
-            where day and month may be swapped; for a time "open" where noon is not told from
-            midnight ("at nine"); else None.
+            a name that several share ("pound", "cent"); for a date "decade", or "unordered" if day
+            and month may be swapped; for a time "open" if it may be a.m. or p.m. ("at nine"); else
+            None.
         start: where it begins in the text.
         end: where it ends.
-        text: what stands there.
+        text: the text between.
     """
 
     kind: ValueKind
@@ -82,7 +82,7 @@ def parts_of(value: Value) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=1 << 12)
 def compact(text: str) -> str:
-    """Return the letters and digits of a text alone."""
+    """Return only the letters and digits of a text."""
     return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -161,7 +161,7 @@ _DECADES = {word: 10 * number for number, word in enumerate(_DECADE_LIST.split()
 
 @cache
 def _lexemes() -> re.Pattern[str]:
-    """Return the pattern of all lexemes; the name of its last group says which it was."""
+    """Return the pattern of all lexemes; the name of its last group identifies the lexeme."""
     month = "|".join(sorted(map(re.escape, months()), key=len, reverse=True))
     numerator = "|".join(("an?", *_HOURS))
     patterns = {
@@ -275,7 +275,7 @@ class _Reader:
         return tuple(_in_ranges(_compounds(self._found, self.text), self.text))
 
     def _take(self, found: re.Match[str]) -> None:
-        """Read what a lexeme begins; as a mere number if it is nothing else after all."""
+        """Read the value that a lexeme begins; as a bare number if it is nothing else."""
         name = next(name for name in _KINDS if found[name] is not None)
         if name == "skip":
             self._end = found.end()
@@ -299,11 +299,11 @@ class _Reader:
         self._found.append(Value(kind, amount, unit, first, last, self.text[first:last]))
 
     def _before(self, place: int) -> str:
-        """Return what stands before a place, as far as it matters."""
+        """Return the text before a place, as far as it matters."""
         return self.folded[max(0, place - _NEAR) : place]
 
     def _free_before(self, place: int) -> str:
-        """Return what of it belongs to no value yet."""
+        """Return the part of it that belongs to no value yet."""
         return self.folded[max(self._end, place - _NEAR) : place]
 
     def _label(self, found: re.Match[str]) -> None:
@@ -326,7 +326,7 @@ class _Reader:
             self._add(ValueKind.DATE, amount, unit, found.start(), found.end())
 
     def _month(self, found: re.Match[str]) -> "_Date | None":
-        """Read a month that stands alone: "in March", but not "you may", "we march"."""
+        """Read a month on its own: "in March", but not "you may", "we march"."""
         name = found.group()
         if len(name) < 3 or not name[0].isupper() or (len(name) < 4 and name != "May"):
             return None
@@ -383,7 +383,7 @@ class _Reader:
         return True
 
     def _half_a(self, found: re.Match[str], end: int) -> tuple[Decimal | Fraction, int]:
-        """Read on after "half a": "dozen", "million", a unit, or nothing of the kind."""
+        """Continue after "half a": "dozen", "million", a unit, or none of these."""
         if self.folded.startswith(" dozen", found.end()):
             return Decimal(6), found.end() + len(" dozen")
         scale = _SCALE.match(self.folded, found.end())
@@ -413,7 +413,7 @@ class _Reader:
         self._number(number)
 
     def _is_price(self, start: int, end: int) -> bool:
-        """Whether a currency stands beside a number: no price has three decimals."""
+        """Whether a currency is next to a number: a price never has three decimals."""
         around = (self.folded[max(0, start - 2) : start], self.folded[end : end + 2])
         return any(_SYMBOL.search(text) for text in around)
 
@@ -431,7 +431,7 @@ class _Reader:
         return Decimal(text.replace(",", "."))
 
     def _notation(self, number: _Number) -> None:
-        """Read on after the digits: powers of ten, fractions, endings of ordinals."""
+        """Continue after the digits: powers of ten, fractions, ordinal suffixes."""
         rest = self.folded
         if found := _POWER.match(rest, number.end):
             number.amount = _scaled(number.amount, int(found[1] or found[2]))
@@ -502,7 +502,7 @@ class _Reader:
             number.amount, number.end = number.amount * 12, found.end()
 
     def _unit_at(self, place: int) -> tuple[str | None, int]:
-        """Return the unit that begins at a place, after a blank or hyphen, and where it ends."""
+        """Return the unit that begins at a place, after a space or hyphen, and where it ends."""
         text = self.folded
         begin = place + 1 if text[place : place + 1] in (" ", "-") else place
         symbols, names = named_units()
@@ -525,7 +525,7 @@ class _Reader:
         return None, place
 
     def _stuck(self, number: _Number) -> bool:
-        """Take letters that stick to a number, as in "3D", for a label; True if there were any."""
+        """Read letters attached to a number, as in "3D", as a label; True if there were any."""
         found = _STUCK.match(self.folded, number.end)
         if found is None or not self.folded[number.end - 1].isdigit():
             return False
@@ -592,7 +592,7 @@ _FEW = re.compile(r"\b(?:few|several|many|some|couple of|of)\s$")
 
 @cache
 def _triggers() -> frozenset[str]:
-    """Return the words, in small letters, that may begin a lexeme."""
+    """Return the words, in lower case, that may begin a lexeme."""
     return frozenset(
         [*months(), "mars", *_DECADES, *_HOURS, *_PARTS, "a", "an", "dozen", "nineteen", "noon"]
         + ["midday", "midnight", "http", "https", "www", "twelve"]
@@ -601,7 +601,7 @@ def _triggers() -> frozenset[str]:
 
 
 def _candidates(text: str) -> Iterator[int]:
-    """Yield the places where a lexeme may begin, so that few are looked at."""
+    """Yield the places where a lexeme may begin, so that few are tried."""
     triggers = _triggers()
     for found in _PIECE.finditer(text):
         piece, end = found.group(), found.end()
@@ -633,12 +633,12 @@ def _dotted(text: str, found: re.Match[str]) -> bool:
 
 
 def _dot_belongs(text: str, place: int) -> bool:
-    """Whether a dot abbreviates a unit: a small letter goes on after it."""
+    """Whether a dot abbreviates a unit: a lower-case letter follows it."""
     return bool(re.match(r"\. [a-z(]", text[place : place + 3]))
 
 
 def _unit_ends(text: str, begin: int, end: int) -> bool:
-    """Whether a unit may stand at a place: not in the middle of a word, nor as an operator."""
+    """Whether a unit may be at a place: not inside a word, nor as an operator."""
     name, after = text[begin:end], text[end : end + 2]
     if name[-1].isalpha() and re.match(rf"[{_LETTER}\d]", after):
         return False
@@ -727,7 +727,7 @@ def _writes_decimal_commas(text: str) -> bool:
 
 
 class _Token:
-    """A word as text2num wants it."""
+    """A word as text2num expects it."""
 
     __slots__ = ("_text",)
 
@@ -827,7 +827,7 @@ def _decade(found: re.Match[str]) -> _Date | None:
 
 
 def _clock(found: re.Match[str]) -> _Date | None:
-    """Return (hour, minute, second) of a time, and whether the half of the day is open."""
+    """Return (hour, minute, second) of a time, and whether it may be a.m. or p.m."""
     if found["w7"]:
         return (0 if found["w7"].casefold() == "midnight" else 12, 0, 0), None
     hour_text = next(found[f"h{n}"] for n in range(1, 7) if found[f"h{n}"])
@@ -866,7 +866,7 @@ RANGE = re.compile(r" ?(?:-|–|—|\bto\b|\bbis\b|à|\bor\b|x|×|by) ?", re.IGN
 
 
 def _compounds(found: Iterable[Value], text: str) -> Iterator[Value]:
-    """Yield the values, "2 hours 30 minutes" as one."""
+    """Yield the values; "2 hours 30 minutes" is one."""
     last: Value | None = None
     for value in found:
         if (
@@ -914,7 +914,7 @@ def _day_of(first: Value, second: Value, text: str) -> Value | None:
 
 
 def as_decimal(amount: Fraction) -> Decimal | Fraction:
-    """Return a decimal where the fraction has one."""
+    """Return a decimal if the fraction has one."""
     scaled = Decimal(amount.numerator) / Decimal(amount.denominator)
     return scaled if Fraction(scaled) == amount else amount
 

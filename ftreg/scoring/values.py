@@ -1,4 +1,4 @@
-"""Values of texts compared as values: numbers, money, measures, dates and times.
+"""Comparing values in texts by value: numbers, money, measures, dates and times.
 
 "£15" and "15 pounds", "9:05" and "09:05", "12 thousand" and "12,000" are one value each. Units are
 converted by pint.
@@ -43,10 +43,10 @@ _SCALES_WITH_ZERO = ("celsius", "fahrenheit", "kelvin", "degree")
 
 
 def same(left: Value, right: Value) -> bool:
-    """Return whether two values are one, in whatever notation, unit or language.
+    """Return whether two values are equal, in any notation, unit or language.
 
-    Units are converted, currencies are not. A date without a year is one with it if month and day
-    agree.
+    Units are converted, currencies are not. A date without a year is equal to one with a year if
+    month and day agree.
     """
     if left.kind != right.kind and not {left.kind, right.kind} <= NUMERIC:
         return False
@@ -83,7 +83,7 @@ def _same_amount(left: Value, right: Value) -> bool:
 
 
 def in_unit_of(value: Value, other: Value) -> Iterator[Fraction]:
-    """Yield the amount of a value in the unit of another, in each reading; as it is without one."""
+    """Yield a value's amount in the unit of another (unchanged if it has none), per reading."""
     amount = number_of(value)
     if value.unit is None or other.unit is None or value.unit == other.unit:
         yield amount
@@ -128,13 +128,13 @@ def _same_time(left: Value, right: Value) -> bool:
 
 
 def unsupported(claim: str, source: str) -> tuple[Value, ...]:
-    """Return the values that a claim states and a source does not hold.
+    """Return the values that a claim states and a source does not have.
 
-    A value is held by the same one, and by one that says more: a year by a date, a decade by a
-    year, a bare number by a measure. The amount in another unit or currency, or of the other sign,
-    does not hold it. What counts little ("one", "first", small number words without a unit) is
-    left out, and so is zero, which is a denial. Where blanks may be a tokenizer's ("1 , 056",
-    "£ 50 m"), either reading will do.
+    A value is supported by the same value, and by a more specific one: a year by a date, a decade
+    by a year, a bare number by a measure. The amount in another unit or currency, or with the
+    opposite sign, does not support it. Values that matter little ("one", "first", small number
+    words without a unit) are ignored, and so is zero, which is a denial. If spaces may be a
+    tokenizer's ("1 , 056", "£ 50 m"), either reading is accepted.
     """
     sources = dict.fromkeys((source, _joined(source)))
     claims = dict.fromkeys((claim, _joined(claim)))
@@ -146,7 +146,7 @@ _PARTED = re.compile(r"(?<=\w) (-) (?=\w)|(?<=[£$€]) (?=\d)|(?<=\d) (?=[kmK]\
 
 @lru_cache(maxsize=1 << 12)
 def _joined(text: str) -> str:
-    """Return a text without the blanks by which a tokenizer parts its values."""
+    """Return a text without the spaces by which a tokenizer splits its values."""
     return _PARTED.sub(lambda found: found[1] or "", join_digits(text))
 
 
@@ -181,7 +181,7 @@ def _is_held(value: Value, there: Sequence[Value], source: str) -> bool:
 
 
 def _says_more(source: Value, claim: Value, text: str) -> bool:
-    """Whether a value of a source holds a less exact one of a claim."""
+    """Whether a value of a source supports a less exact one of a claim."""
     if source.kind is ValueKind.LABEL:
         return False
     match claim.kind:
@@ -221,15 +221,15 @@ _COUNTED = re.compile(r"[ -][^\W\d_]")
 
 
 def spelled(text: str, *, like: str = "") -> str:
-    """Return a text with each value in one spelling, so that equal ones are spelled alike.
+    """Return a text with each value in one spelling, so that equal ones are spelled the same.
 
-    "£15" gives "15 pounds", "9:05" "09:05", "12 thousand" "12000", dates "5 March 2024". Code, and
-    what is no value, stays as it is; spelling a second time changes nothing.
+    "£15" gives "15 pounds", "9:05" "09:05", "12 thousand" "12000", dates "5 March 2024". Code and
+    other text are unchanged; spelling a second time changes nothing.
 
     Args:
         text: the text.
-        like: another text; a value that is there too is spelled as it would be there, so that
-            "120 minutes" gives "2 hours" beside those.
+        like: another text; a value that is in it too is spelled as it would be there, so that "120
+            minutes" gives "2 hours" if the other text has those.
     """
     if not values(text) or is_code(text):
         return text
@@ -271,7 +271,7 @@ def _spell_once(text: str, like: str) -> str:
 
 
 def _alike(value: Value, text: str) -> Value:
-    """Return the value of a text that is the same, or the value itself where there is none."""
+    """Return the equal value of a text, or the value itself if there is none."""
     if value.kind in NUMERIC and (found := _numeric(text).get((value.unit, value.amount))):
         return found
     return next((other for other in values(text) if same(other, value)), value)
@@ -279,7 +279,7 @@ def _alike(value: Value, text: str) -> Value:
 
 @lru_cache(maxsize=64)
 def _numeric(text: str) -> Mapping[tuple[str | None, Amount], Value]:
-    """Return the numbers of a text by unit and amount; of like ones the first."""
+    """Return the numbers of a text by unit and amount; the first of equal ones."""
     found = [value for value in values(text) if value.kind in NUMERIC]
     return {(value.unit, value.amount): value for value in reversed(found)}
 

@@ -1,4 +1,4 @@
-"""Words as scorers compare them: folded, identifiers split, numbers as digits, endings cut."""
+"""Words as scorers compare them: folded, identifiers split, numbers as digits, endings removed."""
 
 import re
 import unicodedata
@@ -42,7 +42,7 @@ _WIDE = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")
 
 
 def without_surrogates(text: str) -> str:
-    """Replace lone surrogates, legal in a Python string, which no tokenizer and no server reads."""
+    """Replace lone surrogates: legal in a Python string, but not for tokenizers and servers."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -53,9 +53,9 @@ def split_identifiers(text: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
-    """Cut the common English endings, so that "visited", "visits" and "visit" agree.
+    """Remove the common English endings, so that "visited", "visits" and "visit" agree.
 
-    Much lighter than Porter's: it only has to make forms of one word meet, not find its root.
+    Much lighter than Porter's stemmer: it only has to unify forms of one word, not find its root.
     """
     if len(word) < 4 or not word.isascii():
         return word

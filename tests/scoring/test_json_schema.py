@@ -182,7 +182,7 @@ def test_each_example_may_bring_its_schema() -> None:
         ({"schema": [1]}, "json_schema: schema: $: [1] is not of type"),
         ({"schema": {"const": {1}}}, "json_schema: schema is not JSON"),
         ({"schema": {"$ref": "#/$defs/no"}}, "$ref: '#/$defs/no' leads nowhere"),
-        ({"schema": {"$ref": "#"}}, "the schema refers to itself without an end"),
+        ({"schema": {"$ref": "#"}}, "the schema refers to itself endlessly"),
         ({"schema": {"$schema": "https://example.org/mine"}}, "$schema: 'https://example.org/mine'"),
         ({"schema": ORDER, "schema_in": "context"}, "give either schema or schema_in"),
         ({"schema_in": "kontext"}, "schema_in cannot be 'kontext'; did you mean context?"),

@@ -49,7 +49,7 @@ def _module(workspace: Path, name: str, body: str) -> str:
         ("unmade", "    def __init__(self): sys.exit('no key')", "to be made: it called sys.exit"),
         ("leaves", "sys.exit(1)", "cannot import 'leaves:Mine': SystemExit: 1"),
         ("no_json", "    def one(self, sample): return Score(1.0, evidence=({'a': {1}},))",
-         "for the row 'e0', what JSON cannot hold"),
+         "for the row 'e0', data that is not JSON"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_name_and_row(
@@ -70,7 +70,7 @@ def test_a_mistake_is_told_with_name_and_row(
     ("module", "body", "said"),
     [
         ("describes", "    def describe(self): return 1 / 0", "to describe itself: ZeroDivision"),
-        ("nothing", "    def describe(self): pass", "describe() returns a dict"),
+        ("nothing", "    def describe(self): pass", "describe() must return a dict"),
         ("leveled", "    def describe(self): return {'levels': 'two'}", "a whole number or None"),
         ("halts", "    def one(self, sample): sys.exit(1)", "row 'e0': it called sys.exit(1)"),
     ],

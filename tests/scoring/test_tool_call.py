@@ -217,7 +217,7 @@ def test_each_example_may_bring_its_tools() -> None:
     ("reference", "reason"),
     [
         (None, "no reference"),
-        ("Ask the waiter.", "the reference 'Ask the waiter.' holds no call"),
+        ("Ask the waiter.", "the reference 'Ask the waiter.' contains no call"),
         ('{"name": ', "the reference: broken JSON"),
         ('{"nam": "f"}', "the reference: this is not a call"),
         (text(changed(day="monday")), "the reference does not fit the tools: book_table: $.day"),
@@ -238,9 +238,9 @@ def test_the_best_of_several_references_counts() -> None:
     ("options", "message"),
     [
         ({"tools": {"name": "f"}}, "tool_call: tools must be a list of tools"),
-        ({"tools": [{"parameters": {}}]}, "tool_call: tools: a tool has a name"),
-        ({"tools": ["f"]}, "tool_call: tools: a tool has a name"),
-        ({"tools": [{"function": "f"}]}, "tool_call: tools: a tool has a name"),
+        ({"tools": [{"parameters": {}}]}, "tool_call: tools: a tool needs a name"),
+        ({"tools": ["f"]}, "tool_call: tools: a tool needs a name"),
+        ({"tools": [{"function": "f"}]}, "tool_call: tools: a tool needs a name"),
         (
             {"tools": [{"name": "f", "parameters": {"properties": {"a": {"type": "int"}}}}]},
             "tool_call: tools: f: parameters: $.properties.a.type: 'int' is not valid",
@@ -249,7 +249,7 @@ def test_the_best_of_several_references_counts() -> None:
             {"tools": [{"name": "f", "parameters": {"$ref": "https://example.org/f"}}]},
             "$ref: 'https://example.org/f' leads nowhere; nothing is fetched",
         ),
-        ({"tools": [{"name": "f"}, {"name": "f"}]}, "tool_call: tools: f stands twice"),
+        ({"tools": [{"name": "f"}, {"name": "f"}]}, "tool_call: tools: f appears twice"),
         ({"tools": "tools.json"}, "tools.json: there is no such tools"),
         ({"tools": [], "tools_in": "context"}, "give either tools or tools_in"),
         ({"any_order": 1}, "any_order must be true or false"),
