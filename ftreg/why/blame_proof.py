@@ -9,18 +9,18 @@ from ftreg.config.policy import GatePolicy
 from ftreg.gate import Interval, compare
 from ftreg.gate.verdict import PRIMARY
 
-# Of all rows. What bad rows teach shows in good ones that are like them, so that no gap in the
-# ranking says where they end.
+# Share of all rows. The effect of bad rows also shows in similar good ones, so no gap in the
+# ranking marks where the bad ones end.
 _SHARE = 0.05
 _FEWEST = 5
 
 
 def choose_suspects(harms: Sequence[float], *, count: int | None = None) -> list[int]:
-    """Return the positions of the rows that are suspected, the most harmful first.
+    """Return the positions of the suspected rows, the most harmful first.
 
     Args:
-        harms: of each row; see `ftreg.why.influence.harm_of_rows`.
-        count: how many; None takes a twentieth of all rows, five at least. One row is always left.
+        harms: one value per row; see `ftreg.why.influence.harm_of_rows`.
+        count: how many; None means 5 % of all rows, at least five. One row is always left.
     """
     order = np.argsort(-np.array(harms), kind="stable")
     if count is None:
@@ -29,7 +29,7 @@ def choose_suspects(harms: Sequence[float], *, count: int | None = None) -> list
 
 
 def random_rows(rows: int, *, without: Collection[int], count: int, seed: int) -> list[int]:
-    """Return positions of as many other rows, drawn by the seed alone."""
+    """Return the positions of `count` other rows, drawn at random; depends only on the seed."""
     others = np.setdiff1d(np.arange(rows), np.array(sorted(without), dtype=np.int64))
     generator = np.random.default_rng([seed, rows])
     return sorted(generator.choice(others, min(count, len(others)), replace=False).tolist())
@@ -37,7 +37,7 @@ def random_rows(rows: int, *, without: Collection[int], count: int, seed: int) -
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What leaving the suspects out does more than leaving out as many random rows.
+    """The extra effect of leaving out the suspects instead of as many random rows.
 
     `gain` is the difference of the mean scores over examples and seeds, and `p_value` that of a
     gain beyond `margin`.
@@ -57,15 +57,15 @@ def gain_of_leaving_out(
     confidence: float,
     clusters: Mapping[str, str] | None = None,
 ) -> Effect | None:
-    """Hold the runs without the suspects against those without random rows, by the gate.
+    """Compare the runs without the suspects with those without random rows, using the gate.
 
-    Its interval has the noise of examples and of training seeds. None where no example was scored
+    The interval includes the noise of examples and of training seeds. None if no example was scored
     in all runs.
 
     Args:
-        random: example id to its scores without random rows, one a seed.
+        random: example id to its scores without random rows, one per seed.
         without: the same without the suspects.
-        margin: the gain that does not count.
+        margin: the largest gain that does not count.
         confidence: of the interval.
         clusters: example id to cluster.
     """

@@ -1,4 +1,4 @@
-"""The possible causes of a delta, what each says of every hybrid, and how probable runs make it."""
+"""The possible causes of a delta, their predictions for hybrids, and their probabilities."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,9 +13,9 @@ from ftreg.why.effects import HybridRun, MeasuredRuns
 Floats = NDArray[np.float64]
 Hybrids = NDArray[np.int64]
 
-# A cause is seldom the whole of the delta: this much of it is left to all the other factors.
+# A cause rarely explains the complete delta: this share is left to all other factors.
 _TOLERANCE = 0.15
-# How probable each kind of cause is before the first run, all of its kind together.
+# The prior probability of each kind of cause, for all causes of the kind together.
 _PRIORS = {
     **{"one": 0.5, "most": 0.15, "both": 0.15, "sum": 0.07, "either": 0.05, "all": 0.05},
     **{"group": 0.1, "unlike": 0.03},
@@ -25,11 +25,11 @@ _MOST_HYBRIDS = 1024
 
 
 class BisectQuestion(NamedTuple):
-    """What is asked: the factors in which the ends differ, by number, and how runs are read.
+    """The question: the factors in which the two ends differ, and how runs are interpreted.
 
     `factors` is their number, at least 1. `groups` are three or more of them that may add up to one
-    cause, such as the blocks of training rows. `resolution` is the least standard deviation from
-    seed to seed that is believed.
+    cause, such as the blocks of training rows. `resolution` is the smallest standard deviation
+    between seeds that is assumed.
     """
 
     factors: int
@@ -43,7 +43,7 @@ class BisectQuestion(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """One of the possible causes: the factors in it, how they act, and who may add the rest."""
+    """A possible cause: its factors, how they act, and which factors may add the rest."""
 
     factors: tuple[int, ...]
     kind: str
@@ -56,7 +56,7 @@ class Cause(NamedTuple):
 
 
 def probabilities_of_factors(question: BisectQuestion, runs: Sequence[HybridRun]) -> list[float]:
-    """Return, for each factor, how probable it is that the cause has it, in [0, 1]."""
+    """Return, for each factor, the probability that the cause includes it, in [0, 1]."""
     causes = possible_causes(question)
     chances = probabilities_of_causes(question, MeasuredRuns(runs, resolution=question.resolution))
     return [
@@ -67,7 +67,7 @@ def probabilities_of_factors(question: BisectQuestion, runs: Sequence[HybridRun]
 
 @lru_cache(maxsize=4)
 def possible_causes(question: BisectQuestion) -> tuple[Cause, ...]:
-    """All possible causes; the last is one unlike any of them."""
+    """Return all possible causes; the last one stands for any other cause."""
     every = range(question.factors)
     pairs = list(combinations(every, 2))
     found = [Cause((factor,), "one") for factor in every]
@@ -89,10 +89,10 @@ def _priors(question: BisectQuestion) -> Floats:
 
 
 def _places(causes: Sequence[Cause], hybrids: Hybrids) -> Floats:
-    """Where each cause would have each hybrid: 0 at the good end, 1 at the bad one.
+    """Return where each cause predicts each hybrid: 0 at the good end, 1 at the bad one.
 
     Returns:
-        Shape (causes, hybrids); NaN for a cause unlike any other.
+        Shape (causes, hybrids); NaN for the cause that is none of the others.
     """
     bits = (hybrids >> np.arange(64)[:, None] & 1).astype(np.float64)
 
@@ -112,7 +112,7 @@ def _places(causes: Sequence[Cause], hybrids: Hybrids) -> Floats:
 
 
 def probabilities_of_causes(question: BisectQuestion, measured: MeasuredRuns) -> Floats:
-    """The probability of each cause, after Bayes; shape (causes,)."""
+    """Return the posterior probability of each cause, by Bayes' rule; shape (causes,)."""
     from scipy import stats
 
     every = question.every
@@ -136,7 +136,7 @@ def probabilities_of_causes(question: BisectQuestion, measured: MeasuredRuns) ->
 
 
 def most_disputed(question: BisectQuestion, chances: Floats, measured: MeasuredRuns) -> int:
-    """The hybrid of which the causes disagree most where it lies; of equals, the least trained."""
+    """Return the hybrid on which the causes disagree most; among equals, the least trained one."""
     hybrids, places = _candidates(question)
     known = chances[:-1] / chances[:-1].sum()
     middle = known @ places
@@ -147,7 +147,7 @@ def most_disputed(question: BisectQuestion, chances: Floats, measured: MeasuredR
 
 @lru_cache(maxsize=4)
 def _candidates(question: BisectQuestion) -> tuple[Hybrids, Floats]:
-    """Hybrids that may be trained, and where each cause but the last would have them."""
+    """Return the hybrids that may be trained, and the prediction of each cause but the last."""
     factors, every = question.factors, question.every
     if every + 1 <= _MOST_HYBRIDS:
         hybrids = np.arange(1, every, dtype=np.int64)

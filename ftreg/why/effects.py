@@ -1,10 +1,10 @@
-"""What runs of hybrids say of effects: means, noise from seed to seed, shares with intervals.
+"""Effects estimated from runs of hybrids: means, noise between seeds, shares with intervals.
 
 A run is the mean score of one hybrid trained with one seed. All runs are evaluated on the same
 examples, so the balanced mixed model `score = example + hybrid + run + residual` (run and residual
-random) tests every contrast of hybrids against the variation of the runs' means, and the means are
-all that it needs: Searle, Casella and McCulloch, "Variance Components" (1992), chapter 4. What is
-found holds for these examples, and for seeds that were not tried.
+random) tests every contrast of hybrids against the variation of the runs' means, and needs nothing
+but the means: Searle, Casella and McCulloch, "Variance Components" (1992), chapter 4. The results
+hold for these examples, and for seeds that were not tried.
 """
 
 import math
@@ -15,7 +15,8 @@ from typing import NamedTuple
 from ftreg.gate.interval import Interval
 
 CONFIDENCE = 0.99
-"""Of a share's interval. It is looked at after every run of the proof, and covers that."""
+"""Confidence level of a share's interval; high, because it is checked after every run of the
+proof."""
 
 Weights = Mapping[int, float]
 """Hybrid to its weight in a contrast of means."""
@@ -24,7 +25,7 @@ Weights = Mapping[int, float]
 class HybridRun(NamedTuple):
     """One hybrid, trained with one seed and evaluated.
 
-    `bad` has a bit for each factor that is at its bad level; `mean` is in [0, 1].
+    `bad` has a bit set for each factor at its bad level; `mean` is in [0, 1].
     """
 
     bad: int
@@ -34,7 +35,7 @@ class HybridRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """The standard deviation of a hybrid's mean score from seed to seed.
+    """The standard deviation of a hybrid's mean score between seeds.
 
     It is pooled over hybrids with two runs or more, and has `freedom` degrees of freedom.
     """
@@ -44,7 +45,7 @@ class Noise:
 
 
 class Share(NamedTuple):
-    """A part of the delta between both ends; its interval is None where it has no end."""
+    """A share of the delta between the two ends; the interval is None if it is unbounded."""
 
     value: float
     interval: Interval | None
@@ -54,9 +55,9 @@ class MeasuredRuns:
     """The runs so far, by hybrid.
 
     Args:
-        runs: at least two of one hybrid.
-        resolution: the least deviation that is believed; seeds that agree to the last digit are
-            few, not without noise.
+        runs: at least one hybrid has two or more.
+        resolution: the smallest deviation that is assumed; seeds that agree to the last digit are
+            too few, not free of noise.
     """
 
     def __init__(self, runs: Sequence[HybridRun], *, resolution: float) -> None:
@@ -91,7 +92,7 @@ class MeasuredRuns:
         """Return the ratio of two weighted sums of means, with its exact interval.
 
         Fieller, "Some problems in interval estimation", JRSS B 16 (1954): the ratios r for which
-        `part - r * whole` does not differ from 0. They have no end where `whole` may be 0.
+        `part - r * whole` does not differ from 0. They are unbounded if `whole` may be 0.
         """
         over, under = self.contrast(part), self.contrast(whole)
         squared = self._quantile(confidence) ** 2
@@ -114,15 +115,15 @@ class MeasuredRuns:
 
 
 def delta_of(factors: int) -> Weights:
-    """Return the contrast of both ends: all factors bad, less none."""
+    """Return the contrast between the two ends: all factors bad, minus none bad."""
     return {(1 << factors) - 1: 1.0, 0: -1.0}
 
 
 def part_of(suspects: int, factors: int) -> Weights:
-    """Return the contrast of some factors: what they do to the good recipe, and to the bad one.
+    """Return the contrast of some factors: their effect on the good recipe and on the bad one.
 
-    It is the mean of the delta that comes with them where all else is good, and of the delta that
-    goes with them where all else is bad. Of two parts it is their Shapley value.
+    It is the mean of the delta from adding them when all else is good and the delta from removing
+    them when all else is bad. With two parts, this is their Shapley value.
     """
     every = (1 << factors) - 1
     found: dict[int, float] = {}

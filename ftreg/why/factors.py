@@ -1,8 +1,8 @@
-"""What two recipes differ in, as factors that can be at one level or the other, and hybrids of it.
+"""The differences between two recipes, as factors with two levels, and their hybrids.
 
-A factor is the least that can be moved alone. A setting is one; an optimizer of another class is
-one with all its hyperparameters, which mean something else there; so is a base model, and a block
-of training rows that were added, removed or changed. Settings that no configuration may have apart
+A factor is the smallest difference that can be changed independently: a setting; an optimizer of
+another class with all its hyperparameters, which have a different meaning there; a base model; or a
+block of training rows that were added, removed or changed. Settings that are only valid together
 become one factor.
 """
 
@@ -17,13 +17,13 @@ from ftreg.config.sections import RunConfig
 from ftreg.records.recipe import recipe_differences
 
 _SECTIONS = ("base", "dataset", "optimizer", "schedule", "train", "lora")
-# Settings that say where, how often and by whom something is written, or what comes after training.
+# Settings for where, how often and by what something is written, or for what follows training.
 _NO_FACTORS = (
     *("dataset.root", "dataset.eval_split", "dataset.max_eval_examples"),
     *("train.output", "train.seed", "train.save_", "train.checkpoint_", "train.report_to"),
     *("train.threads", "train.gradient_checkpointing"),
 )
-# What is one thing under several keys: the first names the factor.
+# Several keys for the same thing: the first one names the factor.
 _TOGETHER = (
     ("base.model", "base.revision", "base.trust_remote_code"),
     ("dataset.version", "dataset.root"),
@@ -33,10 +33,10 @@ _AND = " + "
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """A difference of two recipes that is moved as one.
+    """A difference between two recipes that is changed as a unit.
 
-    `good` and `bad` are its values for reading. `settings` are the keys of the configuration that
-    it sets, none for training rows, whose ids `rows` has.
+    `good` and `bad` are its values for display. `settings` are the configuration keys that it sets;
+    none for training rows, whose ids are in `rows`.
     """
 
     key: str
@@ -52,10 +52,10 @@ def setting_factors(
     """Return the settings in which two configurations differ, as factors.
 
     Args:
-        good: the whole configuration of one side, as it was resolved.
+        good: the complete resolved configuration of one side.
         bad: the other's.
-        same_base: whether both have the same base model, wherever it lies.
-        same_dataset: whether dataset versions are no factor: they are the same, or taken apart.
+        same_base: whether both have the same base model, wherever it is stored.
+        same_dataset: whether dataset versions are not a factor: they are equal, or split into rows.
     """
     first, second = _settings(good, bad), _settings(bad, good)
     found: dict[str, Factor] = {}
@@ -68,9 +68,9 @@ def setting_factors(
 
 
 def _settings(config: RunConfig, other: RunConfig) -> dict[str, Any]:
-    """Return what makes the weights as `section.key` to value.
+    """Return the settings that affect the weights, as `section.key` to value.
 
-    A section that has other keys on the other side, or that one side has not, is one value.
+    A section that has different keys on the other side, or is missing there, is one value.
     """
     mine, theirs = (
         side.model_dump(mode="json", include=set(_SECTIONS)) for side in (config, other)
@@ -86,9 +86,9 @@ def _settings(config: RunConfig, other: RunConfig) -> dict[str, Any]:
 
 
 def factor_groups(factors: Sequence[Factor]) -> dict[str, tuple[int, ...]]:
-    """Return what may be one cause together, by key: all of an optimizer, all rows, rows of a kind.
+    """Return the groups that may be a joint cause, by key: an optimizer, all rows, rows of a kind.
 
-    Each has three factors or more; one that has the same as another is left out.
+    Each has three or more factors; a group with the same factors as another is left out.
     """
     found: dict[str, tuple[int, ...]] = {}
     kinds = (f"dataset.rows.{kind}" for kind in ("added", "removed", "changed"))
@@ -104,16 +104,16 @@ def factor_groups(factors: Sequence[Factor]) -> dict[str, tuple[int, ...]]:
 def hybrid_config(
     good: RunConfig, bad: RunConfig, factors: Sequence[Factor], *, chosen: int
 ) -> RunConfig:
-    """Return the good configuration with some factors as the bad one has them.
+    """Return the good configuration with some factors set to their bad level.
 
     Args:
         good: one side.
         bad: the other.
         factors: all of them.
-        chosen: a bit for each factor that is bad.
+        chosen: a bit for each factor at its bad level.
 
     Raises:
-        pydantic.ValidationError: no configuration may be so.
+        pydantic.ValidationError: the combination is invalid.
     """
     values, other = good.model_dump(mode="json"), bad.model_dump(mode="json")
     for number, factor in enumerate(factors):
@@ -132,7 +132,7 @@ def _move(values: dict[str, Any], other: Mapping[str, Any], setting: str) -> Non
 
 
 def _tied(factors: list[Factor], good: RunConfig, bad: RunConfig) -> list[Factor]:
-    """Make one of factors that no configuration may have at unlike levels."""
+    """Merge factors that cannot be at different levels in any configuration."""
 
     def allowed(chosen: int) -> bool:
         try:
@@ -145,7 +145,7 @@ def _tied(factors: list[Factor], good: RunConfig, bad: RunConfig) -> list[Factor
 
 
 def _forbidden(count: int, allowed: Callable[[int], bool]) -> list[tuple[int, int]]:
-    """Pairs of factors that some configuration may not have at unlike levels."""
+    """Return the pairs of factors that cannot be at different levels in some configuration."""
     every = (1 << count) - 1
     found = []
     for first, second in combinations(range(count), 2):

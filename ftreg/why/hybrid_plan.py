@@ -1,17 +1,18 @@
-"""Which hybrid to train next, and when the answer stands: group testing with noise.
+"""Which hybrid to train next, and when to stop: group testing with noise.
 
-The plan is a function of the runs so far, so a search that was killed goes on where it was.
+The plan is a function of the runs so far, so a killed search resumes where it stopped.
 
 1. Both ends are trained with several seeds: is there a difference beyond that of seeds?
-2. Each possible cause (one factor; one that does most of it; two that only hurt together; either
-   of two; two, or a group, that add up; all of them a little) says where every hybrid would lie
-   between both ends. The next hybrid is the one that the causes disagree about most, each weighted
-   by its probability: for one factor of equally probable ones that halves them, as in binary search
-   with noise (Horstein, "Sequential transmission using noiseless feedback", IEEE Transactions on
-   Information Theory 9, 1963), and causes that halves do not tell apart get hybrids that do.
-3. What is suspected is proved: it alone in the good recipe, and all but it in the bad one, with as
-   many seeds as its share of the delta needs; of two, each must add to what the other does. No
-   probability decides, but the intervals.
+2. Each possible cause (one factor; one that accounts for most of it; two that only hurt together;
+   either of two; two, or a group, that add up; all of them a little) predicts where every hybrid is
+   between the two ends. The next hybrid is the one on which the causes, weighted by their
+   probabilities, disagree most: for one of several equally probable factors this halves them, as in
+   binary search with noise (Horstein, "Sequential transmission using noiseless feedback", IEEE
+   Transactions on Information Theory 9, 1963), and causes that halving cannot distinguish get
+   hybrids that can.
+3. The suspect is proved: it alone in the good recipe, and all but it in the bad one, with as many
+   seeds as its share of the delta requires; of two suspects, each must add to the effect of the
+   other. The intervals decide, not the probabilities.
 """
 
 import math
@@ -32,23 +33,23 @@ from ftreg.why.effects import CONFIDENCE, HybridRun, MeasuredRuns, Share, Weight
 
 Answer = Literal["culprit", "pair", "noise", "undecided"]
 MAJORITY = 0.5
-"""The share of the delta that a culprit certainly explains more than."""
-# Runs of each end after which it is asked whether they differ, and the error of all looks together.
+"""A culprit certainly explains more than this share of the delta."""
+# Runs per end after which the difference is tested, and the error of all looks together.
 _LOOKS = (2, 3, 4, 6, 8)
 _LOOKS_ERROR = 0.02
 _SUSPECTED = 0.9
 _STANDS_OUT = 0.6
-# Runs of a hybrid that a proof begins with, and ends with.
+# Runs per hybrid at the beginning of a proof, and at most.
 _PROOFS = (2, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BisectFinding:
-    """What the runs say.
+    """The result of the runs so far.
 
-    `suspects` are the factors of the answer, and `share` theirs. `delta` is that of both ends,
-    trained with other seeds than the two checkpoints. `more_runs` is about how many runs more
-    would tell, None where no number would.
+    `suspects` are the factors of the answer, and `share` is their share. `delta` is measured
+    between the two ends, trained with different seeds than the two checkpoints. `more_runs` is the
+    approximate number of further runs that would decide, None if no number would.
     """
 
     answer: Answer
@@ -64,13 +65,13 @@ Next = BisectFinding | int
 
 
 def next_step(question: BisectQuestion, runs: Sequence[HybridRun], *, observed: float) -> Next:
-    """Return the hybrid that is to be trained next, or the answer.
+    """Return the hybrid to train next, or the answer.
 
     Args:
-        question: what is asked.
-        runs: those that are done, in any order.
-        observed: the delta of the two checkpoints that are asked about. They raised the question,
-            so they are no evidence; but a delta that seeds do not explain is not called noise.
+        question: the question.
+        runs: the finished runs, in any order.
+        observed: the delta of the two checkpoints in question. They raised the question, so they
+            are not evidence; but a delta that seeds do not explain is not called noise.
     """
     factors, every, resolution = question.factors, question.every, question.resolution
     counts = {bad: sum(run.bad == bad for run in runs) for bad in (0, every)}
@@ -84,9 +85,9 @@ def next_step(question: BisectQuestion, runs: Sequence[HybridRun], *, observed: 
 
 
 def _differ(factors: int, runs: Sequence[HybridRun], *, resolution: float) -> bool:
-    """Whether both ends differ, at one of the looks that are planned.
+    """Whether the two ends differ at one of the planned looks.
 
-    Once they did, they do: runs that are added later to prove a share ask nothing anew.
+    Once they differ, they stay different: runs added later to prove a share do not reopen this.
     """
     ends = [
         sorted((run for run in runs if run.bad == bad), key=lambda run: run.seed)
@@ -104,7 +105,7 @@ def _differ(factors: int, runs: Sequence[HybridRun], *, resolution: float) -> bo
 
 
 def _ends(ends: MeasuredRuns, factors: int, *, observed: float) -> Next:
-    """The next run of an end, or why there is nothing to search."""
+    """Return the next run of an end, or why there is nothing to search."""
     delta = delta_of(factors)
     count = min(ends.counts.values())
     ratio = abs(ends.contrast(delta)) / ends.error(delta)
@@ -116,11 +117,11 @@ def _ends(ends: MeasuredRuns, factors: int, *, observed: float) -> Next:
     found = Share(ends.contrast(delta), ends.interval(delta, confidence=CONFIDENCE))
     reach = t_quantile((1 - CONFIDENCE) / 2, ends.noise.freedom) * ends.noise.deviation * 2**0.5
     if abs(observed) <= max(reach, 2 * ends.noise.deviation):
-        why = "both recipes, trained with several seeds, do not differ by more than seeds do"
+        why = "trained with several seeds, the two recipes do not differ by more than seeds do"
         return BisectFinding(answer="noise", why=why, delta=found)
     why = (
-        "the two checkpoints differ by more than seeds explain, and their recipes, trained again "
-        "here, do not: look at what is not in the recipe, such as library versions and hardware"
+        "the two checkpoints differ by more than seeds explain, but their recipes, retrained "
+        "here, do not: check what is not in the recipe, such as library versions and hardware"
     )
     more = None if ratio < 1 else max(2, round(2 * count * ((3.5 / ratio) ** 2 - 1)))
     return BisectFinding(answer="undecided", why=why, delta=found, more_runs=more)
@@ -134,7 +135,7 @@ def _search(question: BisectQuestion, measured: MeasuredRuns) -> Next:
     if factors == 1:
         return BisectFinding(
             answer="culprit",
-            why="the recipes differ in nothing else",
+            why="this is the only difference between the recipes",
             delta=found,
             suspects=(0,),
             share=Share(1.0, Interval(1.0, 1.0)),
@@ -150,14 +151,14 @@ def _search(question: BisectQuestion, measured: MeasuredRuns) -> Next:
 
 
 class _Claim(NamedTuple):
-    """A part of the delta that must certainly be more than a share of it."""
+    """A part of the delta that must certainly exceed a share of it."""
 
     part: Weights
     least: float
 
 
 def _proof(suspects: int, measured: MeasuredRuns, *, factors: int, delta: Share) -> Next:
-    """The next run that proves a suspicion, or what came of it."""
+    """Return the next run of a proof, or its result."""
     every = (1 << factors) - 1
     single = _stands_out(suspects, measured, factors=factors)
     if single is not None and single != suspects:
@@ -180,7 +181,7 @@ def _proof(suspects: int, measured: MeasuredRuns, *, factors: int, delta: Share)
         least = min({*claim.part, 0, every}, key=measured.count)
         if measured.count(least) < _PROOFS[1]:
             return least
-        few = f"{_PROOFS[1]} runs of each hybrid do not prove the share of what is suspected"
+        few = f"{_PROOFS[1]} runs of each hybrid do not prove the share of the suspects"
         return BisectFinding(
             answer="undecided",
             why=few,
@@ -190,14 +191,15 @@ def _proof(suspects: int, measured: MeasuredRuns, *, factors: int, delta: Share)
             more_runs=_runs_to_prove(found, claim, measured),
         )
     why = {
-        "culprit": "it alone does it to the good recipe, and without it the bad one is well",
-        "pair": "no single factor: these two do it together, and each adds to what the other does",
+        "culprit": "it alone breaks the good recipe, and removing it alone repairs the bad one",
+        "pair": "no single factor: these two cause it together, and each adds to the effect of the "
+        "other",
     }
     return BisectFinding(answer=answer, why=why[answer], delta=delta, suspects=named, share=share)
 
 
 def _stands_out(suspects: int, measured: MeasuredRuns, *, factors: int) -> int | None:
-    """The one of two suspects that seems to do most of it alone, where both were tried alone."""
+    """Return which of two suspects seems to do most of it alone, if both were tried alone."""
     whole, found = delta_of(factors), {}
     for factor in range(factors):
         part = part_of(1 << factor, factors)
@@ -209,7 +211,7 @@ def _stands_out(suspects: int, measured: MeasuredRuns, *, factors: int) -> int |
 
 
 def _claims(suspects: int, factors: int) -> list[_Claim]:
-    """That suspects do most of it; and of two, that each adds to what the other does."""
+    """Claim that the suspects do most of it and, of two, that each adds to the other's effect."""
     whole = part_of(suspects, factors)
     found = [_Claim(whole, MAJORITY)]
     alone = [1 << factor for factor in range(factors) if suspects >> factor & 1]
@@ -221,7 +223,7 @@ def _claims(suspects: int, factors: int) -> list[_Claim]:
 
 
 def _runs_to_prove(share: Share, claim: _Claim, measured: MeasuredRuns) -> int | None:
-    """About how many runs more bring the lower end above what is claimed; None: none would."""
+    """Estimate how many more runs lift the lower bound above the claim; None: no number would."""
     if share.interval is None or share.value <= claim.least:
         return None
     done = sum(measured.counts[bad] for bad in claim.part)
@@ -231,18 +233,18 @@ def _runs_to_prove(share: Share, claim: _Claim, measured: MeasuredRuns) -> int |
 
 
 def _spread(measured: MeasuredRuns, *, factors: int, delta: Share) -> Next:
-    """No one and no two factors act as any cause would: say so when every factor was tried."""
+    """Handle a delta that no one or two factors explain: say so once every factor was tried."""
     every = (1 << factors) - 1
     for bad in (1 << factor for factor in range(factors)):
         for cell in (bad, every & ~bad):
             if not measured.count(cell):
                 return cell
-    why = "no one factor and no two explain more than half of the delta: it is spread over several"
+    why = "no one or two factors explain more than half of the delta: it is spread over several"
     return BisectFinding(answer="undecided", why=why, delta=delta)
 
 
 def usual_runs(factors: int) -> int:
-    """Return about how many runs find one culprit, where seeds move the score by less than it does.
+    """Return roughly how many runs find one culprit whose effect exceeds the noise of seeds.
 
     Measured by `scripts/bench_bisect.py`; a pair, or noise, takes up to twice as many.
     """
@@ -250,12 +252,12 @@ def usual_runs(factors: int) -> int:
 
 
 def undecided(question: BisectQuestion, runs: Sequence[HybridRun], *, budget: str) -> BisectFinding:
-    """Return what is known when the budget has ended, and about how many runs more would tell.
+    """Return what is known when the budget has run out, and estimate how many more runs decide.
 
     Args:
-        question: what is asked.
-        runs: those that are done.
-        budget: what has ended, in words.
+        question: the question.
+        runs: the finished runs.
+        budget: which budget has run out, in words.
     """
     ends = [sum(run.bad == bad for run in runs) for bad in (0, question.every)]
     if min(ends) < _LOOKS[0]:
@@ -271,15 +273,15 @@ def undecided(question: BisectQuestion, runs: Sequence[HybridRun], *, budget: st
 
 
 def _runs_left(question: BisectQuestion, measured: MeasuredRuns, ratio: float) -> int:
-    """About how many runs find one culprit and prove it.
+    """Estimate how many runs find one culprit and prove it.
 
-    A run tells `log2(1 + (ratio / 2)**2) / 2` bits at most: Shannon, "A mathematical theory of
+    A run yields at most `log2(1 + (ratio / 2)**2) / 2` bits: Shannon, "A mathematical theory of
     communication" (1948), the capacity of a channel with Gaussian noise.
 
     Args:
-        question: what is asked.
+        question: the question.
         measured: the runs so far.
-        ratio: the delta in standard deviations from seed to seed.
+        ratio: the delta in standard deviations between seeds.
     """
     chances: list[float] = probabilities_of_causes(question, measured).tolist()
     bits = -math.fsum(chance * math.log2(chance) for chance in chances if chance > 0)
@@ -289,9 +291,9 @@ def _runs_left(question: BisectQuestion, measured: MeasuredRuns, ratio: float) -
 
 
 def _suspects(causes: Sequence[Cause], chances: Floats) -> tuple[int, float]:
-    """The most probable set of factors, as bits, however they act, and its probability.
+    """Return the most probable set of factors, as bits, however they act, and its probability.
 
-    Two factors of which only one may do it are suspected together, if neither is alone.
+    If either of two factors may be the cause, they are suspected together unless one is alone.
     """
     found: dict[int, float] = {}
     for cause, chance in zip(causes, chances.tolist(), strict=True):

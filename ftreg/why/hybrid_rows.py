@@ -1,4 +1,4 @@
-"""Training rows between two dataset versions: blocks of what differs, and mixed versions."""
+"""Training rows between two dataset versions: blocks of differences, and mixed versions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _ROWS = "dataset.rows"
 
 @dataclass(frozen=True, slots=True)
 class RowDifference:
-    """The training rows in which two versions differ, by kind, in their order.
+    """The training rows that differ between two versions, by kind, in order.
 
     `moved` maps the id of a changed or removed row to its position in the old version.
     """
@@ -30,7 +30,7 @@ class RowDifference:
 
 
 def row_difference(good: DatasetVersion, bad: DatasetVersion, split: str) -> RowDifference:
-    """Compare the rows of a split by id, holding a digest of each."""
+    """Compare the rows of a split by id, keeping a digest of each."""
     known = {
         example.id: (position, _digest(example))
         for position, example in enumerate(good.split(split))
@@ -51,13 +51,13 @@ def row_difference(good: DatasetVersion, bad: DatasetVersion, split: str) -> Row
 def row_factors(
     good: DatasetVersion, bad: DatasetVersion, difference: RowDifference, *, blocks: int
 ) -> list[Factor]:
-    """Return the differences of two versions as factors: the prompt, and blocks of rows.
+    """Return the differences between two versions as factors: the prompt, and blocks of rows.
 
     Args:
         good: one version.
         bad: the other.
-        difference: of their training rows.
-        blocks: the most blocks; each kind of difference has one at least.
+        difference: between their training rows.
+        blocks: the maximum number of blocks; each kind of difference has at least one.
     """
     found = []
     if good.card.prompt != bad.card.prompt:
@@ -95,18 +95,18 @@ def write_hybrid_rows(
     chosen: Sequence[Factor],
     name: str,
 ) -> str:
-    """Write a dataset version with some factors as the bad one has them, unless it is there.
+    """Write a dataset version with some factors at their bad level, unless it exists already.
 
     Its rows are in the order of the bad version; those that the bad version removed come last.
 
     Args:
         root: the folder of datasets to write it in.
-        good: the version whose card, prompt and other splits it has.
-        bad: the version that the chosen factors are taken of.
-        split: the training rows.
-        difference: of both, in this split.
-        chosen: factors of `row_factors`.
-        name: of the dataset to be made.
+        good: the version that provides card, prompt and other splits.
+        bad: the version that provides the chosen factors.
+        split: the training split.
+        difference: between the two, in this split.
+        chosen: factors from `row_factors`.
+        name: the name of the new dataset.
 
     Returns:
         `name@1`.
@@ -154,7 +154,7 @@ def _mixed(
     difference: RowDifference,
     rows: frozenset[str],
 ) -> Iterator[Example]:
-    """The rows of the good version, but for `rows`, which are as the bad version has them."""
+    """Yield the rows of the good version, except for `rows`, which come from the bad version."""
     old, added, changed = good.split(split), set(difference.added), set(difference.changed)
     for example in bad.split(split):
         if example.id in rows or example.id not in added | changed:

@@ -1,16 +1,15 @@
 """Which training rows pull a model towards what it got wrong.
 
-A step of training on a row moves the weights against the row's gradient. To first order it changes
-the loss of another answer by minus the product of the two gradients: TracIn, Pruthi et al.,
+A training step on a row moves the weights against the row's gradient. To first order it changes the
+loss of another answer by minus the dot product of the two gradients: TracIn, Pruthi et al.,
 "Estimating training data influence by tracing gradient descent", NeurIPS 2020 (arXiv 2002.08484),
-equation 1, summed over the states of the run that are at hand. What is asked here is one number for
-a row and many examples, so that the examples' gradients are added up first and nothing is stored or
-projected.
+equation 1, summed over the available states of the run. Only one number per row over many examples
+is needed, so the examples' gradients are summed first, and nothing is stored or projected.
 
-For an example that got worse there are two answers, what the checkpoint wrote and what was better:
-a row is held against the gradient of the first minus that of the second. The cosine is taken and
-not the product, as a row that the model has never learnt has the largest gradient whatever it
-teaches: Xia et al., "LESS", ICML 2024 (arXiv 2402.04333), section 3.
+An example that got worse has two answers, the checkpoint's output and a better one: a row is
+compared with the gradient of the first minus that of the second. The cosine is used instead of the
+product, since a row that the model has never learnt has the largest gradient whatever it teaches:
+Xia et al., "LESS", ICML 2024 (arXiv 2402.04333), section 3.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,10 +33,10 @@ class Contrast:
 
 
 def load_with_gradients(checkpoint: Checkpoint) -> Any:
-    """Load a checkpoint whose trained weights take gradients; of adapters, these alone.
+    """Load a checkpoint with gradients for its trained weights; for adapters, only for these.
 
     Raises:
-        UsageError: it cannot be loaded, or the base of its adapters is not here.
+        UsageError: it cannot be loaded, or the base of its adapters is missing.
     """
     from ftreg.models.adapters import add_adapters
     from ftreg.models.pretrained import find_base_of, load_base, load_checkpoint_model
@@ -58,12 +57,12 @@ def harm_of_rows(
     *,
     advance: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Return how far each row pulls towards the worse answers, in [-1, 1].
+    """Return how strongly each row pulls towards the worse answers, in [-1, 1].
 
     Args:
-        model: of `load_with_gradients`.
+        model: from `load_with_gradients`.
         rows: training rows.
-        contrasts: of the examples that got worse, at least one with an answer.
+        contrasts: for the examples that got worse, at least one with an answer.
         advance: called after each row.
 
     Raises:
@@ -88,7 +87,7 @@ def harm_of_rows(
 
 
 def _pull(model: Any, contrast: Contrast) -> "list[torch.Tensor] | None":
-    """The gradient of the worse answer minus that of the better one."""
+    """Return the gradient of the worse answer minus that of the better one."""
     worse = None if contrast.worse is None else _gradient(model, contrast.worse)
     better = None if contrast.better is None else _gradient(model, contrast.better)
     if worse is None or better is None:
@@ -97,7 +96,7 @@ def _pull(model: Any, contrast: Contrast) -> "list[torch.Tensor] | None":
 
 
 def _gradient(model: Any, example: RenderedExample) -> "list[torch.Tensor]":
-    """The gradient of the answers' mean loss per token, a tensor a trained weight."""
+    """Return the gradient of the answers' mean loss per token, one tensor per trained weight."""
     import torch
     from torch.nn import functional
 
@@ -120,7 +119,7 @@ def _product(first: "list[torch.Tensor]", second: "list[torch.Tensor]") -> float
 
 
 def _unit(gradient: "list[torch.Tensor] | None") -> "list[torch.Tensor] | None":
-    """The gradient at length 1; None where it has none."""
+    """Return the gradient normalized to length 1; None if it is zero."""
     norm = 0.0 if gradient is None else _product(gradient, gradient) ** 0.5
     if gradient is None or not 0 < norm < float("inf"):
         return None

@@ -1,8 +1,8 @@
-"""Groups of examples that nobody declared, each told by what its examples are like.
+"""Undeclared groups of examples, each described by what its examples have in common.
 
-Only what was asked describes an example: its prompt, its reference and its tags. What a model wrote
-does not. A group of outputs that are empty, or long, is chosen by what the scorer then scores: of
-two equal models each would be worse where the other happened to do well.
+Only the question describes an example: its prompt, its reference and its tags. Outputs do not: a
+group of empty or long outputs would be selected by what the scorer then scores, and of two equal
+models each would be worse where the other happened to do well.
 """
 
 import re
@@ -15,12 +15,12 @@ import numpy as np
 
 from ftreg.gate.aligned import Positions
 
-# A word of more than half of the examples tells little, and there are too many rare ones.
+# Words in more than half of the examples say little, and there are too many rare ones.
 _MOST_WORDS = 1000
 _COMMON = 0.5
-# Values of tags that are taken in pairs, the most frequent ones.
+# Number of the most frequent tag values that are combined in pairs.
 _PAIRED_VALUES = 60
-# Lengths are cut into so many bins of as many examples, and every run of neighbours is a group.
+# Lengths are split into this many bins of equal size; each range of adjacent bins is a group.
 _BINS = 20
 _WORD = re.compile(r"\w+")
 _KINDS: Mapping[str, Callable[[str], object]] = {
@@ -35,7 +35,7 @@ _KINDS: Mapping[str, Callable[[str], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class ExampleFacts:
-    """What is known of an example before any model answers it."""
+    """What is known about an example before any model answers it."""
 
     prompt: str
     reference: str = ""
@@ -57,14 +57,14 @@ class DescribedSlice:
 def describe_slices(
     facts: Sequence[ExampleFacts], *, cohorts: Sequence[str], least: int
 ) -> list[DescribedSlice]:
-    """Return the groups that the examples form, the plainest description of each first.
+    """Return the groups that the examples form, each with its simplest description.
 
-    No score is looked at: which groups there are says nothing of who is worse in them.
+    Scores are not used: the choice of groups is independent of which side is worse.
 
     Args:
-        facts: of each example, in order.
+        facts: one per example, in order.
         cohorts: the tags whose values are cohorts.
-        least: the fewest examples of a group; one that fewer lack is all examples.
+        least: the fewest examples of a group, and the fewest outside of it.
     """
     found: dict[bytes, DescribedSlice] = {}
     for words, positions, declared in _all(facts, cohorts, least):
@@ -121,7 +121,7 @@ def _pairs(values: Mapping[tuple[str, str], Positions]) -> Iterator[tuple[str, P
 
 
 def _lengths(name: str, texts: Sequence[str]) -> Iterator[tuple[str, Positions]]:
-    """Yield the groups of texts whose number of words lies in a range, the widest last."""
+    """Yield the groups of texts whose number of words is in a range, the widest last."""
     counts = np.array([len(text.split()) for text in texts])
     starts = np.unique(np.quantile(counts, np.arange(_BINS) / _BINS, method="lower"))
     ends = [*(starts[1:] - 1).tolist(), int(counts.max())]

@@ -1,13 +1,13 @@
 """Which groups of examples got worse: searched on one half of them, tested on the other.
 
-Whoever looks at a thousand groups finds one that is worse. So the groups are ranked by the deltas
-of one half of the examples, and the few at the top are tested, by the gate's own tests, on the
-other half, which had no say in choosing them (Cox, "A note on data-splitting for the evaluation of
-significance levels", Biometrika 62, 1975). Then the halves change places, each way with half of the
-error probability: a group that one half did not show has a second chance. The tests of one way
-share theirs by Holm's correction with weights, a group's the larger the clearer it stood out in the
-search: weights that other data choose cost nothing (Genovese, Roeder and Wasserman, "False
-discovery control with p-value weighting", Biometrika 93, 2006, section 2).
+Among a thousand groups, some always look worse. So the groups are ranked by the deltas of one half
+of the examples, and the top few are tested, by the gate's tests, on the other half, which played no
+part in the selection (Cox, "A note on data-splitting for the evaluation of significance levels",
+Biometrika 62, 1975). Then the halves are swapped, and each direction gets half of the error
+probability: a group that one half did not show has a second chance. The tests of one direction
+share it by Holm's correction, with larger weights for groups that stood out more clearly in the
+search: weights chosen on other data do not inflate the error (Genovese, Roeder and Wasserman,
+"False discovery control with p-value weighting", Biometrika 93, 2006, section 2).
 """
 
 import hashlib
@@ -29,12 +29,12 @@ from ftreg.why.slices_described import DescribedSlice
 
 LEAST_TESTED = 5
 """The fewest examples of a group in either half."""
-# Groups that are tested for each scorer, and how far one must stand out in the search.
+# Groups tested per scorer, and how far a group must stand out in the search.
 _MOST_TESTED = 8
 _STANDS_OUT = 2.0
-# By how far what a wider group adds must stand out too.
+# How far the examples that a wider group adds must stand out.
 _WIDENED = 3.0
-# Beyond it a search is certain, and weights would only lose digits.
+# Beyond this the search is certain, and larger weights would only lose precision.
 _MOST_WEIGHT = 1e9
 _NORMAL = NormalDist()
 
@@ -46,7 +46,7 @@ def least_members(examples: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """The positions of the examples that groups are searched on, and of those they are tested on.
+    """The positions of the examples for the search, and of those for the tests.
 
     Examples of one cluster are in one half.
     """
@@ -74,30 +74,30 @@ class Halves:
         return cls(np.flatnonzero(mask), np.flatnonzero(~mask))
 
     def both_ways(self) -> "tuple[Halves, Halves]":
-        """Return the halves as they are, and in each other's place."""
+        """Return the halves as they are, and swapped."""
         return self, Halves(self.test, self.search)
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """One scorer's scores on both sides, shape (examples,) or (examples, seeds), NaN for none."""
+    """One scorer's scores on both sides, shape (examples,) or (examples, seeds); NaN: missing."""
 
     scorer: str
     baseline: Floats
     candidate: Floats
 
     def deltas(self) -> Floats:
-        """Candidate minus baseline, shape (examples,), NaN where one lacks its score."""
+        """Candidate minus baseline, shape (examples,); NaN if one of them is missing."""
         return mean_over_seeds(self.candidate) - mean_over_seeds(self.baseline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestedSlice:
-    """A group that stood out in the search of one half, and what the other half says of it.
+    """A group that stood out in the search on one half, and its test on the other half.
 
     `positions` are its examples in both halves, without those of the groups before it, which
-    `without` names. `row` is measured on the half that tests, `p_value` is the larger of two: of a
-    drop beyond the margin, and of doing worse than the other examples.
+    `without` names. `row` is measured on the test half. `p_value` is the larger of two: for a drop
+    beyond the margin, and for doing worse than the other examples.
     """
 
     slice: DescribedSlice
@@ -110,7 +110,7 @@ class TestedSlice:
     p_adjusted: float = 1.0
 
     def is_much_of(self, other: "TestedSlice") -> bool:
-        """Whether both are of one scorer and share at least half of what either has (Jaccard)."""
+        """Whether both are for the same scorer and have a Jaccard index of at least one half."""
         both = len(np.intersect1d(self.positions, other.positions, assume_unique=True))
         return self.row.scorer == other.row.scorer and 3 * both >= len(self.positions) + len(
             other.positions
@@ -127,16 +127,16 @@ def find_worse(
 ) -> list[TestedSlice]:
     """Return the groups that were tested, the clearest first; `p_adjusted` says which are worse.
 
-    That any of them is called worse at `1 - confidence`, though none of those tested fell by more
-    than its margin, is at most as probable as that. Of two that are much the same, found each way,
-    the clearer is returned.
+    If none of the tested groups dropped by more than its margin, the probability that any is called
+    worse at the level `1 - confidence` is at most that level. Of two largely overlapping groups,
+    one from each direction, the clearer one is returned.
 
     Args:
-        sides: of each scorer.
+        sides: one per scorer.
         slices: the groups to search.
         halves: of the examples.
-        policy: its margins and its confidence are read.
-        clusters: shape (examples,), the cluster's number of each example, or None.
+        policy: provides the margins and the confidence.
+        clusters: shape (examples,), the cluster number of each example, or None.
     """
     tested = [
         item
@@ -157,7 +157,7 @@ def _one_way(
     policy: GatePolicy,
     clusters: Positions | None,
 ) -> list[TestedSlice]:
-    """Search on one half and test on the other; adjusted for all its tests, and for two ways."""
+    """Search on one half and test on the other; adjusted for all tests, and for two directions."""
     tested = []
     for each in sides:
         for item in _search(each, slices, halves.search, margin=policy.margin_for(each.scorer)):
@@ -182,7 +182,7 @@ class _Candidate:
 def _search(
     sides: Sides, slices: Sequence[DescribedSlice], half: Positions, *, margin: float
 ) -> list[_Candidate]:
-    """Take the group that stands out most, again and again, without the examples taken before."""
+    """Repeatedly select the group that stands out most, without the examples selected before."""
     deltas = sides.deltas()
     open_ = np.zeros(len(deltas), dtype=np.bool_)
     open_[half] = True
@@ -213,9 +213,9 @@ def _widened(
     owners: NDArray[np.int64],
     members: Positions,
 ) -> int:
-    """Return the group around another of which the rest is worse too, or that other one.
+    """Return a wider group whose other examples are worse too, or else the group itself.
 
-    Of a group that fell, some part always fell most.
+    Some part of a group that dropped always dropped most.
     """
     count = int(owners.max()) + 1
     inside = np.zeros(len(deltas), dtype=np.bool_)
@@ -234,9 +234,9 @@ def _standing_out(
     *,
     count: int,
 ) -> tuple[Floats, Floats]:
-    """Return by how many standard errors each group is worse than the rest, and its mean delta.
+    """Return how many standard errors each group is worse than the rest, and its mean delta.
 
-    A group of equal deltas has the spread of all examples, or it would seem certain.
+    A group of equal deltas gets the spread of all examples, or it would seem certain.
     """
     usable = open_[members]
     owners, values = owners[usable], deltas[members[usable]]
@@ -261,7 +261,7 @@ def _test(
     policy: GatePolicy,
     clusters: Positions | None,
 ) -> TestedSlice | None:
-    """Measure a group on the half that had no say; None where that has too few of its examples."""
+    """Measure a group on the test half; None if that has too few of its examples."""
     positions = item.slice.positions
     for other in item.without:
         positions = np.setdiff1d(positions, other.positions, assume_unique=True)
