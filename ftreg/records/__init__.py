@@ -1,1 +1,1 @@
-"""What is on disk: datasets' examples, checkpoints, evaluations, baselines, and where they lie."""
+"""Records on disk: examples of datasets, checkpoints, evaluations, baselines, and their paths."""

@@ -1,4 +1,4 @@
-"""What an export leaves beside its file: which checkpoint it is of, by what it was made."""
+"""The manifest next to an export: its checkpoint, and the versions that made it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ ARTEFACT_SCHEMA = 1
 MERGED_MANIFEST = "ftreg-export.json"
 """The record of a folder of merged weights, in the folder."""
 CHECKPOINT_KEY, WEIGHTS_KEY = "ftreg.checkpoint", "ftreg.weights"
-"""Metadata of a GGUF file: identity and weights of the checkpoint that it was made of. What
-llama.cpp quantizes of such a file has them too."""
+"""Metadata of a GGUF file: identity and weights of its checkpoint. Files that llama.cpp quantizes
+from it keep them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtefactRecord:
-    """The manifest of an export. It has no time and no path: the same export has the same bytes."""
+    """The manifest of an export. It has no time or path: the same export has the same bytes."""
 
     __pydantic_config__ = DESCRIBED
 
@@ -31,9 +31,9 @@ class ArtefactRecord:
     ftreg: str
     """The version that wrote it."""
     form: Literal["gguf", "merged"]
-    """A GGUF file, or a folder as transformers reads it."""
+    """A GGUF file, or a folder for transformers."""
     precision: str
-    """`f32`, `f16`, `bf16`, `q8_0` or `q4_0`; of merged weights as config.json has it."""
+    """`f32`, `f16`, `bf16`, `q8_0` or `q4_0`; for merged weights, as in config.json."""
     checkpoint: str
     """Identity of the checkpoint."""
     weights: str
@@ -41,14 +41,14 @@ class ArtefactRecord:
     base: str | None
     """Digest of the base model's weights that adapters were merged into; null without adapters."""
     files: Mapping[str, str]
-    """Name to hex SHA-256 of what was written."""
+    """Name to hex SHA-256 of the files written."""
     bytes: int
     """Their size."""
     context: int | None
-    """Most tokens of a prompt and its answer for which it computes what the checkpoint does; null
-    where the configuration names none."""
+    """Maximum tokens of a prompt and its answer for which it computes the same as the checkpoint;
+    null if the configuration names none."""
     ends: list[int]
-    """Token ids that end an output, the one that answers were trained to end with first."""
+    """Token ids that end an output, first the one that trained answers end with."""
     versions: Mapping[str, str]
     """Library to the version that wrote it: gguf, torch, transformers."""
 
@@ -57,17 +57,17 @@ _RECORD = TypeAdapter(ArtefactRecord)
 
 
 def manifest_of(artefact: Path) -> Path:
-    """Return where the record of an artefact lies."""
+    """Return the path of an artefact's record."""
     if artefact.is_dir():
         return artefact / MERGED_MANIFEST
     return artefact.with_name(f"{artefact.name}.ftreg.json")
 
 
 def read_artefact(artefact: Path) -> ArtefactRecord | None:
-    """Read the record of an artefact; None where there is none.
+    """Read the record of an artefact; None if there is none.
 
     Raises:
-        UsageError: it is damaged, or of a newer ftreg.
+        UsageError: it is damaged, or written by a newer ftreg.
     """
     path = manifest_of(artefact)
     if not path.is_file():
@@ -82,7 +82,7 @@ def read_artefact(artefact: Path) -> ArtefactRecord | None:
 
 
 def is_as_recorded(record: ArtefactRecord, digests: Iterable[str]) -> bool:
-    """Whether files with these digests are all that the record has; their names may be others."""
+    """Whether these digests are exactly those of the record; the names may differ."""
     return {*record.files.values()} <= {*digests}
 
 
@@ -108,17 +108,17 @@ Cause = Literal[
     "a context too short",
     "other log-probabilities",
 ]
-"""What can be wrong with an artefact."""
+"""Possible faults of an artefact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityFinding:
-    """A difference between a checkpoint and an artefact of it."""
+    """A difference between a checkpoint and an artefact made from it."""
 
     __pydantic_config__ = DESCRIBED
 
     cause: Cause
-    """What is likely wrong."""
+    """The likely fault."""
     where: str
     """A prompt, a key or a tensor."""
     trained: str
@@ -126,7 +126,7 @@ class ParityFinding:
     served: str
     """What the artefact has there."""
     prompts: int = 0
-    """Prompts with this cause; 0 where it is not about prompts."""
+    """Number of prompts with this cause; 0 if it does not concern prompts."""
     tokens: tuple[tuple[int, str, str], ...] = ()
-    """From just before the first difference on: position, token of the checkpoint, of the artefact;
-    empty where one of them has ended."""
+    """Starting just before the first difference: position, the checkpoint's token, the artefact's;
+    empty if one of them has ended."""

@@ -1,8 +1,8 @@
 """A verdict as an in-toto statement, bare or signed in a DSSE envelope.
 
 The forms are those of in-toto's attestation framework (Statement v1) and of DSSE 1.0:
-https://github.com/in-toto/attestation and https://github.com/secure-systems-lab/dsse. A file holds
-canonical JSON, so that each of its bytes is either meant or wrong.
+https://github.com/in-toto/attestation and https://github.com/secure-systems-lab/dsse. A file is
+canonical JSON, so any changed byte is detected.
 """
 
 from collections.abc import Mapping
@@ -42,12 +42,12 @@ class Digests(TypedDict):
 
 @documented
 class GatedFile(TypedDict):
-    """A file that the verdict is about."""
+    """A file behind the verdict."""
 
     name: str
-    """Its path below the workspace, with `/`."""
+    """Its path relative to the workspace, with `/`."""
     digest: Digests
-    """Of its bytes."""
+    """Digest of its bytes."""
 
 
 @documented
@@ -62,10 +62,10 @@ class GatedSide(TypedDict):
 
 @documented
 class VerdictPredicate(TypedDict, Generic[V]):
-    """What is said of the files: the verdict, and what it follows from."""
+    """The statement about the files: the verdict and its basis."""
 
     ftreg: str
-    """The version that gated."""
+    """The version of ftreg that ran the gate."""
     created: str
     """When, ISO 8601 in UTC."""
     candidate: GatedSide
@@ -78,12 +78,12 @@ class VerdictPredicate(TypedDict, Generic[V]):
     scorers: dict[str, dict[str, Any]]
     """Scorer to its name, version, options and backend."""
     verdict: V
-    """With its policy, and how often the rows had been looked at."""
+    """With its policy, and the number of looks at the rows before it."""
 
 
 @documented
 class Statement(TypedDict, Generic[V]):
-    """What `ftreg gate --attest` writes, or signs: an in-toto statement."""
+    """The in-toto statement that `ftreg gate --attest` writes or signs."""
 
     _type: Literal["https://in-toto.io/Statement/v1"]
     subject: list[GatedFile]
@@ -96,20 +96,20 @@ _RECORD = TypeAdapter(Statement[dict[str, Any]])
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """A statement that was read; `signed_by` is the id of the key that it was checked with."""
+    """A statement read from a file; `signed_by` is the id of the key that verified it."""
 
     statement: Statement[dict[str, Any]]
     signed_by: str | None
 
 
 def read_signer(path: Path) -> "CryptoSigner":
-    """Read a private key to sign with.
+    """Read a private key for signing.
 
     Args:
         path: PEM without a password: Ed25519, ECDSA (P-256, P-384, P-521) or RSA.
 
     Raises:
-        UsageError: it is none of these, or the library is missing.
+        UsageError: it is not one of these, or the library is missing.
     """
     text = read_text(path, most=_LARGEST_KEY, kind="private key")
     try:
@@ -123,10 +123,10 @@ def read_signer(path: Path) -> "CryptoSigner":
         raise UsageError(
             f"{path}: this key has a password; `openssl pkey -in {path} -out KEY` writes it without"
         ) from error
-    except Exception as error:  # cryptography has a class for each way to be wrong
+    except Exception as error:  # cryptography raises many unrelated classes
         raise UsageError(
-            f"{path}: no private key to sign with; `openssl genpkey -algorithm ed25519 -out KEY` "
-            "makes one"
+            f"{path}: not a usable private key; `openssl genpkey -algorithm ed25519 -out KEY` "
+            "creates one"
         ) from error
 
 
@@ -134,8 +134,8 @@ def _public_key(path: Path) -> "SSlibKey":
     text = read_text(path, most=_LARGEST_KEY, kind="public key")
     if "PRIVATE KEY" in text:
         raise UsageError(
-            f"{path}: this is a private key; `openssl pkey -in {path} -pubout` prints the public "
-            "one, which is all that verifying needs"
+            f"{path}: this is a private key; verifying only needs the public key, which "
+            f"`openssl pkey -in {path} -pubout` prints"
         )
     try:
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -146,7 +146,7 @@ def _public_key(path: Path) -> "SSlibKey":
         return SSlibKey.from_crypto(load_pem_public_key(text.encode()))
     except Exception as error:
         raise UsageError(
-            f"{path}: no public key (PEM, as `openssl pkey -pubout` prints)"
+            f"{path}: not a public key in PEM, as printed by `openssl pkey -pubout`"
         ) from error
 
 
@@ -160,10 +160,10 @@ def write_attestation(
     """Write a statement.
 
     Args:
-        path: the file, which is replaced.
-        subjects: path below the workspace to hex SHA-256 of the file.
-        predicate: what is said of them.
-        signer: what signs it; None: it is written bare.
+        path: the file; an existing one is replaced.
+        subjects: path relative to the workspace, to hex SHA-256 of the file.
+        predicate: the statement about them.
+        signer: signs the statement; None writes it unsigned.
 
     Raises:
         UsageError: the file cannot be written.
@@ -188,20 +188,20 @@ def write_attestation(
 
 
 class ForgedError(Exception):
-    """A statement is not what its signature, or its own form, says; the message has the reason."""
+    """A statement does not match its signature or its form; the message has the reason."""
 
 
 def read_attestation(path: Path, *, key: Path | None) -> Attestation:
-    """Read a statement, and check its signature.
+    """Read a statement and verify its signature.
 
     Args:
         path: the file.
-        key: the public key that it must be signed with; None for a bare statement.
+        key: the public key that must verify it; None for an unsigned statement.
 
     Raises:
-        UsageError: it is no statement of a verdict; the key is missing, broken or not asked for.
-        ForgedError: the signature is not that of the key, or the file has another form than
-            `write_attestation` gives it.
+        UsageError: it is not a statement of a verdict; the key is missing, invalid or not needed.
+        ForgedError: the signature does not match the key, or the file is not in the form that
+            `write_attestation` produces.
     """
     text = read_text(path, most=_LARGEST, kind="attestation")
     value = parse_json(text, place=str(path))
@@ -211,8 +211,7 @@ def read_attestation(path: Path, *, key: Path | None) -> Attestation:
     if "payload" in value:
         if key is None:
             raise UsageError(
-                f"{path} is signed; name the public key with --key, so that the signature is "
-                "checked"
+                f"{path} is signed; pass the public key with --key to verify the signature"
             )
         envelope = _envelope(value, path)
         if canonical_json(envelope.to_dict()) + "\n" != text:
@@ -239,7 +238,7 @@ def _envelope(value: dict[str, Any], path: Path) -> "Envelope":
         raise UsageError(_NEEDED) from error
     try:
         return Envelope.from_dict(value)
-    except Exception as error:  # what the library raises depends on which part is broken
+    except Exception as error:  # the exception depends on the broken part
         raise UsageError(f"{path}: broken DSSE envelope: {error}") from error
 
 
@@ -251,5 +250,5 @@ def _signer_of(envelope: "Envelope", key: "SSlibKey") -> str:
     except VerificationError as error:
         raise ForgedError(f"the signature is not one of the key {key.keyid}") from error
     if envelope.payload_type != _PAYLOAD or set(envelope.signatures) != {key.keyid}:
-        raise ForgedError("the envelope holds something else, or a signature of somebody else too")
+        raise ForgedError("the envelope has other contents, or an additional signature")
     return str(key.keyid)

@@ -1,7 +1,7 @@
-"""Baselines: the promoted evaluation that candidates are held against, one file per dataset.
+"""Baselines: the promoted evaluation that candidates are compared with, one file per dataset.
 
-`baselines/<dataset>.json` is small enough for git and has all that a gate needs: per-example
-scores, cohorts, and what was evaluated. It is moved by `promote` only, and keeps its history.
+`baselines/<dataset>.json` is small enough for git and has everything that a gate needs: scores per
+example, cohorts, and what was evaluated. Only `promote` moves it, and it keeps its history.
 """
 
 import datetime
@@ -41,19 +41,19 @@ ScoreColumns = dict[str, dict[str, Unit | list[Unit | None] | None]]
 
 @documented
 class Replaced(TypedDict):
-    """Scores of the baseline or the anchor that were replaced by those of today's scorers.
+    """Scores of the baseline or the anchor that were replaced when newer scorers rescored it.
 
-    The evaluation's folder has them by example, and so has the file before, in git.
+    The evaluation's folder has them by example, and so does the previous file in git.
     """
 
     evaluation: str
-    """Id of the evaluation that had them."""
+    """Id of the evaluation with these scores."""
     by: str
-    """Id of the evaluation of the same outputs that took its place."""
+    """Id of the evaluation of the same outputs that replaced it."""
     scorers: dict[str, dict[str, Any]]
-    """Scorer to its name, version, options and backend, as they were."""
+    """Scorer to its name, version, options and backend at the time."""
     summary: dict[str, ScorerSummary]
-    """Scorer to the summary of its column, as it was."""
+    """Scorer to the summary of its column at the time."""
 
 
 @documented
@@ -70,27 +70,27 @@ class Promotion(TypedDict):
     """Whether it was pinned as the anchor."""
     why: str | None
     chosen_from: NotRequired[int]
-    """Candidates that had been seen on the same rows, itself included."""
+    """Number of candidates judged on the same rows until then, this one included."""
     artefact: NotRequired[ArtefactSummary]
-    """The file that was released with the checkpoint, where one was named."""
+    """The file released with the checkpoint, if one was named."""
     replaced: NotRequired[list["Replaced"]]
-    """The scores of older versions of the scorers, where only these were replaced."""
+    """The scores by older versions of the scorers, if only these were replaced."""
 
 
 @documented
 class Promoted(TypedDict):
-    """An evaluation as a baseline's file keeps it."""
+    """An evaluation as stored in a baseline's file."""
 
     header: EvaluationHeader
     scores: ScoreColumns
-    """Scorer to example id to score in [0, 1] or null; of replicas, to one for each seed."""
+    """Scorer to example id to score in [0, 1] or null; for replicas, to one score per seed."""
     probes: NotRequired[ScoreColumns]
-    """The same of the scorers that asked the model itself, to the ids of what they asked."""
+    """The same for scorers that queried the model themselves, by the ids of their queries."""
 
 
 @documented
 class BaselineFile(TypedDict):
-    """`baselines/<dataset>.json`: what candidates are held against, kept in git."""
+    """`baselines/<dataset>.json`: what candidates are compared with, kept in git."""
 
     schema_version: int
     ftreg: NotRequired[str]
@@ -98,9 +98,9 @@ class BaselineFile(TypedDict):
     baseline: Promoted
     anchor: Promoted | None
     history: list[Promotion]
-    """What was promoted, oldest first."""
+    """The promotions, oldest first."""
     digest: NotRequired[str]
-    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
+    """Hex SHA-256 of everything else, as canonical JSON; a record that differs is refused."""
 
 
 _HISTORY = TypeAdapter(list[Promotion])
@@ -109,10 +109,10 @@ _COLUMNS = TypeAdapter(ScoreColumns)
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """One promoted evaluation, as the gate takes it; `header` as in `evaluation.json`.
+    """A promoted evaluation in the form that the gate uses; `header` as in `evaluation.json`.
 
-    `folder` is its evaluation's, where that is at hand: outputs and evidence lie there, and a
-    baseline file has neither. `file` is that file, where it was read from one.
+    `folder` is the evaluation's folder, if available: it has the outputs and evidence, which a
+    baseline file does not. `file` is the baseline file, if the evaluation was read from one.
     """
 
     header: Mapping[str, Any]
@@ -123,7 +123,7 @@ class Baseline:
 
 
 def baseline_path(root: Path, dataset: str) -> Path:
-    """Where the baseline of a dataset (`code-summary`, any version) lies.
+    """Return the path of the baseline of a dataset (`code-summary`, any version).
 
     Raises:
         UsageError: the name could leave the folder.
@@ -132,12 +132,12 @@ def baseline_path(root: Path, dataset: str) -> Path:
 
 
 def baseline_files(root: Path) -> list[Path]:
-    """Return the baselines' files in a folder, sorted."""
+    """Return the baseline files in a folder, sorted."""
     return sorted(root.glob("[!.]*.json"))
 
 
 def promoted_ids(root: Path) -> list[Mapping[str, str]]:
-    """Return which evaluations the baselines' files have: `baseline` and `anchor` to their ids.
+    """Return the evaluations in the baseline files: `baseline` and `anchor` to their ids.
 
     Args:
         root: the folder of baselines.
@@ -157,7 +157,7 @@ def _ids(path: Path) -> dict[str, str]:
 
 
 def baseline_file(evaluation: Evaluation, workspace: Workspace) -> Path:
-    """Where the baseline of an evaluation's dataset lies in a workspace.
+    """Return the path of the baseline of an evaluation's dataset in a workspace.
 
     Raises:
         UsageError: the dataset's name could leave the folder.
@@ -174,8 +174,8 @@ def read_baseline(path: Path, *, anchor: bool = False) -> Baseline:
     """
     if not path.is_file():
         raise UndecidedError(
-            f"{path}: there is no baseline yet, so there is nothing to compare with; make a good "
-            "evaluation the baseline with `ftreg promote EVALUATION`"
+            f"{path}: there is no baseline yet, so there is nothing to compare with; promote a "
+            "good evaluation with `ftreg promote EVALUATION`"
         )
     record = read_json(path, kind="baseline", schema=BASELINE_SCHEMA)
     if anchor and record.get("anchor") is None:
@@ -194,7 +194,7 @@ def read_anchor(path: Path) -> Baseline | None:
 
 
 def read_history(path: Path) -> list[Promotion]:
-    """Read what was promoted, oldest first.
+    """Read the promotions, oldest first.
 
     Raises:
         UsageError: the file is missing, broken or of a newer schema.
@@ -203,9 +203,9 @@ def read_history(path: Path) -> list[Promotion]:
 
 
 def chosen_from(history: Sequence[Promotion], evaluation: str) -> int:
-    """Return how many candidates an evaluation was chosen from when it was promoted last.
+    """Return how many candidates an evaluation was chosen from when it was last promoted.
 
-    Other scores of the same outputs were chosen when these were. 1 where an older version promoted.
+    Rescored evaluations count as chosen with the original. 1 if an older version promoted it.
     """
     for promotion in reversed(history):
         for change in promotion.get("replaced", ()):
@@ -233,7 +233,7 @@ def _entry(entry: Any, path: Path) -> Baseline:
 
 
 def _promoted(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the entry of an evaluation, as `Promoted` describes it."""
+    """Return the entry of an evaluation, in the form that `Promoted` describes."""
     entry = {"header": dict(evaluation.header), "scores": evaluation.scores}
     return entry | ({"probes": evaluation.probes} if evaluation.probes else {})
 
@@ -249,18 +249,18 @@ def move_baseline(
     artefact: ArtefactSummary | None = None,
     check: Callable[[Baseline, Baseline | None], None] | None,
 ) -> None:
-    """Make an evaluation the baseline (and the anchor, if asked), and add it to the history.
+    """Make an evaluation the baseline (and the anchor, if requested), and add it to the history.
 
     Args:
-        path: the dataset's file; it is made where there is none.
+        path: the dataset's file; created if missing.
         evaluation: the new baseline.
         forced: whether its gate had not passed, for the history.
         anchor: whether it becomes the anchor too.
         why: the reason, for the history.
-        seen: candidates that it was chosen from, itself included.
-        artefact: the file that is released with it, for the history.
-        check: is called with the present baseline and anchor while nobody else can move them; what
-            it raises leaves them as they are. None: they are not even looked at.
+        seen: number of candidates that it was chosen from, itself included.
+        artefact: the file released with it, for the history.
+        check: called with the current baseline and anchor while they are locked; if it raises, they
+            stay unchanged. With None, they are not read.
 
     Raises:
         UsageError: the file is broken, of a newer schema, or cannot be written.
@@ -299,14 +299,14 @@ def move_baseline(
 
 
 def replace_entries(path: Path, scored: Mapping[str, Evaluation]) -> None:
-    """Give baseline and anchor other scores of the same outputs; the history keeps what was.
+    """Give baseline and anchor other scores of the same outputs; the history keeps the old ones.
 
     Args:
         path: the dataset's file.
-        scored: id of the baseline, and of the anchor, to the evaluation that takes its place.
+        scored: id of the baseline, and of the anchor, to the evaluation that replaces it.
 
     Raises:
-        UsageError: the baseline or the anchor is another one by now, or the file is broken, of a
+        UsageError: the baseline or the anchor has changed meanwhile, or the file is broken, of a
             newer schema, or cannot be written.
     """
     with locked(path.with_name(f".{path.name}.lock")):
@@ -344,7 +344,7 @@ def replace_entries(path: Path, scored: Mapping[str, Evaluation]) -> None:
 
 
 def _schema(record: Mapping[str, Any]) -> int:
-    """A file of what older versions of ftreg know stays one that they read."""
+    """Return the oldest schema version that fits, so that older versions can read the file."""
     entries = [entry for entry in (record["baseline"], record.get("anchor")) if entry]
     needed = [oldest_schema(entry["header"]["checkpoint"]) for entry in entries]
     unknown = any(not recipe_known(item["checkpoint"]) for item in record["history"])

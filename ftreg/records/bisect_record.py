@@ -1,4 +1,4 @@
-"""What a search for the cause of a regression found: `bisect.json`, and what is printed of it."""
+"""The result of a search for the cause of a regression: `bisect.json` and the printed record."""
 
 import contextlib
 from pathlib import Path
@@ -11,44 +11,44 @@ from ftreg.records.printed import Printed, printed
 from ftreg.records.samples import PRINTED_SCHEMA
 
 BISECTION = "bisect.json"
-"""What a search found, in the folder of its hybrids."""
+"""The result of a search, in the folder of its hybrids."""
 
 Answer = Literal["culprit", "pair", "noise", "undecided"]
 
 
 @printed
 class TriedFactor:
-    """A difference of the two recipes."""
+    """A difference between the two recipes."""
 
     key: str
-    """As `optimizer.lr`; of training rows `dataset.rows.changed.2`."""
+    """Such as `optimizer.lr`, or `dataset.rows.changed.2` for training rows."""
     good: Any
-    """Its value in the good recipe; of rows, which they are."""
+    """Its value in the good recipe; for rows, which they are."""
     bad: Any
-    """The same of the bad one."""
+    """The same in the bad one."""
     rows: tuple[str, ...]
-    """Ids of the training rows that it moves; empty for a setting."""
+    """Ids of the training rows that it changes; empty for a setting."""
     probability: float | None
-    """How probable it is that the cause has it, in [0, 1]; null where nothing was searched."""
+    """The probability that it is part of the cause, in [0, 1]; null without a search."""
 
 
 @printed
 class TriedHybrid:
-    """A mixture of the two recipes that was trained."""
+    """A trained mixture of the two recipes."""
 
     bad: tuple[str, ...]
-    """Keys of the factors that were as the bad recipe has them."""
+    """Keys of the factors set as in the bad recipe."""
     seeds: tuple[int, ...]
-    """The seeds that it was trained with."""
+    """Its training seeds."""
     means: tuple[float, ...]
     """The mean score of each, in [0, 1]."""
     folder: Path
-    """Its checkpoints lie below."""
+    """The folder of its checkpoints."""
 
 
 @printed
 class Bisection(Printed):
-    """What `ftreg bisect --json` prints."""
+    """The output of `ftreg bisect --json`."""
 
     good: Path
     """Folder of the good checkpoint."""
@@ -57,50 +57,50 @@ class Bisection(Printed):
     identities: tuple[str, str]
     """Of the good and the bad checkpoint."""
     headline: str
-    """The answer in a sentence."""
+    """The answer in one sentence."""
     scorers: tuple[str, ...]
-    """Whose mean score is explained."""
+    """The scorer whose mean is explained."""
     dataset: str
-    """`name@N` that all were evaluated on."""
+    """The dataset version of all evaluations, `name@N`."""
     answer: Answer | None
     """`culprit`, `pair`, `noise` (seeds alone), or `undecided`; null with --plan."""
     culprit: str | tuple[str, ...] | None
-    """Key of the factor that did it; a list of two that did it together; null otherwise."""
+    """Key of the responsible factor; a list of two if they act together; null otherwise."""
     share: float | None
-    """The part of the delta that comes with the culprit, about 1; null without one."""
+    """The share of the delta due to the culprit, about 1; null without one."""
     interval: tuple[float, float] | None
     """Of the share."""
     confidence: float
     """Of every interval."""
     runs: int
-    """Hybrids that were trained, each seed counted."""
+    """Number of hybrids trained, counting each seed."""
     more_runs: int | None
-    """Of an undecided search, about how many runs more would tell; null where no number would."""
+    """If undecided, about how many more runs would decide; null if no number would."""
     why: str
-    """What the answer rests on, in words."""
+    """The basis of the answer, in words."""
     observed: float | None
-    """Delta of the two checkpoints themselves; null with --plan."""
+    """Delta between the two checkpoints themselves; null with --plan."""
     delta: float | None
-    """Delta of their recipes, trained with other seeds; null where they were not."""
+    """Delta between their recipes, trained with other seeds; null if they were not."""
     delta_interval: tuple[float, float] | None
     """Of it."""
     seed_deviation: float | None
-    """Standard deviation of a mean score from seed to seed."""
+    """Standard deviation of a mean score across seeds."""
     factors: tuple[TriedFactor, ...]
-    """All differences that were moved."""
+    """All differences that were varied."""
     hybrids: tuple[TriedHybrid, ...]
-    """In the order of their mean, the best first; both ends are among them."""
+    """Sorted by mean, best first, including both ends."""
     notes: tuple[str, ...]
-    """What the search could not try."""
+    """Differences that the search could not try."""
     minutes: float | None
-    """How long it took this time; with --plan, about how long it will."""
+    """How long this run took; with --plan, an estimate."""
     folder: Path
-    """Where the checkpoints of the hybrids are kept."""
+    """The folder of the hybrids' checkpoints."""
     exit_code: int
-    """What the command ends with: 3 if undecided, otherwise 0."""
+    """The exit code: 3 if undecided, otherwise 0."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record JSON-ready."""
+        """Return the record in JSON-ready form."""
         from pydantic import TypeAdapter
 
         dumped: dict[str, Any] = TypeAdapter(Bisection).dump_python(self, mode="json")
@@ -108,9 +108,9 @@ class Bisection(Printed):
 
 
 def newest_bisection(checkpoints: Path, good: str, bad: str) -> str | None:
-    """Return the headline of the search between two identities that ended last, if one has.
+    """Return the headline of the latest completed search between two identities, if any.
 
-    One that cannot be read is none: nobody's report depends on it.
+    Unreadable records are skipped: no report depends on them.
     """
     records = sorted(
         found_below(checkpoints, f"bisect-*/{BISECTION}"), key=lambda path: path.stat().st_mtime

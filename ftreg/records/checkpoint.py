@@ -1,6 +1,6 @@
-"""A checkpoint folder and its manifest: everything that made these weights.
+"""A checkpoint folder and its manifest: everything that produced these weights.
 
-Light on purpose: listing and comparing checkpoints loads no framework.
+Deliberately light: listing and comparing checkpoints loads no framework.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from ftreg.records.manifest import Manifest, ModelFacts, digest_over, identity_o
 
 MANIFEST_SCHEMA = 1
 
-# People may write a model card later; nobody who loads the weights reads it.
+# A model card may be added later; loading the weights does not read it.
 UNHASHED = (MANIFEST, "README.md")
-# What transformers and peft look for in a folder, beside weights and chat templates.
+# Files that transformers and peft read from a folder, besides weights and chat templates.
 _LOOKED_FOR = frozenset(
     f"{name}.json"
     for name in (
@@ -42,18 +42,18 @@ _READ = (".jinja", ".safetensors", ".safetensors.index.json", ".model")
 
 
 States = dict[str, list[int]]
-"""Name of a file that is there to what changes when it does: size, times, inode."""
+"""Name of an existing file to its state: size, times, inode."""
 
 
 def states_of(folder: Path, names: Iterable[str] = ()) -> States:
-    """Return the states of the files of a model's folder that decide what it writes.
+    """Return the states of the files in a model's folder that affect its outputs.
 
-    Taken before the files are digested and again after loading, they say whether what was loaded
-    is what was digested.
+    Taken before digesting and again after loading, they show whether the loaded files are the
+    digested ones.
 
     Args:
         folder: of the model.
-        names: of files beside those that are known to decide.
+        names: further files, besides those known to affect outputs.
     """
     found: States = {}
     for name in (*files_that_decide(folder), *names):
@@ -63,24 +63,24 @@ def states_of(folder: Path, names: Iterable[str] = ()) -> States:
 
 
 def refuse_changed_since(folder: Path, before: States) -> None:
-    """End here if a file of a model was changed, added or removed since its states were taken.
+    """Refuse a model if a file was changed, added or removed since its states were taken.
 
     Raises:
         UsageError: one was.
     """
     if states_of(folder, before) != before:
         raise UsageError(
-            f"{folder}: its files were changed while they were loaded; nothing was made with them. "
-            "Try again when nothing writes there"
+            f"{folder}: its files were changed while they were loaded; nothing was written. Try "
+            "again when no other process writes there"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder with a model that can be run, whoever trained it, and the digests of its files.
+    """A folder with a runnable model, trained by ftreg or not, and the digests of its files.
 
-    `base` is where the base model of adapters may lie, beside where the manifest says;
-    `base_folder` is where the tokenizer lies, where adapters come without one.
+    `base` is an alternative location of the adapters' base model, besides the one in the manifest.
+    `base_folder` contains the tokenizer if adapters come without one.
     """
 
     folder: Path
@@ -90,29 +90,29 @@ class ModelFolder:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where tokenizer and chat template lie."""
+        """The folder of tokenizer and chat template."""
         return self.base_folder or self.folder
 
     def verify(self) -> States:
         """Check the bytes of weights, configuration and tokenizer against the manifest.
 
         Returns:
-            The states of the files from before that, for `refuse_changed_since`.
+            The states of the files before the check, for `refuse_changed_since`.
 
         Raises:
-            UsageError: a file is missing or has other bytes, or the manifest contradicts itself.
+            UsageError: a file is missing or has changed, or the manifest contradicts itself.
         """
         weights = self.manifest.weights
         states = states_of(self.folder, (*weights.files, *self.manifest.files))
         if weights.digest != digest_over(weights.files):
             raise UsageError(
-                f"{self.folder / MANIFEST}: damaged manifest: weights.digest is not that of "
+                f"{self.folder / MANIFEST}: damaged manifest: weights.digest does not match "
                 "weights.files; restore it, or train again"
             )
         for name, expected in {**weights.files, **self.manifest.files}.items():
             path = self.folder / name
             if not path.is_file():
-                raise UsageError(f"{path}: the manifest names this file, but it is missing")
+                raise UsageError(f"{path}: this file is missing, but listed in the manifest")
             if file_digest(path) != expected:
                 raise UsageError(
                     f"{path}: the file does not match the manifest (sha256 differs); restore it, "
@@ -122,25 +122,25 @@ class ModelFolder:
         return states
 
     def _refuse_added(self) -> None:
-        """Refuse a file that is not in the manifest, but would be read with those that are."""
+        """Refuse a file that is not in the manifest but would be loaded with those that are."""
         known = {*self.manifest.weights.files, *self.manifest.files}
         for name in files_that_decide(self.folder):
             if name not in known:
                 raise UsageError(
-                    f"{self.folder / name}: this file may change what the checkpoint writes, and "
-                    "the manifest does not name it; remove it from the folder, or train again"
+                    f"{self.folder / name}: this file may change the checkpoint's outputs, but is "
+                    "not listed in the manifest; remove it from the folder, or train again"
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint(ModelFolder):
-    """A checkpoint folder that has a manifest."""
+    """A checkpoint folder with a manifest."""
 
     manifest: Manifest
 
 
 def files_that_decide(folder: Path) -> list[str]:
-    """Return the names of a folder's files that transformers and peft read, sorted."""
+    """Return the names of the files in a folder that transformers and peft read, sorted."""
     names = {
         path.relative_to(folder).as_posix(): path
         for path in (*folder.glob("*"), *folder.glob("*/*.jinja"))
@@ -156,7 +156,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint's manifest.
 
     Raises:
-        UsageError: no folder, no manifest, or one that this ftreg cannot read.
+        UsageError: there is no folder or manifest, or this ftreg cannot read it.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such checkpoint folder")
@@ -168,9 +168,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         )
     if not path.is_file():
         raise UsageError(
-            f"{folder}: a model folder without {MANIFEST}, so nobody knows which optimizer and "
-            "data made it. `ftreg train` writes the manifest with the weights; for outputs of "
-            "models made elsewhere use `ftreg score`."
+            f"{folder}: a model folder without {MANIFEST}, so its optimizer and data are unknown. "
+            "`ftreg train` writes the manifest with the weights; for outputs of models made "
+            "elsewhere use `ftreg score`."
         )
     data = read_json(path, kind="checkpoint manifest", schema=MANIFEST_SCHEMA)
     try:
@@ -187,10 +187,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Checkpoint]:
-    """Return the checkpoints below `root`, however deep they lie, by name.
+    """Return the checkpoints below `root`, at any depth, by name.
 
-    Replicas and those written on the way are there too, but not what is hidden, nor what belongs to
-    a run that has not ended.
+    Includes replicas and intermediate checkpoints, but no hidden folders and no unfinished runs.
     """
     return [read_checkpoint(path) for path in checkpoint_folders(root)]
 
@@ -198,7 +197,7 @@ def list_checkpoints(root: Path) -> list[Checkpoint]:
 def checkpoint_folders(root: Path, *, record: str = MANIFEST) -> list[Path]:
     """Return the folders below `root` that have this record, sorted.
 
-    A link is followed unless it lies below another one, so that none leads round in a circle.
+    A link is followed unless it is below another link, so that there are no cycles.
     """
     real, found = Path(os.path.realpath(root)), []
     for place, folders, files in os.walk(root, followlinks=True):
@@ -215,21 +214,21 @@ def checkpoint_folders(root: Path, *, record: str = MANIFEST) -> list[Path]:
 
 
 def _is_passed_over(name: str) -> bool:
-    """Whether a folder holds what is no checkpoint yet, or those of a proof (`ftreg blame`)."""
+    """Whether a folder holds unfinished checkpoints, or those of a proof (`ftreg blame`)."""
     return name.startswith(".") or name.endswith((".state", ".failed", ".blame"))
 
 
 def midway_root(output: Path) -> Path:
-    """Return where the checkpoints lie that a run writes on its way to `output`."""
+    """Return the folder of the intermediate checkpoints of a run that writes to `output`."""
     return output.with_name(f"{output.name}.steps")
 
 
 def list_midway(output: Path) -> list[Path]:
-    """Return the folders of the checkpoints that a run wrote on its way, the oldest first."""
+    """Return the folders of a run's intermediate checkpoints, oldest first."""
     return sorted(path.parent for path in midway_root(output).glob(f"step-*/{MANIFEST}"))
 
 
 def checkpoint_name(folder: Path) -> str:
-    """Return what a checkpoint's folder is called; one written on the way, with its run."""
+    """Return the name of a checkpoint's folder; for an intermediate one, with its run."""
     run = folder.parent
     return f"{run.name}/{folder.name}" if run.suffix == ".steps" else folder.name

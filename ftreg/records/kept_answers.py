@@ -1,6 +1,6 @@
-"""What was found out about an evaluation, kept beside it: `slices.json` and `blame.json`.
+"""Findings about an evaluation, stored in its folder: `slices.json` and `blame.json`.
 
-Reports read it. It holds for the scores that it was found with, whose digest it carries.
+Reports read them. They apply only to the scores whose digest they carry.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _SCHEMA = 1
 
 
 def keep_answer(evaluation: Evaluation, file: str, answer: Mapping[str, Any]) -> None:
-    """Write an answer about an evaluation into its folder, in place of an older one.
+    """Write an answer about an evaluation into its folder, replacing an older one.
 
     Raises:
         UsageError: it cannot be written.
@@ -31,7 +31,7 @@ def keep_answer(evaluation: Evaluation, file: str, answer: Mapping[str, Any]) ->
 
 
 def kept_answer(evaluation: Evaluation, file: str) -> Mapping[str, Any] | None:
-    """Read an answer; None where there is none, or it is of other scores.
+    """Read an answer; None if there is none, or if it is about other scores.
 
     Raises:
         UsageError: the record is damaged, or of a newer schema.

@@ -1,8 +1,9 @@
-"""The ledger of looks: which candidates were judged on the rows of a dataset version.
+"""The ledger of looks: the candidates judged on the rows of a dataset version.
 
-`baselines/<dataset>.looks/` lies beside the baseline in git and has one small file a look, so that
-branches merge without a conflict. What a file says follows from what was judged, and its name from
-what it says: judging the same scores again, here or on another branch, writes the same file.
+`baselines/<dataset>.looks/` is next to the baseline in git and has one small file per look, so that
+branches merge without conflicts. The contents of a file depend only on what was judged, and its
+name on the contents: judging the same scores again, here or on another branch, writes the same
+file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ _NAME_LENGTH = 20
 
 @documented
 class Look(TypedDict):
-    """One look: a candidate judged on the rows of a dataset version, whatever came of it."""
+    """One look: a candidate judged on the rows of a dataset version, whatever the verdict."""
 
     schema_version: int
     dataset: str
@@ -32,25 +33,25 @@ class Look(TypedDict):
     """Of the dataset version."""
     split: str
     candidate: str
-    """Id of the evaluation that was judged."""
+    """Id of the judged evaluation."""
     created: str
-    """When that was made, ISO 8601 in UTC."""
+    """When the evaluation was made, ISO 8601 in UTC."""
     scores: str
-    """Digest of its scores: the same scores are the same candidate."""
+    """Digest of its scores: equal scores are the same candidate."""
     baseline: str | None
-    """Id of the evaluation that it was held against; null where there was none yet."""
+    """Id of the evaluation that it was compared with; null if there was none yet."""
 
 
 _LOOK = TypeAdapter(Look)
 
 
 def looks_folder(file: Path) -> Path:
-    """Where the looks lie that belong to a baseline's file."""
+    """Return the folder of the looks that belong to a baseline's file."""
     return file.with_suffix(".looks")
 
 
 def look_at(evaluation: Evaluation, *, baseline: str | None) -> Look:
-    """Return the look that judging an evaluation is."""
+    """Return the look that records judging an evaluation."""
     dataset = evaluation.header["dataset"]
     return {
         "schema_version": LOOK_SCHEMA,
@@ -65,7 +66,7 @@ def look_at(evaluation: Evaluation, *, baseline: str | None) -> Look:
 
 
 def add_look(file: Path, look: Look) -> None:
-    """Add a look to the ledger beside a baseline's file; one that it has stays as it is.
+    """Add a look to the ledger of a baseline's file; an existing one is left unchanged.
 
     Raises:
         UsageError: it cannot be written.
@@ -76,11 +77,11 @@ def add_look(file: Path, look: Look) -> None:
 
 
 def read_looks(file: Path, dataset: Mapping[str, Any]) -> list[Look]:
-    """Read the looks at the rows of a dataset version, in the order of the candidates' making.
+    """Read the looks at the rows of a dataset version, in the candidates' chronological order.
 
     Args:
         file: the baseline's.
-        dataset: as an evaluation's header has it; its digest and split are read.
+        dataset: as in an evaluation's header; its digest and split are used.
 
     Raises:
         UsageError: a look is damaged, or of a newer schema.
@@ -90,7 +91,7 @@ def read_looks(file: Path, dataset: Mapping[str, Any]) -> list[Look]:
 
 
 def all_looks(file: Path) -> list[Look]:
-    """Read the looks at the rows of every version, in the order of the candidates' making.
+    """Read the looks at the rows of every version, in the candidates' chronological order.
 
     Args:
         file: the baseline's.
@@ -100,7 +101,7 @@ def all_looks(file: Path) -> list[Look]:
     """
     folder = looks_folder(file)
     names = [path.name for path in folder.glob("[!.]*.json")]
-    found = remembered(folder, names, _look, what="look 1")  # named by what it says
+    found = remembered(folder, names, _look, what="look 1")  # named by its contents
     return [
         cast(Look, look)
         for _, look in sorted(found.items(), key=lambda it: (it[1]["created"], it[0]))
@@ -115,5 +116,5 @@ def _look(path: Path) -> dict[str, Any]:
 
 
 def candidates_seen(looks: Iterable[Look]) -> int:
-    """Return how many candidates, told apart by their scores, some looks have seen."""
+    """Return the number of candidates with distinct scores in some looks."""
     return len({look["scores"] for look in looks})

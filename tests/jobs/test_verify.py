@@ -177,7 +177,7 @@ def test_mistakes_have_one_message_each(cli: Cli, gated: str) -> None:
     for arguments, part in (
         (("--key", private), "--attest"),
         (("--attest", "v.json", "--key", locked), "password"),
-        (("--attest", "v.json", "--key", public), "no private key"),
+        (("--attest", "v.json", "--key", public), "not a usable private key"),
         (("--attest", "v.json", "--key", "nowhere"), "no such private key"),
     ):
         done = cli("gate", "baseline", gated, "--policy", POLICY, *arguments)

@@ -167,7 +167,7 @@ def test_a_pickle_as_a_checkpoints_weights_is_refused(
     manifest = json.loads(path.read_text())
     manifest["weights"]["files"]["model.safetensors"] = file_digest(Path("a/model.safetensors"))
     done = _refused(path, manifest, cli, *command)
-    assert (done.code, "weights.digest is not that of weights.files" in done.err) == (2, True)
+    assert (done.code, "weights.digest does not match weights.files" in done.err) == (2, True)
     manifest["weights"]["digest"] = manifest["weights"]["files"]["model.safetensors"]
     done = _refused(path, manifest, cli, *command)
     assert done.code == 2, done
