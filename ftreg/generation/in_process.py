@@ -26,7 +26,7 @@ from ftreg.records.checkpoint import ModelFolder, States, refuse_changed_since
 from ftreg.records.samples import Output
 
 _GROUP = 4
-"""Batches that are generated together where an output depends on its neighbours."""
+"""Batches that are generated together if an output depends on its neighbours."""
 
 
 class LocalEngine:

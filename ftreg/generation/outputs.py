@@ -39,7 +39,7 @@ class Written:
 
 
 Keep = Callable[[Iterable[tuple[int, Written]]], None]
-"""Takes outputs by the position of their prompt, as soon as they are whole."""
+"""Takes outputs by the position of their prompt, as soon as they are complete."""
 
 
 @dataclass(frozen=True, slots=True)

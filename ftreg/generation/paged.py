@@ -73,7 +73,7 @@ def _manager(
         max_requests_per_batch=batch_size,
         # It would fetch kernels from a hub.
         auto_switch_to_flash=False,
-        # On a CPU there is no measuring what is free.
+        # On a CPU free memory cannot be measured.
         **({} if model.device.type == "cuda" else {"num_blocks": 256, "max_batch_tokens": 1024}),
     )
     with model.continuous_batching_context_manager(

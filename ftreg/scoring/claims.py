@@ -10,7 +10,7 @@ from ftreg.scoring.courtesies import before_offer, is_courtesy, without_preamble
 from ftreg.scoring.markup import Kind, Line, plain_lines
 
 MAX_WORDS = 80
-"""A longer unit is cut: a sentence encoder reads some 200 word pieces and drops the rest."""
+"""A longer unit is split: a sentence encoder reads some 200 word pieces and drops the rest."""
 
 _ABBREVIATION_LIST = """
     adj adm al approx apr assn aug ave blvd bros capt cf cmdr co col corp dec dept dr ed eds eg
@@ -25,7 +25,7 @@ _CLOSING = "\"'\u201d\u2019\u00bb)]"
 _WIDE_MARKS = "\u3002\uff01\uff1f\uff61"  # full stops and marks of Chinese and Japanese
 _OTHER_MARKS = "\u061f\u0964"  # Arabic question mark, Hindi full stop
 # Possessive, and never begun inside a run of marks: a text of dots alone stays linear. A capital
-# may follow without a blank; `_ends_sentence` tells "at nine.Cars" from "torch.Tensor".
+# may follow without a space; `_ends_sentence` distinguishes "at nine.Cars" and "torch.Tensor".
 _MARK = re.compile(
     rf"(?<![.!?…])[.!?…]++[{re.escape(_CLOSING)}]*+(?=\s|$|[A-Z\u00c0-\u00de\u0391-\u03a9\u0410-\u042f])"
     rf"|[{_WIDE_MARKS}]+[\u300d\u300f\u201d\u2019]*|[{_OTHER_MARKS}]+"
@@ -121,9 +121,9 @@ def _ends_sentence(before: str, mark: str, after: str) -> bool:
     if not stripped.startswith(".") or not after:
         in_title = mark != stripped and after[:1].islower()  # the show "Who is it?" was
         return not (in_title or (stripped.startswith("…") and after[:1].islower()))
-    if len(stripped) > 1:  # an ellipsis goes on where a small letter follows
+    if len(stripped) > 1:  # an ellipsis continues if a lower-case letter follows
         return not after[0].islower()
-    if before[-1:].isspace():  # tokenised text, where every mark stands alone
+    if before[-1:].isspace():  # tokenised text: every mark is separate
         return True
     found = _LAST_WORD.search(before)
     if found is None:
@@ -243,7 +243,7 @@ def sentences(text: str) -> list[str]:
     """Split prose into sentences, in order, without citation markers and other markup.
 
     Knows abbreviations, initials, decimals, ellipses, lists, headings, tables, wrapped lines,
-    tokenised text (" . "), a missing blank ("at nine.Cars cost"), and the full stops of Chinese,
+    tokenised text (" . "), a missing space ("at nine.Cars cost"), and the full stops of Chinese,
     Japanese, Arabic and Hindi. Whitespace inside a sentence becomes one space. Units without a
     letter or digit are dropped.
     """
@@ -295,7 +295,7 @@ _ASSENT_LIST = """
 _ASSENT = frozenset(_ASSENT_LIST.split())
 _SMALL_TALK = frozenset(_SMALL_TALK_LIST.split()) | _ASSENT
 _POINTING = frozenset(["you", "here"])
-"""Of themselves these answer who and where."""
+"""On their own these answer who and where."""
 _LETTERS_OR_DIGITS = re.compile(r"[^\W\d_]+|\d+")
 
 
@@ -308,7 +308,7 @@ def _stated(sentence: str) -> str:
     """Return what a sentence states, or "" if it is a question, a courtesy or a lead-in."""
     if is_question(sentence):
         sentence = before_offer(sentence)
-    for _ in range(2):  # as it stands, and without its preamble
+    for _ in range(2):  # as it is, and without its preamble
         if not sentence or _consists_of(sentence, _SMALL_TALK) or is_courtesy(sentence):
             return ""
         sentence = without_preamble(sentence)

@@ -13,9 +13,9 @@ _BEFORE_MARK = re.compile(r"[,;:.!?](?=\s|$)")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|[$€£¥%]")
 _PART = re.compile(r"[;\uff1b]|,(?=\s)")
 _LONGEST = 2_000
-"""Characters of the longest sentence that is looked into."""
+"""Characters of the longest sentence that is split."""
 _NEAR = 80
-"""Characters before a semicolon that are looked at."""
+"""Characters before a semicolon that are checked."""
 _OPENING = "([{\u201c\u00ab\u300c\uff08"
 _CLOSING = ")]}\u201d\u00bb\u300d\uff09"
 
@@ -56,7 +56,7 @@ _REPORTING = (
     r"|repl(?:ies|ied)|explain(?:s|ed)|conclud(?:es?|ed)|admit(?:s|ted)|warn(?:s|ed)|not(?:es|ed)"
     r"|recall(?:s|ed)|comment(?:s|ed)|reveal(?:s|ed)|declar(?:es|ed)|joked"
 )
-# Where one of these stands, a clause may not hold without the rest of its sentence.
+# With one of these, a clause may be false without the rest of its sentence.
 _GUARDS = re.compile(
     rf"\b(?:{_REPORTING}|if|unless|whether|when|whenever|once|provided|providing|assuming|suppose"
     r"|otherwise|or|either|neither|nor|not only|the more|the less|in case|as long as|according"
@@ -110,7 +110,7 @@ _NOUNISH = _listed("""
     trains travels treats turns uses visits votes waits walks wants wins winds wishes works
     yields decreases drinks tours talks plans sales calls changes checks books rates
 """)
-# A word after one of these is no verb with its subject before it.
+# A word after one of these is not a verb with its subject before it.
 _NO_SUBJECT = (
     _PREPOSITIONS | _DETERMINERS | _listed("be been being having not get gets")
 ) - _listed("that these those some all both")
@@ -312,7 +312,7 @@ def _comma_parts(left: str, right: str) -> bool:
     last = _without_and(pieces[-1])[:1]
     if not stated[-1] and last and last[0] in _LEADS | _STOPPERS - _RELATIVES:
         return False  # "..., and in winter, the pool is closed"
-    # "The captain, Anna Roe, was born here": the verb stands alone between commas.
+    # "The captain, Anna Roe, was born here": the verb is alone between commas.
     return any(stated) or any(piece[:1] and piece[0] in _AUXILIARIES for piece in pieces[1:])
 
 

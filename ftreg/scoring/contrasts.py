@@ -63,7 +63,7 @@ _DOUBT = re.compile(
 )
 _PART_EDGE = re.compile(r"[,;:()\u2013\u2014]|\s-\s|\b(?:and|but|while|because|after|who|which)\b")
 _COMMON = 0.75
-"""The share of a claim's words that have to stand in the passage."""
+"""The share of a claim's words that must be in the passage."""
 _LONGEST = 60
 
 

@@ -10,7 +10,7 @@ from ftreg.scoring.pointwise import question_of
 from ftreg.scoring.words import words
 
 _LONGEST_REPLY = 8
-"""Words of a user's turn that asks nothing and goes on with what was asked before."""
+"""Words of a user's turn that asks nothing and continues an earlier question."""
 
 
 def question(sample: Sample) -> str:

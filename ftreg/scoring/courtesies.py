@@ -101,7 +101,7 @@ _COURTESIES = r"""
     (?:정말 )?좋은 질문(?:입니다|이에요|이네요)?|물론(?:입니다|이죠)?|감사합니다|천만에요|안녕하세요|도움이 되…
     (?:더 |다른 |추가 )?(?:궁금|질문)…(?:주세요|말씀하세요|물어보세요)
 """  # noqa: E501
-"""Whole sentences that state nothing; … stands for the rest of the sentence."""
+"""Complete sentences that state nothing; … is the rest of the sentence."""
 
 _GIVEN = (
     r"(?:provided|given|supplied|above|below|available|retrieved|following|attached|shared"
@@ -183,7 +183,7 @@ _BEFORE_A_BLANK = rf"""
     odpowiedź to
     ответ [—–-]
 """  # noqa: E501
-"""Heads of a sentence that add nothing to it, up to a blank."""
+"""Beginnings of a sentence that add nothing to it, up to a space."""
 
 
 def any_of(table: str) -> str:

@@ -145,7 +145,7 @@ def _json(output: str, answer: str, options: EqualsOptions) -> float:
         raise UncheckableError(f"the reference is not valid JSON: {error}") from error
     try:
         return float(same_json(_parse_json(output), wanted))
-    except (ValueError, RecursionError):  # nested deeper than what it is held against
+    except (ValueError, RecursionError):  # nested deeper than the accepted answer
         return 0.0
 
 

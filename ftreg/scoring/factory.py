@@ -42,7 +42,7 @@ BACKENDS = Registry(
 )
 DEFAULT_BACKEND = "embedded"
 FAMILIES = ("evaluate", "rubric")
-"""Scorers that `name:WHICH` makes one of; the gate knows each by the whole of it."""
+"""Scorers that `name:WHICH` makes one of; the gate knows each by its full name."""
 
 _Parameters = Mapping[str, inspect.Parameter]
 

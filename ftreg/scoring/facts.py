@@ -59,7 +59,7 @@ def numbers(text: str) -> frozenset[str]:
 
 
 _SIDE, _FRAME, _LEAST_FRAME = 3, 6, 4
-"""Words of a number's frame: on a side where there are as many on the other, in all, at least."""
+"""Words of a number's frame: per side if both have as many, in total, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def denials(text: str) -> tuple[Denial, ...]:
 _REACH = 200
 """Characters after a negation among which the words that it governs are."""
 _DENIED = 2
-"""How many content words after a negation it is taken to govern."""
+"""How many content words after a negation it is assumed to govern."""
 
 
 @dataclass(frozen=True)

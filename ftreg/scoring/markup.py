@@ -21,7 +21,7 @@ _SAYS_MORE = re.compile(
 _INLINE_BULLET = re.compile(r"(?<=\S)[ \t][\u2022\u2023\u25e6\u25aa][ \t]")
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _CODE_SPAN = re.compile(r"(?<!`)(`++)(?=\S)([^`\n]{1,300})(?<=\S)\1(?!`)")
-_HELD = "\ue000"  # stands for a code span while its line is read
+_HELD = "\ue000"  # replaces a code span while its line is read
 
 _COMMENT = re.compile(r"<!--(?:(?!-->|<!--).)*+-->", re.DOTALL)
 _BREAK_TAG = re.compile(
@@ -122,7 +122,7 @@ def _is_index_or_value(found: re.Match[str], *, counts_from_zero: bool) -> bool:
     if re.search(r"\b0\b", numbers):
         return True
     word, before = _last_word(text, start), text[max(0, start - 1) : start]
-    if found.group(1):  # a blank stands before it
+    if found.group(1):  # a space is before it
         listed = before == ":" and not re.fullmatch(_SOURCE, word, re.IGNORECASE)
         return before == "=" or ("," in numbers and (listed or word.lower() in _BEFORE_VALUES))
     if not before.isalnum() and before not in ("_", "]"):

@@ -19,7 +19,7 @@ class SamplewiseScorer(ABC):
     version: int
     options: Any
     levels: int | None = None
-    """Number of different scores that there can be; None where any may be."""
+    """Number of different scores there can be; None if any value is possible."""
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON-ready identity: evaluations are comparable only if it is equal."""

@@ -7,7 +7,7 @@ from ftreg.records.samples import Sample
 from ftreg.scoring.conversation import evidence, question
 
 _PARTS = {"faithfulness": ("context",), "answer_relevancy": ("input",)}
-"""What an output is held against, by scorer; for every other the first of these that rows have."""
+"""What an output is compared with, by scorer; for others, the first of `_ANY` that rows have."""
 _ANY = ("reference", "context", "input")
 
 

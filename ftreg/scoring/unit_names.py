@@ -53,7 +53,7 @@ _ALIASES = {
 }  # fmt: skip
 _CASED_SYMBOLS = frozenset(["Da", "Pa", "CD", "MP", "μs"])
 _CASED = frozenset(["C", "F", "h", "s", "l", "d"])
-"""Aliases of one letter that are read in this case only; "C" is no "c"."""
+"""Aliases of one letter that are read in this case only; "C" is not "c"."""
 
 _MAJOR_LIST = """
     USD EUR GBP JPY CHF CNY INR AUD CAD NZD HKD SGD SEK NOK DKK PLN CZK HUF RUB BRL MXN ZAR KRW
@@ -91,7 +91,7 @@ READINGS: Mapping[str, tuple[tuple[str, Fraction], ...]] = {
     "peso": tuple((code, Fraction(1)) for code in ("MXN", "ARS", "CLP", "COP", "PHP")),
     "crown": tuple((code, Fraction(1)) for code in ("SEK", "NOK", "DKK", "ISK", "CZK")),
 }
-"""What a name that stands for several units may mean, and how much of each."""
+"""What a name shared by several units may mean, and how much of each."""
 
 _PINT = {
     "celsius": "degC", "fahrenheit": "degF", "foodcalorie": "kilocalorie", "permillion": "ppm",

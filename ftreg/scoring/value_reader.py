@@ -38,7 +38,7 @@ class ValueKind(StrEnum):
     DATE = "date"
     TIME = "time"
     LABEL = "label"
-    """A version, a phone number, an identifier with digits: compared, but never spelled anew."""
+    """A version, a phone number, an identifier with digits: compared, but never respelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,12 +568,12 @@ _UNIT_AND = re.compile(r"\ban? ([^\W\d_]+) and $", re.IGNORECASE)
 _PIECE = re.compile(r"[^\W\d_]+|\d+|[+(.'](?=\d)|[`【]|\[(?=\^?\d)")
 _DIGITS = re.compile(_NUMBER.replace(r"\ ", "[ ]"))
 _INCHES = re.compile(r"\.?(?:$|\s*[,;)x×]|\.$)")
-"""What may follow "in" where it stands for inches."""
+"""What may follow "in" if it means inches."""
 _NEAR = 24
-"""Characters on either side of a value that are looked at."""
+"""Characters on either side of a value that are checked."""
 _SYMBOL = re.compile(r"[$€£¥₹]")
 _LONGEST = 40
-"""More digits than this are no amount."""
+"""More digits than this are not an amount."""
 _DOZEN = re.compile(r" dozen\b", re.IGNORECASE)
 _STUCK = re.compile(rf"[{_LETTER}\d]+")
 _BEFORE_MONTH = re.compile(
