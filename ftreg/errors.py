@@ -1,9 +1,9 @@
-"""The errors that a user can cause, each with the exit code it ends the command with.
+"""The errors that a user can cause, each with the exit code of the command.
 
-Exit codes, the same for every command: 0 done or the gate passed; 1 the gate found a
-regression, training diverged, or a checkpoint was not reproduced; 2 the configuration, arguments
-or data are wrong; 3 it cannot be decided, or a scorer or an artefact is not to be trusted; 70 a
-fault of ftreg itself; 130 interrupted.
+Exit codes, the same for every command: 0 done or the gate passed; 1 the gate found a regression,
+training diverged, or a checkpoint was not reproduced; 2 the configuration, arguments or data are
+invalid; 3 undecided, or a scorer or an artefact cannot be trusted; 70 a bug in ftreg; 130
+interrupted.
 """
 
 import difflib
@@ -15,7 +15,7 @@ _LONGEST_NAME = 100
 
 
 class ExitCode(IntEnum):
-    """What a process ends with; documented in README and never renumbered."""
+    """The exit code of a process; documented in the README and never renumbered."""
 
     OK = 0
     REGRESSION = 1
@@ -26,26 +26,26 @@ class ExitCode(IntEnum):
 
 
 class FtregError(Exception):
-    """A mistake with a message for the user: what is wrong, where, and the way out."""
+    """An error with a message for the user: what is wrong, where, and how to fix it."""
 
     exit_code = ExitCode.INTERNAL
 
 
 class UsageError(FtregError):
-    """The configuration, the arguments or the data are wrong."""
+    """The configuration, the arguments or the data are invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 class NewerRecordError(UsageError):
-    """A file was written by a newer ftreg: it is not damaged, and nothing else stands for it."""
+    """A file was written by a newer ftreg: it is not damaged, and nothing else can replace it."""
 
 
 class DivergedError(FtregError):
     """Training produced a loss, gradient or weight that is not finite.
 
-    `details` is what is known of the step, JSON-ready, for `failure.json`; `taken` says whether
-    the weights have been changed by it.
+    `details` describes the step, JSON-ready, for `failure.json`; `taken` says whether the step has
+    changed the weights.
     """
 
     exit_code = ExitCode.REGRESSION
@@ -59,7 +59,7 @@ class DivergedError(FtregError):
 
 
 class InterruptedRunError(FtregError):
-    """A signal ended training; its state has been saved."""
+    """A signal stopped training; its state has been saved."""
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -71,29 +71,29 @@ class UndecidedError(FtregError):
 
 
 def shown(value: object, *, most: int = 60) -> str:
-    """Return a value as messages show it: its `repr`, cut to `most` characters.
+    """Return a value for a message: its `repr`, truncated to `most` characters.
 
-    A text of megabytes is cut before it is made into one.
+    A string of megabytes is truncated before its `repr` is made.
     """
     return cut(repr(value[: most + 1] if isinstance(value, str | bytes) else value), most)
 
 
 def cut(text: str, most: int) -> str:
-    """Return at most `most` characters of a text; dots say that there were more."""
+    """Truncate a text to at most `most` characters, ending in dots if some were cut off."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def differ_at(one: Sequence[object], other: Sequence[object]) -> int:
-    """Return the place of the first item in which two rows differ; of equal ones, their length."""
+    """Return the index of the first item that differs; for equal sequences, their length."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; its type where it says nothing.
+    """Return the first line of an error's message; its type if the message is empty.
 
-    A line that ends in a colon is but the title of the next one, and comes with it; a key that is
-    missing says nothing without its type.
+    A line that ends in a colon is only a heading, so it is returned together with the next line. A
+    KeyError means nothing without its type.
     """
     kind = type(error).__name__
     title, *lines = str(error).strip().splitlines() or [kind]
@@ -105,6 +105,6 @@ def first_line(error: BaseException) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean X?"` for the nearest of `known`, or an empty string."""
     if len(name) > _LONGEST_NAME:
-        return ""  # looking for a neighbour takes the square of the length
+        return ""  # the search is quadratic in the length
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,7 +1,7 @@
-"""Data, training, evaluation and gate from a notebook: each is one call, and shows its result.
+"""Data, training, evaluation and gate from a notebook: one call each, which displays its result.
 
-Thin over `ftreg.jobs`. Each function takes paths as text or `Path`, finds the workspace as the
-command line does, and raises an error of `ftreg.errors` with the command line's message.
+A thin layer over `ftreg.jobs`. Each function takes paths as `str` or `Path`, finds the workspace
+like the command line, and raises an error of `ftreg.errors` with the command line's message.
 """
 
 import json
@@ -57,7 +57,8 @@ __all__ = [
 
 Place = str | Path
 Overrides = Mapping[str, Any] | Sequence[str]
-"""Settings over those of a configuration: `{"optimizer.lr": 1e-5}`, or `["optimizer.lr=1e-5"]`."""
+"""Settings that override those of a configuration: `{"optimizer.lr": 1e-5}`, or
+`["optimizer.lr=1e-5"]`."""
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ROWS_SHOWN = 5
@@ -67,12 +68,12 @@ class Dataset:
     """A dataset version, and the scorers that evaluations on it use.
 
     Args:
-        name: of the dataset, `"code-summary"`; or with its version, `"code-summary@2"`.
-        version: which one; by default the newest.
+        name: the dataset, `"code-summary"`; or with its version, `"code-summary@2"`.
+        version: its version; default: the newest.
         root: the folder of datasets.
 
     Raises:
-        UsageError: there is no such version, or its card is wrong.
+        UsageError: there is no such version, or its card is invalid.
     """
 
     def __init__(
@@ -89,24 +90,24 @@ class Dataset:
 
     @property
     def opened(self) -> DatasetVersion:
-        """The version itself: card, folder and splits."""
+        """The dataset version: card, folder and splits."""
         return self._opened
 
     @property
     def evaluations(self) -> tuple[dict[str, Any], ...]:
-        """The scorers that were added, as `eval.scorers` of a configuration has them."""
+        """The scorers that were added, in the form of `eval.scorers` in a configuration."""
         return tuple(self._scorers)
 
     def add_evaluation(self, name: str, *, backend: str | None = None, **options: Any) -> Self:
-        """Score outputs by this too; where none was added, the scorers of the run are used.
+        """Add a scorer; if none is added, the scorers of the run are used.
 
         Args:
-            name: of a scorer, `"Faithfulness"` or `"faithfulness"`; or an import path.
-            backend: what it thinks with; default: its own.
-            **options: of the scorer and of its backend, as in a configuration.
+            name: a scorer, `"Faithfulness"` or `"faithfulness"`; or an import path.
+            backend: the backend that it uses; default: the scorer's own.
+            **options: options of the scorer and of its backend, as in a configuration.
 
         Raises:
-            UsageError: there is no such scorer, or it was added before.
+            UsageError: there is no such scorer, or it has already been added.
         """
         scorer = _scorer_name(name)
         if any(item["name"] == scorer for item in self._scorers):
@@ -117,10 +118,10 @@ class Dataset:
     def to_pandas(self, split: str = "eval") -> "DataFrame":
         """Return the rows of a split: id, input, references, context, critical, and each tag.
 
-        Chats have their turns in `messages`.
+        Chats have a column `messages` with their turns.
 
         Raises:
-            UsageError: there is no such split, or its file is not what the card says.
+            UsageError: there is no such split, or its file does not match the card.
         """
         rows = [
             {
@@ -151,21 +152,21 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A checkpoint that training made, or a group of replicas."""
+    """A trained checkpoint, or a group of replicas."""
 
     folder: Path
     replicas: Replicas
 
     @property
     def manifest(self) -> Manifest:
-        """What made the checkpoint; of replicas, the first one's."""
+        """How the checkpoint was made; for replicas, the manifest of the first."""
         return self.replicas.first.manifest
 
     def to_pandas(self) -> "DataFrame":
-        """Return the history, a row per step: loss, lr, grad_norm, ...; of replicas with `seed`.
+        """Return the history, a row per step: loss, lr, grad_norm, ...; for replicas also `seed`.
 
         Raises:
-            UsageError: there is none any more.
+            UsageError: the history no longer exists.
         """
         rows: list[Mapping[str, Any]] = []
         for member in self.replicas.members:
@@ -188,14 +189,14 @@ class StoredEvaluation(Evaluation):
 
     @property
     def means(self) -> dict[str, float | None]:
-        """Scorer to mean score in [0, 1]; None where no example has one."""
+        """Mean score in [0, 1] by scorer; None if no example has a score."""
         return {name: column["mean"] for name, column in self.header["summary"].items()}
 
     def to_pandas(self) -> "DataFrame":
-        """Return a row per example, of replicas per example and seed.
+        """Return a row per example; for replicas, per example and seed.
 
-        Its id, input, references, output and tags; each scorer's score, None where it could not be
-        computed, and the reason in a column `<scorer>_reason`.
+        The columns are id, input, references, output and tags, each scorer's score (None if it
+        could not be computed), and the reason for it in `<scorer>_reason`.
         """
         return _frame(list(evaluation_rows(self)))
 
@@ -212,7 +213,7 @@ class StoredEvaluation(Evaluation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement(GateResult):
-    """What the gate says; true where the candidate passed."""
+    """The gate's verdict; true if the candidate passed."""
 
     @property
     def outcome(self) -> str:
@@ -221,7 +222,7 @@ class Judgement(GateResult):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Plain sentences: what got worse, or what stands in the way of a pass."""
+        """Plain sentences: what got worse, or what prevents a pass."""
         return tuple(self.verdict.reasons)
 
     def to_pandas(self) -> "DataFrame":
@@ -247,7 +248,7 @@ class Judgement(GateResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBaseline(PrintedPromotion):
-    """The evaluation that later candidates are held against."""
+    """The evaluation that later candidates are compared with."""
 
     def _repr_html_(self) -> str:
         also = " and the anchor" if self.anchor else ""
@@ -257,7 +258,7 @@ class NewBaseline(PrintedPromotion):
 
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """An HTML report on disk; a notebook shows it in a frame."""
+    """An HTML report on disk; a notebook displays it in a frame."""
 
     path: Path
 
@@ -276,22 +277,22 @@ def train(
     workspace: Place | None = None,
     progress: bool = True,
 ) -> TrainingRun:
-    """Fine-tune what a configuration asks for: a checkpoint, or a replica for each of its seeds.
+    """Fine-tune according to a configuration: one checkpoint, or a replica for each of its seeds.
 
     Args:
         config: a YAML file, a mapping of its sections, or what `load_config` returns.
         dataset: the version to train on; default: the configuration's.
-        overrides: settings over those of the configuration.
-        output: the checkpoint folder to write; by default a new one in the workspace.
-        strict: refuse settings that there is advice against.
-        resume: go on from the state of an interrupted run.
+        overrides: settings that override those of the configuration.
+        output: the checkpoint folder to write; default: a new one in the workspace.
+        strict: refuse settings that ftreg advises against.
+        resume: continue from the saved state of an interrupted run.
         workspace: default: `$FTREG_WORKSPACE`, or the working folder.
         progress: whether to say how far it is, on stderr.
 
     Raises:
-        UsageError: the configuration or the data are wrong, or `output` cannot be written.
+        UsageError: the configuration or the data are invalid, or `output` cannot be written.
         DivergedError: a loss, gradient or weight was not finite.
-        InterruptedRunError: SIGINT or SIGTERM came; the state is kept for `resume`.
+        InterruptedRunError: SIGINT or SIGTERM arrived; the state is kept for `resume`.
     """
     chosen = _config(config, [*_version(dataset), *_texts(overrides)])
     name = Path(config).stem if isinstance(config, Place) else "run"
@@ -309,7 +310,7 @@ def train(
 
 
 def open_run(checkpoint: Place, *, workspace: Place | None = None) -> TrainingRun:
-    """Read a checkpoint, or a group of replicas: its folder, or its name in the workspace.
+    """Open a checkpoint, or a group of replicas, by its folder or its name in the workspace.
 
     Raises:
         UsageError: there is none, or it is damaged.
@@ -327,19 +328,19 @@ def evaluate(
     workspace: Place | None = None,
     progress: bool = True,
 ) -> StoredEvaluation:
-    """Run a model over a dataset version, score each output, and store the evaluation.
+    """Run a model on a dataset version, score each output, and store the evaluation.
 
     Args:
-        model: a run, or what `ftreg eval` takes.
-        dataset: the version, with the scorers that were added to it; default: the one that it was
-            trained on, with the scorers of its configuration.
-        max_examples: evaluate so many of the first rows; default: what the configuration says.
-        overrides: settings of the sections dataset, eval and gate.
+        model: a run, or anything that `ftreg eval` accepts.
+        dataset: the version, with the scorers that were added to it; default: the version that the
+            model was trained on, with the scorers of its configuration.
+        max_examples: evaluate only this many rows from the start; default: the configuration's.
+        overrides: settings of the sections dataset, eval and gate to override.
         workspace: default: `$FTREG_WORKSPACE`, or the working folder.
         progress: whether to say how far it is, on stderr.
 
     Raises:
-        UsageError: the model, the dataset, a scorer or a setting is wrong.
+        UsageError: the model, the dataset, a scorer or a setting is invalid.
     """
     changes = [*_version(dataset), *_scorers(dataset), *_texts(overrides)]
     if max_examples is not None:
@@ -357,7 +358,7 @@ def evaluate(
 
 
 def open_evaluation(reference: Place, *, workspace: Place | None = None) -> StoredEvaluation:
-    """Read a stored evaluation: its id, its folder, or `"latest"`.
+    """Open a stored evaluation by its id or folder, or `"latest"`.
 
     Raises:
         UsageError: there is none, or it is damaged.
@@ -377,12 +378,12 @@ def gate(
     Args:
         evaluation: the candidate.
         against: `"baseline"`, `"anchor"`, or an evaluation.
-        policy: the gate's settings; default: those that the candidate was evaluated with.
+        policy: the gate's settings; default: those of the candidate's evaluation.
         workspace: default: `$FTREG_WORKSPACE`, or the working folder.
 
     Raises:
         UndecidedError: there is no baseline, or the two cannot be compared.
-        UsageError: there is no such evaluation, a record is damaged, or the policy is wrong.
+        UsageError: there is no such evaluation, a record is damaged, or the policy is invalid.
     """
     where = _workspace(workspace)
     held = str(against.folder) if isinstance(against, Evaluation) else str(against)
@@ -403,10 +404,10 @@ def promote(
     """Make an evaluation the baseline for later candidates.
 
     Args:
-        evaluation: one that has passed its gate, or the first of its dataset.
-        why: a reason, for the history.
-        force: promote it whatever its gate said; needs a reason.
-        anchor: pin it as the anchor too, against slow drift.
+        evaluation: an evaluation that has passed its gate, or the first of its dataset.
+        why: the reason, for the history.
+        force: promote it whatever the gate's verdict was; needs a reason.
+        anchor: also pin it as the anchor, against slow drift.
         workspace: default: `$FTREG_WORKSPACE`, or the working folder.
 
     Raises:
@@ -422,10 +423,10 @@ def promote(
 def report(
     evaluation: Evaluation | Place, path: Place | None = None, *, workspace: Place | None = None
 ) -> ReportPage:
-    """Write the HTML report of an evaluation, with its last verdict.
+    """Write the HTML report of an evaluation, with its latest verdict.
 
     Args:
-        evaluation: what it is about.
+        evaluation: the evaluation to report on.
         path: the file; default: `report.html` in the evaluation's folder.
         workspace: default: `$FTREG_WORKSPACE`, or the working folder.
 
@@ -442,16 +443,16 @@ def report(
 
 
 class _Progress(Bars):
-    """Says how far it is; results are shown by the notebook."""
+    """Shows progress only; the notebook displays the results."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """The evaluation is stored."""
+        """Show nothing: the notebook displays the evaluation."""
 
     def gated(self, found: Evaluated) -> None:
-        """There is no gate."""
+        """Show nothing: nothing is gated here."""
 
     def tracked(self, run: TrackedRun) -> None:
-        """The evaluation is logged to the experiment tracker."""
+        """Report the run in the experiment tracker."""
         self.notice(str(run))
 
 
@@ -462,20 +463,20 @@ def _reference(name: str, version: int | None, root: Path) -> str:
     versions = [ref.version for ref in refs if ref.name == name]
     if not versions:
         known = sorted({ref.name for ref in refs})
-        there = f"there: {', '.join(known)}" if known else "no dataset is there"
+        there = f"available: {', '.join(known)}" if known else "there are no datasets"
         near = did_you_mean(name, known)
         raise UsageError(f"{root}: there is no dataset {name!r}{near} ({there})")
     return f"{name}@{max(versions)}"
 
 
 def _scorer_name(name: str) -> str:
-    """A scorer as configurations name it: `AnswerRelevancy` is `answer_relevancy`."""
+    """Return a scorer's name in configurations: `answer_relevancy` for `AnswerRelevancy`."""
     family, colon, which = name.partition(":")
     snake = _CAPITAL.sub("_", family).lower()
     if snake in SCORERS:
         return f"{snake}{colon}{which}"
     if not colon:
-        SCORERS.load(name)  # raises, and names the nearest
+        SCORERS.load(name)  # raises, and suggests the nearest name
     return name
 
 
@@ -507,14 +508,14 @@ def _scorers(dataset: Dataset | str | None) -> list[str]:
 
 
 def _texts(overrides: Overrides) -> list[str]:
-    """Overrides as the command line has them; JSON is YAML."""
+    """Return overrides in the command line's form; JSON is valid YAML."""
     if isinstance(overrides, Mapping):
         return [
             f"{key}={json.dumps(value, ensure_ascii=False, default=str)}"
             for key, value in overrides.items()
         ]
     if isinstance(overrides, str):
-        raise UsageError(f"overrides is a mapping, or a list of texts: [{overrides!r}]")
+        raise UsageError(f"overrides must be a mapping or a list of strings: [{overrides!r}]")
     return list(overrides)
 
 

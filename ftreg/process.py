@@ -1,8 +1,8 @@
-"""What this process has, and what it was told: memory limit, processor, a signal, companions.
+"""Facts about this process: memory limit, processor, signals received, other processes.
 
-Python raises KeyboardInterrupt wherever it happens to be, and in the midst of an import or a
-callback a library may swallow it. Whoever begins long work asks here whether that has happened.
-Nothing is imported that takes a while, so that signals are heeded from the start.
+Python raises KeyboardInterrupt wherever it happens to be, and a library may swallow it during an
+import or a callback. Code that starts long work asks here whether that has happened. This module
+imports nothing slow, so that signals are handled from the start.
 """
 
 import os
@@ -18,26 +18,26 @@ _WORDS = (
     "can't start new thread",
 )
 LEAST_ADDRESSES = 1 << 30
-"""Bytes of addresses below which the libraries of numbers cannot even be loaded: OpenBLAS then ends
-the process with 1, which would say that a gate has found a regression."""
+"""Bytes of address space below which the numerical libraries cannot even be loaded: OpenBLAS then
+exits with 1, which would mean that a gate has found a regression."""
 
 
 def address_limit() -> int | None:
-    """Return the bytes of addresses that this process may have (`ulimit -v`); None for any."""
+    """Return this process's address-space limit in bytes (`ulimit -v`); None if unlimited."""
     try:
         import resource
-    except ModuleNotFoundError:  # there are no such limits on Windows
+    except ModuleNotFoundError:  # Windows has no such limits
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if limit in (resource.RLIM_INFINITY, -1) else limit
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, whichever library raised it.
+    """Whether an error means that memory has run out, whichever library raised it.
 
-    torch has a class for accelerators only; its CPU allocator raises a plain RuntimeError, the
-    loader of shared libraries an ImportError, and an extension that did not look at what it was
-    given makes Python raise a SystemError.
+    torch has an exception class for accelerators only; its CPU allocator raises a plain
+    RuntimeError, the loader of shared libraries an ImportError, and an extension that does not
+    check its allocations makes Python raise a SystemError.
     """
     if isinstance(error, MemoryError):
         return True
@@ -48,7 +48,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def cpu_facts(*names: str) -> list[str]:
-    """Return the distinct values that `/proc/cpuinfo` has for some names, sorted; [] without it."""
+    """Return the distinct values of these names in `/proc/cpuinfo`, sorted; [] without the file."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -59,15 +59,15 @@ def cpu_facts(*names: str) -> list[str]:
 
 
 def cpu_has_int8() -> bool:
-    """Whether the processor says that it sums products of int8 in 32 bits."""
+    """Whether the processor reports int8 products with 32-bit accumulation."""
     flags = {flag for line in cpu_facts("flags") for flag in line.split()}
     return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask this process to end: Ctrl-C, a kill, a terminal that closes.
+    """Return the signals that ask this process to stop: Ctrl-C, a kill, a closed terminal.
 
-    The last only where the process was not told to outlive it, as `nohup` does.
+    The last is included unless the process is meant to outlive its terminal, as under `nohup`.
     """
     found = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -80,7 +80,7 @@ _signal_came = False
 
 
 def heed_signals() -> None:
-    """From now on, a signal that asks to end is remembered, and interrupts what goes on."""
+    """From now on, record a signal that asks to stop, and raise KeyboardInterrupt."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         remember_signal()
@@ -91,24 +91,24 @@ def heed_signals() -> None:
 
 
 def forget_signal() -> None:
-    """Begin anew: no signal has come."""
+    """Forget any signal received so far."""
     global _signal_came
     _signal_came = False
 
 
 def remember_signal() -> None:
-    """A signal has come."""
+    """Record that a signal has arrived."""
     global _signal_came
     _signal_came = True
 
 
 def signal_came() -> bool:
-    """Whether a signal has come since `forget_signal`."""
+    """Whether a signal has arrived since `forget_signal`."""
     return _signal_came
 
 
 def raise_missed_signal() -> None:
-    """Raise KeyboardInterrupt where a signal came that was not heard.
+    """Raise KeyboardInterrupt if a signal has arrived, even if a library swallowed it.
 
     Raises:
         KeyboardInterrupt: `remember_signal` was called since `forget_signal`.
@@ -121,21 +121,21 @@ _ended: int | None = None
 
 
 def command_ended(code: int) -> None:
-    """A command has come to its end, with this exit code."""
+    """Record that a command has finished, with this exit code."""
     global _ended
     _ended = code
 
 
 def how_command_ended() -> int | None:
-    """Return the exit code that a command has come to; None where none has come to its end."""
+    """Return the exit code of the command that has finished; None if none has."""
     return _ended
 
 
 def process_count() -> int:
-    """Return how many processes train together, as their launcher says; 1 for one alone."""
+    """Return how many processes train together, according to the launcher; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def leads() -> bool:
-    """Whether this process speaks for those that train together; one alone does."""
+    """Whether this is the main process of those that train together; a single one is."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -135,7 +135,7 @@ def test_mistakes_have_the_messages_of_the_command_line(cli: Cli) -> None:
             lambda: Dataset("colours").add_evaluation("Equals").add_evaluation("equals"),
             "equals is a duplicate scorer",
         ),
-        (lambda: train("run.yaml", overrides="train.seed=1"), "a mapping, or a list of texts"),
+        (lambda: train("run.yaml", overrides="train.seed=1"), "a mapping or a list of strings"),
         (lambda: train({"optimiser": {}}), "did you mean optimizer?"),
         (lambda: train(["a.yaml", "b.yaml"]), "train takes one configuration"),
         (lambda: gate("001", policy={"margins": 1}), "policy: margins"),

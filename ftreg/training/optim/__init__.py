@@ -1,1 +1,1 @@
-"""Optimizers by name, their parameter groups, schedules and step-size health."""
+"""Optimizers by name, their parameter groups, schedules, and checks on the step size."""

@@ -1,4 +1,4 @@
-"""Build the optimizer that the configuration names, and prove that it is the one."""
+"""Build the configured optimizer, and verify that it is the one configured."""
 
 import contextlib
 import importlib.metadata
@@ -37,17 +37,17 @@ Parameters = nn.Module | Iterable[torch.Tensor] | Iterable[Mapping[str, Any]]
 def build_optimizer(params_or_module: Parameters, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Build an optimizer from its configuration.
 
-    A module's parameters are grouped (`ftreg.training.optim.groups`): weight decay leaves norms and
-    biases alone unless the configuration says otherwise. Parameters, or torch's own parameter
-    groups, are taken as they are. Where the optimizer has modes, it is in that of training.
+    A module's parameters are grouped (`ftreg.training.optim.groups`): norms and biases are not
+    decayed unless the configuration says otherwise. Parameters, or torch's own parameter groups,
+    are used as they are. An optimizer with modes is put into training mode.
 
-    `fused: null` takes torch's fused step where this build has one for these parameters' device
-    and type; the fused and the plain step differ in the last bits, so `describe_optimizer`
+    `fused: null` selects torch's fused step if this build has one for the device and dtype of these
+    parameters. The fused and the plain step differ in the last bits, so `describe_optimizer`
     records which one runs.
 
     Raises:
-        UsageError: the class refuses an argument, does not hold what the configuration says, or
-            could not take a single step with it.
+        UsageError: the class rejects an argument, does not hold the configured values, or could not
+            take a single step with them.
     """
     if isinstance(params_or_module, nn.Module):
         groups = parameter_groups(params_or_module, config)
@@ -79,8 +79,8 @@ def _construct(factory: Any, params: list[Any], config: OptimizerConfig) -> torc
             try:
                 return _call(factory, params, {**arguments, "fused": True}, config)
             except UsageError:
-                # This build has no fused step for these parameters. A wrong argument fails in the
-                # plain construction below just the same, with the message that belongs to it.
+                # This build has no fused step for these parameters. An invalid argument also fails
+                # in the plain construction below, with its proper message.
                 pass
         arguments["fused"] = False
     return _call(factory, params, arguments, config)
@@ -89,19 +89,19 @@ def _construct(factory: Any, params: list[Any], config: OptimizerConfig) -> torc
 def _call(
     factory: Any, params: list[Any], arguments: dict[str, Any], config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    # The constructors write into the groups they are given, so each try gets its own.
+    # The constructors modify the groups that they are given, so each attempt gets its own.
     own = [dict(item) if isinstance(item, Mapping) else item for item in params]
     try:
         optimizer = factory(own, **arguments)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UsageError(f"optimizer: {config.name} refuses its settings: {error}") from error
+        raise UsageError(f"optimizer: {config.name} rejects its settings: {error}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UsageError(f"optimizer: {config.name} is not a torch.optim.Optimizer")
     return optimizer
 
 
 def _refuse_unknown(factory: Any, arguments: dict[str, Any], config: CustomConfig) -> None:
-    """Refuse options that the class would swallow in **kwargs without using them."""
+    """Reject options that the class would swallow in **kwargs without using them."""
     accepted = inspect.signature(factory).parameters
     unknown = [key for key in arguments if key not in accepted]
     if unknown:
@@ -112,7 +112,7 @@ def _refuse_unknown(factory: Any, arguments: dict[str, Any], config: CustomConfi
 
 
 def _check(optimizer: torch.optim.Optimizer, params: list[Any], config: OptimizerConfig) -> None:
-    """Read the built optimizer back: each value in force must be the configured one."""
+    """Check that each value in force in the built optimizer is the configured one."""
     wanted = {key: value for key, value in config.arguments.items() if key != "fused"}
     for index, group in enumerate(optimizer.param_groups):
         given = params[index] if isinstance(params[index], Mapping) else {}
@@ -120,27 +120,26 @@ def _check(optimizer: torch.optim.Optimizer, params: list[Any], config: Optimize
             if key in group and key != "params" and not _same(group[key], value):
                 raise UsageError(
                     f"optimizer.{key}: the built {type(optimizer).__name__} holds {group[key]!r}, "
-                    f"but the configuration says {value!r}; training with it would not be the "
-                    "recipe that is recorded"
+                    f"but the configuration says {value!r}; training would not follow the recorded "
+                    "recipe"
                 )
 
 
 def _refuse_stuck(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse settings that the constructors take and that fail at the first step."""
+    """Reject settings that the constructors accept but that fail at the first step."""
     for group in optimizer.param_groups:
         params: list[torch.Tensor] = group["params"]
         if group.get("differentiable") and any(p.is_leaf and p.requires_grad for p in params):
             raise UsageError(
-                "optimizer.differentiable: autograd cannot run through a step on a model's own "
-                "weights; it is for weights that were computed (meta-learning). Leave it out"
+                "optimizer.differentiable: autograd cannot differentiate a step on a model's own "
+                "weights; it is for computed weights (meta-learning). Leave it out"
             )
-        # The fused step ignores it. Where there is an accelerator, weights move there later.
+        # The fused step ignores it. If there is an accelerator, weights move there later.
         stuck = group.get("capturable") and not group.get("fused")
         on_cpu = all(p.device.type == "cpu" for p in params)
         if stuck and on_cpu and not torch.accelerator.is_available():
             raise UsageError(
-                "optimizer.capturable: it is for CUDA graphs, and there is no GPU here; leave it "
-                "out"
+                "optimizer.capturable: it is for CUDA graphs, but there is no GPU; leave it out"
             )
 
 
@@ -153,11 +152,11 @@ def _same(held: Any, wanted: Any) -> bool:
 def describe_optimizer(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, groups: Iterable[ParameterGroup]
 ) -> OptimizerRecord:
-    """Return the optimizer as the manifest records it: everything needed to build it again.
+    """Return the manifest's record of the optimizer: everything needed to rebuild it.
 
     Args:
         optimizer: as built from `groups`.
-        config: what it was built from.
+        config: the configuration that it was built from.
         groups: the module's parameter groups, in the optimizer's order.
     """
     cls = type(optimizer)
@@ -192,8 +191,8 @@ def _implementation(group: Mapping[str, Any]) -> str:
 
 
 def _version(library: str, *, ours: bool) -> str | None:
-    # The libraries of ftreg's own optimizers are distributed under their own names; for any other
-    # the files of all installed distributions are read.
+    # The libraries of ftreg's own optimizers are distributed under their import names; for others,
+    # the files of all installed distributions must be read.
     named = (library,) if ours else importlib.metadata.packages_distributions().get(library, ())
     for distribution in named:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

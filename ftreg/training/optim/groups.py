@@ -1,4 +1,4 @@
-"""Which parameters weight decay touches, and which ones Muon: by module type, then by dimension."""
+"""Which parameters are decayed, and which go to Muon: by module type, then by dimension."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from transformers.pytorch_utils import Conv1D
 from ftreg.config.optimizer import MuonConfig, OptimizerConfig
 from ftreg.errors import UsageError
 
-# torch's own norms; the models of transformers bring classes of their own (LlamaRMSNorm, ...),
-# which are known by their name.
+# torch's own norms; the models of transformers define their own classes (LlamaRMSNorm, ...), which
+# are recognised by name.
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.LocalResponseNorm)
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
-    """Trainable parameters that share a weight decay; names and parameters run in step.
+    """Trainable parameters with the same weight decay; names and parameters match in order.
 
-    `settings` are other arguments that the group has of its own.
+    `settings` are further arguments specific to the group.
     """
 
     name: str
@@ -33,16 +33,16 @@ class ParameterGroup:
 def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
     """Split a module's trainable parameters into a decayed and an undecayed group.
 
-    Undecayed are the parameters of any norm, biases, and whatever has fewer than two dimensions,
-    unless `decay_norms_and_biases`; and embeddings where `decay_embeddings` is off. A parameter
-    that is shared between modules counts once, under its first name. Empty groups are left out.
+    The undecayed group has the parameters of all norms, biases, and whatever has fewer than two
+    dimensions, unless `decay_norms_and_biases` is on, and embeddings if `decay_embeddings` is off.
+    A parameter shared between modules counts once, under its first name. Empty groups are omitted.
 
-    Muon's group comes first: the matrices of linear layers, adapters among them, but not those of
-    the output layer. The two others are AdamW's then.
+    Muon's group comes first: the matrices of linear layers, including adapters but not the output
+    layer. The other two groups then go to AdamW.
 
     Raises:
         ValueError: nothing in the module is trainable.
-        UsageError: nothing in it is for Muon.
+        UsageError: the module has nothing for Muon to train.
     """
     hidden, decayed, undecayed = _split(module, config)
     if not (hidden or decayed or undecayed):
@@ -54,8 +54,8 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[Paramet
     if isinstance(config, MuonConfig):
         if not hidden:
             raise UsageError(
-                "optimizer.name: muon trains the matrices of hidden linear layers, and none of "
-                "them is trained here; take adamw"
+                "optimizer.name: muon trains the matrices of hidden linear layers, and none is "
+                "trainable here; use adamw"
             )
         rest = {"algorithm": "adamw", **config.of_adamw}
         groups = [
@@ -71,7 +71,7 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[Paramet
 
 
 def _split(module: nn.Module, config: OptimizerConfig) -> tuple[dict[str, nn.Parameter], ...]:
-    """Return what goes to Muon, if anything does, what decays and what does not, by name."""
+    """Return the parameters for Muon, the decayed and the undecayed ones, by name."""
     matrices = _hidden_matrices(module) if isinstance(config, MuonConfig) else set()
     hidden: dict[str, nn.Parameter] = {}
     decayed: dict[str, nn.Parameter] = {}
@@ -91,7 +91,7 @@ def _split(module: nn.Module, config: OptimizerConfig) -> tuple[dict[str, nn.Par
 
 
 def _hidden_matrices(module: nn.Module) -> set[int]:
-    """The ids of the weights of linear layers, but the output layer's and what is in embeddings."""
+    """Return the ids of linear layers' weights, except the output layer's and embeddings'."""
     found = getattr(module, "get_output_embeddings", lambda: None)()
     outer = [found] if isinstance(found, nn.Module) else []
     outer += [part for part in module.modules() if isinstance(part, nn.Embedding)]

@@ -1,8 +1,8 @@
-"""Optimizers that train with other weights than those to keep: schedule-free ones and their like.
+"""Optimizers whose training weights are not the weights to keep, such as schedule-free ones.
 
-Their `eval()` puts the weights to keep into the model and their `train()` those to go on with. A
-training state holds the latter, so that a resumed run has the bits of one that was not stopped;
-whatever else is saved or measured is made within `evaluation_weights`.
+Their `eval()` puts the weights to keep into the model, and their `train()` the weights to continue
+with. A training state holds the latter, so that a resumed run has the same bits as an uninterrupted
+one; everything else is saved or measured within `evaluation_weights`.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from ftreg.errors import UsageError
 
 @contextlib.contextmanager
 def evaluation_weights(optimizer: Any) -> Iterator[None]:
-    """Have the weights in the model, in place, that a checkpoint is made of; it does not nest.
+    """Put the weights to keep into the model, in place, for the block; it does not nest.
 
-    Behind it the weights have the bits from before: there and back, an optimizer's own arithmetic
-    rounds. An optimizer without modes keeps the weights that it trains, and nothing happens.
+    Afterwards the weights have the same bits as before, which an optimizer's own round trip would
+    not give: it rounds. For an optimizer without modes, nothing happens.
 
     Args:
-        optimizer: the run's, wrapped by accelerate or not; in training mode.
+        optimizer: the run's optimizer, wrapped by accelerate or not; in training mode.
     """
     switching = with_modes(optimizer)
     if switching is None:
@@ -44,10 +44,10 @@ def evaluation_weights(optimizer: Any) -> Iterator[None]:
 
 
 def begin_training(optimizer: torch.optim.Optimizer) -> None:
-    """Put an optimizer as built into training mode, and make sure that it can leave it again.
+    """Put a new optimizer into training mode, and check that it can leave it again.
 
     Raises:
-        UsageError: it has modes, and its `train` or `eval` is missing or needs an argument.
+        UsageError: it has modes, but its `train` or `eval` is missing or needs an argument.
     """
     switching = with_modes(optimizer)
     if switching is None:
@@ -61,17 +61,17 @@ def begin_training(optimizer: torch.optim.Optimizer) -> None:
         except TypeError as error:
             raise UsageError(
                 f"optimizer.path: {type(switching).__name__} has modes, but its {method}() cannot "
-                f"be called as it is ({error}), so that a checkpoint would hold other weights "
-                "than those to keep; give the class train() and eval() without arguments"
+                f"be called without arguments ({error}), so a checkpoint would not hold the "
+                "weights to keep; give the class train() and eval() without arguments"
             ) from error
     switching.train()
 
 
 def with_modes(optimizer: Any) -> Any:
-    """Return what switches the weights: the optimizer, or one that it wraps; None if nothing does.
+    """Return the optimizer that switches weights: this one or one that it wraps; else None.
 
-    accelerate's wrapper always has both methods, so that it says nothing of what is within; and
-    the `eval` of older ones does not reach an optimizer within another
+    accelerate's wrapper always has both methods, whatever it wraps; and in older versions its
+    `eval` does not reach an optimizer nested in another
     (https://github.com/huggingface/accelerate/pull/4130).
     """
     if isinstance(optimizer, AcceleratedOptimizer):
