@@ -27,15 +27,15 @@ def settle(
     looks: Looks,
     fixed: Collection[str] = (),
 ) -> list[Row]:
-    """Give every row its outcome, its note, and the p values adjusted over all rows tested.
+    """Set every row's outcome, note, and p values adjusted over all tested rows.
 
     Args:
-        rows: as they were measured.
-        policy: its confidence decides what regresses.
-        strict: the same with the confidence that rows were measured by, which decides what passes.
+        rows: as measured.
+        policy: its confidence decides regressions.
+        strict: the same with the confidence that rows were measured with, which decides passes.
         looks: how many candidates the baseline and the anchor were chosen from. The tests against
-            the others belong to the family too, and are taken not to reject.
-        fixed: scorers whose items are all there are; a pass needs no fewest number of them.
+            the others belong to the family too, and are assumed not to reject.
+        fixed: scorers with a complete set of items; a pass needs no minimum number of them.
     """
     # Rows of the same examples ask one question, and count as one test.
     tests: dict[tuple[object, ...], Row] = {}
@@ -64,10 +64,10 @@ def settle(
 
 
 def limit_level(rows: Sequence[Row], policy: GatePolicy, *, strict: GatePolicy) -> float:
-    """Return what each end of the interval of a mean errs by that has a floor or a budget.
+    """Return the error of each end of the interval of a mean with a floor or a budget.
 
-    That one is broken belongs to the family of what may regress, as a third part beside all
-    examples and cohorts; that all are kept must be shown of each.
+    A broken one belongs to the family of possible regressions, as a third part beside all
+    examples and cohorts. That it is met must be shown for each.
 
     Args:
         rows: settled.
@@ -92,7 +92,7 @@ def _question(row: Row) -> tuple[object, ...]:
 def _weights(rows: Sequence[Row]) -> list[float]:
     """Return each row's share of the error probability: half for all examples, half for cohorts.
 
-    So the number of cohorts does not decide whether a drop over all examples is found.
+    The number of cohorts therefore does not decide whether a drop over all examples is found.
     """
     whole = sum(row.cohort == PRIMARY for row in rows)
     return [1 / whole if row.cohort == PRIMARY else 1 / (len(rows) - whole) for row in rows]
@@ -133,7 +133,7 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
 
 
 def missing_scores(row: Row) -> str:
-    """Return in words how the missing scores of a row are counted."""
+    """Return, in words, how the missing scores of a row are counted."""
     # What neither side has a score for is no outcome of either.
     neither = row.missing_candidate + row.missing_baseline - (row.examples - row.n)
     counts = (
@@ -148,7 +148,7 @@ def missing_scores(row: Row) -> str:
 
 
 def _obstacle(row: Row, policy: GatePolicy) -> str:
-    """Return why nothing can be said of this row, whatever its interval."""
+    """Return why this row says nothing, whatever its interval."""
     missing = row.examples - row.n
     if missing > policy.max_missing * row.examples + _ROUNDING:
         return (
@@ -170,7 +170,7 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
 
 
 def _too_few(row: Row, policy: GatePolicy) -> str:
-    """Return why there are too few examples, or clusters, for a pass; bets need no minimum."""
+    """Return why there are too few examples, or clusters, for a pass. Bets need no minimum."""
     if row.method == BETTING:
         return ""
     clustered = row.units != row.n
@@ -187,7 +187,7 @@ def _too_few(row: Row, policy: GatePolicy) -> str:
 
 
 def _may_collapse(row: Row, policy: GatePolicy) -> str:
-    """Return why too many examples may have collapsed, where the policy asks."""
+    """Return why too many examples may have collapsed, if the policy limits them."""
     most = row.collapsed_at_most
     if policy.collapse is None or most is None or most < policy.collapse.share:
         return ""
@@ -244,7 +244,7 @@ def _regression(row: Row, policy: GatePolicy) -> str:
 
 
 def doubts(rows: Iterable[Row]) -> list[str]:
-    """Return a sentence for each row that must pass and does not."""
+    """Return a sentence for each required row that does not pass."""
     found = []
     for row in rows:
         if not row.gated or row.outcome != "undecided":
@@ -279,7 +279,7 @@ def nothing_compared(rows: Sequence[Row], *, anchored: bool) -> list[str]:
 
 
 def exhaustion(policy: GatePolicy, looks: Looks) -> list[str]:
-    """Return why nothing passes on these rows any more, if earlier looks have spent all."""
+    """Return why nothing can pass on these rows any more, if earlier looks spent all the error."""
     level = pass_level(policy, looks)
     if level >= LEAST_LEVEL:
         return []
@@ -290,11 +290,11 @@ def exhaustion(policy: GatePolicy, looks: Looks) -> list[str]:
 
 
 def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
-    """Return why the share of leaked examples stands in the way of a pass, if it does.
+    """Return why the share of leaked examples prevents a pass, if it does.
 
     Args:
-        leaked: share of the examples that the candidate was trained on; None if not known.
-        policy: its `max_leaked` says how many may be.
+        leaked: share of the examples that the candidate was trained on; None if unknown.
+        policy: `max_leaked` is read.
     """
     if policy.max_leaked is None:
         return []
@@ -309,14 +309,14 @@ def leakage(leaked: float | None, policy: GatePolicy) -> list[str]:
 
 
 def what_passed(mode: str) -> str:
-    """Return in words what a pass shows of the drops, by the policy's mode."""
+    """Return, in words, what a pass shows about the drops, by the policy's mode."""
     if mode == "threshold":
         return "no mean dropped by more than its margin, chance left aside"
     return "every drop is smaller than its margin"
 
 
 def summary(rows: Sequence[Row], policy: GatePolicy) -> str:
-    """Return the sentence that a passing verdict gives as its reason: what was shown, of what."""
+    """Return the reason of a passing verdict: what was shown, and for which rows."""
     gated = [row for row in rows if row.gated and row.against == "baseline"]
     scorers = sum(row.cohort == PRIMARY for row in gated)
     cohorts = len(gated) - scorers
@@ -336,7 +336,7 @@ def summary(rows: Sequence[Row], policy: GatePolicy) -> str:
 
 
 def _beyond(drop: float, margin: float) -> str:
-    """A drop of at least the margin in points, with as many digits as show it."""
+    """A drop of at least the margin, in points, with enough digits to show it."""
     for digits in (1, 2, 3):
         text = f"{100 * drop:.{digits}f}"
         if float(text) > 100 * margin:

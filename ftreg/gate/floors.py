@@ -1,4 +1,4 @@
-"""Floors: what a scorer's mean may not fall below, whatever the baseline has."""
+"""Floors: the lowest allowed mean of a scorer, whatever the baseline's mean."""
 
 import numpy as np
 
@@ -16,18 +16,18 @@ def below_floors(
     clusters: Positions | None,
     sequence: Seen | None,
 ) -> tuple[list[str], list[str]]:
-    """Return a sentence for each floor that is broken, and for each that may be.
+    """Return a sentence for each floor that is, or may be, broken.
 
-    A floor is kept if the whole interval of the candidate's mean lies on or above it, and broken if
-    the whole interval lies below. A missing score counts as 0. With a sequence, only the examples
-    in it count, and the interval holds at every moment.
+    A floor is met if the interval of the candidate's mean is entirely at or above it, and broken
+    if it is entirely below. A missing score counts as 0. With a sequence, only the examples in it
+    count, and the interval is valid at all times.
 
     Args:
         new: the candidate's scores.
         policy: its floors.
         level: error probability of each end of an interval.
         clusters: shape (examples,), or None.
-        sequence: given where examples are in the order in which they came.
+        sequence: given if the examples are in order of arrival.
     """
     broken, doubtful = [], []
     for scorer, floor in sorted(policy.floors.items()):

@@ -1,26 +1,27 @@
-"""A test and a bound of a bounded mean that hold where the bootstrap does not.
+"""A test and a bound of a bounded mean that are valid where the bootstrap is not.
 
-A bootstrap cannot draw what the sample lacks: 149 units of which none collapsed may come from a
-population of which one in 100 does. Here a truth has two parts. A share q of all units lies at the
-worst value possible, and none of n units shows it with probability (1 - q) ** n. The others lie
-nowhere below the lowest unit seen, and their mean must be tested at as much of the error as that
-leaves. The p value is the largest over all q, as Buehler (JASA 52, 1957) has it for any nuisance:
+A bootstrap cannot draw what the sample lacks: 149 units without a collapse may come from a
+population in which one in 100 collapses. Here a population has two parts. A share q of all units
+has the worst possible value, and a sample of n contains none of them with probability
+(1 - q) ** n. The others are nowhere below the lowest observed unit, and their mean is tested with
+the error that this leaves. The p value is the largest over all q, following Buehler (JASA 52, 1957)
+for nuisance parameters:
 
     p = max over q of (1 - q) ** n * P(mean of the others <= (point + q * worst) / (1 - q))
 
-Where nothing varies it is the rule of three, for two-valued data the test of Clopper and Pearson.
+If nothing varies this is the rule of three; for two-valued data, the test of Clopper and Pearson.
 
-The others' P is Gaffke's: the lowest value counts twice, and a flat Dirichlet distribution weighs
-all of them. No distribution is known for which it errs more often than it says. Gaffke, "Three test
+The P of the others is Gaffke's: the lowest value counts twice, and all values get flat Dirichlet
+weights. No distribution is known for which its error exceeds its level. Gaffke, "Three test
 statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable", Math.
 Methods of Statistics 14 (2005); Learned-Miller and Thomas, "A new confidence interval for the mean
 of a bounded random variable", arXiv 1905.06208.
 
-Dirichlet weights are exponential variables over their sum, so that "the weighted mean lies below
-m" is "a sum of exponentials times (value - m) lies below 0": no draws are needed, the saddlepoint
-approximation gives that probability to about 1 %, in the far tails as well (Lugannani and Rice,
-Adv. Applied Probability 12, 1980; here in the form r* of Barndorff-Nielsen, Biometrika 73, 1986).
-All rows are tested at once: a comparison has thousands of them where there are many cohorts.
+Dirichlet weights are exponential variables over their sum, so "the weighted mean is below m" is "a
+sum of exponentials times (value - m) is below 0". No draws are needed: the saddlepoint
+approximation gives that probability to about 1 %, also in the far tails (Lugannani and Rice, Adv.
+Applied Probability 12, 1980; here in the form r* of Barndorff-Nielsen, Biometrika 73, 1986). All
+rows are tested at once: a comparison with many cohorts has thousands.
 """
 
 import math
@@ -44,7 +45,7 @@ _FAR = 9.0
 
 
 class Draws(NamedTuple):
-    """Samples of values, and how often each value is there, of shape (samples, values)."""
+    """Samples of values, and the count of each value, of shape (samples, values)."""
 
     values: Floats
     counts: Floats
@@ -54,8 +55,8 @@ class Draws(NamedTuple):
 class Guard:
     """Tests of whether means are high, each of shape (rows,).
 
-    `peaks` are the means of the others at which the unseen share weighs most, and `chances` the
-    Dirichlet probabilities below them; 0 where no unseen share matters.
+    `peaks` are the means of the others at which the unseen share matters most, and `chances` the
+    Dirichlet probabilities below them; 0 if no unseen share matters.
     """
 
     rows: Sequence[Floats]
@@ -69,7 +70,7 @@ class Guard:
 
         Args:
             rows: at least one unit in each.
-            worst: how far below 0 a unit may lie, seen or not.
+            worst: how far below 0 a unit may be, seen or unseen.
         """
         peaks, chances = np.empty(len(rows)), np.empty(len(rows))
         for of, draws in _alike(rows):
@@ -77,7 +78,7 @@ class Guard:
         return cls(rows, worst, peaks, chances)
 
     def p_values(self, points: Sequence[float]) -> Floats:
-        """Return for each row the p value of a mean above its point, all above -worst."""
+        """Return each row's p value of a mean above its point; points are above -worst."""
         found = np.empty(len(self.rows))
         at = np.asarray(points, dtype=np.float64)
         for of, draws in _alike(self.rows):
@@ -85,7 +86,7 @@ class Guard:
         return found
 
     def lower_bounds(self, level: float) -> Floats:
-        """Return the points whose p value is `level`, such as 0.05: the mean lies above them."""
+        """Return the points whose p value is `level`, such as 0.05: lower bounds of the means."""
         counts = np.array([len(row) for row in self.rows])
         shares = (level / np.maximum(self.chances, level)) ** (1 / counts)
         found = (self.peaks + self.worst) * shares - self.worst
@@ -98,8 +99,8 @@ class Guard:
 def means_above(draws: Draws, points: Floats, levels: Floats) -> NDArray[np.bool_]:
     """Return for each sample whether the p value of a mean above its point is below its level.
 
-    Most need no search for the share that is unseen: it is 0 where the others' probability grows
-    faster at the point than that of the unseen falls.
+    Most need no search for the unseen share: it is 0 if, at the point, the others' probability
+    grows faster than that of the unseen falls.
 
     Args:
         draws: samples of values in [-1, 1].
@@ -145,7 +146,7 @@ def below(draws: Draws, points: Floats) -> Floats:
     """Return the probability that the Dirichlet mean of each sample is below its point.
 
     Args:
-        draws: samples, of which a value that counts 0 is as good as none.
+        draws: samples; a value with count 0 is ignored.
         points: shape (samples,).
     """
     least, most = _ends(draws)
@@ -173,12 +174,12 @@ def _phi(z: Floats) -> Floats:
 
 
 def _scores(draws: Draws, points: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the Dirichlet probabilities below points as normal quantiles, and their slopes.
+    """Return the Dirichlet probabilities below points, as normal quantiles, and their slopes.
 
     Args:
         draws: samples.
         points: between the ends of each.
-        t: saddlepoints to start from, the third of what is returned of points near by, or 0.
+        t: saddlepoints to start from (the third value returned for nearby points), or 0.
     """
     shifted = np.where(draws.counts > 0, draws.values - points[:, None], 0.0)
     # The cumulant generating function is -sum(log(1 - t x)) for t in (1 / least, 1 / most).
@@ -208,13 +209,13 @@ def _scores(draws: Draws, points: Floats, t: Floats) -> tuple[Floats, Floats, Fl
 
 
 def _hazard(z: Floats) -> Floats:
-    """Return how fast the logarithm of the normal distribution function grows."""
+    """Return the derivative of the logarithm of the normal distribution function."""
     z = np.clip(z, -30.0, 30.0)
     return np.exp(-(z**2) / 2) / (math.sqrt(2 * math.pi) * _phi(z))
 
 
 def _way(z: Floats, goal: Floats) -> Floats:
-    """Return how far it is, by a Newton step, to where `_hazard` is `goal`."""
+    """Return the Newton step to where `_hazard` is `goal`."""
     hazard = _hazard(z)
     return np.asarray(np.log(hazard / goal) / (z + hazard))
 
@@ -222,7 +223,7 @@ def _way(z: Floats, goal: Floats) -> Floats:
 def _peaks(draws: Draws, worst: float) -> tuple[Floats, Floats]:
     """Return where the others' probability times (1 - q) ** n is largest, and that probability.
 
-    1 - q falls with the others' mean y as 1 / (y + worst), so that there the logarithm of the
+    1 - q falls with the others' mean y as 1 / (y + worst), so at the maximum the logarithm of the
     probability grows as fast as n * log(y + worst).
     """
     least, most = _ends(draws)
@@ -255,7 +256,7 @@ def _moments(draws: Draws) -> tuple[Floats, Floats]:
 
 
 def _quantiles(draws: Draws, level: float) -> Floats:
-    """Return where the Dirichlet mean of each sample is with probability `level` below."""
+    """Return each sample's quantile of the Dirichlet mean at `level`."""
     least, most = _ends(draws)
     found = least.copy()
     apart = np.flatnonzero(least < most)
@@ -274,12 +275,12 @@ def _search(
     *,
     tolerance: float,
 ) -> tuple[Floats, Floats]:
-    """Return the points of the samples from which there is no way to go, and their quantiles.
+    """Return the points of the samples at which no step is left, and their quantiles.
 
     Args:
         draws: samples with unequal ends.
         points: to start from.
-        towards: of normal quantiles, slopes, points and the samples' positions, how far to go, on
+        towards: maps normal quantiles, slopes, points and the samples' positions to the step, on
             the scale of the quantiles.
         tolerance: on that scale.
     """
@@ -307,7 +308,7 @@ def _search(
 
 
 def _alike(rows: Sequence[Floats]) -> Iterator[tuple[NDArray[np.int64], Draws]]:
-    """Gather rows of like length: their positions, and their values, of which the lowest twice."""
+    """Group rows of similar length: their positions, and their values, the lowest one twice."""
     sizes = np.array([len(values) for values in rows], dtype=np.int64)
     classes = np.array([int(size).bit_length() for size in sizes])
     for each in sorted(set(classes.tolist())):

@@ -20,28 +20,28 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """An interval and the name of the method that made it."""
+    """An interval and the name of its method."""
 
     interval: Interval
     method: str
 
 
 class Guards(NamedTuple):
-    """The tests of means of rows, which suppose nothing but how far a unit may lie from 0."""
+    """Tests of rows' means that assume only how far a unit may be from 0."""
 
     rows: Sequence[Units]
     high: Guard
-    """Whether they are high."""
+    """Tests of high means."""
     low: Guard
-    """Whether they are low: those of the opposite values."""
+    """Tests of low means: those of the negated values."""
 
     @classmethod
     def of(cls, rows: Sequence[Units], *, worst: float = 1.0) -> "Guards":
-        """Prepare them, once for intervals and p values.
+        """Prepare the tests, once for intervals and p values.
 
         Args:
             rows: units, at least one in each.
-            worst: how far from 0 a unit may lie, seen or not.
+            worst: how far from 0 a unit may be, seen or unseen.
         """
         values = [units.values() for units in rows]
         return cls(rows, Guard.of(values, worst=worst), Guard.of([-x for x in values], worst=worst))
@@ -50,12 +50,11 @@ class Guards(NamedTuple):
 def estimate_intervals(guards: Guards, *, confidence: float, level: float) -> list[Estimate]:
     """Return the two-sided interval of each row's mean delta.
 
-    Two bounds make each end, and the wider one counts: the BCa interval's, which errs with
-    probability (1 - confidence) / 2 where there are enough units, and the guard's, which errs at
-    most as often as `level` says whatever the distribution.
+    Each end is the wider of two bounds: the BCa interval's, with error (1 - confidence) / 2 if
+    there are enough units, and the guard's, with an error of at most `level` for any distribution.
 
     Args:
-        guards: of the rows.
+        guards: the rows' tests.
         confidence: of the intervals.
         level: error probability of each of the guards' bounds.
     """
@@ -73,21 +72,21 @@ class PValues(NamedTuple):
     """The p values of one row, before any correction for their number."""
 
     exchanged: float
-    """Of a drop at all, if equal models could swap their scores: McNemar's for binary ones."""
+    """Of a drop at all, if equal models could swap their scores: McNemar's for binary scores."""
     guarded: float
-    """Of a drop at all, supposing only that scores lie in [0, 1]."""
+    """Of a drop at all, assuming only that scores are in [0, 1]."""
     beyond: float
-    """Of a drop of more than the margin, supposing no more either."""
+    """Of a drop of more than the margin, under the same assumption."""
 
 
 def p_values(guards: Guards, *, margins: Sequence[float]) -> list[PValues]:
     """Return the p values of each row: of a drop, and of one beyond the margin.
 
-    That a drop exists should be significant by exchange and by the guard.
+    A drop should be significant both by sign flips and by the guard.
 
     Args:
-        guards: of the rows.
-        margins: of each row, the drop that is allowed.
+        guards: the rows' tests.
+        margins: the allowed drop of each row.
     """
     drops, more = guards.low.p_values([0.0] * len(margins)), guards.low.p_values(margins)
     return [

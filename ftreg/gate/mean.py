@@ -19,11 +19,11 @@ def mean_interval(
 ) -> Interval:
     """Return the two-sided interval of a mean score, by the methods of a mean delta.
 
-    It supposes no more than that scores lie in [0, 1]; for scores of 0 and 1 it is the interval of
-    Clopper and Pearson, or a little wider.
+    It assumes only that scores are in [0, 1]. For scores of 0 and 1 it is the interval of Clopper
+    and Pearson, or slightly wider.
 
     Args:
-        scores: shape (examples,), or (examples, seeds), whose noise is then covered; none missing,
+        scores: shape (examples,), or (examples, seeds) to cover the noise of seeds; none missing,
             at least one example.
         confidence: of the interval.
         clusters: shape (examples,), or None.

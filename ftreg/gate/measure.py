@@ -1,4 +1,4 @@
-"""The rows of a comparison: the statistics of one scorer on its slices, before any decision."""
+"""The rows of a comparison: one scorer's statistics on its slices, before any decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +26,10 @@ from ftreg.gate.verdict import PRIMARY, Row
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """The scores of one slice, shape (examples,) or (examples, seeds), NaN where one is missing.
+    """The scores of one slice, shape (examples,) or (examples, seeds), NaN if missing.
 
-    `old` and `new` are the sides' means over their seeds, and `both` tells which examples have one
-    on either side.
+    `old` and `new` are the sides' means over their seeds, and `both` marks the examples that have
+    one on both sides.
     """
 
     cohort: str
@@ -68,10 +68,10 @@ def measure_rows(
     constant: bool = False,
     sequence: Seen | None = None,
 ) -> list[Row]:
-    """Measure one scorer on each slice; the outcomes are left undecided.
+    """Measure one scorer on each slice; outcomes stay undecided.
 
     Args:
-        baseline: shape (examples,), or (examples, seeds); NaN where there is no score. An example
+        baseline: shape (examples,), or (examples, seeds); NaN if there is no score. An example
             counts if every seed of both sides has a score for it.
         candidate: the same examples.
         policy: confidence and margins are read.
@@ -79,11 +79,11 @@ def measure_rows(
         slices: a cohort's name to the positions of its examples.
         against: whose scores `baseline` are.
         clusters: shape (examples,), or None.
-        unseen: whether examples that lose or gain everything are reckoned with though none of those
-            seen did; else none that change by more than those seen.
+        unseen: whether to account for unseen examples that lose or gain everything; else no example
+            is assumed to change by more than those seen.
         constant: whether all of its scores, on all examples and both sides, are the same.
-        sequence: given where the examples are in the order in which they came, and more may come;
-            what is measured then holds at every moment.
+        sequence: given if the examples are in order of arrival and more may come; the results are
+            then valid at all times.
     """
     rows: list[Row] = []
     measured = []
@@ -125,10 +125,10 @@ def _completed(row: Row, slice_: _Slice, units: Units, policy: GatePolicy) -> Ro
 def _in_sequence(
     row: Row, slice_: _Slice, units: Units, policy: GatePolicy, *, sequence: Seen
 ) -> Row:
-    """Return the row with what holds at every moment.
+    """Return the row with statistics that are valid at all times.
 
-    Which cohorts are tested depends on the whole dataset: it would be a choice after looking, were
-    it to depend on the examples so far.
+    Which cohorts are tested depends on the complete dataset: depending on the examples so far would
+    be a choice made after looking.
     """
     total = sequence.totals.get(row.cohort, 0)
     if row.cohort != PRIMARY and total < policy.min_cohort:
@@ -147,7 +147,7 @@ def _in_sequence(
 
 
 def _with_collapsed(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
-    """Return the row with how many units collapsed; what the candidate has no score for did."""
+    """Return the row with its collapsed units; a missing candidate score is a collapse."""
     known = ~np.isnan(slice_.old)
     drop = collapse_rule(policy).drop
     fell = collapsed(slice_.old[known], slice_.new[known], drop=drop)
@@ -167,7 +167,8 @@ def _with_collapsed(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
 def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
     """Return the row with what the missing scores may hide.
 
-    A score is often missing because the output was bad, so none is taken to be like the others.
+    A score is often missing because the output was bad, so missing scores are not assumed to be
+    like the others.
     """
     assert row.interval is not None and row.delta is not None
     lost, won = lost_and_won(slice_.old, slice_.new)
@@ -184,7 +185,7 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
 
 
 def _intervals(guards: Guards, policy: GatePolicy) -> list[Estimate]:
-    """Return the intervals by which a policy decides: a false pass is as rare as it says."""
+    """Return the intervals that a policy decides by: false passes are as rare as it promises."""
     error = 1 - policy.confidence
     return estimate_intervals(guards, confidence=policy.confidence, level=error)
 
@@ -198,7 +199,7 @@ def _counted(
     against: Literal["baseline", "anchor"],
     constant: bool,
 ) -> Row:
-    """Return the row with its counts, its margin, and the means of what can be compared."""
+    """Return the row with its counts, its margin, and the means over the paired examples."""
     primary, anchored = slice_.cohort == PRIMARY, against == "anchor"
     old, new, both = slice_.old, slice_.new, slice_.both
     n = int(both.sum())
@@ -230,7 +231,7 @@ def _counted(
 def _with_statistics(
     measured: Sequence[tuple[Row, Units]], policy: GatePolicy, *, unseen: bool
 ) -> list[Row]:
-    """Return the rows with their intervals and p values, as of one seed."""
+    """Return the rows with their intervals and p values, as if there were one seed."""
     rows = [units for _, units in measured]
     seen = max((float(np.abs(units.values()).max()) for units in rows), default=0.0)
     guards = Guards.of(rows, worst=1.0 if unseen or not seen else seen)
@@ -269,17 +270,17 @@ def _with_seeds(row: Row, units: Units, noise: seeds.SeedNoise, policy: GatePoli
 
 
 def is_constant(*sides: Floats) -> bool:
-    """Return whether all scores of some sides are one and the same, of two at least."""
+    """Return whether all scores of some sides are the same, with at least two."""
     together = np.concatenate([side.ravel() for side in sides])
     found = together[~np.isnan(together)]
     return len(found) > 1 and float(np.ptp(found)) == 0
 
 
 def paired_units(baseline: Floats, candidate: Floats, *, clusters: Positions | None) -> Units:
-    """Return the paired deltas of a slice by unit, as its row is measured by.
+    """Return the paired deltas of a slice by unit, as used for its row.
 
     Args:
-        baseline: the scores of the slice, as `measure_rows` has them.
+        baseline: the scores of the slice, as in `measure_rows`.
         candidate: the same examples.
         clusters: shape (examples of the slice,), or None.
     """

@@ -36,9 +36,9 @@ _PLANNED = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """Scores of what both sides were asked beside the examples: scorer to item to score.
+    """Scores on items asked in addition to the examples: scorer to item to score.
 
-    No item has a cohort or a cluster, and none is critical.
+    Items have no cohorts or clusters, and none is critical.
     """
 
     baseline: Scores
@@ -64,31 +64,34 @@ def compare(
     costs: Costs | None = None,
     noise: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Hold a candidate's scores against its baseline's, paired by example id.
+    """Compare a candidate's scores with its baseline's, paired by example id.
 
     The order of the mappings does not matter, and the same input gives the same verdict.
 
     Args:
-        baseline: scorer to example id to score in [0, 1], None where there is none; of several
-            seeds a list, one score a seed.
+        baseline: scorer to example id to score in [0, 1], or None; with several seeds a list of one
+            score per seed.
         candidate: the same, of the candidate.
-        policy: when a candidate passes; None takes every default.
+        policy: when a candidate passes; None uses the defaults.
         cohorts: example id to its tags.
-        critical: ids of examples that may not get worse.
+        critical: ids of examples that must not get worse.
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
-        leaked: share of the examples that the candidate was trained on; None if not known.
-        levels: scorer to how many different scores it can give, None for any number; else guessed.
-        looks: how often these examples were looked at before; None takes this to be the first look.
-        order: in which examples came, where a verdict is to hold whenever one stops (by bets).
-        plan: whether rows say how many examples would decide, which takes longer; not by bets.
-        probes: scores of further scorers, each on items of its own; never with `order`.
-        costs: what answers took; None where that is not known.
+        leaked: share of the examples that the candidate was trained on; None if unknown.
+        levels: scorer to the number of distinct scores it can give, None for any number; guessed if
+            absent.
+        looks: how often these examples were looked at before; None means this is the first look.
+        order: the order in which examples came, for a verdict that is valid whenever one stops (by
+            bets).
+        plan: whether rows say how many examples would decide, which takes longer; not with bets.
+        probes: scores of further scorers, each on its own items; not with `order`.
+        costs: what answers cost; None if unknown.
         noise: scorer to the standard deviation of an example's change when generated again.
 
     Raises:
-        UsageError: a score is no number in [0, 1], an example lacks a cluster or a seed, a policy's
-            scorer or cohort is not there, or an order does not go with seeds, policy or examples.
+        UsageError: a score is not a number in [0, 1], an example lacks a cluster or a seed, a
+            scorer or cohort of the policy does not exist, or an order does not fit the seeds, the
+            policy or the examples.
     """
     policy, seen = policy or GatePolicy(), looks or Looks()
     ids = all_ids(baseline, candidate)
@@ -142,7 +145,7 @@ def _verdict(
     *,
     looks: Looks,
 ) -> Verdict:
-    """Return the verdict that regressions and doubts lead to."""
+    """Return the verdict that follows from regressions and doubts."""
     return Verdict(
         outcome="regression" if found else "undecided" if doubts else "pass",
         rows=tuple(rows),
@@ -154,9 +157,9 @@ def _verdict(
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What rows are measured by, whatever the scorer.
+    """The settings by which rows are measured, for every scorer.
 
-    A pass needs what its policy asks for after all looks; a regression what the policy itself does.
+    A pass must meet the policy adjusted for all looks; a regression the policy itself.
     """
 
     policy: GatePolicy
@@ -183,25 +186,25 @@ def _how(
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Scorers that scored the same examples: both sides, the anchor, and how to measure them."""
+    """Scorers with the same examples: both sides, the anchor, and how to measure them."""
 
     old: AlignedScores
     new: AlignedScores
     anchor: AlignedScores | None
     how: _How
     fixed: bool = False
-    """Whether its items are all there are, so that none is unseen: those of a probe."""
+    """Whether its items are complete, so that none is unseen: those of a probe."""
 
     @property
     def scorers(self) -> set[str]:
-        """Those of either side."""
+        """The scorers of either side."""
         return {*self.old.columns, *self.new.columns}
 
 
 def _probe_tables(
     probes: Probes | None, how: _How, levels: Mapping[str, int | None]
 ) -> list[_Table]:
-    """Return a table for each probe, since each has items of its own."""
+    """Return a table for each probe, since each has its own items."""
     if probes is None:
         return []
     tables = []
@@ -226,7 +229,7 @@ def _held_to_limits(
 ) -> tuple[list[CostRow], list[str], list[str]]:
     """Return the rows of budgets, and sentences for budgets and floors that are or may be broken.
 
-    Each table is held to the floors of its scorers, and the first to those of no table.
+    Each table is checked against its scorers' floors, and the first against those of no table.
     """
     level = decide.limit_level(rows, policy, strict=tables[0].how.policy)
     spent_on = hold_to_budgets(costs, policy, level=level, clusters=clusters)
@@ -271,7 +274,7 @@ def _refuse_order(
     sides: tuple[AlignedScores, AlignedScores, AlignedScores | None],
     critical: Collection[str],
 ) -> None:
-    """Refuse what no statement at every moment can be made of, if there is an order."""
+    """If there is an order, refuse what has no anytime-valid statement."""
     if order is None:
         return
     if policy.mode == "threshold":
@@ -349,7 +352,7 @@ def _planned(
     *,
     drop_level: Mapping[str, float],
 ) -> list[Row]:
-    """Return the rows with what more examples would show, of the first that must pass."""
+    """Return the rows with what more examples would show, for the first that must pass."""
     asked: dict[int, Units] = {}
     for place, row in enumerate(rows):
         table = next((each for each in tables if row.scorer in each.scorers), None)

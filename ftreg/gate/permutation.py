@@ -1,4 +1,4 @@
-"""Tests of a drop: sign flips, and Holm's correction over a family of them."""
+"""Tests of a drop: sign flips, and Holm's correction over a family of tests."""
 
 import math
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ _NORMAL = NormalDist()
 def sign_flip(sums: Floats) -> float:
     """Return the p value of a drop under random exchange of baseline and candidate.
 
-    If the two are equally good, each unit's delta is as likely as its opposite: the p value is
-    the share of sign patterns with a sum as low as the one seen. For scores of 0 and 1 that is
-    McNemar's exact test (Psychometrika 12, 1947). Where there are too many patterns to count
-    it is the saddlepoint approximation, good to a few per cent in the far tails as well: Robinson,
+    If the two are equally good, each unit's delta is as likely as its opposite: the p value is the
+    share of sign patterns with a sum as low as the observed one. For scores of 0 and 1 this is
+    McNemar's exact test (Psychometrika 12, 1947). If there are too many patterns to count, it is
+    the saddlepoint approximation, accurate to a few percent also in the far tails: Robinson,
     "Saddlepoint approximations for permutation tests and confidence intervals", JRSS B 44 (1982).
 
     Args:
-        sums: shape (units,), the sum of each unit's deltas; clusters flip as a whole.
+        sums: shape (units,), the sum of each unit's deltas; clusters flip as one.
     """
     changed = sums[sums != 0]
     if not len(changed):
@@ -95,15 +95,15 @@ def holm(
 ) -> list[float]:
     """Return p values adjusted for their number, in the order given.
 
-    Rejecting where they are at most alpha keeps the chance of any false rejection in the family
-    at most alpha, however the tests depend on each other. Holm, Scand. J. Statistics 6 (1979),
-    section 4 for weights: a test has its weight's share of alpha, and inherits from rejected ones.
+    Rejecting those of at most alpha keeps the probability of any false rejection in the family at
+    most alpha, for any dependence between the tests. Holm, Scand. J. Statistics 6 (1979), section 4
+    for weights: a test gets its weight's share of alpha, and inherits from rejected ones.
 
     Args:
-        p_values: one a test.
-        weights: above 0, of any sum; all alike where None.
-        total: the weight of the whole family, where it has tests that were not made: it is as if
-            these had not rejected.
+        p_values: one per test.
+        weights: above 0, with any sum; None means equal weights.
+        total: the weight of the complete family, if it has tests that were not made: these count
+            as not rejected.
     """
     weights = weights or [1.0] * len(p_values)
     adjusted = [0.0] * len(p_values)

@@ -1,11 +1,11 @@
 """What a number of examples can show: the gate's own tests, run on resampled deltas.
 
-A formula knows the spread of the deltas alone, and is wrong by a factor of three where scores are
-few-valued or skewed. So truths are drawn that may lie behind the deltas seen (Rubin, "The Bayesian
-bootstrap", Annals of Statistics 9, 1981, with a change to either side beside them, for a sample may
-lack the largest), each is given the mean that is planned for, a sample is drawn from it, and the
-tests that decide a row are made of that. So the promise of 80 % covers that the spread is
-estimated.
+A formula uses only the spread of the deltas, and is wrong by a factor of three if scores are
+few-valued or skewed. Instead, populations consistent with the observed deltas are drawn (Rubin,
+"The Bayesian bootstrap", Annals of Statistics 9, 1981, with one change added on either side, since
+a sample may lack the largest). Each is shifted to the planned mean, a sample is drawn from it, and
+the tests that decide a row are run on the sample. The promised 80 % therefore includes the
+uncertainty of the estimated spread.
 """
 
 import math
@@ -28,7 +28,7 @@ RANGE = 0.9
 """The probability of the range around a number of examples."""
 FOUND = 0.95
 """The probability with which a drop of twice the margin is found, of `examples_to_find`."""
-# How much of a change beside those seen keeps the promise where a few were seen.
+# Weight of an unseen change that keeps the promise if only a few changes were seen.
 _UNSEEN = 0.75
 _TRUTHS = 80
 # Deltas of more values are gathered into so many, of which so many at either end stay apart.
@@ -42,21 +42,21 @@ _SOLVED_TO = 0.1
 _EVALUATIONS = 3
 _MOST_EVALUATIONS = 20
 _MOST_UNITS = 10**9
-# Chances so near to `POWER`, on the scale of z, lie on a line.
+# Probabilities this close to `POWER`, on the scale of z, are on a line.
 _NEAR = 1.5
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A question to the tests: how often they decide on samples of `count` units of truths."""
+    """A question to the tests: how often they decide on `count` units from some populations."""
 
     truths: "_Truths"
     count: int
     margin: float
     policy: GatePolicy
     regression: bool
-    """Whether a regression is meant, else a pass."""
+    """Whether the question is about a regression; else about a pass."""
 
 
 # Asks for chances until it knows its number.
@@ -68,12 +68,12 @@ def planned(
 ) -> list[Row]:
     """Return rows with what their examples can show, and how many would decide.
 
-    All are planned side by side, and none depends on the others.
+    All are planned together, and none depends on the others.
 
     Args:
         rows: measured, each with its paired deltas, of at least two units.
-        policy: its confidence and its fewest examples are read.
-        drop_level: of the test of a drop, for a row alone.
+        policy: its confidence and its minimum of examples are read.
+        drop_level: of the test of a drop, for a single row.
     """
     tested = policy.model_copy(update={"confidence": 1 - drop_level})
     behind = [_Truths.behind(units, policy=policy) for _, units in rows]
@@ -98,14 +98,14 @@ def planned(
 
 
 def drop_found(units: Units, *, count: int, margin: float, policy: GatePolicy) -> float | None:
-    """Return the true drop that `count` units like these prove to be beyond the margin.
+    """Return the true drop that `count` units like these show to be beyond the margin.
 
-    They do in four of five cases, at the policy's confidence; None where no drop is proven so.
+    They do so in four of five cases, at the policy's confidence; None if there is no such drop.
 
     Args:
         units: paired deltas, at least two.
-        count: how many units there would be.
-        margin: the drop that is allowed.
+        count: number of units.
+        margin: the allowed drop.
         policy: its confidence and its seed are read.
     """
     truths = _Truths.behind(units, policy=policy)
@@ -119,13 +119,13 @@ def _seeds(row: Row) -> tuple[tuple[int, int], tuple[float | None, float | None]
 
 
 def _margin_left(row: Row, policy: GatePolicy) -> float:
-    """Return what the noise of seeds leaves of a row's margin to the examples, or 0."""
+    """Return what seed noise leaves of a row's margin for the examples, or 0."""
     taken = interval_reach(*_seeds(row), confidence=policy.confidence, power=POWER)
     return math.sqrt(max(row.margin**2 - taken**2, 0.0))
 
 
 def _with_seeds(row: Row, drop: float, *, level: float) -> float | None:
-    """Return a detectable drop with the noise of seeds; None above 1."""
+    """Return a detectable drop including seed noise; None above 1."""
     if drop > 1.0:
         return None
     if not row.seed_error:
@@ -137,12 +137,12 @@ def _with_seeds(row: Row, drop: float, *, level: float) -> float | None:
 def _with_needed(
     row: Row, units: Units, truths: "_Truths", *, number: float, policy: GatePolicy
 ) -> Row:
-    """Return a row with the examples that it needs, and the range that they lie in."""
+    """Return a row with the number of examples that it needs, and its range."""
     if math.isinf(number):
         return replace(row, n_needed=None, n_needed_range=None)
     factor = 1.0
     if units.sums.any():
-        # The number grows with the variance, of which there is one to each truth.
+        # The number grows with the variance, and each population has its own.
         scatter = float(2 * np.log(np.maximum(truths.spreads(), 1e-9)).std())
         factor = math.exp(_NORMAL.inv_cdf(0.5 + RANGE / 2) * math.hypot(scatter, _SOLVED_TO))
     least = _least(units, policy, margin=_margin_left(row, policy))
@@ -154,7 +154,7 @@ def _with_needed(
 
 
 def _least(units: Units, policy: GatePolicy, *, margin: float) -> int:
-    """Return the fewest units of a pass; unequal clusters count as fewer, so that it takes more."""
+    """Return the fewest units for a pass; unequal clusters count as fewer, so it takes more."""
     least = policy.least_units(margin, clustered=units.clustered)
     if policy.collapse is not None:
         least = max(least, fewest_to_show(policy.collapse.share, confidence=policy.confidence))
@@ -169,9 +169,9 @@ def _units_needed(units: Units, truths: "_Truths", *, margin: float, policy: Gat
 
     Args:
         units: the paired deltas of a comparison; at least two.
-        truths: what may lie behind them.
-        margin: the drop that is allowed, of which seeds may leave nothing: then no number does.
-        policy: its confidence and its fewest examples are read.
+        truths: populations consistent with them.
+        margin: the allowed drop; if seeds leave nothing of it, no number is enough.
+        policy: its confidence and its minimum of examples are read.
     """
     if not margin:
         return math.inf
@@ -194,19 +194,20 @@ def _units_needed(units: Units, truths: "_Truths", *, margin: float, policy: Gat
 
 
 def examples_to_find(units: Units, *, margin: float, policy: GatePolicy) -> int | None:
-    """Return with how many examples a drop of twice the margin is proven to be beyond it.
+    """Return the number of examples that show a drop of twice the margin to be beyond it.
 
-    It is in 19 of 20 cases, by the test of this row alone. The drop is taken to be made by few
-    units, which fall by halfway from the furthest change seen to all, beside changes like those
-    seen: a loss widens the deltas, and those of two equal models do not show how much.
+    They do so in 19 of 20 cases, by the test of this row alone. The drop is assumed to come from a
+    few units that fall by the midpoint between the furthest observed change and everything, in
+    addition to changes like those observed: a loss widens the deltas, and those of two equal models
+    do not show by how much.
 
     Args:
         units: paired deltas, at least two.
-        margin: the drop that is allowed.
-        policy: its confidence, its fewest examples and its seed are read.
+        margin: the allowed drop.
+        policy: its confidence, its minimum of examples and its seed are read.
 
     Returns:
-        The number; None where scores in [0, 1] cannot drop by so much.
+        The number; None if scores in [0, 1] cannot drop by so much.
     """
     drop = 2 * margin
     if drop > 1:
@@ -239,18 +240,18 @@ def _units_to_find(truths: "_Truths", *, least: int, margin: float, policy: Gate
 def _detectable_drop(
     count: int, truths: "_Truths", *, margin: float, policy: GatePolicy
 ) -> _Course:
-    """Find the true drop that as many units prove to be beyond the margin in four of five.
+    """Find the true drop that so many units show to be beyond the margin in four of five cases.
 
-    It is that of this row alone: where many rows are tested, Holm's correction asks for more.
+    It is for this row alone: if many rows are tested, Holm's correction needs more.
 
     Args:
-        count: of the units.
-        truths: what may lie behind them.
-        margin: the drop that is allowed.
+        count: number of units.
+        truths: the populations that they may come from.
+        margin: the allowed drop.
         policy: its confidence is read.
 
     Returns:
-        The drop, above the margin; above 1 where none can be proven.
+        The drop, above the margin; above 1 if none can be shown.
     """
 
     def asked(drop: float) -> _Asked:
@@ -262,7 +263,7 @@ def _detectable_drop(
 
 
 def _run(courses: Sequence[_Course]) -> list[float]:
-    """Return what courses find, asking for all of them at once."""
+    """Return what the courses find, answering the questions of all of them at once."""
     found = [0.0] * len(courses)
     waiting: dict[int, _Asked] = {}
     answers: dict[int, float | None] = dict.fromkeys(range(len(courses)))
@@ -275,14 +276,14 @@ def _run(courses: Sequence[_Course]) -> list[float]:
                 waiting[place] = next(course) if answer is None else course.send(answer)
             except StopIteration as stop:
                 found[place] = stop.value
-        # Every question has samples of its own, so that their errors even out.
+        # Every question has its own samples, so that their errors average out.
         answers = dict(zip(waiting, _chances(list(waiting.values()), stream=asked), strict=True))
         asked += 1
     return found
 
 
 def _chances(asked: Sequence[_Asked], *, stream: int) -> list[float]:
-    """Return how often each is decided as it asks, of as many samples as there are truths."""
+    """Return how often each question is decided, with one sample per population."""
     if not asked:
         return []
     samples = [each.truths.sample(each.count, seed=(each.policy.seed, stream)) for each in asked]
@@ -308,14 +309,14 @@ def _solve(
     known: Sequence[tuple[float, float]] = (),
     goal: float = POWER,
 ) -> _Course:
-    """Find where a rising chance reaches a goal.
+    """Find where an increasing probability reaches a goal.
 
     Args:
-        ask: for the chance, which is estimated from `_TRUTHS` samples, so not quite rising.
+        ask: for the probability, which is estimated from `_TRUTHS` samples, so not quite monotone.
         first: a guess.
         power: z is nearly linear in this power of the argument.
         start: an argument and its z, where the line begins.
-        known: arguments and their chances.
+        known: arguments and their probabilities.
         goal: a probability.
     """
     goal = _NORMAL.inv_cdf(goal)
@@ -337,14 +338,14 @@ def _solve(
 
 
 def _z(share: float) -> float:
-    """Return a chance that was estimated as a normal quantile, which is finite."""
+    """Return an estimated probability as a normal quantile, always finite."""
     return _NORMAL.inv_cdf(min(max(share, 0.5 / _TRUTHS), 1 - 0.5 / _TRUTHS))
 
 
 def _line_at(
     goal: float, begin: tuple[float, float], points: Sequence[tuple[float, float]]
 ) -> float:
-    """Return where the line from its begin through the mean of points (x, z) has z = `goal`."""
+    """Return where the line from its start through the mean of points (x, z) has z = `goal`."""
     x, z = (math.fsum(column) / len(points) for column in zip(*points, strict=True))
     return begin[0] + (x - begin[0]) * (goal - begin[1]) / (z - begin[1])
 
@@ -356,14 +357,14 @@ class _Truths:
     values: Floats
     shares: Floats
     tied: bool
-    """Whether most scores change by what others do too, or not at all."""
+    """Whether most changes are tied with others, or zero."""
 
     @classmethod
     def behind(cls, units: Units, *, policy: GatePolicy) -> "_Truths":
-        """Draw distributions that may lie behind `units`."""
+        """Draw distributions consistent with `units`."""
         values, counts, distinct = _gathered(units.values())
         furthest = float(np.abs(values).max())
-        # Always as many, so that what is planned beside it changes no last bit.
+        # Always the same number, so that rows planned together do not change the last bit.
         empty = [0.0] * (_VALUES - len(values))
         values = np.concatenate([empty, values, [-furthest, furthest]])
         counts = np.concatenate([empty, counts, [_UNSEEN, _UNSEEN]])
@@ -373,9 +374,10 @@ class _Truths:
         return cls(np.tile(values, (_TRUTHS, 1)), shares, distinct <= 0.5 * units.count)
 
     def with_mean(self, mean: float) -> "_Truths":
-        """Return each with another mean: other shares of the same changes where most are tied.
+        """Return each with another mean, by shifting all changes.
 
-        Else all change by more, where no change would then be beyond what scores allow.
+        If most changes are tied, or the shifted ones would exceed what scores allow, the same
+        changes get other shares instead.
         """
         shift = mean - (self.shares * self.values).sum(axis=1, keepdims=True)
         moved = self.values + shift
@@ -385,7 +387,7 @@ class _Truths:
         return replace(self, values=np.clip(moved, -1.0, 1.0))
 
     def with_drops(self, drop: float, *, each: float) -> "_Truths":
-        """Return each with the mean -`drop`, made by a share of units that fall by `each`."""
+        """Return each with the mean -`drop`, by letting a share of units fall by `each`."""
         still, share = self.with_mean(0.0), drop / each
         column = np.ones((len(self.values), 1))
         return replace(
@@ -405,12 +407,12 @@ class _Truths:
         return self._bca(counts, (1 - policy.confidence) / 2) > -margin
 
     def sample(self, count: int, *, seed: tuple[int, int]) -> Floats:
-        """Draw a sample of `count` units of each: how often each value is there."""
+        """Draw a sample of `count` units from each; returns the count of each value."""
         generator = np.random.default_rng(seed)
         return np.asarray(generator.multinomial(count, self.shares), dtype=np.float64)
 
     def _bca(self, counts: Floats, level: float) -> Floats:
-        """The lower end of each sample's BCa interval, as `ftreg.gate.bootstrap.bca` has it."""
+        """The lower end of each sample's BCa interval, the same as `ftreg.gate.bootstrap.bca`."""
         total = counts.sum(axis=1)
         means = (counts * self.values).sum(axis=1) / total
         centred = self.values - means[:, None]
@@ -423,9 +425,9 @@ class _Truths:
 
 
 def _gathered(values: Floats) -> tuple[Floats, Floats, int]:
-    """Return the distinct values, how often each is there, and how many they are.
+    """Return the distinct values, the count of each, and their number.
 
-    Of very many, means of neighbours are taken, but of the lowest and the highest few.
+    If there are very many, neighbours are averaged, except the lowest and the highest few.
     """
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= _VALUES:
@@ -436,7 +438,7 @@ def _gathered(values: Floats) -> tuple[Floats, Floats, int]:
     starts = np.concatenate([np.arange(_ENDS), inner, np.arange(total - _ENDS, total)])
     sizes = np.diff(starts, append=total).astype(np.float64)
     means = np.add.reduceat(np.sort(values), starts) / sizes
-    # What the groups lose of the spread is given back.
+    # Restore the spread that grouping loses.
     centre = values.mean()
     spread = math.sqrt(float((sizes * (means - centre) ** 2).sum() / total))
     moved = centre + (means - centre) * float(values.std()) / spread

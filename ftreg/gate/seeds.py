@@ -1,24 +1,24 @@
 """What training seeds add to the error of a mean delta: the second level beside the examples.
 
-With several seeds a side, the mean delta speaks of the recipe and no longer of one lucky or
-unlucky run of it: the seeds of a side are a sample of the seeds that it might have had. Seeds of
-the two sides have nothing to do with each other; examples are the same on both.
+With several seeds a side, the mean delta describes the recipe instead of one lucky or unlucky run:
+the seeds of a side are a sample of all its possible seeds. Seeds are independent between the two
+sides; examples are paired.
 
-Two to five seeds are too few for a bootstrap: it cannot draw a seed that is worse than the worst
-one seen. So seeds get Student's t. Where both sides have k, their variance is pooled: the
-difference then has t's distribution with 2k - 2 degrees of freedom if they vary alike, and a tail
-no heavier than that of k - 1 degrees whatever they vary by (Mickey and Brown, "Bounds on the
+Two to five seeds are too few for a bootstrap, which cannot draw a seed worse than the worst one
+seen. So seeds use Student's t. If both sides have k seeds, their variance is pooled: the difference
+then has a t distribution with 2k - 2 degrees of freedom if both have the same variance, and a tail
+no heavier than that of k - 1 degrees for any variances (Mickey and Brown, "Bounds on the
 distribution functions of the Behrens-Fisher statistic", Annals of Mathematical Statistics 37,
-1966). The end of an interval errs half as often as it may if they vary alike, and no more than it
-may if they do not; a p value supposes nothing of the kind. A side with a single seed is taken to
-vary as the other does. Sides of unequal numbers have a variance each. The levels are added up as
-squared half-widths: Banerjee, "Approximate confidence interval for linear functions of means of k
-populations when the population variances are not equal", Sankhya 22 (1960): such an interval errs
-no more often than it says, whatever the variances of the levels. (Satterthwaite's degrees of
-freedom are shorter and err up to twice as often as they say, where two seeds happen to agree.)
+1966). The end of an interval has half the allowed error if the variances are equal, and at most the
+allowed error if not; a p value makes no such assumption. A side with a single seed is assumed to
+vary as the other does. Sides with unequal numbers of seeds have separate variances. The levels are
+added as squared half-widths: Banerjee, "Approximate confidence interval for linear functions of
+means of k populations when the population variances are not equal", Sankhya 22 (1960): the error of
+such an interval never exceeds its level, for any variances. (With Satterthwaite's degrees of
+freedom intervals are shorter, with up to twice the nominal error if two seeds happen to agree.)
 
-That seeds matter as much as data do: Bouthillier et al., "Accounting for variance in machine
-learning benchmarks", MLSys 2021 (arXiv 2103.03098).
+Seeds matter as much as data: Bouthillier et al., "Accounting for variance in machine learning
+benchmarks", MLSys 2021 (arXiv 2103.03098).
 """
 
 import math
@@ -33,20 +33,20 @@ from ftreg.gate.interval import Interval
 from ftreg.gate.units import Floats, Units
 
 _NORMAL = NormalDist()
-# Halvings that find a p value to more digits than anybody reads.
+# Bisections that find a p value to more digits than anybody reads.
 _HALVINGS = 60
 _SMALLEST_P = 1e-15
 
 
 @dataclass(frozen=True, slots=True)
 class SeedNoise:
-    """The seeds of both sides beside the examples.
+    """The noise of both sides' seeds.
 
-    `counts` are the seeds of the baseline and the candidate, one of them at least two, and
-    `deviations` the standard deviations of their mean scores from seed to seed, None for a single
-    seed. `example_error` is the standard error of the mean delta over the examples, as if there
-    were no other seeds than these; `interaction` is the variance of the mean delta that comes from
-    examples which score otherwise from seed to seed, and is part of both levels.
+    `counts` are the seeds of the baseline and the candidate, at least two on one side, and
+    `deviations` the standard deviations of their mean scores between seeds, None for a single seed.
+    `example_error` is the standard error of the mean delta over the examples, given these seeds;
+    `interaction` is the variance of the mean delta that comes from examples whose scores differ
+    between seeds, and is part of both levels.
     """
 
     counts: tuple[int, int]
@@ -56,15 +56,15 @@ class SeedNoise:
 
     @property
     def seed_error(self) -> float:
-        """Standard error of the mean delta over the seeds, as if there were no other examples."""
+        """Standard error of the mean delta over the seeds, given these examples."""
         return math.sqrt(sum(part for part, _ in _parts(self.counts, self.deviations)))
 
     @property
     def example_share(self) -> float:
-        """The part of the squared `example_error` that the seeds' variance does not have too.
+        """The part of the squared `example_error` that is not also in the seeds' variance.
 
-        Both levels hold what an example does otherwise from seed to seed, and without this it
-        would count twice: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007).
+        Both levels contain the differences of an example between seeds, which would count twice:
+        Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007).
         """
         squared = self.example_error**2
         return max(0.0, 1 - self.interaction / squared) if squared else 1.0
@@ -76,11 +76,11 @@ class SeedNoise:
         return max(math.sqrt(both), self.example_error)
 
     def reach(self, offset: float, seeds: float) -> float:
-        """Return how far the end of an interval lies from the mean delta.
+        """Return the distance of an interval's end from the mean delta.
 
         Args:
-            offset: how far the end lies that knows of examples only.
-            seeds: how far the one that knows of seeds only.
+            offset: distance of the end over examples only.
+            seeds: distance of the end over seeds only.
         """
         return max(offset, math.hypot(math.sqrt(self.example_share) * offset, seeds))
 
@@ -92,8 +92,8 @@ def _parts(
 
     Args:
         counts: the seeds of each side; 0 for a side that is known without error.
-        deviations: of each side from seed to seed; None for fewer than two seeds.
-        alike: whether both sides may be taken to vary alike.
+        deviations: of each side between seeds; None for fewer than two seeds.
+        alike: whether to assume equal variances.
     """
     known = [
         (count, deviation**2)
@@ -112,14 +112,13 @@ def _parts(
 def seed_noise(
     baseline: Floats | None, candidate: Floats, units: Units, clusters: NDArray[np.int64] | None
 ) -> SeedNoise | None:
-    """Return what the seeds add to the error of the mean delta; None where there is one a side.
+    """Return what the seeds add to the error of the mean delta; None with one seed a side.
 
-    Two sides with the same scores throughout are the same checkpoints, and their seeds differ from
-    nothing: None.
+    None also if both sides have identical scores: they are then the same checkpoints.
 
     Args:
-        baseline: shape (examples,) or (examples, seeds), without missing scores; None where the
-            candidate is held against a number.
+        baseline: shape (examples,) or (examples, seeds), without missing scores; None if the
+            candidate is compared with a number.
         candidate: the same examples.
         units: the deltas of the means over seeds; at least two.
         clusters: shape (examples,), or None.
@@ -145,7 +144,7 @@ def _deviation(side: Floats | None) -> float | None:
 
 
 def _spread(scores: Floats | None, clusters: NDArray[np.int64] | None) -> float | None:
-    """Return a unit's standard deviation from seed to seed, beyond what all units share."""
+    """Return a unit's standard deviation between seeds, beyond what all units share."""
     if scores is None or seeds_of(scores) < 2:
         return None
     values = _values(scores, clusters)
@@ -156,7 +155,7 @@ def _spread(scores: Floats | None, clusters: NDArray[np.int64] | None) -> float 
 
 
 def _values(scores: Floats, clusters: NDArray[np.int64] | None) -> Floats:
-    """Return one value a unit and seed whose plain mean is the seed's mean, as `Units.values`."""
+    """Return one value per unit and seed with the seed's mean as plain mean, as `Units.values`."""
     if clusters is None:
         return scores
     _, numbers = np.unique(clusters, return_inverse=True)
@@ -183,9 +182,9 @@ def widen(interval: Interval, mean: float, noise: SeedNoise, *, confidence: floa
 
 
 def seeds_p_value(delta: float, noise: SeedNoise, *, margin: float = 0.0) -> float:
-    """Return the p value of a drop of more than `margin`, one-sided, of the interval's t part.
+    """Return the one-sided p value of a drop of more than `margin`, by the interval's t part.
 
-    It is the smallest level at which a bound below which `delta` lies leaves out -margin.
+    It is the smallest level at which the upper bound of `delta` excludes -margin.
     """
     delta += margin
     if delta >= 0:
@@ -216,10 +215,10 @@ def seeds_reach(
 
     Args:
         counts: the seeds of each side; 0 for a side that is known without error.
-        deviations: of each side's mean score from seed to seed; None for fewer than two seeds.
+        deviations: of each side's mean score between seeds; None for fewer than two seeds.
         level: error probability of the bound.
-        power: wished-for probability of a decision in spite of it; 0.5 adds nothing.
-        alike: whether it is enough that the level holds where both sides vary alike.
+        power: desired probability of a decision; 0.5 adds nothing.
+        alike: whether the level need only hold for equal variances.
     """
     from ftreg.gate.stats import t_quantile
 
@@ -237,8 +236,8 @@ def interval_reach(
 ) -> float:
     """Return how far the noise of given seeds alone moves each end of an interval.
 
-    An end errs with probability (1 - confidence) / 2 where both sides vary alike, and at most twice
-    as often whatever they vary by: what a false pass may.
+    An end errs with probability (1 - confidence) / 2 if both sides have the same variance, and at
+    most twice that for any variances: the error allowed for a false pass.
 
     Args:
         counts: see `seeds_reach`.

@@ -1,7 +1,7 @@
-"""Rows that are judged as they come: in which order, and what may be said at every moment.
+"""Rows that are judged as they come: their order, and statistics that are valid at all times.
 
-The order is a permutation that the dataset's digest decides, so that whatever rows have been seen
-are drawn at random from all, and nobody can choose a lucky order.
+The order is a permutation derived from the dataset's digest. The rows seen so far are therefore a
+random sample, and nobody can choose a lucky order.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from ftreg.gate.verdict import BETTING, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """In which order examples were evaluated, and what is known of those that were not."""
+    """The order in which examples were evaluated, and what is known of the others."""
 
     ids: Sequence[str]
-    """The examples so far, clusters whole. Critical ones that were evaluated before their turn are
-    left out until it comes, for a mean over them would not be one over examples drawn at random."""
+    """The examples so far, with complete clusters. Critical ones that were evaluated before their
+    turn are left out until it comes, because a mean over them is not a mean over random
+    examples."""
     cohorts: Mapping[str, int] | None = None
-    """`tag=value` to its number of examples in the whole dataset; None takes the cohorts that
-    `compare` is given for all. The tests that are corrected for must not depend on what was
-    seen."""
+    """`tag=value` to its number of examples in the complete dataset; None means that the cohorts
+    given to `compare` are complete. The tests to correct for must not depend on what was seen."""
     largest_cluster: int | None = None
-    """Examples of the largest cluster in the whole dataset; None takes the `compare`'s."""
+    """Size of the largest cluster in the complete dataset; None uses that given to `compare`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Seen:
     """An `Order` as positions in the table of scores.
 
     `all` has those of all examples so far, in order, and `cohorts` those of each cohort; `totals`
-    are the cohorts' examples in the whole dataset, and `largest` those of the largest cluster.
+    are the cohorts' sizes in the complete dataset, and `largest` is the size of the largest
+    cluster.
     """
 
     all: Positions
@@ -53,12 +54,12 @@ def seeded_order(
 ) -> list[str]:
     """Return examples in the order in which they are evaluated, clusters together.
 
-    It is that of the SHA-256 of the dataset's digest with a cluster's or an example's name: any
-    dataset has its own, and a part of it the same.
+    They are sorted by the SHA-256 of the dataset's digest with a cluster's or an example's name:
+    each dataset has its own order, and a part of it has the same.
 
     Args:
         ids: the examples, in any order.
-        clusters: example id to its cluster, where the dataset has clusters.
+        clusters: example id to its cluster, if the dataset has clusters.
         digest: the dataset's.
     """
 
@@ -75,16 +76,16 @@ def read_order(
     members: Mapping[str, Positions],
     clusters: Mapping[str, str] | None,
 ) -> Seen:
-    """Check an order against the scores that there are.
+    """Check an order against the available scores.
 
     Args:
         order: as given to `compare`.
         new: the candidate's scores.
         members: the positions of each cohort, as far as they are known.
-        clusters: example id to cluster, where examples are not independent.
+        clusters: example id to cluster, if examples are not independent.
 
     Raises:
-        UsageError: an example is named twice or not there, or a cluster is torn apart.
+        UsageError: an example is named twice or does not exist, or a cluster is split.
     """
     places = {name: position for position, name in enumerate(new.ids)}
     if unknown := [name for name in order.ids if name not in places]:
@@ -119,16 +120,15 @@ def with_betting(
     clusters: Positions | None,
     largest: int,
 ) -> Row:
-    """Return the row with its interval and p values, which hold whenever one stops.
+    """Return the row with its interval and p values, which are valid whenever one stops.
 
     Args:
         row: with its counts and means.
-        old: shape (examples of the slice,), in the order in which they came, NaN where there is no
-            score.
-        new: the same of the candidate.
-        policy: confidence and what a collapse is.
+        old: shape (examples of the slice,), in order of arrival, NaN if there is no score.
+        new: the same for the candidate.
+        policy: confidence and the definition of a collapse.
         clusters: shape (examples of the slice,), or None.
-        largest: examples that a cluster may have.
+        largest: size of the largest possible cluster.
     """
     deltas = np.round(new - old, DECIMALS)
     stream = _stream(deltas, clusters, largest)
@@ -163,12 +163,12 @@ def mean_bounds(
     clusters: Positions | None,
     largest: int,
 ) -> Interval:
-    """Return the interval of a mean score that holds at every moment.
+    """Return the anytime-valid interval of a mean score.
 
     Args:
-        scores: shape (examples,), in the order in which they came; none missing.
+        scores: shape (examples,), in order of arrival; none missing.
         floor: the mean that matters, in [0, 1].
-        gap: the distance from it that should be noticed.
+        gap: the distance from it that should be detected.
         level: error probability of each end.
         clusters: shape (examples,), or None.
         largest: examples that a cluster may have.
@@ -188,7 +188,7 @@ def _share_at_most(fell: Floats, policy: GatePolicy) -> float:
 
 
 def _stream(values: Floats, clusters: Positions | None, largest: int) -> Stream:
-    """Gather values, those that are there, into units."""
+    """Group the values that exist into units."""
     there = ~np.isnan(values)
     if clusters is None:
         return Stream(values[there], np.ones(int(there.sum())))
@@ -201,12 +201,12 @@ def _stream(values: Floats, clusters: Positions | None, largest: int) -> Stream:
 
 
 def _any_of(flags: Floats, clusters: Positions | None) -> Floats:
-    """Return 1 for each unit of which an example has a 1."""
+    """Return 1 for each unit with an example of 1."""
     if clusters is None or not len(flags):
         return flags
     return np.asarray(np.maximum.reduceat(flags, _starts(clusters)))
 
 
 def _starts(clusters: Positions) -> Positions:
-    """Return where each cluster begins; its examples stand one after the other."""
+    """Return where each cluster begins; its examples are consecutive."""
     return np.flatnonzero(np.diff(clusters, prepend=-1))

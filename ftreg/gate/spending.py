@@ -1,10 +1,10 @@
-"""What earlier looks at the same rows cost: levels that all looks together may err by.
+"""The cost of earlier looks at the same rows: error levels that all looks share.
 
-A look is one candidate judged on the rows of one dataset version. Two things go wrong when rows
-are looked at again and again. The baseline was chosen for its score on them, and owes a part of it
-to chance: `Looks.chosen_from` makes up for it in the tests of a drop. And of many candidates at the
-margin one passes by chance, the more so if each was made from the last that did:
-`Looks.spent_level` makes up for that in what a pass is decided by.
+A look is one candidate judged on the rows of one dataset version. Two things go wrong with many
+looks. First, the baseline was chosen for its score on these rows, and owes part of it to chance:
+`Looks.chosen_from` corrects for this in the tests of a drop. Second, of many candidates at the
+margin one passes by chance, especially if each was made from the last that did: `Looks.spent_level`
+corrects for this in the decision on a pass.
 """
 
 import math
@@ -20,21 +20,21 @@ LEAST_LEVEL = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
-    """How often the rows had been looked at when a candidate was judged."""
+    """How often the rows had been used for a verdict when a candidate was judged."""
 
     # The docstrings below the fields are their descriptions in the schemas.
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
 
     number: int = 1
-    """1 for the first candidate that was judged on the rows of this dataset version."""
+    """1 for the first candidate judged on the rows of this dataset version."""
     promoted: int = 0
     """How many of the earlier ones were promoted."""
     unheld: int = 1
-    """Candidates that were seen on these rows before there was a baseline to hold them against."""
+    """Candidates seen on these rows before there was a baseline to compare them with."""
     chosen_from: int = 1
-    """Candidates that had been seen on these rows when the baseline was chosen, itself included."""
+    """Candidates seen on these rows when the baseline was chosen, including itself."""
     anchor_from: int = 1
-    """The same of the anchor."""
+    """The same for the anchor."""
 
     def __post_init__(self) -> None:
         least = {"number": 1, "promoted": 0, "unheld": 1, "chosen_from": 1, "anchor_from": 1}
@@ -45,28 +45,28 @@ class Looks:
             raise ValueError("only looks before this one, numbered from 1, can have been promoted")
 
     def drop_levels(self, error: float) -> dict[str, float]:
-        """Return the level at which one row regresses, by what the candidate is held against.
+        """Return the level at which one row regresses, by what the candidate is compared with.
 
         Each of the candidates that a side was chosen from could have been that side, and a test of
-        a drop errs by its level for each of them: Bonferroni's bound over these.
+        a drop has its error for each of them: Bonferroni's bound over these.
 
         Args:
-            error: what the tests of all of them may err by.
+            error: allowed for the tests of all of them.
         """
         return {"baseline": error / self.chosen_from, "anchor": error / self.anchor_from}
 
     def spent_level(self, error: float) -> float:
         """Return the part of an error probability that this look may spend.
 
-        All looks together spend at most `error`, for candidates that were made knowing no more of
-        these rows than which of the earlier ones had been promoted. That knowledge has
-        C(number - 1, promoted) forms for each number of promotions, and each leads to one
-        candidate, one baseline and one anchor out of promoted + 1. A look divides its share,
-        6 / (pi number)^2 of the error, among them: Blum and Hardt, "The Ladder", ICML 2015, bound
-        what feedback can teach by counting its forms, too.
+        All looks together spend at most `error`, for candidates made with no knowledge of these
+        rows beyond which earlier ones were promoted. That knowledge has C(number - 1, promoted)
+        forms for each number of promotions, and each leads to one candidate, one baseline and one
+        anchor out of promoted + 1. A look divides its share, 6 / (pi number)^2 of the error, among
+        them. Blum and Hardt, "The Ladder", ICML 2015, also bound the effect of feedback by counting
+        its forms.
 
         Args:
-            error: that of all looks together, in (0, 1).
+            error: of all looks together, in (0, 1).
         """
         share = 6 / (math.pi * self.number) ** 2
         courses = self.number * math.comb(self.number - 1, self.promoted)
@@ -74,14 +74,14 @@ class Looks:
 
 
 def pass_level(policy: GatePolicy, looks: Looks) -> float:
-    """Return what the intervals that a pass is decided by leave of 1."""
+    """Return the error of the intervals that decide a pass."""
     error = 1 - policy.confidence
     spends = policy.spend_error and policy.mode == "paired"
     return looks.spent_level(error) if spends else error
 
 
 def spent(policy: GatePolicy, looks: Looks) -> float | None:
-    """Return the level of the intervals where it is that of this look; None: the policy's own."""
+    """Return the intervals' error if it is specific to this look; None: the policy's own."""
     level = pass_level(policy, looks)
     return None if level == 1 - policy.confidence else max(level, LEAST_LEVEL)
 

@@ -1,10 +1,10 @@
-"""Exact bounds of a share, and quantiles of t: what the gate needs scipy for."""
+"""Exact bounds of a share, and quantiles of t: the parts of the gate that use scipy."""
 
 from scipy import special
 
 
 def share_at_most(count: int, *, total: int, level: float) -> float:
-    """Return the upper confidence bound of a share of which `count` of `total` were seen.
+    """Return the upper confidence bound of a share, given `count` of `total`.
 
     Clopper and Pearson, Biometrika 26 (1934).
     """
@@ -12,7 +12,7 @@ def share_at_most(count: int, *, total: int, level: float) -> float:
 
 
 def t_quantile(level: float, freedom: int) -> float:
-    """Return the upper quantile of Student's t: it is exceeded with probability `level`."""
+    """Return the upper quantile of Student's t, which is exceeded with probability `level`."""
     return -float(special.stdtrit(freedom, level))
 
 

@@ -3,9 +3,9 @@
 Two evaluations are distinguishable by a scorer if the interval of their delta excludes 0 and the
 two-sided p value after Holm's correction is at most 1 - confidence. The rows over all examples are
 one family of tests, those of the cohorts another. A tournament gates nothing, and assumes that no
-example changes by more than those it saw. The ranks that an evaluation may have follow from
-the distinguishable pairs, and hold simultaneously: Mogstad, Romano, Shaikh and Wilhelm,
-"Inference for ranks", Review of Economic Studies 91 (2024).
+example changes by more than those seen. An evaluation's possible ranks follow from the
+distinguishable pairs, and hold simultaneously: Mogstad, Romano, Shaikh and Wilhelm, "Inference for
+ranks", Review of Economic Studies 91 (2024).
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,13 +54,13 @@ def hold_tournament(
         sides: evaluation's id to its scores, as `ftreg.gate.compare` takes them.
         policy: confidence, max_missing and min_cohort are read.
         cohorts: example id to its tags.
-        clusters: example id to the cluster it belongs to, where examples are not independent.
+        clusters: example id to the cluster it belongs to, if examples are not independent.
 
     Returns:
         The contests over all examples by scorer, then those of each cohort.
 
     Raises:
-        UsageError: a score is no number in [0, 1], or an example lacks a cluster or a seed.
+        UsageError: a score is not a number in [0, 1], or an example lacks a cluster or a seed.
     """
     policy = policy or GatePolicy()
     ids = all_ids(*sides.values())
@@ -139,7 +139,7 @@ class _Slice:
     clusters: Positions | None
 
     def small(self, count: int) -> bool:
-        """Whether so few examples are too few to say anything."""
+        """Whether there are too few examples to say anything."""
         return count == 0 or (self.cohort != PRIMARY and count < self.policy.min_cohort)
 
     def interval(self, column: Floats, rows: Positions) -> Interval | None:
@@ -155,9 +155,9 @@ class _Slice:
     def pair(
         self, names: tuple[str, str], before: Floats, after: Floats, both: NDArray[np.bool_]
     ) -> Pair | None:
-        """Measure a pair, a drop in either direction; `names` are in the order of the alphabet.
+        """Measure a pair, in both directions; `names` are in alphabetical order.
 
-        Nothing where too many scores are missing, `both` tells which examples have both.
+        None if too many scores are missing; `both` marks the examples with both scores.
         """
         rows = self.positions[both[self.positions]]
         missing, examples = len(self.positions) - len(rows), len(self.positions)
@@ -193,7 +193,7 @@ class _Slice:
 
 
 def _settle(contests: Sequence[Contest], policy: GatePolicy) -> list[Contest]:
-    """Correct the p values over a family of contests; then ranks and winners follow."""
+    """Correct the p values over a family of contests, then derive ranks and winners."""
     adjusted = iter(holm([pair.p_value for contest in contests for pair in contest.pairs]))
     settled = []
     for contest in contests:

@@ -1,4 +1,4 @@
-"""Whether a scorer may be trusted for gating on rows like those that people have labelled."""
+"""Whether a scorer can be trusted for gating, on rows like those that people labelled."""
 
 import math
 from collections.abc import Iterable
@@ -19,16 +19,16 @@ _RECORD = ConfigDict(use_attribute_docstrings=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustBars:
-    """What a scorer has to clear."""
+    """The bars that a scorer must clear."""
 
     __pydantic_config__ = _RECORD
 
     min_auroc: float = 0.7
-    """The lower end of the AUROC's interval has to lie above it."""
+    """The lower end of the AUROC's interval must be above it."""
     min_gain: float = 0.0
-    """The lower end of the gain over the overlap of words has to lie above it; -1 asks for none."""
+    """The lower end of the gain over word overlap must be above it; -1 disables this."""
     max_missing: float = 0.0
-    """Share of the labelled rows that may lack a score; the gate's own default."""
+    """Share of the labelled rows that may lack a score; the same default as the gate's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +41,16 @@ class Criterion:
     bar: float
     value: float
     interval: Interval | None
-    """Of the value; null for the share of rows without a score, which is no estimate."""
+    """Of the value; null for the share of rows without a score, which is not an estimate."""
     finding: Finding
-    """`met` or `not met` where the whole interval lies on one side of the bar, else `undecided`."""
+    """`met` or `not met` if the interval is entirely on one side of the bar, else `undecided`."""
     rows_needed: int | None
-    """Where undecided: about how many rows like these would meet it if the value stays as it is;
-    null where the value is not above the bar."""
+    """If undecided: about how many rows like these would meet it if the value stays the same; null
+    if the value is not above the bar."""
 
 
 def hold_to(bars: TrustBars, agreement: Agreement, *, missing: int) -> tuple[Criterion, ...]:
-    """Hold an agreement to the bars.
+    """Check an agreement against the bars.
 
     Args:
         bars: what must be cleared.
@@ -94,10 +94,10 @@ def _by_interval(
 
 
 def trust(criteria: Iterable[Criterion]) -> Trust:
-    """Return what follows: trusted only where all are met, not trusted where any is not.
+    """Return the result: trusted only if all criteria are met, not trusted if any is not.
 
-    All have to hold, so that no correction is wanted: a scorer that falls short of a bar clears it
-    with a chance of about 2.5 % at most.
+    All must hold, so no correction is needed: a scorer that falls short of a bar clears it with a
+    probability of at most about 2.5 %.
     """
     findings = {criterion.finding for criterion in criteria}
     if "not met" in findings:
@@ -106,5 +106,5 @@ def trust(criteria: Iterable[Criterion]) -> Trust:
 
 
 def exit_code_of(found: Trust) -> ExitCode:
-    """Return what a command ends with."""
+    """Return the exit code of a command."""
     return ExitCode.OK if found == "trusted" else ExitCode.UNDECIDED

@@ -14,7 +14,7 @@ DECIMALS = 12
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Paired deltas, summed over what varies together.
+    """Paired deltas, summed over examples that vary together.
 
     `sums` and `sizes` have shape (units,): the sum of a unit's deltas and its number of examples.
     Without clusters every size is 1. Their mean delta is `sums.sum() / sizes.sum()`.
@@ -30,12 +30,12 @@ class Units:
 
     @property
     def effective(self) -> float:
-        """Number of equally large units that tell as much: Kish, "Survey Sampling" (1965)."""
+        """Effective number of equally large units: Kish, "Survey Sampling" (1965)."""
         return float(self.sizes.sum() ** 2 / (self.sizes**2).sum()) if self.count else 0.0
 
     @property
     def furthest(self) -> float:
-        """The largest of `values()` that there might be if examples gain 1: the largest unit's."""
+        """The largest possible of `values()` if examples gain 1: that of the largest unit."""
         return float(self.sizes.max() / self.sizes.mean()) if self.count else 1.0
 
     @property
@@ -49,10 +49,10 @@ class Units:
         return bool((self.sizes != 1).any())
 
     def values(self) -> Floats:
-        """Return one value a unit whose plain mean is the mean delta.
+        """Return one value per unit, whose plain mean is the mean delta.
 
-        For clusters these are the ratio estimator linearised at the mean,
-        `mean + (sum - mean * size) / mean_size`: what a cluster adds to the mean's error.
+        For clusters this is the ratio estimator linearised at the mean,
+        `mean + (sum - mean * size) / mean_size`: a cluster's contribution to the mean's error.
         """
         if not self.clustered:
             return self.sums
@@ -76,7 +76,7 @@ class Units:
 
 
 def units_of(deltas: Floats, clusters: NDArray[np.int64] | None = None) -> Units:
-    """Gather deltas into units.
+    """Group deltas into units.
 
     Args:
         deltas: shape (examples,), each in [-1, 1].

@@ -1,4 +1,4 @@
-"""What the gate found: a verdict, a row per scorer and slice, and the reasons in words."""
+"""The gate's result: a verdict, a row per scorer and slice, and the reasons in words."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +28,7 @@ BETTING = "betting"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One scorer on one slice. Numbers are None where nothing could be compared."""
+    """One scorer on one slice. Numbers are None if nothing could be compared."""
 
     # The docstrings below the fields are the descriptions of `ftreg schema verdict`.
     __pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
@@ -37,18 +37,18 @@ class Row:
     cohort: str = PRIMARY
     """`all`, or the cohort as `tag=value`."""
     against: Literal["baseline", "anchor"] = "baseline"
-    """What the candidate is compared with; its mean is `baseline_mean` in both cases."""
+    """What the candidate is compared with. Its mean is `baseline_mean` in both cases."""
     gated: bool
-    """Whether the verdict can only pass if this row does."""
+    """Whether the verdict can pass only if this row does."""
     examples: int
     """Examples of the slice."""
     n: int
-    """Those of them with a score on both sides, which are compared."""
+    """Those with a score on both sides, which are compared."""
     units: int
-    """Independent units among them: clusters where there are clusters, else examples."""
+    """Independent units among them: clusters if there are any, else examples."""
     effective_units: float | None = None
-    """As many clusters of equal size tell as much, which is what the fewest clusters of a pass
-    count; None where nothing could be compared, and in older records."""
+    """The effective number of clusters of equal size, which is compared with the minimum for a
+    pass. None if nothing could be compared, and in older records."""
     missing_baseline: int
     """Examples of the slice without a score in the baseline (or anchor)."""
     missing_candidate: int
@@ -56,67 +56,67 @@ class Row:
     baseline_mean: float | None = None
     candidate_mean: float | None = None
     delta: float | None = None
-    """Candidate minus baseline, the mean over the paired examples; below 0 is a drop."""
+    """Candidate minus baseline, the mean over the paired examples. Below 0 is a drop."""
     interval: Interval | None = None
-    """Two-sided confidence interval of `delta`, the one that a pass is decided by."""
+    """Two-sided confidence interval of `delta`, which decides a pass."""
     delta_at_worst: float | None = None
-    """`delta` if every score that only the candidate lacks were 0, and every one that only the
-    baseline lacks 1; None where no score is missing."""
+    """`delta` if every score missing only in the candidate were 0, and every one missing only in
+    the baseline 1. None if no score is missing."""
     low_at_worst: float | None = None
-    """The lower end of its interval: what a pass is decided by."""
+    """The lower end of its interval, which decides a pass."""
     p_unscored: float | None = None
-    """Of the candidate failing to be scored more often than the baseline: McNemar's test."""
+    """p value of the candidate failing to be scored more often than the baseline: McNemar's
+    test."""
     margin: float
-    """The mean drop that is allowed."""
+    """The allowed mean drop."""
     standard_error: float | None = None
-    """Of `delta`; clustered where there are clusters, over seeds where there are several."""
+    """Of `delta`; clustered if there are clusters, over seeds if there are several."""
     baseline_seeds: int = 1
-    """Training seeds of the baseline (or anchor); with one its noise is not covered."""
+    """Training seeds of the baseline (or anchor). With one, the noise of seeds is not covered."""
     candidate_seeds: int = 1
     """Training seeds of the candidate."""
     baseline_seed_deviation: float | None = None
-    """Standard deviation of the mean score from seed to seed; None with one seed."""
+    """Standard deviation of the baseline's mean score between seeds; None with one seed."""
     candidate_seed_deviation: float | None = None
-    """The same of the candidate."""
+    """The same for the candidate."""
     example_error: float | None = None
-    """The part of `standard_error` that examples make, as if there were no other seeds; None where
-    both sides have one. It overlaps with `seed_error` by what an example does from seed to seed."""
+    """The part of `standard_error` due to examples, given these seeds; None if both sides have one
+    seed. It overlaps with `seed_error` by the differences of an example between seeds."""
     seed_error: float | None = None
-    """The part that seeds make, as if there were no other examples."""
+    """The part due to seeds, given these examples."""
     p_value: float | None = None
-    """Of a drop at all, one-sided, for this row alone: McNemar's test, or sign flips."""
+    """p value of any drop, one-sided, for this row alone: McNemar's test, or sign flips."""
     p_guarded: float | None = None
-    """The same by the interval's guard, which does not suppose that deltas are symmetric."""
+    """The same by the interval's guard, which does not assume symmetric deltas."""
     p_seeds: float | None = None
-    """The same with the noise of the seeds; None where both sides have one seed."""
+    """The same with the noise of the seeds; None if both sides have one seed."""
     p_adjusted: float | None = None
-    """The largest of them after Holm's correction over all rows that were tested, and over the
+    """The largest of these p values after Holm's correction over all tested rows, and over the
     candidates that the baseline (or anchor) was chosen from."""
     p_beyond: float | None = None
-    """Of a drop of more than the margin, one-sided, for this row alone."""
+    """p value of a drop of more than the margin, one-sided, for this row alone."""
     p_beyond_adjusted: float | None = None
     """`p_beyond` after the same corrections."""
     collapsed: int | None = None
-    """Units in which an example fell by at least the policy's `collapse.drop` (0.5 unless set)."""
+    """Units with an example that dropped by at least the policy's `collapse.drop` (default 0.5)."""
     collapsed_at_most: float | None = None
-    """The upper confidence bound of their share, exact (Clopper and Pearson 1934); None where the
+    """The exact upper confidence bound of their share (Clopper and Pearson 1934); None if the
     policy sets no `collapse`."""
     detectable_drop: float | None = None
-    """The smallest true drop that this row alone proves to be beyond its margin with a probability
-    of 80 %; None for a row that need not pass."""
+    """The smallest true drop that this row alone shows to be beyond its margin with a probability
+    of 80 %. None for a row that need not pass."""
     n_needed: int | None = None
-    """Examples with which a candidate as good as the baseline passes with a probability of 80 %;
-    None where no number does, and for a row that need not pass."""
+    """Examples with which a candidate as good as the baseline passes with a probability of 80 %.
+    None if no number is enough, and for a row that need not pass."""
     n_needed_range: tuple[int, int] | None = None
-    """The range around `n_needed` for what the deltas seen leave open, with a probability of 90 %.
-    """
+    """The range of `n_needed` given the uncertainty of the deltas, with a probability of 90 %."""
     method: str = "none"
-    """How the interval was made."""
+    """The interval's method."""
     constant: bool = False
     """Whether the scorer gave every example of both sides the same score."""
     outcome: Outcome = "undecided"
     grade: Grade | None = None
-    """Why the row is undecided; None where it is not."""
+    """Why the row is undecided; None if it is decided."""
     note: str = ""
     """What a reader should know about this row."""
 
@@ -128,7 +128,7 @@ class Row:
 
 
 def largest_p_value(row: Row) -> float:
-    """Return that of the tests that were made of a row; 0 where none was."""
+    """Return the largest p value of a row's tests; 0 if there were none."""
     return max(row.p_value or 0.0, row.p_guarded or 0.0, row.p_seeds or 0.0)
 
 
@@ -141,15 +141,15 @@ class CriticalDrop:
     baseline: float
     candidate: float
     tolerance: float = 0.0
-    """The drop that was allowed."""
+    """The allowed drop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The decision of the gate over a candidate.
+    """The gate's decision on a candidate.
 
     `reasons` are plain sentences: for a regression everything that got worse, for an undecided
-    verdict everything that stands in the way of a pass.
+    verdict everything that prevents a pass.
     """
 
     outcome: Outcome
@@ -157,17 +157,17 @@ class Verdict:
     reasons: tuple[str, ...]
     critical: tuple[CriticalDrop, ...] = ()
     policy: Mapping[str, Any]
-    """The policy it was decided by, JSON-ready."""
+    """The policy that decided, JSON-ready."""
     looks: Looks | None = None
-    """How often the rows had been looked at; None where that is not known."""
+    """How often the rows had been looked at; None if unknown."""
     costs: tuple[CostRow, ...] = ()
-    """What answers took, of those costs that the policy has a budget for."""
+    """What answers cost, for each cost with a budget in the policy."""
     level: float | None = None
-    """What the intervals leave of 1, where it is not 1 - confidence: `spend_error` is on."""
+    """The error of the intervals if it is not 1 - confidence, because `spend_error` is on."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command that gates ends with."""
+        """The exit code of a command that gates."""
         if self.outcome == "regression":
             return ExitCode.REGRESSION
         if self.outcome == "undecided" and not self.let_through:
@@ -196,7 +196,7 @@ class Verdict:
         """Return the verdict that `to_dict` made `value` of.
 
         Raises:
-            ValueError: it is none; names the key.
+            ValueError: it is not a verdict; names the key.
         """
         try:
             policy = GatePolicy.model_validate(value.get("policy"), strict=False)
