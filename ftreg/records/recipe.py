@@ -1,4 +1,4 @@
-"""What made a checkpoint, flat, so that two can be told apart."""
+"""The recipe of a checkpoint in flat form, so that two can be compared."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from ftreg.records.manifest import Manifest
 
 UNKNOWN = "unknown"
-"""What stands for the recipe, and the optimizer, of what ftreg did not train."""
+"""The recipe and optimizer of models that ftreg did not train."""
 _LATER = frozenset({"quantization", "rslora", "dora"})
 
 
 def recipe_of(manifest: Manifest) -> dict[str, Any]:
-    """Return what made a checkpoint as flat `section.key` to value: for telling two apart.
+    """Return the recipe of a checkpoint as flat `section.key` to value, for comparing two.
 
-    How it went (losses, seconds) and on which machine is left out; library versions are in.
+    Results (losses, seconds) and the machine are left out; library versions are included.
     """
     training = manifest.training.model_dump(
         include={"seed", "steps", "batch_size", "max_grad_norm", "precision", "processes"}
@@ -22,9 +22,9 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
     if kept not in (None, manifest.training.steps):
         training["kept_step"] = kept
     if manifest.config.train.kernels == "off":
-        training["kernels"] = "off"  # the default is left out, as before there was the key
+        training["kernels"] = "off"  # the default is left out, as before the key existed
     if manifest.training.deterministic is False:
-        training["deterministic"] = False  # left out where it holds, as before there was the key
+        training["deterministic"] = False  # left out if true, as before the key existed
     if manifest.config.train.thoughts == "strip":
         training["thoughts"] = "strip"
     if manifest.config.train.loss_on == "last_turn":
@@ -54,7 +54,7 @@ def recipe_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def unknown_recipe(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe of what ftreg did not train: that it is unknown, and what is known of it.
+    """Return the recipe of a model that ftreg did not train: unknown, except for what is known.
 
     Args:
         known: flat, with the keys of `recipe_of`.
@@ -63,7 +63,7 @@ def unknown_recipe(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unlike_before(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out settings that are as everything was before there was the key."""
+    """Leave out settings with the value that applied before the key existed."""
     return {key: value for key, value in values.items() if value or key not in _LATER}
 
 
@@ -78,10 +78,10 @@ def _changed_on_the_way(manifest: Manifest) -> dict[str, Any]:
 def recipe_differences(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """Return (key, old value, new value) where two recipes differ; None where a key is absent.
+    """Return (key, old value, new value) where two recipes differ; None if a key is absent.
 
-    Where one of them is unknown, that is the first of the differences, and of settings only those
-    are told that both have: that the other lacks one is not known.
+    If one of them is unknown, this is the first difference, followed only by settings that both
+    have: whether the unknown one lacks a setting cannot be known.
     """
     sides = (old, new)
     keys = dict.fromkeys([*old, *new])

@@ -1,7 +1,7 @@
-"""Replicas: checkpoints of one recipe that differ in nothing but their seed, in one folder.
+"""Replicas: checkpoints of one recipe that differ only in their seed, in one folder.
 
-`<group>/seed-<N>/` are ordinary checkpoints; `<group>/ftreg-replicas.json` names them when all of
-them are whole.
+`<group>/seed-<N>/` are ordinary checkpoints; `<group>/ftreg-replicas.json` lists them once all are
+complete.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ REPLICAS_SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """What is evaluated as one: the replicas of a group in the order of their seeds, or one."""
+    """Checkpoints evaluated as one: the replicas of a group sorted by seed, or a single one."""
 
     folder: Path
     members: tuple[Checkpoint, ...]
 
     @property
     def first(self) -> Checkpoint:
-        """The replica with the lowest seed; they share everything that their seed does not move."""
+        """The replica with the lowest seed; all share what does not depend on the seed."""
         return self.members[0]
 
     @property
@@ -39,45 +39,45 @@ class Replicas:
 
     @property
     def identity(self) -> str:
-        """A lone checkpoint's identity, or one digest over those of the members."""
+        """A single checkpoint's identity, or one digest over those of the members."""
         found = [member.manifest.identity for member in self.members]
         return found[0] if len(found) == 1 else digest(found)
 
     @property
     def weights(self) -> str:
-        """A lone checkpoint's digest of its weights, or one digest over those of the members."""
+        """A single checkpoint's digest of its weights, or one digest over those of the members."""
         found = [member.manifest.weights.digest for member in self.members]
         return found[0] if len(found) == 1 else digest(found)
 
     @property
     def last_loss(self) -> float:
-        """Loss per token at the last step, the mean over the members."""
+        """Mean loss per token at the last step, over the members."""
         return sum(member.manifest.training.last_loss for member in self.members) / len(
             self.members
         )
 
     def with_base(self, model: str) -> "Replicas":
-        """Return the same, whose adapters may have their base in another folder, if it is one."""
+        """Return the same replicas with another folder for the adapters' base, if it is one."""
         if model == self.first.manifest.base.model or not Path(model).is_dir():
             return self
         return replace(self, members=tuple(replace(one, base=model) for one in self.members))
 
     def seed_facts(self) -> dict[str, Any]:
-        """Return what a record of these says of seeds: the one, or all and whose they are."""
+        """Return the seed entries of a record: the only seed, or all with their identities."""
         if len(self.members) == 1:
             return {"seed": self.seeds[0]}
         identities = [member.manifest.identity for member in self.members]
         return {"seeds": self.seeds, "replicas": identities}
 
     def tracker_facts(self) -> dict[str, Any]:
-        """Return what a record of these says of a lone checkpoint's runs in experiment trackers."""
+        """Return the tracker entries of a record, for a single checkpoint."""
         found = self.first.manifest.trackers
         if len(self.members) > 1 or not found:
             return {}
         return {"trackers": {name: run.model_dump() for name, run in found.items()}}
 
     def recipe(self) -> dict[str, Any]:
-        """Return the members' recipe, see `recipe_of`; a list where they differ, as in the seed."""
+        """Return the members' recipe, see `recipe_of`; a list if they differ, as in the seed."""
         recipes = [recipe_of(member.manifest) for member in self.members]
         found = {}
         for key in dict.fromkeys(key for recipe in recipes for key in recipe):
@@ -87,17 +87,17 @@ class Replicas:
 
 
 def member_folder(group: Path, seed: int) -> Path:
-    """Where the replica of a seed lies."""
+    """Return the folder of the replica of a seed."""
     return group / f"seed-{seed}"
 
 
 def members_below(group: Path) -> list[Path]:
-    """The folders of the replicas that are whole, whether or not all of them are."""
+    """Return the folders of the complete replicas, even if others are incomplete."""
     return sorted(path.parent for path in found_below(group, f"seed-*/{MANIFEST}"))
 
 
 def write_replicas(group: Path, members: Sequence[Checkpoint]) -> None:
-    """Write the record of a group whose replicas are whole.
+    """Write the record of a group whose replicas are complete.
 
     Raises:
         UsageError: it cannot be written.
@@ -119,11 +119,11 @@ def write_replicas(group: Path, members: Sequence[Checkpoint]) -> None:
 
 
 def read_replicas(folder: Path) -> Replicas:
-    """Read a group of replicas, or a lone checkpoint as a group of one.
+    """Read a group of replicas, or a single checkpoint as a group of one.
 
     Raises:
-        UsageError: there is no checkpoint, training has not ended, or a member is not the one that
-            the record names.
+        UsageError: there is no checkpoint, training has not ended, or a member is not the one named
+            in the record.
     """
     path = folder / REPLICAS
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Where a training run goes that nobody named a folder for, and how it is found again."""
+"""The folder of a training run without a named one, and how to find it again."""
 
 import datetime
 import re
@@ -12,13 +12,13 @@ _RECORDS = (MANIFEST, REPLICAS)
 
 
 def new_run(checkpoints: Path, stem: str) -> Path:
-    """A folder of its own for a run of the configuration of this name."""
+    """Return a new folder for a run of the configuration with this name."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
     return checkpoints / f"{stem}-{stamp}-{uuid.uuid4().hex[:4]}"
 
 
 def unfinished_runs(checkpoints: Path, stem: str) -> list[Path]:
-    """The interrupted runs of this configuration that ftreg named; begun last, at the end.
+    """Return the interrupted runs of this configuration that ftreg named, latest last.
 
     Raises:
         UsageError: there is none.
@@ -32,19 +32,18 @@ def unfinished_runs(checkpoints: Path, stem: str) -> list[Path]:
 
 
 def newest_or_new(checkpoints: Path, stem: str) -> Path:
-    """The run of this configuration that was begun last, finished or not, or a new one."""
+    """Return the latest run of this configuration, finished or not, or a new one."""
     found = _runs(checkpoints, stem)
     return found[-1] if found else new_run(checkpoints, stem)
 
 
 def _runs(checkpoints: Path, stem: str) -> list[Path]:
-    """Runs named by ftreg, in the order of the times in their names.
+    """Return the runs named by ftreg, sorted by the times in their names.
 
-    Not in that of their folders' times, which a copy, a cache of the CI or a look with an editor
-    changes.
+    Folder times are not used: a copy, a CI cache or an editor changes them.
     """
     named = re.compile(re.escape(stem) + r"-\d{8}T\d{6}-[0-9a-f]{4}")
-    # A lone checkpoint has a folder when it is whole; of replicas, it is there from the first on.
+    # A single checkpoint's folder exists once it is complete; that of replicas from the first one.
     runs = {
         path.with_suffix("") if path.suffix == ".state" else path for path in checkpoints.glob("*")
     }
@@ -52,6 +51,6 @@ def _runs(checkpoints: Path, stem: str) -> list[Path]:
 
 
 def _is_finished(run: Path) -> bool:
-    # A state goes when the checkpoint is whole; one beside it was about to go.
+    # A state is deleted when the checkpoint is complete; one next to it was about to be deleted.
     left = run.with_name(f"{run.name}.state").exists()
     return not left and any((run / name).is_file() for name in _RECORDS)

@@ -1,4 +1,4 @@
-"""The records that pass from stage to stage. Plain data: no I/O, no model, no framework."""
+"""The records passed from stage to stage. Plain data: no I/O, no model, no framework."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from typing import Any
 from ftreg.records.turns import Turn, answer_turn, before_answer
 
 PRINTED_SCHEMA = 1
-"""Version of what commands print as JSON and that is in no file."""
+"""Schema version of JSON that commands print but do not store."""
 
 Cell = float | None | Sequence[float | None]
-"""What an evaluation holds for one scorer and example: a score in [0, 1], None where it could not
-be computed, or a sequence of these, one a training seed."""
+"""The entry of one scorer and example: a score in [0, 1], None if it could not be computed, or a
+sequence of these, one per training seed."""
 
 Scores = Mapping[str, Mapping[str, Cell]]
-"""An evaluation's scores: scorer to example id to cell; of replicas, the seeds in their order."""
+"""An evaluation's scores: scorer to example id to cell; for replicas, sorted by seed."""
 
 
 def over_seeds(cell: Cell) -> float | None:
-    """Return the mean of a cell over its seeds; None where any of them lacks its score."""
+    """Return the mean of a cell over its seeds; None if any seed lacks a score."""
     if not isinstance(cell, Sequence):
         return cell
     present = [score for score in cell if score is not None]
@@ -29,12 +29,12 @@ def over_seeds(cell: Cell) -> float | None:
 class Example:
     """One row of a dataset version.
 
-    `references` are the accepted answers, the canonical one first; empty where the row has none.
+    `references` are the accepted answers, the canonical one first; empty if the row has none.
     `tags` place the example in its cohorts: tag `difficulty` with value `hard` is the cohort
-    `difficulty=hard`. A `critical` example may not get worse, whatever the average does.
+    `difficulty=hard`. A `critical` example must not get worse, whatever the average does.
 
-    A chat has its turns in `messages`, and the functions that may be called in `tools`. Its `input`
-    is what the user said last, and its first reference what the assistant says in its last turn.
+    A chat has its turns in `messages`, and the callable functions in `tools`. Its `input` is the
+    user's last message, and its first reference is the assistant's last turn.
     """
 
     id: str
@@ -59,11 +59,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a checkpoint wrote for one example.
+    """A checkpoint's output for one example.
 
-    `finish` is `"stop"` when the model ended its answer and `"length"` when `max_new_tokens`
-    cut it; `tokens` counts the new tokens, the end token included, and is None where a server does
-    not say.
+    `finish` is `"stop"` if the model ended its answer and `"length"` if `max_new_tokens` cut it
+    off. `tokens` counts the new tokens, including the end token, and is None if a server does not
+    report them.
     """
 
     id: str
@@ -74,10 +74,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a scorer sees of one example: the request, the output, and what to hold it against.
+    """A scorer's view of one example: the request, the output, and the reference.
 
-    `reference` is one text, or several accepted alternatives of which the best match counts. Of a
-    chat, `messages` are the turns before the output, and `input` is what the user said last.
+    `reference` is one text, or several accepted alternatives of which the best match counts. For a
+    chat, `messages` are the turns before the output, and `input` is the user's last message.
     """
 
     id: str
@@ -89,7 +89,7 @@ class Sample:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The accepted answers as a tuple, empty where there is no reference."""
+        """The accepted answers as a tuple, empty if there is no reference."""
         if self.reference is None:
             return ()
         if isinstance(self.reference, str):
@@ -99,11 +99,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One scorer's finding on one sample.
+    """One scorer's result for one sample.
 
-    `value` lies in [0, 1], 1 is good; it is None when it could not be computed, and `reason`
-    then says why (it is never NaN and never a default). `evidence` is JSON-ready: one mapping
-    per claim, statement or key point, with what was found for it.
+    `value` is in [0, 1], and 1 is good. It is None if it could not be computed, and `reason` then
+    says why (it is never NaN and never a default). `evidence` is JSON-ready: one mapping per claim,
+    statement or key point, with the findings for it.
     """
 
     value: float | None

@@ -1,4 +1,4 @@
-"""What the spans `ftreg.train` and `ftreg.eval` say: names, numbers and digests, and no text."""
+"""The attributes of the spans `ftreg.train` and `ftreg.eval`: names, numbers, digests; no text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ftreg.records.samples import Cell
 
 
 def train_asked(config: RunConfig, **_: Any) -> dict[str, Any]:
-    """What a run was asked to do."""
+    """The attributes of a training run at its start."""
     return {
         "model.base": config.base.model,
         "model.optimizer.name": config.optimizer.name,
@@ -22,7 +22,7 @@ def train_asked(config: RunConfig, **_: Any) -> dict[str, Any]:
 
 
 def train_found(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What became of it."""
+    """The attributes of a training run at its end."""
     manifest = checkpoint.manifest
     return {
         "model.optimizer.lr": manifest.optimizer["arguments"]["lr"],
@@ -37,12 +37,12 @@ def train_found(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def eval_asked(*_: Any, config: RunConfig, **__: Any) -> dict[str, Any]:
-    """What was to be evaluated on."""
+    """The dataset of an evaluation."""
     return {"dataset.version": config.dataset.version, "dataset.split": config.dataset.eval_split}
 
 
 def eval_found(evaluation: Evaluation) -> dict[str, Any]:
-    """What was evaluated, and the mean of each scorer."""
+    """The evaluated checkpoint, and the mean of each scorer."""
     checkpoint, dataset = evaluation.header["checkpoint"], evaluation.header["dataset"]
     means = {
         f"ftreg.score.{name}.{key}": summary[key]
@@ -67,8 +67,8 @@ def eval_found(evaluation: Evaluation) -> dict[str, Any]:
 def eval_results(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Each score, as the GenAI conventions describe an evaluation result.
 
-    An example's id stands for the response's; a score that is missing has an `error.type`. Of
-    replicas, each seed has a result of its own.
+    The example's id is used as the response id; a missing score has an `error.type`. For replicas,
+    there is one result per seed.
     """
     for scorer, column in evaluation.scores.items():
         for name, cell in column.items():
@@ -88,7 +88,7 @@ def eval_results(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 
 
 def _by_seed(evaluation: Evaluation, cell: Cell) -> Iterable[tuple[int | None, float | None]]:
-    """The scores of a cell, each with its seed; a lone checkpoint's is not named."""
+    """The scores of a cell, each with its seed; for a single checkpoint, without."""
     return (
         zip(evaluation.seeds, cell, strict=True) if isinstance(cell, Sequence) else [(None, cell)]
     )

@@ -1,7 +1,7 @@
-"""Thoughts in a text: what a reasoning model writes before its answer, and what is left of it.
+"""Thoughts in a text: what a reasoning model writes before its answer.
 
-Models mark their thoughts with a pair of tags. Some have the opening tag in the prompt, so that an
-output begins in the midst of the thoughts; one that was cut off has no closing tag, and no answer.
+Models mark their thoughts with a pair of tags. Some have the opening tag in the prompt, so that the
+output starts inside the thoughts. A truncated output has no closing tag, and no answer.
 """
 
 import re
@@ -20,7 +20,7 @@ THOUGHT_TAGS = (
 
 
 def _either(tags: tuple[str, str]) -> re.Pattern[str]:
-    # A tag between backticks is spoken of, and opens or closes nothing.
+    # A tag in backticks is quoted, and does not open or close anything.
     opening, closing = map(re.escape, tags)
     return re.compile(f"(?<!`)(?:(?P<opening>{opening})|{closing})(?!`)", re.IGNORECASE)
 
@@ -29,10 +29,10 @@ _EITHER = tuple(map(_either, THOUGHT_TAGS))
 
 
 def answer_of(text: str) -> str:
-    """Return what a text says besides its thoughts; the text itself where it has none.
+    """Return a text without its thoughts; the text itself if it has none.
 
-    Whatever precedes a closing tag without an opening one is a thought too. An opening tag that is
-    never closed leaves nothing of what follows, if it begins a line; elsewhere it is a mere word.
+    Everything before a closing tag without an opening one is a thought too. If an unclosed opening
+    tag starts a line, everything after it is dropped; elsewhere it is an ordinary word.
     """
     answer = text
     for tags in _EITHER:

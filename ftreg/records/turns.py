@@ -1,8 +1,8 @@
-"""The turns of a chat: which of them are asked, and what each says as a text.
+"""The turns of a chat: which of them form the request, and the text of each.
 
-A turn is a mapping as chat templates and OpenAI's API take it: `role`, `content`, of an assistant
-`tool_calls`, of a tool `tool_call_id` and `name`. Before all others may stand one that declares
-tools, `{"role": "tools", "tools": [...]}`, so that one list holds all that a model is asked with.
+A turn is a mapping as in chat templates and OpenAI's API: `role`, `content`, for an assistant
+`tool_calls`, for a tool `tool_call_id` and `name`. The first turn may declare tools,
+`{"role": "tools", "tools": [...]}`, so that one list holds the complete request.
 """
 
 import json
@@ -11,40 +11,40 @@ from typing import Any
 
 Turn = Mapping[str, Any]
 TOOLS = "tools"
-"""Role of the turn that declares tools; no template knows it, and `apart` takes it out."""
+"""Role of the turn that declares tools; templates do not know it, and `apart` removes it."""
 SYSTEM_ROLES = ("system", "developer")
 
 
 def before_answer(messages: Sequence[Turn]) -> Sequence[Turn]:
-    """Return the turns that the last answer is an answer to: all, where there is none yet."""
+    """Return the turns before the last answer; all if there is no answer yet."""
     return messages[:-1] if answer_turn(messages) is not None else messages
 
 
 def answer_turn(messages: Sequence[Turn]) -> Turn | None:
-    """Return the assistant's turn that a chat ends with, if it does."""
+    """Return the assistant's turn at the end of a chat, if there is one."""
     return messages[-1] if messages and messages[-1]["role"] == "assistant" else None
 
 
 def asked_in(messages: Sequence[Turn]) -> list[str]:
-    """Return what the user said before the last answer, in order."""
+    """Return the user's messages before the last answer, in order."""
     return [turn["content"] for turn in before_answer(messages) if turn["role"] == "user"]
 
 
 def apart(messages: Sequence[Turn]) -> tuple[list[dict[str, Any]], list[Any] | None]:
-    """Return the turns without the one that declares tools, and these tools (None: no such)."""
+    """Return the turns without the one that declares tools, and these tools (None if none)."""
     if messages and messages[0]["role"] == TOOLS:
         return [dict(turn) for turn in messages[1:]], list(messages[0]["tools"])
     return [dict(turn) for turn in messages], None
 
 
 def as_request(messages: Sequence[Turn]) -> dict[str, Any]:
-    """Return a chat as a request of OpenAI's API: `messages`, and `tools` where it declares any."""
+    """Return a chat as a request for OpenAI's API: `messages`, and `tools` if it declares any."""
     turns, tools = apart(messages)
     return {"messages": [_sent(turn) for turn in turns], **({"tools": tools} if tools else {})}
 
 
 def from_request(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the chat that a server reads in a request, as chat templates take it."""
+    """Return the chat of a request, in the form that chat templates expect."""
     turns = [dict(turn) for turn in request["messages"]]
     for turn in turns:
         for call in turn.get("tool_calls") or ():
@@ -57,7 +57,7 @@ def from_request(request: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sent(turn: dict[str, Any]) -> dict[str, Any]:
-    """A turn as OpenAI's API has it: the arguments of a call are JSON in a text."""
+    """Return a turn in OpenAI's form: the arguments of a call are a JSON string."""
     if "tool_calls" not in turn:
         return turn
     calls = []
@@ -70,9 +70,9 @@ def _sent(turn: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(turn: Turn) -> str:
-    """Return what a turn says: its content, and each call as JSON in `<tool_call>` tags.
+    """Return the text of a turn: its content, and each call as JSON in `<tool_call>` tags.
 
-    This is how most models write calls, and what the scorer `tool_call` reads.
+    Most models write calls like this, and the scorer `tool_call` reads them.
     """
     calls = (call["function"] for call in turn.get("tool_calls") or ())
     texts = [call_text(call["name"], call["arguments"]) for call in calls]
@@ -86,5 +86,5 @@ def call_text(name: str, arguments: Any) -> str:
 
 
 def chat_text(messages: Iterable[Turn]) -> str:
-    """Return turns as a text for readers: the role before each."""
+    """Return turns as readable text, each prefixed with its role."""
     return "\n\n".join(f"{turn['role']}: {said(turn)}" for turn in messages)

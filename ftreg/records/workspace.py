@@ -1,4 +1,4 @@
-"""Where checkpoints, evaluations and baselines lie, and the words that name them."""
+"""The folders of checkpoints, evaluations and baselines, and the words that refer to them."""
 
 import os
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.layout import HEADER, MANIFEST
 
 REFERENCE_WORDS = ("baseline", "anchor", "latest")
-"""What names an evaluation by its place. A file or folder of such a name is meant by `./latest`:
-else whoever adds one to a checkout would have another evaluation judged."""
+"""Words that refer to an evaluation. A file or folder of that name must be given as `./latest`:
+otherwise adding one to a checkout could change which evaluation is judged."""
 
 
 def names_file(reference: str) -> bool:
-    """Whether a reference is the path of a file, and not one of the words."""
+    """Whether a reference is the path of a file rather than one of the words."""
     return reference not in REFERENCE_WORDS and Path(reference).is_file()
 
 
@@ -47,16 +47,16 @@ class Workspace:
         """Find a checkpoint by its folder, or by its name below `checkpoints/`."""
         named = self.checkpoints / ref
         if Path(ref).is_dir() or not named.is_dir():
-            return Path(ref)  # whether it is a checkpoint is for its reader to say
+            return Path(ref)  # the reader checks whether it is a checkpoint
         return named
 
     def evaluation(self, ref: str) -> Path:
         """Find an evaluation by its folder, its id, or the word `latest`.
 
         Raises:
-            UsageError: there is none; names what is nearest.
+            UsageError: there is none; suggests the closest name.
         """
-        # Loads the models of the records, which what completes a name at the tab key does without.
+        # Loads the models of the records, which tab completion does not need.
         from ftreg.records.evaluation.listing import list_evaluations
 
         if ref == "latest":
@@ -64,7 +64,7 @@ class Workspace:
             if not found:
                 raise UsageError(
                     f"{self.evaluations}: there is no evaluation yet; "
-                    "`ftreg eval CHECKPOINT` makes one"
+                    "`ftreg eval CHECKPOINT` creates one"
                 )
             return found[-1]
         for folder in (Path(ref), self.evaluations / ref):
