@@ -10,14 +10,14 @@ from ftreg.files.store import file_digest
 
 
 def build_version(ref: str, *, root: Path) -> bool:
-    """Build the rows of `name@N` and put them in place once their digests are those of the card.
+    """Build the rows of `name@N`, and install them once their digests match the card.
 
     Returns:
-        False where all files were there already, byte for byte as the card says.
+        False if all files existed already and matched the card byte for byte.
 
     Raises:
-        UsageError: the version has no recipe, a source cannot be fetched, or what the recipe
-            makes is not what the card promises.
+        UsageError: the version has no recipe, a source cannot be fetched, or the rows do not match
+            the card.
     """
     dataset = load_dataset(ref, root=root)
     card, folder = dataset.card, dataset.folder
@@ -35,8 +35,9 @@ def build_version(ref: str, *, root: Path) -> bool:
             found = file_digest(made[name]) if name in made else "nothing"
             if found != split.sha256:
                 raise UsageError(
-                    f"{folder / card.recipe}: the recipe makes other rows than {ref} has: "
-                    f"{split.file} is {found[:12]}..., and the card says {split.sha256[:12]}..."
+                    f"{folder / card.recipe}: the recipe produces different rows than those of "
+                    f"{ref}: {split.file} is {found[:12]}..., and the card says "
+                    f"{split.sha256[:12]}..."
                 )
         for name, path in targets.items():
             made[name].replace(path)

@@ -1,4 +1,4 @@
-"""The card of a dataset version: what it is, where it comes from, and the digest of its bytes."""
+"""The card of a dataset version: its description, its source and the digests of its files."""
 
 import re
 from collections.abc import Mapping
@@ -35,12 +35,12 @@ class Prompt(Section):
         return value
 
     def messages(self, example: Example) -> list[dict[str, Any]]:
-        """Return the chat up to the answer, in the form that chat templates take.
+        """Return the chat up to the answer, in the format of chat templates.
 
-        Where tools may be called, the first turn declares them; see `ftreg.records.turns`.
+        If tools may be called, the first turn declares them; see `ftreg.records.turns`.
 
         Raises:
-            ValueError: the template wants a context and the example has none.
+            ValueError: the template needs a context and the example has none.
         """
         fields = {"input": example.input, "context": example.context}
 
@@ -106,7 +106,7 @@ class Card(Section):
         return example.input if self.context_from == "input" else example.context
 
     def hides_context(self, example: Example) -> bool:
-        """Whether outputs are held against a context that the model is not shown."""
+        """Whether outputs are compared with a context that the model is not shown."""
         context = (example.context or "").strip()
         if not context or self.context_from == "input" or "{context}" in self.prompt.user:
             return False
@@ -136,7 +136,7 @@ def read_card(folder: Path) -> Card:
     """Read `dataset.yaml` of a dataset version's folder.
 
     Raises:
-        UsageError: missing or wrong; one line per mistake, with its place.
+        UsageError: it is missing or invalid; one line per mistake, with its location.
     """
     path = folder / "dataset.yaml"
     return validate(Card, marked_yaml.read(path), where=str(path))

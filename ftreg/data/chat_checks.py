@@ -9,15 +9,15 @@ from ftreg.files.reading import parse_json
 from ftreg.records.turns import SYSTEM_ROLES, Turn
 
 ROLES = (*SYSTEM_ROLES, "user", "assistant", "tool")
-# What a turn may have besides its role and its content.
+# Keys that a turn may have besides its role and its content.
 _MORE = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name"), "user": ("name",)}
 
 
 def check_tools(tools: Any, *, place: str) -> tuple[dict[str, Any], ...]:
-    """Return the tools of a chat in OpenAI's form; a function that stands alone is put into it.
+    """Return the tools of a chat in OpenAI's format; bare functions are wrapped.
 
     Raises:
-        UsageError: it is no list of functions with names, or a name stands twice; names the place.
+        UsageError: it is not a list of functions with names, or a name is a duplicate.
     """
     if tools is None:
         return ()
@@ -43,17 +43,17 @@ def check_messages(
 ) -> tuple[Turn, ...]:
     """Return the turns of a chat, the arguments of its calls as mappings.
 
-    The order is that of every provider: a system turn first, if any; then user and assistant in
-    turn, and behind an assistant's calls a tool's turn for each. The last turn is the answer, if it
-    is the assistant's.
+    The order is the one that all providers require: a system turn first, if there is one; then
+    alternating user and assistant turns, with one tool turn per call after an assistant's calls.
+    The last turn is the answer if it is an assistant turn.
 
     Args:
-        messages: as they stand in the row.
-        tools: those that may be called; empty does not restrict the calls.
+        messages: as they are in the row.
+        tools: the tools that may be called; if empty, calls are not restricted.
         place: file and line, for the message.
 
     Raises:
-        UsageError: a turn is malformed, or stands where it cannot; names place and turn.
+        UsageError: a turn is malformed or out of order; gives file, line and turn.
     """
     if not isinstance(messages, list) or not messages:
         raise UsageError(
@@ -135,7 +135,7 @@ def _call(call: Any, tools: Sequence[str], *, place: str) -> dict[str, Any]:
 
 
 def _refuse_no_json(value: Any, *, place: str) -> None:
-    """Refuse what a Parquet file can hold and a row cannot: bytes, dates, NaN."""
+    """Reject what a Parquet file can contain and a row cannot: bytes, dates, NaN."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -145,48 +145,47 @@ def _refuse_no_json(value: Any, *, place: str) -> None:
 
 
 def _check_order(turns: Sequence[Turn], *, place: str) -> None:
-    """Check that each turn stands behind one that it can follow."""
+    """Check that each turn follows one that it may follow."""
     before = "nothing"
     open_calls: list[str | None] = []
     for number, turn in enumerate(turns):
         role, where = turn["role"], f"{place}: messages[{number}]"
         if role == "tool":
             if not open_calls:
-                raise UsageError(f"{where}: a tool's turn without a call before it to answer")
+                raise UsageError(f"{where}: a tool turn without a preceding call")
             _close(open_calls, turn.get("tool_call_id"), place=where)
             before = role
             continue
         if open_calls:
             raise UsageError(
-                f"{where}: {len(open_calls)} of the assistant's calls before it have no turn of "
-                "a tool"
+                f"{where}: {len(open_calls)} of the preceding assistant calls have no tool turn"
             )
         _check_follows(role, before, place=where)
         open_calls = [call.get("id") for call in turn.get("tool_calls") or ()]
         before = role
     if not any(turn["role"] == "user" for turn in turns):
-        raise UsageError(f"{place}: 'messages' has no user turn, so nothing is asked")
+        raise UsageError(f"{place}: 'messages' has no user turn, so there is no question")
     if before in SYSTEM_ROLES:
-        raise UsageError(f"{place}: 'messages' ends with the system's turn")
+        raise UsageError(f"{place}: 'messages' ends with the system turn")
 
 
 def _check_follows(role: str, before: str, *, place: str) -> None:
-    """Check a turn that is no tool's; all calls before it are answered."""
+    """Check a turn that is not a tool turn; all calls before it are answered."""
     if role in SYSTEM_ROLES and before != "nothing":
-        raise UsageError(f"{place}: a turn of {role} stands first or nowhere, not behind {before}")
+        raise UsageError(f"{place}: a {role} turn must be the first turn, but follows {before}")
     if role == "user" and before in ("user", "tool"):
-        way_out = "make one turn of them" if before == "user" else "the assistant answers a tool"
-        raise UsageError(f"{place}: the user's turn stands right behind the {before}'s; {way_out}")
+        way_out = "merge them" if before == "user" else "the assistant answers a tool"
+        raise UsageError(f"{place}: a user turn follows a {before} turn; {way_out}")
     if role == "assistant" and before not in ("user", "tool"):
         if before == "assistant":
             problem = "the assistant's turn follows another assistant turn; merge them"
         else:
-            problem = "a chat begins with the user, after the system turn if there is one"
+            problem = "a chat must begin with a user turn, after the system turn if there is one"
         raise UsageError(f"{place}: {problem}")
 
 
 def _close(open_calls: list[str | None], answers: str | None, *, place: str) -> None:
-    """Take the call that a tool's turn answers from those that are open."""
+    """Remove the call that a tool turn answers from the open calls."""
     if answers is None or None in open_calls:
         open_calls.pop(0)
     elif answers in open_calls:

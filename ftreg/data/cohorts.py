@@ -11,18 +11,18 @@ from ftreg.records.samples import Example
 
 
 def check_tags(rows: Split, card: Card, *, place: Path) -> None:
-    """Check that the rows of a split to evaluate have the tags that its card counts on.
+    """Check that the rows of a split for evaluation have the tags that its card names.
 
-    A misspelt cluster would let dependent rows pass for independent ones, and a misspelt cohort
-    would hide its regressions.
+    With a misspelt cluster, dependent rows would count as independent, and a misspelt cohort would
+    hide its regressions.
 
     Args:
-        rows: of one split, all of them.
-        card: of the dataset version.
+        rows: all rows of the split.
+        card: the card of the dataset version.
         place: the split's file, for the message.
 
     Raises:
-        UsageError: a row lacks the cluster's tag, or no row has a cohort's.
+        UsageError: a row lacks the cluster's tag, or no row has a cohort's tag.
     """
     seen: set[str] = set()
     for example in rows:
@@ -41,7 +41,7 @@ def check_tags(rows: Split, card: Card, *, place: Path) -> None:
 
 
 def hidden_context_note(rows: Iterable[Example], card: Card) -> str | None:
-    """Say how many rows have a context that the model is not shown; None where none has."""
+    """Report how many rows have a context that the model is not shown; None if no row has one."""
     if card.context_from == "input" or "{context}" in card.prompt.user:
         return None  # so that no row is read
     hidden = sum(map(card.hides_context, rows))
@@ -49,12 +49,12 @@ def hidden_context_note(rows: Iterable[Example], card: Card) -> str | None:
 
 
 def hidden_contexts(count: int) -> str:
-    """Return what a user should know of so many rows whose context the model is not shown."""
+    """Return the notice for this many rows whose context the model is not shown."""
     of = "1 row has" if count == 1 else f"{count} rows have"
     return (
-        f"{of} a context that the prompt does not show to the model: faithfulness, which holds "
-        "outputs against it, is low for every model; put {context} into the prompt's user turn in "
-        "a new dataset version"
+        f"{of} a context that the prompt does not show to the model: faithfulness, which compares "
+        "outputs with it, is low for every model; put {context} into the prompt's user turn in a "
+        "new dataset version"
     )
 
 

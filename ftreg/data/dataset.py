@@ -1,4 +1,4 @@
-"""Open a dataset version: digest checked, rows checked, held in Arrow and not in memory."""
+"""Open a dataset version: digests and rows are checked, and rows are memory-mapped from Arrow."""
 
 import json
 from collections import Counter
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _BATCH = 1000
-# Part of the cache key: raise it when the columns or the checks on rows change.
+# Part of the cache key: increment it when the columns or the checks on rows change.
 _CACHE_FORMAT = 2
 
 
@@ -73,9 +73,9 @@ class Split(Sequence[Example]):
                 yield from map(json.loads, chunk.slice(start, _BATCH).to_pylist())
 
     def lengths(self, field: Literal["input", "reference", "context"]) -> dict[int, int]:
-        """Return how many texts of a field have how many characters, shortest first.
+        """Return length in characters to number of texts of a field, shortest first.
 
-        Every accepted reference counts; a field that a row lacks does not.
+        Every accepted reference counts; missing fields do not.
         """
         import pyarrow.compute as pc
 
@@ -105,7 +105,7 @@ def _examples(table: pa.Table) -> Iterator[Example]:
 
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """An opened dataset version; `ref`, `card` and the folder it lies in."""
+    """An opened dataset version: `ref`, `card` and its folder."""
 
     ref: DatasetRef
     card: Card
@@ -115,8 +115,8 @@ class DatasetVersion:
         """Open one split, after checking its bytes against the card.
 
         Raises:
-            UsageError: no such split, a missing file, bytes that do not match the digest, a
-                broken row, or another number of rows than the card says.
+            UsageError: no such split, a missing file, bytes that do not match the digest, a broken
+                row, or a number of rows that differs from the card.
         """
         if name not in self.card.splits:
             known = ", ".join(self.card.splits)
@@ -143,11 +143,11 @@ class DatasetVersion:
         return found
 
     def verify(self, name: str, *, reread: bool = False) -> None:
-        """Check that a split's bytes are those that the card promises.
+        """Check that a split's bytes match the card.
 
         Args:
-            name: of the split.
-            reread: read the file though it is untouched since it was checked last.
+            name: the split.
+            reread: read the file even if it is unchanged since the last check.
 
         Raises:
             UsageError: the file is missing, or its digest differs.
@@ -168,12 +168,12 @@ class DatasetVersion:
             raise UsageError(
                 f"{path}: the bytes of {self.ref} have changed: sha256 is {found[:12]}..., and "
                 f"{self.folder / 'dataset.yaml'} says {entry.sha256[:12]}.... A dataset version "
-                "never changes: restore the file, or make a new version of it." + _broken_row(path)
+                "never changes: restore the file, or make a new version." + _broken_row(path)
             )
 
 
 def _broken_row(path: Path) -> str:
-    """What is wrong with the first broken row of a changed file, on a line of its own; or ""."""
+    """Return what is wrong with the first broken row of a changed file, on a new line; or ""."""
     try:
         for _ in read_examples(path):
             pass
@@ -183,7 +183,7 @@ def _broken_row(path: Path) -> str:
 
 
 def _json_or_null(items: Sequence[object]) -> str | None:
-    """JSON with the keys in their order, since a chat template writes them as they stand."""
+    """Return JSON that keeps the order of keys, since chat templates render them in that order."""
     return json.dumps(items, ensure_ascii=False) if items else None
 
 
@@ -215,21 +215,21 @@ def _write_arrow(path: Path, temporary: Path, *, expected: int) -> None:
                 flush()
         flush()
     if count != expected:
-        raise UsageError(f"{path}: has {count} rows, and its card says {expected}")
+        raise UsageError(f"{path}: has {count} rows, but its card says {expected}")
 
 
 def load_dataset(ref: str | DatasetRef, *, root: Path = Path("sample_datasets")) -> DatasetVersion:
     """Open a dataset version by its name, `"code-summary@2"`.
 
     Raises:
-        UsageError: no such version below `root`, or its card is wrong.
+        UsageError: no such version below `root`, or its card is invalid.
     """
     parsed = parse_ref(ref) if isinstance(ref, str) else ref
     folder = find_folder(parsed, root)
     card = read_card(folder)
     if (card.name, card.version) != (parsed.name, parsed.version):
         raise UsageError(
-            f"{folder / 'dataset.yaml'}: the card says {card.name}@{card.version}, "
-            f"but it lies where {parsed} belongs"
+            f"{folder / 'dataset.yaml'}: the card says {card.name}@{card.version}, but it is in "
+            f"the folder of {parsed}"
         )
     return DatasetVersion(parsed, card, folder)

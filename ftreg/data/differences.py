@@ -1,4 +1,4 @@
-"""What differs between two dataset versions: rows, order, cohorts, card."""
+"""The differences between two dataset versions: rows, order, cohorts, card."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Ids:
     """The ids of at most five."""
 
     def add(self, name: str) -> None:
-        """Count one more."""
+        """Count one more row."""
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append(name)
@@ -66,10 +66,10 @@ class Difference(Printed):
 
 
 def difference(old: DatasetVersion, new: DatasetVersion) -> Difference:
-    """Compare two versions, row by row and by id, holding 40 bytes of a row.
+    """Compare two versions row by row, matched by id, keeping 40 bytes per row.
 
     Raises:
-        UsageError: the files of one of them are not those of its card.
+        UsageError: the files of one of them do not match its card.
     """
     return Difference(
         old=str(old.ref),
@@ -105,7 +105,7 @@ def _split_difference(old: DatasetVersion, new: DatasetVersion, name: str) -> Sp
 
 
 def _compare(old: DatasetVersion, new: DatasetVersion, name: str) -> tuple[Ids, Ids, Ids, bool]:
-    """Added, removed and changed rows, and whether the rows that stayed are in another order."""
+    """Return added, removed and changed rows, and whether the order of the others differs."""
     added, removed, changed = Ids(0, []), Ids(0, []), Ids(0, [])
     # Position and digest in one value: a million tuples would cost as much as the rows.
     rows = {
@@ -133,7 +133,7 @@ def _compare(old: DatasetVersion, new: DatasetVersion, name: str) -> tuple[Ids, 
 
 
 def _examples(side: DatasetVersion, name: str) -> Iterator[Example]:
-    """The rows of a split, which is open only meanwhile: two mapped files take twice the memory."""
+    """Yield the rows of a split and close it: two mapped files would take twice the memory."""
     if name in side.card.splits:
         yield from side.split(name)
 

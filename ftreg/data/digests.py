@@ -1,4 +1,4 @@
-"""Digests of files, remembered: a file that has not been touched is not read again."""
+"""Cached digests of files: an unchanged file is not read again."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from ftreg.files.store import file_digest
 
 
 def remembered_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes, from the cache where the file is untouched since.
+    """Return the hex SHA-256 of a file's bytes, from the cache if the file is unchanged.
 
-    Where the cache cannot be used, the file is read.
+    If the cache cannot be used, the file is read.
     """
     table, name = Table("digests"), os.path.realpath(path)
     before = file_state(path)
@@ -24,7 +24,7 @@ def remembered_digest(path: Path) -> str:
             return str(sha256)
     began = time.time_ns()
     found = file_digest(path)
-    # A file that was written while it was read, or just before, may be written again unseen.
+    # A file written during or just before the read may be written again without a visible change.
     if before == file_state(path) and is_settled(before, began):
         table.put_many({name: json.dumps([*before, found]).encode()})
     return found

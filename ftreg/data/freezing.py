@@ -1,4 +1,4 @@
-"""Edit a dataset: a version is copied into a draft, and a draft becomes the next version."""
+"""Edit a dataset: copy a version into a draft, and freeze the draft as the next version."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -31,11 +31,11 @@ def draft(ref: str, folder: Path | None = None, *, root: Path) -> Path:
 
     Args:
         ref: `name@N`.
-        folder: to be made; None is `<root>/<name>/draft`.
+        folder: the folder to create; None is `<root>/<name>/draft`.
         root: the folder of datasets.
 
     Raises:
-        UsageError: no such version, its files are not those of its card, or the folder exists.
+        UsageError: no such version, its files do not match its card, or the folder exists.
     """
     dataset = load_dataset(ref, root=root)
     target = folder or root / dataset.ref.name / "draft"
@@ -43,24 +43,24 @@ def draft(ref: str, folder: Path | None = None, *, root: Path) -> Path:
         for name, split in dataset.card.splits.items():
             dataset.verify(name)
             shutil.copyfile(dataset.folder / split.file, staging / split.file)
-        # A recipe makes the rows of its own version, and not those of an edited one.
+        # A recipe makes the rows of its own version, not of an edited one.
         write_card(staging, dataset.card.model_copy(update={"recipe": None, "changes": ""}))
     return target
 
 
 def freeze(given: str, *, root: Path, changes: str | None = None) -> MadeVersion:
-    """Make the next version of a draft; the draft stays as it is.
+    """Make the next version from a draft; the draft is unchanged.
 
-    The draft is a folder with `dataset.yaml` and a JSONL file per split. Version, row numbers and
-    digests of its card are not looked at. A JSONL file that the card does not name is a new split.
+    The draft is a folder with `dataset.yaml` and a JSONL file per split. Version, row counts and
+    digests in its card are ignored. A JSONL file that the card does not name is a new split.
 
     Args:
-        given: the draft's folder, or `name@N` for a version that was edited in its place.
+        given: the draft's folder, or `name@N` for a version that was edited in place.
         root: the folder of datasets.
-        changes: what differs from the version before; None takes it from the card.
+        changes: the changes since the previous version; None takes them from the card.
 
     Raises:
-        UsageError: the card or a row is wrong, or nothing differs from the newest version.
+        UsageError: the card or a row is invalid, or nothing differs from the newest version.
     """
     if not Path(given).is_dir() and "@" not in given:
         raise UsageError(
@@ -70,16 +70,16 @@ def freeze(given: str, *, root: Path, changes: str | None = None) -> MadeVersion
     document = marked_yaml.read(folder / CARD)
     if document.data.get("recipe") is not None:
         raise UsageError(
-            f"{document.marks[('recipe',)]}: a recipe makes the rows of its own version; take the "
-            "line out to freeze these rows, or write a version for the changed recipe by hand"
+            f"{document.marks[('recipe',)]}: a recipe makes the rows of its own version; remove "
+            "the line to freeze these rows, or write a version for the changed recipe by hand"
         )
     name = document.data.get("name")
     if not isinstance(name, str):
-        raise UsageError(f"{folder / CARD}: name is missing; it is the dataset's")
+        raise UsageError(f"{folder / CARD}: name is missing; it is the dataset's name")
     files = _files(folder, document.data.get("splits"))
     with next_version(name, root) as ref, staged_folder(ref.folder(root)) as staging:
         for file in files.values():
-            # What is checked is the copy: an editor may save the draft meanwhile.
+            # The copy is checked, since an editor may save the draft meanwhile.
             shutil.copyfile(folder / file, staging / file)
         card = _card(ref, document, files, folder, changes=changes)
         checks = RowChecks(card)
@@ -102,7 +102,7 @@ def freeze(given: str, *, root: Path, changes: str | None = None) -> MadeVersion
 
 
 def _files(folder: Path, splits: Any) -> dict[str, str]:
-    """Split to file: those that the card names, and a split for each other JSONL file."""
+    """Return split to file: the splits of the card, and one for each other JSONL file."""
     named = {}
     for split, entry in splits.items() if isinstance(splits, Mapping) else ():
         file = entry.get("file") if isinstance(entry, Mapping) else None
@@ -111,7 +111,7 @@ def _files(folder: Path, splits: Any) -> dict[str, str]:
         if Path(file).name != file or not (folder / file).is_file():
             raise UsageError(
                 f"{folder / file}: this file of the split {split} is missing; restore it, or "
-                f"take the split out of {folder / CARD}"
+                f"remove the split from {folder / CARD}"
             )
     others = {
         path.stem: path.name
@@ -119,7 +119,7 @@ def _files(folder: Path, splits: Any) -> dict[str, str]:
         if path.name not in named.values()
     }
     if not named and not others:
-        raise UsageError(f"{folder}: there is no JSONL file to freeze")
+        raise UsageError(f"{folder}: no JSONL file to freeze")
     return {**named, **others}
 
 
@@ -131,7 +131,7 @@ def _card(
     *,
     changes: str | None,
 ) -> Card:
-    """The draft's card with the new version's number; rows and digests are still to be counted."""
+    """Return the draft's card with the new version number, without row counts and digests."""
     entries = {
         split: {"file": file, "rows": 1, "sha256": "0" * 64} for split, file in files.items()
     }
@@ -142,7 +142,7 @@ def _card(
 
 
 def _examples(copy: Path, original: Path) -> Iterator[Any]:
-    """The checked examples of a copy, with the original's name in messages."""
+    """Yield the checked examples of a copy, with the original's name in messages."""
     try:
         yield from read_examples(copy)
     except UsageError as error:

@@ -1,11 +1,11 @@
-"""Find rows of a held-out split that stand among the training rows, word for word or nearly.
+"""Find rows of a held-out split that are also among the training rows, exactly or nearly.
 
-Two rows are the same where their normalised words are (Unicode NFKC, case folded, punctuation
-left out), and near where the sets of their five-word sequences in input and first reference have a
-Jaccard index of at least 0.8, and those of their contexts too if both have one. Candidates come
-from MinHash with locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998) by datasketch,
-and each is then counted exactly. At an index of 0.8 the chance to miss a pair is 0.0004, and it
-falls steeply above.
+Two rows are equal if their normalised words are (Unicode NFKC, case folded, without punctuation),
+and near if the sets of their five-word sequences in input and first reference have a Jaccard index
+of at least 0.8, and those of their contexts too if both have one. Candidates come from MinHash with
+locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998) by datasketch, and each is then
+verified exactly. At an index of 0.8 the probability of missing a pair is 0.0004, and it drops
+steeply above.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True)  # no slots, so that a printed record can be one too
 class Leakage:
-    """How many held-out rows stand among the training rows, and which."""
+    """How many held-out rows are also among the training rows, and which."""
 
     __pydantic_config__ = DESCRIBED
 
@@ -76,14 +76,14 @@ class Leakage:
     """The rows that leaked; in a stored evaluation, the first of them."""
 
     def summary(self) -> str:
-        """The counts in words."""
+        """Return the counts in words."""
         return (
             f"{len(self.leaks)} of {self.rows} rows ({100 * self.share:.1f} %) repeat one "
             f"({self.exact} exactly, {self.near} nearly)"
         )
 
     def first_ids(self) -> str:
-        """The first ids in words."""
+        """Return the first ids in words."""
         more = len(self.leaks) - _SHOWN
         shown = [leak.id for leak in self.leaks[:_SHOWN]]
         return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
@@ -96,14 +96,14 @@ class Leakage:
 def find_leaks(
     train: Split, held_out: Split, *, advance: Callable[[int, int], None] = lambda done, total: None
 ) -> Leakage:
-    """Look for each held-out row among the training rows.
+    """Search for each held-out row among the training rows.
 
     Memory grows with the held-out rows only; the training rows are streamed.
 
     Args:
-        train: the rows that were trained on.
-        held_out: the rows to evaluate.
-        advance: is told how many training rows are done, and of how many.
+        train: the training rows.
+        held_out: the rows for evaluation.
+        advance: called with the number of training rows done, and their total.
     """
     index = _Index(held_out)
     found: dict[int, Leak] = {}
@@ -129,7 +129,7 @@ def find_leaks(
 
 
 class _Index:
-    """The held-out rows, to be asked about one training row at a time."""
+    """The held-out rows, queried with one training row at a time."""
 
     def __init__(self, held_out: Split) -> None:
         from datasketch import MinHash, MinHashLSH
@@ -147,8 +147,8 @@ class _Index:
                 self._near.insert(position, self._sketch(sequences), check_duplication=False)
                 parts.append(sequences)
         self._all = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-        # Several training rows often ask for the same held-out row. (Not `self._rows`: what stands
-        # in a circle waits for the garbage collector.)
+        # Several training rows often query the same held-out row. (Not `self._rows`: a reference
+        # cycle waits for the garbage collector.)
         self._sequences_at = lru_cache(4096)(lambda at: _sequences(_words_and_key(held_out[at])[0]))
 
     def leaks(self, train: Example) -> Iterable[tuple[int, Leak]]:
@@ -157,9 +157,9 @@ class _Index:
         same = self._exact.get(key, ())
         for position in same:
             yield position, self._leak(position, train, kind="exact", jaccard=1.0)
-        # No pair can reach the threshold unless that share of the row's sequences stand somewhere
-        # among the held-out rows, and so one of the first that are more than the rest of it. This
-        # spares nearly every training row its sketch, and most of its hashes.
+        # A pair can only reach the threshold if that share of the row's sequences occurs among the
+        # held-out rows, so at least one of its first few sequences must. This saves the sketch of
+        # nearly every training row, and most of its hashes.
         enough = int((1 - THRESHOLD) * len(words)) + 1
         if len(words) > _WORDS * 4 and not self._known(_sequences(words, most=enough)):
             return
@@ -195,21 +195,22 @@ def _words(text: str) -> list[str]:
 
 
 def _words_and_key(example: Example) -> tuple[list[str], bytes]:
-    """The words of input and first reference, and what is equal for rows that are the same."""
-    # Of a chat all turns: many end alike ("Yes, please"). Its system's turn is that of many chats.
+    """Return the words of input and first reference, and a key that is equal for equal rows."""
+    # All turns of a chat, since many end the same ("Yes, please"); not the system turn, which many
+    # chats share.
     turns = [turn for turn in example.asked if turn["role"] not in SYSTEM_ROLES]
     asked = chat_text(turns) if turns else example.input
     parts = [asked, *example.references[:1]]
     words = [_words(part) for part in parts]
     context = example.context or ""
-    # A text without a word (":-)") is told by itself.
+    # A text without words (":-)") is its own key.
     told = [" ".join(found) or part.strip() for found, part in zip(words, parts, strict=True)]
     told.append(" ".join(_words(context)) or context.strip())
     return [word for found in words for word in found], fingerprint("\0".join(told))
 
 
 def _sequences(words: list[str], *, most: int | None = None) -> Hashes:
-    """Hashes of the first `most` distinct five-word sequences; of the whole where it is shorter."""
+    """Return hashes of the first `most` distinct five-word sequences, or of a shorter text."""
     if not words:
         return np.empty(0, np.int64)
     found: set[str] = set()
@@ -217,7 +218,7 @@ def _sequences(words: list[str], *, most: int | None = None) -> Hashes:
         found.add(" ".join(words[start : start + _WORDS]))
         if len(found) == most:
             break
-    # Not Python's own hash, which differs from process to process.
+    # Not Python's own hash, which differs between processes.
     hashes = b"".join(hashlib.blake2b(item.encode(), digest_size=8).digest() for item in found)
     return np.unique(np.frombuffer(hashes, np.int64))
 
@@ -228,7 +229,7 @@ def _jaccard(one: Hashes, other: Hashes) -> float:
 
 
 def _near_contexts(one: str | None, other: str | None) -> bool:
-    """Whether two rows ask about the same: equal questions about two documents are no leak."""
+    """Whether the contexts are near: equal questions about two documents are not a leak."""
     if one is None or other is None:
         return True
     left, right = _sequences(_words(one)), _sequences(_words(other))

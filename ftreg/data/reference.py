@@ -8,8 +8,8 @@ from ftreg.errors import UsageError, did_you_mean
 from ftreg.files.finding import found_below
 from ftreg.files.names import check_name
 
-# Letters, digits, dot, dash and underscore, beginning with a letter or digit. What of these no
-# system takes is refused by `check_name`.
+# Letters, digits, dot, dash and underscore, beginning with a letter or digit. `check_name` rejects
+# those that some file system does not accept.
 _PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([1-9][0-9]{0,8})")
 
 
@@ -24,7 +24,7 @@ class DatasetRef:
         return f"{self.name}@{self.version}"
 
     def folder(self, root: Path) -> Path:
-        """Where this version lies below `root`."""
+        """Return the folder of this version below `root`."""
         return root / self.name / f"v{self.version}"
 
 
@@ -32,7 +32,7 @@ def parse_ref(text: str) -> DatasetRef:
     """Parse `name@N`.
 
     Raises:
-        UsageError: the text has another form, or a file system would not take the name.
+        UsageError: the text has another format, or is not a valid file name.
     """
     match = _PATTERN.fullmatch(text)
     if not match:
@@ -56,12 +56,12 @@ def find_folder(ref: DatasetRef, root: Path) -> Path:
     """Return the folder of a dataset version.
 
     Raises:
-        UsageError: it is not there; names what is.
+        UsageError: it does not exist; the message lists the existing ones.
     """
     folder = ref.folder(root)
     if not (folder / "dataset.yaml").is_file():
         known = [str(item) for item in list_refs(root)]
-        listing = f" There: {', '.join(known)}." if known else " No dataset is there."
+        listing = f" There: {', '.join(known)}." if known else " There are no datasets."
         raise UsageError(
             f"{root}: there is no dataset version {ref}{did_you_mean(str(ref), known)}.{listing}"
         )

@@ -16,12 +16,12 @@ KEYS = ("id", "input", "messages", "tools", "reference", "context", "tags", "cri
 
 
 def fingerprint(text: str) -> bytes:
-    """Return 16 bytes that stand for a text: small enough to hold those of a million rows."""
+    """Return 16 bytes that represent a text: small enough to keep them for a million rows."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 class UniqueIds:
-    """The ids that were seen, at 16 bytes each and not at their own length."""
+    """The ids seen so far, at 16 bytes each whatever their length."""
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
@@ -37,8 +37,8 @@ def read_examples(path: Path) -> Iterator[Example]:
     """Yield the checked examples of a JSONL file, streaming.
 
     Raises:
-        UsageError: a broken line, an unknown or missing key, a wrong type, or an id that stands
-            twice; names file and line.
+        UsageError: a broken line, an unknown or missing key, a wrong type, or a duplicate id; gives
+            file and line.
     """
     ids = UniqueIds()
     for number, row in read_jsonl(path):
@@ -52,7 +52,7 @@ def read_examples(path: Path) -> Iterator[Example]:
 
 
 def row_of(example: Example) -> dict[str, Any]:
-    """Return the row that `check_row` makes this example of; what is empty is left out."""
+    """Return the row from which `check_row` makes this example; empty fields are left out."""
     row: dict[str, Any] = {"id": example.id}
     references = example.references
     if example.messages:
@@ -74,9 +74,9 @@ def row_of(example: Example) -> dict[str, Any]:
 
 
 def row_text(row: Mapping[str, Any]) -> str:
-    """Return the line of a row, equal for equal rows.
+    """Return a row as a line of JSON, equal for equal rows.
 
-    Turns and tools keep the order of their keys, since chat templates write them as they stand.
+    Turns and tools keep the order of their keys, since chat templates render them in that order.
     """
     order = {key: row[key] for key in row if key in ("messages", "tools")}
     rest = canonical_json({key: value for key, value in row.items() if key not in order})
@@ -90,7 +90,7 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
     """Check one row and return its example.
 
     Args:
-        row: as it stands in a JSONL file.
+        row: as it is in a JSONL file.
         place: file and line, for the message.
 
     Raises:
@@ -147,11 +147,11 @@ def check_row(row: dict[str, Any], *, place: str) -> Example:
 def _chat_of(
     row: dict[str, Any], *, place: str
 ) -> tuple[tuple[Turn, ...], tuple[dict[str, Any], ...]]:
-    """Turns and tools of a row; empty where it is an input and not a chat."""
+    """Return turns and tools of a row; empty if it is an input and not a chat."""
     if "messages" in row and "input" in row:
-        raise UsageError(f"{place}: a row has 'input' or 'messages', and this one has both")
+        raise UsageError(f"{place}: a row has either 'input' or 'messages', but this one has both")
     if "messages" not in row and "tools" in row:
-        raise UsageError(f"{place}: 'tools' belong to 'messages', which this row does not have")
+        raise UsageError(f"{place}: 'tools' need 'messages', which this row does not have")
     if "messages" not in row:
         return (), ()
     tools = check_tools(row.get("tools"), place=place)

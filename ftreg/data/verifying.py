@@ -1,4 +1,4 @@
-"""Check a dataset version from its bytes to its last row, and say everything that is wrong."""
+"""Check all bytes and rows of a dataset version, and report every problem."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,25 +35,25 @@ class Verification(Printed):
 
 
 def verify_versions(refs: Sequence[str] = (), *, root: Path) -> Verification:
-    """Check dataset versions from their bytes to their last row.
+    """Check all bytes and rows of dataset versions.
 
     Args:
-        refs: `name@N` each; none stands for all that are below `root`.
+        refs: `name@N` each; none means all versions below `root`.
         root: the folder of datasets.
 
     Raises:
-        UsageError: no such version, or none at all, or a card is wrong. What is wrong with the
-            files is in what is returned.
+        UsageError: no such version, or none at all, or a card is invalid. Problems of files are in
+            the return value.
     """
     chosen = refs or [str(ref) for ref in list_refs(root)]
     if not chosen:
-        raise UsageError(f"{root}: no dataset is there")
+        raise UsageError(f"{root}: there are no datasets")
     found = tuple(check for ref in chosen for check in _verify_version(ref, root=root))
     return Verification(ok=all(check.problem is None for check in found), splits=found)
 
 
 def _verify_version(ref: str, *, root: Path) -> list[SplitCheck]:
-    """Check every split of `name@N`: its bytes are read again, then each row is checked."""
+    """Check every split of `name@N`: read its bytes again, then check each row."""
     dataset = load_dataset(ref, root=root)
     card = dataset.card
     checks = RowChecks(card)

@@ -33,19 +33,19 @@ class MadeVersion(Printed):
 
 @contextlib.contextmanager
 def next_version(name: str, root: Path) -> Iterator[DatasetRef]:
-    """Hold the lock of a dataset, and yield the version that comes after all that are there.
+    """Hold the lock of a dataset, and yield the version after the newest one.
 
-    Two processes that make a version at once make two: the second waits here.
+    Two concurrent processes make two versions: the second one waits here.
 
     Raises:
-        UsageError: the name cannot be that of a dataset, or `root` cannot be written.
+        UsageError: the name is not valid for a dataset, or `root` cannot be written.
     """
     try:
         parse_ref(f"{name}@1")
     except UsageError:
         raise UsageError(
             f"{name!r} cannot be a dataset's name: letters, digits, '.', '-' and '_', beginning "
-            "with a letter or digit, and no version (the next one is taken)"
+            "with a letter or digit, and without a version (the next one is used)"
         ) from None
     fresh = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def next_version(name: str, root: Path) -> Iterator[DatasetRef]:
         try:
             yield ref
         except BaseException:
-            # A folder that only this attempt has made goes with it; others are not empty.
+            # A folder that this attempt created is removed with it; others are not empty.
             with contextlib.suppress(OSError):
                 (root / name).rmdir()
             if fresh:
@@ -75,7 +75,7 @@ def newest(name: str, root: Path) -> DatasetRef | None:
 
 
 def make_card(facts: Mapping[str, Any], *, where: str) -> Card:
-    """Validate what a card says.
+    """Validate the contents of a card.
 
     Raises:
         UsageError: one line per mistake.
@@ -84,22 +84,22 @@ def make_card(facts: Mapping[str, Any], *, where: str) -> Card:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write `dataset.yaml`, without what is left at its default."""
+    """Write `dataset.yaml`, without keys that have their defaults."""
     write_text(folder / CARD, marked_yaml.dump(card.model_dump(exclude_defaults=True)))
 
 
 class RowChecks:
-    """What a version's card asks of its rows, checked row by row."""
+    """What a version's card requires of its rows, checked row by row."""
 
     def __init__(self, card: Card) -> None:
         self._card = card
         self._tags: set[str] = set()
 
     def check(self, example: Example, *, split: str, place: str) -> None:
-        """Check that the prompt can be filled, and that a row to evaluate has its cluster.
+        """Check that the prompt can be filled, and that a row for evaluation has its cluster.
 
         Raises:
-            UsageError: not so; names the place.
+            UsageError: one of them fails; gives the location.
         """
         try:
             self._card.prompt.messages(example)
@@ -114,10 +114,10 @@ class RowChecks:
             )
 
     def finish(self, *, where: str) -> None:
-        """Check that each cohort's tag was on some row.
+        """Check that each cohort's tag occurred on some row.
 
         Raises:
-            UsageError: a tag was on none.
+            UsageError: a tag occurred on no row.
         """
         for tag in self._card.cohorts:
             if tag not in self._tags:

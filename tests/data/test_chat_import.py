@@ -128,11 +128,11 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (chat("user", "user"), "messages[1]: the user's turn stands right behind the user's"),
-        (chat("assistant"), "messages[0]: a chat begins with the user"),
-        (chat("user", "system"), "messages[1]: a turn of system stands first or nowhere"),
-        (chat("system"), "'messages' has no turn of the user"),
-        (chat("user", "tool"), "messages[1]: a tool's turn without a call before it"),
+        (chat("user", "user"), "messages[1]: a user turn follows a user turn"),
+        (chat("assistant"), "messages[0]: a chat must begin with a user turn"),
+        (chat("user", "system"), "messages[1]: a system turn must be the first turn"),
+        (chat("system"), "'messages' has no user turn"),
+        (chat("user", "tool"), "messages[1]: a tool turn without a preceding call"),
         (chat("user", "asistant"), "'asistant' is not a role; did you mean assistant?"),
         (chat("user", "assistant", content=" "), "messages[1]: the content of assistant must be"),
         (chat("user", content=[{"type": "image_url"}]), "its content holds 'image_url'"),
@@ -148,7 +148,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
         ),
         (
             {"messages": [*chat("user")["messages"], WANTED[2], {"role": "user", "content": "?"}]},
-            "messages[2]: 1 of the assistant's calls before it have no turn of a tool",
+            "messages[2]: 1 of the preceding assistant calls have no tool turn",
         ),
         (
             chat("user", "assistant", tool_calls=[{"function": {"name": "f", "arguments": "{"}}]),
@@ -158,7 +158,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
         (chat("user") | {"tools": [TRACK, TRACK]}, "tools[1]: 'track' is a duplicate"),
         ({"messages": "hello"}, "a chat is a list of turns, found 'hello'"),
         ({"messages": []}, "'messages' must be a list of turns"),
-        (chat("user", "assistant", "assistant"), "right behind the assistant's; make one of them"),
+        (chat("user", "assistant", "assistant"), "follows another assistant turn; merge"),
         ({"chosen": [], "rejected": []}, "'chosen' and 'rejected' are rows of preferences"),
     ],
 )
@@ -264,7 +264,7 @@ def test_a_row_is_an_input_or_a_chat(cli: Cli) -> None:
     assert cli("data", "draft", "desk@1").code == 0
     draft = Path("sample_datasets/desk/draft")
     for more, message in (
-        ({"input": "x"}, "a row has 'input' or 'messages', and this one has both"),
+        ({"input": "x"}, "a row has either 'input' or 'messages', but this one has both"),
         ({"messages": None}, "'messages' must be a list of turns"),
     ):
         lines(str(draft / "train.jsonl"), {"id": "x", **OPENAI, **more})
@@ -272,4 +272,4 @@ def test_a_row_is_an_input_or_a_chat(cli: Cli) -> None:
         assert done.code == 2, done
         assert message in done.err.replace("\n", " ")
     lines(str(draft / "train.jsonl"), {"id": "x", "input": "x", "tools": [TRACK]})
-    assert "'tools' belong to 'messages'" in cli("data", "freeze", draft).err
+    assert "'tools' need 'messages'" in cli("data", "freeze", draft).err

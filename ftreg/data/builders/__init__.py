@@ -1,7 +1,7 @@
 """Builders: dataset versions whose rows are made from a recipe and not committed.
 
 A recipe is a `recipe.yaml` beside the card. It pins its sources by digest and the builder is
-deterministic, so that the card's digests hold for whoever builds the version, whenever.
+deterministic, so the card's digests hold whenever and wherever the version is built.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ BUILDERS = Registry("builder", {"docstrings": "ftreg.data.builders.docstrings:ru
 
 
 def build_splits(recipe: Path, folder: Path) -> Mapping[str, Path]:
-    """Make the rows that a recipe describes, with the builder that it names.
+    """Make the rows of a recipe, with the builder that it names.
 
     Args:
         recipe: a `recipe.yaml`.
@@ -27,8 +27,8 @@ def build_splits(recipe: Path, folder: Path) -> Mapping[str, Path]:
         The file of each split.
 
     Raises:
-        UsageError: the recipe is wrong, its sources cannot be had, or its builder is code that is
-            forbidden.
+        UsageError: the recipe is invalid, its sources are not available, or its builder is
+            forbidden code.
     """
     document = marked_yaml.read(recipe)
     name = document.data.get("builder")

@@ -1,8 +1,8 @@
 """Pairs of a Python function and the first sentence of its docstring, from pinned wheels.
 
 A row's `input` is the function without its docstring, its `reference` the sentence. The same recipe
-gives the same bytes on every machine and Python version. Rows are in the order of a hash of their
-ids, so that the first N of a split are a fair sample of all its packages.
+gives the same bytes on every machine and Python version. Rows are ordered by a hash of their ids,
+so the first N of a split are a fair sample of all its packages.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        UsageError: missing or wrong; one line per mistake, with its place.
+        UsageError: it is missing or invalid; one line per mistake, with its location.
     """
     return validate(Recipe, marked_yaml.read(path), where=str(path))
 
@@ -98,7 +98,7 @@ def run(path: Path, folder: Path) -> Mapping[str, Path]:
 def build(recipe: Recipe, folder: Path) -> Mapping[str, Path]:
     """Write `train.jsonl` and `eval.jsonl` into `folder`.
 
-    No module is in both splits, and neither a function's text nor its summary stands twice.
+    No module is in both splits, and no function text and no summary occurs twice.
 
     Returns:
         The file of each split.
@@ -136,17 +136,17 @@ def _hash(seed: int, text: str) -> str:
 
 
 def _held_out(modules: set[str], recipe: Recipe) -> set[str]:
-    """The modules of one package that make up its part of the eval split.
+    """Return the modules of one package that are its part of the eval split.
 
-    It depends on no filter: versions with the same seed, share and wheels never hold out what
-    another one trains on.
+    It does not depend on the filters: with the same seed, share and wheels, no version holds out
+    what another one trains on.
     """
     ranked = sorted(modules, key=lambda module: _hash(recipe.seed, module))
     return set(ranked[: max(1, round(recipe.eval_share * len(ranked)))])
 
 
 def _folded(text: str) -> str:
-    """What two texts have in common that differ in case, spacing and punctuation only."""
+    """Return a key that is equal for texts that differ only in case, spacing and punctuation."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
@@ -158,11 +158,11 @@ _MARKUP = (
     (re.compile(r"(?<![\w*])\*{1,2}([A-Za-z_]\w*)\*{1,2}(?![\w*])"), r"`\1`"),  # *name*
 )
 _SENTENCE = re.compile(r".+?\.(?=\s+[A-Z`(]|\s*$)")
-# A full stop before the last: an abbreviation, or a sentence that goes on after a slip.
+# A full stop before the last: an abbreviation, or a sentence that continues after a typo.
 _BROKEN = re.compile(r"\.\s|\.\.|\b(?:e\.?g|i\.?e|etc|cf|vs|al|[A-Z])\.$")
 # Doctests, fields, directives, formulas, tables, addresses, Epydoc.
 _FOREIGN = re.compile(r">>>|::|://|[A-Z]\{|\$|\\|\||@|[=<>*_~]{2}|:\w+:| - ")
-# Beginnings of sentences that say something else than what the function does.
+# Beginnings of sentences that do not describe what the function does.
 _ASIDE = re.compile(
     r"(?:see|alias|deprecated|todo|fixme|notes?|notice|warning|same|similar|identical|analogous|like"
     r"|called|temporarily|(?:an? |the )?(?:\w+ )?(?:variant|version)|equivalent|helper|wrapper"
@@ -177,7 +177,7 @@ _CAMEL = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
 def _summary(docstring: str) -> str | None:
-    """The first sentence of a docstring with its markup made plain; None where it has none."""
+    """Return the first sentence of a docstring as plain text; None if it has none."""
     paragraph = re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)[0]
     if re.search(r"\n\s*(?:[-*+] |\d+[.)] |[-=~^]{3,}|:\w|@\w)", paragraph):
         return None  # a list, a heading or fields follow without a blank line
@@ -203,7 +203,7 @@ def _summary(docstring: str) -> str | None:
 
 
 def _word_stems(text: str) -> set[str]:
-    """The beginnings of the longer words, identifiers split: enough to see that words meet."""
+    """Return the beginnings of the longer words, identifiers split: enough to detect matches."""
     return {word.casefold()[:5] for word in _CAMEL.findall(text) if len(word) >= 4}
 
 
@@ -211,7 +211,7 @@ def _word_stems(text: str) -> set[str]:
 
 
 def _row(found: Documented, package: str, filters: Filters) -> dict[str, Any] | None:
-    """The row of a function, or None where the filters leave it out."""
+    """Return the row of a function, or None if the filters exclude it."""
     summary = None if _NOT_FOR_USE.search(found.qualname) else _summary(found.docstring)
     code = without_docstring(found) if summary else None
     if summary is None or code is None:

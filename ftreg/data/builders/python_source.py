@@ -1,8 +1,8 @@
 """The documented functions of a wheel, cut from its source text.
 
-The wheel is read as an archive: nothing of it is installed, imported or run. Source is cut by
-position and never printed from the syntax tree, since `ast.unparse` writes differently from one
-Python version to the next.
+The wheel is read as an archive: nothing in it is installed, imported or run. Source is cut by
+position and never generated from the syntax tree, since the output of `ast.unparse` differs between
+Python versions.
 """
 
 import ast
@@ -22,7 +22,7 @@ _NOT_READ = re.compile(r"_(?!_init__$)|(?:tests?|testing|conftest)$|test_")
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """A public function or method with a docstring; `lines` are those of its whole file."""
+    """A public function or method with a docstring; `lines` are those of the complete file."""
 
     module: str
     qualname: str
@@ -32,31 +32,31 @@ class Documented:
 
     @property
     def id(self) -> str:
-        """The dotted name that the function is known by."""
+        """The dotted name of the function."""
         return f"{self.module}.{self.qualname}"
 
     @property
     def docstring(self) -> str:
-        """The docstring as it stands in the source, indentation included."""
+        """The docstring as it is in the source, including indentation."""
         return ast.get_docstring(self.node, clean=False) or ""
 
 
 def documented_functions(
     wheel: Path, package: str, skip: Sequence[str] = ()
 ) -> Iterator[Documented]:
-    """Yield the documented public functions and methods of a wheel, files in order of name.
+    """Yield the documented public functions and methods of a wheel, with files sorted by name.
 
-    Tests, private modules, classes and functions, functions inside functions, and stubs whose body
-    says nothing are left out.
+    Tests, private modules, classes and functions, nested functions, and stubs with an empty body
+    are left out.
 
     Args:
         wheel: the wheel's file.
-        package: the folder in it that is read.
-        skip: modules that are left out, with all below them.
+        package: the folder in it to read.
+        skip: modules to leave out, including their submodules.
 
     Raises:
-        UsageError: a file cannot be read as Python. Skipping it instead would make the rows depend
-            on the version of Python that builds them.
+        UsageError: a file cannot be parsed as Python. If it were skipped, the rows would depend on
+            the version of Python that builds them.
     """
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
@@ -78,12 +78,12 @@ def documented_functions(
 def without_docstring(function: Documented) -> str | None:
     """Return the function's source, decorators and comments included, without its docstring.
 
-    It is dedented, the text inside strings over several lines with it; spaces at line ends and the
-    blank lines that the docstring leaves behind are dropped.
+    It is dedented, including the text inside multi-line strings; trailing spaces and the blank
+    lines that the docstring leaves behind are removed.
 
     Returns:
-        None where the docstring shares a line with code, or where a string over several lines has
-        text left of the function, so that it cannot be dedented.
+        None if the docstring shares a line with code, or if a multi-line string has text left of
+            the function, so that it cannot be dedented.
     """
     node, lines = function.node, function.lines
     first = min([node.lineno, *(item.lineno for item in node.decorator_list)]) - 1
@@ -130,7 +130,7 @@ def _parse(source: str) -> ast.Module:
 
 
 def _module_name(name: str, package: str) -> str | None:
-    """The dotted name of a file in the wheel, or None where it is not to be read."""
+    """Return the dotted name of a file in the wheel, or None if it is to be skipped."""
     if not name.startswith(f"{package}/") or not name.endswith(".py"):
         return None
     parts = name.removesuffix(".py").split("/")
@@ -155,7 +155,7 @@ def _public(body: Sequence[ast.stmt], prefix: str = "") -> Iterator[tuple[str, b
 
 
 def _is_stub(node: Function) -> bool:
-    """Whether nothing but the docstring says what the function does."""
+    """Whether the body does nothing beyond the docstring."""
     return all(
         isinstance(statement, ast.Pass)
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
