@@ -1,7 +1,7 @@
-"""What is known to go wrong with an optimizer's settings, said before the run.
+"""Known problems with an optimizer's settings, reported before the run.
 
-Each rule names its source. They are warnings, since a setting may be meant; `ftreg train --strict`
-refuses to train with one.
+Each rule names its source. They are warnings, since a setting may be intended; `ftreg train
+--strict` refuses to train with any of them.
 """
 
 import math
@@ -28,15 +28,15 @@ _DECAY = "Loshchilov and Hutter 2019, arXiv 1711.05101"
 _RMSPROP = "Kingma and Ba 2015, arXiv 1412.6980, section 5"
 _ADAFACTOR = "Shazeer and Stern 2018, arXiv 1804.04235, section 8"
 _ADAGRAD = "Duchi et al. 2011, JMLR 12"
-# Fine-tuning with AdamW is done at 1e-5 to 5e-5 (all weights) or around 2e-4 (adapters); Lion's lr
-# lies 3 to 10 times below, so that its upper end is about here.
+# Fine-tuning with AdamW uses 1e-5 to 5e-5 (all weights) or about 2e-4 (adapters); Lion's lr is 3 to
+# 10 times lower, so this is about its upper end.
 _LION_HIGH = {"full": 5e-5, "lora": 1e-4}
 _ADAMW_HIGH = {"full": 5e-4, "lora": 2e-3}
-# Adafactor's lr is relative to the weights, which are some hundredths: T5 is fine-tuned with 1e-3.
+# Adafactor's lr is relative to the weights, which are a few hundredths: T5 is fine-tuned with 1e-3.
 _ADAFACTOR_LOW = 1e-4
-# AdaGrad's step falls as one over the root of the steps: to a tenth after a hundred of them.
+# AdaGrad's step decreases as one over the square root of the steps: to a tenth after a hundred.
 _ADAGRAD_LONG = 100
-# A decay that alone takes a tenth off the weights of a fine-tuned model is hardly meant.
+# A decay that by itself shrinks the weights of a fine-tuned model by a tenth is hardly intended.
 _FIXED_DECAY_LEFT = 0.9
 
 
@@ -58,10 +58,10 @@ class Advice:
 
 
 def advise(config: RunConfig, *, steps: int) -> list[Advice]:
-    """Return the warnings that a configuration deserves.
+    """Return the warnings about a configuration.
 
     Args:
-        config: the whole of it.
+        config: the complete configuration.
         steps: optimizer steps that the run will take.
     """
     kind = "full" if config.lora is None else "lora"
@@ -73,9 +73,9 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
         found.append(
             Advice(
                 "optimizer.weight_decay",
-                "Adam's decay is L2: it is added to the gradient and then divided by the root of "
-                "the second moment, so weights with large gradients hardly decay; adamw has "
-                "decoupled decay",
+                "Adam's decay is L2: it is added to the gradient and then divided by the square "
+                "root of the second moment, so weights with large gradients hardly decay; adamw "
+                "has decoupled decay",
                 _DECAY,
             )
         )
@@ -83,8 +83,8 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
         found.append(
             Advice(
                 "optimizer.lr",
-                f"{optimizer.lr:g} is above what {optimizer.name} is fine-tuned with, "
-                f"{_ADAMW_HIGH[kind]:g} and less",
+                f"{optimizer.lr:g} is above the usual fine-tuning range of {optimizer.name}, at "
+                f"most {_ADAMW_HIGH[kind]:g}",
                 "Mosbach et al. 2021, arXiv 2006.04884",
             )
         )
@@ -93,8 +93,8 @@ def advise(config: RunConfig, *, steps: int) -> list[Advice]:
             Advice(
                 "optimizer.name",
                 "nearly every open model was pretrained with Adam, and fine-tuning all of its "
-                "weights with Muon damages what it knows; train adapters (lora: {r: 16}), where "
-                "Muon is on a par with Adam, or take adamw",
+                "weights with Muon damages what it knows; train adapters (lora: {r: 16}), for "
+                "which Muon is on a par with Adam, or use adamw",
                 "Qu et al. 2026, arXiv 2605.10468",
             )
         )
@@ -122,19 +122,21 @@ def _no_warmup(optimizer: OptimizerConfig) -> list[Advice]:
         found.append(
             Advice(
                 "schedule.warmup",
-                f"without a warm-up {optimizer.name} takes its first steps at full lr on a second "
-                "moment of a few batches, and fine-tuning can fail; set schedule.warmup",
+                f"without a warm-up {optimizer.name} takes its first steps at full lr, with a "
+                "second moment estimated from a few batches, and fine-tuning can fail; set "
+                "schedule.warmup",
                 "Liu et al. 2020, arXiv 1908.03265; Mosbach et al. 2021, arXiv 2006.04884",
             )
         )
     if isinstance(optimizer, RMSpropConfig):
-        # The running mean starts at 0, so after one step it is (1 - alpha) times the square.
+        # The running mean starts at 0, so after one step it is (1 - alpha) times the squared
+        # gradient.
         factor = 1 / math.sqrt(1 - optimizer.alpha)
         found.append(
             Advice(
                 "schedule.warmup",
-                "rmsprop does not correct its mean for its start at 0, so the first step is "
-                f"{factor:.3g} times lr for every weight; set schedule.warmup",
+                "rmsprop does not correct the bias of its mean, which starts at 0, so the first "
+                f"step is {factor:.3g} times lr for every weight; set schedule.warmup",
                 _RMSPROP,
             )
         )
@@ -149,7 +151,7 @@ def _lion(optimizer: LionConfig, *, high: float, steps: int) -> list[Advice]:
             Advice(
                 "optimizer.weight_decouple",
                 "decay that is added to the gradient is lost in Lion's sign, unless it outweighs "
-                "the gradient; the paper's is decoupled",
+                "the gradient; in the paper it is decoupled",
                 f"{_CHEN}, algorithm 2",
             )
         )
@@ -157,9 +159,9 @@ def _lion(optimizer: LionConfig, *, high: float, steps: int) -> list[Advice]:
         found.append(
             Advice(
                 "optimizer.fixed_decay",
-                f"each step takes {100 * decay:.3g} % off the decayed weights, whatever lr and its "
-                f"schedule are: after {steps} steps {100 * (1 - decay) ** steps:.2g} % of a weight "
-                "is left; the paper multiplies weight_decay by lr",
+                f"each step shrinks the decayed weights by {100 * decay:.3g} %, whatever lr and "
+                f"its schedule are: after {steps} steps {100 * (1 - decay) ** steps:.2g} % of a "
+                "weight is left; the paper multiplies weight_decay by lr",
                 f"{_CHEN}, algorithm 2",
             )
         )
@@ -168,8 +170,8 @@ def _lion(optimizer: LionConfig, *, high: float, steps: int) -> list[Advice]:
             Advice(
                 "optimizer.lr",
                 f"{optimizer.lr:g} is a learning rate for AdamW; every step of Lion moves each "
-                f"weight by lr, so it wants 3 to 10 times less: {optimizer.lr / 10:g} to "
-                f"{optimizer.lr / 3:.2g}, with weight_decay as much higher",
+                f"weight by lr, so it needs 3 to 10 times less: {optimizer.lr / 10:g} to "
+                f"{optimizer.lr / 3:.2g}, with weight_decay higher by the same factor",
                 _LION,
             )
         )
@@ -191,8 +193,8 @@ def _adafactor(optimizer: AdafactorConfig, *, adapters: bool, steps: int) -> lis
         found.append(
             Advice(
                 "optimizer.lr",
-                f"Adafactor cuts lr to one over the root of the step's number, so that with "
-                f"{optimizer.lr:g} neither lr nor its schedule is what is trained with from step "
+                "Adafactor caps lr at one over the square root of the step number, so with "
+                f"{optimizer.lr:g} neither lr nor its schedule has any effect from step "
                 f"{math.floor(optimizer.lr**-2) + 1} on",
                 _ADAFACTOR,
             )
@@ -202,8 +204,8 @@ def _adafactor(optimizer: AdafactorConfig, *, adapters: bool, steps: int) -> lis
             Advice(
                 "optimizer.name",
                 "a step of Adafactor is lr times the root mean square of the weights, and one of "
-                "the two matrices of an adapter starts at 0: its first steps are of lr times "
-                f"{optimizer.eps[1]:g}, the second of optimizer.eps; take adamw",
+                "the two matrices of an adapter starts at 0: its first steps are lr times "
+                f"{optimizer.eps[1]:g}, the second value of optimizer.eps; use adamw",
                 _ADAFACTOR,
             )
         )
@@ -212,7 +214,7 @@ def _adafactor(optimizer: AdafactorConfig, *, adapters: bool, steps: int) -> lis
             Advice(
                 "optimizer.lr",
                 f"{optimizer.lr:g} is a learning rate for AdamW; Adafactor multiplies it by the "
-                "root mean square of the weights, some hundredths, so that they hardly move; T5 is "
+                "root mean square of the weights, a few hundredths, so they hardly move; T5 is "
                 "fine-tuned with 1e-3",
                 f"{_ADAFACTOR}; Raffel et al. 2020, arXiv 1910.10683, section 3.1",
             )
@@ -226,8 +228,8 @@ def _adagrad(optimizer: AdagradConfig, *, warmup: float, steps: int) -> list[Adv
         found.append(
             Advice(
                 "optimizer.initial_accumulator_value",
-                "with an accumulator that starts at 0 the first step is +-lr for every weight, "
-                "however small its gradient; start it above 0, or set schedule.warmup",
+                "if the accumulator starts at 0, the first step is +-lr for every weight, however "
+                "small its gradient; start it above 0, or set schedule.warmup",
                 _ADAGRAD,
             )
         )
@@ -235,9 +237,9 @@ def _adagrad(optimizer: AdagradConfig, *, warmup: float, steps: int) -> list[Adv
         found.append(
             Advice(
                 "optimizer.name",
-                f"AdaGrad sums up squared gradients and never forgets: with dense gradients its "
-                f"step falls to about {100 / math.sqrt(steps):.0f} % over these {steps} steps; "
-                "rmsprop and adamw forget",
+                "AdaGrad accumulates squared gradients and never forgets: with dense gradients "
+                f"its step falls to about {100 / math.sqrt(steps):.0f} % over these {steps} "
+                "steps; rmsprop and adamw forget",
                 _ADAGRAD,
             )
         )
@@ -247,7 +249,7 @@ def _adagrad(optimizer: AdagradConfig, *, warmup: float, steps: int) -> list[Adv
 class StepDecay:
     """Watches AdaGrad's effective step: how far a step moves the weights per unit of lr.
 
-    The schedule's part is divided out, so what is left is the accumulator's.
+    The schedule's share is divided out, which leaves the accumulator's.
     """
 
     def __init__(self, *, below: float = 0.1) -> None:
@@ -256,7 +258,7 @@ class StepDecay:
         self._told = False
 
     def notice(self, *, step: int, step_size: float, lr: float) -> str | None:
-        """Return a sentence, once, when the effective step has fallen below its share."""
+        """Return a sentence, once, when the effective step has fallen below its limit."""
         if lr <= 0:
             return None
         effective = step_size / lr

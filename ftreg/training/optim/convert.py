@@ -1,7 +1,7 @@
-"""Propose the settings of one optimizer from another's, by published ratios only.
+"""Propose settings for one optimizer from those of another, by published ratios only.
 
-A proposal is a place to start a search from, not its result: a ratio is what its authors found on
-their own runs. Where nobody has published one, there is none here either.
+A proposal is a starting point for a search, not its result: a ratio is what its authors found on
+their own runs. If no ratio has been published, nothing is proposed.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ LIU = "Liu et al. 2025, arXiv 2502.16982, section 2.2"
 DEFAZIO = "the authors of arXiv 2405.15682, github.com/facebookresearch/schedule_free"
 AS_ADAMW = "the same rule as AdamW's"
 
-# Chen et al. give 3 to 10. Proposed is 5: a round number by the range's geometric middle (5.5), so
-# that neither end is more than a factor of two away, and what configs/lion.yaml uses.
+# Chen et al. give 3 to 10. The proposal is 5: a round number near the geometric mean of the range
+# (5.5), so that neither end is more than a factor of two away, and the value in configs/lion.yaml.
 _LEAST, _PROPOSED, _MOST = 3.0, 5.0, 10.0
-# The pairs of betas that Chen et al. used side by side: everywhere but on language, and there.
+# The pairs of betas that Chen et al. compared: for everything except language, and for language.
 _BETAS = (((0.9, 0.999), (0.9, 0.99)), ((0.9, 0.99), (0.95, 0.98)))
 
 Range = tuple[float, float]
@@ -31,7 +31,7 @@ Range = tuple[float, float]
 class Setting:
     """One proposed setting: its value before, the proposal, both ends, and who says so.
 
-    `before` is null where the source has no such setting; `ends` where there is no range.
+    `before` is None if the source has no such setting; `ends` is None if there is no range.
     """
 
     key: str
@@ -45,8 +45,8 @@ class Setting:
 class Conversion:
     """A proposal for another optimizer.
 
-    `carried` are settings that both know and that keep their value; `dropped` are those of the
-    source, away from their default, that the target does not have; `notes` are sentences.
+    `carried` are settings that both have and that keep their value; `dropped` are non-default
+    settings of the source that the target does not have; `notes` are sentences.
     """
 
     source: str
@@ -58,7 +58,7 @@ class Conversion:
 
     @property
     def section(self) -> dict[str, Any]:
-        """The `optimizer:` section that is proposed, as YAML data."""
+        """The proposed `optimizer:` section, as YAML data."""
         proposed = {setting.key: setting.proposed for setting in self.settings}
         return {"name": self.target, **proposed, **self.carried}
 
@@ -67,25 +67,25 @@ def convert(config: OptimizerConfig, *, to: str) -> Conversion:
     """Propose another optimizer's settings.
 
     Raises:
-        UsageError: there is no such optimizer, no ratio is published for this pair, or a setting
-            of the source is one that the ratio does not hold for.
+        UsageError: there is no such optimizer, no ratio is published for this pair, or the ratio
+            does not hold for a setting of the source.
     """
     if to not in OPTIMIZERS:
         hint = did_you_mean(to, OPTIMIZERS)
         known = ", ".join(OPTIMIZERS)
         raise UsageError(f"--to: {to!r} is not an optimizer{hint} (known: {known})")
     if to == config.name:
-        raise UsageError(f"--to: the configuration has {to} already; there is nothing to convert")
+        raise UsageError(f"--to: the configuration already uses {to}; there is nothing to convert")
     rule = _RULES.get((config.name, to))
     if rule is None:
         raise UsageError(
-            f"no ratio from {config.name} to {to} is published, so none is proposed: search its "
-            f"optimizer.lr over decades, on the held-out split. Known are "
+            f"no ratio from {config.name} to {to} is published, so none is proposed: search "
+            "its optimizer.lr over decades, on the held-out split. Known pairs: "
             f"{', '.join(f'{source} to {target}' for source, target in _RULES)}"
         )
     target = schema_of(to)
     proposal = rule(config)
-    # What Muon has for AdamW's part stands for the source's settings without that prefix.
+    # Muon's settings for AdamW's part correspond to the source's settings without that prefix.
     handled = {"name", *(setting.key.removeprefix("adamw_") for setting in proposal.settings)}
     changed = {
         key: getattr(config, key)
@@ -96,7 +96,7 @@ def convert(config: OptimizerConfig, *, to: str) -> Conversion:
     if dropped.get("maximize"):
         raise UsageError(
             f"optimizer.maximize: {to} has no such setting, and without it the run would descend "
-            "where it now ascends"
+            "instead of ascending"
         )
     conversion = Conversion(
         source=config.name,
@@ -117,13 +117,13 @@ class _Proposal:
 
 
 def _adamw_to_lion(config: OptimizerConfig) -> _Proposal:
-    """Divide lr by 3 to 10 and multiply the decay by as much: their product is the decay's force.
+    """Divide lr by 3 to 10 and multiply the decay by as much: their product is the effective decay.
 
     Lion moves every weight by lr at each step, AdamW by less.
     """
     notes = [
         "lr and weight_decay move together: keep lr * weight_decay when you search lr",
-        "Chen et al. find that what Lion gains over AdamW grows with the batch size",
+        "Chen et al. find that Lion's gain over AdamW grows with the batch size",
     ]
     return _Proposal(
         (
@@ -136,15 +136,15 @@ def _adamw_to_lion(config: OptimizerConfig) -> _Proposal:
 
 
 def _lion_to_adamw(config: OptimizerConfig) -> _Proposal:
-    """The same ratios the other way round."""
-    # Other forms of Lion's decay are not what the ratio was measured with.
+    """Apply the same ratios in reverse."""
+    # The ratio was not measured with other forms of Lion's decay.
     off = {"weight_decouple": False, "fixed_decay": True}
     for key, value in off.items():
         if config.weight_decay > 0 and getattr(config, key) is value:
             raise UsageError(
                 f"optimizer.{key}: the published ratio is for Lion's decay as in the paper, "
-                f"decoupled and scaled by lr; with {key}: {str(value).lower()} there is none. "
-                f"Leave {key} out, or set weight_decay: 0"
+                f"decoupled and scaled by lr; there is none for {key}: {str(value).lower()}. Leave "
+                f"{key} out, or set weight_decay: 0"
             )
     notes = ["lr and weight_decay move together: keep lr * weight_decay when you search lr"]
     back = {lion: adamw for adamw, lion in _BETAS}
@@ -159,7 +159,7 @@ def _lion_to_adamw(config: OptimizerConfig) -> _Proposal:
 
 
 def _adamw_to_muon(config: OptimizerConfig) -> _Proposal:
-    """Keep lr and decay, with the scale by which Muon's steps are as large as AdamW's."""
+    """Keep lr and decay, with the scaling that makes Muon's steps as large as AdamW's."""
     values = {key: getattr(config, key) for key in ("lr", "weight_decay", "eps")}
     values["betas"] = list(_betas(config))
     return _Proposal(
@@ -168,14 +168,14 @@ def _adamw_to_muon(config: OptimizerConfig) -> _Proposal:
             Setting("adjust_lr_fn", None, "match_rms_adamw", None, LIU),
             *(Setting(f"adamw_{key}", values[key], values[key], None, AS_ADAMW) for key in values),
         ),
-        ("the ratio is of pretraining; of fine-tuning see what `ftreg optim show` says of muon",),
+        ("the ratio is from pretraining; for fine-tuning see `ftreg optim show` of muon",),
     )
 
 
 def _adamw_to_schedule_free(config: OptimizerConfig) -> _Proposal:
-    """Take lr once to ten times, and set the schedule aside; the rest is AdamW's.
+    """Multiply lr by 1 to 10, and drop the schedule; the rest is as for AdamW.
 
-    Proposed is 3, a round number by the middle of the range on a scale of ratios.
+    The proposal is 3, a round number near the geometric mean of the range.
     """
     if _betas(config)[0] == 0:
         raise UsageError(
@@ -187,14 +187,14 @@ def _adamw_to_schedule_free(config: OptimizerConfig) -> _Proposal:
             _scaled(config, "lr", 3, 1, 10, source=DEFAZIO),
             Setting("weight_decay", decay, decay, None, AS_ADAMW),
         ),
-        ("set schedule.name: constant beside it; schedule.warmup stays",),
+        ("also set schedule.name: constant; schedule.warmup stays",),
     )
 
 
 def _between_adams(config: OptimizerConfig) -> _Proposal:
-    """Keep lr and betas, and start the decay afresh: only the decay tells the two apart.
+    """Keep lr and betas, and reset the decay: the two differ only in the decay.
 
-    Without decay the two take the same steps, so that none stays none.
+    Without decay the two take the same steps, so a decay of 0 stays 0.
     """
     to_adamw = config.name == "adam"
     decay = config.weight_decay
@@ -209,8 +209,8 @@ def _between_adams(config: OptimizerConfig) -> _Proposal:
             proposed, source = default, TORCH
         note = (
             f"weight_decay {decay:g} does not carry over: adam's is L2, which is divided by the "
-            "root of the second moment, adamw's is not, so no factor turns one into the other; "
-            + ("proposed is torch's default" if to_adamw else "proposed is none")
+            "square root of the second moment, adamw's is not, so no factor converts one into the "
+            "other; " + ("the proposal is torch's default" if to_adamw else "no decay is proposed")
         )
     return _Proposal(
         (
@@ -237,12 +237,12 @@ def _scaled(
 
 
 def _round(value: float) -> float:
-    """Cut what only the division left: 1e-4 / 5 is 2e-05, not 2.0000000000000002e-05."""
+    """Round off the division's error: 1e-4 / 5 is 2e-05, not 2.0000000000000002e-05."""
     return float(f"{value:.6g}")
 
 
 def _betas(config: OptimizerConfig) -> tuple[float, float]:
-    # The schema of every optimizer has fields of its own; those that come here have betas.
+    # Each optimizer's schema has different fields; those passed here have betas.
     first, second = config.arguments["betas"]
     return float(first), float(second)
 
@@ -259,7 +259,7 @@ def _paired_betas(
         return Setting("betas", list(held), list(pairs[held]), None, CHEN)
     default = schema_of(target).model_fields["betas"].default
     notes.append(
-        f"betas {list(held)} have no published counterpart; proposed is {target}'s default"
+        f"betas {list(held)} have no published counterpart; the proposal is {target}'s default"
     )
     return Setting("betas", list(held), list(default), None, CHEN if target == "lion" else TORCH)
 

@@ -7,21 +7,21 @@ import torch
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """torch's Muon and AdamW over groups and state that they share with this one.
+    """torch's Muon and AdamW, which share their groups and state with this optimizer.
 
-    To a schedule, to accelerate and to a saved state it is a single optimizer, Muon's groups first.
+    Schedules, accelerate and saved states see a single optimizer, with Muon's groups first.
 
     Args:
-        params: torch's parameter groups; those with `"algorithm": "adamw"` are AdamW's, all others
-            Muon's.
-        adamw_lr: learning rate of AdamW, where a group has none of its own; the like for the rest.
-        adamw_weight_decay: its decoupled decay.
-        adamw_betas: its decay rates.
-        adamw_eps: its epsilon.
+        params: torch's parameter groups; those with `"algorithm": "adamw"` go to AdamW, all others
+            to Muon.
+        adamw_lr: AdamW's learning rate for groups that do not set one; likewise for the next three.
+        adamw_weight_decay: AdamW's decoupled decay.
+        adamw_betas: AdamW's decay rates.
+        adamw_eps: AdamW's epsilon.
         muon: the arguments of `torch.optim.Muon`.
 
     Raises:
-        ValueError: torch refuses an argument, or Muon a tensor that is no matrix.
+        ValueError: torch rejects an argument, or Muon a tensor that is not a matrix.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         adamw_eps: float,
         **muon: Any,
     ) -> None:
-        # The constructors append these very groups, so that all three hold the same ones.
+        # The constructors append these same objects, so that all three optimizers share them.
         given = list(params)
         plain = [item for item in given if not isinstance(item, dict)]
         groups = [{"params": plain}] if plain else given
@@ -60,12 +60,12 @@ class MuonAndAdamW(torch.optim.Optimizer):
             self._adamw.param_groups, self._adamw.state = self.param_groups[count:], self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take a state; torch replaces groups and state, so they are shared anew."""
+        """Load a state; torch replaces groups and state, so they are shared again."""
         super().load_state_dict(state_dict)
         self._share()
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step of both."""
+        """Take a step with both optimizers."""
         loss: float | None = self._muon.step(closure)  # type: ignore[no-untyped-call]
         if self._adamw is not None:
             self._adamw.step()

@@ -9,7 +9,7 @@ from transformers import get_scheduler
 
 from ftreg.config.sections import ScheduleConfig
 
-# Our names, and transformers' for the same shape once a warm-up is asked for.
+# Our names, and transformers' names for the same shape with a warm-up.
 _NAMES = {
     "constant": "constant_with_warmup",
     "linear": "linear",
@@ -25,12 +25,12 @@ def build_schedule(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Build the schedule; call its `step()` after each optimizer step.
 
-    The warm-up takes `round(warmup * total_steps)` steps, and at least one where it is above 0.
-    The first step has lr / warm-up steps and the last one is above the schedule's end: transformers
-    counts from 0, so that the first step of a run (or its only one) would have lr 0 and do nothing.
+    The warm-up takes `round(warmup * total_steps)` steps, at least one if `warmup` is above 0. The
+    first step has lr / warm-up steps, and the last is above the schedule's end: transformers counts
+    from 0, so the first (or only) step of a run would have lr 0 and do nothing.
 
     Args:
-        optimizer: whose lr it sets.
+        optimizer: the optimizer whose lr it sets.
         config: the schedule section.
         total_steps: number of optimizer steps, at least 1.
     """
@@ -58,9 +58,9 @@ def build_schedule(
 
 
 def continue_schedule(schedule: torch.optim.lr_scheduler.LambdaLR, *, done: int) -> None:
-    """Put a fresh schedule where it stands after `done` optimizer steps.
+    """Advance a new schedule to its position after `done` optimizer steps.
 
-    The rate follows from the configuration and the step alone, so a changed lr or schedule takes
+    The rate depends only on the configuration and the step, so a changed lr or schedule takes
     effect.
     """
     schedule.last_epoch = done

@@ -1,4 +1,4 @@
-"""How far a step really moves the weights, measured on a sample of them."""
+"""How far a step actually moves the weights, measured on a sample of them."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ _SAMPLE = 64
 class StepSizeProbe:
     """Mean absolute change of the weights over one optimizer step.
 
-    Up to 64 elements of each tensor, drawn once, stand for all of it, weighted by its size: the
-    cost is a few thousand reads a step instead of a copy of the model. It shows what lr alone
-    hides: an AdaGrad run whose step decays to nothing, or a Lion run whose every step is lr.
+    Up to 64 elements of each tensor, drawn once, represent it, weighted by its size: this costs a
+    few thousand reads per step instead of a copy of the model. It shows what lr alone does not: an
+    AdaGrad run whose step decays to nothing, or a Lion run in which every step is lr.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], *, seed: int = 0) -> None:
@@ -30,7 +30,7 @@ class StepSizeProbe:
         self._indices = [
             _held_here(p, sample) for p, sample in zip(self._parameters, drawn, strict=True)
         ]
-        # Of each element that is read, its share in the mean over all weights.
+        # The share of each sampled element in the mean over all weights.
         self._shares = torch.cat(
             [
                 torch.full((len(held),), p.numel() / total / len(sample), device=held.device)
@@ -50,7 +50,7 @@ class StepSizeProbe:
     def after(self) -> torch.Tensor:
         """Return the mean absolute change since `before`, (), in units of the weights.
 
-        It is on the device of the weights, and waits for nothing.
+        The result is on the device of the weights, without synchronization.
         """
         changes = (torch.cat(self._read()) - torch.cat(self._before)).abs()
         total = changes @ self._shares
@@ -66,12 +66,12 @@ def _local(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def _held_here(parameter: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-    """Turn places in a whole tensor into those of this process's shard of it, dropping the rest.
+    """Turn indices in a full tensor into indices in this process's shard, dropping the rest.
 
-    FSDP2 shards rows, in order, each process but the last ones holding equally many.
+    FSDP2 shards rows in order; each process except the last ones holds equally many.
 
     Raises:
-        UsageError: they are sharded in another way.
+        UsageError: the tensor is sharded in another way.
     """
     if not isinstance(parameter, DTensor):
         return sample.to(parameter.device)
