@@ -129,7 +129,7 @@ def test_keys_are_texts_however_they_are_written(workspace: Path) -> None:
 def test_a_chain_of_files_ends(workspace: Path) -> None:
     for number in range(40):
         Path(f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
-    with pytest.raises(UsageError, match="over more than 16 files"):
+    with pytest.raises(UsageError, match="more than 16 files"):
         load_config(Path("0.yaml"))
 
 
@@ -241,12 +241,12 @@ def test_a_row_that_could_not_be_read_back_is_not_written(
         ('{"id": "a", "input": ' + "9" * 5000 + "}", "Exceeds the limit"),
         ('{"id": "a", "input": ' + "[" * 101 + "]" * 101 + "}", "nested more than 100 levels deep"),
         ('{"id": "a", "input": ' + '{"a":' * 50_000, "nested more than 100 levels deep"),
-        ('{"id": "a", "input": "\\uD83D"}', "half of a UTF-16 pair"),
-        ('{"id": "a", "\\udead": "x"}', "half of a UTF-16 pair"),
+        ('{"id": "a", "input": "\\uD83D"}', "lone surrogate"),
+        ('{"id": "a", "\\udead": "x"}', "lone surrogate"),
         ('{"id": "a", "input": "\x01"}', "Invalid control character"),
         ('{"id": "a", "input": "x"} {}', "Extra data"),
         ('{"id": "a", "' + "k" * 10_000 + '": "x"}', "there is no column 'input'"),
-        ('{"id": "' + "k" * 10_000 + '", "input": ["x"]}', "must be a string"),
+        ('{"id": "' + "k" * 10_000 + '", "input": ["x"]}', "must be a non-empty string"),
     ],
 )  # fmt: skip
 def test_json_that_says_more_than_json(line: str, expected: str, cli: Cli, workspace: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_file_of_windows_is_read(cli: Cli, workspace: Path) -> None:
     [
         (b"input\rx\ry\r", "a.csv:1: "),
         (b"", "a.csv:1: no header"),
-        (b"input,input\nx,y\n", "a.csv:1: the column 'input' stands twice"),
+        (b"input,input\nx,y\n", "a.csv:1: duplicate column 'input'"),
         (b'input\n"x"y\n', "a.csv:2: broken CSV"),
         (b'input\n"x\n', "a.csv:2: broken CSV"),
         ("input\nx\n".encode("utf-16"), "a.csv:1: this is UTF-16"),
@@ -287,8 +287,11 @@ def test_csv_that_is_none(data: bytes, expected: str, cli: Cli, workspace: Path)
 @pytest.mark.parametrize(
     ("column", "expected"),
     [
-        (pa.array([b"x", b"y"]), "a.parquet: row 1: 'input' must be a string"),
-        (pa.array([[1.0, float("nan")], None]), "a.parquet: row 1: 'input' must be a string"),
+        (pa.array([b"x", b"y"]), "a.parquet: row 1: 'input' must be a non-empty string"),
+        (
+            pa.array([[1.0, float("nan")], None]),
+            "a.parquet: row 1: 'input' must be a non-empty string",
+        ),
         (pa.array([2**40, 1], pa.timestamp("s")), "a.parquet: cannot read on after row 0"),
         (
             pa.array([b"fine", b"\xff"]).view(pa.string()),

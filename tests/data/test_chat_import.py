@@ -159,7 +159,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
         ({"messages": "hello"}, "a chat is a list of turns, found 'hello'"),
         ({"messages": []}, "'messages' must be a list of turns"),
         (chat("user", "assistant", "assistant"), "follows another assistant turn; merge"),
-        ({"chosen": [], "rejected": []}, "'chosen' and 'rejected' are rows of preferences"),
+        ({"chosen": [], "rejected": []}, "'chosen' and 'rejected' are preferences"),
     ],
 )
 def test_what_cannot_be_read_is_named_or_left_out(
@@ -224,7 +224,7 @@ def test_a_split_has_a_mapping_of_its_own_and_paths_reach_into_chats(cli: Cli) -
         ("train:inpt=q", "'inpt' is not a field of a row; did you mean input?"),
         ("input=messages[7].content", "input is mapped to the column 'messages[7].content'"),
         ("input=messages[x]", "input is mapped to the column 'messages[x]'"),
-        ("messages=chats", "messages is mapped to the column 'chats', which is not there"),
+        ("messages=chats", "messages is mapped to the column 'chats', which does not exist"),
     ],
 )
 def test_a_wrong_mapping_is_named(pair: str, message: str, cli: Cli) -> None:

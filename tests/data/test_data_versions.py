@@ -88,14 +88,14 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
 @pytest.mark.parametrize(
     ("file", "text", "arguments", "expected"),
     [
-        ("a.csv", "q,a\nx,y,z\n", ["--map", "input=q"], "a.csv:2: 3 cells, and the header has 2"),
-        ("a.csv", 'q\n"x\ny"\n""\n', ["--map", "input=q"], "a.csv:4: 'input' must be a string"),
-        ("a.csv", "q,q\nx,y\n", ["--map", "input=q"], "a.csv:1: the column 'q' stands twice"),
+        ("a.csv", "q,a\nx,y,z\n", ["--map", "input=q"], "a.csv:2: 3 cells, but the header has 2"),
+        ("a.csv", 'q\n"x\ny"\n""\n', ["--map", "input=q"], "a.csv:4: 'input' must be a non-empty string"),
+        ("a.csv", "q,q\nx,y\n", ["--map", "input=q"], "a.csv:1: duplicate column 'q'"),
         ("a.csv", "", ["--map", "input=q"], "a.csv:1: no header"),
         ("a.csv", "q\n\udcff\n", ["--map", "input=q"], "a.csv:2: invalid UTF-8"),
         ("a.csv", "question\nx\n", ["--map", "input=qestion"],
-         "a.csv: input is mapped to the column 'qestion', which is not there; did you mean"),
-        ("a.csv", "q\nx\n", [], "a.csv:2: there is no column 'input'; name the one"),
+         "a.csv: input is mapped to the column 'qestion', which does not exist; did you mean"),
+        ("a.csv", "q\nx\n", [], "a.csv:2: there is no column 'input'; select one"),
         ("a.csv", "input\nx\ny\nx\n", [], "a.csv:4: duplicate id"),
         ("a.csv", "input\n", [], "the split train of new@1 would have no row"),
         ("a.csv", "input\nx\n", ["--map", "inptu=q"], "'inptu' is not a field of a row; did"),
@@ -107,7 +107,7 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
         ("a.jsonl", '{"input": "x"}\n{"input": {"a": 1}}\n', [], "a.jsonl:2: 'input' must be"),
         ("a.jsonl", '{"input": "x"}\n', ["--map", "tags.level=lvl"], "mapped to the column 'lvl'"),
         ("a.parquet", "no parquet", [], "a.parquet: cannot read this as Parquet"),
-        ("a.xlsx", "", [], "a.xlsx: the ending says no kind of rows"),
+        ("a.xlsx", "", [], "a.xlsx: files with this extension cannot be imported"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_and_leaves_nothing(
@@ -295,8 +295,8 @@ def test_verify_reports_every_broken_split(cli: Cli) -> None:
     assert done.code == 2
     found = {(item["version"], item["split"]): item["problem"] for item in done.json["splits"]}
     assert not done.json["ok"]
-    assert "have changed" in found["colours@1", "train"]
-    assert "have changed" in found["colours@1", "eval"]
+    assert "has changed" in found["colours@1", "train"]
+    assert "has changed" in found["colours@1", "eval"]
     assert found["colours@2", "train"] is None
 
 

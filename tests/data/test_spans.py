@@ -473,7 +473,7 @@ def test_spans_of_one_call_are_one_row(cli: Cli, workspace: Path) -> None:
         ("{}\n", "no resourceSpans"),
         ("[]\n", "expected a JSON object"),
         ("{\n", "broken JSON"),
-        (json.dumps(export(CHAIN)) + "\n", "1 spans, and none of them is a language-model call"),
+        (json.dumps(export(CHAIN)) + "\n", "1 spans, but none of them is a language-model call"),
         ('{"resourceSpans": [{"scopeSpans": [{"spans": [3]}]}]}\n', "not OTLP JSON"),
         ('{"resourceSpans": 3}\n', "not OTLP JSON"),
     ],

@@ -1,1 +1,1 @@
-"""Rows from elsewhere: files, sets of the hub, exported spans, and their columns."""
+"""Rows from other sources: files, hub datasets, exported spans, and their columns."""

@@ -1,8 +1,8 @@
-"""Chats as others write them, as turns of `role` and `content`.
+"""Chats in other formats, converted to turns of `role` and `content`.
 
-Read are OpenAI's fine-tuning format (`messages`, `tools`, and the older `functions`), TRL's
-(`messages`, or `prompt` and `completion` as lists of turns), and ShareGPT's (`conversations` of
-`from` and `value`). `ftreg.data.chat_checks` then checks what came out.
+The supported formats are OpenAI's fine-tuning format (`messages`, `tools`, and the older
+`functions`), TRL's (`messages`, or `prompt` and `completion` as lists of turns), and ShareGPT's
+(`conversations` of `from` and `value`). `ftreg.data.chat_checks` then checks the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from ftreg.files.reading import parse_json
 from ftreg.records.turns import SYSTEM_ROLES
 
 COLUMNS = ("messages", "conversations", "conversation")
-"""Columns that hold a chat, the first that is there."""
+"""Columns that contain a chat; the first existing one is used."""
 PAIR = ("prompt", "completion")
-"""Columns that hold a chat in two parts."""
+"""Columns that contain a chat in two parts."""
 TOOL_COLUMNS = ("tools", "functions")
-"""Columns that hold the tools of a chat."""
-# What ShareGPT's `from` and others call the roles.
+"""Columns that contain the tools of a chat."""
+# Names of roles in ShareGPT's `from` and other formats.
 _ROLES = {
     "human": "user",
     "gpt": "assistant",
@@ -40,7 +40,7 @@ _PREFERENCES = ("chosen", "rejected")
 
 
 def is_turns(value: Any) -> bool:
-    """Whether a value is a list of turns, in any form that is read."""
+    """Whether a value is a list of turns, in any supported format."""
     return (
         isinstance(value, Sequence)
         and bool(value)
@@ -49,7 +49,7 @@ def is_turns(value: Any) -> bool:
 
 
 def chat_of(row: Mapping[str, Any]) -> tuple[Any, Sequence[str]]:
-    """Return the turns of a row by the columns that others have, and these; None without any."""
+    """Return the turns of a row from the first known columns, and their names; None without any."""
     for column in COLUMNS:
         if row.get(column) is not None:
             return row[column], (column,)
@@ -61,28 +61,28 @@ def chat_of(row: Mapping[str, Any]) -> tuple[Any, Sequence[str]]:
 
 
 def refuse_preferences(row: Mapping[str, Any], *, place: str) -> None:
-    """Refuse rows of preferences, of which no answer is the right one by itself.
+    """Reject preference rows, in which neither answer is correct in itself.
 
     Raises:
-        UsageError: it is one; says what can be done.
+        UsageError: it is a preference row; suggests a solution.
     """
     if all(row.get(column) is not None for column in _PREFERENCES):
         raise UsageError(
-            f"{place}: 'chosen' and 'rejected' are rows of preferences, which ftreg does not train "
-            "on; --map messages=chosen takes the chosen chats"
+            f"{place}: 'chosen' and 'rejected' are preferences, which ftreg does not train on; "
+            "use the chosen chats with --map messages=chosen"
         )
 
 
 def turns_of(value: Any, *, padded: bool, place: str) -> tuple[list[dict[str, Any]], set[str]]:
-    """Return turns in OpenAI's form, and the keys of theirs that were not taken.
+    """Return turns in OpenAI's format, and the keys that were not used.
 
     Args:
-        value: the turns as they are in the source, or JSON of them.
-        padded: a null stands where a turn lacks a key, as Parquet has it.
+        value: the turns as they are in the source, or as JSON.
+        padded: whether missing keys of a turn are nulls, as in Parquet.
         place: file and line, for the message.
 
     Raises:
-        UsageError: it is no list of turns, or one holds what cannot be read (an image).
+        UsageError: it is not a list of turns, or a turn contains something unsupported (an image).
     """
     value = parsed_if_json(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -100,7 +100,7 @@ def turns_of(value: Any, *, padded: bool, place: str) -> tuple[list[dict[str, An
 
 
 def tools_of(value: Any, *, padded: bool) -> Any:
-    """Return tools, which many keep as JSON in a text; None where there are none."""
+    """Return tools, which are often JSON in a string; None if there are none."""
     found = parsed_if_json(value)
     return (without_nulls(found) if padded else found) or None
 
@@ -108,8 +108,8 @@ def tools_of(value: Any, *, padded: bool) -> Any:
 def _turn(given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
     if given.get("weight") == 0:
         raise UsageError(
-            f"{place}: weight 0 leaves a turn without loss, which ftreg does by train.loss_on for "
-            "all rows alike; remove the key"
+            f"{place}: weight 0 leaves a turn without loss, which ftreg only supports for all "
+            "rows, with train.loss_on; remove the key"
         )
     called = str(given.get("role", given.get("from", ""))).strip()
     role = _ROLES.get(called.lower(), called.lower())
@@ -119,7 +119,7 @@ def _turn(given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
         turn |= {"content": "", "tool_calls": _calls(content, place=place)}
     elif given.get("tool_calls"):
         turn["tool_calls"] = _calls(given["tool_calls"], place=place)
-    elif given.get("function_call"):  # OpenAI's before it had tools
+    elif given.get("function_call"):  # OpenAI's format before tools
         turn["tool_calls"] = _calls([given["function_call"]], place=place)
     for key in ("tool_call_id", "name"):
         if given.get(key) is not None:
@@ -133,7 +133,7 @@ def _turn(given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
 
 
 def _text(content: Any, *, place: str) -> Any:
-    """The text of a content in parts; anything else as it is."""
+    """Return the text of content in parts; any other value unchanged."""
     if not isinstance(content, Sequence) or isinstance(content, str):
         return content
     texts = []
@@ -141,13 +141,13 @@ def _text(content: Any, *, place: str) -> Any:
         kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
         text = part.get("text") if isinstance(part, Mapping) else part
         if kind not in ("text", "str") or not isinstance(text, str):
-            raise UsageError(f"{place}: its content holds {shown(kind)}; only texts are read")
+            raise UsageError(f"{place}: its content holds {shown(kind)}; only text is supported")
         texts.append(text)
     return "\n".join(texts)
 
 
 def _calls(value: Any, *, place: str) -> list[Any]:
-    """Calls as a list; one that is a text is JSON."""
+    """Return calls as a list; a string is parsed as JSON."""
     found = parsed_if_json(value)
     if isinstance(found, str):
         raise UsageError(f"{place}: a call must be JSON, found {shown(found)}")
@@ -156,7 +156,7 @@ def _calls(value: Any, *, place: str) -> list[Any]:
 
 
 def parsed_if_json(value: Any) -> Any:
-    """What JSON in a text holds, if that is a list or a mapping; anything else as it is."""
+    """Return the list or mapping in a JSON string; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return parse_json(value, place="a column")
@@ -166,7 +166,7 @@ def parsed_if_json(value: Any) -> Any:
 
 
 def without_nulls(value: Any) -> Any:
-    """A value without the keys that are null, however deep."""
+    """Return a value without null keys, at any depth."""
     if isinstance(value, Mapping):
         return {key: without_nulls(held) for key, held in value.items() if held is not None}
     if isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
-"""Read outputs that were made elsewhere, and find the rows that they answer.
+"""Read outputs made elsewhere, and match them with dataset rows.
 
-A row of id and output is enough. What other programs write is told by its keys: vLLM's and OpenAI's
-batch files, the samples of lm-evaluation-harness, logs of inspect, results of promptfoo and test
-runs of deepeval.
+A row needs only an id and an output. Files of other programs are recognized by their keys: batch
+files of vLLM and OpenAI, samples of lm-evaluation-harness, logs of inspect, results of promptfoo
+and test runs of deepeval.
 """
 
 import json
@@ -23,22 +23,22 @@ from ftreg.records.turns import said
 _MOST_NAMED = 5
 _UNKNOWN = "unknown"
 _TABLES = (".csv", ".tsv", ".parquet")
-# How other programs say that a limit cut an output.
+# Finish reasons of other programs for an output that was cut by a limit.
 _CUT = ("length", "max_tokens", "model_length")
 _ENDED = ("stop", "eos", "tool_calls")
 _INPUTS = ("input", "question", "prompt", "query")
 
 
 class _UnusableError(Exception):
-    """A record has no text of a model; the message says what it has instead."""
+    """A record has no model output; the message says what it has instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenOutput:
-    """An output as a file has it.
+    """An output as it is in a file.
 
-    `id` is that of its example, None where the file has none; `input` is the example's text, where
-    that is told. `place` is the file and the line or record, for messages.
+    `id` is the id of its example, None if the file has none; `input` is the example's text, if
+    given. `place` is the file and the line or record, for messages.
     """
 
     place: str
@@ -51,18 +51,18 @@ class GivenOutput:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What one program writes: how a record of it is known, and what is taken from it."""
+    """The format of a program: how its records are recognized, and what is read from them."""
 
     name: str
     knows: Callable[[Mapping[str, Any]], bool]
     take: Callable[[Mapping[str, Any]], dict[str, Any]]
     twice: str = "keep one of them"
-    """What to do where a row has two outputs."""
+    """What to do if a row has two outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenOutputs:
-    """The outputs of a file, in its order; `form` is the name of what wrote it."""
+    """The outputs of a file, in order; `form` is the name of their format."""
 
     path: Path
     form: str
@@ -75,8 +75,8 @@ def read_given_outputs(path: Path) -> GivenOutputs:
     """Read a file of outputs: JSONL, JSON, CSV, TSV, Parquet or inspect's `.eval`.
 
     Raises:
-        UsageError: it cannot be read, is in no form that is known, or a record has no output; names
-            the record.
+        UsageError: it cannot be read, its format is unknown, or a record has no output; names the
+            record.
     """
     form: _Form | None = None
     found = []
@@ -89,7 +89,7 @@ def read_given_outputs(path: Path) -> GivenOutputs:
             raise UsageError(f"{place}: {error}") from error
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"{place}: this is not what {form.name} writes, as the first record is ({error!r})"
+                f"{place}: this record is not from {form.name}, but the first one is ({error!r})"
             ) from error
         if not isinstance(taken["text"], str):
             raise UsageError(f"{place}: the output must be a string; found {shown(taken['text'])}")
@@ -105,27 +105,27 @@ def read_given_outputs(path: Path) -> GivenOutputs:
         )
     if form is None:
         raise UsageError(f"{path}: no rows")
-    sha256 = file_digest(path) if path.is_file() else None  # a pipe is read once
+    sha256 = file_digest(path) if path.is_file() else None  # a pipe can only be read once
     return GivenOutputs(path, form.name, sha256, found, form.twice)
 
 
 def match_outputs(
     given: GivenOutputs, split: Iterable[Example], rows: Iterable[Example], *, name: str
 ) -> list[Output]:
-    """Return the output of each row, in the order of the rows.
+    """Return the output of each row, in row order.
 
-    A row's output is the one with its id; one whose id the split does not have goes by its input,
-    where a single example has that text.
+    A row's output is the one with its id. An output whose id is not in the split is matched by its
+    input, if exactly one example has that text.
 
     Args:
         given: the outputs.
-        split: all examples that outputs may be of; outputs of others are a mistake.
-        rows: those that are wanted.
-        name: of the dataset version and the split, for messages.
+        split: all examples that may have outputs; outputs of others are errors.
+        rows: the wanted rows.
+        name: the dataset version and the split, for messages.
 
     Raises:
-        UsageError: an output is of no row, two are of one and differ, id and input are of two rows,
-            or a row has none.
+        UsageError: an output matches no row, two different outputs match one row, id and input
+            match different rows, or a row has no output.
     """
     ids, by_input = set(), dict[str, str | None]()
     for example in split:
@@ -138,15 +138,15 @@ def match_outputs(
         first = found.setdefault(owner, output)
         if first.text != output.text:
             raise UsageError(
-                f"{output.place}: a second, other output for the row {shown(owner)} (the first: "
-                f"{first.place}); {given.twice}"
+                f"{output.place}: a second, different output for the row {shown(owner)} (the "
+                f"first: {first.place}); {given.twice}"
             )
     wanted = [example.id for example in rows]
     lacking = [each for each in wanted if each not in found]
     if lacking:
         raise UsageError(
             f"{given.path}: {len(lacking)} of {len(wanted)} rows of {name} have no output here: "
-            f"{_some(lacking)}; an empty output is an output too"
+            f"{_some(lacking)}; an empty output counts as an output"
         )
     return [_output(each, found[each]) for each in wanted]
 
@@ -158,13 +158,13 @@ def _output(owner: str, given: GivenOutput) -> Output:
 def _owner(
     output: GivenOutput, ids: set[str], by_input: Mapping[str, str | None], *, name: str
 ) -> str:
-    """The id of the row that an output answers."""
+    """Return the id of the row that an output answers."""
     by_text = None if output.input is None else by_input.get(output.input.strip())
     if output.id in ids:
         if by_text not in (None, output.id):
             raise UsageError(
-                f"{output.place}: the id is that of the row {shown(output.id)} of {name}, and the "
-                f"input that of {shown(by_text)}; is this another dataset version?"
+                f"{output.place}: the id belongs to the row {shown(output.id)} of {name}, but the "
+                f"input to {shown(by_text)}; is this another dataset version?"
             )
         return str(output.id)
     if by_text is not None:
@@ -172,8 +172,8 @@ def _owner(
     what = "it has no id" if output.id is None else f"the id {shown(output.id)} is none"
     also = "" if output.input is None else ", nor has a single row its input"
     raise UsageError(
-        f"{output.place}: {what} of {name}{also}; name the dataset version that was answered with "
-        "--dataset NAME@N"
+        f"{output.place}: {what} of {name}{also}; select the dataset version that was answered "
+        "with --dataset NAME@N"
     )
 
 
@@ -183,7 +183,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield place and content of each record of a file."""
+    """Yield location and content of each record of a file."""
     ending = path.suffix.lower()
     if ending in _TABLES:
         source = open_source(str(path), split="outputs")
@@ -197,7 +197,7 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         content = parse_json(text, place=str(path), first_line=1)
         for number, row in enumerate(_list_in(content, path), start=1):
             if not isinstance(row, Mapping):
-                raise UsageError(f"{path}: record {number} is no JSON object: {shown(row)}")
+                raise UsageError(f"{path}: record {number} is not a JSON object: {shown(row)}")
             yield f"{path}: record {number}", row
     else:
         for number, row in read_jsonl(path):
@@ -205,21 +205,21 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _list_in(content: Any, path: Path) -> Sequence[Any]:
-    """The records of one JSON document: a list, or what inspect, deepeval and promptfoo have."""
+    """Return the records of a JSON document: a list, or from inspect, deepeval or promptfoo."""
     for key in ("results", "samples", "testCases", "test_cases"):
-        for _ in range(2):  # promptfoo's results lie in `results` of `results`
+        for _ in range(2):  # promptfoo's results are in `results` of `results`
             if isinstance(content, Mapping) and key in content:
                 content = content[key]
     if not isinstance(content, list):
         raise UsageError(
-            f"{path}: no list of outputs in this JSON document; it is a list of rows with id and "
-            "output, a log of inspect, results of promptfoo, or a test run of deepeval"
+            f"{path}: no list of outputs in this JSON document; it must be a list of rows with id "
+            "and output, a log of inspect, results of promptfoo, or a test run of deepeval"
         )
     return content
 
 
 def _archived(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The samples of inspect's own log file, an archive with a file for each."""
+    """Yield the samples of inspect's own log file, an archive with a file for each."""
     way_out = "convert it: inspect log convert --to json"
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -233,7 +233,7 @@ def _archived(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 text = archive.read(name).decode()
                 row = parse_json(text, place=place)
                 if not isinstance(row, Mapping):
-                    raise UsageError(f"{place}: no JSON object")
+                    raise UsageError(f"{place}: not a JSON object")
                 yield place, row
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path}: cannot read this log of inspect: {error}; {way_out}") from error
@@ -245,7 +245,7 @@ def _form_of(row: Mapping[str, Any], place: str) -> _Form:
             return form
     known = ", ".join(form.name for form in _FORMS[:-1])
     raise UsageError(
-        f"{place}: no outputs in a form that is known: a row has 'id' and 'output', or is one of "
+        f"{place}: unknown format of outputs: a row must have 'id' and 'output', or be one of "
         f"{known}; found the keys {', '.join(map(str, row)) or 'of none'}"
     )
 
@@ -263,7 +263,7 @@ def _first(row: Mapping[str, Any], keys: Iterable[str]) -> Any:
 
 
 def _text_of(content: Any) -> str:
-    """The text of a message, whose content may come in parts."""
+    """Return the text of a message, whose content may be in parts."""
     if isinstance(content, list):
         return "".join(part.get("text") or "" for part in content if part.get("type") == "text")
     if not isinstance(content, str):
@@ -272,7 +272,7 @@ def _text_of(content: Any) -> str:
 
 
 def _answer(message: Mapping[str, Any]) -> str:
-    """What the assistant says, and its calls of functions as most models write them."""
+    """Return the assistant's text, and its function calls as most models write them."""
     if message.get("tool_calls"):
         return "\n".join(map(said, loose(message, "assistant")))
     return _text_of(message.get("content"))
@@ -301,7 +301,7 @@ def _from_harness(row: Mapping[str, Any]) -> dict[str, Any]:
     text = text[0] if isinstance(text, list) else text
     if not isinstance(text, str):
         raise _UnusableError(
-            f"a likelihood and no text ({shown(text)}); only tasks that generate have outputs"
+            f"a likelihood and no text ({shown(text)}); only generation tasks have outputs"
         )
     fallback = None if isinstance(asked, str) else _id(row["doc_id"])
     return {"id": own or fallback, "input": asked, "text": text}
@@ -339,7 +339,7 @@ def _from_promptfoo(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": next((_id(meta["id"]) for meta in metas if "id" in meta), None),
         "input": _first(given, _INPUTS) or only,
-        # Where an output is JSON, promptfoo keeps what it says.
+        # If an output is JSON, promptfoo stores the parsed value.
         "text": output if isinstance(output, str) else json.dumps(output, ensure_ascii=False),
         "finish": response.get("finishReason"),
         "tokens": (response.get("tokenUsage") or {}).get("completion"),

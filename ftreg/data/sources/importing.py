@@ -1,4 +1,4 @@
-"""Make a dataset version of rows from elsewhere: streamed, checked, and written whole."""
+"""Make a dataset version from external rows: streamed, checked, all or nothing."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ from ftreg.files.store import staged_folder
 from ftreg.records.samples import Example
 from ftreg.records.turns import asked_in
 
-# What a card takes over from the version before, unless it is said anew.
+# What a card inherits from the previous version, unless it is given again.
 _INHERITED = ("license", "description", "prompt", "context_from", "cohorts", "cluster")
 _HELD_OUT = "eval"
 _ADVANCE_EVERY = 1000
@@ -36,7 +36,7 @@ _MOST_REASONS = 100
 
 Opened = Mapping[str, tuple[Source, Mapper]]
 Advance = Callable[[str, int, int], None]
-"""Is told what is done, how many lines or rows of it, and of how many (0: not known)."""
+"""Called with the stage, the number of lines or rows done, and their total (0: unknown)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class _SplitFile:
     def write(self, row: Mapping[str, Any], *, place: str) -> None:
         text = row_text(row)
         if text.count("[") + text.count("{") > DEEPEST:
-            parse_json(text, place=place)  # what is written must be read again
+            parse_json(text, place=place)  # what is written must be readable
         line = text.encode() + b"\n"
         if len(line) > LONGEST_LINE:
             raise UsageError(f"{place}: a row of more than {megabytes(LONGEST_LINE)}")
@@ -80,7 +80,7 @@ class _SplitFile:
 
 @dataclass(slots=True)
 class _Taken:
-    """Which rows are taken, and what is counted of them and of the others."""
+    """Selects rows, and counts the accepted and the skipped ones."""
 
     card: Card
     drop_duplicates: bool
@@ -91,10 +91,10 @@ class _Taken:
     reasons: list[str] = field(default_factory=list)
 
     def skip(self, error: UsageError) -> None:
-        """Leave a row out that cannot be read.
+        """Skip an unreadable row.
 
         Raises:
-            UsageError: it may not be left out.
+            UsageError: it may not be skipped.
         """
         if not self.drop_unreadable:
             raise error
@@ -103,10 +103,10 @@ class _Taken:
             self.reasons.append(str(error))
 
     def repeated(self, example: Example, place: str) -> None:
-        """Leave a row out whose id stood before.
+        """Skip a row whose id occurred before.
 
         Raises:
-            UsageError: it may not be left out.
+            UsageError: it may not be skipped.
         """
         if not self.drop_duplicates:
             raise UsageError(
@@ -116,7 +116,7 @@ class _Taken:
         self.twice += 1
 
     def take(self, example: Example) -> None:
-        """Count a row that is taken."""
+        """Count an accepted row."""
         self.hidden_contexts += self.card.hides_context(example)
 
 
@@ -138,21 +138,21 @@ def import_version(
 
     Args:
         name: the dataset's name.
-        sources: split to file, or to a set of the hub; see `open_source`.
+        sources: split to file or hub dataset; see `open_source`.
         root: the folder of datasets.
         mapping: field to column; see `parse_mapping`.
-        facts: what the card says, of `Card`'s fields; what is left out or None is taken from the
-            version before, where there is one.
-        eval_share: hold out this share of `train` as `eval`, in (0, 1). Rows with the same input
-            go to the same side, and a row always to the same.
-        drop_duplicates: leave out rows whose id stood before, instead of refusing them.
-        drop_unreadable: leave out rows that cannot be read, instead of refusing them.
-        subset: of a hub set.
-        form: of the files; see `open_source`.
-        advance: is told of the progress.
+        facts: values for fields of `Card`; missing or None values are inherited from the previous
+            version, if there is one.
+        eval_share: hold out this share of `train` as `eval`, in (0, 1). Rows with the same input go
+            to the same side, and the assignment is always the same.
+        drop_duplicates: skip rows whose id occurred before, instead of rejecting them.
+        drop_unreadable: skip unreadable rows, instead of rejecting them.
+        subset: the subset of a hub dataset.
+        form: the format of the files; see `open_source`.
+        advance: receives progress.
 
     Raises:
-        UsageError: a source, a row or the card is wrong; nothing was written.
+        UsageError: a source, a row or the card is invalid; nothing was written.
     """
     _check_splits(sources, eval_share=eval_share)
     opened = _open(sources, mapping, subset=subset, form=form)
@@ -257,7 +257,7 @@ def _card_facts(
 ) -> dict[str, Any]:
     before = newest(ref.name, root)
     known = {} if before is None else load_dataset(before, root=root).card.model_dump()
-    # Without the folder of a file: it means nothing on another machine.
+    # Without the folder of a file, which is meaningless on another machine.
     names = [source.origin.partition(" (")[0] for source, _ in opened.values()]
     origin = "; ".join(f"{split}: {source.origin}" for split, (source, _) in opened.items())
     said = {
@@ -269,8 +269,8 @@ def _card_facts(
     }
     if "license" not in said:
         raise UsageError(
-            "--license is missing: say under which licence the rows may be used, as an SPDX "
-            "expression (CC-BY-4.0, MIT, LicenseRef-proprietary)"
+            "--license is missing: give the licence of the rows as an SPDX expression (CC-BY-4.0, "
+            "MIT, LicenseRef-proprietary)"
         )
     return said
 
@@ -293,7 +293,7 @@ def _progress(source: Source, split: str, advance: Advance) -> Iterator[tuple[in
         if count % _ADVANCE_EVERY == 0:
             advance(what, number, max(source.total, number))
         yield number, row
-    advance(what, count, count)  # rows: a CSV has a line more, that of its header
+    advance(what, count, count)  # rows: a CSV has one more line, its header
 
 
 def _import_split(
@@ -327,11 +327,11 @@ def _import_split(
 
 
 def _opening(example: Example) -> str:
-    """The input; of a chat what the user said first: chats that begin alike stay together."""
+    """Return the input, or a chat's first user turn: chats with the same start stay together."""
     return next(iter(asked_in(example.messages)), example.input)
 
 
 def _position(text: str) -> float:
-    """A number in [0, 1) that only depends on the words of a text."""
+    """Return a number in [0, 1) that depends only on the words of a text."""
     words = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8]) / 2**64

@@ -1,4 +1,4 @@
-"""From the columns of a source to the fields of a row."""
+"""Map the columns of a source to the fields of a row."""
 
 import datetime
 import decimal
@@ -33,16 +33,16 @@ _MOST_NAMES = 30
 
 
 def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, str]:
-    """Return field to column, from `field=column` texts laid over a YAML file.
+    """Return field to column, from `field=column` texts that override a YAML file.
 
-    A field may be that of one split, `eval:input`; see `mapping_of`.
+    A field may apply to one split, `eval:input`; see `mapping_of`.
 
     Args:
-        pairs: `input=question`, `tags.difficulty=level`; they win over the file.
+        pairs: `input=question`, `tags.difficulty=level`; they override the file.
         file: YAML with the same fields as keys, tags below `tags`.
 
     Raises:
-        UsageError: another form, or a field that a row does not have; names the line.
+        UsageError: another format, or a field that rows do not have; gives the line.
     """
     mapping: dict[str, str] = {}
     if file is not None:
@@ -62,7 +62,7 @@ def parse_mapping(pairs: Iterable[str], file: Path | None = None) -> dict[str, s
 
 
 def mapping_of(split: str, mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return the mapping of a split: what is of every split, and over it what is of this one."""
+    """Return the mapping of a split: entries for all splits, overridden by those for this one."""
     general = {field: column for field, column in mapping.items() if _split_of(field) is None}
     own = {
         field.partition(":")[2]: column
@@ -73,7 +73,7 @@ def mapping_of(split: str, mapping: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_splits_of(mapping: Mapping[str, str], splits: Iterable[str]) -> None:
-    """Check that a mapping names no split but these.
+    """Check that a mapping names no other splits than these.
 
     Raises:
         UsageError: it does.
@@ -111,12 +111,11 @@ def _column(name: object, place: str) -> str:
 
 
 class Mapper:
-    """Makes rows of a source's rows.
+    """Converts the rows of a source.
 
-    A field that is not mapped is taken from the column of its own name, where there is one. A
-    column inside another is named by a path, `answers.text` or `messages[-1].content`. Numbers,
-    truth values and dates become text. A row without an input is a chat, by the columns that
-    others keep chats in.
+    An unmapped field is read from the column of the same name, if there is one. Nested columns are
+    named by a path, `answers.text` or `messages[-1].content`. Numbers, booleans and dates become
+    text. A row without an input is a chat, read from the usual columns for chats.
     """
 
     def __init__(
@@ -130,13 +129,13 @@ class Mapper:
         """Keep the mapping.
 
         Args:
-            mapping: field to column, of one split.
-            columns: of the source, where all rows have the same.
-            source: what it is, for messages.
-            padded: its rows have a null where a key is missing, as Parquet's do.
+            mapping: field to column, for one split.
+            columns: of the source, if all rows have the same.
+            source: its name, for messages.
+            padded: whether missing keys are nulls, as in Parquet.
 
         Raises:
-            UsageError: a mapped column is not among `columns` (where these are known).
+            UsageError: a mapped column is not among `columns` (if these are known).
         """
         self._source, self._padded = source, padded
         self._explicit = set(mapping)
@@ -146,16 +145,16 @@ class Mapper:
         self._used: set[str] = set()
         self._keys: dict[str, None] = {}
         self.seen: dict[str, None] = dict.fromkeys(columns or ())
-        """The columns that were there, in order."""
+        """The existing columns, in order."""
         for field, column in mapping.items() if columns is not None else ():
             if not {column, _first_of(column)} & self.seen.keys():
                 raise self._no_column(field, source)
 
     def row(self, given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
-        """Return the row of one row of the source, with an id made of its content if it has none.
+        """Return the converted row, with an id derived from its content if it has none.
 
         Raises:
-            UsageError: it has neither an input nor a chat, or a chat that cannot be read.
+            UsageError: it has neither an input nor a chat, or an unreadable chat.
         """
         for column in given:
             self.seen.setdefault(column)
@@ -186,7 +185,7 @@ class Mapper:
         return row
 
     def _chat(self, given: Mapping[str, Any], *, place: str) -> dict[str, Any]:
-        """Return the turns and the tools of a row; nothing where it is an input and no chat."""
+        """Return the turns and the tools of a row; empty if it is an input and not a chat."""
         if "messages" in self._explicit:
             value = _lookup(given, self._mapping["messages"])
             if value is _ABSENT or value is None:
@@ -236,11 +235,11 @@ class Mapper:
         known = list(self.seen)
         hint = did_you_mean(column, known)
         if field in self._explicit:
-            problem = f"{field} is mapped to the column {shown(column)}, which is not there{hint}"
+            problem = f"{field} is mapped to the column {shown(column)}, which does not exist{hint}"
         else:
             problem = (
-                f"there is no column 'input'; name the one it is with --map {field}=COLUMN, or "
-                "that of chats with --map messages=COLUMN"
+                f"there is no column 'input'; select one with --map {field}=COLUMN, or a column "
+                "of chats with --map messages=COLUMN"
             )
         return UsageError(f"{place}: {problem} (columns: {listed(known)})")
 
@@ -249,25 +248,25 @@ def _content_id(row: dict[str, Any], *, place: str) -> str:
     try:
         return digest(row)[:16]
     except (TypeError, ValueError, RecursionError):
-        check_row({**row, "id": "-"}, place=place)  # says which field is no text
+        check_row({**row, "id": "-"}, place=place)  # reports a field that is not a text
         raise
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names of columns as messages show them: the first of many, each cut where it is long."""
+    """Return column names for messages: the first few, with long ones cut."""
     short = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names]
     rest = len(names) - _MOST_NAMES
     return ", ".join(short[:_MOST_NAMES]) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _first_of(path: str) -> str:
-    """The column that a path begins with."""
+    """Return the column that a path begins with."""
     match = _STEP.match(path)
     return match[1] or path if match else path
 
 
 def _lookup(row: Mapping[str, Any], path: str) -> Any:
-    """The value of a column, or of what a path names in one; `_ABSENT` where it is not there."""
+    """Return the value of a column or path; `_ABSENT` if it does not exist."""
     if path in row:
         return row[path]
     steps, place = [], 0
@@ -281,7 +280,7 @@ def _lookup(row: Mapping[str, Any], path: str) -> Any:
 
 
 def _reached(value: Any, steps: Sequence[tuple[str | None, str | None]]) -> Any:
-    """Follow a path, each step of which is a key or the place in a list."""
+    """Follow a path, in which each step is a key or a list index."""
     for number, (key, place) in enumerate(steps):
         value = parsed_if_json(value)
         if key is not None:
@@ -302,7 +301,7 @@ def _reached(value: Any, steps: Sequence[tuple[str | None, str | None]]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number, truth value or date as text; NaN as None; anything else as it is."""
+    """Return a number, boolean or date as text, NaN as None, any other value unchanged."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -321,14 +320,14 @@ def _reference(value: Any) -> Any:
 
 
 def _context(value: Any) -> Any:
-    """A text; of several passages all that are not empty, with a line between."""
+    """Return a text; several passages are joined with a blank line, without empty ones."""
     if isinstance(value, list | tuple) and all(isinstance(item, str | None) for item in value):
         return "\n\n".join(item for item in value if item and item.strip()) or None
     return _plain(value)
 
 
 def _critical(value: Any) -> Any:
-    """A truth value, from text or 0 and 1 too: CSV has no other."""
+    """Return a boolean, also from text or 0 and 1, since CSV has no booleans."""
     text = str(_plain(value)).strip().lower()
     return {"true": True, "1": True, "false": False, "0": False}.get(text, value)
 

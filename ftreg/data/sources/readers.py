@@ -1,4 +1,4 @@
-"""Read rows that were made elsewhere, one at a time: JSONL, CSV, Parquet, and sets of the hub."""
+"""Read external rows one at a time: JSONL, CSV, Parquet, and hub datasets."""
 
 import csv
 import os
@@ -25,10 +25,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Source:
     """Rows to import.
 
-    `name` is how the user calls it, `origin` what a card says of it. `total` counts lines or rows,
-    as `unit` says; 0 where it is not known. `columns` are those that every row has, None where the
-    rows may differ. `rows` starts anew and yields the number of the line or row, and the row;
-    `notes` then says what was left out.
+    `name` is the user's name for it, `origin` the card's description. `total` is the number of
+    lines or rows, as `unit` says; 0 if unknown. `columns` are the columns of every row, None if
+    rows may differ. `rows` starts from the beginning and yields the number of the line or row, and
+    the row; afterwards `notes` says what was skipped.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Source:
     notes: Sequence[str] = ()
 
     def place(self, number: int) -> str:
-        """Where a row stands, for messages."""
+        """Return the location of a row, for messages."""
         return f"{self.name}:{number}" if self.unit == "line" else f"{self.name}: row {number}"
 
 
@@ -51,23 +51,24 @@ def open_source(
 
     Args:
         text: what the user named.
-        split: the split that is imported; where the hub's is not named, it is called the same.
-        subset: the subset (configuration) of a hub set.
-        form: `otel`, where the file holds exported spans; None goes by the ending.
+        split: the split to import; the default for the hub's split.
+        subset: the subset (configuration) of a hub dataset.
+        form: `otel` if the file contains exported spans; None: decided by the extension.
 
     Raises:
-        UsageError: it is not there, of an unknown kind, or cannot be read.
+        UsageError: it does not exist, is of an unknown kind, or cannot be read.
     """
     if form is not None and form not in _FORMS:
-        raise UsageError(f"--from {form}: no such form of rows (known: {', '.join(_FORMS)})")
+        raise UsageError(f"--from {form}: no such format of rows (known: {', '.join(_FORMS)})")
     if form is None and text.startswith("hf:"):
         return _hub(text, split=split, subset=subset)
     path = Path(text)
     opener = _KINDS.get(path.suffix.lower()) if form is None else _FORMS[form]
     if opener is None:
         raise UsageError(
-            f"{text}: the ending says no kind of rows that can be imported; it must be one of "
-            f"{', '.join(_KINDS)}, or a set of the Hugging Face hub as hf:org/name@revision:split"
+            f"{text}: files with this extension cannot be imported; it must be one of "
+            f"{', '.join(_KINDS)}, or a dataset of the Hugging Face hub as "
+            "hf:org/name@revision:split"
         )
     if not path.is_file():
         raise UsageError(f"{text}: no such file")
@@ -82,7 +83,7 @@ def _origin(path: Path) -> str:
 
 
 def _lines(path: Path) -> int:
-    """The number of lines, for the progress: a file read once costs little beside checking it."""
+    """Return the number of lines for the progress; reading is cheap compared with checking."""
     with path.open("rb") as stream:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
@@ -90,7 +91,7 @@ def _lines(path: Path) -> int:
 def _by_line(
     rows: Callable[[Path], Iterator[Numbered]], *, columns: tuple[str, ...] | None = None
 ) -> Callable[[Path], Source]:
-    """Open a file whose reader knows the line of each row."""
+    """Open a file whose reader knows the line number of each row."""
     return lambda path: Source(
         name=str(path),
         origin=_origin(path),
@@ -102,11 +103,11 @@ def _by_line(
 
 
 def _csv(path: Path) -> Source:
-    # Not Arrow's reader: it does not know the line of a row, and would make 7 of "007".
+    # Not Arrow's reader: it does not know the line of a row, and would read "007" as 7.
     _, header = next(_records(path), (1, []))
     twice = sorted({name for name in header if header.count(name) > 1})
     if not header or twice:
-        problem = f"the column {twice[0]!r} stands twice" if twice else "no header"
+        problem = f"duplicate column {twice[0]!r}" if twice else "no header"
         raise UsageError(f"{path}:1: {problem}; the first line must name each column once")
 
     def rows(path: Path) -> Iterator[Numbered]:
@@ -115,10 +116,10 @@ def _csv(path: Path) -> Source:
         for number, cells in records:
             if len(cells) != len(header):
                 raise UsageError(
-                    f"{path}:{number}: {len(cells)} cells, and the header has {len(header)}; a "
-                    "cell that holds the separator or a line break must be in double quotes"
+                    f"{path}:{number}: {len(cells)} cells, but the header has {len(header)}; a "
+                    "cell that contains the separator or a line break must be in double quotes"
                 )
-            # CSV has no null; an empty cell is the nearest to it.
+            # CSV has no null; an empty cell is the closest equivalent.
             yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
     return _by_line(rows, columns=tuple(header))(path)
@@ -126,7 +127,7 @@ def _csv(path: Path) -> Source:
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line of each record of a CSV or TSV file, and its cells."""
-    csv.field_size_limit(LONGEST_LINE)  # bounds what is kept, and a record is bounded below
+    csv.field_size_limit(LONGEST_LINE)  # limits a field; records are limited below
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     lines = _Lines(path)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -144,7 +145,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Lines:
-    """The lines of a CSV file, of which no record may take too many: a quote may be left open."""
+    """The lines of a CSV file, with a limit per record in case a quote is left open."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lines = path, lines_of(path)
@@ -184,7 +185,7 @@ def _parquet(path: Path) -> Source:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-        # What Python has no value for (a date of the year 300000) is one of the latter.
+        # Values that Python cannot represent (a date in the year 300000) raise one of the latter.
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"{path}: cannot read on after row {number}: {first_line(error)}"
@@ -201,7 +202,7 @@ def _parquet(path: Path) -> Source:
 
 
 def _rows_at_once(metadata: Any) -> int:
-    """So many rows that they take about as much memory as one long line may."""
+    """Return the number of rows that take about as much memory as the longest line."""
     largest = 1
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
@@ -212,9 +213,9 @@ def _rows_at_once(metadata: Any) -> int:
 def _hub(text: str, *, split: str, subset: str | None) -> Source:
     match = _HUB.fullmatch(text)
     if not match:
-        raise UsageError(f"{text}: write a set of the hub as hf:org/name@revision:split")
+        raise UsageError(f"{text}: write a hub dataset as hf:org/name@revision:split")
     name, revision, wanted = match["name"], match["revision"], match["split"] or split
-    if not Path(name).is_dir():  # the library reads a folder of data files in the same way
+    if not Path(name).is_dir():  # the library also reads folders of data files
         if revision is None:
             raise UsageError(
                 f"{text}: name the revision too (a commit, tag or branch, as in hf:{name}@main); "
@@ -228,7 +229,7 @@ def _hub(text: str, *, split: str, subset: str | None) -> Source:
     def rows() -> Iterator[Numbered]:
         try:
             yield from enumerate(stream, start=1)
-        except Exception as error:  # whatever the network or a file's reader raises
+        except Exception as error:  # anything that the network or a file's reader raises
             raise UsageError(f"{text}: cannot read on: {first_line(error)}") from error
 
     at = f"@{revision}" if revision else ""
@@ -244,7 +245,7 @@ def _hub(text: str, *, split: str, subset: str | None) -> Source:
 
 
 def _commit(text: str, name: str, revision: str) -> str:
-    """The commit that a revision names now: a branch would name another one tomorrow."""
+    """Return the current commit of a revision, since a branch moves."""
     if _COMMIT.fullmatch(revision):
         return revision
     from huggingface_hub import HfApi

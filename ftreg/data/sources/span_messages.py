@@ -1,8 +1,8 @@
-"""What went into a language-model call and what came out, by the conventions of its span.
+"""Input and output messages of a language-model call, by the conventions of its span.
 
-OpenTelemetry's GenAI conventions have messages in attributes of the span or of its events, or an
-event for each message; OpenInference, traceAI and OpenLLMetry spread them over attributes; Vercel's
-AI SDK, Langfuse and MLflow keep JSON of their own. A message is a turn as chats have it.
+OpenTelemetry's GenAI conventions have messages in attributes of the span or of its events, or one
+event per message; OpenInference, traceAI and OpenLLMetry spread them over attributes; Vercel's AI
+SDK, Langfuse and MLflow store their own JSON. Messages are returned as turns of a chat.
 """
 
 import json
@@ -31,19 +31,19 @@ _CHOICE = "gen_ai.choice"
 _CONTENT_EVENTS = ("gen_ai.content.prompt", "gen_ai.client.inference.operation.details")
 _OLDER = {"input": "prompt", "output": "completion"}
 _DEFAULT = {"input": "user", "output": "assistant"}
-# JSON of a vendor's own: what is asked, and what comes back.
+# Vendor-specific JSON: input and output.
 _VENDORS = {
     "input": ("ai.prompt.messages", "ai.prompt", "langfuse.observation.input", "mlflow.spanInputs"),
     "output": ("ai.response.text", "langfuse.observation.output", "mlflow.spanOutputs"),
 }
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "function": "tool"}
 _TYPES = ("human", "ai", "system", "tool", "function")
-"""What LangChain calls roles, under the key `type`."""
+"""LangChain's names of roles, under the key `type`."""
 _TEXT_KEYS = ("text", "content", "prompt", "input", "question", "output", "answer", "response")
 
 
 def is_call(attributes: Attributes, events: Events) -> bool:
-    """Whether a span is the call of a language model, by any convention."""
+    """Whether a span is a language-model call, by any convention."""
     kinds = [str(attributes[name]).upper() for name in _KINDS if name in attributes]
     names = (attributes.get(name) for name in ("gen_ai.operation.name", "llm.request.type"))
     return (
@@ -58,19 +58,19 @@ def is_call(attributes: Attributes, events: Events) -> bool:
 
 
 def runs_calls(attributes: Attributes) -> bool:
-    """Whether a span is of a tool, an agent or their like: what they call is a call of its own."""
+    """Whether a span is a tool, an agent or similar: calls inside it are separate calls."""
     names = (*_KINDS, "gen_ai.operation.name", "ai.operationId", "langfuse.observation.type")
     kinds = {str(attributes.get(name)).upper() for name in names}
     return not _RUNNING.isdisjoint({*kinds, mlflow_kind(attributes)})
 
 
 def mlflow_kind(attributes: Attributes) -> str:
-    """MLflow's type of a span, which is JSON; empty where there is none."""
+    """Return MLflow's type of a span, which is JSON; empty if there is none."""
     return str(opened(attributes.get("mlflow.spanType", ""))).upper()
 
 
 def messages_of(attributes: Attributes, events: Events, side: Side) -> list[dict[str, Any]]:
-    """Return the turns that went in or came out, by the first convention that has them."""
+    """Return the input or output turns, by the first convention that has them."""
     return (
         _listed(attributes, side)
         or _over_events(events, side)
@@ -82,7 +82,7 @@ def messages_of(attributes: Attributes, events: Events, side: Side) -> list[dict
 
 
 def opened(value: Any) -> Any:
-    """What JSON in a text holds; any other value as it is."""
+    """Return the parsed value of a JSON string; any other value unchanged."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{", '"'):
         try:
             return parse_json(value, place="an attribute")
@@ -92,16 +92,16 @@ def opened(value: Any) -> Any:
 
 
 def _listed(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
-    """Messages in one attribute."""
+    """Return messages in one attribute."""
     names = (f"gen_ai.{side}.messages", f"gen_ai.{_OLDER[side]}")
     found = (list(loose(attributes.get(name), _DEFAULT[side])) for name in names)
     return next((messages for messages in found if messages), [])
 
 
 def _over_events(events: Events, side: Side) -> list[dict[str, Any]]:
-    """Messages in attributes of events, of which none is lost.
+    """Return messages in attributes of events, without losing any.
 
-    An event may repeat what the one before it had, and go on.
+    An event may repeat the messages of the previous one and add to them.
     """
     found: list[dict[str, Any]] = []
     for _, attributes in events:
@@ -125,7 +125,7 @@ def _an_event_each(events: Events, side: Side) -> list[dict[str, Any]]:
 
 
 def _flattened(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
-    """Messages that are spread over attributes: `llm.input_messages.0.message.content`."""
+    """Return messages spread over attributes: `llm.input_messages.0.message.content`."""
     for prefix in (f"llm.{side}_messages", f"gen_ai.{side}.messages", f"gen_ai.{_OLDER[side]}"):
         parts: dict[int, dict[str, Any]] = {}
         pattern = re.compile(re.escape(prefix) + r"\.(\d{1,9})\.(?:message\.)?(.+)")
@@ -139,7 +139,7 @@ def _flattened(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
 
 
 def _gathered(parts: Mapping[str, Any], side: Side) -> dict[str, Any]:
-    """A turn of what stands behind its number."""
+    """Return a turn from the attributes with its number."""
     texts = {}
     calls: dict[int, dict[str, Any]] = {}
     for name, value in parts.items():
@@ -177,17 +177,17 @@ def _plain(attributes: Attributes, side: Side) -> list[dict[str, Any]]:
 
 
 def loose(value: Any, role: str) -> Iterator[dict[str, Any]]:
-    """Yield the turns of a value in whatever form: a text, a message, a request, an answer.
+    """Yield the turns of a value in any format: a text, a message, a request, an answer.
 
     Args:
-        value: of an attribute; JSON in a text is opened.
-        role: whose it is where it does not say.
+        value: of an attribute; JSON strings are parsed.
+        role: the role if the value does not give one.
     """
     found = opened(value)
     if isinstance(found, str) and found.strip():
         yield {"role": role, "content": found}
     elif isinstance(found, Sequence) and not isinstance(found, str):
-        # LangChain has a list for each of several prompts, and sends one.
+        # LangChain has one list per prompt, and sends one prompt.
         items = found[0] if len(found) == 1 and isinstance(found[0], list) else found
         for item in items:
             if isinstance(item, Mapping | str):
@@ -220,7 +220,7 @@ def _of_mapping(found: Mapping[str, Any], role: str) -> Iterator[dict[str, Any]]
 
 
 def _turn(message: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """A turn as chats have it."""
+    """Return a message as a turn of a chat."""
     called = str(message.get("role") or message.get("type") or role).lower()
     content = message.get("parts") or message.get("content")
     parts = [part for part in _parts(content) if isinstance(part, Mapping)]
@@ -246,7 +246,7 @@ def _turn(message: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = opened(call.get("function"))
-    # inspect has the function's name alone
+    # inspect has only the function's name
     inner = function if isinstance(function, Mapping) else {"name": function, **call}
     given = (inner.get(key) for key in ("arguments", "args", "input"))
     arguments: Any = next((value for value in given if value is not None), {})
@@ -267,7 +267,7 @@ def _parts(value: Any) -> Sequence[Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts of a message's content: a text, or parts of which some are texts."""
+    """Return the texts of a message's content: a text, or the text parts of a list."""
     parts = _parts(value)
     if isinstance(value, str) and not parts:
         return [value] if value.strip() else []

@@ -1,4 +1,4 @@
-"""The spans of traces as trees while an export is read: documents found, calls within calls."""
+"""The spans of traces as trees while an export is read: retrieved documents and nested calls."""
 
 import json
 import sqlite3
@@ -10,16 +10,16 @@ from typing import Literal
 from ftreg.errors import UsageError
 
 Role = Literal["", "asked", "silent", "apart"]
-"""What a span is: a call with its input, a call without, what runs calls of its own (a tool, an
-agent), or anything else."""
+"""The role of a span: a call with its input, a call without, something that makes separate calls (a
+tool, an agent), or anything else."""
 
 _DEEPEST = 1000
-"""Spans above each other; a circle of parents ends there."""
+"""Maximum depth of spans; it ends a cycle of parents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanPlace:
-    """Where a span stands: its trace, its id and its parent's (empty: none), its start in ns."""
+    """The position of a span: its trace, its id and its parent's (empty: none), its start in ns."""
 
     trace: str
     id: str
@@ -31,9 +31,9 @@ class SpanPlace:
 class _Trace:
     """A trace's spans: child to parent, roles, tags, and which have a call below them.
 
-    `found` are start and text of the documents that belong to a span, `below` all of those that
-    were found below it. `around` are the spans around a call that are the same call, the outermost
-    last, and `repeated` those that another one stands for.
+    `found` are start and text of the documents of a span, `below` all documents found below it.
+    `around` are the enclosing spans that are the same call, the outermost last, and `repeated` the
+    spans represented by another one.
     """
 
     parents: dict[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class _Trace:
     repeated: set[str] = field(default_factory=set)
 
     def above(self, span: str) -> Iterator[str]:
-        """Yield the spans above one, the nearest first, and in the end the trace itself: ""."""
+        """Yield the ancestors of a span, the nearest first, and finally the trace itself: ""."""
         for _ in range(_DEEPEST):
             span = self.parents.get(span, "")
             yield span
@@ -54,7 +54,7 @@ class _Trace:
                 return
 
     def tell_calls_apart(self) -> None:
-        """Find the spans of one call: those that stand in one another, with no tool between."""
+        """Find the spans of one call: those nested in each other, without a tool between them."""
         for span, role in self.roles.items():
             if role == "apart" or span in self.repeated:
                 continue
@@ -72,21 +72,22 @@ class _Trace:
 
 
 class SpanTraces:
-    """The spans of an export, by trace, on disk: all of a long export would not fit into memory.
+    """The spans of an export, by trace, on disk, since a long export does not fit into memory.
 
-    A document belongs to the nearest span above its retriever that has a call of a model below it
-    too: to one question of a trace and not to the others.
+    A document belongs to the nearest ancestor of its retriever that also has a model call below it:
+    to one question of a trace and not to the others.
 
-    A framework and the client below it each record a span of the same call. The innermost that has
-    its input is the call, as others count too (https://github.com/Arize-ai/phoenix/issues/15793):
-    of a wrapper that asks several times, each is one.
+    A framework and the client below it each record a span for the same call. The innermost span
+    that has the input is the call, as others count too
+    (https://github.com/Arize-ai/phoenix/issues/15793): if a wrapper makes several calls, each of
+    them counts.
     """
 
     def __init__(self) -> None:
-        # A database without a name is a file of SQLite's own, which goes when it is closed.
+        # A database without a name is a temporary file of SQLite, deleted when it is closed.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA cache_size = -16384")  # KiB that stay in memory
+        self._database.execute("PRAGMA cache_size = -16384")  # KiB kept in memory
         self._database.execute(
             "CREATE TABLE spans (trace TEXT, id TEXT, parent TEXT, role TEXT, tags TEXT)"
         )
@@ -107,7 +108,7 @@ class SpanTraces:
         tags: Mapping[str, str],
         place: str,
     ) -> None:
-        """Keep a span, what it is, a call's tags, and what was found in it.
+        """Store a span, its role, a call's tags, and the documents found in it.
 
         Raises:
             UsageError: the disk for temporary files is full.
@@ -120,7 +121,7 @@ class SpanTraces:
             )
             self._database.executemany(
                 "INSERT INTO found VALUES (?, ?, ?, ?)",
-                # As a text: a time beyond 64 bits is no time, and must be read all the same.
+                # As text: a time beyond 64 bits is invalid, but must be readable.
                 ((span.trace, span.id, str(span.start), document) for document in documents),
             )
         except sqlite3.Error as error:
@@ -130,22 +131,22 @@ class SpanTraces:
             ) from error
 
     def repeats(self, call: SpanPlace) -> bool:
-        """Whether another span of the same call stands for this one."""
+        """Whether another span of the same call represents this one."""
         return call.id in self._trace(call.trace).repeated
 
     def tags(self, call: SpanPlace) -> dict[str, str]:
-        """Return the tags of a call and, where it has none of a name, of the spans around it."""
+        """Return the tags of a call, plus other tags of the spans around it."""
         trace = self._trace(call.trace)
         spans = (call.id, *trace.around.get(call.id, ()))
         texts = [trace.tags[span] for span in reversed(spans) if span in trace.tags]
         return {name: text for tags in map(json.loads, texts) for name, text in tags.items()}
 
     def documents(self, call: SpanPlace) -> list[str]:
-        """Return the documents for a call in their order, each once.
+        """Return the documents for a call in order, without duplicates.
 
-        They are those of the nearest span above it that has any; where its own parent has them
-        only below another call, as when the question was put anew to search, these. What was found
-        after the call began was not for it.
+        They come from the nearest ancestor that has any. If its own parent has documents only below
+        another call, as when the question was rewritten for the search, those are used. Documents
+        found after the call began are ignored.
         """
         trace = self._trace(call.trace)
         owner = next((span for span in trace.above(call.id) if span in trace.found), None)
@@ -185,5 +186,5 @@ class SpanTraces:
         return trace
 
     def close(self) -> None:
-        """Give the file back."""
+        """Delete the file."""
         self._database.close()

@@ -1,9 +1,8 @@
 """Rows of production calls: spans of language-model calls, exported as OTLP JSON.
 
-One row a call: `input` (what was asked) or `messages` (where there were turns before the question),
-`output` (what was answered), `system`, `context` (the documents that were retrieved for it), and
-`tags` (what the span says of the call, to form cohorts). `ftreg.data.sources.span_messages` says
-which conventions are read.
+One row per call: `input` (the question) or `messages` (if there were turns before the question),
+`output` (the answer), `system`, `context` (the documents retrieved for it), and `tags` (properties
+of the call, for cohorts). `ftreg.data.sources.span_messages` lists the supported conventions.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ from ftreg.files.reading import MIB, lines_of, parse_json, read_text
 from ftreg.files.store import read_jsonl
 from ftreg.records.turns import SYSTEM_ROLES, chat_text, said
 
-# Whatever a namespace of these holds is the call itself, not a property that splits calls.
+# Attributes in these namespaces are the call itself, not properties that distinguish calls.
 _NO_TAGS = re.compile(
     r"(gen_ai|llm|input|output|retrieval|embedding|reranker|tool|message|raw|eval|exception|"
     r"openinference|fi|session|user|graph|code|thread|otel|telemetry|process|url|http|server|net|"
@@ -40,7 +39,7 @@ _TAGS = ("gen_ai.request.model", "gen_ai.provider.name", "gen_ai.agent.name", "l
 _RESOURCE_TAGS = ("service.name", "service.version", "deployment.environment.name")
 _LONGEST_TAG = 100
 _LARGEST = 256 * MIB
-"""Bytes of a file that is one document, which is read whole."""
+"""Maximum bytes of a single document, which is read into memory."""
 _DOCUMENT_KEYS = ("page_content", "content", "text", "document")
 _NAMED = 3
 
@@ -49,12 +48,12 @@ def span_rows(path: Path, notes: list[str] | None = None) -> Iterator[tuple[int,
     """Yield (line number, row) for each span of a language-model call.
 
     Args:
-        path: OTLP JSON, either one document or a document a line (as the collector's file
-            exporter writes it).
-        notes: gets what a user should know of the calls that are left out.
+        path: OTLP JSON, either one document or one per line (as the collector's file exporter
+            writes it).
+        notes: receives notices about skipped calls.
 
     Raises:
-        UsageError: the file is no OTLP JSON, or has no such span with an input; says what it has.
+        UsageError: the file is not OTLP JSON, or has no such span with an input; says what it has.
     """
     seen, calls = 0, 0
     silent: list[str] = []
@@ -77,8 +76,8 @@ def span_rows(path: Path, notes: list[str] | None = None) -> Iterator[tuple[int,
             yield number, row
     if not calls:
         raise UsageError(
-            f"{path}: {seen} spans, and none of them is a language-model call with its input; "
-            "content is often not recorded unless asked for "
+            f"{path}: {seen} spans, but none of them is a language-model call with its input; "
+            "content is often not recorded unless enabled "
             "(OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT)"
         )
     if silent and notes is not None:
@@ -88,7 +87,7 @@ def span_rows(path: Path, notes: list[str] | None = None) -> Iterator[tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A span; content is recorded in its attributes or in those of its events."""
+    """A span; content is in its attributes or in those of its events."""
 
     place: SpanPlace
     attributes: Mapping[str, Any]
@@ -97,7 +96,7 @@ class _Span:
 
 
 def _spans(path: Path) -> Iterator[tuple[int, _Span]]:
-    """Yield each span, and the line that it stands on."""
+    """Yield each span with its line number."""
     for number, document in _documents_of(path):
         if "resourceSpans" not in document:
             raise UsageError(f"{path}:{number}: not OTLP JSON: it has no resourceSpans")
@@ -122,7 +121,7 @@ def _documents_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if first not in ("", "{"):
         yield from read_jsonl(path)
         return
-    # Indented for reading: one document, and there is no line to go by.
+    # Indented JSON: one document, without meaningful line numbers.
     text = read_text(path, most=_LARGEST, kind="single document; write one a line")
     value = parse_json(text, place=str(path), first_line=1)
     if not isinstance(value, dict):
@@ -131,11 +130,11 @@ def _documents_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _refuse_half_characters(row: Mapping[str, Any], *, place: str) -> None:
-    """Refuse what no UTF-8 file can hold; content that is JSON within JSON may say it too."""
+    """Reject what a UTF-8 file cannot contain; nested JSON may contain it too."""
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{place}: a lone surrogate, which is not a character") from error
+        raise UsageError(f"{place}: a lone surrogate is not a valid character") from error
 
 
 def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def _text(value: Any) -> str:
 
 
 def _value(wrapped: Mapping[str, Any]) -> Any:
-    """An OTLP `AnyValue` as Python has it; 64-bit integers travel as text."""
+    """Return an OTLP `AnyValue` as a Python value; 64-bit integers are encoded as text."""
     for kind, value in wrapped.items():
         if kind == "intValue":
             return int(value)
@@ -180,13 +179,13 @@ def _role(span: _Span) -> Role:
 
 
 def _turns(span: _Span) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """All that went into a call, and what of it is no system's turn."""
+    """Return all input turns of a call, and those that are not system turns."""
     messages = messages_of(span.attributes, span.events, "input")
     return messages, [turn for turn in messages if turn["role"] not in SYSTEM_ROLES]
 
 
 def _row(span: _Span, traces: SpanTraces) -> dict[str, Any] | None:
-    """The row of a call; None where its input was not recorded."""
+    """Return the row of a call; None if its input was not recorded."""
     messages, turns = _turns(span)
     if not turns:
         return None
@@ -206,9 +205,9 @@ def _row(span: _Span, traces: SpanTraces) -> dict[str, Any] | None:
 
 
 def _asked(span: _Span, turns: list[dict[str, Any]], system: list[str]) -> dict[str, Any]:
-    """What was asked: a question as `input`, a chat as `messages`.
+    """Return the request: a question as `input`, a chat as `messages`.
 
-    Turns in an order that no chat has become one input.
+    Turns in an order that is not valid for a chat become one input.
     """
     before = "\n".join(system) or None
     tools = _tools(span.attributes)
@@ -229,14 +228,14 @@ def _said(turn: Mapping[str, Any]) -> str:
 
 
 def _readable(turn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A turn whose calls have names, whatever was recorded of them."""
+    """Return a turn whose calls have names, whatever was recorded."""
     calls = (call["function"] for call in turn.get("tool_calls") or ())
     named = [{"function": {**call, "name": str(call.get("name") or "?")}} for call in calls]
     return {**turn, "tool_calls": named}
 
 
 def _tools(attributes: Mapping[str, Any]) -> list[Any]:
-    """The tools that were declared; Vercel has each as JSON."""
+    """Return the declared tools; Vercel stores each as JSON."""
     for name in ("gen_ai.tool.definitions", "ai.prompt.tools"):
         found = opened(attributes.get(name))
         if isinstance(found, list) and found:
@@ -254,7 +253,7 @@ def _tool(item: Any) -> Any:
 
 
 def _documents(span: _Span) -> list[str]:
-    """What a retriever found, in its order."""
+    """Return the documents that a retriever found, in order."""
     found = {}
     for name, value in span.attributes.items():
         match = re.fullmatch(r"retrieval\.documents\.(\d{1,9})\.document\.content", name)
@@ -284,7 +283,7 @@ def _document_texts(value: Any) -> list[str]:
 
 
 def _tags(span: _Span) -> dict[str, str]:
-    # An event's attributes count too, if it is no message, and the span's own more.
+    # An event's attributes count too, unless it is a message; the span's own override them.
     attributes: dict[str, Any] = {}
     for event, more in span.events:
         attributes |= {} if event.startswith("gen_ai.") else more
