@@ -89,7 +89,8 @@ def test_jsonl_and_parquet_of_the_same_rows_make_the_same_bytes(cli: Cli) -> Non
     ("file", "text", "arguments", "expected"),
     [
         ("a.csv", "q,a\nx,y,z\n", ["--map", "input=q"], "a.csv:2: 3 cells, but the header has 2"),
-        ("a.csv", 'q\n"x\ny"\n""\n', ["--map", "input=q"], "a.csv:4: 'input' must be a non-empty string"),
+        ("a.csv", 'q\n"x\ny"\n""\n', ["--map", "input=q"],
+         "a.csv:4: 'input' must be a non-empty string"),
         ("a.csv", "q,q\nx,y\n", ["--map", "input=q"], "a.csv:1: duplicate column 'q'"),
         ("a.csv", "", ["--map", "input=q"], "a.csv:1: no header"),
         ("a.csv", "q\n\udcff\n", ["--map", "input=q"], "a.csv:2: invalid UTF-8"),
@@ -295,8 +296,8 @@ def test_verify_reports_every_broken_split(cli: Cli) -> None:
     assert done.code == 2
     found = {(item["version"], item["split"]): item["problem"] for item in done.json["splits"]}
     assert not done.json["ok"]
-    assert "has changed" in found["colours@1", "train"]
-    assert "has changed" in found["colours@1", "eval"]
+    assert "have changed" in found["colours@1", "train"]
+    assert "have changed" in found["colours@1", "eval"]
     assert found["colours@2", "train"] is None
 
 
