@@ -1,4 +1,4 @@
-"""When an evaluation is made, so that the newest is the one that was made last."""
+"""Timestamps of evaluations, so that the newest is always the one made last."""
 
 import datetime
 from collections.abc import Callable
@@ -10,15 +10,15 @@ _TICK = datetime.timedelta(milliseconds=1)
 
 
 def next_moment(root: Path, *, notice: Callable[[str], None]) -> str:
-    """Return the time for an evaluation made now: after all that lie below `root`.
+    """Return the time for an evaluation made now: later than all below `root`.
 
-    A clock may be set back, and `latest` would then name an older evaluation, which a gate or a
-    promotion takes. As in a hybrid logical clock (Kulkarni et al. 2014) time stands still until
-    the clock has caught up.
+    If the clock is set back, `latest` would refer to an older evaluation, which a gate or promotion
+    would then use. As in a hybrid logical clock (Kulkarni et al. 2014), time stands still until the
+    clock has caught up.
 
     Args:
         root: the folder of evaluations; damaged ones do not count.
-        notice: is told where the clock is behind.
+        notice: called with a message if the clock is behind.
 
     Returns:
         ISO 8601 in UTC, with milliseconds.
@@ -27,8 +27,8 @@ def next_moment(root: Path, *, notice: Callable[[str], None]) -> str:
     newest, name = max(_moments(root), default=(None, ""))
     if newest is not None and newest >= now:
         notice(
-            f"the clock is behind the evaluation {name} ({_text(newest)}); this one is dated right "
-            "after it, so that `latest` means it"
+            f"the clock is behind the evaluation {name} ({_text(newest)}); this one is dated just "
+            "after it, so that `latest` refers to it"
         )
         now = newest + _TICK
     return _text(now)

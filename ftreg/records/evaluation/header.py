@@ -1,114 +1,114 @@
 """The header of an evaluation, `evaluation.json`: its keys, types and meaning.
 
-Keys may be added within a schema version, so that none of these is closed.
+Keys may be added within a schema version, so none of these types is closed.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, TypeAdapter
-from typing_extensions import TypedDict  # typing's own before Python 3.12 does not keep enough
+from typing_extensions import TypedDict  # typing's own lacks features before Python 3.12
 
 from ftreg.files.checking import check_record, documented
 from ftreg.files.names import plain
 from ftreg.records.manifest import TrackerRecord
 
 Name = Annotated[str, AfterValidator(plain)]
-"""Becomes the name of a file or folder, and must not leave where it belongs."""
+"""Used as the name of a file or folder, and must not escape its parent."""
 
 
 @documented
 class CheckpointSummary(TypedDict):
-    """The checkpoint that was evaluated; `ftreg.json` beside its weights has all of it."""
+    """The evaluated checkpoint; `ftreg.json` next to its weights has the details."""
 
     name: str
     """Its folder's name."""
     identity: str
     """Digest of its manifest: recipe, environment and weights."""
     parent: NotRequired[str | None]
-    """Identity of the checkpoint that it was trained from."""
+    """Identity of the checkpoint that its training started from."""
     weights: NotRequired[str]
     """Digest of the weights."""
     base: NotRequired[str]
     """The base model."""
     optimizer: str
-    """`unknown` where ftreg did not train it."""
+    """`unknown` if ftreg did not train it."""
     lr: float | None
-    """Null likewise."""
+    """Null in the same case."""
     weight_decay: NotRequired[float]
     steps: NotRequired[int]
     seed: NotRequired[int]
     seeds: NotRequired[list[int]]
-    """Of replicas, instead of `seed`."""
+    """For replicas, instead of `seed`."""
     replicas: NotRequired[list[str]]
     """The identity of each."""
     trackers: NotRequired[dict[str, TrackerRecord]]
-    """Experiment tracker to its run of the training, of a lone checkpoint."""
+    """Experiment tracker to its run of the training, for a single checkpoint."""
     last_loss: float | None
-    """Loss per token at the last step; null where ftreg did not train it."""
+    """Loss per token at the last step; null if ftreg did not train it."""
     recipe: dict[str, Any]
-    """What made it, flat: `optimizer.lr` to its value. Of what ftreg did not train, `recipe` is
-    `unknown`, beside what is known all the same."""
+    """The flat recipe: `optimizer.lr` to its value. If ftreg did not train it, `recipe` is
+    `unknown`, along with what is known."""
 
 
 @documented
 class DatasetSummary(TypedDict):
-    """The rows that were evaluated."""
+    """The evaluated rows."""
 
     name: Name
     version: str
     """`name@N`."""
     root: NotRequired[str]
-    """The folder of datasets that it was read from."""
+    """The folder of datasets from which it was read."""
     digest: str
-    """Of the dataset version."""
+    """Digest of the dataset version."""
     split: str
     rows: int
     rows_digest: str
-    """Of the ids, in order."""
+    """Digest of the ids, in order."""
 
 
 @documented
 class SequenceSummary(TypedDict):
-    """How far an evaluation came whose gate looked in between; its verdict allows for that.
+    """Progress of an evaluation with interim looks by the gate; the verdict allows for these.
 
-    The rows came in the order of `ftreg.gate.sequence.seeded_order`, critical ones first.
+    Rows are in the order of `ftreg.gate.sequence.seeded_order`, critical ones first.
     """
 
     evaluated: int
     """Rows with an output."""
     examples: int
-    """Those whose turn has come, in order: all but critical ones from further behind."""
+    """The same without critical rows taken from later in the order."""
     cohorts: dict[str, int]
-    """Cohort, as `tag=value`, to its number of rows among all."""
+    """Cohort, as `tag=value`, to its total number of rows."""
     largest_cluster: int | None
-    """Rows of the largest cluster among all; null without clusters."""
+    """Total rows of the largest cluster; null without clusters."""
 
 
 @documented
 class ServerSummary(TypedDict):
-    """The server that generated, where one did."""
+    """The server that generated the outputs, if any."""
 
     host: str
     model: str
-    """The name that it knows the checkpoint by."""
+    """The server's name for the checkpoint."""
 
 
 @documented
 class SourceSummary(TypedDict):
-    """The file that outputs were read from."""
+    """The file from which outputs were read."""
 
     file: str
     """Its name, without the folder."""
     form: str
-    """What wrote it: `vLLM`, `inspect`, ..., or `rows` with id and output."""
+    """Its format: `vLLM`, `inspect`, ..., or `rows` with id and output."""
     sha256: NotRequired[str]
-    """Left out where it was a pipe."""
+    """Left out if it was a pipe."""
 
 
 @documented
 class ArtefactSummary(TypedDict):
-    """The file that was served, where another form of the checkpoint was evaluated."""
+    """The served file, if another form of the checkpoint was evaluated."""
 
     file: str
     """Its name."""
@@ -119,14 +119,14 @@ class ArtefactSummary(TypedDict):
     precision: str
     """The type of most of its weights."""
     checkpoint: str
-    """Identity of the checkpoint that it is a form of."""
+    """Identity of its checkpoint."""
     paired_by: str
-    """How that is known: `manifest` (the export's record, with its digest), `metadata` (what the
-    file says of itself), or `said` (by whoever evaluated it)."""
+    """Source of that identity: `manifest` (the export's record, with its digest), `metadata` (of
+    the file), or `said` (by the user)."""
     tokens_per_second: float | None
-    """Of one output after the other, prompts included; null where nothing had to be written."""
+    """For sequential outputs, including prompts; null if no output had to be generated."""
     library: str
-    """What served it, with its version."""
+    """The server and its version."""
 
 
 @documented
@@ -134,34 +134,34 @@ class GenerationSummary(TypedDict):
     """How the outputs were made."""
 
     engine: str
-    """`transformers`, `openai`, or `elsewhere` where they were read from a file: the rest is then
-    unknown, and stands against no comparison."""
+    """`transformers`, `openai`, or `elsewhere` if they were read from a file: the rest is then
+    unknown, and does not prevent a comparison."""
     decoding: str
     max_new_tokens: int | None
-    """Null where it is not known."""
+    """Null if unknown."""
     precision: str
     batch_size: int | None
-    """Null where a server batches."""
+    """Null if a server batches."""
     kernels: NotRequired[str]
-    """`eval.kernels`, of an engine in process; `auto` where an older version wrote none."""
+    """`eval.kernels`, for an in-process engine; `auto` if written by an older version."""
     way: NotRequired[str]
-    """How an engine in process decoded: continuous, batches or one at a time."""
+    """How an in-process engine decoded: continuously, in batches or one at a time."""
     cut_off: int | None
-    """Outputs that `max_new_tokens` ended; null where it is not known."""
+    """Outputs cut off by `max_new_tokens`; null if unknown."""
     source: NotRequired[SourceSummary]
-    """Of outputs that were made elsewhere."""
+    """For outputs made elsewhere."""
     taken: NotRequired[int]
-    """Outputs that an earlier run had written already, and that were not generated again."""
+    """Outputs reused from an earlier run."""
     device: NotRequired[str | None]
     new_tokens: NotRequired[int | None]
-    """Null where a server does not count them."""
+    """Null if a server does not count them."""
     server: NotRequired[ServerSummary]
     seconds_per_token: NotRequired[float | None]
-    """Seconds of decoding over the new tokens of outputs that were generated then, without loading
-    the model; null where all were taken from an earlier run."""
+    """Seconds of decoding per new token of the outputs generated in this run, without loading the
+    model; null if all were reused from an earlier run."""
     artefact: NotRequired[ArtefactSummary]
     template_date: NotRequired[str]
-    """The day that stood in the prompts, where the chat template writes one."""
+    """The date in the prompts, if the chat template writes one."""
 
 
 @documented
@@ -173,17 +173,17 @@ class ScorerSummary(TypedDict):
     missing: int
     """Examples without."""
     mean: float | None
-    """In [0, 1]; null where no example has a score."""
+    """In [0, 1]; null if no example has a score."""
     seed_means: NotRequired[list[float | None]]
-    """Of replicas, the mean of each seed."""
+    """For replicas, the mean of each seed."""
 
 
 @documented
 class ProbeSummary(TypedDict):
-    """What a scorer found that asked the model itself, beside the rows of the dataset."""
+    """Results of a scorer that queried the model itself, apart from the rows of the dataset."""
 
     identity: dict[str, Any]
-    """Its name and version, and what it asked."""
+    """Its name and version, and its queries."""
     items: int
     """Its texts or instructions, each with a score in `probes.jsonl`."""
     summary: ScorerSummary
@@ -191,14 +191,14 @@ class ProbeSummary(TypedDict):
 
 @documented
 class ScorerNoise(TypedDict):
-    """What generating again did to one scorer's mean."""
+    """The effect of generating again on one scorer's mean."""
 
     standard_error: float | None
 
 
 @documented
 class NoiseSummary(TypedDict):
-    """What generating again, and nothing else, did to the scores."""
+    """The effect on the scores of generating again, with nothing else changed."""
 
     repeats: int
     scorers: dict[str, ScorerNoise]
@@ -210,7 +210,7 @@ class EvaluationHeader(TypedDict):
 
     schema_version: int
     id: Name
-    """The evaluation's name, that of its folder."""
+    """The evaluation's name, which is also its folder's."""
     created: str
     """When, ISO 8601 in UTC."""
     ftreg: NotRequired[str]
@@ -219,50 +219,50 @@ class EvaluationHeader(TypedDict):
     dataset: DatasetSummary
     generation: GenerationSummary
     policy: dict[str, Any]
-    """The gate's policy that was in force; the schema `policy` describes it."""
+    """The gate's policy at the time; the schema `policy` describes it."""
     leakage: NotRequired[dict[str, Any]]
-    """What is known of evaluated rows among the training rows."""
+    """Known overlap of evaluated rows with training rows."""
     sequence: NotRequired[SequenceSummary]
-    """With --until-decided; `dataset` counts all rows, whether they were evaluated or not."""
+    """With --until-decided; `dataset` counts all rows, evaluated or not."""
     noise: NotRequired[NoiseSummary | None]
-    """Where the outputs were generated several times."""
+    """If the outputs were generated several times."""
     rescored_from: NotRequired[str]
-    """Id of the evaluation whose outputs were scored anew."""
+    """Id of the evaluation whose outputs were rescored."""
     thoughts: NotRequired[str]
-    """`eval.thoughts`, whether scorers saw thoughts; `keep` where an older version wrote none."""
+    """`eval.thoughts`, whether scorers saw thoughts; `keep` if written by an older version."""
     thoughts_in: NotRequired[int]
-    """Outputs for which `thoughts` makes a difference: they, or their references, have some."""
+    """Outputs for which `thoughts` matters: they or their references contain thoughts."""
     scorers: dict[str, dict[str, Any]]
     """Scorer to its name, version, options and backend."""
     scorer_configs: NotRequired[list[dict[str, Any]]]
-    """`eval.scorers`, for scoring the outputs anew."""
+    """`eval.scorers`, for rescoring the outputs."""
     summary: dict[str, ScorerSummary]
     """Scorer to the summary of its column."""
     probes: NotRequired[dict[str, ProbeSummary]]
-    """Scorer that asked the model itself to what it found."""
+    """Scorer that queried the model itself, to its results."""
     files: NotRequired[dict[str, str]]
-    """The files of outputs and scores, to the hex SHA-256 of each."""
+    """The files of outputs and scores to their hex SHA-256."""
     digest: NotRequired[str]
-    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
+    """Hex SHA-256 of everything else, as canonical JSON; a record that differs is refused."""
 
 
 ELSEWHERE = "elsewhere"
-"""The engine of outputs that were read from a file."""
+"""The engine of outputs read from a file."""
 _HEADER = TypeAdapter(EvaluationHeader)
 
 
 def check_header(header: Mapping[str, Any]) -> None:
-    """Look at every part of a header that is relied on later.
+    """Check every part of a header that is used later.
 
     Raises:
-        ValueError: a part is missing, of another type, or a name that could leave its folder; names
-            it.
+        ValueError: a part is missing, has the wrong type, or is a name that could escape its
+            folder; names it.
     """
     check_record(_HEADER, header)
 
 
 def recipe_known(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether ftreg trained what a header's `checkpoint` tells of, and so knows what made it."""
+    """Whether ftreg trained the `checkpoint` of a header, and so knows its recipe."""
     return checkpoint["lr"] is not None
 
 
@@ -272,7 +272,7 @@ def made_elsewhere(header: Mapping[str, Any]) -> bool:
 
 
 def all_summaries(header: Mapping[str, Any]) -> dict[str, ScorerSummary]:
-    """Return the summary of every scorer, those last that asked the model itself."""
+    """Return the summary of every scorer; those that queried the model themselves come last."""
     asked = {name: probe["summary"] for name, probe in header.get("probes", {}).items()}
     return {**header["summary"], **asked}
 
@@ -284,6 +284,6 @@ def is_partial(header: Mapping[str, Any]) -> bool:
 
 
 def stopped_after(header: Mapping[str, Any]) -> str:
-    """Say how far an evaluation came of which `is_partial`."""
+    """Describe the progress of an evaluation that `is_partial`."""
     evaluated, rows = header["sequence"]["evaluated"], header["dataset"]["rows"]
     return f"stopped after {evaluated} of {rows} rows: decided"

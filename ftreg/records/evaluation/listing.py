@@ -1,7 +1,7 @@
-"""The evaluations of a folder in order of their making, without reading each of them again.
+"""The evaluations of a folder in chronological order, without reading each of them again.
 
-A listing takes a few facts of each, which a cache keeps while the files are untouched: with ten
-thousand evaluations it costs little more than with a hundred.
+A listing needs a few facts about each, which are cached while the files are unchanged: listing ten
+thousand evaluations costs little more than listing a hundred.
 """
 
 import datetime
@@ -21,15 +21,15 @@ from ftreg.records.layout import GATE, HEADER
 _HEADER_FACTS = ("id", "dataset", "summary", "sequence", "rescored_from")
 _CHECKPOINT_FACTS = ("name", "identity", "optimizer", "lr", "seeds", "base")
 _FORM = "2"
-"""Part of what the cache is asked for: raise it with any change of what is kept."""
+"""Part of the cache key: increase it with any change to the cached facts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An evaluation of a folder.
+    """An evaluation in a folder.
 
-    `header` has some keys of `evaluation.json`, and is None where that is damaged, which `problem`
-    says then. `outcome` and `held_against` are those of its last gate, if it has one.
+    `header` has some keys of `evaluation.json`; if that file is damaged, `header` is None and
+    `problem` describes the damage. `outcome` and `held_against` are from its last gate, if any.
     """
 
     folder: Path
@@ -41,15 +41,15 @@ class Listed:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """The header, empty where it is damaged."""
+        """The header, empty if it is damaged."""
         return self.header or {}
 
 
 def list_evaluations(root: Path) -> list[Path]:
     """Return the evaluation folders below `root`, oldest first.
 
-    A damaged one stands where its file was last changed: it is in nobody's way unless it is the
-    newest, which only whoever reads it can refuse.
+    A damaged one is sorted by the modification time of its file: it matters only if it is the
+    newest, and is then refused when read.
     """
     found = _all_facts(root)
     return [root / name for name in sorted(found, key=lambda name: _age(root, name, found))]
@@ -72,15 +72,15 @@ def listed_evaluations(root: Path) -> list[Listed]:
 
 
 def known_moments(root: Path) -> list[tuple[str | None, str]]:
-    """Return what each evaluation below `root` says of when it was made, and its folder's name.
+    """Return the creation time recorded in each evaluation below `root`, and its folder's name.
 
-    One that is damaged says nothing.
+    The time of a damaged one is None.
     """
     return [(facts["created"], name) for name, facts in _all_facts(root).items()]
 
 
 def _all_facts(root: Path) -> dict[str, dict[str, Any]]:
-    """The name of each evaluation's folder to what is known of it."""
+    """Return the known facts about each evaluation, by the name of its folder."""
     try:
         names = [name for name in os.listdir(root) if not name.startswith(".")]
     except OSError:
@@ -130,7 +130,7 @@ def _verdict(path: Path) -> dict[str, Any]:
 def _changed(path: Path) -> str:
     try:
         changed = path.stat().st_mtime
-    except OSError:  # it has vanished since
+    except OSError:  # it has been deleted since
         changed = 0.0
     moment = datetime.datetime.fromtimestamp(changed, datetime.UTC)
     return moment.isoformat(timespec="milliseconds")

@@ -1,7 +1,7 @@
-"""The rows of an evaluation: `outputs.jsonl` and `scores.jsonl`, as they are written and read.
+"""Writing and reading the rows of an evaluation: `outputs.jsonl` and `scores.jsonl`.
 
-A lone checkpoint has a row per example, and per example and scorer. Of replicas there is one for
-each seed, which the row names as `seed`.
+A single checkpoint has a row per example, and per example and scorer. Replicas have one for each
+seed, with the key `seed`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,18 +24,18 @@ class OutputRow(TypedDict):
 
     id: str
     seed: NotRequired[int]
-    """Of replicas, which one wrote it."""
+    """For replicas, the one that wrote it."""
     input: NotRequired[str]
-    """What was asked; of a chat, what the user said last."""
+    """The request; for a chat, the user's last message."""
     messages: NotRequired[list[dict[str, Any]]]
-    """Of a chat, the turns that the output answers."""
+    """For a chat, the turns that the output answers."""
     reference: NotRequired[list[str]]
     """The accepted answers."""
     output: str
     finish: str
-    """`stop`, or `length` where `max_new_tokens` cut it."""
+    """`stop`, or `length` if `max_new_tokens` cut it off."""
     tokens: int | None
-    """New tokens; null where a server does not count them."""
+    """New tokens; null if a server does not count them."""
     cohorts: dict[str, str]
     """Tag to value."""
     cluster: str | None
@@ -48,12 +48,12 @@ class ScoreRow(TypedDict):
 
     id: str
     seed: NotRequired[int]
-    """Of replicas, whose output it is of."""
+    """For replicas, the one that wrote the output."""
     scorer: str
     score: float | None
-    """In [0, 1], 1 is good; null where it could not be computed."""
+    """In [0, 1], 1 is good; null if it could not be computed."""
     reason: str | None
-    """Why there is no score."""
+    """The reason for a missing score."""
     evidence: list[dict[str, Any]]
     """A mapping per claim, statement or key point."""
 
@@ -72,14 +72,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ProbeColumn:
-    """What a probe found: its JSON-ready identity, and the score of each of its items, by id."""
+    """The result of a probe: its JSON-ready identity, and the score of each of its items, by id."""
 
     identity: Mapping[str, Any]
     scores: Mapping[str, Score]
 
 
 Probed = Mapping[str, ProbeColumn]
-"""Scorer to what it found beside the rows of the dataset."""
+"""Scorer to its results apart from the rows of the dataset."""
 
 
 def each_output(path: Path) -> Iterator[dict[str, Any]]:
@@ -165,10 +165,10 @@ def _named(seed: int | None) -> dict[str, int]:
 
 
 def summarise(columns: Sequence[Sequence[Score]]) -> dict[str, Any]:
-    """Return number, mean and missing count of one scorer's scores; the mean of none is None.
+    """Return count, mean and missing count of one scorer's scores; the mean is None without scores.
 
     Args:
-        columns: the scores of each seed; of several, `seed_means` are their means.
+        columns: the scores of each seed; with several seeds, `seed_means` are their means.
     """
     found = _summary([score.value for column in columns for score in column])
     if len(columns) > 1:
@@ -187,7 +187,7 @@ def _summary(column: Sequence[float | None]) -> dict[str, Any]:
 
 
 def together(by_seed: Mapping[int | None, str]) -> str:
-    """Return one text for what each seed wrote, by seed; that text where all wrote the same."""
+    """Return one text for the outputs by seed; the output itself if all are the same."""
     texts = list(dict.fromkeys(by_seed.values()))
     if len(texts) == 1:
         return texts[0]
@@ -198,7 +198,7 @@ def refuse_changed(folder: Path, files: Mapping[str, str], *, told_by: str) -> N
     """Check the files of an evaluation against their digests, name to hex SHA-256.
 
     Raises:
-        UsageError: one cannot be read, or is not what was written.
+        UsageError: one cannot be read, or has changed since it was written.
     """
     for name, expected in files.items():
         path = folder / name
@@ -220,13 +220,13 @@ def read_scores(
     ids: Collection[str] | None,
     seeds: Sequence[int] | None,
 ) -> Scores:
-    """Read the scores of an evaluation, and check that none is missing or doubled.
+    """Read the scores of an evaluation, and check that none is missing or duplicated.
 
     Args:
         path: `scores.jsonl` or `probes.jsonl`.
         scorers: those of the evaluation's header, to their number of examples.
-        ids: its examples; None where each scorer has its own.
-        seeds: those of its replicas; None for a lone checkpoint.
+        ids: its examples; None if each scorer has its own.
+        seeds: those of its replicas; None for a single checkpoint.
 
     Raises:
         UsageError: a row is damaged or does not belong there, or rows are missing.
@@ -238,7 +238,7 @@ def read_scores(
             scorer, name, value, seed = row["scorer"], row["id"], row["score"], row.get("seed")
             known = ids is None or name in ids
             if scorer not in cells or not known or seed not in expected:
-                raise ValueError("it belongs to no example, scorer or seed of the evaluation")
+                raise ValueError("it matches no example, scorer or seed of the evaluation")
             cell = cells[scorer].setdefault(name, {})
             if seed in cell:
                 raise ValueError(f"{scorer} scores {shown(name)} again")

@@ -1,10 +1,10 @@
 """Evaluations on disk: one checkpoint's outputs and scores on one dataset version.
 
 `evaluations/<id>/` holds `evaluation.json` (what was evaluated, how, and a summary),
-`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer); where
-scorers asked the model itself, `probes.jsonl` has a row per item and scorer. Of replicas, all have
-a row per seed too, which `seed` names; such an evaluation has schema version 2. One of a model or
-of outputs that ftreg did not make has schema version 3.
+`outputs.jsonl` (a row per example) and `scores.jsonl` (a row per example and scorer). If scorers
+queried the model themselves, `probes.jsonl` has a row per item and scorer. For replicas, all files
+have a row per seed, with the key `seed`; such an evaluation has schema version 2. An evaluation of
+a model or outputs that ftreg did not make has schema version 3.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -50,11 +50,11 @@ EVALUATION_SCHEMA = 3
 class Evaluation:
     """A stored evaluation.
 
-    `header` is `evaluation.json`; `scores` as the gate takes them; `cohorts` maps id to its
-    cohort tags, `clusters` id to its cluster (empty where the dataset names none), and
-    `critical` are the ids that may not get worse. `probes` are the scores of what was asked beside
-    the rows of the dataset, each scorer's items with ids of their own. `tokens` maps id to the new
-    tokens of its output, of replicas their mean, None where they were not counted.
+    `header` is `evaluation.json`; `scores` are in the form that the gate uses; `cohorts` maps ids
+    to cohort tags, `clusters` maps ids to clusters (empty if the dataset names none), and
+    `critical` are the ids that must not get worse. `probes` are the scores of queries apart from
+    the rows of the dataset; each scorer's items have separate ids. `tokens` maps ids to the number
+    of new tokens in the output, for replicas the mean, and None if they were not counted.
     """
 
     folder: Path
@@ -68,12 +68,12 @@ class Evaluation:
 
     @property
     def id(self) -> str:
-        """The evaluation's name, that of its folder."""
+        """The evaluation's name, which is also its folder's."""
         return str(self.header["id"])
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of its replicas; empty for a lone checkpoint."""
+        """The seeds of its replicas; empty for a single checkpoint."""
         return tuple(self.header["checkpoint"].get("seeds", ()))
 
 
@@ -87,17 +87,17 @@ def write_evaluation(
     cluster: str | None,
     probed: Mapping[int | None, Probed] | None = None,
 ) -> Evaluation:
-    """Write an evaluation folder, whole, and read it back.
+    """Write an evaluation folder atomically, and read it back.
 
     Args:
-        folder: to be made; its name becomes the evaluation's id.
-        header: what was evaluated and how; of replicas, its `checkpoint` has their `seeds`.
+        folder: to create; its name becomes the evaluation's id.
+        header: what was evaluated and how; for replicas, its `checkpoint` has their `seeds`.
         examples: the rows, in order.
-        runs: seed to outputs and scores, each in the order of the examples; a lone checkpoint's
-            have the key None.
+        runs: seed to outputs and scores, each in the order of the examples; for a single
+            checkpoint, the key is None.
         cohort_tags: example id to its tags that form cohorts.
         cluster: the tag that marks dependent examples, if any.
-        probed: seed, as in `runs`, to what probes found; None or empty where there were none.
+        probed: seed, as in `runs`, to the results of probes; None or empty if there were none.
 
     Raises:
         UsageError: the folder exists or cannot be written.
@@ -132,7 +132,7 @@ def write_evaluation(
 
 
 def oldest_schema(checkpoint: Mapping[str, Any]) -> int:
-    """Return the schema version that what was evaluated needs, so that older readers read on.
+    """Return the lowest schema version that fits, so that older versions can read the evaluation.
 
     Args:
         checkpoint: of the evaluation's header.
@@ -155,10 +155,10 @@ def _probe_summaries(probed: Mapping[int | None, Probed]) -> dict[str, Any]:
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """Read what an evaluation says of itself, and none of its rows.
+    """Read the header of an evaluation, without its rows.
 
     Raises:
-        UsageError: it is not there, broken, or of a newer schema.
+        UsageError: it is missing, broken, or of a newer schema.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such evaluation")
@@ -172,11 +172,11 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Read a stored evaluation.
 
     Raises:
-        UsageError: it is not there, broken, incomplete, or of a newer schema.
+        UsageError: it is missing, broken, incomplete, or of a newer schema.
     """
     header = read_header(folder)
     with damaged(folder / HEADER, kind="evaluation"):
-        files = dict(header.get("files", {}))  # older evaluations do not name them
+        files = dict(header.get("files", {}))  # older evaluations do not list them
     refuse_changed(folder, files, told_by=HEADER)
     cohorts: dict[str, Mapping[str, str]] = {}
     clusters: dict[str, str] = {}
@@ -214,7 +214,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def read_probed(evaluation: Evaluation) -> dict[int | None, dict[str, ProbeColumn]]:
-    """Return what an evaluation's probes found, by seed, as `write_evaluation` took it.
+    """Return the results of an evaluation's probes, by seed, as passed to `write_evaluation`.
 
     Raises:
         UsageError: the file is damaged.
@@ -237,8 +237,8 @@ def read_probed(evaluation: Evaluation) -> dict[int | None, dict[str, ProbeColum
 def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return the rows of an evaluation's `outputs.jsonl` for some examples, by id.
 
-    Older evaluations have no `input` and `reference` there. Of replicas, `output` has what each of
-    them wrote, and `finish` is `length` where one of them was cut off.
+    Older evaluations lack `input` and `reference`. For replicas, `output` contains all outputs,
+    and `finish` is `length` if one of them was cut off.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -258,8 +258,8 @@ def read_outputs(folder: Path, ids: Collection[str]) -> dict[str, dict[str, Any]
 def read_findings(folder: Path, ids: Collection[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rows of an evaluation's `scores.jsonl` for some examples, by scorer and id.
 
-    Of replicas, the evidence of one seed follows that of the other, and the reason is that of the
-    first seed that lacks its score.
+    For replicas, the evidence of all seeds is concatenated, and the reason is that of the first
+    seed without a score.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -282,27 +282,27 @@ V = TypeVar("V")
 
 @documented
 class GateRecord(TypedDict, Generic[V]):
-    """`gate.json`: the last verdict over an evaluation, kept beside it."""
+    """`gate.json`: the last verdict on an evaluation, stored in its folder."""
 
     schema_version: int
     ftreg: NotRequired[str]
     created: str
     baseline: str
-    """Id of the evaluation that it was held against."""
+    """Id of the evaluation that it was compared with."""
     anchor: str | None
     candidate: str
     scores: str
-    """Digest of the scores that were gated."""
+    """Digest of the gated scores."""
     verdict: V
     digest: NotRequired[str]
-    """Hex SHA-256 of all the rest, as canonical JSON; a record that differs is refused."""
+    """Hex SHA-256 of everything else, as canonical JSON; a record that differs is refused."""
 
 
 _GATE_RECORD = TypeAdapter(GateRecord[dict[str, Any]])
 
 
 def read_gate(folder: Path) -> dict[str, Any]:
-    """Read the record of an evaluation's last gate; what its verdict says is not looked at.
+    """Read the record of an evaluation's last gate; the verdict itself is not checked.
 
     Raises:
         UsageError: there is none, or it is broken or of a newer schema.
@@ -315,9 +315,9 @@ def read_gate(folder: Path) -> dict[str, Any]:
 
 
 def leaked_share(evaluation: Evaluation) -> float | None:
-    """The share of the rows that the checkpoint was trained on, in [0, 1].
+    """Return the share of the rows that the checkpoint was trained on, in [0, 1].
 
-    None where it is not known: older evaluations do not say, and the training rows may be gone.
+    None if unknown: older evaluations do not record it, and the training rows may be gone.
 
     Raises:
         UsageError: the record is damaged.
