@@ -1,4 +1,4 @@
-"""How the model's repeated layers are run: compiled, or once more in the backward pass."""
+"""How the model's repeated layers run: compiled, or recomputed in the backward pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,19 +19,19 @@ def compile_layers(
     *,
     phase: Callable[[str], None],
 ) -> None:
-    """Compile each decoder layer in place, and run one so that a missing compiler shows now.
+    """Compile each decoder layer in place, and run one so that a missing compiler shows up now.
 
-    Layers of one kind share the compiled code, so the wait is that of one layer. Shapes are
-    dynamic: a row of packed examples has any length.
+    Layers of one kind share the compiled code, so only one of them takes time. Shapes are dynamic:
+    a row of packed examples can have any length.
 
     Args:
         model: as loaded.
-        examples: of which the shortest is run.
-        loss: that is going to train.
-        phase: is told of it.
+        examples: the shortest of them is run.
+        loss: the loss that will train.
+        phase: called with a description.
 
     Raises:
-        UsageError: the model does not say which modules are its layers, or compiling fails.
+        UsageError: the model does not list its layers, or compiling fails.
     """
     phase("compiling the layers")
     kinds = set(model._no_split_modules or ())
@@ -41,7 +41,7 @@ def compile_layers(
             "train.compile: this model does not list its layers; set train.compile: false"
         )
     if loss.packed_attention:
-        # Its loop over the examples' lengths would be compiled anew for each row.
+        # Its loop over the examples' lengths would be recompiled for each row.
         kept_out: Any = torch.compiler.disable
         AttentionInterface.register(PACKED, kept_out(packed_attention))
     for layer in layers:
@@ -49,7 +49,7 @@ def compile_layers(
     (batch,) = loss.lay_out([min(range(len(examples)), key=examples.length)], examples)
     try:
         loss(model, batch, device=model.device)
-    except Exception as error:  # a compiler fails in as many ways as there are compilers
+    except Exception as error:  # every compiler fails in its own way
         first = next(iter(str(error).strip().splitlines()), "")
         raise UsageError(
             f"train.compile: torch.compile does not work here: {type(error).__name__}: {first}; "
@@ -58,13 +58,14 @@ def compile_layers(
 
 
 def compute_layers_again(model: PreTrainedModel) -> None:
-    """Have each layer keep its input alone, and compute itself again in the backward pass.
+    """Have each layer keep only its input, and recompute the rest in the backward pass.
 
-    Random numbers (dropout) are drawn as they were, so that the gradients have the same bits. What
-    is trained may lie in the layers alone, as adapters do (torch's `use_reentrant=False`).
+    Random numbers (dropout) are drawn as before, so the gradients have the same bits. It also works
+    if only parameters within the layers are trained, such as adapters (torch's
+    `use_reentrant=False`).
 
     Raises:
-        UsageError: the model's code has no place for it.
+        UsageError: the model's code does not support it.
     """
     enable: Any = getattr(
         model,
@@ -75,6 +76,6 @@ def compute_layers_again(model: PreTrainedModel) -> None:
         enable({"use_reentrant": False})
     except ValueError as error:
         raise UsageError(
-            "train.gradient_checkpointing: this model does not take it; set it to false, and lower "
-            "train.micro_batch_tokens"
+            "train.gradient_checkpointing: this model does not support it; set it to false, and "
+            "lower train.micro_batch_tokens"
         ) from error

@@ -1,7 +1,7 @@
-"""The same command, the same bits: what an accelerator must be asked for.
+"""The same command, the same bits: what an accelerator needs for it.
 
-On a CPU nothing adds up in an order that depends on timing. On a GPU many kernels do, unless torch
-is told, and cuBLAS needs a workspace of its own for each stream
+On a CPU, no sum depends on timing. On a GPU many kernels add in an order that does, unless torch is
+set to be deterministic, and cuBLAS needs a separate workspace for each stream
 (https://docs.pytorch.org/docs/stable/notes/randomness.html).
 """
 
@@ -21,18 +21,18 @@ _NONE = "does not have a deterministic implementation"
 
 
 def has_equal_bits(config: RunConfig, device: torch.device) -> bool:
-    """Whether the same run has the same bits on a device of the same kind."""
+    """Whether repeating a run gives the same bits on a device of the same kind."""
     return config.train.deterministic or device.type == "cpu"
 
 
 @contextlib.contextmanager
 def equal_bits(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Have an accelerator compute the same bits each time within the block, if a run asks for it.
+    """Make an accelerator compute the same bits each time within the block, if configured.
 
-    Enter it before the first product on the device: cuBLAS reads its setting once.
+    Enter it before the first matrix product on the device: cuBLAS reads its setting once.
 
     Raises:
-        UsageError: an operation has no such algorithm, or the environment asks for another
+        UsageError: an operation has no deterministic algorithm, or the environment sets another
             workspace.
     """
     if device.type == "cpu" or not config.train.deterministic:
@@ -41,15 +41,15 @@ def equal_bits(config: RunConfig, device: torch.device) -> Iterator[None]:
     workspace = os.environ.setdefault(_WORKSPACE, _WORKSPACES[0])
     if workspace not in _WORKSPACES:
         raise UsageError(
-            f"{_WORKSPACE} is {workspace!r}, with which products on a GPU have other bits each "
-            f"time; unset it, or set train.deterministic: false"
+            f"{_WORKSPACE} is {workspace!r}, with which matrix products on a GPU are not "
+            "deterministic; unset it, or set train.deterministic: false"
         )
     before = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic
     fills = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    # It would write to all memory that is about to be written to.
+    # It would fill all memory that is about to be overwritten.
     settings.fill_uninitialized_memory = False
     try:
         yield

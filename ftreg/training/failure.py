@@ -1,4 +1,4 @@
-"""Keep what is known of a run that diverged."""
+"""Save what is known about a run that diverged."""
 
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ def keep_failure(
     """Write `<output>.failed/` and keep the last healthy state; return what to raise.
 
     `failure.json` has the step, its loss, gradient norm and learning rate, the ids of its examples
-    (each with its own loss where the step was not taken), the parameters that broke, and which
-    training state is the last healthy one. Where the step was not taken, the weights in memory are
-    healthy, and are saved as that state now.
+    (each with its own loss if the step was not taken), the parameters that are not finite, and the
+    last healthy training state. If the step was not taken, the weights in memory are healthy, and
+    are saved as that state now.
     """
     step = error.details.get("step")
     healthy = session.history[-1].step if session.history else 0
@@ -62,7 +62,7 @@ def _save_if_sound(session: Session, run: PreparedRun) -> None:
         refuse_broken(run.trained, run.optimizer)
         session.save()
     except (DivergedError, UsageError):
-        # The failure is what must be told; the state before stays the last healthy one.
+        # The original failure is reported; the previous state stays the last healthy one.
         return
 
 
@@ -77,7 +77,7 @@ def _with_ids(details: dict[str, Any], run: PreparedRun) -> dict[str, Any]:
 
 
 def _failed_step(error: DivergedError, session: Session) -> list[StepRecord]:
-    """The failed step as a line of the history: what is not finite is not left out."""
+    """Return the failed step as a line of the history, including values that are not finite."""
     details = error.details
     if "step" not in details:
         return []
@@ -114,11 +114,11 @@ def _advice(run: PreparedRun) -> list[str]:
 def _write_if_possible(
     output: Path, content: dict[str, Any], *, history: list[StepRecord], run: PreparedRun
 ) -> str:
-    """Write the folder and say where; a full disk does not take the divergence's place."""
+    """Write the folder and say where; a full disk must not hide the divergence."""
     try:
-        return f"What is known of it is in {_write(output, content, history=history, run=run)}."
+        return f"Details are in {_write(output, content, history=history, run=run)}."
     except UsageError as error:
-        return f"What is known of it could not be kept: {error}."
+        return f"Details could not be written: {error}."
 
 
 def _write(

@@ -1,6 +1,6 @@
-"""The one place where training's kernels are switched on; `train.kernels: off` passes it by.
+"""The one place that enables training's kernels; `train.kernels: off` disables them.
 
-docs/kernels.md says what each of them replaces, and how to delete it.
+docs/kernels.md says what each of them replaces, and how to remove it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from ftreg.training.loss import Loss
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingWay:
-    """A way to train; without any of these it gives the model token ids, and takes all logits."""
+    """A way to train; with no flag set, the model gets token ids and returns all logits."""
 
     shared_prefix: bool = False
     own_attention: bool = False
@@ -39,11 +39,11 @@ class TrainingWay:
 
     @property
     def has_kernels(self) -> bool:
-        """Whether anything of ftreg's own takes part."""
+        """Whether it uses any of ftreg's own kernels."""
         return self.own_attention or self.head
 
     def lacks(self, other: "TrainingWay") -> list[str]:
-        """Return the settings that another way has and this one does not, for messages."""
+        """Return the features that another way has and this one lacks, for messages."""
         names = {
             "packed": "packing (train.packing)",
             "own_attention": "attention by example (train.kernels)",
@@ -62,21 +62,21 @@ def ways_of(
     config: RunConfig,
     accelerator: Accelerator,
 ) -> list[TrainingWay]:
-    """Return the ways that a configuration asks for, the fastest first, the plainest last.
+    """Return the ways that a configuration allows, the fastest first, the plainest last.
 
     Args:
-        network: the model as loaded, with its adapters, where it has some.
-        examples: what it is going to be trained on.
-        config: the whole configuration.
-        accelerator: of the run.
+        network: the model as loaded, with its adapters, if any.
+        examples: the training examples.
+        config: the complete configuration.
+        accelerator: the run's accelerator.
     """
     kernels = config.train.kernels == "auto"
-    # Sharded, the output layer's weights are whole in the model's own pass only.
+    # Under sharding, the output layer's weights are complete only in the model's own pass.
     head = kernels and not accelerator.is_fsdp2
     ways = []
     if config.train.packing:
         if kernels and takes_packed_attention(network):
-            # Dropout is another in each example, also where they begin alike.
+            # Dropout differs between examples, even in a common prefix.
             if shares_prefixes(accelerator.device) and not _draws_random_numbers(network, examples):
                 ways.append(
                     TrainingWay(shared_prefix=True, own_attention=True, packed=True, head=head)
@@ -91,13 +91,13 @@ def ways_of(
 def loss_by(
     way: TrainingWay, network: PreTrainedModel, *, row_tokens: int, fused: bool = False
 ) -> Loss:
-    """Switch a model to a way of training, and return its loss.
+    """Switch a model to a way of training, and return the loss.
 
     Args:
-        way: one of `ways_of` for the model, or for one that it is the twin of.
+        way: one of `ways_of` for the model, or for the model that it is a twin of.
         network: the model.
-        row_tokens: the most tokens of a row that examples share.
-        fused: have the head compute its gradient too, as `kernels_for_layers` does later.
+        row_tokens: maximum tokens of a row that examples share.
+        fused: let the head also compute its gradient, as `kernels_for_layers` does later.
     """
     head = find_head(network) if way.head else None
     if fused and head is not None:
@@ -114,7 +114,7 @@ def loss_by(
 
 
 def _draws_random_numbers(network: PreTrainedModel, examples: TokenisedExamples) -> bool:
-    """Whether training draws random numbers in the model's own pass (dropout)."""
+    """Whether training draws random numbers in the model's forward pass (dropout)."""
     bare = Loss(bare=True)
     (batch,) = bare.lay_out([min(range(len(examples)), key=examples.length)], examples)
     before = network.training
@@ -135,23 +135,23 @@ def kernels_for_layers(
     config: RunConfig,
     accelerator: Accelerator,
 ) -> None:
-    """Have adapters, the output layer and the embedding compute by kernels, on a CPU.
+    """Switch adapters, output layer and embedding to kernels, on a CPU.
 
-    After `choose_loss`, whose proof wants more than bf16.
+    Call it after `choose_loss`, whose check needs more precision than bf16.
 
     Args:
-        loss: of `choose_loss`.
+        loss: from `choose_loss`.
         network: the model as loaded.
         trained: the same, or the adapters around it.
-        config: the whole configuration.
-        accelerator: of the run.
+        config: the complete configuration.
+        accelerator: the run's accelerator.
     """
     if accelerator.device.type != "cpu" or accelerator.is_fsdp2:
         return
     if config.lora is not None and not config.train.compile:
         low = accelerator.mixed_precision == "bf16"
         fuse_adapters(trained, torch.bfloat16 if low else torch.float32)
-    # Several processes share a gradient as soon as autograd is done with it.
+    # Several processes exchange a gradient as soon as autograd is done with it.
     if accelerator.num_processes == 1 and loss.head is not None:
         fused = loss.head.fuse()
         if fused is not None:
@@ -160,7 +160,7 @@ def kernels_for_layers(
 
 @contextlib.contextmanager
 def without_kernels(loss: Loss, network: PreTrainedModel) -> Iterator[None]:
-    """Do without what would be saved with the model or keep it from working alone, in the block."""
+    """Remove, for the block, what would be saved with the model or keep it from working alone."""
     remove_kernels(loss, network)
     try:
         yield
@@ -170,6 +170,6 @@ def without_kernels(loss: Loss, network: PreTrainedModel) -> Iterator[None]:
 
 
 def remove_kernels(loss: Loss, network: PreTrainedModel) -> None:
-    """Undo what would be saved with a model, or keep it from working by itself."""
+    """Remove what would be saved with a model, or keep it from working alone."""
     if loss.packed_attention:
         restore_attention(network)

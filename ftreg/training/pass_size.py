@@ -1,9 +1,9 @@
-"""How many tokens a pass through the model has: on an accelerator, what its memory holds.
+"""How many tokens a pass through the model has: on an accelerator, as many as fit in memory.
 
-A step's loss is divided by its tokens as a whole, so that the size of a pass decides time and
-memory, and nothing else but the last bits. On a CPU a small one is as fast as any. An accelerator
-waits for launches with it, so there the memory of a token is measured before the first step. A pass
-that does not fit after all is cut in two, and the step is computed anew.
+A step's loss is divided by the number of tokens in the step, so the size of a pass affects only
+time, memory and the last bits. On a CPU small passes are as fast as any. On an accelerator, kernel
+launches would dominate, so the memory per token is measured before the first step. If a pass does
+not fit after all, its size is halved, and the step is recomputed.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -17,15 +17,15 @@ from ftreg.training.batching.examples import TokenisedExamples
 from ftreg.training.loss import Loss
 
 LEAST = 2048
-"""Tokens of a pass on a CPU, and where nothing can be measured."""
+"""Tokens of a pass on a CPU, or if nothing can be measured."""
 _MOST = 1 << 16
-# Of the memory that is free, what activations may take; the rest is for what allocators waste.
+# The share of free memory for activations; the rest allows for what the allocator wastes.
 _SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Halving:
-    """A step that did not fit, and the tokens of a pass from it on."""
+    """A step that did not fit, and the tokens of a pass from that step on."""
 
     step: int
     tokens: int
@@ -33,7 +33,7 @@ class Halving:
 
 @dataclass(slots=True)
 class PassSize:
-    """The most tokens of a pass while a run goes on, and when they were halved."""
+    """The maximum tokens of a pass during a run, and when they were halved."""
 
     tokens: int
     halvings: list[Halving] = field(default_factory=list)
@@ -48,14 +48,14 @@ class PassSize:
         return [asdict(halving) for halving in self.halvings]
 
     def take_over(self, facts: list[dict[str, int]]) -> None:
-        """Go on as a run has that was interrupted."""
+        """Restore the halvings of an interrupted run."""
         self.halvings = [Halving(**fact) for fact in facts]
         if self.halvings:
             self.tokens = self.halvings[-1].tokens
 
 
 def with_pass_size(config: RunConfig, tokens: int | None) -> RunConfig:
-    """Return a configuration with so many `train.micro_batch_tokens`, unless it names some."""
+    """Return a configuration with this `train.micro_batch_tokens`, unless it already sets it."""
     if tokens is None or config.train.micro_batch_tokens is not None:
         return config
     train = config.train.model_copy(update={"micro_batch_tokens": tokens})
@@ -70,21 +70,21 @@ def choose_pass_size(
     config: RunConfig,
     accelerator: Accelerator,
 ) -> PassSize:
-    """Return the most tokens of a pass: what the configuration says, or what this machine holds.
+    """Return the maximum tokens of a pass: as configured, or as many as fit this machine.
 
-    Measured, it is a power of two, so that a little more or less of free memory changes no bit.
-    Only rows whose attention is told the lengths are measured: a mask grows with a row's square.
+    A measured size is a power of two, so that a little more or less free memory changes no bits. It
+    is measured only if attention gets the lengths: a mask grows with the square of a row.
 
     Args:
-        model: as prepared, on its device.
-        examples: what it is going to be trained on.
-        loss: that is going to train.
-        config: the whole configuration.
-        accelerator: of the run.
+        model: the prepared model, on its device.
+        examples: the training examples.
+        loss: the loss that will train.
+        config: the complete configuration.
+        accelerator: the run's accelerator.
     """
     settings, device = config.train, accelerator.device
     if device.type == "cuda" and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats(device)  # another run's, in the same process
+        torch.cuda.reset_peak_memory_stats(device)  # of an earlier run in this process
     if settings.micro_batch_tokens is not None:
         return PassSize(settings.micro_batch_tokens)
     if device.type != "cuda" or not loss.packed_attention or accelerator.is_fsdp2:
@@ -92,19 +92,19 @@ def choose_pass_size(
     most = min(_MOST, settings.batch_size * examples.longest())
     per_token = _bytes_of_a_token(model, examples, loss, accelerator=accelerator)
     tokens = tokens_that_fit(_free(device) - _state_bytes(model), per_token=per_token, most=most)
-    if accelerator.num_processes > 1:  # that of the next process may hold less
+    if accelerator.num_processes > 1:  # another process's device may hold less
         found: torch.Tensor = accelerator.gather(torch.tensor([tokens], device=device))
         tokens = int(found.min())
     return PassSize(tokens)
 
 
 def tokens_that_fit(free: int, *, per_token: float, most: int) -> int:
-    """Return the largest power of two of tokens that fit, from 2,048 up to what a step has.
+    """Return the largest power of two of tokens that fit, from 2,048 up to a step's tokens.
 
     Args:
-        free: bytes for activations.
-        per_token: bytes of a token's activations; above 0.
-        most: tokens of the largest step.
+        free: bytes available for activations.
+        per_token: bytes of activations per token; above 0.
+        most: tokens in the largest step.
     """
     tokens = LEAST
     while tokens < most and 2 * tokens * per_token <= _SHARE * free:
@@ -134,7 +134,7 @@ def _bytes_of_a_token(
 
 
 def _longest(examples: TokenisedExamples) -> list[int]:
-    """Return the longest examples, as many as a small pass holds, at least one."""
+    """Return as many of the longest examples as a small pass holds, at least one."""
     rows = sorted(range(len(examples)), key=examples.length, reverse=True)
     found: list[int] = []
     tokens = 0
@@ -147,22 +147,19 @@ def _longest(examples: TokenisedExamples) -> list[int]:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes that the device and this process's allocator have left."""
+    """Return the bytes that the device and this process's allocator have left."""
     torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0]
 
 
 def _state_bytes(model: nn.Module) -> int:
-    """Bytes of gradients and of an optimizer's state, two numbers a weight, which come later."""
+    """Return the bytes of gradients and optimizer state, two numbers a weight, still to come."""
     trained = (p for p in model.parameters() if p.requires_grad)
     return sum(3 * p.numel() * p.element_size() for p in trained)
 
 
 def device_peak_gib(device: torch.device) -> float | None:
-    """Return the most GiB that tensors of this process have taken there; None on a CPU.
-
-    It does not wait for the device.
-    """
+    """Return the peak GiB of this process's tensors on a device; None on a CPU."""
     if device.type != "cuda" or not torch.cuda.is_available():
         return None
     return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)

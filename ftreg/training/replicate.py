@@ -1,4 +1,4 @@
-"""Train one recipe with several seeds: a checkpoint each, and a record of them all."""
+"""Train one recipe with several seeds: a checkpoint each, and a record of all of them."""
 
 import contextlib
 import gc
@@ -35,30 +35,30 @@ def train_replicas(
     """Train a replica for each of `train.seeds`, one after the other.
 
     Args:
-        config: the whole configuration, with `train.seeds`.
-        output: the folder to write; `seed-<N>` in it are the checkpoints. It must not exist.
+        config: the complete configuration, with `train.seeds`.
+        output: the folder to write, with a checkpoint `seed-<N>` per seed. It must not exist.
         strict: as for `train`.
-        resume: keep the replicas that are whole, go on with the one that was interrupted, and
-            train those that are missing; `train.seeds` may name more seeds than before.
+        resume: keep the complete replicas, continue the interrupted one, and train the missing
+            ones; `train.seeds` may name more seeds than before.
         judge: as for `train`.
-        events: is told of the progress.
+        events: receives progress.
 
     Raises:
-        UsageError: as `train`; or the folder has replicas of other seeds.
+        UsageError: as `train`; or the folder has replicas with other seeds.
         DivergedError: a replica diverged; those before it are kept.
-        InterruptedRunError: SIGINT or SIGTERM came; what is trained so far is kept.
+        InterruptedRunError: SIGINT or SIGTERM arrived; what has been trained so far is kept.
     """
     events = events or Silent()
     seeds = config.train.seeds or []
     if not seeds:
-        raise UsageError("train.seeds names no seeds; name two or more, or use `train`")
+        raise UsageError("train.seeds is empty; name two or more seeds, or use `train`")
     accelerator = make_accelerator(config)
     refuse_together(accelerator, lambda: _refuse_occupied(output, seeds, resume=resume))
     members: list[Checkpoint] = []
     try:
         for number, seed in enumerate(seeds, start=1):
-            events.notice(f"training the replica of seed {seed}, {number} of {len(seeds)}")
-            if members:  # one recipe: the day too that the chat template takes for today
+            events.notice(f"training the replica with seed {seed}, {number} of {len(seeds)}")
+            if members:  # one recipe, including the chat template's date
                 config = on_day(config, members[0].manifest.config.base.template_date)
             settings = config.train.model_copy(update={"seed": seed, "seeds": None})
             with _names_replica(seed, output):
@@ -71,10 +71,10 @@ def train_replicas(
                     events=events,
                 )
             members.append(member)
-            gc.collect()  # the last model is gone before the next one comes
+            gc.collect()  # free the last model before the next is loaded
     finally:
         with contextlib.suppress(OSError):
-            output.rmdir()  # if nothing came of it
+            output.rmdir()  # if it is empty
     if accelerator.is_main_process:
         write_replicas(output, members)
     accelerator.wait_for_everyone()
@@ -85,7 +85,7 @@ def _refuse_occupied(output: Path, seeds: list[int], *, resume: bool) -> None:
     if not resume:
         if members_below(output) or any(output.glob("seed-*.state")):
             raise UsageError(
-                f"{output} has replicas already; continue them with --resume, or choose another "
+                f"{output} already has replicas; continue them with --resume, or choose another "
                 "--output"
             )
         check_writable(output)
@@ -101,19 +101,19 @@ def _refuse_occupied(output: Path, seeds: list[int], *, resume: bool) -> None:
 
 @contextlib.contextmanager
 def _names_replica(seed: int, output: Path) -> Iterator[None]:
-    """Say which replica it was that did not come to its end."""
+    """Name the replica that did not finish."""
     try:
         yield
     except InterruptedRunError as error:
         raise InterruptedRunError(
-            f"training ended in the middle of the replica of seed {seed}; its state and the "
-            f"replicas before it are in {output}. Continue with the same command and --resume "
-            f"(--output {output})."
+            f"training stopped during the replica with seed {seed}; its state and the replicas "
+            f"before it are in {output}. Continue with the same command and --resume (--output "
+            f"{output})."
         ) from error
     except DivergedError as error:
         raise DivergedError(
-            f"{error}\nThis was the replica of seed {seed}. Replicas share one recipe: with "
-            "another, train all of them again, with another --output.",
+            f"{error}\nThis was the replica of seed {seed}. Replicas share one recipe: to "
+            "change it, train all of them again with another --output.",
             taken=error.taken,
             details=error.details,
         ) from error

@@ -224,7 +224,7 @@ def test_a_model_without_a_place_for_it_is_refused(
     monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
     done = cli("train", config, "-s", "train.gradient_checkpointing=true", "-o", "a")
     assert done.code == 2, done
-    assert "train.gradient_checkpointing: this model does not take it" in _text(done.err)
+    assert "train.gradient_checkpointing: this model does not support it" in _text(done.err)
 
 
 # 4 and 8 bits

@@ -509,7 +509,7 @@ def test_the_printed_section_can_be_pasted(to: str, cli: Cli, config: Path) -> N
             ("--to", "schedule_free_adamw"),
             "optimizer.betas: schedule_free_adamw has no average",
         ),
-        ("{name: adagrad, lr: 1e-2}", ("--to", "adamw"), "Known are adamw to lion"),
+        ("{name: adagrad, lr: 1e-2}", ("--to", "adamw"), "Known pairs: adamw to lion"),
         ("{name: adam, lr: 1e-4}", ("--to", "lion"), "no ratio from adam to lion"),
         ("{name: adamw, lr: 1e-4}", ("--to", "lyon"), "did you mean lion?"),
         ("{name: adamw, lr: 1e-4}", ("--to", "adamw"), "nothing to convert"),

@@ -440,7 +440,10 @@ def test_the_accelerator_is_not_shared_between_runs(cli: Cli, config: Path) -> N
         (["optimizer={name: lion, lr: 3e-4}"], "optimizer.lr: 0.0003 is a learning rate for AdamW"),
         (["optimizer={name: lion, lr: 1e-5, betas: [0.9, 0.999]}"], "optimizer.betas: beta2 0.999"),
         (["optimizer={name: adam, lr: 1e-5, weight_decay: 0.1}"], "Adam's decay is L2"),
-        (["optimizer={name: adamw, lr: 1e-2}"], "optimizer.lr: 0.01 is above the usual fine-tuning range of adamw"),
+        (
+            ["optimizer={name: adamw, lr: 1e-2}"],
+            "optimizer.lr: 0.01 is above the usual fine-tuning range of adamw",
+        ),
         (
             ["optimizer={name: adagrad, lr: 1e-3}", "schedule.warmup=0"],
             "the first step is +-lr for every weight",
