@@ -16,16 +16,16 @@ def start(folder: Path) -> list[Path]:
     """Write the starting folder, and return its files, relative to it.
 
     Raises:
-        UsageError: a file of that name is there already (nothing is written), or the folder cannot
-            be written.
+        UsageError: a file of that name already exists (nothing is written), or the folder is not
+            writable.
     """
     files = _files()
     taken = sorted(name for name in files if os.path.lexists(folder / name))
     if taken:
         rest = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise UsageError(
-            f"{folder / taken[0]}{rest}: already exists, and nothing is overwritten; name an empty "
-            "folder"
+            f"{folder / taken[0]}{rest}: already exists, and nothing is overwritten; choose an "
+            "empty folder"
         )
     try:
         for name, source in files.items():
@@ -38,7 +38,7 @@ def start(folder: Path) -> list[Path]:
 
 
 def _files() -> dict[str, Path]:
-    """Name in the new folder to where its text lies."""
+    """Map each name in the new folder to its source file."""
     own = _STARTER
     files = {
         "README.md": own / "README.md",
@@ -50,6 +50,6 @@ def _files() -> dict[str, Path]:
 
 
 def _shared(name: str) -> Path:
-    """What the repository has anyway: a built wheel holds a copy beside the starter's own files."""
+    """Return a file of the repository; a built wheel has a copy beside the starter files."""
     copied = _STARTER / name
     return copied if copied.exists() else _REPOSITORY / name

@@ -1,4 +1,4 @@
-"""What `train.keep_by` asks for: the scores of a run's checkpoints, as an evaluation has them."""
+"""Score a run's checkpoints for `train.keep_by`, as an evaluation would."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def judge_by_scorer(config: RunConfig, events: EvalEvents) -> "Judge | None":
-    """Make the scorer that chooses a run's checkpoint, before anything is trained.
+    """Create the scorer that chooses a run's checkpoint, before training starts.
 
     Outputs and scores are those of `ftreg eval` with the same `eval` section, generated once.
 
     Args:
         config: the run's.
-        events: is told of the progress.
+        events: receives progress.
 
     Returns:
-        The judge; None where no scorer chooses.
+        The judge; None if no scorer chooses.
 
     Raises:
-        UsageError: it is none of `eval.scorers`, an option does not fit, or a server generates.
+        UsageError: it is not in `eval.scorers`, an option is invalid, or a server generates.
     """
     name, asked = config.train.keep_by, config.eval.model_copy(update={"repeats": 1})
     if name is None:
@@ -37,7 +37,7 @@ def judge_by_scorer(config: RunConfig, events: EvalEvents) -> "Judge | None":
     if asked.engine.name != "transformers":
         raise UsageError(
             "train.keep_by needs the outputs of each checkpoint, and eval.engine: "
-            f"{asked.engine.name} is a server with weights of its own; train with transformers"
+            f"{asked.engine.name} is a server with its own weights; use transformers"
         )
     chosen = [scorer for scorer in asked.scorers if scorer.name == name]
     if not chosen:
@@ -48,8 +48,8 @@ def judge_by_scorer(config: RunConfig, events: EvalEvents) -> "Judge | None":
         )
     if name in PROBES:
         raise UsageError(
-            f"train.keep_by: {name} asks what a model has kept, and the base model has kept all; "
-            "name a scorer of outputs"
+            f"train.keep_by: {name} measures what a model has retained, and the base model has "
+            "retained everything; name a scorer of outputs"
         )
     events.phase("loading the scorer that chooses the checkpoint")
     scorers = make_scorers(chosen, thoughts=asked.thoughts)

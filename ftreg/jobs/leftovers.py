@@ -1,7 +1,7 @@
-"""What killed processes leave: half-written files and folders, locks, states that nobody resumes.
+"""What killed processes leave behind: partial files and folders, locks, abandoned states.
 
-Nothing here is read by ftreg. What may still be written by a living process is left alone: a state
-folder by its lock, anything else unless nothing in it was touched for an hour.
+ftreg reads none of these. Whatever a live process may still be writing is left alone: a state
+folder if it is locked, anything else unless nothing in it was touched for an hour.
 """
 
 import time
@@ -16,13 +16,13 @@ from ftreg.records.layout import MANIFEST
 from ftreg.records.workspace import Workspace
 
 _QUIET = 3600.0
-"""Seconds; what a living process writes is touched more often."""
+"""Seconds; a live process touches what it writes more often."""
 _LOCK = ".lock"
 _TEMPORARY = f"{TEMPORARY_PREFIX}*"
 
 
 def states(workspace: Workspace) -> list[Entry]:
-    """Return the training states that `--resume` could go on from, a run each."""
+    """Return the training states that `--resume` could continue, one per run."""
     return [
         entry("states", folder, lock=folder / _LOCK)
         for folder in _state_folders(workspace)
@@ -31,10 +31,10 @@ def states(workspace: Workspace) -> list[Entry]:
 
 
 def leftovers(workspace: Workspace, datasets: Path) -> list[Entry]:
-    """Return what can be removed without anybody missing it.
+    """Return what can be removed safely.
 
     Args:
-        workspace: its checkpoints, evaluations and baselines are looked through.
+        workspace: its checkpoints, evaluations and baselines are searched.
         datasets: the folder of dataset versions.
     """
     now = time.time()
@@ -47,7 +47,7 @@ def leftovers(workspace: Workspace, datasets: Path) -> list[Entry]:
         item = entry("leftovers", path, lock=_lock_of(path))
         if now - item.used > _QUIET:
             found.append(item)
-    # A lock is removed by being taken.
+    # A lock is removed by acquiring it.
     found.extend(Entry("leftovers", (path,), 0, now, path) for path in _locks(workspace, datasets))
     return found
 
@@ -58,7 +58,7 @@ def _state_folders(workspace: Workspace) -> Iterator[Path]:
 
 
 def _resumable(folder: Path) -> bool:
-    """Whether a run can go on from here: it has a state, and its checkpoint is not whole."""
+    """Whether a run can be resumed here: it has a state, and its checkpoint is incomplete."""
     whole = (folder.with_suffix("") / MANIFEST).is_file()
     return not whole and any(found_below(folder, "*step-*"))
 
@@ -77,11 +77,11 @@ def _half_written(workspace: Workspace, datasets: Path) -> Iterator[Path]:
                 if any(part.startswith(TEMPORARY_PREFIX) for part in within):
                     continue
                 if path.parent.suffix != ".state" or _resumable(path.parent):
-                    yield path  # else the whole folder goes
+                    yield path  # else the complete folder is removed
 
 
 def _lock_of(path: Path) -> Path | None:
-    """The lock of the run that a half-written state, or checkpoint, belongs to."""
+    """Return the lock of the run that a half-written state or checkpoint belongs to."""
     if path.parent.suffix == ".state":
         return path.parent / _LOCK
     name = path.name.removeprefix(TEMPORARY_PREFIX)[:-9]  # without `-` and eight hex digits
@@ -90,7 +90,7 @@ def _lock_of(path: Path) -> Path | None:
 
 
 def _locks(workspace: Workspace, datasets: Path) -> Iterator[Path]:
-    """Lock files of nothing that is there: older versions of ftreg left them, and kills do."""
+    """Yield locks of missing files: older versions of ftreg and killed processes leave them."""
     yield from found_below(workspace.baselines, ".*.lock")
     yield from found_below(datasets, ".*.lock")
     for pattern in ("*.lock", "*/*.lock"):

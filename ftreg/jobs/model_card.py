@@ -19,15 +19,15 @@ def write_model_card(folder: Path, *, workspace: Workspace, output: Path | None 
 
     Args:
         folder: the checkpoint's.
-        workspace: its newest evaluation is told of, and that one's last verdict.
+        workspace: the card includes its newest evaluation of the checkpoint, with the last verdict.
         output: the file; None is `README.md` in the folder.
 
     Returns:
         The file that was written.
 
     Raises:
-        UsageError: there is no checkpoint, a record is damaged, or the file is there already and
-            is not a card of ftreg.
+        UsageError: there is no checkpoint, a record is damaged, or the file already exists and was
+            not written by ftreg.
     """
     from ftreg.report.hub_card import model_card
 
@@ -53,7 +53,7 @@ def write_model_card(folder: Path, *, workspace: Workspace, output: Path | None 
 
 
 def _refuse_to_overwrite(path: Path) -> None:
-    """Refuse a file that somebody has written; peft's own, of placeholders, may go."""
+    """Refuse to overwrite a user's file; peft's placeholder card may be replaced."""
     if not path.is_file():
         return
     found = path.read_text(encoding="utf-8", errors="replace")
@@ -65,7 +65,7 @@ def _refuse_to_overwrite(path: Path) -> None:
 
 
 def _newest(identity: str, workspace: Workspace) -> Evaluation | None:
-    """Return the newest evaluation of a checkpoint; damaged ones are passed over."""
+    """Return the newest evaluation of a checkpoint, skipping damaged ones."""
     for listed in reversed(listed_evaluations(workspace.evaluations)):
         if listed.header and listed.header["checkpoint"]["identity"] == identity:
             with contextlib.suppress(UsageError):

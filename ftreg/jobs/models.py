@@ -1,4 +1,4 @@
-"""What `ftreg models list` shows of the packaged models."""
+"""List the packaged models for `ftreg models list`."""
 
 from ftreg.models.packaged import PACKAGED, is_pulled
 from ftreg.records.printed import Printed, printed
@@ -9,15 +9,15 @@ class ListedModel:
     """A packaged model."""
 
     name: str
-    """What `base.model` and `ftreg models pull` take."""
+    """The name for `base.model` and `ftreg models pull`."""
     kind: str
-    """`base model`, `embedder`, or `encoder` (what the judge is built on)."""
+    """`base model`, `embedder`, or `encoder` (which the judge is built on)."""
     here: bool
     """Whether it is on this machine."""
     license: str
     """SPDX expression."""
     about: str
-    """What it is, in words."""
+    """Short description."""
 
 
 @printed
@@ -25,11 +25,11 @@ class ModelList(Printed):
     """What `ftreg models list --json` prints."""
 
     models: tuple[ListedModel, ...]
-    """All that ftreg can fetch, here or not."""
+    """All models that ftreg can fetch, cached or not."""
 
 
 def list_models() -> ModelList:
-    """List the packaged models, and say which of them are in the user's cache."""
+    """List the packaged models, and which of them are in the user's cache."""
     return ModelList(
         models=tuple(
             ListedModel(

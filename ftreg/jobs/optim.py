@@ -1,4 +1,4 @@
-"""What `ftreg optim` shows: a configuration's optimizer, and a proposal for another one."""
+"""Show a configuration's optimizer, and propose settings for another one (`ftreg optim`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from ftreg.training.optim.advice import Advice
 @documented
 class _Versioned(TypedDict):
     schema_version: int
-    """Version of this form; it goes up when the meaning of a key does."""
+    """Version of this format; raised when the meaning of a key changes."""
 
 
 @documented
@@ -27,31 +27,31 @@ class OptimizerPlan(_Versioned, OptimizerRecord):
     """What `ftreg optim show --json` prints."""
 
     steps: int | None
-    """Optimizer steps that a run would take; null where the dataset version is not here."""
+    """Optimizer steps that a run would take; null if the dataset version is not available."""
     advice: list[Advice]
-    """What `ftreg train` would warn of; without `steps`, what does not depend on them."""
+    """Warnings of `ftreg train`; without `steps`, only those that do not depend on them."""
 
 
 @printed
 class ConversionProposal(Printed):
-    """What `ftreg optim convert --json` prints: a proposal to start a search from."""
+    """What `ftreg optim convert --json` prints: a starting point for a search."""
 
     from_: str
     """The optimizer of the configuration."""
     to: str
     """The optimizer that settings are proposed for."""
     current: Mapping[str, Any]
-    """Setting to its value in the configuration, null where its optimizer has no such setting."""
+    """Setting to its value in the configuration; null if its optimizer has no such setting."""
     proposed: Mapping[str, Any]
-    """The section `optimizer` to write: its name, and setting to value."""
+    """The proposed section `optimizer`: its name, and setting to value."""
     ranges: Mapping[str, tuple[float, float]]
-    """Setting to the lower and upper end of what is published, where that is a range."""
+    """Setting to the lower and upper end of the published range, if it is a range."""
     sources: Mapping[str, str]
-    """Setting to who proposes so."""
+    """Setting to its source."""
     dropped: Mapping[str, Any]
-    """Settings away from their default that the new optimizer does not have, to their value."""
+    """Non-default settings that the new optimizer does not have, to their value."""
     notes: tuple[str, ...]
-    """What else to know, in sentences."""
+    """Further remarks, in sentences."""
 
 
 def show_optimizer(
@@ -60,15 +60,15 @@ def show_optimizer(
     overrides: Sequence[str] = (),
     notice: Callable[[str], None] = lambda text: None,
 ) -> OptimizerPlan:
-    """Build the optimizer that a configuration gives, without training.
+    """Build a configuration's optimizer, without training.
 
     Args:
         file: the run's YAML.
         overrides: `KEY=VALUE` each.
-        notice: is told what a user should know, such as what `ftreg train` would advise against.
+        notice: receives messages for the user, such as the advice of `ftreg train`.
 
     Raises:
-        UsageError: the configuration is wrong, its base model is not here, or the optimizer
+        UsageError: the configuration is invalid, its base model is not available, or the optimizer
             refuses its settings.
     """
     config = load_config(file, overrides=overrides)
@@ -79,8 +79,8 @@ def show_optimizer(
     record, steps = plan_optimizer(config), plan_steps(config)
     if steps is None:
         notice(
-            f"{config.dataset.version} could not be read from {config.dataset.root}, so how "
-            "many steps a run takes is not known, nor what is to be said of so many"
+            f"{config.dataset.version} could not be read from {config.dataset.root}, so the "
+            "number of steps is unknown, and so is any advice that depends on it"
         )
     advice = plan_advice(config, steps=steps)
     for item in advice:
@@ -96,7 +96,7 @@ def show_optimizer(
 def convert_optimizer(
     file: Path, *, to: str, source: str | None = None, overrides: Sequence[str] = ()
 ) -> ConversionProposal:
-    """Propose another optimizer's settings from those of a configuration, by published ratios.
+    """Propose another optimizer's settings from a configuration's, by published ratios.
 
     Args:
         file: the run's YAML.
@@ -105,14 +105,14 @@ def convert_optimizer(
         overrides: `KEY=VALUE` each.
 
     Raises:
-        UsageError: the configuration is wrong, it names another optimizer than `source`, or
-            nothing is published from its optimizer to this one.
+        UsageError: the configuration is invalid, it does not use `source`, or no ratio from its
+            optimizer to this one is published.
     """
     held = load_config(file, overrides=overrides).optimizer
     if source is not None and source != held.name:
         raise UsageError(
-            f"--from {source}: {file} has optimizer.name {held.name}; leave --from out, or "
-            f"name the configuration that trains with {source}"
+            f"--from {source}: {file} has optimizer.name {held.name}; omit --from, or name a "
+            f"configuration that trains with {source}"
         )
     from ftreg.training.optim.convert import convert
 

@@ -1,4 +1,4 @@
-"""Whether an artefact is its checkpoint: what it holds, and what is served of it."""
+"""Check that an artefact matches its checkpoint: its contents, and what a server returns."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,42 +22,42 @@ if TYPE_CHECKING:
     from ftreg.models.chat_template import Chat
 
 _ROWS = 4
-"""Prompts of which log-probabilities are compared."""
+"""Number of prompts whose log-probabilities are compared."""
 _LIKELIEST = 10
-"""Tokens of each."""
-# Mean absolute difference of log-probabilities, in nats, above which something else than the
-# rounding of weights and of llama.cpp's cache (fp16) is at work. Coarser types have no such bound.
+"""Tokens of each prompt."""
+# Mean absolute difference of log-probabilities, in nats, that rounding of weights and of
+# llama.cpp's cache (fp16) cannot explain. Coarser types have no such bound.
 _MOST_NATS = {"f32": 0.05, "f16": 0.05, "bf16": 0.15, "q8_0": 0.3}
 _UNKNOWN_NATS = 0.3
-"""The same of a server that does not say in what it computes."""
+"""The same for a server that does not report its precision."""
 
 
 @printed
 class Parity(Printed):
-    """What `ftreg parity --json` prints, whether it ends with 0 or with 3."""
+    """What `ftreg parity --json` prints, whether it exits with 0 or 3."""
 
     checkpoint: Path
     """Path of the checkpoint's folder."""
     artefact: str
     """Path of the file or folder, or address of the server."""
     alike: bool
-    """Whether nothing was found."""
+    """Whether no difference was found."""
     precision: str | None
-    """The type of most of the weights; null of a server, whose weights cannot be seen."""
+    """The type of most weights; null for a server, whose weights are not accessible."""
     prompts: int
     """Prompts whose token ids were compared."""
     nats: float | None
-    """Mean absolute difference of log-probabilities of the likeliest tokens; null where they were
+    """Mean absolute difference of log-probabilities of the likeliest tokens; null if they were
     not compared."""
     not_compared: tuple[str, ...]
-    """What the server does not tell: `weights`, `token ids` (their number is compared then),
-    `end tokens`, `context`, `log-probabilities`; empty of a file and of a folder."""
+    """What the server does not report: `weights`, `token ids` (only their number is compared),
+    `end tokens`, `context`, `log-probabilities`; empty for a file or folder."""
     findings: tuple[ParityFinding, ...]
-    """What differs, with the likely cause."""
+    """The differences, with the likely cause."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command ends with."""
+        """The command's exit code."""
         return ExitCode.OK if self.alike else ExitCode.UNDECIDED
 
 
@@ -72,12 +72,12 @@ class _Subject:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that runs already, and how it is asked."""
+    """A running server, and how to send requests to it."""
 
     address: str
-    """Such as http://127.0.0.1:8080, with or without /v1."""
+    """For example http://127.0.0.1:8080, with or without /v1."""
     model: str | None = None
-    """The name that it knows the checkpoint by; None is the only model that it has."""
+    """The server's name for the checkpoint; None is its only model."""
     api_key_env: str | None = None
     """The name of the environment variable that holds the key."""
 
@@ -90,26 +90,26 @@ def compare_artefact(
     base: str | None = None,
     events: EvalEvents | None = None,
 ) -> Parity:
-    """Hold an artefact against the checkpoint that it should be.
+    """Compare an artefact with its checkpoint.
 
     Args:
         checkpoint_folder: a checkpoint with its manifest.
-        artefact: a GGUF file, a folder of merged weights, or a running server, of which only what
-            it tells can be compared.
-        dataset: dataset version whose prompts are compared; default: the one that it was trained
-            on, its evaluation split.
-        base: a folder where the base of adapters may lie.
-        events: is told of the progress.
+        artefact: a GGUF file, a folder of merged weights, or a running server, for which only what
+            it reports can be compared.
+        dataset: dataset version whose prompts are compared; default: the evaluation split of the
+            one that the checkpoint was trained on.
+        base: a folder that may contain the base model of adapters.
+        events: receives progress.
 
     Raises:
-        UsageError: the checkpoint, the artefact or the dataset is wrong, llama.cpp is not installed
-            or cannot load the file.
+        UsageError: the checkpoint, the artefact or the dataset is invalid, or llama.cpp is not
+            installed or cannot load the file.
     """
     events = events or SilentEval()
     if isinstance(artefact, Path) and not artefact.exists():
         raise UsageError(
-            f"{artefact}: there is no such file; parity takes a GGUF file, a folder of merged "
-            "weights, or the address of a server such as http://127.0.0.1:8080"
+            f"{artefact}: no such file; parity takes a GGUF file, a folder of merged weights, or "
+            "the address of a server such as http://127.0.0.1:8080"
         )
     checkpoint = open_checkpoint(checkpoint_folder, base=base, events=events)
     subject = _subject(checkpoint, dataset)
@@ -158,7 +158,7 @@ _Opened = tuple[list[ParityFinding], str | None, "Server"]
 def _opened(
     subject: _Subject, artefact: Path | RunningServer, events: EvalEvents
 ) -> Iterator[_Opened]:
-    """Yield what differs in what is stored, the type of its weights, and what answers for it."""
+    """Yield the stored differences, the type of the weights, and the server for the artefact."""
     if isinstance(artefact, RunningServer):
         server = _running(subject, artefact)
         yield [], server.precision() if isinstance(server, LlamaCpp) else None, server
@@ -220,7 +220,7 @@ def _file(subject: _Subject, path: Path, events: EvalEvents) -> Iterator[_Opened
 def _served(
     subject: _Subject, server: "Server", precision: str | None, events: EvalEvents
 ) -> tuple[list[ParityFinding], float | None, list[str]]:
-    """Return what differs in what is served, how far log-probabilities are, and what is untold."""
+    """Return the served differences, the log-probability distance, and what was not reported."""
     from ftreg.deploy.served_alike import end_differences, prompt_differences
 
     found = prompt_differences(
@@ -246,7 +246,7 @@ def _served(
 def _log_probabilities(
     subject: _Subject, server: "Server", precision: str | None, events: EvalEvents
 ) -> tuple[float | None, list[ParityFinding]]:
-    """Compare what follows a few prompts, by the token ids that training would have given them."""
+    """Compare continuations of a few prompts, given the token ids that training would use."""
     from ftreg.deploy.served_alike import answered
     from ftreg.models.pretrained import load_checkpoint_model
 
@@ -275,8 +275,8 @@ def _log_probabilities(
             cause="other log-probabilities",
             where=f"prompt {worst[0]}",
             trained="the checkpoint's, of the likeliest tokens",
-            served=f"{worst[1]:.2g} nats apart, where {bound:g} is what "
-            f"{precision or 'rounding'} may make",
+            served=f"{worst[1]:.2g} nats apart; {precision or 'rounding'} explains at most "
+            f"{bound:g}",
         )
     ]
 

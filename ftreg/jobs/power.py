@@ -1,4 +1,4 @@
-"""How many examples a margin needs, from the paired deltas of an evaluation's last gate."""
+"""Compute how many examples a margin needs, from the paired deltas of the last gate."""
 
 import math
 
@@ -25,17 +25,17 @@ class NeededExamples:
     scorer: str
     """Its name."""
     have: int
-    """Examples that are compared."""
+    """Number of compared examples."""
     spread: float
-    """Standard deviation of the paired deltas of these, on the scale of the scores."""
+    """Standard deviation of their paired deltas, on the scale of the scores."""
     need: int | None
     """Examples with which a candidate as good as the baseline passes in four of five cases; null
-    where the noise of the training seeds alone is more than the margin."""
+    if the noise of the training seeds alone exceeds the margin."""
     need_range: tuple[int, int] | None
-    """The range around it for what the examples leave open, with a probability of 90 %."""
+    """Its 90 % interval, given the sampling error of the examples."""
     need_to_find: int | None
-    """Examples with which a drop of twice the margin is a regression in 19 of 20 cases, of one
-    training seed; null where a score cannot drop by so much."""
+    """Examples with which a drop of twice the margin is a regression in 19 of 20 cases, for one
+    training seed; null if a score cannot drop by that much."""
 
 
 @printed
@@ -45,37 +45,37 @@ class Power(Printed):
     evaluation: str
     """Its id."""
     margin: float
-    """The mean drop that is allowed, on the scale of the scores."""
+    """The allowed mean drop, on the scale of the scores."""
     scorers: tuple[NeededExamples, ...]
-    """Those that are on both sides."""
+    """Scorers that both sides have."""
 
 
 def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Power:
     """Return, per scorer, how many examples an equally good candidate needs to pass a margin.
 
-    The paired deltas are those of the evaluation's last gate, and so is the noise of seeds. The
-    numbers are those of the verdict that this margin would have.
+    The paired deltas and the seed noise are those of the evaluation's last gate. The numbers are
+    the same as in a verdict with this margin.
 
     Args:
         evaluation: one that has been gated.
-        margin: the mean drop that is allowed, in (0, 1].
-        workspace: has what it was held against.
+        margin: the allowed mean drop, in (0, 1].
+        workspace: has the evaluation that it was compared with.
 
     Raises:
-        UndecidedError: the evaluation has not been gated, or what it was held against is gone.
+        UndecidedError: the evaluation has not been gated, or the one it was compared with is gone.
         UsageError: the record of its gate is damaged.
     """
     gate = last_gate(evaluation)
     if gate is None:
         raise UndecidedError(
             f"{evaluation.id} has not been gated, and the spread of paired deltas comes from a "
-            f"gate; `ftreg gate baseline {evaluation.id}` makes one"
+            f"gate; run `ftreg gate baseline {evaluation.id}`"
         )
     baseline = held_against(gate.baseline, evaluation, workspace=workspace)
     if baseline is None:
         raise UndecidedError(
-            f"{evaluation.id} was held against {gate.baseline}, which is no longer here; "
-            f"`ftreg gate baseline {evaluation.id}` holds it against the present baseline"
+            f"{evaluation.id} was compared with {gate.baseline}, which is no longer available; "
+            f"`ftreg gate baseline {evaluation.id}` compares it with the present baseline"
         )
     policy = GatePolicy.model_validate(gate.verdict.policy, strict=False)
     verdict = compare(
@@ -104,7 +104,7 @@ def power(evaluation: Evaluation, *, margin: float, workspace: Workspace) -> Pow
 
 
 def _units(scorer: str, baseline: Scores, evaluation: Evaluation) -> Units:
-    """Return the paired deltas of a scorer, means over seeds."""
+    """Return the paired deltas of a scorer, averaged over seeds."""
     ids = all_ids(baseline, evaluation.scores)
     old, new = (
         mean_over_seeds(read_side(scores, ids, side=side).columns[scorer])

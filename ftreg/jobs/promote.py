@@ -1,4 +1,4 @@
-"""Make an evaluation the baseline that candidates are held against, and say what was promoted."""
+"""Promote an evaluation to the baseline for later candidates, and list promotions."""
 
 from pathlib import Path
 from typing import cast
@@ -33,17 +33,17 @@ class PrintedPromotion(Printed):
     """What `ftreg promote --json` prints."""
 
     baseline: str
-    """Id of the evaluation that is the baseline now."""
+    """Id of the new baseline evaluation."""
     anchor: bool
-    """Whether it was pinned as the anchor too."""
+    """Whether it was also pinned as the anchor."""
     forced: bool
     """Whether --force was given."""
     why: str | None
-    """The reason that was given."""
+    """The given reason."""
     file: Path
     """Path of the baseline's file; the schema `baseline` describes it."""
     artefact: ArtefactSummary | None = None
-    """The file that is released with it; null where none was named."""
+    """The file that is released with it; null if none was named."""
 
 
 @printed
@@ -53,13 +53,13 @@ class PrintedPromotions(Printed):
     header: EvaluationHeader
     """The evaluation that is the baseline; the schema `evaluation` describes it."""
     history: tuple[Promotion, ...]
-    """What was promoted, oldest first."""
+    """The promotions, oldest first."""
     looks: int
-    """Candidates that have been judged on the rows of the baseline's dataset version."""
+    """Number of candidates judged on the rows of the baseline's dataset version."""
 
 
 def promotions(dataset: str, *, workspace: Workspace) -> PrintedPromotions:
-    """Return the baseline of a dataset, and what was promoted before it.
+    """Return the baseline of a dataset, and earlier promotions.
 
     Args:
         dataset: its name, without version.
@@ -67,7 +67,7 @@ def promotions(dataset: str, *, workspace: Workspace) -> PrintedPromotions:
 
     Raises:
         UndecidedError: there is no baseline.
-        UsageError: the file is broken or of a newer schema.
+        UsageError: the file is damaged or has a newer schema.
     """
     path = baseline_path(workspace.baselines, dataset)
     header = cast(EvaluationHeader, read_baseline(path).header)  # which it was read as
@@ -88,21 +88,21 @@ def promote(
 ) -> PrintedPromotion:
     """Make an evaluation the baseline of its dataset (and the anchor, if asked).
 
-    The first evaluation of a dataset may be promoted as it is; after that only one that has
-    passed its gate, unless forced with a reason, which the history keeps.
+    The first evaluation of a dataset can be promoted without a gate. Later ones must have passed
+    it, unless forced with a reason, which the history keeps.
 
     Args:
         evaluation: the new baseline.
         workspace: has the baselines.
         why: a reason, for the history.
-        force: promote it whatever its gate said; needs a reason.
-        anchor: pin it as the anchor too.
+        force: promote it whatever its verdict; needs a reason.
+        anchor: also pin it as the anchor.
         artefact: evaluation of the file that is released with it, for the history.
 
     Raises:
-        UsageError: the gate has not passed and `force` is off, or `force` has no reason; or a part
-            of the rows was evaluated; or the artefact is none of this checkpoint, or has not passed
-            its gate against this evaluation.
+        UsageError: the gate has not passed and `force` is off, or `force` has no reason; or only
+            part of the rows was evaluated; or the artefact is not one of this checkpoint, or has
+            not passed its gate against this evaluation.
     """
     if force and not why:
         raise UsageError("--force needs --why TEXT: the history keeps the reason")
@@ -139,7 +139,7 @@ def promote(
 
 
 def _released(artefact: Evaluation, evaluation: Evaluation, *, force: bool) -> ArtefactSummary:
-    """Return what the history keeps of an artefact that goes out with a checkpoint."""
+    """Return the history's record of an artefact that is released with a checkpoint."""
     found: ArtefactSummary | None = artefact.header["generation"].get("artefact")
     if found is None:
         raise UsageError(f"--artefact: {artefact.id} is not an evaluation of an artefact")
@@ -167,9 +167,10 @@ def _released(artefact: Evaluation, evaluation: Evaluation, *, force: bool) -> A
 def _refuse_unless_passed(
     evaluation: Evaluation, baseline: Baseline, *, anchor: Baseline | None, path: Path
 ) -> None:
-    """Refuse what has not passed the very gate that guards this baseline.
+    """Refuse an evaluation that has not passed the gate of this baseline.
 
-    That is: these scores, against this baseline and anchor, by a policy no looser than its own.
+    The gate must have judged these scores, against this baseline and anchor, by a policy no looser
+    than the baseline's.
     """
     gated = evaluation.folder / GATE
     way_out = "gate it with `ftreg gate baseline EVALUATION`, or use --force --why TEXT"
@@ -188,17 +189,17 @@ def _refuse_unless_passed(
             f"are {expected[0]} and {expected[1]}; {way_out}"
         )
     if scores != digest(evaluation.scores):
-        raise UsageError(f"{evaluation.id} has other scores now than it was gated with; {way_out}")
+        raise UsageError(f"{evaluation.id} has changed scores since it was gated; {way_out}")
     with damaged(path, kind="baseline"):
         own = GatePolicy.model_validate(baseline.header["policy"], strict=False)
     looser = loosened(own, policy)
     if looser:
         raise UsageError(
-            f"{evaluation.id} was gated by a looser policy than the baseline's "
+            f"{evaluation.id} was gated with a looser policy than the baseline's "
             f"({'; '.join(looser)}); {way_out}"
         )
     if outcome != "pass":
         raise UsageError(
-            f"{evaluation.id} did not pass its gate ({outcome}); to promote it all the same use "
+            f"{evaluation.id} did not pass its gate ({outcome}); to promote it anyway use "
             "--force --why TEXT"
         )

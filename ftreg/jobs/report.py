@@ -1,6 +1,6 @@
-"""Gather what the HTML report of an evaluation shows, and write it.
+"""Collect the contents of an evaluation's HTML report, and write it.
 
-Whatever is no longer at hand is left out, and the report says so: an evaluation outlives its
+Whatever is no longer available is left out, and the report says so: an evaluation outlives its
 checkpoint, its dataset and its baseline.
 """
 
@@ -63,11 +63,11 @@ def write_html(
     """Write an evaluation's HTML report.
 
     Args:
-        evaluation: what the report is about.
-        workspace: where checkpoints and other evaluations are looked for.
+        evaluation: the subject of the report.
+        workspace: where to find checkpoints and other evaluations.
         path: the file; None for `report.html` in the evaluation's folder.
-        result: its verdict, with `baseline` and `anchor` that it was held against. Without one, the
-            last gate that the evaluation's folder keeps is shown, if there is one.
+        result: its verdict, given the `baseline` and `anchor` it was compared with. Without one,
+            the report shows the last gate kept in the evaluation's folder, if there is one.
         baseline: see `result`.
         anchor: see `result`.
 
@@ -87,7 +87,7 @@ def write_html(
         folder = baseline.folder or _stored(baseline.header, workspace)
         if folder is None:
             notes["examples"].append(
-                "The baseline is known by its scores alone: its evaluation "
+                "Only the scores of the baseline are known: its evaluation "
                 f"{baseline.header['id']}, with outputs and evidence, is not in the workspace.",
             )
         against = _side(baseline.header, baseline.scores, folder, before, notes)
@@ -116,7 +116,7 @@ def _why(
     checkpoints: tuple[Checkpoint | None, Checkpoint | None],
     workspace: Workspace,
 ) -> list[WhyLine]:
-    """What can be asked about a regression, and what was found where it was."""
+    """Return the follow-up analyses of a regression, with the results of those that were run."""
     _, trained = checkpoints
     return why_lines(
         evaluation.id,
@@ -129,7 +129,7 @@ def _why(
 
 
 def _run_cost(checkpoint: Checkpoint, header: Mapping[str, Any]) -> RunCost:
-    """What training and evaluating a checkpoint took."""
+    """Return the cost of training and evaluating a checkpoint."""
     generation = header["generation"]
     each, tokens = generation.get("seconds_per_token"), generation.get("new_tokens")
     generating = None if each is None or tokens is None else each * tokens / 60
@@ -137,7 +137,7 @@ def _run_cost(checkpoint: Checkpoint, header: Mapping[str, Any]) -> RunCost:
 
 
 def _recipes(evaluation: Evaluation, baseline: Baseline, workspace: Workspace) -> Recipes | None:
-    """Both checkpoints, if their recipes differ, and what a search of theirs found."""
+    """Return both checkpoints, if their recipes differ, and the result of a search of theirs."""
     sides = [baseline.header, evaluation.header]
     told = [header["checkpoint"]["recipe"] for header in sides]
     changed = [
@@ -157,19 +157,19 @@ def _recipes(evaluation: Evaluation, baseline: Baseline, workspace: Workspace) -
 def _last_gate(
     evaluation: Evaluation, workspace: Workspace, notes: dict[str, list[str]]
 ) -> tuple[Verdict | None, Baseline | None, Baseline | None]:
-    """The verdict that the evaluation's folder keeps, as long as it still is about these scores."""
+    """Return the verdict kept in the evaluation's folder, if it still concerns these scores."""
     gate = last_gate(evaluation)
     if gate is None:
-        notes["verdict"].append("This evaluation is not held against a baseline.")
+        notes["verdict"].append("This evaluation is not compared with a baseline.")
         return None, None, None
     if not gate.of_these_scores:
-        notes["verdict"].append("Its last gate judged other scores than these; gate it again.")
+        notes["verdict"].append("Its last gate judged different scores; gate it again.")
         return None, None, None
     baseline = held_against(gate.baseline, evaluation, workspace=workspace)
     if baseline is None:
         notes["verdict"].append(
-            f"Its last gate ({gate.verdict.outcome}) held it against {gate.baseline}, which "
-            "is neither in the workspace nor a baseline any more; gate it again.",
+            f"Its last gate ({gate.verdict.outcome}) compared it with {gate.baseline}, which "
+            "is no longer in the workspace or a baseline; gate it again.",
         )
         return None, None, None
     anchor = held_against(gate.anchor, evaluation, workspace=workspace) if gate.anchor else None
@@ -196,7 +196,7 @@ def _side(
     if checkpoint is None:
         notes["training"].append(
             f"The history of {name} is not available: its checkpoint is not in "
-            "the workspace, or is another one now.",
+            "the workspace, or has changed.",
         )
         return side
     if parted := phrases.parted_sentence(checkpoint.manifest):
@@ -218,9 +218,9 @@ def _history(checkpoint: Checkpoint) -> Sequence[Step]:
 
 
 def evaluated_checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Checkpoint | None:
-    """The checkpoint that was evaluated, if it is still there under its name, however deep.
+    """Return the evaluated checkpoint, if it still exists under its name, at any depth.
 
-    Of replicas, the first: one run's curves are drawn.
+    For replicas this is the first one, since the report draws one run's curves.
     """
     name, record = str(header["checkpoint"]["name"]), MANIFEST
     if "seeds" in header["checkpoint"]:
@@ -241,7 +241,7 @@ def evaluated_checkpoint(header: Mapping[str, Any], workspace: Workspace) -> Che
 def _examples(
     evaluation: Evaluation, checkpoint: Checkpoint | None, notes: dict[str, list[str]]
 ) -> tuple[DatasetVersion | None, Sequence[Example]]:
-    """The dataset version and the rows that were evaluated, where they are the same still."""
+    """Return the dataset version and the evaluated rows, if they are unchanged."""
     wanted = evaluation.header["dataset"]
     config = checkpoint.manifest.config.dataset if checkpoint else None
     trained_in = config.root if config else DatasetConfig.model_fields["root"].default
@@ -250,7 +250,7 @@ def _examples(
     try:
         dataset = load_dataset(str(wanted["version"]), root=Path(root))
         if dataset.card.digest != wanted["digest"]:
-            raise UsageError(f"{dataset.folder}: it has changed since it was evaluated on")
+            raise UsageError(f"{dataset.folder}: it has changed since the evaluation")
         rows = dataset.split(wanted["split"])[: wanted["rows"]]
         examples = list(rows)
     except FtregError as error:

@@ -1,4 +1,4 @@
-"""Train a checkpoint again from its manifest, and say whether the same weights come out."""
+"""Train a checkpoint again from its manifest, and report whether the weights are the same."""
 
 import os
 import tempfile
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 def reproduce(
     checkpoint_folder: Path, *, output: Path | None = None, events: "TrainEvents | None" = None
 ) -> Reproduction:
-    """Train again as the manifest says, and compare.
+    """Train again according to the manifest, and compare.
 
     Args:
         checkpoint_folder: a checkpoint with its manifest.
         output: the checkpoint folder to write; None trains in a temporary one and removes it.
-        events: is told of the progress.
+        events: receives progress.
 
     Raises:
         UsageError: the checkpoint's files, its base model or its dataset are not those of the
-            manifest, its settings were changed on the way, it names code that is forbidden, or
+            manifest, its settings were changed during the run, it names forbidden code, or
             several processes have no `output`; nothing was trained.
-        DivergedError: training diverged, in the recorded environment.
-        UndecidedError: it diverged in another one.
+        DivergedError: training diverged in the recorded environment.
+        UndecidedError: it diverged in a different environment.
     """
     from ftreg.training.events import Silent
 
@@ -60,7 +60,7 @@ def reproduce(
         named = "; ".join(f"{key} {recorded} -> {here}" for key, recorded, here in differences)
         events.notice(
             f"not the recorded environment ({named}): equal weights prove the recipe here too, "
-            "different weights prove nothing"
+            "different ones prove nothing"
         )
     _tell_of_chance(manifest, events)
     with _folder(output) as folder:
@@ -72,24 +72,24 @@ def reproduce(
 
 
 def _tell_of_chance(manifest: Manifest, events: "TrainEvents") -> None:
-    """Say that a run is not expected to come out again, where it was not asked to."""
+    """Report that a run is not expected to be reproducible, if it was not deterministic."""
     if manifest.training.deterministic is False:
         events.notice(
-            "it was trained with train.deterministic: false on a GPU, which has other bits each "
-            "time: equal weights would be a chance, different weights prove nothing"
+            "it was trained with train.deterministic: false on a GPU, so the bits differ each "
+            "time: equal weights would be a coincidence, different weights prove nothing"
         )
 
 
 def repeatable_config(checkpoint: Checkpoint, events: "TrainEvents") -> RunConfig:
-    """Return the configuration that makes a checkpoint again, once all that it names is checked.
+    """Return the configuration that recreates a checkpoint, after checking all that it names.
 
     Args:
         checkpoint: with its manifest.
-        events: is told of code that will run.
+        events: receives notices of code that will run.
 
     Raises:
         UsageError: the checkpoint's files, its base model or its dataset are not those of the
-            manifest, its settings were changed on the way, or it names code that is forbidden.
+            manifest, its settings were changed during the run, or it names forbidden code.
     """
     manifest = checkpoint.manifest
     refuse_code_named(
@@ -112,7 +112,7 @@ def repeatable_config(checkpoint: Checkpoint, events: "TrainEvents") -> RunConfi
 
 @contextmanager
 def _folder(output: Path | None) -> Iterator[Path]:
-    """The folder to write, or one that vanishes."""
+    """Yield the folder to write, or a temporary one."""
     if output is not None:
         yield output
         return
@@ -128,7 +128,7 @@ def _train(
     kept: bool,
     events: "TrainEvents",
 ) -> Checkpoint:
-    """Train; an end before the last step must not send anybody to a folder that is gone."""
+    """Train; if it ends early, no message may point to a deleted folder."""
     from ftreg.training.run import train
 
     judge = judge_by_scorer(config, events)
@@ -148,15 +148,15 @@ def _train(
 
 
 def _check_dataset(checkpoint: Checkpoint) -> None:
-    """Hold the dataset version that is here against the recorded one."""
+    """Compare the available dataset version with the recorded one."""
     manifest = checkpoint.manifest
     recorded, settings = manifest.dataset, manifest.config.dataset
     dataset = load_dataset(settings.version, root=Path(settings.root))
     split = dataset.card.splits.get(recorded.split)
     if split is None or split.sha256 != recorded.split_sha256:
-        what = f"the rows of its split {recorded.split!r} are others"
+        what = f"the rows of its split {recorded.split!r} are different"
     elif dataset.card.digest != recorded.digest:
-        what = "its prompt, clusters or another split are not the same"
+        what = "its prompt, clusters or another split are different"
     else:
         dataset.verify(recorded.split)
         return
@@ -168,7 +168,7 @@ def _check_dataset(checkpoint: Checkpoint) -> None:
 
 
 def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
-    """Hold the base model that is here against the recorded one."""
+    """Compare the available base model with the recorded one."""
     from ftreg.models.pretrained import find_base
 
     recorded = checkpoint.manifest.base
@@ -176,42 +176,41 @@ def _check_base(checkpoint: Checkpoint, config: RunConfig) -> None:
     if recorded.configuration not in (None, base.configuration):
         raise UsageError(
             f"{base.folder}: config.json or generation_config.json of the base model "
-            f"{recorded.model} has changed since {checkpoint.folder} was trained from it; bring "
-            "back what it said then"
+            f"{recorded.model} has changed since {checkpoint.folder} was trained from it; restore "
+            "its former content"
         )
     if base.digest != recorded.digest:
         raise UsageError(
             f"{base.folder}: the base model {recorded.model} has changed since "
             f"{checkpoint.folder} was trained from it: weights {recorded.digest[:12]}... then, "
             f"{base.digest[:12]}... now. Restore the model with the recorded weights; nothing "
-            "else can make this checkpoint again."
+            "else can reproduce this checkpoint."
         )
 
 
 def _check_one_recipe(checkpoint: Checkpoint) -> None:
-    """Refuse what no single configuration made, or no whole run."""
+    """Refuse a checkpoint that is not the result of one configuration and a complete run."""
     if checkpoint.manifest.training.midway:
         raise UsageError(
             f"{checkpoint.folder} was written during a run, after step "
             f"{checkpoint.manifest.training.steps}; only complete runs are reproduced: name the "
-            "checkpoint at its end. Trained again with train.checkpoint_steps, the run writes this "
-            "one too."
+            "final checkpoint. With train.checkpoint_steps the new run also writes this one."
         )
     for resumption in checkpoint.manifest.training.resumed:
         if resumption.changed:
             keys = ", ".join(change["key"] for change in resumption.changed)
             raise UsageError(
-                f"{checkpoint.folder}: {keys} was changed after step {resumption.after_step}, as "
-                "the run was resumed, so no one configuration makes these weights. Train without "
-                "the change, or repeat it by hand with `ftreg train --resume`."
+                f"{checkpoint.folder}: {keys} was changed after step {resumption.after_step}, when "
+                "the run was resumed, so no single configuration gives these weights. Train "
+                "without the change, or repeat it by hand with `ftreg train --resume`."
             )
 
 
 def recorded_config(manifest: Manifest) -> RunConfig:
-    """The manifest's configuration with what was resolved when it ran; nobody is told of the run.
+    """Return the manifest's configuration with the values resolved at run time, without trackers.
 
-    Precision and threads are those that it ran with, unless this machine has fewer cores than
-    that took; a hub's branch is the commit that it was.
+    Precision and threads are those of the run, unless this machine has fewer cores; a hub's branch
+    is replaced by its commit at the time.
     """
     config, training = manifest.config, manifest.training
     base = config.base

@@ -1,4 +1,4 @@
-"""Score the kept outputs of an evaluation, or of a baseline, with the scorers of today."""
+"""Score the stored outputs of an evaluation, or of a baseline, with the current scorers."""
 
 import dataclasses
 import datetime
@@ -39,7 +39,7 @@ from ftreg.records.samples import Example, Output
 from ftreg.records.workspace import Workspace, names_file
 
 _STAMP = re.compile(r"-\d{8}T\d+\Z")
-# Of a header, what is written anew with the folder.
+# Keys of a header that are written again with the folder.
 _OF_THE_FOLDER = ("schema_version", "id", "summary", "probes", "files", "digest")
 
 
@@ -50,21 +50,21 @@ class RescoredMean:
     scorer: str
     """Its name."""
     before: float | None
-    """Mean score that was stored; null where no example has one."""
+    """Stored mean score; null if no example has one."""
     after: float | None
-    """Mean score of today; null likewise."""
+    """Current mean score; null likewise."""
     missing: int
-    """Examples without a score today."""
+    """Examples without a current score."""
 
 
 @printed
 class RescoredEvaluation:
-    """An evaluation of the same outputs, with the scores of today."""
+    """An evaluation of the same outputs, with the current scores."""
 
     evaluation: str
     """Id of the new evaluation."""
     rescored_from: str
-    """Id of the one whose outputs they are; it stays as it is."""
+    """Id of the original evaluation, which is unchanged."""
     scorers: tuple[RescoredMean, ...]
     """One per scorer."""
 
@@ -74,14 +74,14 @@ class Rescoring(Printed):
     """What `ftreg rescore --json` prints."""
 
     evaluations: tuple[RescoredEvaluation, ...]
-    """The new evaluations: one, or that of a baseline and that of its anchor."""
+    """The new evaluations: one, or those of a baseline and its anchor."""
     baseline: Path | None
-    """Path of the baseline's file, if that was rescored; null for an evaluation."""
+    """Path of the baseline's file, if it was rescored; null for an evaluation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _How:
-    """What decides how outputs are scored, beside their evaluation."""
+    """What determines how outputs are scored, besides their evaluation."""
 
     workspace: Workspace
     root: Path | None
@@ -97,23 +97,23 @@ def rescore(
     thoughts: Thoughts | None = None,
     events: EvalEvents | None = None,
 ) -> Rescoring:
-    """Rescore stored outputs, with the same configuration and the scorers of today.
+    """Rescore stored outputs, with the same configuration and the current scorers.
 
     The scores go into a new evaluation; the old one stays. A baseline's file gets the new scores of
-    its baseline and of its anchor, and its history says what they were.
+    its baseline and its anchor, and its history keeps the old ones.
 
     Args:
-        ref: an evaluation (its folder, its id, or `latest`), a baseline's file, or `baseline` where
+        ref: an evaluation (its folder, its id, or `latest`), a baseline's file, or `baseline` if
             the workspace has only one.
         workspace: has the evaluations.
-        root: the folder of datasets; default: the one that was evaluated on.
-        thoughts: `strip` or `keep`; default: as it was evaluated, and `strip` for an evaluation
-            from before there was a choice.
-        events: is told of the progress.
+        root: the folder of datasets; default: the one used for the evaluation.
+        thoughts: `strip` or `keep`; default: as in the evaluation, and `strip` for an evaluation
+            that predates the setting.
+        events: receives progress.
 
     Raises:
         UsageError: outputs, dataset version or a scorer's configuration are not available, or the
-            baseline was moved meanwhile; what was stored before stays as it is.
+            baseline changed in the meantime; stored records are unchanged.
     """
     how = _How(workspace, root, thoughts, events or SilentEval())
     path = _baseline_path(ref, workspace)
@@ -133,7 +133,7 @@ def rescore(
 
 
 def _baseline_path(ref: str, workspace: Workspace) -> Path | None:
-    """The baseline's file that is meant; None where it is an evaluation."""
+    """Return the file of the baseline that `ref` names; None if it names an evaluation."""
     if names_file(ref):
         return Path(ref)
     if ref not in ("baseline", "anchor"):
@@ -150,10 +150,10 @@ def _baseline_path(ref: str, workspace: Workspace) -> Path | None:
 
 
 def _stored(entry: Baseline, side: str, *, path: Path, workspace: Workspace) -> Evaluation:
-    """The evaluation that was promoted, with its outputs.
+    """Return the promoted evaluation, with its outputs.
 
     Raises:
-        UsageError: it is not there any more, or it is another one by now; names the way out.
+        UsageError: it is missing or has changed; the message says what to do.
     """
     header = entry.header
     folder = workspace.evaluations / str(header["id"])
@@ -161,9 +161,9 @@ def _stored(entry: Baseline, side: str, *, path: Path, workspace: Workspace) -> 
         found = read_evaluation(folder)
         if digest(found.scores) == digest(entry.scores):
             return found
-        lacks = f"{folder} has other scores than those that were promoted"
+        lacks = f"{folder} has different scores from those promoted"
     else:
-        lacks = f"{folder} is not there, and the file has scores without outputs"
+        lacks = f"{folder} is missing, and the file has scores without outputs"
     why = f'--force --why "scored by ftreg {ftreg.__version__}"'
     promote = f"ftreg promote latest {why}"
     if side == "anchor":  # the baseline itself is at hand, and goes back to its place
@@ -172,14 +172,14 @@ def _stored(entry: Baseline, side: str, *, path: Path, workspace: Workspace) -> 
     name = header["checkpoint"]["name"]
     what = f"--outputs FILE --name {name}" if made_elsewhere(header) else name
     raise UsageError(
-        f"{path}: the {side} cannot be rescored: {lacks}. Restore that folder from where it "
-        "was evaluated, or evaluate the promoted checkpoint again and promote that:\n"
+        f"{path}: the {side} cannot be rescored: {lacks}. Restore that folder from the machine "
+        "that evaluated it, or evaluate the promoted checkpoint again and promote that:\n"
         f"  ftreg eval {what} --dataset {header['dataset']['version']} --no-gate\n  {promote}"
     )
 
 
 def _rescored(old: Evaluation, how: _How) -> Evaluation:
-    """Write an evaluation of the same outputs with the scores of today."""
+    """Write an evaluation of the same outputs with the current scores."""
     events, header = how.events, old.header
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     folder = how.workspace.evaluations / f"{_STAMP.sub('', old.id)}-{now}"
@@ -195,8 +195,8 @@ def _rescored(old: Evaluation, how: _How) -> Evaluation:
         runs[seed], _ = scoring.score([Round(outputs, {})], events)
     if header.get("noise"):
         events.notice(
-            f"{old.id} was generated {header['noise']['repeats']} times and keeps the first "
-            "outputs only, so that its noise floor is not known of these scores"
+            f"{old.id} was generated {header['noise']['repeats']} times but keeps the first "
+            "outputs only, so the noise floor of these scores is unknown"
         )
     return write_evaluation(
         folder,
@@ -218,7 +218,7 @@ def _rescored(old: Evaluation, how: _How) -> Evaluation:
 
 
 def _rows(old: Evaluation, how: _How) -> tuple[DatasetVersion, list[Example]]:
-    """The rows that were evaluated: what scorers look into beside the outputs."""
+    """Return the evaluated rows, which scorers read besides the outputs."""
     wanted = old.header["dataset"]
     checkpoint = evaluated_checkpoint(old.header, how.workspace)
     trained = checkpoint.manifest.config.dataset.root if checkpoint else None
@@ -228,21 +228,21 @@ def _rows(old: Evaluation, how: _How) -> tuple[DatasetVersion, list[Example]]:
         dataset = load_dataset(str(wanted["version"]), root=root)
     except UsageError as error:
         raise UsageError(
-            f"{error}\nIts rows are needed to score {old.id}; where they have moved, "
-            "`--root FOLDER` says where they are."
+            f"{error}\nIts rows are needed to score {old.id}; if they have moved, name their "
+            "folder with `--root FOLDER`."
         ) from error
     rows = list(dataset.split(wanted["split"])[: wanted["rows"]])
     same = digest([example.id for example in rows]) == wanted["rows_digest"]
     if dataset.card.digest != wanted["digest"] or not same:
         raise UsageError(
-            f"{dataset.folder}: these are not the rows that {old.id} was evaluated on; bring them "
-            "back, or evaluate again"
+            f"{dataset.folder}: these are not the rows that {old.id} was evaluated on; restore "
+            "them, or evaluate again"
         )
     return dataset, [row for row in rows if row.id in old.cohorts]
 
 
 def _outputs(old: Evaluation, rows: Sequence[Example]) -> dict[int | None, list[Output]]:
-    """Seed to the outputs, in the order of the rows."""
+    """Return the outputs by seed, in the order of the rows."""
     path = old.folder / OUTPUTS
     found: dict[int | None, dict[str, Output]] = {seed: {} for seed in old.seeds or (None,)}
     with damaged(path, kind="evaluation"):
@@ -257,11 +257,12 @@ def _outputs(old: Evaluation, rows: Sequence[Example]) -> dict[int | None, list[
 def _scorers(
     old: Evaluation, workspace: Workspace, thoughts: Thoughts
 ) -> tuple[list[ScorerConfig], dict[str, Any]]:
-    """The scorers as the evaluation had them set up, of today's versions.
+    """Return the evaluation's scorers, configured as before, in their current versions.
 
-    Older evaluations keep only how a scorer describes itself. What the checkpoint was configured
-    with says more, a key's variable for one, but may have been overridden: the first that comes out
-    the same as it was is taken. So it is of a file that an option names, and that has changed.
+    Older evaluations keep only a scorer's description of itself. The checkpoint's configuration
+    has more, such as the variable of a key, but may have been overridden: the first configuration
+    that gives the same description is used. A changed file that an option names also prevents a
+    match.
     """
     place = old.folder / HEADER
     chosen, made = [], {}
@@ -281,16 +282,16 @@ def _scorers(
                 made[name] = scorer
                 break
         else:
-            why = f": {refused}" if refused else ", and no configuration here comes out the same"
+            why = f": {refused}" if refused else ", and no available configuration gives the same"
             raise UsageError(
-                f"{place}: the scorer {name} cannot be set up as it was{why}. Evaluate the "
+                f"{place}: the scorer {name} cannot be set up as before{why}. Evaluate the "
                 "checkpoint again, with `ftreg eval`."
             ) from refused
     return chosen, made
 
 
 def _configs(name: str, old: Evaluation, workspace: Workspace) -> list[ScorerConfig]:
-    """What a scorer may have been configured with, the likeliest first."""
+    """Return possible configurations of a scorer, the likeliest first."""
     with damaged(old.folder / HEADER, kind="evaluation"):
         recorded = map(ScorerConfig.model_validate, old.header.get("scorer_configs", ()))
         known = [config for config in recorded if config.name == name]
@@ -304,7 +305,7 @@ def _configs(name: str, old: Evaluation, workspace: Workspace) -> list[ScorerCon
 
 
 def _by_identity(old: Evaluation, name: str) -> list[ScorerConfig]:
-    """The configuration that a scorer's description tells."""
+    """Return the configuration in a scorer's description."""
     identity = old.header["scorers"][name]
     with damaged(old.folder / HEADER, kind="evaluation"):
         options = {

@@ -1,4 +1,4 @@
-"""Which checkpoint serves which cohort: routes.yaml."""
+"""Decide which checkpoint serves which cohort: routes.yaml."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,27 +25,27 @@ class ServedCheckpoint:
     identity: str
     """Digest of its manifest; of replicas, over those of all."""
     evaluation: str
-    """Id of the evaluation that speaks for it."""
+    """Id of its evaluation."""
     optimizer: str
-    """`unknown` where ftreg did not train it."""
+    """`unknown` if ftreg did not train it."""
     lr: float | None
     """Null likewise."""
 
 
 @printed
 class Route(ServedCheckpoint):
-    """What serves one value of the tag."""
+    """The checkpoint for one value of the tag."""
 
     better: bool
-    """Whether it is distinguishable from the default, and better; false for the default itself."""
+    """Whether it is significantly better than the default; false for the default itself."""
     better_by: tuple[str, ...]
-    """The scorers by which it is."""
+    """The scorers by which it is better."""
     examples: int
-    """Examples of the cohort that were compared; of several scorers, the fewest."""
+    """Compared examples of the cohort; the minimum over several scorers."""
     scores: dict[str, float | None]
     """Scorer to the mean score in the cohort, in [0, 1]."""
     default_scores: dict[str, float | None]
-    """The same of the default."""
+    """The same for the default."""
 
 
 @printed
@@ -54,18 +54,18 @@ class Routes:
 
     schema_version: int = ROUTES_SCHEMA
     ftreg: str = ftreg.__version__
-    """The version that wrote it."""
+    """The version of ftreg that wrote it."""
     dataset: str
-    """`name@N`: what it was decided on."""
+    """`name@N`: the dataset version of the comparison."""
     dataset_digest: str
     tag: str
-    """The tag of a request that decides where it goes."""
+    """The tag by which requests are routed."""
     confidence: float
-    """Of the intervals; the level of the tests is what it leaves of 1."""
+    """Of the intervals; the level of the tests is 1 minus this."""
     default: ServedCheckpoint
-    """Serves requests without the tag, and values that have no route."""
+    """Serves requests without the tag, and values without a route."""
     routes: dict[str, Route]
-    """The tag's value to what serves it."""
+    """The tag's value to its checkpoint."""
 
 
 def find_routes(
@@ -80,12 +80,12 @@ def find_routes(
     """Decide which checkpoint serves each value of a tag.
 
     Args:
-        contests: of the tournament.
+        contests: those of the tournament.
         headers: id of each evaluation to its header.
-        default: id of the evaluation whose checkpoint serves whatever none is better at.
+        default: id of the evaluation whose checkpoint serves values that no other is better at.
         cohorts: example id to its tags.
-        tag: the one to route by; None: the only one that there is.
-        policy: that of the tournament; its margins are read.
+        tag: the tag to route by; None if there is only one.
+        policy: that of the tournament; only its margins are used.
 
     Raises:
         UsageError: the examples have no such tag, or several and none is named.
@@ -115,7 +115,7 @@ def find_routes(
 
 
 def _tags(cohorts: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """The tags that form cohorts, each with its values."""
+    """Return the tags that form cohorts, each with its values."""
     found: dict[str, set[str]] = {}
     for tags in cohorts.values():
         for tag, value in tags.items():
@@ -126,8 +126,8 @@ def _tags(cohorts: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
 def _only_tag(known: list[str], tag: str | None) -> str:
     if not known:
         raise UsageError(
-            "the examples have no cohorts to route by; `cohorts` in the card of the dataset "
-            "version names tags that form some"
+            "the examples have no cohorts to route by; name tags under `cohorts` in the card of "
+            "the dataset version"
         )
     if tag is None and len(known) > 1:
         raise UsageError(f"routes go by one tag; choose it with --tag ({', '.join(known)})")

@@ -1,4 +1,4 @@
-"""Whether a checkpoint that was trained again is the same, and what differs where it is not."""
+"""Compare a retrained checkpoint with the original, and list the differences."""
 
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -16,9 +16,9 @@ Outcome = Literal["reproduced", "not reproduced", "undecided"]
 
 # Elements of a tensor that are compared at a time, in float64.
 _CHUNK = 1 << 20
-# Files that say nothing of what was trained: when, with which threads, in the order of a set.
+# Files that do not depend on training alone: times, threads, the order of a set.
 _INCIDENTAL = ("config.yaml", "history.jsonl", "adapter_config.json")
-# Settings whose change can change the last bits without anybody having made a mistake.
+# Settings whose change may legitimately change the last bits.
 _ENVIRONMENT = (
     "versions.",
     "hardware.",
@@ -39,19 +39,19 @@ OUTCOMES: Mapping[Outcome, ExitCode] = {
 
 @printed
 class ComparedDigests:
-    """A digest that was recorded, and the reproduction's."""
+    """A recorded digest, and that of the reproduction."""
 
     equal: bool
     """Whether the two are the same."""
     recorded: str | None
-    """Null where the checkpoint has no such file."""
+    """Null if the checkpoint has no such file."""
     reproduced: str | None
-    """Null where the reproduction has none."""
+    """Null if the reproduction has none."""
 
 
 @printed
 class FirstLossDifference:
-    """The first step whose loss is not the same number."""
+    """The first step whose loss differs."""
 
     step: int
     """Counted from 1."""
@@ -63,14 +63,14 @@ class FirstLossDifference:
 
 @printed
 class WeightDistance:
-    """How far the weights lie apart."""
+    """Distance between the weights."""
 
     max_abs: float
     """The largest absolute difference of two weights."""
     relative_l2: float | None
-    """L2 norm of all differences over that of the recorded weights; null if these are all 0."""
+    """L2 norm of all differences, relative to the recorded weights; null if these are all 0."""
     unlike: list[str]
-    """Tensors that only one side has, or that have another shape; they are in neither number."""
+    """Tensors that only one side has, or whose shapes differ; neither number includes them."""
 
 
 @printed
@@ -78,44 +78,44 @@ class ReproducedSetting:
     """A setting, or a part of the environment, that differs."""
 
     setting: str
-    """As `versions.torch`."""
+    """For example `versions.torch`."""
     recorded: Any
-    """Its value in the manifest; null where it has none."""
+    """Its value in the manifest; null if it has none."""
     here: Any
-    """Its value now; null where it has none."""
+    """Its value now; null if it has none."""
 
 
 @printed
 class Reproduction(Printed):
-    """What `ftreg reproduce --json` prints, whether it ends with 0, 1 or 3."""
+    """What `ftreg reproduce --json` prints, whether it exits with 0, 1 or 3."""
 
     checkpoint: Path
-    """Path of the folder of the checkpoint."""
+    """Path of the checkpoint's folder."""
     reproduction: Path | None
-    """Path of the new checkpoint's folder; null where --output did not ask to keep it."""
+    """Path of the new checkpoint's folder; null without --output."""
     outcome: Outcome
-    """Whether the weights are equal; undecided where they differ, and the environment does too."""
+    """Whether the weights are equal; undecided if both the weights and the environment differ."""
     weights: ComparedDigests
     """Over all files of weights."""
     files: Mapping[str, ComparedDigests]
-    """The same file by file."""
+    """The same for each file."""
     order: ComparedDigests
     """Of the order of the rows."""
     first_loss_difference: FirstLossDifference | None
-    """Null where the losses of all steps are equal."""
+    """Null if the losses of all steps are equal."""
     distance: WeightDistance | None
-    """Null where the weights are equal."""
+    """Null if the weights are equal."""
     differences: tuple[ReproducedSetting, ...]
-    """Where recipe, environment or the files beside the weights differ."""
+    """Differences in recipe, environment or the files beside the weights."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command ends with."""
+        """The command's exit code."""
         return OUTCOMES[self.outcome]
 
 
 def recorded_environment(manifest: Manifest) -> dict[str, Any]:
-    """What the last bits of a checkpoint can depend on, as its manifest has it."""
+    """Return what the last bits of a checkpoint can depend on, from its manifest."""
     training = manifest.training
     values = environment(
         manifest.environment, threads=training.threads, processes=training.processes
@@ -128,10 +128,10 @@ def recorded_environment(manifest: Manifest) -> dict[str, Any]:
 def environment(
     record: Mapping[str, Any], *, threads: int | None, processes: int
 ) -> dict[str, Any]:
-    """What the last bits can depend on, flat.
+    """Return what the last bits can depend on, as a flat mapping.
 
-    Memory is left out, which changes no number, and so is whether the work tree was clean, which
-    a new file beside the code changes.
+    It excludes memory, which affects no number, and whether the work tree was clean, which any new
+    file beside the code changes.
     """
     hardware = {key: value for key, value in record["hardware"].items() if key != "memory_gib"}
     git = record.get("git") or {}
@@ -145,19 +145,19 @@ def environment(
 
 
 def compare_weights(checkpoint: Checkpoint, again: Checkpoint, *, kept: bool) -> Reproduction:
-    """Hold a checkpoint that was trained again against the first.
+    """Compare a retrained checkpoint with the original.
 
     Args:
-        checkpoint: the first.
-        again: the other.
-        kept: whether its folder stays.
+        checkpoint: the original.
+        again: the retrained one.
+        kept: whether its folder is kept.
     """
     old, new = checkpoint.manifest, again.manifest
     weights = _digests(old.weights.digest, new.weights.digest)
     names = sorted({*old.weights.files, *new.weights.files})
     settings = recipe_differences(_everything(old), _everything(new))
     elsewhere = any(key.startswith(_ENVIRONMENT) for key, _, _ in settings)
-    # Such a run has other bits each time, and one that ran out of memory is cut up elsewhere.
+    # Such a run has different bits each time; one that ran out of memory is split differently.
     elsewhere |= old.training.deterministic is False or old.training.halvings != (
         new.training.halvings
     )
@@ -186,7 +186,7 @@ def _digests(recorded: str | None, reproduced: str | None) -> ComparedDigests:
 
 
 def _everything(manifest: Manifest) -> dict[str, Any]:
-    """Recipe, environment, and the files beside the weights (tokenizer, model configuration)."""
+    """Return recipe, environment and the other files (tokenizer, model configuration)."""
     files = {
         f"files.{name}": value for name, value in manifest.files.items() if name not in _INCIDENTAL
     }
@@ -194,7 +194,7 @@ def _everything(manifest: Manifest) -> dict[str, Any]:
 
 
 def _first_difference(old: Path, new: Path) -> FirstLossDifference | None:
-    """The first step at which two histories part; exactly, as JSON keeps every bit of a number."""
+    """Return the first step at which two histories differ; exact, as JSON keeps every bit."""
     histories = (read_jsonl(folder / "history.jsonl") for folder in (old, new))
     for step, (recorded, reproduced) in enumerate(zip_longest(*histories), start=1):
         losses = [None if line is None else line[1]["loss"] for line in (recorded, reproduced)]
@@ -204,7 +204,7 @@ def _first_difference(old: Path, new: Path) -> FirstLossDifference | None:
 
 
 def _distance(old: Checkpoint, new: Checkpoint) -> WeightDistance:
-    """Compare tensor by tensor, so that neither checkpoint is ever in memory as a whole."""
+    """Compare tensor by tensor, so that neither checkpoint is ever completely in memory."""
     from safetensors import SafetensorError, safe_open
 
     def places(checkpoint: Checkpoint) -> dict[str, Path]:

@@ -1,6 +1,6 @@
-"""JSON Schemas of what people write, and of what ftreg prints and stores.
+"""JSON Schemas of the files that users write, and of what ftreg prints and stores.
 
-They are made from the classes that the code itself reads and writes with.
+They are generated from the classes that the code itself reads and writes with.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,7 +68,7 @@ from ftreg.records.samples import PRINTED_SCHEMA
 _CONFIG_VERSION = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-# Name to version, the class that says it, and whether people write it or ftreg does.
+# Name to version, the class that defines it, and whether users or ftreg write it.
 _SOURCES: dict[str, tuple[int, Any, JsonSchemaMode]] = {
     "config": (_CONFIG_VERSION, RunConfig, "validation"),
     "policy": (_CONFIG_VERSION, GatePolicy, "validation"),
@@ -172,20 +172,20 @@ PRINTED: Mapping[str, Mapping[str, str]] = {
     "optim show": {"optimizer": ""},
     "optim convert": {"conversion": ""},
 }
-"""Command, as it is typed after `ftreg`, to the schemas of its JSON, each with when it is that one.
+"""Command, as typed after `ftreg`, to the schemas of its JSON, each with its condition.
 
 `checkpoints show` always prints JSON, and the others with `--json`.
 """
 
 
 class _Plain(GenerateJsonSchema):
-    """Without the titles that only repeat a key, and with what a record inherits described."""
+    """Omits titles that only repeat a key, and describes inherited keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        """A key of a mapping that may be missing stays one, whatever holds the mapping."""
+        """Keep an optional key of a mapping optional, whatever contains the mapping."""
         if field["type"] == "typed-dict-field":
             return bool(field.get("required", total))
         return super().field_is_required(field, total)
@@ -212,7 +212,7 @@ class _Plain(GenerateJsonSchema):
 
 
 def _describe_inherited(built: JsonSchemaValue, bases: Iterable[Any]) -> None:
-    """Take over what the classes above say of keys: pydantic reads one class's docstrings."""
+    """Copy descriptions of keys from base classes: pydantic reads one class's docstrings."""
     for base in bases:
         inherited = TypeAdapter(base).json_schema(schema_generator=_Plain)["properties"]
         for key, item in inherited.items():
@@ -223,7 +223,7 @@ def _describe_inherited(built: JsonSchemaValue, bases: Iterable[Any]) -> None:
 def schema(name: str) -> dict[str, Any]:
     """Return a JSON Schema (draft 2020-12), JSON-ready.
 
-    Its `$id` is `urn:ftreg:schema:NAME:VERSION`, where the version is that of the records.
+    Its `$id` is `urn:ftreg:schema:NAME:VERSION`, with the version of the records.
 
     Raises:
         UsageError: there is no schema of that name.
@@ -242,9 +242,9 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def _of_one_file(built: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as one file has it, which may extend another or be there to be extended.
+    """Adapt the schema to a single file, which may extend another or be extended.
 
-    So nothing is required of a section, and an optimizer is told by its name where there is one.
+    No key is required, and an optimizer is identified by its name if it has one.
     """
     definitions = built["$defs"]
     for name, section in definitions.items():
@@ -264,7 +264,7 @@ def _of_one_file(built: dict[str, Any]) -> dict[str, Any]:
         ],
     }
     extends = {
-        "description": "Another YAML file, relative to this one; what stands here wins.",
+        "description": "Another YAML file, relative to this one; keys in this file win.",
         "type": "string",
     }
     properties = {"extends": extends, **built["properties"], "optimizer": optimizer}

@@ -1,4 +1,4 @@
-"""Score a JSONL file of outputs made anywhere."""
+"""Score a JSONL file of outputs from any source."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
@@ -24,7 +24,7 @@ _MOST_REASONS = 5
 
 @printed
 class JudgeTokens:
-    """What a judge cost; answers of the cache cost nothing."""
+    """Tokens used by a judge; cached answers use none."""
 
     read: int
     """Tokens of the prompts."""
@@ -37,15 +37,15 @@ class ScoredFile(Printed):
     """What `ftreg score --json` prints."""
 
     file: Path | None
-    """Path of the file of scores; null without --output."""
+    """Path of the scores file; null without --output."""
     scores: int
     """Rows: one per example and scorer."""
     missing: int
-    """Those of them without a score."""
+    """Rows without a score."""
     judge_tokens: JudgeTokens
-    """0 where no scorer has a judge."""
+    """0 if no scorer uses a judge."""
     rows: tuple[ScoreRow, ...] | None = field(default=None, metadata=OPTIONAL)
-    """Without --output, what would be in the file."""
+    """Without --output, the rows that would be in the file."""
 
 
 def score_file(
@@ -58,15 +58,15 @@ def score_file(
 ) -> ScoredFile:
     """Score each line of a file by each scorer.
 
-    Keys of a line other than id, input or messages, output, reference and context are left alone.
+    Keys of a line other than id, input or messages, output, reference and context are ignored.
 
     Args:
         path: the JSONL file.
-        scorers: names, or mappings in YAML as `eval.scorers` has them:
+        scorers: names, or YAML mappings as in `eval.scorers`:
             `"{name: equals, options: {mode: exact}}"`.
-        backend: for the scorers that name none themselves.
-        thoughts: whether the scorers see what an output has between `<think>` and `</think>`:
-            `strip` or `keep`.
+        backend: for scorers that name none themselves.
+        thoughts: whether scorers see text between `<think>` and `</think>` in an output: `strip`
+            or `keep`.
         output: JSONL to write the scores to, a row per scorer and line.
 
     Returns:
@@ -74,9 +74,9 @@ def score_file(
         evidence.
 
     Raises:
-        UsageError: a broken line, a missing key, an id or a scorer that stands twice, an unknown
-            scorer or option, or custom code where it is forbidden; `output` exists, or cannot be
-            written. Or no row could be scored: `output` then says of each why.
+        UsageError: a broken line, a missing key, a duplicate id or scorer, an unknown scorer or
+            option, or forbidden custom code; `output` exists, or cannot be written. Or no row could
+            be scored: `output` then has the reason for each.
     """
     if output is not None:
         check_writable(output)
@@ -113,7 +113,7 @@ def _score_rows(
 
 
 def judge_tokens(evidence: Iterable[Mapping[str, Any]]) -> JudgeTokens:
-    """Add up what the judge cost by the evidence of scores."""
+    """Sum the judge's tokens from the evidence of scores."""
     costs = [item["judge"] for item in evidence if "judge" in item]
     return JudgeTokens(
         read=sum(cost["prompt_tokens"] for cost in costs),
@@ -122,14 +122,14 @@ def judge_tokens(evidence: Iterable[Mapping[str, Any]]) -> JudgeTokens:
 
 
 def chosen_scorers(texts: Sequence[str], *, known: Sequence[ScorerConfig]) -> list[ScorerConfig]:
-    """Read the scorers of some --scorer options.
+    """Read the scorers given by --scorer options.
 
     Args:
         texts: see `read_scorer`.
-        known: those that are configured: a name alone takes the one that is called so.
+        known: configured scorers: a bare name selects the one of that name.
 
     Raises:
-        UsageError: one is no scorer, stands twice, or is code of others where that is forbidden.
+        UsageError: one is not a scorer, is a duplicate, or is forbidden custom code.
     """
     configured = {config.name: config for config in known}
     chosen = [configured.get(text) or read_scorer(text) for text in texts]
@@ -142,7 +142,7 @@ def chosen_scorers(texts: Sequence[str], *, known: Sequence[ScorerConfig]) -> li
 
 
 def read_scorer(text: str) -> ScorerConfig:
-    """Read a scorer: its name, `NAME:MODE`, or a mapping in YAML as `eval.scorers` has it.
+    """Read a scorer: its name, `NAME:MODE`, or a YAML mapping as in `eval.scorers`.
 
     Raises:
         UsageError: it is none of these, or the scorer has no modes.
@@ -154,7 +154,7 @@ def read_scorer(text: str) -> ScorerConfig:
 
 
 def _with_mode(text: str) -> ScorerConfig:
-    """Read a name, and the mode of a scorer of ftreg's that has modes."""
+    """Read the name and mode of a built-in scorer that has modes."""
     name, colon, mode = text.partition(":")
     if not colon or name not in SCORERS or name in FAMILIES:
         return ScorerConfig(name=text)
@@ -165,10 +165,10 @@ def _with_mode(text: str) -> ScorerConfig:
 
 
 def refuse_custom_code(config: ScorerConfig, backend: str | None) -> None:
-    """Refuse a scorer or a backend that is code of others, where that is forbidden.
+    """Refuse a scorer or backend that is custom code, if custom code is forbidden.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is forbidden.
     """
     for option, named in (("scorer", config.name), ("backend", config.backend or backend)):
         if named is not None and custom_code.names_code(named):
@@ -176,10 +176,10 @@ def refuse_custom_code(config: ScorerConfig, backend: str | None) -> None:
 
 
 def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
-    """Read the rows of a JSONL file: number of the line, all of its keys, and the sample.
+    """Read the rows of a JSONL file: line number, all keys, and the sample.
 
     Raises:
-        UsageError: a broken line, a missing key, an id that stands twice, or no rows.
+        UsageError: a broken line, a missing key, a duplicate id, or no rows.
     """
     samples: list[tuple[int, dict[str, Any], Sample]] = []
     seen: dict[str, int] = {}
@@ -222,7 +222,7 @@ def read_samples(path: Path) -> list[tuple[int, dict[str, Any], Sample]]:
 
 
 def _turns(row: Mapping[str, Any], *, place: str) -> Sequence[Turn]:
-    """The turns of a chat before its answer; none where the row is no chat."""
+    """Return the turns of a chat before its answer; none if the row is not a chat."""
     if row.get("messages") is None:
         return ()
     return before_answer(check_messages(row["messages"], (), place=place))

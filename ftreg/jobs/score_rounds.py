@@ -1,4 +1,4 @@
-"""Score the outputs of a checkpoint, those of further rounds too, where the noise is measured."""
+"""Score the outputs of a checkpoint, including repeats that measure noise."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +18,15 @@ from ftreg.scoring.probes.questions import refuse_probe
 from ftreg.scoring.thoughts import answer_only
 
 _OWN_KEYS = frozenset({"name", "backend", "thoughts"})
-"""What says which scorer it is, and how it is fed, and so cannot be among its options."""
-# How many samples a scorer gets at a time: enough to batch well, few enough to show progress.
+"""Keys that identify a scorer or its input, and so cannot be options."""
+# Samples per call of a scorer: enough to batch well, few enough to show progress.
 _BATCH = 64
 
 
 def make_scorer(
     config: ScorerConfig, *, thoughts: Thoughts, place: str, backend: str | None = None
 ) -> Any:
-    """Make a scorer as a configuration describes it.
+    """Create a scorer from its configuration.
 
     Args:
         config: its name, backend and options.
@@ -35,7 +35,7 @@ def make_scorer(
         backend: for one that names none itself.
 
     Raises:
-        UsageError: it is no scorer, or an option does not fit.
+        UsageError: it is not a scorer, or an option is invalid.
     """
     for key in sorted(_OWN_KEYS & config.options.keys()):
         raise UsageError(f"{place}: {config.name}: {key} does not belong into options")
@@ -46,10 +46,10 @@ def make_scorer(
 
 
 def make_scorers(configs: Iterable[ScorerConfig], *, thoughts: Thoughts) -> dict[str, Any]:
-    """Make the scorers of an evaluation, by name.
+    """Create the scorers of an evaluation, by name.
 
     Raises:
-        UsageError: one is no scorer, or cannot say what it is, or an option does not fit.
+        UsageError: one is not a scorer, cannot describe itself, or an option is invalid.
     """
     place = "eval.scorers"
     made = {item.name: make_scorer(item, thoughts=thoughts, place=place) for item in configs}
@@ -71,7 +71,7 @@ def _described(scorers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Examples of a dataset version, and the scorers for the outputs to them."""
+    """Examples of a dataset version, and the scorers of their outputs."""
 
     dataset: DatasetVersion
     rows: Sequence[Example]
@@ -80,12 +80,12 @@ class Scoring:
     def score(
         self, rounds: Sequence[Round], events: EvalEvents
     ) -> tuple[Run, dict[str, Any] | None]:
-        """Return the first round with its scores, and how far scores move from round to round.
+        """Return the first round with its scores, and how much scores vary between rounds.
 
-        The second is the evaluation's record, or None where nothing was generated twice.
+        The second is the evaluation's record, or None if nothing was generated twice.
 
         Raises:
-            UsageError: a scorer gave another number of scores than it got samples.
+            UsageError: the number of a scorer's scores is not the number of its samples.
         """
         outputs = rounds[0].outputs
         samples = [self._sample(*pair) for pair in zip(self.rows, outputs, strict=True)]
@@ -98,11 +98,11 @@ class Scoring:
     def record(
         self, runs: Iterable[Run], *, configs: Iterable[ScorerConfig], thoughts: Thoughts
     ) -> dict[str, Any]:
-        """Return what an evaluation's header says of how its outputs were scored.
+        """Return the part of an evaluation's header that describes scoring.
 
         Args:
             runs: outputs and scores.
-            configs: what the scorers were made of.
+            configs: the configurations of the scorers.
             thoughts: whether they saw thoughts.
         """
         samples = (one for run in runs for one in map(self._sample, self.rows, run.outputs))
@@ -133,7 +133,7 @@ class Scoring:
         repeats = [dict(scores)]
         differing = []
         for number, again in enumerate(rounds[1:], start=2):
-            # An output that is the same again has the same score; only the others are scored.
+            # An unchanged output keeps its score; only changed ones are scored.
             fresh = [
                 index
                 for index, output in enumerate(again.outputs)
@@ -179,9 +179,9 @@ def _score(
 
 
 def generation_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up what replicas generated; how they did it is the same for all.
+    """Sum what replicas generated; their settings are the same.
 
-    A count that one of them does not know (a server may not tell its tokens) is None.
+    A count that one of them does not know (a server may not report tokens) is None.
     """
     found = dict(records[0])
     if "seconds_per_token" in found:
@@ -195,7 +195,7 @@ def generation_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def noise_of(records: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """Put the noise of replicas together: that of their mean, since each has its own."""
+    """Combine the independent noise of replicas into that of their mean."""
     first = records[0]
     if first is None:
         return None

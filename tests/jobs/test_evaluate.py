@@ -548,7 +548,7 @@ def test_promote_wants_the_scores_that_were_gated(cli: Cli, checkpoint: str) -> 
     _rewrite_scores(candidate, lambda row: {**row, "score": 0.0})
     refused = cli("promote", candidate)
     assert refused.code == 2
-    assert "other scores now than it was gated with" in refused.err
+    assert "has changed scores since it was gated" in refused.err
 
 
 def test_promote_wants_the_anchor_to_have_been_asked(cli: Cli, checkpoint: str) -> None:

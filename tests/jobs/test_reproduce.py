@@ -194,7 +194,7 @@ def test_a_dataset_that_has_changed_is_refused(cli: Cli, config: Path, workspace
     write_dataset(workspace / "datasets", train=rows, prompt={"user": "{input}"}, cohorts=[])
     done = cli("reproduce", "a")
     assert done.code == 2, done
-    assert "the rows of its split 'train' are others" in done.err
+    assert "the rows of its split 'train' are different" in done.err
     assert "training" not in done.err
 
 

@@ -109,7 +109,7 @@ def test_a_baseline_without_outputs_names_the_way_out(
     assert cli("eval", "a", "--no-gate").code == 0
     refused = cli("rescore", "baseline")
     assert refused.code == 2
-    assert f"{release_1} is not there, and the file has scores without outputs" in refused.err
+    assert f"{release_1} is missing, and the file has scores without outputs" in refused.err
     assert BASELINE.read_bytes() == before
     assert [done.code for done in told(cli, refused.err)] == [0, 0]
     history = cli("baseline", "colours", "--json").json["history"]
@@ -164,7 +164,7 @@ def test_an_evaluation_keeps_both_results(
     change_header(old, lambda header: header["scorers"]["equals"]["options"].update(mode="gone"))
     refused = cli("rescore", old)
     assert refused.code == 2
-    assert "the scorer equals cannot be set up as it was" in refused.err
+    assert "the scorer equals cannot be set up as before" in refused.err
     assert "`ftreg eval`" in refused.err
 
 
@@ -245,7 +245,7 @@ def test_the_anchor_is_scored_anew_with_its_baseline(cli: Cli, config: Path) -> 
     before = BASELINE.read_bytes()
     refused = cli("rescore", "baseline")
     assert refused.code == 2
-    assert "has other scores than those that were promoted" in refused.err
+    assert "has different scores from those promoted" in refused.err
     assert BASELINE.read_bytes() == before
 
 

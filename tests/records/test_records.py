@@ -142,7 +142,7 @@ def test_every_command_reads_the_records(kept: Path, cli: Cli) -> None:
         assert record["verdict"]["outcome"] in page.lower()
         assert done("power", name, "--json").json["scorers"]
         # Its policy is looser than the baseline's own: said by who has read both.
-        assert "by a looser policy" in done("promote", name, codes=(2,)).err
+        assert "with a looser policy" in done("promote", name, codes=(2,)).err
     history = done("baseline", "colours", "--json").json["history"]
     assert history[0]["why"]
     assert len(done("checkpoints", "list", "--json").json["checkpoints"]) >= 1

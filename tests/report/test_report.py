@@ -195,7 +195,7 @@ def test_a_single_evaluation_has_a_report_of_its_own(cli: Cli) -> None:
     assert cli("report", "latest").code == 0
     page = Page(Path("evaluations/001/report.html"))
     assert "AdamW 5e-5 scores, in points of 100: Faithfulness 60.0." in page.text
-    assert "This evaluation is not held against a baseline." in page.text
+    assert "This evaluation is not compared with a baseline." in page.text
     assert "Mean scores by cohort" in page.text
     assert page.json("index")["baseline"] is None
 
@@ -229,7 +229,7 @@ def test_what_is_no_longer_at_hand_is_said(cli: Cli, gated: Page) -> None:
     scores.write_text(scores.read_text().replace('"score":0.818', '"score":0.1'))
     reseal(scores.parent)
     assert cli("report", "002").code == 0
-    assert "judged other scores than these" in Page(Path("evaluations/002/report.html")).text
+    assert "judged different scores" in Page(Path("evaluations/002/report.html")).text
 
 
 def test_an_evaluation_that_is_not_there_is_the_users_mistake(cli: Cli) -> None:
