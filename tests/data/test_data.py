@@ -76,9 +76,9 @@ ROW = '{"id": "a", "input": "x", "reference": "y"}\n'
             "eval.jsonl:1: 'id' must be a non-empty string; found 7",
         ),
         ('{"id": "a", "input": "x", "reference": []}\n', "eval.jsonl:1: 'reference' must be"),
-        ('{"id": "a", "input": "x", "tags": {"k": 1}}\n', "eval.jsonl:1: 'tags' has to map"),
+        ('{"id": "a", "input": "x", "tags": {"k": 1}}\n', "eval.jsonl:1: 'tags' must map"),
         ('{"id": "a", "input": "x", "critical": 1}\n', "eval.jsonl:1: 'critical' must be true"),
-        ('{"id": "a", "input": "\\ud800"}\n', "eval.jsonl:1: half of a UTF-16 pair"),
+        ('{"id": "a", "input": "\\ud800"}\n', "eval.jsonl:1: a lone surrogate"),
         ('{"id": "a", "input": ' + "[" * 100_000 + "\n", "eval.jsonl:1: broken JSON"),
     ],
 )
