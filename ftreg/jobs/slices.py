@@ -1,4 +1,4 @@
-"""Which groups of examples that nobody declared got worse, and which drops could not be seen."""
+"""Find undeclared groups of examples that got worse, and the drops that cannot be detected."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from ftreg.records.workspace import Workspace
 from ftreg.why.slices_described import ExampleFacts, describe_slices
 from ftreg.why.slices_search import Halves, Sides, TestedSlice, find_worse, least_members
 
-# Shares of the examples of which is said what drop would be found.
+# Shares of the examples for which the detectable drop is reported.
 _SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
 _MOST_EXAMPLES = 10
 
@@ -37,7 +37,7 @@ class SliceExample:
     delta: float
     """Candidate minus baseline, on the scale of the scores."""
     input: str | None
-    """What was asked; null where an older evaluation does not say."""
+    """The input; null if an older evaluation does not have it."""
 
 
 @printed
@@ -45,43 +45,43 @@ class WorseSlice:
     """A group of examples that was tested."""
 
     slice: str
-    """What its examples have in common, in words."""
+    """Description of what its examples have in common."""
     without: tuple[str, ...]
-    """Groups whose examples are not counted here, since they were taken before."""
+    """Groups whose examples are excluded here, since they were counted before."""
     scorer: str
     found: bool
-    """Whether it is called worse."""
+    """Whether it is reported as worse."""
     declared: bool
     """Whether it is a cohort, which the gate tests anyway."""
     examples: int
     """Its examples in both halves."""
     n: int
-    """Those of them that it was tested on."""
+    """Number of its examples in the test half."""
     delta: float
     """Their mean delta, on the scale of the scores."""
     interval: tuple[float, float] | None
     """The confidence interval of `delta`, for this slice alone."""
     searched_delta: float
-    """The mean delta of the half that it was chosen by: lower than the truth, as what is chosen."""
+    """The mean delta of the half that selected it: biased low by the selection."""
     p: float
-    """Of a drop beyond the margin that is also worse than elsewhere, for this slice alone."""
+    """P-value of a drop beyond the margin and worse than elsewhere, for this slice alone."""
     p_adjusted: float
-    """`p` after correction for all slices that were tested."""
+    """`p` after correction for all tested slices."""
     worst: tuple[SliceExample, ...]
     """Its examples with the largest drops, at most ten."""
 
 
 @printed
 class UnseenDrop:
-    """What a slice of some size has to fall by to be found."""
+    """The drop that a slice of a given size needs to be found."""
 
     scorer: str
     share: float
-    """Of the examples."""
+    """Share of the examples."""
     examples: int
-    """So many, in both halves."""
+    """Number of examples, in both halves."""
     drop: float | None
-    """A smaller true drop is found in fewer than four of five cases; null: none is."""
+    """A smaller true drop is found in fewer than four of five cases; null if every one is."""
 
 
 @printed
@@ -93,24 +93,23 @@ class Slices(Printed):
     against: str
     """Id of the evaluation that it is compared with."""
     searched: int
-    """Examples of one half. Slices were searched on it and tested on the other, and then the other
-    way round."""
+    """Examples of one half. Slices were searched on it and tested on the other, and vice versa."""
     tested: int
     """Examples of the other half."""
     described: int
-    """Groups that were searched."""
+    """Number of groups searched."""
     confidence: float
-    """With this probability none is called worse if none fell by more than its margin."""
+    """Probability that no group is reported as worse if none fell by more than its margin."""
     margins: dict[str, float]
-    """Scorer to the drop that is allowed."""
+    """Scorer to the allowed drop."""
     slices: tuple[WorseSlice, ...]
-    """Those that were tested, the clearest first."""
+    """The tested groups, the clearest first."""
     unseen: tuple[UnseenDrop, ...]
-    """What could not be seen, by scorer and size."""
+    """Drops that could not be detected, by scorer and size."""
 
     @property
     def found(self) -> tuple[WorseSlice, ...]:
-        """Those that are called worse."""
+        """The groups reported as worse."""
         return tuple(item for item in self.slices if item.found)
 
 
@@ -122,16 +121,16 @@ def find_slices(
     scorers: Collection[str] = (),
     policy: GatePolicy | None = None,
 ) -> Slices:
-    """Search groups of examples on one half of them, test on the other, and the other way round.
+    """Search for groups on one half of the examples, test them on the other, and vice versa.
 
-    What was found is kept beside the evaluation, where its report reads it.
+    The result is stored beside the evaluation for its report.
 
     Args:
         evaluation: the candidate.
-        workspace: has what it is held against.
+        workspace: has the evaluation to compare with.
         against: `baseline`, `anchor`, or an evaluation.
-        scorers: names; none is all that both sides have.
-        policy: default: the one that was in force when the candidate was evaluated.
+        scorers: names; if empty, all that both sides have.
+        policy: default: the one in force when the candidate was evaluated.
 
     Raises:
         UndecidedError: the two cannot be compared, or there is nothing to compare with.
@@ -166,13 +165,13 @@ def find_slices(
 def _refuse(evaluation: Evaluation, baseline: Baseline) -> None:
     if is_partial(evaluation.header):
         raise UndecidedError(
-            f"{evaluation.id} was {stopped_after(evaluation.header)}: which rows it has, its "
-            "scores decided. Evaluate its checkpoint without --until-decided."
+            f"{evaluation.id} was {stopped_after(evaluation.header)}: its scores determined which "
+            "rows it has. Evaluate its checkpoint without --until-decided."
         )
     refuse_unlike(evaluation, baseline, None)
     if baseline.header["id"] == evaluation.id:
         raise UsageError(
-            f"{evaluation.id} is the baseline itself; name what it is to be compared with: "
+            f"{evaluation.id} is the baseline itself; choose what to compare it with: "
             "--against EVALUATION"
         )
 
@@ -193,7 +192,7 @@ def _sides(
     found = [side for side in found if np.isfinite(side.deltas()).any()]
     if not found:
         raise UndecidedError(
-            f"{evaluation.id} and {baseline.header['id']} have no scorer in common that scored an "
+            f"{evaluation.id} and {baseline.header['id']} have no common scorer that scored an "
             "example on both sides"
         )
     return found
@@ -202,10 +201,10 @@ def _sides(
 def _facts(
     evaluation: Evaluation, ids: Sequence[str]
 ) -> tuple[list[ExampleFacts], tuple[str, ...]]:
-    """What is known of each example, and the tags that form cohorts.
+    """Return the features of each example, and the tags that form cohorts.
 
-    The dataset version has more tags than the evaluation's rows; where it is not available, theirs
-    have to do.
+    The dataset version has more tags than the evaluation's rows, which are used if it is not
+    available.
     """
     rows = read_outputs(evaluation.folder, set(ids))
     examples = _examples(evaluation)
@@ -225,7 +224,7 @@ def _facts(
 
 
 def _examples(evaluation: Evaluation) -> dict[str, Example]:
-    """The dataset's rows by id; empty where the version is gone or another one now."""
+    """Return the dataset's rows by id; empty if the version is missing or has changed."""
     wanted = evaluation.header["dataset"]
     root = wanted.get("root", DatasetConfig.model_fields["root"].default)
     try:
@@ -271,7 +270,7 @@ def _worse(
 def _unseen(
     sides: Sequence[Sides], clusters: Any, halves: Halves, policy: GatePolicy
 ) -> list[UnseenDrop]:
-    # Half of the error probability is left to the other groups that are tested.
+    # Half of the error probability is reserved for the other tested groups.
     tested = policy.model_copy(update={"confidence": (1 + policy.confidence) / 2})
     found = []
     for side in sides:
@@ -292,7 +291,7 @@ def _unseen(
 
 
 def _keep(evaluation: Evaluation, result: Slices) -> None:
-    """Write what was found beside the evaluation."""
+    """Write the result beside the evaluation."""
     found = [
         {**json_object(item), "worst": [json_object(one) for one in item.worst]}
         for item in result.found

@@ -1,4 +1,4 @@
-"""What can be evaluated: checkpoints, models that ftreg did not train, outputs made elsewhere."""
+"""What can be evaluated: checkpoints, models not trained by ftreg, outputs from elsewhere."""
 
 import os
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ from ftreg.records.workspace import Workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is evaluated.
+    """The subject of an evaluation.
 
-    `summary` is the `checkpoint` of an evaluation's header. `members` are the models that generate,
-    each by its seed (None, where it is alone), and none where the outputs are `given`. `replicas`
-    are those that ftreg trained, None of all else.
+    `summary` is the `checkpoint` of an evaluation's header. `members` are the generating models by
+    seed (None for a single one), and empty if the outputs are `given`. `replicas` are those that
+    ftreg trained, None for everything else.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Subject:
 def find_subject(
     ref: str, *, workspace: Workspace, settings: BaseConfig | None = None, base: str | None = None
 ) -> Subject:
-    """Find what `ftreg eval` is to evaluate.
+    """Find the subject of `ftreg eval`.
 
-    A folder comes first, then a checkpoint's name in the workspace, then the name of a packaged
-    model, then a hub id.
+    A folder takes precedence, then a checkpoint's name in the workspace, then the name of a
+    packaged model, then a hub id.
 
     Args:
-        ref: what the user calls it.
+        ref: the user's name for it.
         workspace: has the checkpoints.
         settings: chat template and revision of a model that ftreg did not train.
-        base: where the base model of its adapters lies.
+        base: the folder of the base model of its adapters.
 
     Raises:
         UsageError: there is no such model, or it is damaged.
@@ -61,49 +61,49 @@ def find_subject(
     refuse_no_model(ref, workspace)
     from ftreg.models.foreign import find_foreign
 
-    # "./" keeps a folder from being taken for the packaged model of its name.
+    # "./" distinguishes a folder from the packaged model of the same name.
     name = os.path.join(os.curdir, folder) if folder.is_dir() and ref in PACKAGED else str(folder)
     own = (settings or BaseConfig()).model_copy(update={"model": name})
     try:
         model = find_foreign(own, given_base=base)
     except UsageError as error:
         raise UsageError(str(error).removeprefix("base.model: ")) from error
-    # The hub's own cache names folders so.
+    # The hub's cache uses this naming scheme.
     called = folder.resolve().name if folder.is_dir() else ref.replace("/", "--")
     return foreign_subject(model, name=called)
 
 
 def refuse_no_model(ref: str, workspace: Workspace) -> None:
-    """Refuse what is neither a folder of a model, nor a packaged name, nor of a hub id's form.
+    """Refuse a name that is not a model folder, a packaged model or a well-formed hub id.
 
     Raises:
-        UsageError: so it is.
+        UsageError: it is none of these.
     """
     folder = workspace.checkpoint(ref)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise UsageError(
-                f"{folder}: no checkpoint and no model is in this folder: it has neither "
-                f"{MANIFEST}, nor config.json, nor adapter_config.json"
+                f"{folder}: this folder is neither a checkpoint nor a model: it has no "
+                f"{MANIFEST}, config.json or adapter_config.json"
             )
     elif ref not in PACKAGED and "/" not in ref:
         known = [path.name for path in workspace.checkpoints.glob("[!.]*") if path.is_dir()]
         raise UsageError(
-            f"{ref}: there is no such checkpoint folder, none of that name in "
-            f"{workspace.checkpoints}, and no packaged model"
-            f"{did_you_mean(ref, [*known, *PACKAGED])} (packaged: {', '.join(PACKAGED)}; of the "
+            f"{ref}: no such checkpoint folder, no checkpoint of that name in "
+            f"{workspace.checkpoints}, and no such packaged model"
+            f"{did_you_mean(ref, [*known, *PACKAGED])} (packaged: {', '.join(PACKAGED)}; on the "
             "hub: org/name)"
         )
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether ftreg trained what lies in a folder: a checkpoint, or a group of replicas."""
+    """Whether a folder has a checkpoint or a group of replicas trained by ftreg."""
     records = any((folder / name).is_file() for name in (MANIFEST, REPLICAS))
     return records or bool(members_below(folder))  # of a group that is not whole, its reader tells
 
 
 def trained_subject(replicas: Replicas) -> Subject:
-    """Take a checkpoint, or a group of replicas, as what is evaluated."""
+    """Return the subject for a checkpoint or a group of replicas."""
     manifest = replicas.first.manifest
     optimizer = manifest.optimizer
     several = len(replicas.members) > 1
@@ -133,7 +133,7 @@ def trained_subject(replicas: Replicas) -> Subject:
 
 
 def foreign_subject(model: ModelFolder, *, name: str) -> Subject:
-    """Take a model that ftreg did not train as what is evaluated: its identity is its digest."""
+    """Return the subject for a model that ftreg did not train, identified by its digest."""
     facts: Any = model.manifest
     weights = {"weights": facts.weights.digest}
     base = {"base": facts.base.model} if facts.lora else {}
@@ -145,14 +145,14 @@ def foreign_subject(model: ModelFolder, *, name: str) -> Subject:
 
 
 def given_subject(path: Path, name: str) -> Subject:
-    """Take outputs that were made elsewhere as what is evaluated: their identity is their digest.
+    """Return the subject for outputs generated elsewhere, identified by their digest.
 
     Args:
         path: the file; see `read_given_outputs`.
-        name: what the candidate is called.
+        name: the candidate's name.
 
     Raises:
-        UsageError: the file cannot be read, or the name cannot be that of a folder.
+        UsageError: the file cannot be read, or the name is not valid for a folder.
     """
     check_name(name, what="candidate")
     given = read_given_outputs(path)
@@ -176,12 +176,12 @@ def given_round(given: GivenOutputs, split: Split, rows: Split, *, place: str) -
 
     Args:
         given: the outputs.
-        split: of the dataset version, the whole of it.
-        rows: those of it that are evaluated.
-        place: what messages call the split.
+        split: the complete split of the dataset version.
+        rows: the evaluated rows.
+        place: the split's name in messages.
 
     Raises:
-        UsageError: an output is of no row, or a row has none.
+        UsageError: an output has no row, or a row has no output.
     """
     outputs = match_outputs(given, split, rows, name=place)
     known = all(output.finish != UNKNOWN for output in outputs)

@@ -24,7 +24,7 @@ from ftreg.services.tracker_clients import (
     reason,
 )
 
-# What MLflow takes at once, and at most.
+# MLflow's limits per request and per value.
 _METRICS_AT_ONCE = 1000
 _LONGEST_DIGEST = 36
 _LONGEST_TAG = 5000
@@ -39,24 +39,24 @@ class TrackedRun(Printed):
     tracker: Literal["mlflow"] = "mlflow"
     """The experiment tracker."""
     run: str
-    """The id of the tracker's run."""
+    """The id of the run in the tracker."""
     name: str
     """The run's name."""
     where: str
-    """Where the tracker keeps it: its server, or a database or folder of this machine."""
+    """Where the tracker stores it: a server, or a local database or folder."""
     new: bool
-    """Whether the run was made for it, because the one that trained the checkpoint is not there."""
+    """Whether the run is new, because the run that trained the checkpoint was not found."""
 
     def __str__(self) -> str:
-        made = " (a new one: the run that trained the checkpoint is not there)" if self.new else ""
+        made = " (a new one: the run that trained the checkpoint was not found)" if self.new else ""
         return f"{self.tracker}: run {self.name}, {self.run}{made}, in {self.where}"
 
 
 def check_mlflow(asked_by: str) -> None:
-    """See that an evaluation could be logged, before minutes are spent on it.
+    """Check that an evaluation can be logged, before spending minutes on it.
 
     Args:
-        asked_by: the setting or command that wants it, for messages.
+        asked_by: the setting or command that requests it, for messages.
 
     Raises:
         UsageError: the package is not installed, or the server does not answer.
@@ -68,15 +68,15 @@ def check_mlflow(asked_by: str) -> None:
 def log_evaluation(evaluation: Evaluation, *, asked_by: str) -> TrackedRun:
     """Log an evaluation to MLflow, with the verdict of its last gate.
 
-    It goes to the run that trained the checkpoint; where that is not known, or not on this server,
-    to the newest one of the experiment that is tagged with the checkpoint's identity, or to a new
-    one that then is. Means, counts and deltas become metrics at the checkpoint's last step, see
-    `metrics_of`; what was evaluated and the verdict become tags, the dataset version an input, and
-    report, header and verdict files below `evaluations/<id>/`.
+    It goes to the run that trained the checkpoint. If that is unknown or not on this server, it
+    goes to the experiment's newest run tagged with the checkpoint's identity, or to a new run with
+    that tag. Means, counts and deltas become metrics at the checkpoint's last step, see
+    `metrics_of`; the subject and the verdict become tags, the dataset version an input, and report,
+    header and verdict files below `evaluations/<id>/`.
 
     Args:
         evaluation: as stored.
-        asked_by: the setting or command that wants it, for messages.
+        asked_by: the setting or command that requests it, for messages.
 
     Raises:
         UsageError: the package is not installed, or the server does not answer or refuses it.
@@ -103,7 +103,7 @@ def log_evaluation(evaluation: Evaluation, *, asked_by: str) -> TrackedRun:
 
 
 def _place(uri: str) -> str:
-    """Return where a tracking URI leads, without a password that may stand in it."""
+    """Return a tracking URI without any password."""
     scheme, separator, rest = uri.partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
@@ -111,7 +111,7 @@ def _place(uri: str) -> str:
 
 @contextlib.contextmanager
 def _told(asked_by: str) -> Iterator[None]:
-    """Turn whatever MLflow raises into one message, and keep standard output clean."""
+    """Turn any exception of MLflow into one message, and keep standard output clean."""
     if importlib.util.find_spec("mlflow") is None:
         raise UsageError(f"{asked_by}: mlflow is not installed: pip install mlflow-skinny")
     bound_patience()
@@ -132,7 +132,7 @@ def _client() -> Any:
 
 
 def _experiment_id(client: Any) -> str | None:
-    """The experiment of new runs, that of training; None where there is none yet."""
+    """Return the experiment of new runs, the same as for training; None if it does not exist."""
     found = client.get_experiment_by_name(_experiment())
     return None if found is None else str(found.experiment_id)
 
@@ -142,7 +142,7 @@ def _experiment() -> str:
 
 
 def _run_of(client: Any, checkpoint: Mapping[str, Any]) -> Any | None:
-    """The run that trained a checkpoint, or that already is about it."""
+    """Return the run that trained a checkpoint, or an existing run for it."""
     from mlflow.exceptions import MlflowException
 
     known = checkpoint.get("trackers", {}).get("mlflow")
@@ -208,7 +208,7 @@ def _tags(evaluation: Evaluation, gate: LastGate | None) -> dict[str, str]:
         "eval.dataset.digest": dataset["digest"],
         "eval.dataset.split": dataset["split"],
         "eval.gate": "none",
-        # What an earlier evaluation in this run was held against does not stand for this one.
+        # The baseline of an earlier evaluation in this run does not apply to this one.
         "eval.gate.baseline": "",
         "eval.gate.reasons": "",
     }

@@ -1,4 +1,4 @@
-"""Train what configurations ask for, one after the other."""
+"""Train one or more configurations, one after the other."""
 
 import gc
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from ftreg.training.events import Silent, TrainEvents
 
 
 class TrainedOfSeries(CheckpointRecord):
-    """A configuration of a series that became a checkpoint."""
+    """A configuration of a series that resulted in a checkpoint."""
 
     file: str
     """Path of the configuration."""
@@ -35,7 +35,7 @@ class TrainedOfSeries(CheckpointRecord):
 
 @printed
 class GroupOfSeries:
-    """A configuration of a series that became a group of replicas."""
+    """A configuration of a series that resulted in a group of replicas."""
 
     file: Path
     """Path of the configuration."""
@@ -47,19 +47,19 @@ class GroupOfSeries:
 
 @printed
 class FailedOfSeries:
-    """A configuration of a series that became no checkpoint."""
+    """A configuration of a series that failed."""
 
     file: Path
     """Path of the configuration."""
     error: str
-    """What went wrong, as stderr has it too."""
+    """The error message, as on stderr."""
     exit_code: int
-    """What training it alone would have ended with."""
+    """The exit code of training it alone."""
 
 
 @printed
 class Series(Printed):
-    """What `ftreg train --json` prints of several configurations, whether or not one failed."""
+    """What `ftreg train --json` prints for several configurations, whether or not one failed."""
 
     runs: tuple[TrainedOfSeries | GroupOfSeries | FailedOfSeries, ...]
     """In the order of the configurations."""
@@ -70,7 +70,7 @@ Trained = CheckpointRecord | GroupRecord | Series
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """One configuration, and the folder that it is to write."""
+    """A configuration and its output folder."""
 
     file: Path
     config: RunConfig
@@ -88,7 +88,7 @@ def train_files(
     allow_change: Sequence[str] = (),
     events: TrainEvents | None = None,
 ) -> Trained:
-    """Train what configurations ask for: a checkpoint each, or a replica for each of its seeds.
+    """Train configurations: a checkpoint each, or a replica for each of its seeds.
 
     Several are trained one after the other, and one that fails does not stop the others. Each
     checkpoint gets a plot of its history.
@@ -97,20 +97,20 @@ def train_files(
         files: the YAML of each.
         workspace: has the checkpoints, unless `output` or a `train.output` names a folder.
         overrides: `KEY=VALUE`, for all of them.
-        output: the checkpoint folder to write; of several, the folder to write theirs in.
-        strict: refuse settings that there is advice against.
-        resume: go on from the states of interrupted runs; what is complete is not trained again.
-        allow_change: settings that may differ from the state's; of one configuration only.
-        events: is told of the progress.
+        output: the checkpoint folder to write; for several configurations, the folder for theirs.
+        strict: treat advice against settings as an error.
+        resume: continue from the states of interrupted runs; complete ones are not trained again.
+        allow_change: settings that may differ from the state's; with one configuration only.
+        events: receives progress.
 
     Returns:
-        The checkpoint or the group of replicas; of several configurations, what came of each.
+        The checkpoint or the group of replicas; for several configurations, the result of each.
 
     Raises:
-        UsageError: a configuration, its data or the arguments are wrong. Of several, what is wrong
-            with one alone and only shows when it is trained is in what is returned.
-        DivergedError: the one configuration led to a loss, gradient or weight that is not finite.
-        InterruptedRunError: SIGINT or SIGTERM came; what is trained so far is kept.
+        UsageError: a configuration, its data or the arguments are invalid. With several, an error
+            of one that only shows during its training is in the result instead.
+        DivergedError: a single configuration led to a loss, gradient or weight that is not finite.
+        InterruptedRunError: SIGINT or SIGTERM was received; training so far is kept.
     """
     if allow_change and not resume:
         raise UsageError("--allow-change belongs to --resume")
@@ -142,16 +142,16 @@ def train_config(
     resume: bool = False,
     events: TrainEvents | None = None,
 ) -> CheckpointRecord | GroupRecord:
-    """Train what one configuration asks for, which need not lie in a file.
+    """Train one configuration, which need not come from a file.
 
     Args:
         config: the configuration.
-        name: what the folder's name begins with, where neither `output` nor `train.output` says it.
+        name: prefix of the folder's name, if neither `output` nor `train.output` is set.
         workspace: has the checkpoints.
         output: the checkpoint folder to write.
-        strict: refuse settings that there is advice against.
-        resume: go on from the state of an interrupted run.
-        events: is told of the progress.
+        strict: treat advice against settings as an error.
+        resume: continue from the state of an interrupted run.
+        events: receives progress.
 
     Raises:
         UsageError, DivergedError, InterruptedRunError: as `train_files`.
@@ -172,7 +172,7 @@ def _plot(found: Trained, events: TrainEvents) -> None:
 
 
 def checkpoints_in(found: Trained | GroupOfSeries | FailedOfSeries) -> list[CheckpointRecord]:
-    """Return the checkpoints that were made, each replica by itself."""
+    """Return the trained checkpoints, each replica separately."""
     if isinstance(found, CheckpointRecord):
         return [found]
     if isinstance(found, Series):
@@ -181,7 +181,7 @@ def checkpoints_in(found: Trained | GroupOfSeries | FailedOfSeries) -> list[Chec
 
 
 def failure_of(found: Trained) -> FtregError | None:
-    """Return one error that names each configuration that failed; None if all are trained."""
+    """Return one error that names each failed configuration; None if none failed."""
     runs = found.runs if isinstance(found, Series) else ()
     failed = [item for item in runs if isinstance(item, FailedOfSeries)]
     if not failed:
@@ -230,7 +230,7 @@ def _prepare(configs: Sequence[RunConfig], events: TrainEvents) -> None:
 def _folder(
     config: RunConfig, stem: str, *, workspace: Workspace, resume: bool, events: TrainEvents
 ) -> Path:
-    """The folder of a run that was not told where to write."""
+    """Return the folder of a run without a configured output."""
     if config.train.output is not None:
         return Path(config.train.output)
     if resume:
@@ -240,7 +240,7 @@ def _folder(
 
 
 def _unfinished(checkpoints: Path, stem: str, events: TrainEvents) -> Path:
-    """The interrupted run of a configuration that was begun last."""
+    """Return the most recently started interrupted run of a configuration."""
     *others, last = unfinished_runs(checkpoints, stem)
     names = ", ".join(map(str, others))
     also = f", the latest; --output names another: {names}" if others else ""
@@ -258,7 +258,7 @@ def _train(
     judge = judge_by_scorer(config, events)
     if config.train.seeds is not None:
         if allow_change:
-            raise UsageError("--allow-change: replicas share one recipe, from their first step on")
+            raise UsageError("--allow-change: replicas share one recipe from the first step")
         made = train_replicas(
             config, output=output, strict=strict, resume=resume, judge=judge, events=events
         )
@@ -278,7 +278,7 @@ def _train(
 def _train_series(
     plans: Sequence[_Plan], *, strict: bool, resume: bool, events: TrainEvents
 ) -> Series:
-    """Train several configurations, each with as many threads as it would have alone."""
+    """Train several configurations, each with as many threads as it would use alone."""
     import torch
 
     from ftreg.training.prepare import make_accelerator
@@ -295,8 +295,8 @@ def _train_series(
             runs.append(_of_series(plan, made))
         except InterruptedRunError as error:
             raise InterruptedRunError(
-                f"training ended in the middle of {plan.file}, {number} of {len(plans)}; its state "
-                f"and what was trained before are kept (in {plan.folder.parent}). Go on with the "
+                f"training was interrupted in {plan.file}, {number} of {len(plans)}; its state "
+                f"and earlier checkpoints are kept (in {plan.folder.parent}). Continue with the "
                 "same command and --resume."
             ) from error
         except FtregError as error:
@@ -322,8 +322,8 @@ def _refuse(plans: Sequence[_Plan], *, resume: bool) -> None:
     for plan in plans:
         if folders.count(plan.folder) > 1:
             raise UsageError(
-                f"{plan.file}: another of these configurations would write to {plan.folder} too; "
-                "train them one by one, each with its --output"
+                f"{plan.file}: another of these configurations would also write to {plan.folder}; "
+                "train them one by one, each with its own --output"
             )
         if not resume:
             check_writable(plan.folder)

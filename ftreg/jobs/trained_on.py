@@ -1,4 +1,4 @@
-"""The rows that a checkpoint was trained on."""
+"""Find the rows that a checkpoint was trained on."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from ftreg.records.manifest import Manifest
 
 
 def trained_on(manifest: Manifest, *, root: Path | None = None) -> tuple[DatasetVersion, Split]:
-    """Open the dataset version that a checkpoint was trained on, and those of its rows.
+    """Open the dataset version that a checkpoint was trained on, and its training rows.
 
     Args:
         manifest: the checkpoint's.
-        root: a folder of datasets, for a version that the training's lacks.
+        root: a folder of datasets, for a version missing from that of the training.
 
     Raises:
-        UsageError: they are not here any more, or are others now.
+        UsageError: they are no longer available, or have changed.
     """
     recorded = manifest.dataset
     try:
@@ -26,5 +26,5 @@ def trained_on(manifest: Manifest, *, root: Path | None = None) -> tuple[Dataset
         dataset = load_dataset(recorded.version, root=root)
     split = dataset.card.splits.get(recorded.split)
     if split is None or split.sha256 != recorded.split_sha256:
-        raise UsageError(f"{dataset.folder}: these are not the rows that it was trained on")
+        raise UsageError(f"{dataset.folder}: these are not the rows of the training")
     return dataset, dataset.split(recorded.split)[: recorded.rows]

@@ -21,25 +21,25 @@ from ftreg.records.evaluation.stored import Evaluation
 from ftreg.records.samples import Example, Output, Score
 from ftreg.scoring.factory import PROBES
 
-# How many rows come between two looks: few enough to stop soon, many enough to batch well.
+# Rows between two looks: few enough to stop early, many enough to batch well.
 _LEAST_BLOCK = 64
 _MOST_BLOCKS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class UntilDecided:
-    """What a candidate is held against while it is evaluated."""
+    """What a candidate is compared with while it is evaluated."""
 
     baseline: Baseline
     anchor: Baseline | None
     policy: GatePolicy
 
     def refuse(self, seeds: int, config: AnyEvaluationConfig) -> None:
-        """Refuse, before anything is generated, what cannot be judged in between.
+        """Refuse, before generation, what cannot be judged early.
 
         Args:
-            seeds: how many replicas are evaluated as one; 0 where nothing is generated.
-            config: how.
+            seeds: number of replicas evaluated together; 0 if nothing is generated.
+            config: the configuration.
 
         Raises:
             UsageError: there are several seeds or repeats, or the policy has no statistics.
@@ -48,7 +48,7 @@ class UntilDecided:
         others = [len(side.header["checkpoint"].get("seeds", ())) for side in sides]
         why = ""
         if seeds == 0:
-            why = "the outputs are there already; gate all of them"
+            why = "the outputs already exist; gate all of them"
         elif max(seeds, *others) > 1:
             why = "several training seeds cannot be judged before all rows are evaluated"
         elif config.eval.rounds > 1:
@@ -58,18 +58,18 @@ class UntilDecided:
             )
         elif any(scorer.name in PROBES for scorer in config.eval.scorers):
             names = ", ".join(sorted(PROBES))
-            why = f"what a model has kept ({names}) is not judged before all rows are evaluated"
+            why = f"retention ({names}) cannot be judged before all rows are evaluated"
         elif any(budget is not None for _, budget in self.policy.budgets):
-            why = "gate.budgets are held once, when all rows are evaluated"
+            why = "gate.budgets are checked once, when all rows are evaluated"
         elif self.policy.mode == "threshold":
-            why = "gate.mode threshold knows no error rates, which early stopping would raise"
+            why = "gate.mode threshold has no error rates, which early stopping would raise"
         if why:
             raise UsageError(f"--until-decided: {why}, or evaluate without --until-decided")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRows:
-    """What was evaluated, and what an evaluation's header says of it.
+    """The evaluated rows, and the data for an evaluation's header.
 
     `scoring` has the rows, in the dataset's order, and `runs` their outputs and scores by seed.
     """
@@ -80,7 +80,7 @@ class EvaluatedRows:
     noise: Mapping[str, Any] | None = None
     sequence: Mapping[str, Any] | None = None
     probed: Mapping[int | None, Probed] = field(default_factory=dict)
-    """What probes found, by seed."""
+    """Results of probes, by seed."""
 
 
 def evaluate_until_decided(
@@ -92,21 +92,21 @@ def evaluate_until_decided(
     header: Callable[[EvaluatedRows], dict[str, Any]],
     events: EvalEvents,
 ) -> EvaluatedRows:
-    """Generate and score block by block until the gate passes or fails the candidate, or the end.
+    """Generate and score block by block until the gate decides, or all rows are evaluated.
 
-    Critical rows come first; all others in an order that the dataset's digest decides.
+    Critical rows come first; all others in an order determined by the dataset's digest.
 
     Args:
-        member: whose outputs they are.
+        member: the model that generates.
         scoring: dataset, all rows, and scorers.
-        until: what the gate looks at.
+        until: what the candidate is compared with.
         config: how to generate.
-        header: writes the header of what was evaluated so far.
-        events: is told of the progress.
+        header: returns the header for the rows evaluated so far.
+        events: receives progress.
 
     Raises:
-        UndecidedError: it cannot be held against the baseline; nothing was generated.
-        UsageError: checkpoint or prompts are wrong.
+        UndecidedError: it cannot be compared with the baseline; nothing was generated.
+        UsageError: the checkpoint or the prompts are invalid.
     """
     dataset, rows = scoring.dataset, scoring.rows
     generator = Generator(member, dataset, config.eval, events)
@@ -138,14 +138,14 @@ def evaluate_until_decided(
 
 
 def block_size(rows: int) -> int:
-    """Return how many rows come between two looks, clusters left aside."""
+    """Return the number of rows between two looks, ignoring clusters."""
     return max(_LEAST_BLOCK, -(-rows // _MOST_BLOCKS))
 
 
 def _blocks(
     dataset: DatasetVersion, rows: Sequence[Example]
 ) -> Iterator[tuple[list[Example], int]]:
-    """Yield rows to evaluate, and how many have had their turn after them; clusters stay whole."""
+    """Yield rows to evaluate, and the total after them; clusters are not split."""
     clusters = _clusters(dataset, rows)
     by_id = {row.id: row for row in rows}
     order = [by_id[name] for name in seeded_order(by_id, clusters, digest=dataset.card.digest)]
@@ -196,7 +196,7 @@ def _part(
 
 
 def _stored(part: EvaluatedRows, header: Callable[[EvaluatedRows], dict[str, Any]]) -> Evaluation:
-    """Return the evaluation as it would be read back from its folder, had it one."""
+    """Return the evaluation as if it had been read back from a folder."""
     dataset, rows = part.scoring.dataset, part.scoring.rows
     return Evaluation(
         folder=Path(),

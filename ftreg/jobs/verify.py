@@ -1,4 +1,4 @@
-"""Recompute a stated verdict from the stored scores, here or on another machine."""
+"""Recompute a verdict statement from the stored scores, here or on another machine."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -29,12 +29,12 @@ State = Literal["equal", "differs", "absent"]
 
 @printed
 class FirstDifference:
-    """Where the canonical JSON of two verdicts parts."""
+    """Where the canonical JSON of two verdicts first differs."""
 
     byte: int
     """Counted from 0."""
     key: str
-    """The first value that differs, such as `rows[2].delta`."""
+    """Path of the first value that differs, such as `rows[2].delta`."""
     stated: Any
     here: Any
 
@@ -46,40 +46,40 @@ class RecomputedVerdict(Printed):
     statement: Path
     """The file."""
     ftreg: str = ftreg.__version__
-    """The version that recomputed; `made_by` is the one that gated."""
+    """The version of ftreg that recomputed it; `made_by` is the one that gated."""
     made_by: str | None = None
     signed_by: str | None = None
-    """Id of the key that the signature was checked with; null of a bare statement."""
+    """Id of the key that verified the signature; null for an unsigned statement."""
     candidate: str | None = None
-    """Id of the evaluation that was judged."""
+    """Id of the judged evaluation."""
     stated: Outcome | None = None
-    """The outcome that the statement has."""
+    """The outcome in the statement."""
     files: dict[str, State] = field(default_factory=dict)
-    """Each file that the statement names, by its path below the workspace."""
+    """Each file in the statement, by its path below the workspace."""
     recomputed: bool = False
     """Whether the verdict could be computed from the stored scores."""
     difference: FirstDifference | None = field(default=None, metadata=OPTIONAL)
-    """Left out where the recomputed verdict is the same, byte for byte."""
+    """Omitted if the recomputed verdict is the same, byte for byte."""
     reasons: tuple[str, ...] = ()
-    """Why the statement is not to be trusted; empty where it is."""
+    """Why the statement cannot be trusted; empty if it can."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 where everything agrees, else 3."""
+        """0 if everything matches, else 3."""
         return ExitCode.UNDECIDED if self.reasons else ExitCode.OK
 
 
 def verify(path: Path, *, key: Path | None, workspace: Workspace) -> RecomputedVerdict:
-    """Check a statement against its signature and the files that it names, and judge again.
+    """Check a statement against its signature and its files, and recompute the verdict.
 
     Args:
-        path: what `ftreg gate --attest` wrote.
-        key: the public key that it must be signed with; None for one that is not signed.
-        workspace: where the files lie that it names.
+        path: the file that `ftreg gate --attest` wrote.
+        key: the public key for its signature; None for an unsigned statement.
+        workspace: has the files that it names.
 
     Raises:
-        UndecidedError: the scores that the verdict follows from are not here.
-        UsageError: the file is no statement, or the key is wrong or missing.
+        UndecidedError: the scores behind the verdict are not available.
+        UsageError: the file is not a statement, or the key is wrong or missing.
     """
     try:
         found = read_attestation(path, key=key)
@@ -90,7 +90,7 @@ def verify(path: Path, *, key: Path | None, workspace: Workspace) -> RecomputedV
         stated = Verdict.from_dict(predicate["verdict"])
     files = _states(found.statement, workspace)
     changed = [name for name, state in files.items() if state == "differs"]
-    reasons = [f"{name}: other bytes than were gated (sha256 differs)" for name in changed]
+    reasons = [f"{name}: changed since the gate (sha256 differs)" for name in changed]
     difference = None
     if not changed:
         here, reasons = _judged_again(predicate, stated, workspace)
@@ -125,11 +125,11 @@ def _states(statement: Statement[dict[str, Any]], workspace: Workspace) -> dict[
 def _judged_again(
     predicate: VerdictPredicate[dict[str, Any]], stated: Verdict, workspace: Workspace
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the verdict by the stated policy and looks; None, and why, of other scores."""
+    """Return the verdict by the stated policy and looks; None, and why, if scores changed."""
     folder = workspace.evaluations / predicate["candidate"]["id"]
     if not (folder / HEADER).is_file():
         raise UndecidedError(
-            f"the verdict cannot be computed again: {folder} is not here; bring the evaluation, or "
+            f"the verdict cannot be recomputed: {folder} is missing; provide the evaluation, or "
             "name its workspace with FTREG_WORKSPACE"
         )
     candidate = read_evaluation(folder)
@@ -138,7 +138,7 @@ def _judged_again(
         sides["anchor"] = predicate["anchor"]
     found = {name: _find_side(side, candidate, workspace) for name, side in sides.items()}
     reasons = [
-        f"{item['id']}: its scores are not those that were gated"
+        f"{item['id']}: its scores have changed since the gate"
         for item, scores in (
             (predicate["candidate"], candidate.scores),
             *((sides[name], side.scores) for name, side in found.items()),
@@ -169,16 +169,16 @@ def _find_side(side: GatedSide, candidate: Evaluation, workspace: Workspace) -> 
         if item is not None and str(item.header["id"]) == side["id"]:
             return item
     raise UndecidedError(
-        f"the verdict cannot be computed again: the evaluation {side['id']} is neither in "
-        f"{workspace.evaluations} nor in {path}; bring it, or the baseline's file as it was gated "
-        "against, out of git"
+        f"the verdict cannot be recomputed: the evaluation {side['id']} is neither in "
+        f"{workspace.evaluations} nor in {path}; restore it, or the baseline's file at the time of "
+        "the gate, from git"
     )
 
 
 def first_difference(stated: Mapping[str, Any], here: Mapping[str, Any]) -> FirstDifference | None:
-    """Find the first byte in which the canonical JSON of two verdicts differs; None: there is none.
+    """Find the first byte at which the canonical JSON of two verdicts differs; None if none does.
 
-    Numbers are compared as they are written, to the last digit.
+    Numbers are compared as written, to the last digit.
     """
     one, other = (canonical_json(value).encode() for value in (stated, here))
     if one == other:
@@ -207,7 +207,7 @@ def _told(difference: FirstDifference, *, made_by: str) -> str:
     if made_by != ftreg.__version__:
         versions = f" (made by ftreg {made_by}, recomputed by {ftreg.__version__})"
     return (
-        f"the verdict differs from byte {difference.byte} on, {difference.key}: stated "
+        f"the verdict differs at byte {difference.byte}, {difference.key}: stated "
         f"{canonical_json(difference.stated)[:60]}, here {canonical_json(difference.here)[:60]}"
         f"{versions}"
     )

@@ -500,7 +500,7 @@ def test_several_configurations_are_trained_in_turn(cli: Cli, config: Path) -> N
     assert "checkpoints/all/adamw" in occupied.err
     twice = cli("train", "adamw.yaml", "adamw.yaml", "-o", "checkpoints/two")
     assert twice.code == 2
-    assert "would write to checkpoints/two/adamw too" in twice.err
+    assert "would also write to checkpoints/two/adamw" in twice.err
 
 
 @pytest.mark.slow

@@ -298,7 +298,7 @@ def test_a_changed_configuration_beside_the_weights_is_refused(cli: Cli, checkpo
 def test_a_folder_without_a_model_is_refused(cli: Cli, workspace: Path) -> None:
     done = cli("eval", ".")
     assert done.code == 2
-    assert "no checkpoint and no model is in this folder" in done.err
+    assert "this folder is neither a checkpoint nor a model" in done.err
     done = cli("eval", "nowhere")
     assert done.code == 2
     assert "nowhere: there is no such checkpoint folder" in done.err

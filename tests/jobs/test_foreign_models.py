@@ -199,7 +199,7 @@ def test_a_checkpoint_keeps_its_place(cli: Cli, config: Path, tiny_model: Path) 
         (["theirs", *_ON, "-s", "base.quantization=4bit"], "this was not trained by ftreg"),
         (["smollm2-135m", *_ON], "did you mean smollm2-135m-instruct?"),
         (["all-minilm-l6-v2", *_ON], "all-minilm-l6-v2 is an embedder, not a base model"),
-        (["datasets", *_ON], "no checkpoint and no model is in this folder"),
+        (["datasets", *_ON], "this folder is neither a checkpoint nor a model"),
         (["org/none", *_ON], "cannot get org/none from the hub"),
         (["theirs/none", *_ON], "there is no folder theirs/none"),
         (["pickled", *_ON], "pickled: no *.safetensors file"),

@@ -237,7 +237,7 @@ def test_what_cannot_be_an_evaluation_is_refused(
         (["--outputs", "no.jsonl", "--name", "a", "--dataset", "colours@1"], "no.jsonl: no such"),
         (["--outputs", "no.eval", "--name", "a", "--dataset", "colours@1"], "no.eval: no such"),
         (["--outputs", "o.jsonl", "--name", "a", "--dataset", "colours@1", "--until-decided",
-          "--against", "latest"], "the outputs are there already"),
+          "--against", "latest"], "the outputs already exist"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_go_together(

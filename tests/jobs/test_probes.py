@@ -177,7 +177,7 @@ def test_a_probe_scores_no_outputs(cli: Cli, checkpoint: str, talking_config: Pa
     assert cli("promote", _evaluate(cli), "--force", "--why", "first").code == 0
     done = cli("eval", checkpoint, *PROBED, *LAX, "--until-decided")
     assert done.code == 2, done
-    assert "not judged before all rows are evaluated" in " ".join(done.err.split())
+    assert "cannot be judged before all rows are evaluated" in " ".join(done.err.split())
 
 
 def test_a_probe_cannot_choose_a_checkpoint(cli: Cli, talking_config: Path) -> None:

@@ -223,7 +223,7 @@ def test_what_is_no_longer_at_hand_is_said(cli: Cli, gated: Page) -> None:
     assert cli("report", "002").code == 0
     page = Page(Path("evaluations/002/report.html"))
     assert "so inputs, contexts and references are not shown" in page.text
-    assert "held it against 001, which is neither in the workspace nor a baseline" in page.text
+    assert "compared it with 001, which is no longer in the workspace or a baseline" in page.text
     assert "input" not in page.json("chunk-0")["examples"][0]
     scores = Path("evaluations/002/scores.jsonl")
     scores.write_text(scores.read_text().replace('"score":0.818', '"score":0.1'))
