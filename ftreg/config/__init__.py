@@ -1,4 +1,4 @@
-"""Strict models of the YAML configuration, and its reader; imported when they are first used."""
+"""Strict models of the YAML configuration, and its reader; imported on first use."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What every section of the configuration shares."""
+"""Base class and types shared by all sections of the configuration."""
 
 import contextlib
 import datetime
@@ -22,7 +22,7 @@ def _day(text: str) -> str:
 
 
 Day = Annotated[str, AfterValidator(_day)]
-"""A day, as ISO 8601 has it."""
+"""A date in ISO 8601."""
 
 
 class Section(BaseModel):
@@ -42,7 +42,7 @@ class Section(BaseModel):
 
 
 def by_name(value: object) -> object:
-    """Return the mapping that a section's name alone stands for; all else as it is."""
+    """Expand a bare name to a mapping; return anything else unchanged."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -56,4 +56,4 @@ def _finite(value: Any) -> Any:
 
 
 Options = Annotated[dict[str, Any], AfterValidator(_finite)]
-"""Options that are passed on as they are; they stand in records, which hold no NaN."""
+"""Options passed through unchanged; records contain them, so NaN is not allowed."""

@@ -1,4 +1,4 @@
-"""What code a configuration names, and where it does."""
+"""Find the code that a configuration names, and where it names it."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ TRUST: KeyPath = ("base", "trust_remote_code")
 def code_named(
     config: AnyEvaluationConfig, sections: Collection[str] = SECTIONS
 ) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the key and the name of each piece of code that a configuration has run.
+    """Yield the key and the name of each piece of code that a configuration runs.
 
     Args:
         config: the configuration.
@@ -44,13 +44,13 @@ def refuse_code_named(
     recorded: bool = False,
     sections: Collection[str] = SECTIONS,
 ) -> None:
-    """End here if custom code is forbidden and the configuration names some.
+    """Raise if custom code is forbidden and the configuration names some.
 
     Args:
         config: the configuration.
-        marks: the places of its keys, as far as they are known.
-        where: the file that has it.
-        recorded: the file is a manifest that holds the configuration under the key `config`.
+        marks: the known places of its keys.
+        where: its file.
+        recorded: the file is a manifest with the configuration under the key `config`.
         sections: which of its sections count.
 
     Raises:
@@ -69,7 +69,7 @@ def refuse_code_named(
 
 
 def place_in_manifest(manifest: Path, path: KeyPath) -> str:
-    """Return `"ftreg.json:12: base.trust_remote_code"`, without the line where it cannot be had."""
+    """Return `"ftreg.json:12: base.trust_remote_code"`, without the line if it is unknown."""
     key = ".".join(map(str, path))
     try:
         marks = marked_yaml.read(manifest).marks  # JSON is YAML

@@ -1,9 +1,9 @@
-"""Whether code may run that a configuration names and ftreg does not bring.
+"""Whether a configuration may run code that is not shipped with ftreg.
 
-A scorer, an optimizer or a metric of one's own is code, and so is what comes with the weights of a
-model. They run because a configuration or a checkpoint's manifest names them. Where these come from
-somebody else, as in the CI of a fork, `--no-custom-code` and the variable refuse them all.
-Processes that this one starts inherit the variable.
+A custom scorer, optimizer or metric is code, and so are the Python files that come with a model.
+They run because a configuration or a checkpoint's manifest names them. If these come from somebody
+else, as in the CI of a fork, `--no-custom-code` and the variable refuse them all. Child processes
+inherit the variable.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _OFF = ("", "0", "false", "f", "no", "n", "off")
 
 
 def forbidden() -> bool:
-    """Whether custom code is refused; any value but a plain no in the variable says so."""
+    """Whether custom code is refused: the variable is set to anything but an explicit no."""
     return os.environ.get(VARIABLE, "").strip().lower() not in _OFF
 
 
@@ -36,25 +36,25 @@ def forbid() -> Iterator[None]:
 
 
 def names_code(name: str) -> bool:
-    """Whether a scorer's, backend's or builder's name stands for code that is not ftreg's own.
+    """Whether the name of a scorer, backend or builder refers to code not shipped with ftreg.
 
-    An import path does, and so does a metric of the library `evaluate`, wherever it comes from: it
-    is a script, and none of them is installed with the library.
+    An import path does, and so does a metric of the library `evaluate`, whatever its source: it is
+    a script, and none is installed with the library.
     """
     family, colon, _ = name.partition(":")
     return bool(colon) and family != "rubric"
 
 
 def trust_note(model: str) -> str:
-    """Say that code which comes with a model will run."""
+    """Return the notice that code which comes with a model will run."""
     return f"base.trust_remote_code is true: the code that comes with {model} is run"
 
 
 def refuse(what: str, *, place: str) -> None:
-    """End here if custom code is forbidden.
+    """Raise if custom code is forbidden.
 
     Args:
-        what: the code, in the words of the configuration: "tests.fakes:Drifting".
+        what: the code, as named in the configuration: "tests.fakes:Drifting".
         place: the file, line and key, or the option, that names it.
 
     Raises:
@@ -63,12 +63,12 @@ def refuse(what: str, *, place: str) -> None:
     if forbidden():
         raise UsageError(
             f"{place}: {what} is code not shipped with ftreg, and --no-custom-code (or "
-            f"{VARIABLE}) refuses it; remove it, or allow it where you trust whoever wrote it"
+            f"{VARIABLE}) refuses it; remove it, or allow it if you trust its author"
         )
 
 
 def trust_notes(models: Iterable[str]) -> list[str]:
-    """Return what to say before the code runs that comes with these models; once for each."""
+    """Return a notice for each model whose own code will run, without duplicates."""
     return [
         f"base.trust_remote_code is true: the code that comes with {model} is run"
         for model in dict.fromkeys(models)

@@ -1,4 +1,4 @@
-"""What generates the outputs of an evaluation."""
+"""The engine that generates the outputs of an evaluation."""
 
 from typing import Annotated, Literal, Self
 
@@ -32,7 +32,7 @@ class EngineConfig(Section):
     @model_validator(mode="after")
     def _keys_of_its_own(self) -> Self:
         if (self.name == "llama.cpp") != (self.artefact is not None):
-            raise ValueError("the engine llama.cpp needs artefact, and no other engine has it")
+            raise ValueError("artefact is required with the engine llama.cpp, and only there")
         if self.name == "openai":
             for key in ("base_url", "model"):
                 if getattr(self, key) is None:
@@ -46,8 +46,8 @@ class EngineConfig(Section):
         """Return the server of the engine openai, for answers of at most `max_tokens`.
 
         Raises:
-            UsageError: the address holds a password, or the key stands where its variable's name
-                should; the message repeats neither.
+            UsageError: the address contains a password, or api_key_env contains the key itself;
+                the message repeats neither.
         """
         return Endpoint(
             base_url=self.base_url or "",

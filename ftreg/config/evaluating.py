@@ -1,4 +1,4 @@
-"""The sections of a configuration that an evaluation reads, whoever trained what is evaluated."""
+"""The sections of a configuration that an evaluation reads, with or without training by ftreg."""
 
 from collections.abc import Collection
 
@@ -10,16 +10,16 @@ from ftreg.config.sections import BaseConfig, DatasetConfig, EvalConfig, RunConf
 from ftreg.errors import did_you_mean
 
 EVALUATION_SECTIONS = ("dataset", "eval", "gate")
-"""The sections that decide an evaluation, and that can be changed after training."""
+"""The sections that configure an evaluation and can be changed after training."""
 
 
 class EvaluationConfig(Section):
-    """How something is evaluated. It lacks what only training reads."""
+    """How to evaluate. It lacks the sections that only training reads."""
 
     base: BaseConfig = Field(default_factory=BaseConfig)
     """The base model of adapters, or the model itself, and its chat template."""
     dataset: DatasetConfig
-    """The dataset version, and which rows of it."""
+    """The dataset version, and which of its rows."""
     eval: EvalConfig = Field(default_factory=EvalConfig)
     """Generation and scoring."""
     gate: GatePolicy = Field(default_factory=GatePolicy)
@@ -30,11 +30,11 @@ AnyEvaluationConfig = EvaluationConfig | RunConfig
 
 
 def for_scorers(policy: GatePolicy, names: Collection[str]) -> tuple[GatePolicy, list[str]]:
-    """Return a policy without what it says of scorers that are not there, and what that was.
+    """Return a policy without its settings for missing scorers, and messages about these.
 
     Args:
         policy: the policy.
-        names: the scorers that there are.
+        names: the available scorers.
     """
     changed, dropped = {}, []
     for key in ("margins", "floors"):

@@ -18,7 +18,7 @@ from ftreg.files.marked_yaml import Document, KeyPath, Marks
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# What people write elsewhere for a key of ours; they come here by habit.
+# Names of our keys in other tools, which users type by habit.
 _KNOWN_AS = {
     "learning_rate": "lr",
     "optim": "optimizer",
@@ -39,14 +39,14 @@ _KNOWN_AS = {
     "output_dir": "output",
 }
 EXTENDS_ANYWHERE = "FTREG_EXTENDS_ANYWHERE"
-"""The variable that lets `extends` name files outside of the project."""
+"""The variable that lets `extends` name files outside the project."""
 _EVALUATED = EvaluationConfig.model_fields
 _MOST_FINDINGS = 20
 _LONGEST_CHAIN = 16
 """Files that extend each other."""
 _DEEPEST = 32
 """Parts of an override's key."""
-# Two ways of saying the same: what stands above replaces both.
+# Alternatives for the same setting: the upper file's key replaces both.
 _SEEDS = {"seed", "seeds"}
 
 
@@ -55,17 +55,17 @@ def load_config(path: Path, *, overrides: Iterable[str] = ()) -> RunConfig:
 
     Args:
         path: the file; `extends: other.yaml` in it is read first, relative to the file.
-        overrides: `"section.key=value"` texts, the value in YAML; they win over the files.
+        overrides: `"section.key=value"` texts, the value in YAML; they override the files.
 
     Raises:
-        UsageError: every mistake found, a line each, with file, line, key and the nearest key; or
-            code that is forbidden (`ftreg.config.custom_code`).
+        UsageError: all mistakes, one per line, with file, line, key and the nearest valid key; or
+            forbidden code (`ftreg.config.custom_code`).
     """
     return _run_config(_read_with_parents(path, ()), overrides, where=path)
 
 
 def build_config(values: Mapping[str, Any], *, overrides: Iterable[str] = ()) -> RunConfig:
-    """Check a run's configuration that was not read from a file: section to its settings.
+    """Validate a run's configuration given as a mapping of sections to settings.
 
     Raises:
         UsageError: as `load_config`.
@@ -88,11 +88,11 @@ def evaluation_config(
     overrides: Iterable[str],
     manifest: Path | None = None,
 ) -> EvaluationConfig:
-    """Return what to evaluate by: what is known, under a file's sections, under overrides.
+    """Return the evaluation's configuration: recorded sections, then a file, then overrides.
 
     Args:
-        sections: section to its settings: what a checkpoint was configured with.
-        file: a configuration; of its sections, `dataset`, `eval` and `gate` count.
+        sections: section to its settings, as configured for the checkpoint.
+        file: a configuration; only its sections `dataset`, `eval` and `gate` are used.
         overrides: as in `load_config`.
         manifest: the file that recorded `sections`, for messages.
 
@@ -116,7 +116,7 @@ def evaluation_config(
 
 
 def _sections_to_evaluate(file: Path) -> Document:
-    """Those sections of a configuration's file that an evaluation reads."""
+    """Return the sections of a configuration file that an evaluation reads."""
     document = _read_with_parents(file, ())
     for key in document.data:
         if key not in RunConfig.model_fields:
@@ -155,13 +155,13 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> Document:
         raise UsageError(f"{place}: extends names one file, found {shown(parent)}")
     parent_path = path.parent / parent
     if not os.path.isfile(parent_path):
-        raise UsageError(f"{place}: extends names {shown(parent)}, and there is no such file")
+        raise UsageError(f"{place}: extends names {shown(parent)}, which does not exist")
     _refuse_outside(parent_path, first=(*seen, absolute)[0], place=place)
     return _merge(_read_with_parents(parent_path, (*seen, absolute)), document)
 
 
 def _refuse_outside(parent: Path, *, first: Path, place: str) -> None:
-    """Keep `extends` to the project: errors quote what they read, and a log may be public."""
+    """Restrict `extends` to the project: errors quote file contents, and a log may be public."""
     if os.environ.get(EXTENDS_ANYWHERE):
         return
     real = Path(os.path.realpath(parent))
@@ -169,9 +169,9 @@ def _refuse_outside(parent: Path, *, first: Path, place: str) -> None:
     project = (Path(os.path.realpath(root)) for root in (Path.cwd(), checkout))
     if not any(real.is_relative_to(root) for root in project):
         raise UsageError(
-            f"{place}: extends names a file outside of the working folder and of the checkout "
-            f"that {first.name} lies in; copy it there, or set {EXTENDS_ANYWHERE}=1 "
-            "where you trust the configuration"
+            f"{place}: extends names a file outside the working folder and the checkout that "
+            f"contains {first.name}; copy it there, or set {EXTENDS_ANYWHERE}=1 if you trust the "
+            "configuration"
         )
 
 
@@ -197,11 +197,11 @@ def _parse_override(text: str) -> Document:
 
 
 def _merge(below: Document, above: Document) -> Document:
-    """Lay `above` over `below`: mappings merge key by key, everything else is replaced.
+    """Merge `above` over `below`: mappings merge key by key, everything else is replaced.
 
-    An optimizer section that names another optimizer replaces the one below as a whole: AdamW's
-    lr and betas must not reach Lion because a file extended another. `train.seeds` replaces a
-    `train.seed` below, and the other way round.
+    An optimizer section that names a different optimizer replaces the one below completely: AdamW's
+    lr and betas must not reach Lion through `extends`. `train.seeds` replaces a `train.seed` below,
+    and vice versa.
     """
     marks = {**below.marks}
 
@@ -297,7 +297,7 @@ def _nearest(name: str, known: list[str]) -> str | None:
 
 
 def _without_union_tags(loc: tuple[str | int, ...], data: Any) -> KeyPath:
-    """Drop the parts of pydantic's location that name a union's branch, not a key."""
+    """Remove the parts of pydantic's location that name a union's branch, not a key."""
     if len(loc) > 1 and loc[0] == "optimizer":
         section = data.get("optimizer")
         if isinstance(section, Mapping) and loc[1] == section.get("name"):
@@ -312,7 +312,7 @@ def _owner(path: KeyPath, data: Any) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: KeyPath, data: Mapping[str, Any]) -> list[str]:
-    """The valid keys of the section at `path`."""
+    """Return the valid keys of the section at `path`."""
     current: type[BaseModel] | None = model
     for part in path:
         if part == "optimizer":
@@ -324,7 +324,7 @@ def _keys_at(model: type[BaseModel], path: KeyPath, data: Mapping[str, Any]) -> 
 
 
 def _model_within(annotation: Any) -> type[BaseModel] | None:
-    """The section inside an annotation such as `LoraConfig | None` or `list[ScorerConfig]`."""
+    """Return the section in an annotation such as `LoraConfig | None` or `list[ScorerConfig]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_within, getattr(annotation, "__args__", ()))), None)

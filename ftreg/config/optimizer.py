@@ -1,7 +1,7 @@
 """The optimizer section: one closed, typed schema per optimizer.
 
 A parameter that the chosen optimizer does not take is an error, never ignored. Defaults are those
-of the underlying class, except that `lr` has none: it is always the user's own decision.
+of the underlying class, except that `lr` has none: the user must always choose it.
 """
 
 from typing import Annotated, Any, Literal
@@ -15,18 +15,18 @@ NonNegative = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Betas = Annotated[tuple[Beta, Beta], Field(strict=False)]  # YAML has lists, not tuples
 
-# Keys of this section that say how ftreg builds the optimizer; the others are its arguments.
+# Keys that control how ftreg builds the optimizer; the others are its arguments.
 _OWN_KEYS = frozenset({"name", "path", "options", "decay_norms_and_biases", "decay_embeddings"})
 
 
 class OptimizerConfig(Section):
     """Name and hyperparameters of an optimizer; calling it returns the schema of that `name`.
 
-    `OptimizerConfig(name="lion", lr=1e-4)` is a `LionConfig`.
+    `OptimizerConfig(name="lion", lr=1e-4)` returns a `LionConfig`.
 
     Raises:
         pydantic.ValidationError: an unknown name, an argument that this optimizer does not take,
-            or a value out of its range.
+            or a value out of range.
     """
 
     name: str
@@ -43,19 +43,19 @@ class OptimizerConfig(Section):
     """Apply weight decay to embeddings (and a head tied to them)."""
 
     def __new__(cls, /, **values: Any) -> "OptimizerConfig":
-        """Pick the schema of `name` when the base class is called."""
+        """Select the schema of `name` when the base class is called."""
         chosen = _SCHEMAS.get(values.get("name", "")) if cls is OptimizerConfig else None
         return super().__new__(chosen or cls)
 
     def __init__(self, /, **values: Any) -> None:
         if type(self) is OptimizerConfig:
-            # No schema has this name: let the union word the error, so that it lists the names.
+            # No schema has this name: the union's error lists the names.
             _UNION.validate_python(values)
         super().__init__(**values)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Every argument for the optimizer's constructor, defaults included."""
+        """All arguments for the optimizer's constructor, including defaults."""
         return {key: value for key, value in self.model_dump().items() if key not in _OWN_KEYS}
 
     @property
@@ -102,21 +102,21 @@ class AdagradConfig(_TorchConfig):
 
 
 class AdafactorConfig(OptimizerConfig):
-    """Adafactor, whose second moment is a row and a column (torch.optim.Adafactor).
+    """Adafactor, with a second moment factored into a row and a column (torch.optim.Adafactor).
 
     Shazeer and Stern 2018, arXiv 1804.04235.
     """
 
     name: Literal["adafactor"] = "adafactor"
     beta2_decay: Annotated[float, Field(le=0)] = -0.8
-    """The second moment of step t weighs the new gradient with t to this power."""
+    """The second moment of step t weights the new gradient by t to this power."""
     eps: Annotated[tuple[NonNegative | None, NonNegative], Field(strict=False)] = (None, 1e-3)
-    """Least root of the second moment (null: the type's own epsilon), and least root mean square
-    that is taken for that of a tensor's weights."""
+    """Minimum root of the second moment (null: the epsilon of the dtype), and minimum root mean
+    square assumed for a tensor's weights."""
     d: Annotated[float, Field(ge=1)] = 1.0
     """A step's root mean square is clipped to this before scaling."""
     foreach: bool | None = None
-    """Use torch's multi-tensor implementation; null and false take less memory."""
+    """Use torch's multi-tensor implementation; null and false use less memory."""
     maximize: bool = False
     """Ascend instead of descend."""
 
@@ -180,14 +180,14 @@ class LionConfig(OptimizerConfig):
 class MuonConfig(OptimizerConfig):
     """Muon for hidden matrices (torch.optim.Muon; Jordan et al. 2024), AdamW for everything else.
 
-    `lr`, `weight_decay` and what has no prefix are Muon's.
+    `lr`, `weight_decay` and keys without a prefix are Muon's.
     """
 
     name: Literal["muon"] = "muon"
     adamw_lr: Positive
-    """Peak learning rate of the tensors that go to AdamW: embeddings, head, norms, biases."""
+    """Peak learning rate of the tensors trained by AdamW: embeddings, head, norms, biases."""
     weight_decay: NonNegative = 0.1
-    """Decoupled, of the matrices: each step first multiplies them by 1 - lr * weight_decay."""
+    """Decoupled, for the matrices: each step first multiplies them by 1 - lr * weight_decay."""
     momentum: Beta = 0.95
     """Decay rate of the gradients' moving average."""
     nesterov: bool = True
@@ -197,14 +197,14 @@ class MuonConfig(OptimizerConfig):
     )  # fmt: skip
     """Coefficients of the Newton-Schulz iteration that orthogonalises the step."""
     ns_steps: Annotated[int, Field(ge=1, lt=100)] = 5
-    """Its iterations."""
+    """Number of its iterations."""
     eps: NonNegative = 1e-7
-    """Least norm that a step is divided by before the iteration."""
+    """Minimum norm that a step is divided by before the iteration."""
     adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
     """Scale of lr by a matrix's shape: original, the root of max(1, rows / columns); or
-    match_rms_adamw, 0.2 times the root of its longer side, which takes the lr of AdamW."""
+    match_rms_adamw, 0.2 times the root of its longer side, which suits the lr of AdamW."""
     adamw_weight_decay: NonNegative = 0.01
-    """Decoupled, of AdamW's decayed group."""
+    """Decoupled, for AdamW's decayed group."""
     adamw_betas: Betas = (0.9, 0.999)
     """AdamW's decay rates of the first and second moment."""
     adamw_eps: NonNegative = 1e-8
@@ -212,7 +212,7 @@ class MuonConfig(OptimizerConfig):
 
     @property
     def of_adamw(self) -> dict[str, Any]:
-        """What tells a parameter group of AdamW from one of Muon, weight decay apart."""
+        """Settings that distinguish AdamW's parameter groups from Muon's, except weight decay."""
         return {"lr": self.adamw_lr, "betas": self.adamw_betas, "eps": self.adamw_eps}
 
     @property
@@ -240,7 +240,7 @@ class RMSpropConfig(_TorchConfig):
 class ScheduleFreeAdamWConfig(OptimizerConfig):
     """AdamW that averages its weights, without a schedule (pytorch_optimizer.ScheduleFreeAdamW).
 
-    Defazio et al. 2024, arXiv 2405.15682. It goes with `schedule.name: constant`; `schedule.warmup`
+    Defazio et al. 2024, arXiv 2405.15682. It requires `schedule.name: constant`; `schedule.warmup`
     is its warm-up.
     """
 
@@ -251,13 +251,13 @@ class ScheduleFreeAdamWConfig(OptimizerConfig):
     """Interpolation of the trained weights towards the average (above 0), and decay rate of the
     second moment."""
     eps: NonNegative = 1e-8
-    """Added to the root of the second moment, under which the library adds 1e-15."""
+    """Added to the root of the second moment; the library adds 1e-15 under the root."""
     r: NonNegative = 0.0
     """Step t has weight t to this power in the average."""
     weight_lr_power: NonNegative = 2.0
-    """Times the largest lr so far, to this power."""
+    """The weight is also multiplied by the largest lr so far, to this power."""
     decoupling_c: Annotated[int, Field(ge=0)] = 0
-    """Above 0, scales the weight of a step in the average by this times 1 - beta1."""
+    """Above 0, scales a step's weight in the average by this times 1 - beta1."""
     ams_bound: bool = False
     """Keep the maximum of the second moment."""
     maximize: bool = False
@@ -267,7 +267,7 @@ class ScheduleFreeAdamWConfig(OptimizerConfig):
 
     @property
     def decay_coupling(self) -> str:
-        """Decoupled: it is added behind the division by the root of the second moment."""
+        """Decoupled: added after the division by the root of the second moment."""
         return "decoupled"
 
 
@@ -295,7 +295,7 @@ class CustomConfig(OptimizerConfig):
 
     @property
     def decay_coupling(self) -> str:
-        """Not known to ftreg."""
+        """Unknown to ftreg."""
         return "as the class has it"
 
 
@@ -332,5 +332,5 @@ OPTIMIZERS = tuple(_SCHEMAS)
 
 
 def schema_of(name: str) -> type[OptimizerConfig]:
-    """Return the schema of an optimizer, or the common part where the name is unknown."""
+    """Return the schema of an optimizer, or the common part if the name is unknown."""
     return _SCHEMAS.get(name, OptimizerConfig)

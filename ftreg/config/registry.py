@@ -1,4 +1,4 @@
-"""A table of names that are imported only when they are used."""
+"""A table of names that are imported only on use."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ def import_path(target: str) -> Any:
     """Import `"package.module:attribute"`.
 
     Raises:
-        UsageError: the path has no colon, or module or attribute do not exist.
+        UsageError: the path has no colon, or the module or attribute does not exist.
     """
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
@@ -32,10 +32,10 @@ def import_path(target: str) -> Any:
 
 @contextlib.contextmanager
 def working_folder_on_path() -> Iterator[None]:
-    """Let modules of the working folder be imported within the block, after all others.
+    """Allow imports from the working folder within the block, after all other paths.
 
-    Only where the user names code of their own: a library that looks for an optional module must
-    not find a file that happens to lie there.
+    Used only for the user's own code: a library that tries to import an optional module must not
+    find an unrelated file there.
     """
     folder = os.getcwd()
     if folder in sys.path:
@@ -49,9 +49,9 @@ def working_folder_on_path() -> Iterator[None]:
 
 
 class Registry:
-    """Names of one kind of thing, each standing for an import path.
+    """Names of one kind of object, each mapped to an import path.
 
-    Listing the names imports nothing; `load` imports the one that is asked for.
+    Listing the names imports nothing; `load` imports the requested one.
     """
 
     def __init__(self, kind: str, targets: Mapping[str, str]) -> None:
@@ -65,11 +65,11 @@ class Registry:
         return name in self._targets
 
     def load(self, name: str) -> Any:
-        """Import what `name` stands for; a name with a colon is an import path of the user's.
+        """Import the object called `name`; a name with a colon is a user's import path.
 
         Raises:
             UsageError: the name is unknown (the message names the nearest), the import fails, or
-                code of the user's is forbidden.
+                custom code is forbidden.
         """
         if ":" in name:
             custom_code.refuse(name, place=self.kind)

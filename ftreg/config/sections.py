@@ -1,4 +1,4 @@
-"""The other sections of the configuration, and the whole of it."""
+"""The other sections of the configuration, and the complete configuration."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,12 +14,12 @@ from ftreg.services.chat.endpoint import refuse_secrets
 PathText = Annotated[str, AfterValidator(path_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Kernels = Literal["auto", "off"]
-"""Whether ftreg's own code may take the place of parts of transformers and peft."""
+"""Whether ftreg's own code may replace parts of transformers and peft."""
 Thoughts = Literal["strip", "keep"]
-"""Whether what stands between `<think>` and `</think>` is left in a text."""
+"""Whether to keep text between `<think>` and `</think>`."""
 
 LossOn = Literal["all_turns", "last_turn"]
-"""Which of the assistant's turns in a chat are learnt."""
+"""Which of the assistant's turns in a chat are trained."""
 
 
 class BaseConfig(Section):
@@ -70,13 +70,13 @@ class DatasetConfig(Section):
                 raise ValueError("max_validation_examples needs validation_split, which is null")
         elif self.validation_split == self.eval_split:
             raise ValueError(
-                f"validation_split and eval_split are both {self.eval_split!r}: rows that choose a "
-                "checkpoint flatter it, and can judge it no more; name a third split"
+                f"validation_split and eval_split are both {self.eval_split!r}: rows that select a "
+                "checkpoint are biased in its favour and cannot judge it; name a third split"
             )
         elif self.validation_split == self.train_split:
             raise ValueError(
-                f"validation_split and train_split are both {self.train_split!r}: the loss on rows "
-                "that are trained on falls whatever happens; name a third split"
+                f"validation_split and train_split are both {self.train_split!r}: the loss on "
+                "training rows always falls; name a third split"
             )
         return self
 
@@ -184,12 +184,12 @@ class TrainConfig(Section):
             raise ValueError(f"keep_by needs keep: best, which is {self.keep}")
         if self.checkpoint_steps is None:
             raise ValueError(
-                "keep_by scores the checkpoints on the way, so it needs checkpoint_steps"
+                "keep_by scores intermediate checkpoints, so it needs checkpoint_steps"
             )
         if self.checkpoint_total_limit is not None:
             raise ValueError(
-                "keep_by scores every checkpoint when the run has ended, and checkpoint_total_limit"
-                " deletes them before; set it to null"
+                "keep_by scores all checkpoints after the run, and checkpoint_total_limit deletes "
+                "them earlier; set it to null"
             )
         return self
 
@@ -207,8 +207,8 @@ class TrainConfig(Section):
     def _compiled_or_checkpointed(self) -> Self:
         if self.compile and self.gradient_checkpointing:
             raise ValueError(
-                "compile and gradient_checkpointing exclude each other: compiled layers choose "
-                "themselves what they compute again; keep one of them"
+                "compile and gradient_checkpointing exclude each other: compiled layers decide "
+                "themselves what to recompute; keep one of them"
             )
         return self
 
@@ -223,7 +223,7 @@ class LoraConfig(Section):
     rslora: bool = False
     """Scale by alpha / sqrt(r) instead, so that a high rank learns as fast (rsLoRA)."""
     dora: bool = False
-    """Train the magnitude of each output's weights apart from their direction (DoRA); slower."""
+    """Train the magnitude of each output's weights separately from the direction (DoRA); slower."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the adapters."""
     target_modules: str | list[str] = "all-linear"
@@ -244,9 +244,9 @@ class ScorerConfig(Section):
 
     @model_validator(mode="after")
     def _no_secrets_in_options(self) -> Self:
-        """Checked here too, since a run records its scorers before it makes them."""
+        """Also checked here, since a run records its scorers before creating them."""
         url = self.options.get("base_url", "http://host/v1")
-        # A backend of somebody's own may call its options alike.
+        # A custom backend may use the same option names.
         if self.backend in ("judge", None) and isinstance(url, str):
             refuse_secrets(url, self.options.get("api_key_env"), place=f"judge: {self.name}")
         return self
@@ -337,9 +337,9 @@ class RunConfig(Section):
         averages = isinstance(self.optimizer, ScheduleFreeAdamWConfig)
         if averages and self.schedule.name != "constant":
             raise ValueError(
-                f"schedule.name: {self.schedule.name} lowers the learning rate, in place of which "
-                f"{self.optimizer.name} averages its weights; set schedule.name: constant, which "
-                "keeps schedule.warmup"
+                f"schedule.name: {self.schedule.name} lowers the learning rate, but "
+                f"{self.optimizer.name} averages its weights instead; set schedule.name: constant, "
+                "which keeps schedule.warmup"
             )
         return self
 
@@ -350,7 +350,7 @@ class RunConfig(Section):
             for key in ("validate_steps", "keep", "patience"):
                 if getattr(self.train, key) != getattr(defaults, key):
                     raise ValueError(
-                        f"train.{key} needs a validation loss: name a split of its own in "
+                        f"train.{key} needs a validation loss: name a separate split in "
                         "dataset.validation_split"
                     )
         return self
@@ -359,7 +359,7 @@ class RunConfig(Section):
     def _quantized_below_adapters(self) -> Self:
         if self.base.quantization is not None and self.lora is None:
             raise ValueError(
-                "base.quantization is for frozen weights, and full fine-tuning trains them; train "
+                "base.quantization needs frozen weights, but full fine-tuning trains them; train "
                 "adapters (lora: {r: 16}), or set base.quantization: null"
             )
         return self

@@ -77,7 +77,7 @@ def bomb(levels: int) -> str:
         ("", "run.yaml: dataset is missing"),
         ("# nothing\n", "run.yaml: dataset is missing"),
         ("extends: " + "x" * 5_000, "run.yaml:1: extends names 'xxxx"),
-        ("extends: /dev/zero", "run.yaml:1: extends names '/dev/zero', and there is no such file"),
+        ("extends: /dev/zero", "run.yaml:1: extends names '/dev/zero', which does not exist"),
     ],
 )  # fmt: skip
 def test_yaml_that_is_no_configuration(text: str | bytes, expected: str, workspace: Path) -> None:

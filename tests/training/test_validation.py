@@ -296,7 +296,7 @@ def test_checkpoints_of_a_recipe_that_was_changed_are_not_taken_for_the_runs(
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["dataset.validation_split=eval"], "rows that choose a checkpoint flatter it"),
+        (["dataset.validation_split=eval"], "rows that select a checkpoint are biased in its favour"),
         (["dataset.validation_split=train"], "falls whatever happens"),
         (["dataset.validation_split=nowhere"], "has no split 'nowhere'; it has copy, eval, train"),
         (["dataset.validation_split=copy"], "the rows of 'copy' are those of 'eval'"),
@@ -325,7 +325,7 @@ def test_a_checkpoint_is_not_judged_by_the_rows_that_chose_it(
     trains("a", *VALIDATE)
     done = cli("eval", "a", "--no-gate", "-s", "dataset.eval_split=validation")
     assert done.code == 2
-    assert "can judge it no more" in done.err
+    assert "cannot judge it" in done.err
 
 
 def test_rows_that_are_evaluated_too_are_named(cli: Cli, validated: Path) -> None:
