@@ -1,4 +1,4 @@
-"""Hold a scorer against the labels that people gave the rows of a JSONL file."""
+"""Compare a scorer with human labels of the rows of a JSONL file."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class AgreementWithLabels(Printed):
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
-    """The labelled rows, and how many others there are."""
+    """The labelled rows, and the number of other rows."""
 
     samples: Sequence[Sample]
     labels: Sequence[float]
@@ -91,23 +91,23 @@ def agree(
     bars: TrustBars | None = None,
     plot: Path | None = None,
 ) -> AgreementWithLabels:
-    """Score the labelled rows of a file, and say how far the scores agree with the labels.
+    """Score the labelled rows of a file, and measure how well the scores agree with the labels.
 
     Args:
-        path: JSONL as `ftreg score` reads it.
-        label: the key with a row's label: a number from 0 to 1, true or false, yes or no.
-        scorer: a name, or a mapping in YAML as `eval.scorers` has it.
-        backend: what the scorer thinks with, if it does not name one itself.
-        options: the scorer's and backend's, beside those of the mapping.
+        path: JSONL in the format of `ftreg score`.
+        label: the key of a row's label: a number from 0 to 1, true or false, yes or no.
+        scorer: a name, or a YAML mapping as in `eval.scorers`.
+        backend: the scorer's backend, unless it names one itself.
+        options: options of the scorer and the backend, in addition to those of the mapping.
         cluster: the key whose equal values mark rows that are not independent.
         good_from: a row with at least this label is good, in (0, 1].
-        bars: what must be cleared.
-        plot: SVG to write the reliability to.
+        bars: the thresholds that must be exceeded.
+        plot: the SVG file for the reliability plot.
 
     Raises:
-        UsageError: a broken line, no such key, a label that is none, rows all good or all bad, an
+        UsageError: a broken line, a missing key, an invalid label, only good or only bad rows, an
             unknown scorer or option, forbidden custom code, or `plot` cannot be written.
-        UndecidedError: too few rows of a kind have a score.
+        UndecidedError: too few good or bad rows have a score.
     """
     if plot is not None:
         _check_plot(plot)
@@ -158,7 +158,7 @@ def _check_kinds(labels: Sequence[float], good_from: float, *, place: str) -> No
     if all(good) or not any(good):
         raise UsageError(
             f"{place} all {len(good)} rows are {'good' if good[0] else 'bad'} (a row is good from "
-            f"{good_from:g}): a scorer can only be checked against both good and bad rows"
+            f"{good_from:g}): checking a scorer requires both good and bad rows"
         )
 
 
@@ -180,7 +180,7 @@ def _read_labelled(path: Path, label: str, cluster: str | None) -> _Labelled:
         labels.append(value)
         if cluster is not None:
             if row.get(cluster) is None:
-                raise UsageError(f"{path}:{number}: {cluster!r} is missing; it has the cluster")
+                raise UsageError(f"{path}:{number}: {cluster!r}, the cluster, is missing")
             clusters.append(repr(row[cluster]))
     if not labels:
         raise UsageError(f"{path}: no row has a label; {label!r} is null in all of them")
@@ -202,7 +202,7 @@ def _label(value: Any, *, place: str) -> float | None:
 def _measure(
     labelled: _Labelled, scores: Sequence[Score], scorer: Any, name: str, good_from: float
 ) -> tuple[Agreement, str | None]:
-    """The agreement over the rows that have a score, and what the overlap of words is with."""
+    """Return the agreement over the scored rows, and the field for the word overlap."""
     kept = [place for place, score in enumerate(scores) if score.value is not None]
     values = np.array([scores[place].value for place in kept], dtype=np.float64)
     labels = np.array([labelled.labels[place] for place in kept])
@@ -210,9 +210,9 @@ def _measure(
         if (count := int(there.sum())) < _FEWEST:
             why = next((f": {score.reason}" for score in scores if score.value is None), "")
             raise UndecidedError(
-                f"{name}: {count} {kind} row{'' if count == 1 else 's'} with a score, and no "
-                f"fewer than {_FEWEST} tell anything; {len(scores) - len(kept)} of {len(scores)} "
-                f"labelled rows have no score{why}"
+                f"{name}: {count} {kind} row{'' if count == 1 else 's'} with a score, but at "
+                f"least {_FEWEST} are needed; {len(scores) - len(kept)} of {len(scores)} labelled "
+                f"rows have no score{why}"
             )
     clusters = None
     if labelled.clusters is not None:

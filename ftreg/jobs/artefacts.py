@@ -1,4 +1,4 @@
-"""Which checkpoint a file is an artefact of."""
+"""Find the checkpoint that an artefact was made from."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _MAGIC = b"GGUF"
 
 
 def is_artefact(reference: str) -> bool:
-    """Whether what is to be evaluated is a GGUF file, by its name or its first bytes."""
+    """Whether a reference is a GGUF file, by its name or its first bytes."""
     path = Path(reference)
     if reference.endswith(".gguf") or not path.is_file():
         return reference.endswith(".gguf")
@@ -21,15 +21,15 @@ def is_artefact(reference: str) -> bool:
 
 
 def checkpoint_of(artefact: Path, *, of: str | None, workspace: Workspace) -> Path:
-    """Return the folder of the checkpoint that an artefact is a form of.
+    """Return the folder of the checkpoint that an artefact was made from.
 
     Args:
         artefact: a GGUF file.
-        of: a checkpoint's folder or name, of a file that does not say it itself.
-        workspace: where checkpoints are looked for.
+        of: the checkpoint's folder or name, for a file that does not name it itself.
+        workspace: where to search for checkpoints.
 
     Raises:
-        UsageError: there is no such file, or nothing says which checkpoint it is of.
+        UsageError: there is no such file, or its checkpoint is unknown.
     """
     if not artefact.is_file():
         raise UsageError(f"{artefact}: there is no such file")
@@ -41,13 +41,13 @@ def checkpoint_of(artefact: Path, *, of: str | None, workspace: Workspace) -> Pa
     identity = record.checkpoint if record else GgufFile(artefact).get(CHECKPOINT_KEY)
     if identity is None:
         raise UsageError(
-            f"{artefact} does not say which checkpoint it is of, as a GGUF file that was made "
-            "elsewhere does not; name it: `ftreg eval FILE.gguf --of CHECKPOINT`"
+            f"{artefact} does not say which checkpoint it was made from, as is usual for GGUF "
+            "files made elsewhere; name the checkpoint: `ftreg eval FILE.gguf --of CHECKPOINT`"
         )
     for checkpoint in list_checkpoints(workspace.checkpoints):
         if checkpoint.manifest.identity == identity:
             return checkpoint.folder
     raise UsageError(
-        f"{artefact} is of the checkpoint {identity[:12]}, which is not in "
-        f"{workspace.checkpoints}; say where it is: `ftreg eval FILE.gguf --of CHECKPOINT`"
+        f"{artefact} was made from the checkpoint {identity[:12]}, which is not in "
+        f"{workspace.checkpoints}; give its folder: `ftreg eval FILE.gguf --of CHECKPOINT`"
     )

@@ -1,4 +1,4 @@
-"""What `ftreg eval` was asked: what to evaluate, and by which settings."""
+"""The arguments of `ftreg eval`: what to evaluate, and with which settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ from ftreg.records.replicas import read_replicas
 from ftreg.records.workspace import Workspace
 
 _BASE = "base.model="
-# What can be said of a model that ftreg did not train, beside how it is evaluated.
+# Settings for a model that ftreg did not train, besides those of the evaluation.
 _OF_FOREIGN = ("model", "revision", "template", "template_date", "trust_remote_code")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputsFile:
-    """A file of outputs that were made elsewhere, and what the candidate is called."""
+    """A file of outputs made elsewhere, and the candidate's name."""
 
     path: Path
     name: str
@@ -53,7 +53,7 @@ class Asked:
 
     @property
     def changes(self) -> list[str]:
-        """The overrides, the dataset's version among them."""
+        """The overrides, including the dataset version."""
         version = [f"dataset.version={self.dataset}"] if self.dataset else []
         return [*version, *self.overrides]
 
@@ -61,18 +61,18 @@ class Asked:
 def find_asked(
     asked: Asked, *, workspace: Workspace, events: EvalEvents
 ) -> tuple[Subject, EvaluationConfig]:
-    """Find what is to be evaluated, and how.
+    """Find what to evaluate, and how.
 
-    A checkpoint is evaluated as it was configured for training. What ftreg did not train is
-    evaluated as that was which it is held against, so that the two can be compared.
+    A checkpoint is evaluated with the configuration of its training. Anything that ftreg did not
+    train is evaluated in the same way as the evaluation that it is compared with.
 
     Args:
-        asked: by the user.
+        asked: the user's arguments.
         workspace: has checkpoints, evaluations and baselines.
-        events: is told what was decided.
+        events: receives notices about what was decided.
 
     Raises:
-        UsageError: an argument is wrong, or there is nothing of that name.
+        UsageError: an argument is invalid, or nothing has that name.
     """
     given = isinstance(asked.subject, OutputsFile)
     if not given and is_trained(folder := workspace.checkpoint(str(asked.subject))):
@@ -90,7 +90,7 @@ def find_asked(
 
 
 def policy_for(policy: GatePolicy, config: EvaluationConfig, events: EvalEvents) -> GatePolicy:
-    """Return a policy for the scorers of an evaluation, and tell what it said of others."""
+    """Return a policy for the scorers of an evaluation, and report its settings for others."""
     found, dropped = for_scorers(policy, [scorer.name for scorer in config.eval.scorers])
     for text in dropped:
         events.notice(text)
@@ -98,7 +98,7 @@ def policy_for(policy: GatePolicy, config: EvaluationConfig, events: EvalEvents)
 
 
 def _refuse_misspelt(asked: Asked, config: EvaluationConfig) -> None:
-    """Refuse an override of a margin or a floor whose scorer is not there: it was just written."""
+    """Reject an override of a margin or a floor for a missing scorer: it was just written."""
     said = [change for change in asked.overrides if change.startswith("gate.")]
     written = evaluation_config({"dataset": {"version": "any@1"}}, overrides=said).gate
     names = [scorer.name for scorer in config.eval.scorers]
@@ -112,18 +112,18 @@ def _refuse_misspelt(asked: Asked, config: EvaluationConfig) -> None:
 
 
 def _trained_config(subject: Subject, asked: Asked) -> EvaluationConfig:
-    """The configuration that a checkpoint was trained with, changed where it may be."""
+    """Return the configuration that a checkpoint was trained with, with allowed overrides."""
     assert subject.replicas is not None
     first = subject.replicas.first
     for change in asked.overrides:
         if change.startswith(_BASE) and first.manifest.lora is not None:
             if not Path(change.removeprefix(_BASE)).is_dir():
                 raise UsageError(
-                    f"-s {change}: there is no such folder; name the one that has the base model "
-                    f"of these adapters, {first.manifest.base.model}"
+                    f"-s {change}: there is no such folder; give the folder of the base model of "
+                    f"these adapters, {first.manifest.base.model}"
                 )
-            continue  # where it lies; what it is, its digests say
-        _refuse_other_sections(change, "made the checkpoint, and cannot be changed after training")
+            continue  # only its location; its digests identify it
+        _refuse_other_sections(change, "made the checkpoint and cannot be changed after training")
     return evaluation_config(
         first.manifest.config.model_dump(mode="json"),
         file=asked.config,
@@ -143,7 +143,7 @@ def _refuse_other_sections(change: str, why: str) -> None:
 def _foreign(
     asked: Asked, workspace: Workspace, events: EvalEvents
 ) -> tuple[Subject, EvaluationConfig]:
-    """What ftreg did not train, evaluated as that which it is held against."""
+    """Return the configuration for something that ftreg did not train."""
     given = asked.subject if isinstance(asked.subject, OutputsFile) else None
     if given is None:
         refuse_no_model(str(asked.subject), workspace)
@@ -151,12 +151,12 @@ def _foreign(
         key = change.partition("=")[0].strip()
         if given is None and key in [f"base.{each}" for each in _OF_FOREIGN]:
             continue
-        _refuse_other_sections(change, "are those of a training, and this was not trained by ftreg")
+        _refuse_other_sections(change, "are for training, and this was not trained by ftreg")
     said = any(change.startswith("dataset.version=") for change in asked.changes)
     if not said and asked.config is None:
         raise UsageError(
-            "name the dataset version to evaluate on, with --dataset NAME@N: only a checkpoint "
-            "that ftreg trained says which it was trained on"
+            "name the dataset version to evaluate on, with --dataset NAME@N: only checkpoints "
+            "trained by ftreg record what they were trained on"
         )
     first = evaluation_config({}, file=asked.config, overrides=asked.changes)
     known = _as_evaluated(asked, first, workspace, events)
@@ -172,17 +172,17 @@ def _foreign(
     )
     (model,) = subject.members.values()
     if base and model.manifest.lora is None:
-        raise UsageError(f"-s {base[-1]}: {asked.subject} is a whole model, and has no base")
+        raise UsageError(f"-s {base[-1]}: {asked.subject} is a complete model and has no base")
     return subject, config
 
 
 def _as_evaluated(
     asked: Asked, config: EvaluationConfig, workspace: Workspace, events: EvalEvents
 ) -> dict[str, Any]:
-    """The settings that a baseline was evaluated by, as sections of a configuration.
+    """Return the settings that a baseline was evaluated with, as sections of a configuration.
 
-    Without a gate too: one may come later. Empty where there is no baseline, which the gate will
-    tell, or where it is of another dataset version.
+    Also without a gate, since one may follow. Empty if there is no baseline, which the gate
+    reports, or if it is for another dataset version.
     """
     against = asked.against or "baseline"
     dataset = parse_ref(config.dataset.version)
@@ -196,7 +196,7 @@ def _as_evaluated(
         return {}
     if header["dataset"]["version"] != config.dataset.version:
         return {}
-    events.notice(f"evaluated as {header['id']} was, but for what is given here")
+    events.notice(f"evaluated like {header['id']}, except for what is given here")
     return _sections_of(header)
 
 

@@ -1,4 +1,4 @@
-"""State a verdict over digests of everything that it follows from."""
+"""Attest a verdict with digests of everything that it depends on."""
 
 import datetime
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attest:
-    """Where a verdict is stated, and what signs it (None: nothing)."""
+    """The file for the statement, and the key that signs it (None: unsigned)."""
 
     file: Path
     signer: "CryptoSigner | None" = None
@@ -43,12 +43,12 @@ def attest(
 ) -> None:
     """Write the statement of a verdict.
 
-    It names the files that are there: those of the candidate's evaluation, of what it was held
-    against, of the checkpoint and of the dataset version.
+    It names the existing files: those of the candidate's evaluation, of the baseline, of the
+    checkpoint and of the dataset version.
 
     Raises:
-        UsageError: the evaluation lies outside of the workspace, so that nobody else would find it,
-            or the statement cannot be written.
+        UsageError: the evaluation is outside the workspace, so nobody else could find it, or the
+            statement cannot be written.
     """
     sides = [side for side in (baseline, anchor) if side is not None]
     files = {
@@ -89,13 +89,13 @@ def _side(side: Baseline) -> GatedSide:
 
 
 def _evaluation_files(folder: Path) -> list[Path]:
-    """Its header and what that names; older headers name nothing."""
+    """Return its header and the files named there; older headers name none."""
     named = read_header(folder).get("files", (OUTPUTS, SCORES))
     return [folder / name for name in (HEADER, *named)]
 
 
 def _files_of_side(side: Baseline, candidate: Evaluation, workspace: Workspace) -> list[Path]:
-    """Its evaluation where that is here, which never changes; else the baseline's file."""
+    """Return its evaluation, which never changes, if it exists here; else the baseline's file."""
     folder = side.folder or workspace.evaluations / str(side.header["id"])
     if (folder / HEADER).is_file() and read_evaluation(folder).scores == side.scores:
         return _evaluation_files(folder)
@@ -103,7 +103,7 @@ def _files_of_side(side: Baseline, candidate: Evaluation, workspace: Workspace) 
 
 
 def _checkpoint_files(candidate: Evaluation, workspace: Workspace) -> Iterator[Path]:
-    """What decides the outputs, of a checkpoint or of each replica, if it is still the same."""
+    """Yield the files that determine the outputs, of each replica that is unchanged."""
     summary = candidate.header["checkpoint"]
     meant = {summary["identity"], *summary.get("replicas", ())}
     folder = workspace.checkpoints / summary["name"]
@@ -131,6 +131,6 @@ def _name(path: Path, workspace: Workspace) -> str:
         return path.resolve().relative_to(workspace.root.resolve()).as_posix()
     except ValueError as error:
         raise UsageError(
-            f"{path} lies outside of the workspace {workspace.root.resolve()}; what a statement "
-            "names must be below it, so that others find it below theirs"
+            f"{path} is outside the workspace {workspace.root.resolve()}; files named in a "
+            "statement must be inside, so that others find them in theirs"
         ) from error

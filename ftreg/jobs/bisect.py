@@ -1,4 +1,4 @@
-"""Which part of the recipe made a checkpoint worse: train hybrids of two recipes, and measure."""
+"""Find which part of the recipe made a checkpoint worse, by training hybrids of two recipes."""
 
 import math
 import time
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from ftreg.training.events import TrainEvents
 
 BLOCKS = 4
-"""Blocks that training rows which differ are cut into, if not told otherwise."""
+"""The default number of blocks that differing training rows are split into."""
 _MOST_FACTORS = 40
 MAX_RUNS = 40
-"""Runs after which a search ends undecided, if not told otherwise."""
+"""The default number of runs after which a search ends undecided."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two checkpoints, and the configuration that makes it again."""
+    """One of the two checkpoints, and the configuration that reproduces it."""
 
     replicas: Replicas
     config: RunConfig
@@ -56,9 +56,9 @@ class _Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What is searched, and where its hybrids lie.
+    """The search, and where its hybrids are stored.
 
-    `rows` is None where training rows are no factors.
+    `rows` is None if training rows are not factors.
     """
 
     good: _Side
@@ -74,7 +74,7 @@ class Search:
 
     @property
     def quiet(self) -> "TrainEvents":
-        """For a run of many: progress, and no notices."""
+        """Return events for one of many runs: progress, but no notices."""
         from ftreg.training.events import WithoutNotices
 
         return cast("TrainEvents", WithoutNotices(self.events))
@@ -82,7 +82,7 @@ class Search:
 
 @dataclass(slots=True)
 class _Budget:
-    """How many runs there may be, and for how many seconds from now."""
+    """The maximum number of runs, and of seconds from now."""
 
     runs: int
     seconds: float | None
@@ -95,12 +95,12 @@ class _Budget:
         return time.monotonic() - self.began
 
     def ended(self, done: int) -> str | None:
-        """Say what has ended before one more run; None if nothing has."""
+        """Return which budget has run out before one more run; None if none has."""
         if done >= self.runs:
-            return f"--max-runs {self.runs} has ended"
+            return f"--max-runs {self.runs} is reached"
         each = self.elapsed / self.trained if self.trained else 0.0
         if self.seconds is not None and self.elapsed + each > self.seconds:
-            return f"--max-hours {self.seconds / 3600:g} has ended"
+            return f"--max-hours {self.seconds / 3600:g} is reached"
         return None
 
 
@@ -120,31 +120,32 @@ def bisect(
 ) -> Bisection:
     """Find which difference of two recipes explains the delta of their checkpoints.
 
-    Hybrids are trained and evaluated one after the other; what is there already is not made again,
-    so that a search that was killed goes on.
+    Hybrids are trained and evaluated one after the other; existing ones are reused, so a killed
+    search can be resumed.
 
     Args:
         good: a checkpoint, or replicas.
-        bad: another, whose score is to be explained.
-        workspace: gets the hybrids, in `checkpoints/bisect-<digest>/`.
-        scorer: whose mean score; None is the mean of all scorers, a missing score counts 0.
+        bad: another one, whose score is to be explained.
+        workspace: stores the hybrids, in `checkpoints/bisect-<digest>/`.
+        scorer: the scorer whose mean is explained; None is the mean of all scorers, with missing
+            scores as 0.
         dataset: `name@N` to evaluate on; None is what the good checkpoint was trained on.
-        overrides: `"section.key=value"` texts over `dataset` and `eval`, to evaluate by.
-        blocks: the most blocks that training rows which differ are cut into.
-        max_runs: of hybrids, those of earlier calls counted.
+        overrides: `"section.key=value"` texts for `dataset` and `eval`, used in evaluations.
+        blocks: the maximum number of blocks of differing training rows.
+        max_runs: of hybrids, including those of earlier calls.
         max_hours: of this call.
-        plan_only: train nothing, and say what would be tried and how long it takes.
-        events: is told of the progress.
+        plan_only: train nothing, and report what would be tried and how long it would take.
+        events: receives progress.
 
     Raises:
-        UsageError: a checkpoint cannot be made again here, an argument is wrong, or no hybrid can
+        UsageError: a checkpoint cannot be reproduced here, an argument is invalid, or no hybrid can
             be trained.
-        InterruptedRunError: a signal came; the same call goes on.
+        InterruptedRunError: it was interrupted by a signal; the same call continues.
     """
     from ftreg.training.events import Silent
 
     if blocks < 1 or max_runs < 1 or (max_hours is not None and max_hours <= 0):
-        raise UsageError("--blocks and --max-runs are 1 or more, --max-hours is above 0")
+        raise UsageError("--blocks and --max-runs must be 1 or more, --max-hours must be above 0")
     events = events or Silent()
     budget = _Budget(max_runs, None if max_hours is None else max_hours * 3600)
     search = prepare_search(
@@ -174,7 +175,7 @@ def prepare_search(
     blocks: int,
     events: "TrainEvents",
 ) -> Search:
-    """Read both sides, take their difference apart, and choose the folder; nothing is written."""
+    """Read both sides, split their difference into factors, choose the folder; writes nothing."""
     from ftreg.training.environment import describe_environment
 
     sides = [_side(folder, events) for folder in (good, bad)]
@@ -183,9 +184,9 @@ def prepare_search(
     factors, rows = _factors(first, second, blocks=blocks)
     if len(factors) > _MOST_FACTORS:
         raise UsageError(
-            f"the recipes differ in {len(factors)} settings and blocks of rows, and no more than "
-            f"{_MOST_FACTORS} can be told apart; take a checkpoint that lies between the two, or "
-            "fewer --blocks"
+            f"the recipes differ in {len(factors)} settings and blocks of rows, but no more than "
+            f"{_MOST_FACTORS} can be distinguished; use a checkpoint between the two, or fewer "
+            "--blocks"
         )
     made_of = {
         "sides": [side.replicas.identity for side in sides],
@@ -222,12 +223,12 @@ def _side(folder: Path, events: "TrainEvents") -> _Side:
 def _judging(
     good: _Side, scorer: str | None, dataset: str | None, overrides: Sequence[str]
 ) -> EvaluationConfig:
-    """The configuration that everything is evaluated by."""
+    """Return the configuration of all evaluations."""
     for change in overrides:
         if change.partition(".")[0] not in ("dataset", "eval"):
             raise UsageError(
-                f"-s {change}: only what hybrids are evaluated by can be set, dataset and eval; "
-                "what they are trained by is what the two recipes say"
+                f"-s {change}: only the evaluation of hybrids can be set, dataset and eval; the "
+                "two recipes determine their training"
             )
     version = [f"dataset.version={dataset}"] if dataset else []
     config = evaluation_config(
@@ -243,8 +244,8 @@ def _judging(
         )
     if config.eval.engine.name != "transformers":
         raise UsageError(
-            f"eval.engine: {config.eval.engine.name} is a server with weights of its own, and "
-            "hybrids are new ones; add -s eval.engine=transformers"
+            f"eval.engine: {config.eval.engine.name} is a server with fixed weights, and hybrids "
+            "have new ones; add -s eval.engine=transformers"
         )
     asked = [item for item in config.eval.scorers if scorer in (None, item.name)]
     settings = config.eval.model_copy(update={"scorers": asked, "repeats": 1, "report_to": []})
@@ -252,7 +253,7 @@ def _judging(
 
 
 def _factors(good: _Side, bad: _Side, *, blocks: int) -> tuple[list[Factor], RowDifference | None]:
-    """All differences that can be moved, and the rows that two dataset versions differ in."""
+    """Return all factors, and the rows that differ between two dataset versions."""
     same = good.dataset.card.digest == bad.dataset.card.digest
     apart = not same and _rows_can_be_mixed(good, bad)
     factors = setting_factors(
@@ -273,9 +274,9 @@ def _base(side: _Side) -> tuple[str | None, ...]:
 
 
 def _rows_can_be_mixed(good: _Side, bad: _Side) -> bool:
-    """Whether both train on all rows of splits of one name, and validate on the same rows or none.
+    """Whether both train on all rows of the same split, and validate on the same rows or none.
 
-    Otherwise the dataset version is moved as one.
+    Otherwise the dataset version is one factor.
     """
     first, second = good.config.dataset, bad.config.dataset
     split = first.validation_split
@@ -290,11 +291,11 @@ def _rows_can_be_mixed(good: _Side, bad: _Side) -> bool:
 
 
 def _notes(good: _Side, bad: _Side, judging: EvaluationConfig) -> list[str]:
-    """What both differ in and no hybrid can, and what they are evaluated on."""
+    """Return differences that cannot be tried, and the dataset of the evaluations."""
     recipes = [recipe_of(side.replicas.first.manifest) for side in (good, bad)]
     found = [
-        f"{key} differs ({before} and {after}) and is not tried: everything is trained with what "
-        "is installed here"
+        f"{key} differs ({before} and {after}) and is not tried: everything is trained with the "
+        "installed version"
         for key, before, after in recipe_differences(*recipes)
         if key.startswith("versions.")
     ]
@@ -318,7 +319,7 @@ def _chosen(search: Search, bad: int) -> list[Factor]:
 def _carry_out(
     search: Search, budget: _Budget, *, observed: float
 ) -> tuple[list[HybridRun], BisectFinding | None]:
-    """Train and evaluate what the plan asks for, until it has an answer or the budget ends."""
+    """Train and evaluate what the plan requests, until it has an answer or the budget runs out."""
     runs: list[HybridRun] = []
     if not search.factors:
         return runs, None
@@ -335,23 +336,23 @@ def _carry_out(
             mean = run_hybrid(search, step, seed, number=len(runs) + 1)
         except InterruptedRunError as error:
             raise InterruptedRunError(
-                f"interrupted after {len(runs)} whole runs; they and the state of the one that was "
-                f"going on are in {search.folder}, and the same command continues"
+                f"interrupted after {len(runs)} complete runs; they and the state of the current "
+                f"one are in {search.folder}, and the same command continues"
             ) from error
         runs.append(HybridRun(step, seed, mean))
         budget.trained += not known
 
 
 def _free_seed(taken: Sequence[int], used: Sequence[int]) -> int:
-    """The least seed that neither the two checkpoints nor this hybrid had.
+    """Return the smallest seed that neither the two checkpoints nor this hybrid had.
 
-    Hybrids share their seeds, so that what a seed does to all of them is in no difference.
+    Hybrids share their seeds, so the common effect of a seed cancels in differences.
     """
     return next(seed for seed in range(1, 2**32) if seed not in taken and seed not in used)
 
 
 def question_asked(search: Search) -> BisectQuestion:
-    """Seeds that agree are believed to vary by half an example's score all the same."""
+    """Seeds that agree are still assumed to vary by half an example's score."""
     header = read_header(search.evaluations / "checkpoint-good")
     return BisectQuestion(
         len(search.factors),
@@ -365,7 +366,7 @@ def _place(search: Search, bad: int, seed: int) -> Path:
 
 
 def _diverged(place: Path) -> Path:
-    """The record of a hybrid whose training diverged, in place of its evaluation."""
+    """Return the path of the record that replaces the evaluation of a diverged hybrid."""
     return place.with_name(f"{place.name}.diverged.json")
 
 
@@ -375,20 +376,20 @@ def _is_there(search: Search, bad: int, seed: int) -> bool:
 
 
 def checkpoint_mean(search: Search, side: Literal["good", "bad"]) -> float:
-    """Evaluate one of the two checkpoints, unless it is."""
+    """Evaluate one of the two checkpoints, unless it is evaluated already."""
     replicas = search.good.replicas if side == "good" else search.bad.replicas
     place = search.evaluations / f"checkpoint-{side}"
     if not (place / HEADER).is_file():
         search.events.notice(f"evaluating {replicas.folder}")
         config = search.judging
-        if side == "bad":  # adapters have a base of their own
+        if side == "bad":  # adapters have their own base
             config = config.model_copy(update={"base": search.bad.config.base})
         evaluate(replicas.folder, config=config, folder=place, events=search.quiet)
     return _mean(read_evaluation(place))
 
 
 def run_hybrid(search: Search, bad: int, seed: int, *, number: int) -> float:
-    """Train a hybrid with a seed and evaluate it, unless it is; a run that diverges scores 0."""
+    """Train and evaluate a hybrid with a seed, unless that is done; a diverged run scores 0."""
     place = _place(search, bad, seed)
     if _diverged(place).is_file():
         read_json(_diverged(place), kind="record of a diverged run", schema=1)
@@ -399,7 +400,7 @@ def run_hybrid(search: Search, bad: int, seed: int, *, number: int) -> float:
         try:
             _train_and_evaluate(search, bad, seed, place=place)
         except DivergedError as error:
-            search.events.notice(f"it diverged, and counts as a score of 0: {error}")
+            search.events.notice(f"it diverged and scores 0: {error}")
             write_json(_diverged(place), {"schema_version": 1, "error": str(error)})
             return 0.0
     return _mean(read_evaluation(place))
@@ -417,29 +418,29 @@ def _train_and_evaluate(search: Search, bad: int, seed: int, *, place: Path) -> 
     gc.collect()
     judging = search.judging.model_copy(update={"base": config.base})
     evaluate(output, config=judging, folder=place, events=search.quiet)
-    gc.collect()  # the last model is gone before the next one comes
+    gc.collect()  # free the last model before the next one is loaded
 
 
 def _config(search: Search, bad: int, seed: int) -> RunConfig:
-    """The configuration of a hybrid.
+    """Return the configuration of a hybrid.
 
     Raises:
-        UsageError: no configuration may be so.
+        UsageError: the combination is invalid.
     """
     try:
         config = hybrid_config(search.good.config, search.bad.config, search.factors, chosen=bad)
     except ValidationError as error:
         keys = ", ".join(factor.key for factor in _chosen(search, bad))
         raise UsageError(
-            f"no configuration may have {keys} of the bad recipe and the rest of the good one "
-            f"({error.errors()[0]['msg']}); bisect towards a checkpoint that lies between the two"
+            f"no configuration can combine {keys} of the bad recipe with the rest of the good one "
+            f"({error.errors()[0]['msg']}); bisect towards a checkpoint between the two"
         ) from error
     train = config.train.model_copy(update={"seed": seed, "seeds": None, "output": None})
     return config.model_copy(update={"train": train, "dataset": _dataset(search, bad, config)})
 
 
 def _dataset(search: Search, bad: int, config: RunConfig) -> DatasetConfig:
-    """The dataset section of a hybrid, whose version is written where it mixes two."""
+    """Return the dataset section of a hybrid; a version that mixes two is written."""
     if search.rows is None:
         return config.dataset
     movable = [f for f in search.factors if f.key.startswith(("dataset.rows", "dataset.prompt"))]
@@ -463,7 +464,7 @@ def _dataset(search: Search, bad: int, config: RunConfig) -> DatasetConfig:
 
 
 def _mean(evaluation: Evaluation) -> float:
-    """The mean over scorers, examples and seeds; a score that is missing counts 0."""
+    """Return the mean over scorers, examples and seeds; a missing score counts as 0."""
 
     def value(cell: Any) -> float:
         values = cell if isinstance(cell, list | tuple) else [cell]
@@ -477,18 +478,18 @@ def _mean(evaluation: Evaluation) -> float:
 
 
 def _planned(search: Search) -> Bisection:
-    """What would be tried, and about how long training it takes."""
+    """Return what would be tried, and approximately how long the training takes."""
     seconds = max(
         side.replicas.first.manifest.training.seconds for side in (search.good, search.bad)
     )
     runs = usual_runs(len(search.factors))
-    blank = BisectFinding(answer="undecided", why=f"about {runs} runs would tell", more_runs=runs)
+    blank = BisectFinding(answer="undecided", why=f"about {runs} runs would decide", more_runs=runs)
     found = _printed(search, [], blank, observed=None, minutes=runs * seconds / 60)
     return _told(replace(found, answer=None, exit_code=int(ExitCode.OK)))
 
 
 def _told(found: Bisection) -> Bisection:
-    """Put the answer in a sentence."""
+    """Return the answer with a sentence."""
     from ftreg.report.bisection import bisection_headline
 
     return replace(found, headline=bisection_headline(found))
@@ -542,11 +543,11 @@ def _printed(
 
 
 def _without_factors(search: Search) -> BisectFinding:
-    """Why there is nothing to search."""
+    """Return why there is nothing to search."""
     if any(note.startswith("versions.") for note in search.notes):
-        why = "the recipes differ in library versions alone, which are not tried"
+        why = "the recipes differ only in library versions, which are not tried"
         return BisectFinding(answer="undecided", why=why)
-    return BisectFinding(answer="noise", why="the recipes differ in nothing but the seed")
+    return BisectFinding(answer="noise", why="the recipes differ only in the seed")
 
 
 def _tried_factors(search: Search, runs: Sequence[HybridRun]) -> tuple[TriedFactor, ...]:
@@ -583,7 +584,7 @@ def _tried_hybrids(search: Search, runs: Sequence[HybridRun]) -> tuple[TriedHybr
 
 
 def write_bisection(found: Bisection, path: Path) -> None:
-    """Write the page that shows what a search found.
+    """Write the page with the result of a search.
 
     Raises:
         UsageError: it cannot be written.

@@ -1,7 +1,7 @@
-"""Which training rows made examples worse: suspects by influence, and a proof by leaving them out.
+"""Find training rows that made examples worse: suspects by influence, proof by leaving them out.
 
-A ranking by gradients is a guess. So the recipe is trained again without the suspects, and without
-as many random rows, by several seeds, and a row is named only if that shows.
+A ranking by gradients is a guess. So the recipe is retrained with several seeds without the
+suspects, and without as many random rows, and rows are named only if that confirms it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _RANKING_SCHEMA = 1
 MOST_EXAMPLES = 32
-"""Examples that are explained unless others are asked for: those with the largest drops."""
+"""The default number of explained examples: those with the largest drops."""
 SEEDS = 3
-"""Runs of each arm unless others are asked for."""
+"""The default number of runs per arm."""
 
 
 @printed
@@ -109,11 +109,11 @@ class Blame(Printed):
 
 @dataclass(frozen=True, slots=True)
 class BlameAsked:
-    """What `blame` is asked: None leaves the choice to it.
+    """The options of `blame`; None selects the default.
 
     `scorer` defaults to the one with the largest drop, `examples` (ids) to the largest drops,
-    `suspects` (how many) to a twentieth of all rows, `seeds` is how many runs each arm has, and 0
-    makes no proof. `anyway` goes on though nothing is certainly worse.
+    `suspects` (a number) to 5 % of all rows. `seeds` is the number of runs per arm; 0 means no
+    proof. `anyway` continues even if nothing is certainly worse.
     """
 
     scorer: str | None = None
@@ -133,19 +133,19 @@ def blame(
 ) -> Blame:
     """Rank the training rows behind a drop, and prove it by training without them.
 
-    Runs are kept beside the checkpoint; interrupted, the same call goes on.
+    Runs are stored beside the checkpoint; after an interruption, the same call continues.
 
     Args:
-        evaluation: the one that is worse.
-        workspace: has its checkpoint, and what it is held against.
+        evaluation: the worse evaluation.
+        workspace: has its checkpoint, and what it is compared with.
         against: `baseline`, `anchor`, or an evaluation.
-        asked: see there.
-        events: is told of the progress.
+        asked: the options.
+        events: receives progress.
 
     Raises:
-        UndecidedError: the two cannot be compared, or checkpoint or rows are not here any more.
-        UsageError: a record is damaged, an argument is wrong, or something cannot be written.
-        InterruptedRunError: a signal came in training.
+        UndecidedError: the two cannot be compared, or checkpoint or rows are no longer available.
+        UsageError: a record is damaged, an argument is invalid, or something cannot be written.
+        InterruptedRunError: a signal interrupted the training.
     """
     from ftreg.training.events import Silent
 
@@ -174,7 +174,7 @@ def blame(
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What is to be explained."""
+    """The drop to explain."""
 
     evaluation: Evaluation
     baseline: Baseline
@@ -186,7 +186,7 @@ class _Case:
 
     @property
     def folder(self) -> Path:
-        """Where runs and estimates are kept."""
+        """Return the folder of runs and estimates."""
         return self.checkpoint.folder.with_name(f"{self.checkpoint.folder.name}.blame")
 
     def drop(self) -> float:
@@ -198,7 +198,7 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """How far each training row pulls towards the worse answers."""
+    """How strongly each training row pulls towards the worse answers."""
 
     harms: Sequence[float]
     states: int
@@ -211,7 +211,7 @@ def _case(
     if checkpoint is None:
         raise UndecidedError(
             f"the checkpoint {evaluation.header['checkpoint']['name']} of {evaluation.id} is not "
-            "in the workspace, or is another one now; its gradients are needed"
+            "in the workspace or has changed; its gradients are needed"
         )
     place = checkpoint.folder / MANIFEST
     sections = ("base", "optimizer", "eval")
@@ -224,7 +224,7 @@ def _case(
     for name in asked.examples:
         if name not in deltas:
             raise UsageError(
-                f"--example {name}: both sides have no score of it{did_you_mean(name, deltas)}"
+                f"--example {name}: it has no score on both sides{did_you_mean(name, deltas)}"
             )
     worst = sorted((name for name in deltas if deltas[name] < 0), key=lambda n: (deltas[n], n))
     return _Case(
@@ -258,7 +258,7 @@ def _scorer(evaluation: Evaluation, baseline: Baseline, asked: str | None) -> st
 
 
 def _deltas(old: Scores, new: Scores, scorer: str) -> dict[str, float]:
-    """Example id to candidate minus baseline, where both have a score."""
+    """Return example id to candidate minus baseline, if both have a score."""
     found = {}
     for name, cell in new[scorer].items():
         after, before = over_seeds(cell), over_seeds(old[scorer].get(name))
@@ -268,7 +268,7 @@ def _deltas(old: Scores, new: Scores, scorer: str) -> dict[str, float]:
 
 
 def _is_worse(case: _Case) -> bool:
-    """Whether the gate's own tests, over all examples or in a cohort, find a drop for certain."""
+    """Whether the gate's tests, over all examples or in a cohort, find a certain drop."""
     verdict = judge(case.evaluation, case.baseline, policy=None, anchor=None, looks=None)
     tested = [row for row in verdict.rows if row.scorer == case.scorer and row.p_beyond is not None]
     level = 1 - case.policy.confidence
@@ -279,7 +279,7 @@ def _is_worse(case: _Case) -> bool:
 
 
 def _ranked(case: _Case, events: "TrainEvents") -> _Ranked:
-    """Rank the rows, or read how they were ranked before."""
+    """Rank the rows, or read an earlier ranking."""
     midway = map(read_checkpoint, list_midway(case.checkpoint.folder))
     states = {state.manifest.weights.digest: state for state in (*midway, case.checkpoint)}
     question = {
@@ -301,7 +301,7 @@ def _ranked(case: _Case, events: "TrainEvents") -> _Ranked:
 
 
 def _harms(case: _Case, state: Checkpoint, events: "TrainEvents") -> list[float]:
-    """How far each row pulls at one state of the run."""
+    """Return how strongly each row pulls at one state of the run."""
     from ftreg.models.assistant_turn import AssistantTurn
     from ftreg.models.chat_template import stop_tokens
     from ftreg.models.trained_chat import trained_chat
@@ -336,9 +336,9 @@ def _harms(case: _Case, state: Checkpoint, events: "TrainEvents") -> list[float]
 
 
 def _contrasts(case: _Case, turn: "AssistantTurn") -> list[Any]:
-    """The worse and the better answer to each example.
+    """Return the worse and the better answer to each example.
 
-    Worse is what the checkpoint wrote, better what the baseline did, or else the reference.
+    The worse answer is the checkpoint's, the better one the baseline's, or else the reference.
     """
     from ftreg.data import load_dataset
     from ftreg.why.influence import Contrast
@@ -361,7 +361,7 @@ def _contrasts(case: _Case, turn: "AssistantTurn") -> list[Any]:
         for text in (written[example.id]["output"], better):
             try:
                 answers.append(turn.example(messages, {"content": text}) if text.strip() else None)
-            except UsageError:  # what a model wrote need not be what a template takes
+            except UsageError:  # a template may not accept a model's output
                 answers.append(None)
         found.append(Contrast(*answers))
     return found
@@ -380,13 +380,13 @@ def _suspects(
 def _prove(
     case: _Case, suspects: Sequence[int], count: int, events: "TrainEvents"
 ) -> tuple[Proof, Effect | None]:
-    """Train and evaluate both arms by every seed, and hold one against the other."""
+    """Train and evaluate both arms with every seed, and compare them."""
     manifest, ids = case.checkpoint.manifest, case.trained.ids
     seeds = [manifest.training.seed + 1 + number for number in range(count)]
     minutes = 2 * count * manifest.training.seconds / 60
     events.notice(
-        f"{2 * count} runs without {len(suspects)} of {len(ids)} rows: about {minutes:.0f} minutes "
-        f"of training, and as many evaluations; kept in {case.folder}"
+        f"{2 * count} runs without {len(suspects)} of {len(ids)} rows: about {minutes:.0f} "
+        f"minutes of training, and as many evaluations; stored in {case.folder}"
     )
     key = digest([ids[at] for at in sorted(suspects)])[:12]
     reruns = Reruns(
@@ -474,7 +474,7 @@ def _result(
 
 
 def _kept(case: _Case, result: Blame) -> Blame:
-    """Write what was found beside the evaluation."""
+    """Write the result beside the evaluation."""
     answer = {
         "against": result.against,
         "scorer": result.scorer,

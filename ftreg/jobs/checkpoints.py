@@ -86,10 +86,10 @@ def checkpoints_of(workspace: Workspace) -> CheckpointList:
 
 
 def show_checkpoint(folder: Path) -> Manifest | GroupRecord:
-    """Return a checkpoint's manifest, or those of a group of replicas, once the files are checked.
+    """Return a checkpoint's manifest, or those of a group of replicas, after checking the files.
 
     Raises:
-        UsageError: there is no checkpoint, or its files are not those of its manifest.
+        UsageError: there is no checkpoint, or its files do not match its manifest.
     """
     found = read_replicas(folder)
     for member in found.members:
@@ -100,12 +100,12 @@ def show_checkpoint(folder: Path) -> Manifest | GroupRecord:
 
 
 def checkpoint_record(checkpoint: Checkpoint) -> CheckpointRecord:
-    """Return a checkpoint's manifest, with where it lies."""
+    """Return a checkpoint's manifest and its folder."""
     return CheckpointRecord(checkpoint=str(checkpoint.folder), **dict(checkpoint.manifest))
 
 
 def group_record(folder: Path, members: Sequence[Checkpoint]) -> GroupRecord:
-    """Return the manifests of replicas, with where they lie."""
+    """Return the manifests of replicas and their folders."""
     return GroupRecord(checkpoint=folder, replicas=tuple(map(checkpoint_record, members)))
 
 
@@ -120,7 +120,7 @@ def plot_checkpoint(folder: Path, *, output: Path | None = None) -> Path:
         The file that was written.
 
     Raises:
-        UsageError: there is no checkpoint, or `output` has another ending.
+        UsageError: there is no checkpoint, or `output` has another extension.
     """
     checkpoint = read_checkpoint(folder)
     path = output or folder / PLOT
@@ -133,9 +133,9 @@ def plot_checkpoint(folder: Path, *, output: Path | None = None) -> Path:
 
 
 def plot_beside(folder: Path, *, notice: Callable[[str], None]) -> None:
-    """Write the plot into a new checkpoint's folder; where that fails, say so and leave it."""
+    """Write the plot into a new checkpoint's folder; a failure is only a notice."""
     try:
         plot_checkpoint(folder)
-    except Exception as error:  # the checkpoint is whole, with or without a picture of its making
+    except Exception as error:  # the checkpoint is complete even without the plot
         kind = "" if isinstance(error, FtregError) else f"{type(error).__name__}: "
         notice(f"{PLOT} could not be drawn: {kind}{error}")

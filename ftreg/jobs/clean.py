@@ -82,19 +82,19 @@ def clean(
     everything: bool = False,
     dry_run: bool = False,
 ) -> Cleaning:
-    """List what ftreg can make again, and remove what is asked for.
+    """List what ftreg can rebuild, and remove what is requested.
 
-    An entry goes if it was not used for `older_than` seconds, or belongs to those used longest ago
-    that have to go so that the chosen kinds take `max_size` bytes together, or `everything` is set.
-    Half-written leftovers need no such reason. What another process writes, or has used since it
-    was listed, stays.
+    An entry is removed if it was not used for `older_than` seconds, if it is among the least
+    recently used ones that must go for the chosen kinds to fit into `max_size` bytes, or if
+    `everything` is set. Partially written leftovers are always removed. Anything that another
+    process is writing, or has used since it was listed, is kept.
 
     Args:
-        workspace: looked through for leftovers and training states.
-        kinds: of `KINDS`; none stands for all but those of `ON_REQUEST`.
+        workspace: searched for leftovers and training states.
+        kinds: from `KINDS`; none means all except those of `ON_REQUEST`.
         older_than: seconds.
         max_size: bytes on disk.
-        everything: whatever the age and size.
+        everything: remove entries of any age and size.
         dry_run: remove nothing.
 
     Raises:
@@ -124,7 +124,7 @@ def _entries(kind: str, workspace: Workspace) -> list[Entry]:
     if kind == "states":
         return states(workspace)
     if kind == "leftovers":
-        # Builds models, which the completion of a kind's name does without.
+        # Imported late: completion of a kind's name does not need it.
         from ftreg.config.sections import DatasetConfig
 
         return leftovers(workspace, Path(DatasetConfig.model_fields["root"].default))

@@ -99,34 +99,35 @@ def compare_evaluations(
     markdown: Path | None = None,
     html: Path | None = None,
 ) -> Comparison:
-    """Read evaluations, refuse those that cannot be compared, and hold the tournament.
+    """Read evaluations, reject those that cannot be compared, and run the tournament.
 
     Args:
         refs: ids, folders, `latest`, `baseline` or `anchor`; two or more, one of them stored here.
-        workspace: where to look.
-        against: one of `refs`, that the others are held against; default: the first.
+        workspace: where to search.
+        against: one of `refs`, with which the others are compared; default: the first.
         policy: default: that of the first stored evaluation.
-        tag: the tag to route by; default: the only one that there is.
-        routes: YAML to write, of which checkpoint should serve which cohort.
-        markdown: Markdown to write the comparison to.
-        html: an HTML page to write it to.
+        tag: the tag to route by; default: the only one.
+        routes: YAML file to write, with the checkpoint for each cohort.
+        markdown: Markdown file to write the comparison to.
+        html: HTML page to write it to.
 
     Raises:
-        UndecidedError: two of them cannot be compared; a line per field that differs.
-        UsageError: there is no such evaluation or tag, one is named twice, a policy is wrong, or a
-            file cannot be written.
+        UndecidedError: two of them cannot be compared; one line per field that differs. UsageError:
+            there is no such evaluation or tag, one is named twice, a policy is invalid, or a file
+            cannot be written.
     """
     if tag is not None and routes is None:
         raise UsageError("--tag belongs to --routes")
     stored = {ref: read_evaluation(workspace.evaluation(ref)) for ref in refs if ref not in _WORDS}
     if not stored:
-        raise UsageError("name a stored evaluation too: it says which dataset's baseline is meant")
+        raise UsageError("name a stored evaluation too: it determines the dataset of the baseline")
     first = next(iter(stored.values()))
     sides = _sides(refs, stored, workspace)
     ids = dict(zip(refs, sides, strict=True))
     if against is not None and against not in ids:
         raise UsageError(
-            f"--against {against}: it is not among those compared ({', '.join(ids)}); add it"
+            f"--against {against}: it is not among the compared evaluations ({', '.join(ids)}); "
+            "add it"
         )
     _refuse_unlike(sides)
     chosen = ids[refs[0] if against is None else against]
@@ -167,7 +168,7 @@ def _write(
 
 
 def _form_margins(found: Comparison) -> dict[str, float]:
-    """Scorer to the drop that a form of the same checkpoint may make."""
+    """Return scorer to the allowed drop of another form of the same checkpoint."""
     policy = found.policy.for_other_form()
     return {contest.scorer: policy.margin_for(contest.scorer) for contest in found.contests}
 
@@ -197,7 +198,7 @@ def _comparison(
 def _sides(
     refs: Sequence[str], stored: Mapping[str, Evaluation], workspace: Workspace
 ) -> dict[str, Baseline]:
-    """Evaluation's id to its header and scores, in the order of `refs`."""
+    """Return evaluation id to header and scores, in the order of `refs`."""
     first = next(iter(stored.values()))
     sides: dict[str, Baseline] = {}
     for ref in refs:
@@ -210,7 +211,7 @@ def _sides(
             raise UsageError(f"{ref}: {name} is named twice")
         sides[name] = side
     if len(sides) < 2:
-        raise UsageError("a comparison needs two evaluations or more")
+        raise UsageError("a comparison needs two or more evaluations")
     return sides
 
 
@@ -218,8 +219,8 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
     for name, side in sides.items():
         if is_partial(side.header):
             raise UndecidedError(
-                f"{name} ({stopped_after(side.header)}) cannot be compared: which rows it has, its "
-                "scores decided. Evaluate its checkpoint without --until-decided."
+                f"{name} ({stopped_after(side.header)}) cannot be compared: its scores decided "
+                "which rows it has. Evaluate its checkpoint without --until-decided."
             )
     for (first, one), (second, other) in combinations(sides.items(), 2):
         found = header_differences(one.header, other.header, places=(first, second))
@@ -235,7 +236,7 @@ def _refuse_unlike(sides: Mapping[str, Baseline]) -> None:
 
 
 def _form(header: Mapping[str, Any]) -> str:
-    """The form of the weights, where that is another than the checkpoint's own."""
+    """Return the form of the weights, if it differs from the checkpoint's own."""
     artefact = header["generation"].get("artefact")
     return f" {artefact['precision']}" if artefact else ""
 

@@ -70,10 +70,10 @@ class DatasetLeaks(Leakage, Printed):
 
 
 def list_datasets(root: Path) -> DatasetList:
-    """List the dataset versions below a folder, by their cards.
+    """List the dataset versions below a folder from their cards.
 
     Raises:
-        UsageError: there is no such folder, or a card is wrong.
+        UsageError: there is no such folder, or a card is invalid.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder")
@@ -92,10 +92,10 @@ def list_datasets(root: Path) -> DatasetList:
 
 
 def show_dataset(version: str, *, root: Path) -> ShownDataset:
-    """Return the card of `name@N`, the sizes of its cohorts, and how long its texts are.
+    """Return the card of `name@N`, the sizes of its cohorts, and the lengths of its texts.
 
     Raises:
-        UsageError: no such version, or its files are not those of its card.
+        UsageError: no such version, or its files do not match its card.
     """
     dataset = load_dataset(version, root=root)
     card = dataset.card
@@ -112,7 +112,7 @@ def show_dataset(version: str, *, root: Path) -> ShownDataset:
 
 
 def _bins(counts: Mapping[int, int]) -> dict[str, int]:
-    """Put lengths, each with how many texts have it, in bins that double in width; gaps too."""
+    """Put lengths and their counts in bins that double in width, including empty ones."""
     if not counts:
         return {}
     bins = [0] * (max(counts).bit_length() + 1)
@@ -131,18 +131,18 @@ def find_dataset_leaks(
     eval_split: str = "eval",
     advance: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> DatasetLeaks:
-    """Find the rows of a held-out split that stand in the training split of `name@N` too.
+    """Find the rows of a held-out split that are also in the training split of `name@N`.
 
     Args:
         version: `name@N`.
         root: the folder of datasets.
         train_split: the split to train on.
         eval_split: the held-out split.
-        advance: is told what is done, how many training rows of it, and of how many.
+        advance: called with the stage, the number of training rows done, and their total.
 
     Raises:
-        UsageError: no such version or split, its files are not those of its card, or the two
-            splits are one.
+        UsageError: no such version or split, its files do not match its card, or both splits are
+            the same.
     """
     if train_split == eval_split:
         raise UsageError(f"--train-split and --eval-split are both {eval_split}")

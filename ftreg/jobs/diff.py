@@ -1,4 +1,4 @@
-"""What differs between the recipes of two checkpoints, or what is known of it."""
+"""The differences between the recipes of two checkpoints, as far as they are known."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,14 +44,14 @@ class RecipeDifference(Printed):
 def diff_recipes(first: Path | Subject, second: Path | Subject) -> RecipeDifference:
     """Compare the recipes of two checkpoints, or groups of replicas, setting by setting.
 
-    Of a model that ftreg did not train, its files are compared in place of its recipe.
+    For a model that ftreg did not train, its files are compared instead of its recipe.
 
     Args:
         first: the folder of a checkpoint, or what `find_subject` returns.
         second: the same of the other.
 
     Raises:
-        UsageError: one of them is no checkpoint, or damaged.
+        UsageError: one of them is not a checkpoint, or is damaged.
     """
     old, new = (
         trained_subject(read_replicas(side)) if isinstance(side, Path) else side
@@ -72,7 +72,7 @@ def _first(subject: Subject) -> ModelFolder:
 
 
 def _is_base(base: Subject, other: Subject) -> bool:
-    """Whether one that ftreg did not train is what the other was trained from."""
+    """Whether a model that ftreg did not train is the base model of the other."""
     mine, theirs = _first(base).manifest, _first(other).manifest
     whole = base.replicas is None and mine.lora is None
     made_of_one = other.replicas is not None or theirs.lora is not None
@@ -80,7 +80,7 @@ def _is_base(base: Subject, other: Subject) -> bool:
 
 
 def _file_differences(old: ModelFolder, new: ModelFolder) -> Iterator[tuple[str, Any, Any]]:
-    """Yield what differs between the settings and the tokenizers of two models."""
+    """Yield the differences between the settings and the tokenizers of two models."""
     from ftreg.models.soundness import OF_THE_WRITER, settings_of
 
     for name in _SETTINGS:

@@ -1,4 +1,4 @@
-"""What is wrong with this machine, or will be in the midst of a run, and how to mend it."""
+"""Problems of this machine, including those that would appear during a run, and their fixes."""
 
 import importlib.metadata
 import os
@@ -55,14 +55,13 @@ class Findings(Printed):
 
 
 def examine(workspace: Workspace, *, say: Callable[[str], None] = lambda text: None) -> Findings:
-    """Look at this machine and at the workspace, and return a finding per thing looked at.
+    """Check this machine and the workspace, and return a finding per check.
 
-    Nothing stays changed: what is written to try a folder is taken away again. The network is not
-    asked.
+    Nothing stays changed: files written to test a folder are removed. The network is not used.
 
     Args:
-        workspace: where checkpoints, evaluations and baselines lie.
-        say: is told in a few words what is being looked at.
+        workspace: where checkpoints, evaluations and baselines are stored.
+        say: called with a short description of each check.
     """
     found: list[Finding] = []
     folders = [("workspace", workspace.root), ("temporary files", Path(tempfile.gettempdir()))]
@@ -111,7 +110,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _extras(item: Requirement) -> set[str]:
-    """The extras that ask for a requirement; empty for what everybody needs."""
+    """Return the extras that include a requirement; empty for mandatory ones."""
     declared = importlib.metadata.metadata("ftreg").get_all("Provides-Extra") or []
     if item.marker is None or item.marker.evaluate({"extra": ""}):
         return set()
@@ -119,7 +118,7 @@ def _extras(item: Requirement) -> set[str]:
 
 
 def _unmet(item: Requirement) -> str | None:
-    """Say how an installed library differs from what is required; None if it does not."""
+    """Return how an installed library differs from the requirement; None if it does not."""
     try:
         version = importlib.metadata.version(item.name)
     except importlib.metadata.PackageNotFoundError:
@@ -198,7 +197,7 @@ def _memory() -> Finding:
 
 
 def _container_limit() -> float | None:
-    """The memory limit of a container in GiB, which the machine's own figures do not show."""
+    """Return the memory limit of a container in GiB, which the machine's figures do not show."""
     try:
         text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         return int(text) / _GIB
@@ -207,7 +206,7 @@ def _container_limit() -> float | None:
 
 
 def _folder(name: str, folder: Path) -> Finding:
-    """Try in `folder` what every run does: make, rename, lock and remove a file."""
+    """Test in `folder` what every run does: create, rename, lock and remove a file."""
     shown = folder.resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +231,7 @@ def _elsewhere(name: str) -> str:
 
 
 def _baselines(workspace: Workspace) -> Finding:
-    """A baseline that git ignores is not there for the next gate."""
+    """Check that git does not ignore baselines, which the next gate needs."""
     probe = workspace.baselines / "dataset.json"
     try:
         done = subprocess.run(

@@ -35,13 +35,13 @@ from ftreg.records.span_facts import eval_asked, eval_found, eval_results
 from ftreg.scoring.probes.questions import Probe
 from ftreg.services.telemetry import traced
 
-# The header goes into the baseline's file too, which is kept small for git.
+# The header is also stored in the baseline's file, which is kept small for git.
 _RECORDED_LEAKS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows that are evaluated, of a split."""
+    """The evaluated rows of a split."""
 
     dataset: DatasetVersion
     split: str
@@ -62,16 +62,16 @@ def evaluate(
 
     Args:
         checkpoint_folder: a checkpoint with its manifest, or a group of replicas (each of them is
-            evaluated, and all are one evaluation), or what `ftreg.jobs.subjects` makes of a model
-            that ftreg did not train, or of outputs.
-        config: its `dataset` and `eval` sections say what to evaluate on and how, and `base.model`,
-            if it is a folder, where the base of adapters may lie.
+            evaluated, in one evaluation), or a subject of `ftreg.jobs.subjects` for a model that
+            ftreg did not train, or for outputs.
+        config: its sections `dataset` and `eval` determine the evaluation, and `base.model`, if it
+            is a folder, is where the base of adapters may be.
         folder: the evaluation folder to write; it must not exist.
-        events: is told of the progress.
-        until: given to generate in blocks, and to stop when the gate has decided.
+        events: receives progress.
+        until: if given, generate in blocks, and stop when the gate has decided.
 
     Raises:
-        UsageError: subject, dataset or scorers are wrong, or custom code is forbidden and named;
+        UsageError: subject, dataset or scorers are invalid, or forbidden custom code is named;
             nothing was written.
         UndecidedError: with `until`, the two cannot be compared; nothing was written.
     """
@@ -85,7 +85,7 @@ def evaluate(
     evaluated = _rows(config)
     rows, dataset = evaluated.rows, evaluated.dataset
     _tell_of_hidden_context(subject, evaluated, events)
-    # Scorers are made before anything is generated, so that a wrong option costs no minutes.
+    # Scorers are created before generation, so that an invalid option fails early.
     events.phase("loading the scorers")
     probes = _probes(subject, config)
     scorers = make_scorers(divide(config.eval.scorers)[0], thoughts=config.eval.thoughts)
@@ -111,7 +111,7 @@ def evaluate(
 
 
 def _with_base(subject: Path | Subject, config: AnyEvaluationConfig) -> Subject:
-    """What is evaluated, whose adapters may have their base in another folder."""
+    """Return the evaluated subject, whose adapters may have their base in another folder."""
     if isinstance(subject, Path):
         return trained_subject(read_replicas(subject).with_base(config.base.model))
     if subject.replicas is not None:
@@ -129,8 +129,8 @@ def _probes(subject: Subject, config: AnyEvaluationConfig) -> Mapping[str, Probe
     probes = make_probes(config.eval)
     if probes and subject.given is not None:
         raise UsageError(
-            f"eval.scorers: {', '.join(probes)} ask the model itself, and outputs made elsewhere "
-            "come without it; remove them"
+            f"eval.scorers: {', '.join(probes)} query the model itself, which outputs made "
+            "elsewhere do not have; remove them"
         )
     return probes
 
@@ -146,7 +146,7 @@ def _rows(config: AnyEvaluationConfig) -> _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """What the header says, however many rows were evaluated."""
+    """The part of the header that does not depend on the evaluated rows."""
 
     subject: Subject
     evaluated: _Rows
@@ -154,7 +154,7 @@ class _Whole:
     leakage: Mapping[str, Any]
 
     def header(self, part: EvaluatedRows) -> dict[str, Any]:
-        """The header of a part of the rows, or of all."""
+        """Return the header for some or all rows."""
         asked = self.config.eval
         found = _header(self.subject, self.evaluated, self.config, generation=part.generation)
         found |= {"leakage": self.leakage, "noise": part.noise}
@@ -190,7 +190,7 @@ def _evaluate_all(
 def _rounds(
     subject: Subject, evaluated: _Rows, config: AnyEvaluationConfig, events: EvalEvents
 ) -> Iterator[tuple[int | None, Generator | None, list[Round]]]:
-    """Yield the outputs of each seed, and what generated them; None: they are given."""
+    """Yield the outputs of each seed, and their generator; None if they are given."""
     dataset, rows = evaluated.dataset, evaluated.rows
     if subject.given is not None:
         place = f"{dataset.ref} ({evaluated.split})"
@@ -203,36 +203,37 @@ def _rounds(
 
 
 def _tell_of_trust(subject: Subject, events: EvalEvents) -> None:
-    """Say, or refuse, that code which comes with a base model runs.
+    """Report, or reject, that code of a base model is run.
 
-    The configuration is looked at where it is read; this is the record of the base model.
+    The configuration is checked when it is read; this checks the record of the base model.
     """
     members = subject.members.values()
     trusted = [member for member in members if member.manifest.base.trust_remote_code]
     for member in trusted:
         recorded = member.folder / MANIFEST
         place = place_in_manifest(recorded, TRUST) if subject.replicas else "base.trust_remote_code"
-        custom_code.refuse(f"what comes with the model {member.manifest.base.model}", place=place)
+        custom_code.refuse(f"the code of the model {member.manifest.base.model}", place=place)
     for model in dict.fromkeys(member.manifest.base.model for member in trusted):
         events.notice(custom_code.trust_note(model))
 
 
 def _refuse_one_server_for_all(subject: Subject, config: AnyEvaluationConfig) -> None:
-    """A server has one replica's weights: what it wrote for each would show seeds without noise."""
+    """Reject a server for replicas: with the weights of one, seeds would have no noise."""
     if len(subject.members) > 1 and config.eval.engine.name != "transformers":
         first = next(iter(subject.members.values())).folder
         raise UsageError(
-            f"eval.engine: {first.parent} has {len(subject.members)} replicas, and a server "
+            f"eval.engine: {first.parent} has {len(subject.members)} replicas, but a server has "
             "the weights of one; evaluate the group with the engine transformers, or a single "
             f"replica by its folder, such as {first}"
         )
 
 
 def _leakage(subject: Subject, rows: Split, root: Path, events: EvalEvents) -> dict[str, Any]:
-    """Look for evaluated rows among the rows that the checkpoint was trained on.
+    """Search for evaluated rows among the rows that the checkpoint was trained on.
 
-    `root` is the evaluation's folder of datasets, for training rows that the training's lacks. The
-    record that is returned has `trained_on`, and the counts, or why they are not known.
+    `root` is the evaluation's folder of datasets, for training rows that are missing in the
+    training's folder. The returned record has `trained_on`, and the counts, or why they are
+    unknown.
     """
     if subject.replicas is None:
         why = f"ftreg did not train {subject.name}, so its recipe and its training rows are unknown"
@@ -245,7 +246,7 @@ def _leakage(subject: Subject, rows: Split, root: Path, events: EvalEvents) -> d
     try:
         _, train = trained_on(manifest, root=root)
     except UsageError as error:
-        events.notice(f"whether training rows leaked into the evaluation is not known: {error}")
+        events.notice(f"whether training rows leaked into the evaluation is unknown: {error}")
         return record | {"unknown": str(error)}
     found = find_leaks(train, rows)
     if found.leaks:

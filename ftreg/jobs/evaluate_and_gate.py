@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint, hold it against a baseline, and report on it, in one call."""
+"""Evaluate a checkpoint, compare it with a baseline, and write its reports, in one call."""
 
 import datetime
 import json
@@ -62,10 +62,10 @@ class PrintedEvaluation(Printed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """A stored evaluation, and what came of holding it against another.
+    """A stored evaluation, and the result of comparing it with another.
 
-    `gate` is None where there is no verdict; `reasons` then say why, and `error` is what the gate
-    ended with, if it did. `html` is the HTML report, if there is one.
+    `gate` is None if there is no verdict; `reasons` then say why, and `error` is the gate's error,
+    if any. `html` is the HTML report, if there is one.
     """
 
     evaluation: Evaluation
@@ -76,14 +76,14 @@ class Evaluated:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command that evaluates and gates ends with."""
+        """The exit code of a command that evaluates and gates."""
         if self.error is not None:
             return self.error.exit_code
         return ExitCode.OK if self.gate is None else self.gate.exit_code
 
     @property
     def printed(self) -> PrintedVerdict | PrintedEvaluation:
-        """The result as `--json` prints it."""
+        """Return the result as printed by `--json`."""
         if self.gate is not None:
             return self.gate.printed
         return PrintedEvaluation(
@@ -96,14 +96,14 @@ class Evaluated:
 
 
 class GateEvents(EvalEvents, Protocol):
-    """A listener that also hears of results as they are stored; every method may do nothing."""
+    """A listener that also receives results as they are stored; every method may do nothing."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """The evaluation is stored; the gate comes next."""
         return
 
     def gated(self, found: Evaluated) -> None:
-        """The gate has ended, with a verdict or without; what follows changes nothing of it."""
+        """The gate has finished, with or without a verdict, which nothing later changes."""
         return
 
     def tracked(self, run: TrackedRun) -> None:
@@ -131,30 +131,31 @@ def evaluate_and_gate(
     reports: Reports | None = None,
     events: GateEvents | None = None,
 ) -> Evaluated:
-    """Run a model over a dataset version, or take its outputs; score them, and gate it.
+    """Run a model on a dataset version, or use existing outputs; score them, and gate it.
 
-    Where the gate cannot give a verdict, `error` of what is returned says why. `eval.report_to` is
-    logged to when the gate has ended, however it did; a tracker that fails then is a notice.
+    If the gate cannot give a verdict, `error` of the result says why. The evaluation is logged to
+    `eval.report_to` after the gate, whatever its result; a failing tracker is only a notice.
 
     Args:
-        checkpoint: a folder, or a name in the workspace (of replicas, all are one evaluation); a
-            GGUF file of a checkpoint; a model of others, see `find_subject`; or outputs.
-        workspace: gets the evaluation, and has the baselines.
+        checkpoint: a folder, or a name in the workspace (replicas are one evaluation); a GGUF file
+            of a checkpoint; another model, see `find_subject`; or outputs.
+        workspace: stores the evaluation, and has the baselines.
         dataset: dataset version, `name@N`; default: the one that it was trained on.
-        config: a configuration whose sections dataset, eval and gate count.
-        scorers: the ones to score with, see `read_scorer`; default: those that are configured.
-        overrides: `"section.key=value"` texts over dataset, eval, gate; for adapters `base.model`.
+        config: a configuration whose sections dataset, eval and gate are used.
+        scorers: the ones to score with, see `read_scorer`; default: the configured ones.
+        overrides: `"section.key=value"` texts for dataset, eval, gate; for adapters also
+            `base.model`.
         against: `baseline`, `anchor`, or an evaluation (folder, id, `latest`); None: no gate.
         policy: default: the gate section of the configuration.
-        bootstrap: whether a missing baseline is no reason to be undecided.
+        bootstrap: whether a missing baseline is accepted instead of being undecided.
         until_decided: whether to generate in blocks until the gate has decided.
-        of: the checkpoint of an artefact that does not say it itself.
+        of: the checkpoint of an artefact that does not name it itself.
         reports: default: the Markdown and the HTML report.
-        events: is told of progress and results.
+        events: receives progress and results.
 
     Raises:
-        UsageError: an argument, model, dataset or scorer is wrong; nothing was written.
-        UndecidedError: with `until_decided` there is no such baseline; nothing was generated.
+        UsageError: an argument, model, dataset or scorer is invalid; nothing was written.
+        UndecidedError: with `until_decided`, the baseline does not exist; nothing was generated.
     """
     reports, events = reports or Reports(), events or _Silent()
     checkpoint, engine = _subject(checkpoint, of=of, workspace=workspace)
@@ -180,18 +181,18 @@ def evaluate_and_gate(
 def _subject(
     given: str | Path | OutputsFile, *, of: str | None, workspace: Workspace
 ) -> tuple[str | Path | OutputsFile, list[str]]:
-    """Return what is evaluated, of an artefact its checkpoint with the engine's setting."""
+    """Return the subject; for an artefact, its checkpoint with the setting of the engine."""
     if not isinstance(given, OutputsFile) and is_artefact(str(given)):
         settings = json.dumps({"name": "llama.cpp", "artefact": portable_path(str(given))})
         folder = checkpoint_of(Path(given), of=of, workspace=workspace)
         return folder, [f"eval.engine={settings}"]
     if of is not None:
-        raise UsageError(f"--of is for a GGUF file, and {given} is none")
+        raise UsageError(f"--of is for GGUF files, but {given} is not one")
     return given, []
 
 
 def _refuse_early(config: EvaluationConfig, against: str | None, workspace: Workspace) -> None:
-    """Refuse what would cost minutes to find out later: a name that is not there, a tracker."""
+    """Reject early what would waste minutes otherwise: a name that does not exist, a tracker."""
     if against not in (None, "baseline", "anchor"):
         workspace.evaluation(against)
     if config.eval.report_to:
@@ -199,7 +200,7 @@ def _refuse_early(config: EvaluationConfig, against: str | None, workspace: Work
 
 
 def _new(subject: Subject, config: EvaluationConfig, workspace: Workspace) -> Path:
-    """The folder of an evaluation that begins now."""
+    """Return the folder of a new evaluation."""
     trained = subject.replicas
     called = trained.folder.resolve().name if trained else subject.name
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -218,9 +219,11 @@ def _until(
     workspace: Workspace,
     bootstrap: bool,
 ) -> UntilDecided | None:
-    """What decides when to stop; None where the first baseline is still to be evaluated."""
+    """Return what decides when to stop; None if there is no baseline yet."""
     if against is None:
-        raise UsageError("--until-decided needs the gate, which --no-gate leaves out; drop one")
+        raise UsageError(
+            "--until-decided needs the gate, but --no-gate skips it; remove one of them"
+        )
     dataset = parse_ref(config.dataset.version).name
     first = baseline_path(workspace.baselines, dataset)
     if bootstrap and against == "baseline" and not first.is_file():
@@ -251,14 +254,14 @@ def _gated(
         result = gate_and_report(
             evaluation, against, workspace=workspace, policy=policy, reports=reports
         )
-    except FtregError as error:  # no baseline, not comparable, ...: no verdict, but a result
+    except FtregError as error:  # no baseline, not comparable, ...: a result without a verdict
         reasons = tuple(line.strip() for line in str(error).split("\n"))
         return replace(found, reasons=reasons, error=error)
     return replace(found, gate=result)
 
 
 def _track(evaluation: Evaluation, events: GateEvents) -> None:
-    """Log the evaluation, however its gate ended; a tracker that fails then is a notice."""
+    """Log the evaluation, whatever its verdict; a failing tracker is only a notice."""
     try:
         run = log_evaluation(evaluation, asked_by=_REPORT_TO)
     except UsageError as error:

@@ -29,10 +29,10 @@ from ftreg.report.phrases import named
 from ftreg.report.timeline import Course, Moment, PromotedThen, Slice, SliceMean
 
 LAST = 100
-"""Evaluations of a dataset version that are drawn, of the newest."""
+"""The default number of newest evaluations of a dataset version that are drawn."""
 
 _SECOND = len("2026-01-02T03:04:05")
-"""To which a promotion tells when it was."""
+"""The precision of a promotion's time."""
 _Means = dict[Slice, SliceMean]
 
 
@@ -67,11 +67,11 @@ def write_history(
         dataset: `name`, for all of its versions, or `name@N`.
         workspace: has evaluations and baselines.
         output: the HTML file.
-        last: evaluations of a version that are drawn, of the newest; None is all of them.
+        last: how many of a version's newest evaluations are drawn; None: all of them.
 
     Raises:
-        UsageError: there is no evaluation on it, a baseline or look is damaged, or the file cannot
-            be written.
+        UsageError: the dataset has no evaluations, a baseline or look is damaged, or the file
+            cannot be written.
     """
     found = [item for item in listed_evaluations(workspace.evaluations) if item.header]
     found = of_dataset(found, dataset)
@@ -99,7 +99,7 @@ def write_history(
 
 
 def _by_version(found: Sequence[Listed]) -> dict[tuple[str, ...], list[Listed]]:
-    """The evaluations of the same rows, those that were evaluated last first."""
+    """Return the evaluations grouped by equal rows, the most recently evaluated first."""
     groups: dict[tuple[str, ...], list[Listed]] = {}
     for item in found:
         rows = item.facts["dataset"]
@@ -154,13 +154,13 @@ def _course(
 
 
 def _label(header: Mapping[str, Any]) -> str:
-    """The checkpoint, and whether a part of the rows was evaluated, whose mean the gate chose."""
+    """Return the checkpoint, and whether only a part of the rows was evaluated."""
     stopped = f", {stopped_after(header)}" if is_partial(header) else ""
     return named(header["checkpoint"]) + stopped
 
 
 def _all_means(root: Path, names: Sequence[str], notes: list[str]) -> dict[str, _Means]:
-    """Evaluation's id to its means; what cannot be read is noted, and left out."""
+    """Return evaluation id to means; unreadable ones are noted and left out."""
     found: dict[str, _Means] = {}
     headers = [f"{name}/{HEADER}" for name in names]
     for path, rows in remembered(root, headers, _means, what="means 1").items():
@@ -174,7 +174,7 @@ def _all_means(root: Path, names: Sequence[str], notes: list[str]) -> dict[str, 
 
 
 def _means(path: Path) -> list[list[Any]] | str:
-    """Scorer, cohort, number, mean and interval of each slice, or why there are none."""
+    """Return scorer, cohort, number, mean and interval of each slice, or why there are none."""
     try:
         evaluation = read_evaluation(path.parent)
         contests = hold_tournament(

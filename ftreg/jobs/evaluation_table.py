@@ -1,4 +1,4 @@
-"""An evaluation as one table: a row per example, of replicas per example and seed."""
+"""An evaluation as a table: one row per example, or per example and seed for replicas."""
 
 import csv
 import io
@@ -35,10 +35,10 @@ class ExportedTable(Printed):
 def evaluation_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table.
 
-    The columns are `id`, of replicas `seed`, `input`, `references` (a list), `output`, `finish`,
-    `tokens`, `critical`, `cluster`, a column per tag and per scorer, and `<scorer>_reason`, which
-    says why a score is missing. Older evaluations have no input and references. A tag that is
-    called like another column is `tag_<name>`.
+    The columns are `id`, `seed` (for replicas), `input`, `references` (a list), `output`, `finish`,
+    `tokens`, `critical`, `cluster`, a column per tag and per scorer, and `<scorer>_reason`, the
+    reason for a missing score. Older evaluations have no input and references. A tag with the name
+    of another column is `tag_<name>`.
 
     Raises:
         UsageError: a row of the evaluation is damaged.
@@ -66,16 +66,16 @@ def evaluation_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 
 
 def export_evaluation(evaluation: Evaluation, output: Path) -> ExportedTable:
-    """Write an evaluation as CSV or Parquet, by the ending of the file's name.
+    """Write an evaluation as CSV or Parquet, depending on the file's extension.
 
-    CSV has lists as JSON, and an empty cell for what is missing.
+    In CSV, lists are JSON, and missing values are empty cells.
 
     Raises:
-        UsageError: the ending is another one, a row is damaged, or the file cannot be written.
+        UsageError: the extension is unknown, a row is damaged, or the file cannot be written.
     """
     ending = output.suffix.lower()
     if ending not in _ENDINGS:
-        raise UsageError(f"{output}: a table ends in {' or '.join(_ENDINGS)}")
+        raise UsageError(f"{output}: the file name of a table must end in {' or '.join(_ENDINGS)}")
     rows = list(evaluation_rows(evaluation))
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
     write = _csv if ending == ".csv" else _parquet

@@ -64,12 +64,12 @@ def evaluations_of(
     """List evaluations of a workspace, the newest first.
 
     Args:
-        workspace: where they are.
+        workspace: where they are stored.
         dataset: `name`, or `name@N`; default: all.
-        last: how many at most; None is all of them.
+        last: the maximum number; None: all of them.
 
     Raises:
-        UsageError: there is none of this dataset, or a baseline's file is damaged.
+        UsageError: there is none on this dataset, or a baseline's file is damaged.
     """
     listed = listed_evaluations(workspace.evaluations)
     found = [item for item in listed if item.header is not None]
@@ -85,10 +85,10 @@ def evaluations_of(
 
 
 def of_dataset(found: list[Listed], dataset: str) -> list[Listed]:
-    """Return those evaluations of a dataset, `name` or `name@N`.
+    """Return the evaluations on a dataset, `name` or `name@N`.
 
     Raises:
-        UsageError: there is none; names what is nearest.
+        UsageError: there are none; suggests the closest name.
     """
     key = "version" if "@" in dataset else "name"
     chosen = [item for item in found if item.facts["dataset"][key] == dataset]
@@ -100,7 +100,7 @@ def of_dataset(found: list[Listed], dataset: str) -> list[Listed]:
 
 
 def _marks(workspace: Workspace) -> dict[str, str]:
-    """Id to what it is now, of every baseline and anchor."""
+    """Return id to its current role, for every baseline and anchor."""
     found: dict[str, list[str]] = {}
     for sides in promoted_ids(workspace.baselines):
         for side, name in sides.items():

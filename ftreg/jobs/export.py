@@ -1,4 +1,4 @@
-"""Write a checkpoint in the form in which it is served, with a manifest beside it."""
+"""Write a checkpoint in a form for serving, with a manifest beside it."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -49,8 +49,8 @@ def export(
         checkpoint_folder: a checkpoint with its manifest.
         to: one of `FORMS`; `gguf` is `gguf:f16`.
         output: the file or folder, which must not exist.
-        base: a folder where the base of adapters may lie.
-        events: is told of the progress.
+        base: a folder where the base of adapters may be.
+        events: receives progress.
 
     Raises:
         UsageError: the form, the checkpoint or the place is wrong, or the architecture is none
@@ -81,11 +81,11 @@ def open_checkpoint(folder: Path, *, base: str | None, events: "EvalEvents") -> 
 
     Args:
         folder: with its manifest.
-        base: a folder where the base of adapters may lie.
-        events: is told of the progress.
+        base: a folder where the base of adapters may be.
+        events: receives progress.
 
     Raises:
-        UsageError: it is none, was changed, or its model's code is refused.
+        UsageError: it is not a checkpoint, was changed, or the code of its model is rejected.
     """
     found = read_checkpoint(folder)
     checkpoint = Checkpoint(found.folder, found.manifest, base)

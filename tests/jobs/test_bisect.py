@@ -216,7 +216,7 @@ def test_settings_become_factors_that_can_be_moved_alone(
     ("options", "said"),
     [
         (("--scorer", "equal"), "did you mean equals"),
-        (("-s", "train.epochs=2"), "only what hybrids are evaluated by"),
+        (("-s", "train.epochs=2"), "only the evaluation of hybrids can be set"),
         (("--max-runs", "0"), "1 or more"),
         (("--max-hours", "0"), "above 0"),
         (("--dataset", "colours@9"), "colours@9"),

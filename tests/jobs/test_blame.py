@@ -102,7 +102,7 @@ def test_where_nothing_is_worse_for_certain_nothing_is_trained(
     assert ranked.code == 0
     assert "not proven" in ranked.out
     for arguments, code, told in (
-        (["evaluations/new", "--example", "e99"], 2, "both sides have no score of it"),
+        (["evaluations/new", "--example", "e99"], 2, "it has no score on both sides"),
         (["evaluations/new", "--scorer", "equal"], 2, "did you mean equals"),
         (["evaluations/new", "--against", "baseline"], 3, "there is no baseline yet"),
     ):

@@ -117,7 +117,7 @@ def test_adapters_of_peft_find_their_base(cli: Cli, model: Path) -> None:
     assert moved["checkpoint"]["identity"] == header["checkpoint"]["identity"]
     done = cli("eval", "elsewhere", *_ON, "-s", "base.model=adapters")
     assert done.code == 2
-    assert "elsewhere is a whole model, and has no base" in done.err
+    assert "elsewhere is a complete model and has no base" in done.err
 
 
 def test_a_base_model_is_held_against_what_was_trained_from_it(
@@ -133,7 +133,7 @@ def test_a_base_model_is_held_against_what_was_trained_from_it(
     done = cli("eval", "base", "--dataset", "colours@1", "--json")
     assert done.code in (0, 1, 3), done
     assert "outcome" in done.json, done  # a verdict, so that the two could be compared
-    assert f"evaluated as {ours['id']} was" in done.err
+    assert f"evaluated like {ours['id']}" in done.err
     folder = Path("evaluations") / done.json["candidate"]
     header = json.loads((folder / "evaluation.json").read_text("utf-8"))
     assert header["scorers"] == ours["scorers"]

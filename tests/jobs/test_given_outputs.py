@@ -272,7 +272,7 @@ def test_settings_come_from_the_baseline_a_file_and_options(
     assert cli("promote", "latest").code == 0
     done = cli("eval", *given, "--name", "b")
     assert done.code == 0, done
-    assert f"evaluated as {header['id']} was" in done.err
+    assert f"evaluated like {header['id']}" in done.err
     assert _header("b-*")["policy"] == header["policy"]
     assert cli("eval", *given, "--name", "e", "--no-gate").code == 0  # to be gated later
     assert _header("e-*")["policy"] == header["policy"]
