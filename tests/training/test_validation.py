@@ -296,8 +296,8 @@ def test_checkpoints_of_a_recipe_that_was_changed_are_not_taken_for_the_runs(
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["dataset.validation_split=eval"], "rows that select a checkpoint are biased in its favour"),
-        (["dataset.validation_split=train"], "falls whatever happens"),
+        (["dataset.validation_split=eval"], "biased in its favour"),
+        (["dataset.validation_split=train"], "training rows always falls"),
         (["dataset.validation_split=nowhere"], "has no split 'nowhere'; it has copy, eval, train"),
         (["dataset.validation_split=copy"], "the rows of 'copy' are those of 'eval'"),
         (["dataset.max_validation_examples=3"], "needs validation_split"),
