@@ -212,7 +212,7 @@ def _tell_of_trust(subject: Subject, events: EvalEvents) -> None:
     for member in trusted:
         recorded = member.folder / MANIFEST
         place = place_in_manifest(recorded, TRUST) if subject.replicas else "base.trust_remote_code"
-        custom_code.refuse(f"the code of the model {member.manifest.base.model}", place=place)
+        custom_code.refuse(f"what comes with the model {member.manifest.base.model}", place=place)
     for model in dict.fromkeys(member.manifest.base.model for member in trusted):
         events.notice(custom_code.trust_note(model))
 

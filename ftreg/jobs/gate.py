@@ -1,4 +1,4 @@
-"""Hold an evaluation against a baseline, and keep the verdict beside it."""
+"""Compare an evaluation with a baseline, and store the verdict beside it."""
 
 import dataclasses
 import datetime
@@ -42,10 +42,10 @@ from ftreg.report.noise_line import errors_of_deltas
 
 @dataclass(frozen=True, slots=True)
 class LastGate:
-    """What `gate.json` keeps of an evaluation's last gate.
+    """The contents of `gate.json`, an evaluation's last gate.
 
-    `baseline` and `anchor` are the ids of what it was held against; `of_these_scores` is false
-    where the evaluation has been scored again since.
+    `baseline` and `anchor` are the ids of the evaluations that it was compared with;
+    `of_these_scores` is false if the evaluation has been rescored since.
     """
 
     verdict: Verdict
@@ -55,7 +55,7 @@ class LastGate:
 
 
 def last_gate(evaluation: Evaluation) -> LastGate | None:
-    """Read the verdict that an evaluation's folder keeps; None where it has not been gated.
+    """Read the verdict in an evaluation's folder; None if it has not been gated.
 
     Raises:
         UsageError: the record is damaged, or of a newer schema.
@@ -74,12 +74,12 @@ def last_gate(evaluation: Evaluation) -> LastGate | None:
 
 
 def held_against(name: str, evaluation: Evaluation, *, workspace: Workspace) -> Baseline | None:
-    """Find what an evaluation was held against: in the workspace, or as baseline or anchor.
+    """Find what an evaluation was compared with: in the workspace, or as baseline or anchor.
 
     Args:
-        name: id of an evaluation, as `LastGate` has it.
-        evaluation: the one that was gated, whose dataset says which baseline file is meant.
-        workspace: where to look.
+        name: id of an evaluation, as in `LastGate`.
+        evaluation: the gated evaluation, whose dataset determines the baseline file.
+        workspace: where to search.
 
     Raises:
         UsageError: a record is damaged.
@@ -95,7 +95,7 @@ def held_against(name: str, evaluation: Evaluation, *, workspace: Workspace) -> 
 
 
 def baseline_of(evaluation: Evaluation) -> Baseline:
-    """Take a stored evaluation as a baseline."""
+    """Return a stored evaluation as a baseline."""
     return Baseline(
         header=evaluation.header,
         scores=evaluation.scores,
@@ -113,17 +113,17 @@ def gate(
 ) -> GateResult:
     """Compare a candidate with a baseline and store `gate.json` in the candidate's folder.
 
-    A baseline that was read from its file has a ledger beside that, which the look is added to.
+    If the baseline was read from its file, the look is added to the ledger beside it.
 
     Args:
         candidate: the evaluation to judge.
-        baseline: what it is held against.
-        policy: default: the one that was in force when the candidate was evaluated.
-        anchor: an older baseline that it is held against too.
+        baseline: what it is compared with.
+        policy: default: the one in force when the candidate was evaluated.
+        anchor: an older baseline that it is compared with too.
 
     Raises:
-        UndecidedError: the two cannot be compared; a line per field that differs.
-        UsageError: a score or a look is damaged, or the policy names what is not there.
+        UndecidedError: the two cannot be compared; one line per field that differs. UsageError: a
+            score or a look is damaged, or the policy names something that does not exist.
     """
     anchor = anchor_for(candidate.header, baseline, anchor)
     refuse_unlike(candidate, baseline, anchor)
@@ -151,10 +151,10 @@ def gate(
 def anchor_for(
     candidate: Mapping[str, Any], baseline: Baseline, anchor: Baseline | None
 ) -> Baseline | None:
-    """Return the anchor that a candidate, by its header, is held against beside a baseline.
+    """Return the anchor for a candidate, by its header, besides a baseline.
 
-    It is None where the two are forms of one checkpoint: which form an older one had says nothing
-    of this one's.
+    It is None if the two are forms of one checkpoint: the form of an older one says nothing about
+    this one's.
     """
     return None if is_other_form(baseline.header, candidate) else anchor
 
@@ -167,10 +167,10 @@ def judge(
     anchor: Baseline | None,
     looks: Looks | None,
 ) -> Verdict:
-    """Return the verdict on a candidate, which need not be stored; the arguments are `gate`'s.
+    """Return the verdict on a candidate, without storing it; the arguments are those of `gate`.
 
-    `looks` is how often the rows were looked at, as `counted_looks` has it. One that was evaluated
-    until the gate had decided is judged as it was then, by whoever gates it.
+    `looks` is how often the rows were looked at, from `counted_looks`. A candidate that was
+    evaluated until the gate had decided is always judged as it was then.
     """
     policy = policy or policy_of(candidate)
     if is_other_form(baseline.header, candidate.header):
@@ -200,14 +200,14 @@ def judge(
 def _noise_of_examples(
     candidate: Mapping[str, Any], baseline: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return how far an example's change varies by generating again, where that was measured."""
+    """Return how much an example's change varies with repeated generation, if measured."""
     examples = math.sqrt(candidate["dataset"]["rows"])
     errors = errors_of_deltas(baseline, candidate)
     return {name: error * examples for name, error in errors.items() if error is not None}
 
 
 def _costs(candidate: Evaluation, baseline: Mapping[str, Any]) -> Costs:
-    """Return what answers took, as far as both sides say it."""
+    """Return the cost of answers, as far as both sides record it."""
     asked, old = candidate.header["generation"], baseline["generation"]
     answers = len(baseline["checkpoint"].get("seeds", "1")) * baseline["dataset"]["rows"]
     tokens = old.get("new_tokens")
@@ -221,7 +221,7 @@ def _costs(candidate: Evaluation, baseline: Mapping[str, Any]) -> Costs:
 
 
 def evaluated_order(evaluation: Evaluation) -> Order | None:
-    """Return the order in which examples were evaluated, where the gate looked in between.
+    """Return the order in which examples were evaluated, if the gate looked in between.
 
     Raises:
         UsageError: the record is damaged.
@@ -241,7 +241,7 @@ def evaluated_order(evaluation: Evaluation) -> Order | None:
 def counted_looks(
     candidate: Evaluation, baseline: Baseline, anchor: Baseline | None
 ) -> Looks | None:
-    """Return how many looks there are with this one; None where no ledger is kept."""
+    """Return the number of looks including this one; None if there is no ledger."""
     if baseline.file is None:
         return None
     look = look_at(candidate, baseline=str(baseline.header["id"]))
@@ -261,9 +261,9 @@ def counted_looks(
 
 
 def look_ahead(evaluation: Evaluation, workspace: Workspace) -> None:
-    """Add to the ledger that an evaluation was seen, if there is no baseline to hold it against.
+    """Record in the ledger that an evaluation was seen, if there is no baseline yet.
 
-    The first baseline is chosen from what was seen so.
+    The first baseline is chosen among these evaluations.
 
     Raises:
         UsageError: it cannot be written.
@@ -274,11 +274,11 @@ def look_ahead(evaluation: Evaluation, workspace: Workspace) -> None:
 
 
 def refuse_unlike(candidate: Evaluation, baseline: Baseline, anchor: Baseline | None) -> None:
-    """Refuse what a candidate cannot be held against.
+    """Reject baselines that a candidate cannot be compared with.
 
     Raises:
-        UndecidedError: it was evaluated otherwise; a line per field that differs. Or it was stopped
-            when some gate had decided.
+        UndecidedError: it was evaluated differently; one line per field that differs. Or it was
+            stopped when a gate had decided.
     """
     _refuse_unlike(baseline, candidate, name="baseline")
     if anchor is not None:
@@ -300,16 +300,16 @@ def _refuse_unlike(side: Baseline, candidate: Evaluation, *, name: str) -> None:
         rescored = ways_to_rescore(side, baseline_of(candidate))
         anew = f"Rescore stored outputs: {rescored}. Or evaluate" if rescored else "Evaluate"
         raise UndecidedError(
-            f"{candidate.id} cannot be compared with the {name} {side.header['id']}, since they "
-            f"were not evaluated alike:\n  {lines}\n{anew} both in the same way, and promote a "
+            f"{candidate.id} cannot be compared with the {name} {side.header['id']}, because they "
+            f"were evaluated differently:\n  {lines}\n{anew} both in the same way, and promote a "
             "new baseline (and anchor) if the change is intended."
         )
 
 
 def ways_to_rescore(first: Baseline, second: Baseline) -> str:
-    """Return the commands that score two sides alike, empty where scoring alone cannot.
+    """Return the commands that score both sides the same way, empty if scoring is not enough.
 
-    Of unlike thoughts the first is to be scored as the second is.
+    If thoughts differ, the first is to be scored like the second.
     """
     thoughts = unlike_thoughts(first.header, second.header)
     option = f" --thoughts {thoughts}" if thoughts else ""
@@ -326,13 +326,13 @@ def _place(side: Baseline) -> object:
 
 
 def levels_of(evaluation: Evaluation) -> dict[str, int | None]:
-    """Return how many different scores its scorers can give, of those that say it."""
+    """Return the number of different scores of its scorers, for those that declare it."""
     described = descriptions_of(evaluation.header)
     return {name: each["levels"] for name, each in described.items() if "levels" in each}
 
 
 def policy_of(evaluation: Evaluation) -> GatePolicy:
-    """Return the policy that was in force when the evaluation was made."""
+    """Return the policy in force when the evaluation was made."""
     with damaged(evaluation.folder / HEADER, kind="evaluation"):
         return GatePolicy.model_validate(evaluation.header["policy"], strict=False)
 
@@ -340,15 +340,15 @@ def policy_of(evaluation: Evaluation) -> GatePolicy:
 def find_baselines(
     ref: str, dataset: str, *, workspace: Workspace
 ) -> tuple[Baseline, Baseline | None]:
-    """Find what `ref` names, and the anchor where `ref` is the baseline that has one.
+    """Find what `ref` names, and its anchor if `ref` is a baseline that has one.
 
     Args:
         ref: `baseline`, `anchor`, or an evaluation.
-        dataset: name of the candidate's, which says which baseline file is meant.
-        workspace: where to look.
+        dataset: name of the candidate's dataset, which determines the baseline file.
+        workspace: where to search.
 
     Raises:
-        UndecidedError: there is no baseline yet, or `anchor` is asked for and none is pinned.
+        UndecidedError: there is no baseline yet, or `anchor` is requested but none is pinned.
         UsageError: no such evaluation, or a broken file.
     """
     path = baseline_path(workspace.baselines, dataset)

@@ -1,4 +1,4 @@
-"""Hold a stored evaluation against a baseline, and write the reports on it."""
+"""Compare a stored evaluation with a baseline, and write its reports."""
 
 import dataclasses
 from pathlib import Path
@@ -28,15 +28,15 @@ def gate_and_report(
     reports: Reports | None = None,
     asked: Attest | None = None,
 ) -> GateResult:
-    """Hold an evaluation against a baseline, keep the verdict beside it, and write its reports.
+    """Compare an evaluation with a baseline, store the verdict beside it, and write its reports.
 
     Args:
         evaluation: the candidate.
         against: `baseline`, `anchor`, or an evaluation: its folder, its id, or `latest`.
-        workspace: where baselines and other evaluations are looked for.
-        policy: default: the one that was in force when the candidate was evaluated.
+        workspace: where to search for baselines and other evaluations.
+        policy: default: the one in force when the candidate was evaluated.
         reports: default: the Markdown and the HTML report.
-        asked: where the verdict is stated; None: nowhere.
+        asked: where the verdict is attested; None: nowhere.
 
     Returns:
         The verdict, with the paths of the reports.
@@ -83,7 +83,7 @@ def _write_reports(
     anchor: Baseline | None,
     workspace: Workspace,
 ) -> tuple[Path, Path | None]:
-    """Return the paths of the Markdown report and of the HTML report, if that is wanted."""
+    """Return the paths of the Markdown report and of the HTML report, if requested."""
     worst = worst_drops(evaluation, baseline)
     text = (
         gate_report(result.verdict, baseline=baseline.header, candidate=evaluation, worst=worst)

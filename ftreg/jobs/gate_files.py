@@ -1,4 +1,4 @@
-"""Gate two files of scores that `ftreg score` wrote, for outputs that were made elsewhere."""
+"""Gate two files of scores written by `ftreg score`, for outputs made elsewhere."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from ftreg.records.samples import Cell, Scores
 
 
 def read_score_file(path: Path) -> Scores:
-    """Read scorer to example id to score in [0, 1], or None where there is a reason instead.
+    """Return scorer to example id to score in [0, 1], or None if there is a reason instead.
 
     Raises:
-        UsageError: no file, no rows, or a line that is not a score's; names file and line.
+        UsageError: no file, no rows, or a line that is not a score; gives file and line.
     """
     scores: dict[str, dict[str, Cell]] = {}
     for number, row in read_jsonl(path):
@@ -24,8 +24,9 @@ def read_score_file(path: Path) -> Scores:
         for key in ("id", "scorer"):
             if not isinstance(row.get(key), str):
                 raise UsageError(
-                    f"{place}: {key!r} must be a string; this is no line of `ftreg score`, which "
-                    "makes such a file of outputs: ftreg score OUTPUTS --scorer NAME -o SCORES"
+                    f"{place}: {key!r} must be a string; this line is not from `ftreg score`, "
+                    "which makes a file of scores from outputs: ftreg score OUTPUTS --scorer NAME "
+                    "-o SCORES"
                 )
         score = row.get("score")
         if (
@@ -35,7 +36,7 @@ def read_score_file(path: Path) -> Scores:
         ):
             raise UsageError(f"{place}: 'score' must be a number in [0, 1] or null")
         if score is not None and not 0 <= score <= 1:
-            raise UsageError(f"{place}: the score {score} does not lie in [0, 1]")
+            raise UsageError(f"{place}: the score {score} is not in [0, 1]")
         column = scores.setdefault(row["scorer"], {})
         if row["id"] in column:
             raise UsageError(f"{place}: {row['scorer']} scores {row['id']!r} again")
@@ -52,22 +53,22 @@ def gate_files(
     policy: GatePolicy | None = None,
     reports: Reports | None = None,
 ) -> GateResult:
-    """Compare two files of scores, paired by example id. Nothing is written but a JUnit file.
+    """Compare two files of scores, paired by example id. Writes nothing except a JUnit file.
 
     Args:
-        baseline: JSONL that `ftreg score` wrote.
-        candidate: the same, of the outputs to judge.
-        policy: default: every setting has its default.
-        reports: `junit` is written; the others are made of evaluations.
+        baseline: JSONL written by `ftreg score`.
+        candidate: the same, for the outputs to judge.
+        policy: default: all settings have their defaults.
+        reports: only `junit` is written; the others require evaluations.
 
     Raises:
-        UsageError: a file is not one of scores, the policy asks for cohorts, which such files
-            do not have, or `reports` has a comment.
-        UndecidedError: they have other scorers, or other examples; says which.
+        UsageError: a file is not a file of scores, the policy needs cohorts, which such files do
+            not have, or `reports` has a comment. UndecidedError: they have different scorers or
+            examples; says which.
     """
     reports = reports or Reports()
     if reports.comment is not None:
-        raise UsageError("--markdown: a report is made of evaluations, and these are bare scores")
+        raise UsageError("--markdown: a report requires evaluations, but these are only scores")
     old, new = read_score_file(baseline), read_score_file(candidate)
     found = [
         f"scorers in {place} only: {', '.join(sorted(only))}"
@@ -93,5 +94,5 @@ def gate_files(
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """What a report calls a side that is no evaluation: its file."""
+    """Return what a report calls a side that is not an evaluation: its file."""
     return {"id": str(path), "checkpoint": {"name": path.name}}

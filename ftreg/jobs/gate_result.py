@@ -1,4 +1,4 @@
-"""What a gate gives: the verdict, what is printed of it, and the reports that it writes."""
+"""The result of a gate: the verdict, its printed form, and the reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from ftreg.records.printed import OPTIONAL, Printed, printed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """Which reports a gate writes, besides `report.md` in the evaluation's folder."""
+    """The reports that a gate writes, besides `report.md` in the evaluation's folder."""
 
     html: bool = True
     """`report.html`, in the evaluation's folder."""
@@ -65,11 +65,11 @@ class PrintedVerdict(Printed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """A verdict, what it is about, and where it is written.
+    """A verdict, its subject, and the files that were written.
 
     `baseline` and `candidate` are the headers of the evaluations. `baseline_file` is the file in
-    `baselines/` that the baseline was read from, None where it was not; `report` and `html` are the
-    reports, None where there is none.
+    `baselines/` that the baseline was read from, if any; `report` and `html` are the reports, None
+    if there is none.
     """
 
     baseline: Mapping[str, Any]
@@ -81,12 +81,12 @@ class GateResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command that gates ends with."""
+        """The exit code of a command that gates."""
         return self.verdict.exit_code
 
     @property
     def printed(self) -> PrintedVerdict:
-        """The result as `--json` prints it."""
+        """Return the result as printed by `--json`."""
         return PrintedVerdict(
             baseline=self.baseline["id"],
             candidate=self.candidate["id"],

@@ -1,4 +1,4 @@
-"""Get a checkpoint's outputs: what was written before from the store, the rest from an engine."""
+"""Get a checkpoint's outputs: earlier ones from the store, the rest from an engine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ class EvalEvents(Protocol):
     """A listener; every method may do nothing."""
 
     def phase(self, text: str) -> None:
-        """A preparation has begun, in a few words."""
+        """A preparation has begun; `text` describes it."""
         return
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """So many outputs are generated, or scored by one scorer."""
+        """This many outputs are generated, or scored by one scorer."""
         return
 
     def notice(self, text: str) -> None:
-        """What the user should know, though nothing is wrong with the command."""
+        """Information for the user that is not an error."""
         return
 
 
@@ -39,7 +39,7 @@ class SilentEval(EvalEvents):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The outputs of every example, in order, and what an evaluation records of their making."""
+    """The outputs of all examples, in order, and what an evaluation records about generation."""
 
     outputs: Sequence[Output]
     record: dict[str, Any]
@@ -52,32 +52,32 @@ def generate_rounds(
     config: EvalConfig,
     events: EvalEvents,
 ) -> list[Round]:
-    """Return the outputs for every example, `config.rounds` times, the one that counts first.
+    """Return the outputs for all examples, `config.rounds` times; the first round counts.
 
     Args:
         checkpoint: whose outputs they are; its files are verified.
-        dataset: writes the examples as chats.
+        dataset: converts the examples to chats.
         rows: the examples.
         config: engine, limit, precision and batch size.
-        events: is told of the progress.
+        events: receives progress.
 
     Raises:
-        UsageError: checkpoint, engine or prompts are wrong; outputs that were written are kept.
+        UsageError: checkpoint, engine or prompts are invalid; outputs already written are kept.
     """
     return Generator(checkpoint, dataset, config, events).rounds(rows)
 
 
 class Generator:
-    """Writes outputs of a checkpoint, a part of the examples at a time if need be.
+    """Generates outputs of a checkpoint, for some of the examples at a time if necessary.
 
     Args:
         checkpoint: whose outputs they are; its files are verified.
-        dataset: writes the examples as chats.
+        dataset: converts the examples to chats.
         config: engine, limit, precision and batch size.
-        events: is told of the progress.
+        events: receives progress.
 
     Raises:
-        UsageError: checkpoint or engine are wrong.
+        UsageError: checkpoint or engine are invalid.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Generator:
         """Return the outputs for these examples, `config.rounds` times.
 
         Raises:
-            UsageError: prompts are wrong; outputs that were written are kept.
+            UsageError: prompts are invalid; outputs already written are kept.
         """
         chats = self.chats(rows)
         return [
@@ -105,7 +105,7 @@ class Generator:
         ]
 
     def answers(self, instructions: Mapping[str, str]) -> list[Output]:
-        """Return the answers to instructions that are in no dataset, by id, each a chat by itself.
+        """Return the answers to instructions outside of datasets, by id, each as a separate chat.
 
         Raises:
             UsageError: one does not fit into the model's context.
@@ -114,7 +114,7 @@ class Generator:
         return list(_round(self._engine, chats, 0, self._config, self._events).outputs)
 
     def losses(self, texts: Sequence[str]) -> "list[TextLoss]":
-        """Return the loss of each text; only an engine that has the weights tells it."""
+        """Return the loss of each text; only available from an engine with the weights."""
         total = len(texts)
         found: list[TextLoss] = self._engine.losses(
             texts, advance=lambda done: self._events.progress("reading texts", done, total)
@@ -125,7 +125,7 @@ class Generator:
         """Return the examples as chats.
 
         Raises:
-            UsageError: one lacks what its prompt needs.
+            UsageError: an example lacks a field that its prompt needs.
         """
         try:
             return [(row.id, self._dataset.card.prompt.messages(row)) for row in rows]
@@ -133,7 +133,7 @@ class Generator:
             raise UsageError(f"{self._dataset.folder}: {error}") from error
 
     def describe(self) -> dict[str, Any]:
-        """Return what an evaluation records of the engine, before anything is generated."""
+        """Return what an evaluation records about the engine, before generating anything."""
         return {**self._engine.describe([]), "new_tokens": 0, "cut_off": 0, "taken": 0}
 
 
@@ -176,7 +176,7 @@ def _engine(
 
         engine = RemoteEngine(checkpoint, config)
         events.notice(
-            f"the outputs are those of the model {config.engine.model!r} at {engine.host}; whether "
+            f"the outputs come from the model {config.engine.model!r} at {engine.host}; whether "
             f"it has the weights of {checkpoint.folder} cannot be checked"
         )
         return engine
@@ -192,14 +192,14 @@ def _engine(
 
 def _artefact(checkpoint: ModelFolder, config: EvalConfig, events: EvalEvents) -> Any:
     if find_spec("xllamacpp") is None:
-        raise UsageError("the engine llama.cpp needs it: pip install 'ftreg[deploy]'")
+        raise UsageError("the engine llama.cpp is not installed: pip install 'ftreg[deploy]'")
     from ftreg.generation.served_artefact import ServedArtefact
 
     events.phase("reading the artefact")
     engine = ServedArtefact(checkpoint, config)
     if engine.pairing == "said":
         events.notice(
-            f"{config.engine.artefact} does not say which checkpoint it is of, and is taken for "
-            f"one of {checkpoint.folder}; `ftreg parity` compares the two"
+            f"{config.engine.artefact} does not say which checkpoint it was made from; "
+            f"{checkpoint.folder} is assumed, and `ftreg parity` compares the two"
         )
     return engine

@@ -343,7 +343,7 @@ def test_one_server_is_not_taken_for_several_replicas(
     assert cli("train", config, "-s", "train.seeds=[1, 2]", "-o", "checkpoints/g").code == 0
     done = cli("eval", "checkpoints/g", "--no-gate", *by(server))
     assert done.code == 2
-    assert "has 2 replicas, and a server the weights of one" in " ".join(done.err.split())
+    assert "has 2 replicas, but a server has the weights of one" in " ".join(done.err.split())
     assert not server.chats
     assert cli("eval", "checkpoints/g/seed-2", "--no-gate", *by(server)).code == 0
 

@@ -185,7 +185,7 @@ def test_a_file_that_says_nothing_is_taken_at_its_word(place: Path, cli: Cli) ->
     assert "--of CHECKPOINT" in lost.err
     found = cli("eval", "elsewhere.gguf", "--of", "first", "--no-gate", "--no-report", "-q")
     assert found.code == 0
-    assert "is taken for one of checkpoints/first" in found.err
+    assert "checkpoints/first is assumed" in found.err
     header = json.loads((newest() / "evaluation.json").read_text("utf-8"))
     assert header["generation"]["artefact"]["paired_by"] == "said"
     assert cli("eval", "none.gguf", "-q").code == 2

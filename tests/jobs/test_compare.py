@@ -345,10 +345,13 @@ def test_evaluations_that_were_not_made_alike(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["a"], "a comparison needs two evaluations or more"),
+        (["a"], "a comparison needs two or more evaluations"),
         (["a", "a"], "a: a is named twice"),
         (["a", "latest"], "latest: b is named twice"),
-        (["a", "b", "--against", "c"], "--against c: it is not among those compared (a, b)"),
+        (
+            ["a", "b", "--against", "c"],
+            "--against c: it is not among the compared evaluations (a, b)",
+        ),
         (["baseline"], "name a stored evaluation too"),
         (["a", "bb"], "did you mean b?"),
         (["a", "b", "--tag", "difficulty"], "--tag belongs to --routes"),

@@ -136,7 +136,10 @@ def test_an_evaluation_is_exported_as_it_is_stored(cli: Cli, workspace: Path) ->
     assert [row["faithfulness"] for row in table] == [0.5, None, 1.0]
     assert table[0]["references"] == ["red", "It is red."]
     done = cli("evaluations", "export", "001", "-o", "a.xlsx")
-    assert done.code == 2 and "a.xlsx: a table ends in .csv or .parquet" in done.err
+    assert (
+        done.code == 2
+        and "a.xlsx: the file name of a table must end in .csv or .parquet" in done.err
+    )
 
 
 class Page(HTMLParser):

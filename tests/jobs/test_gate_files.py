@@ -82,8 +82,11 @@ def test_what_only_one_side_has_makes_them_incomparable(cli: Cli, workspace: Pat
         ('{"id": "1", "output": "Yes."}', "bad.jsonl:1: 'scorer' must be a string"),
         ('{"id": "1", "scorer": "equals"}', "bad.jsonl:1: 'score' must be a number"),
         ('{"id": "1", "scorer": "equals", "score": true}', "'score' must be a number"),
-        ('{"id": "1", "scorer": "equals", "score": 1.5}', "1.5 does not lie in [0, 1]"),
-        ('{"id": "1", "scorer": "equals", "score": 1}\n' * 2, "bad.jsonl:2: equals scores '1' for"),
+        ('{"id": "1", "scorer": "equals", "score": 1.5}', "1.5 is not in [0, 1]"),
+        (
+            '{"id": "1", "scorer": "equals", "score": 1}\n' * 2,
+            "bad.jsonl:2: equals scores '1' again",
+        ),
         ("", "bad.jsonl: no rows"),
     ],
 )
