@@ -1,8 +1,8 @@
 """Ask an advisory service for known vulnerabilities of the pinned packages (`make audit`).
 
-Ends with 0 where every package was looked up and none has a vulnerability, 1 where one has, and 3
-where the service could not be asked about all of them. pip-audit itself says "no known
-vulnerabilities" of packages that its service has never heard of, which is no finding.
+Exits with 0 if every package was looked up and none has a vulnerability, 1 if one has, and 3 if
+not all of them could be looked up. pip-audit itself reports "no known vulnerabilities" for packages
+unknown to its service, which is not a result.
 """
 
 import argparse
@@ -17,7 +17,7 @@ CLEAN, VULNERABLE, UNKNOWN = 0, 1, 3
 
 
 def ask(constraints: Path, service: str) -> tuple[list[dict[str, Any]] | None, str]:
-    """Return pip-audit's findings by package, or None and why there are none."""
+    """Return pip-audit's findings by package, or None and the reason."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(constraints)]
     command += [
         "--no-deps",
@@ -36,7 +36,7 @@ def ask(constraints: Path, service: str) -> tuple[list[dict[str, Any]] | None, s
 
 
 def judge(found: list[dict[str, Any]], service: str) -> tuple[int, list[str]]:
-    """Return the exit code and what to say, a line each."""
+    """Return the exit code and the output lines."""
     skipped = [item["name"] for item in found if "skip_reason" in item]
     affected = [item for item in found if item.get("vulns")]
     lines = [
@@ -59,7 +59,7 @@ def judge(found: list[dict[str, Any]], service: str) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    """Audit, and say what came out."""
+    """Audit, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--constraints", type=Path, default=ROOT / "constraints.txt")
     parser.add_argument("--service", choices=("pypi", "osv"), default="pypi")

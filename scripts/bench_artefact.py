@@ -1,14 +1,14 @@
-"""Measure the gate on forms of one checkpoint, whose true cost is known.
+"""Measure the gate on artefacts of one checkpoint, with known true cost.
 
-A served form writes most outputs as its checkpoint does, and others anew: at temperature 0
-llama.cpp wrote 8 of 32 prompts otherwise as soon as requests came together, and a coarse
-quantization changes more. So a share of the scores is drawn again. Where the form is sound they are
-drawn from what they were drawn from before; where it costs something, some of them fall.
+A served artefact gives most outputs unchanged and others differently: at temperature 0 llama.cpp
+changed 8 of 32 outputs when requests were batched, and a coarse quantization changes more. So a
+share of the scores is redrawn. For a faithful artefact they are drawn from the same distribution;
+for a lossy one, some of them drop.
 
     python scripts/bench_artefact.py --quick    # 200 draws of each, instead of 1,000
 
 Prints rates in % with their Monte-Carlo standard error. Exits with 1 if one misses its target by
-more than three of these.
+more than three standard errors.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PAIRS = 20
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """How the scores of an example are drawn, given how able the model is there, in (0, 1)."""
+    """How an example's scores are drawn, given the model's ability on it, in (0, 1)."""
 
     name: str
     draw: Callable[[np.random.Generator, Floats], Floats]
@@ -47,7 +47,7 @@ def binary(generator: np.random.Generator, ability: Floats) -> Floats:
 
 
 def quarters(generator: np.random.Generator, ability: Floats) -> Floats:
-    """Of four key points, how many."""
+    """How many of four key points."""
     return generator.binomial(4, ability) / 4
 
 
@@ -63,9 +63,9 @@ CHANGED = (0.05, 0.25, 0.5)
 def pair(
     generator: np.random.Generator, scorer: Scorer, n: int, *, changed: float, cost: float
 ) -> tuple[Floats, Floats]:
-    """Draw the checkpoint's scores and a form's, whose mean is `cost` lower, shape (n,) each.
+    """Draw scores of the checkpoint and of an artefact with a mean `cost` lower, shape (n,) each.
 
-    The cost falls on the outputs that are written anew, and on more where these are too few.
+    The cost falls on the changed outputs, and on others if there are too few of these.
     """
     ability = generator.uniform(0.6, 0.95, n)
     first = scorer.draw(generator, ability)
@@ -120,7 +120,7 @@ def measure(scorer: Scorer, changed: float, *, trials: int, seed: int) -> tuple[
 
 
 def main() -> int:
-    """Print a row for each scorer and share of outputs that are written anew."""
+    """Print a row for each scorer and share of changed outputs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     trials = 200 if parser.parse_args().quick else 1000

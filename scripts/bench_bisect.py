@@ -3,11 +3,10 @@
     python scripts/bench_bisect.py simulate [--trials 1000]
     python scripts/bench_bisect.py train [--trials 40] [--plant "tenfold lr" ...]
 
-`simulate` asks the plan alone, of responses that are known, with noise from run to run. `train`
-plants causes into the recipe of a tiny model that learns from scratch: every hybrid is trained and
-evaluated as `ftreg bisect` does it. Trials of one plant draw the order of their seeds at random
-from the same ones, eight with a plant and sixteen without, so that a run which two trials ask for
-is trained once.
+`simulate` tests the plan alone, on known responses with noise between runs. `train` plants causes
+in the recipe of a tiny model that learns from scratch: every hybrid is trained and evaluated as
+`ftreg bisect` does. Trials of one plant use the same seeds in a random order, eight with a plant
+and sixteen without, so that a run needed by two trials is trained once.
 """
 
 import argparse
@@ -51,7 +50,7 @@ INNOCENT = (
 
 
 class Plant(NamedTuple):
-    """What is planted: the changes of the bad recipe beside innocent ones, and who is guilty."""
+    """A plant: the changes of the bad recipe, harmless ones included, and the causes."""
 
     changes: tuple[str, ...]
     guilty: frozenset[str]
@@ -84,7 +83,7 @@ class Trial(NamedTuple):
 def search(
     question: BisectQuestion, measure: Callable[[int, int], float], *, observed: float
 ) -> tuple[BisectFinding, int]:
-    """Answer what the plan asks, until it has its answer; `measure` takes hybrid and replicate."""
+    """Run the plan until it has its answer; `measure` takes hybrid and replicate."""
     runs: list[HybridRun] = []
     while len(runs) < MOST_RUNS:
         step = next_step(question, runs, observed=observed)
@@ -116,7 +115,7 @@ HEAD = "named | an innocent named | undecided | runs | 90 % take at most |\n" + 
 
 
 def simulate(trials: int) -> None:
-    """Ask the plan of known responses: a delta of 1, noise as a share of it."""
+    """Test the plan on known responses: a delta of 1, noise as a share of it."""
 
     def bit(bad: int, factor: int) -> int:
         return bad >> factor & 1
@@ -245,7 +244,7 @@ def make_tiny(folder: Path) -> None:
 
 
 def train(trials: int, plants: list[str], *, folder: Path) -> None:
-    """Plant causes into the recipe of a tiny model, and search for them; trainings are kept."""
+    """Plant causes in the recipe of a tiny model, and search for them; trained runs are kept."""
     from ftreg.config.load import load_config
     from ftreg.jobs import bisect
     from ftreg.records.workspace import Workspace
@@ -276,7 +275,7 @@ def train(trials: int, plants: list[str], *, folder: Path) -> None:
 
 
 def try_plant(name: str, plant: Plant, search_of: Any, *, trials: int) -> None:
-    """Search again and again, each time with the seeds in another order."""
+    """Search repeatedly, each time with the seeds in a different order."""
     from ftreg.jobs import bisect
 
     delta = [bisect.checkpoint_mean(search_of, side) for side in ("good", "bad")]
@@ -311,7 +310,7 @@ def main() -> None:
     parser.add_argument("what", choices=("simulate", "train"))
     parser.add_argument("--trials", type=int)
     parser.add_argument("--plant", nargs="*", choices=list(PLANTS), default=list(PLANTS))
-    parser.add_argument("--folder", type=Path, help="keeps the trainings, so that a call goes on")
+    parser.add_argument("--folder", type=Path, help="folder for runs, for a later call to continue")
     arguments = parser.parse_args()
     if arguments.what == "simulate":
         simulate(arguments.trials or 1000)

@@ -1,11 +1,11 @@
-"""Measure whether `ftreg blame` names planted bad rows, and no row where none is planted.
+"""Measure whether `ftreg blame` names planted bad rows, and no row if none is planted.
 
 Each trial trains a tiny random model on questions about the colours of things, once on 500 good
-rows (the baseline) and once more. With a plant, 24 bad rows stand among them: wrong answers to the
+rows (the baseline) and once more. With a plant, the second run has 24 bad rows: wrong answers to
 rare things, their answers in another language, or copies of evaluated questions with false
 answers. Without one, the second run is worse for another reason, a tenth of the learning rate, and
-`blame` goes on though nothing need be certainly worse. Prints for each trial what was named, and
-for each kind the precision of the named rows and the share of trials that named any.
+`blame` runs even if nothing is certainly worse. Prints the named rows of each trial, and for each
+kind their precision and the share of trials that named any.
 
     python scripts/bench_blame.py --trials 10     # an hour on a core
 """
@@ -139,7 +139,7 @@ gate: {{margin: 0.05}}
 
 
 def trial(kind: str, seed: int, *, model: Path, folder: Path, seeds: int) -> Blame:
-    """Train a baseline and a candidate, and blame the candidate's rows; what is there is taken."""
+    """Train a baseline and a candidate, and blame the candidate's rows; reuses existing runs."""
     rows = make_rows(seed, kind)
     clean = [row for row in rows["train"] if row["id"].startswith("good")]
     asked = {"train": clean, "eval": rows["eval"]}
@@ -196,7 +196,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--folder", type=Path, help="keeps the runs, so that a call goes on")
+    parser.add_argument("--folder", type=Path, help="folder for runs, for a later call to continue")
     asked = parser.parse_args()
     precision: dict[str, list[float]] = {kind: [] for kind in asked.kinds}
     with tempfile.TemporaryDirectory() as name:

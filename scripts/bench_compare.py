@@ -1,12 +1,12 @@
-"""Measure `ftreg compare` on evaluations whose truth is known.
+"""Measure `ftreg compare` on evaluations with known truth.
 
-Several evaluations of the same examples are drawn. Where all are equally good, it prints how often
-any two are told apart, over all examples and in the cohorts, each a family of its own, and how
-often anybody wins anything. Where one is better, it prints how often the others are told apart from
-each other, how often any true rank lies outside those given, and how often the better one is told
-apart and wins, beside the normal curve at the level that Bonferroni's correction leaves. Of the
-intervals of means and deltas it prints how often they miss the truth. Exits with 1 if a rate is
-above its 5 % target by more than three standard errors.
+Several evaluations of the same examples are drawn. If all are equally good, it prints how often
+any two are distinguished, over all examples and in the cohorts (each a separate family), and how
+often there is a winner. If one is better, it prints how often the others are distinguished from
+each other, how often a true rank is outside the reported ones, and how often the better one is
+distinguished and wins, beside the normal approximation at the Bonferroni-corrected level. It also
+prints how often the intervals of means and deltas miss the truth. Exits with 1 if a rate exceeds
+its 5 % target by more than three standard errors.
 
 A plan such as "4 x 200, 2 and 4" has 4 evaluations of 200 examples, 2 scorers and 4 cohorts.
 
@@ -71,7 +71,7 @@ def around(change: Change) -> Draw:
 
 
 def binary(generator: np.random.Generator, count: int, examples: int, gain: float) -> Floats:
-    """Draw scores of 0 and 1 that each evaluation turns round on a share of the examples."""
+    """Draw scores of 0 and 1 that each evaluation flips on a share of the examples."""
     base = generator.integers(0, 2, examples).astype(float)
     flips = np.full((count, examples), FLIPS)
     flips[-1, base == 0] += 2 * gain  # half of the examples are 0
@@ -89,7 +89,7 @@ WORLDS = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared: how many evaluations, examples, scorers and cohorts."""
+    """A comparison: its number of evaluations, examples, scorers and cohorts."""
 
     evaluations: int
     examples: int
@@ -147,12 +147,12 @@ def compare(
 
 
 def judge(contests: list[Contest], *, gain: float) -> set[str]:
-    """Return what happened in one comparison, of `ERRORS` and of what is hoped for.
+    """Return the events of one comparison: `ERRORS` and correct findings.
 
-    `all examples` and `cohorts`: any two that are equal are told apart. `winner`: one that is not
-    better than all others has won. `ranks`: a true rank is outside those given. `mean`, `delta`:
-    the interval of the last evaluation's mean, or of its delta from the first, misses the truth.
-    `told`: the last is told apart from the first, and higher; `won`: from all others.
+    `all examples` and `cohorts`: two equal ones are distinguished. `winner`: one that is not better
+    than all others has won. `ranks`: a true rank is outside the reported ones. `mean`, `delta`: the
+    interval of the last evaluation's mean, or of its delta from the first, misses the truth.
+    `told`: the last is distinguished from the first, and higher; `won`: from all others.
     """
     found = set()
     for contest in contests:
@@ -182,7 +182,7 @@ def judge(contests: list[Contest], *, gain: float) -> set[str]:
 
 
 def _ranks(contest: Contest, *, gain: float) -> set[str]:
-    """Look for a rank that is not among those given: ties may have any rank of theirs."""
+    """Look for a true rank outside the reported ones: ties may have any of their ranks."""
     count = len(contest.means)
     for number, mean in enumerate(contest.means):
         if mean.ranks is None:
@@ -195,7 +195,7 @@ def _ranks(contest: Contest, *, gain: float) -> set[str]:
 
 
 class Bench:
-    """Runs the simulations and keeps the targets that were missed."""
+    """Runs the simulations and records missed targets."""
 
     def __init__(self, *, trials: int, seed: int) -> None:
         self.trials = trials
@@ -218,7 +218,7 @@ class Bench:
         return found
 
     def equal(self) -> Iterator[str]:
-        """Measure what is found where there is nothing to find."""
+        """Measure false findings with no difference."""
         yield "\nAll are equal: differences found and intervals that miss, % (target: at most 5)"
         yield (
             f"{'scores':15}{'evaluations x examples':28}"
@@ -235,7 +235,7 @@ class Bench:
                 )
 
     def better(self) -> Iterator[str]:
-        """Measure what is found where one of them is better."""
+        """Measure findings when one of them is better."""
         yield (
             f"\nOne is better by {GAIN}: false differences and ranks, %, intervals that miss, % "
             "(target: 5), and the true difference found, %"
@@ -260,7 +260,7 @@ class Bench:
 
 
 def power(spread: float, plan: Plan) -> float:
-    """Return the chance that a z test at Bonferroni's level tells the last apart from the first.
+    """Return the power of a z test at Bonferroni's level between the first and the last.
 
     Args:
         spread: standard deviation of their paired deltas.
@@ -272,7 +272,7 @@ def power(spread: float, plan: Plan) -> float:
 
 def main() -> int:
     """Run everything and return the exit status."""
-    parser = argparse.ArgumentParser(description="Measure the comparison where the truth is known.")
+    parser = argparse.ArgumentParser(description="Measure the comparison with known truth.")
     parser.add_argument("--quick", action="store_true", help="fewer simulations")
     parser.add_argument("--trials", type=int, help="simulations per cell (quick: 50, else 1000)")
     parser.add_argument("--seed", type=int, default=1)

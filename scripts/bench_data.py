@@ -1,11 +1,11 @@
-"""Measure what a large dataset costs: seconds and memory of import, verify, show and load.
+"""Measure the cost of a large dataset: seconds and memory of import, verify, show and load.
 
     python scripts/bench_data.py                    # 1,000,000 rows
     python scripts/bench_data.py --rows 100000
 
 Rows are generated (about 60 words of input, a reference of 8, two tags). Each command runs in a
-process of its own with an empty cache; its peak memory is the kernel's own (`ru_maxrss`), which
-counts the pages of mapped files too.
+separate process with an empty cache; its peak memory is the kernel's figure (`ru_maxrss`), which
+includes pages of mapped files.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _COLUMNS = ("question", "answer", "topic", "level")
 
 
 def generate(path: Path, rows: int, *, seed: int) -> None:
-    """Write generated rows as JSONL, CSV or Parquet, as the ending says, without holding them."""
+    """Write generated rows as JSONL, CSV or Parquet, by the suffix, in a stream."""
     rng = random.Random(seed)
     words = [f"{chr(97 + i % 26)}word{i}" for i in range(5000)]
 
@@ -87,7 +87,9 @@ def measure(command: list[str], folder: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{log.read_text()}")
+        raise SystemExit(
+            f"{' '.join(command)}: exit {process.returncode}:\n{log.read_text()}"
+        )
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return seconds, usage.ru_maxrss * scale / 2**20
 
@@ -126,11 +128,11 @@ def bench(rows: int, ending: str) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure and print, and write the figures if asked."""
+    """Measure and print, and write the figures if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kinds", nargs="+", default=[".jsonl"], help=".jsonl .csv .parquet")
-    parser.add_argument("--output", type=Path, help="write the figures as JSON too")
+    parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     arguments = parser.parse_args()
     found = {ending: bench(arguments.rows, ending) for ending in arguments.kinds}
     if arguments.output:

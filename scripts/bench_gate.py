@@ -1,9 +1,9 @@
-"""Measure the gate on comparisons whose truth is known.
+"""Measure the gate on comparisons with known truth.
 
-Each case is a way in which a gate can say more than it knows, or less. It prints the rate of the
-outcome that would be wrong (or the power), in % with its Monte-Carlo standard error, and its
-target. Worlds are drawn by other generators than the gate's own (Philox). Exits with 1 if a rate
-misses its target by more than three standard errors.
+Each case tests one way for a gate to claim too much, or too little. It prints the rate of the wrong
+outcome (or the power), in % with its Monte-Carlo standard error, and its target. Worlds are drawn
+with generators different from the gate's own (Philox). Exits with 1 if a rate misses its target by
+more than three standard errors.
 
     python scripts/bench_gate.py --quick              # three minutes on two cores
     python scripts/bench_gate.py                      # a quarter of an hour
@@ -66,7 +66,7 @@ def zero_inflated(generator: np.random.Generator, n: int, drop: float) -> Sides:
 
 
 def lattice(step: float, changed: float) -> World:
-    """Scores in steps, of which a share moves by one."""
+    """Scores in steps; a share of them moves by one step."""
 
     def draw(generator: np.random.Generator, n: int, drop: float) -> Sides:
         down = (changed + drop / step) / 2
@@ -83,7 +83,7 @@ def lattice(step: float, changed: float) -> World:
 
 
 def mostly_right(generator: np.random.Generator, n: int, drop: float) -> Sides:
-    """1 but for a few examples of each side, anywhere in [0.3, 1]."""
+    """1 except for a few examples of each side, anywhere in [0.3, 1]."""
 
     def side(share: float) -> Floats:
         return np.where(generator.random(n) < share, generator.uniform(0.3, 1, n), 1.0)
@@ -92,7 +92,7 @@ def mostly_right(generator: np.random.Generator, n: int, drop: float) -> Sides:
 
 
 def collapses(share: float, size: float) -> World:
-    """Slight noise, and a share of the examples that falls far; the drop is share x size."""
+    """Slight noise, and a large drop on a share of the examples; the mean drop is share x size."""
 
     def draw(generator: np.random.Generator, n: int, _: float) -> Sides:
         baseline = generator.uniform(0.9, 0.98, n)
@@ -103,7 +103,7 @@ def collapses(share: float, size: float) -> World:
 
 
 def rare_gains(share: float, size: float) -> World:
-    """A share of the examples gains much, the others lose as much together."""
+    """A share of the examples gains much, the others lose the same amount in total."""
 
     def draw(generator: np.random.Generator, n: int, _: float) -> Sides:
         baseline = generator.uniform(0.3, 0.5, n)
@@ -114,7 +114,7 @@ def rare_gains(share: float, size: float) -> World:
 
 
 def slips_and_losses(generator: np.random.Generator, n: int, _: float) -> Sides:
-    """Every score slips by 0.015, and 0.55 % lose all they have: together 0.0203."""
+    """Every score drops by 0.015, and 0.55 % drop to 0: 0.0203 in total."""
     baseline = generator.uniform(0.96, 1.0, n)
     lost = generator.random(n) < 0.0055
     return baseline, np.where(lost, 0.0, baseline - 0.015)
@@ -131,7 +131,7 @@ def many_sizes(generator: np.random.Generator, n: int, drop: float) -> Sides:
 
 
 def gains_from_nothing(generator: np.random.Generator, n: int, drop: float) -> Sides:
-    """2 % go from 0 to 1, which no other score is near; the others lose alike."""
+    """2 % go from 0 to 1, far from any other score; the others lose equally."""
     baseline = generator.uniform(0.4, 0.6, n)
     won = generator.random(n) < 0.02
     return np.where(won, 0.0, baseline), np.where(won, 1.0, baseline - (0.02 + drop) / 0.98)
@@ -177,7 +177,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Run:
-    """One case under way: its draws, its size, and the targets that were missed."""
+    """A running case: its draws, its size, and its missed targets."""
 
     name: str
     trials: int
@@ -240,7 +240,7 @@ def judge(
 
 
 def column(scores: Floats) -> dict[str, Any]:
-    """Return scores by id, None where NaN; of several seeds a list each."""
+    """Return scores by id, None for NaN; a list each for several seeds."""
     clipped = np.clip(scores, 0, 1)
     if scores.ndim > 1:
         return {f"e{at:06d}": row for at, row in enumerate(clipped.tolist())}
@@ -254,7 +254,7 @@ def column(scores: Floats) -> dict[str, Any]:
 
 
 def inside(run: Run) -> None:
-    """A regression is a drop of more than the margin, and nothing less."""
+    """Only a drop of more than the margin is a regression."""
     for times in (0.5, 0.75, 1.0):
         for name in ("even", "quarters", "binary 10 %"):
             world = SHAPES[name]
@@ -275,7 +275,7 @@ def inside(run: Run) -> None:
 
 
 def drift(run: Run) -> None:
-    """A cohort that loses a little with each promotion is caught by the anchor."""
+    """The anchor catches a cohort that loses a little with each promotion."""
     policy = POLICY.model_copy(update={"margin": 0.05})
     parts = np.where(np.arange(500) < 30, 0, 1)
 
@@ -302,7 +302,7 @@ def drift(run: Run) -> None:
 
 
 def collapse(run: Run) -> None:
-    """A drop of the margin that few examples make does not pass."""
+    """A drop of the margin caused by few examples does not pass."""
     for n in (50, 100, 149, 200, 400):
         rate = run.rate(lambda n=n: run.outcome(collapses(0.025, 0.8), n, 0) == "pass")
         run.at_most(f"pass although 2.5 % of the rows lose 0.8, n = {n}", rate)
@@ -324,7 +324,7 @@ def collapse(run: Run) -> None:
 
 
 def stuck(run: Run) -> None:
-    """A scorer that tells nothing apart does not pass."""
+    """A scorer that distinguishes nothing does not pass."""
     for value in (0.5, 0.0, 1.0):
         scores = np.full(400, value)
         found = judge(scores, scores).outcome
@@ -332,7 +332,7 @@ def stuck(run: Run) -> None:
 
 
 def power(run: Run) -> None:
-    """The number of examples that a verdict names is enough in four of five cases."""
+    """The number of examples in a verdict suffices in four of five cases."""
     pilots = max(run.trials // 10, 30)
     for name, world in SHAPES.items():
         for n in (60, 200):
@@ -354,7 +354,7 @@ def power(run: Run) -> None:
 
 
 def ranges(run: Run) -> None:
-    """The range around that number holds the true one as often as it says."""
+    """The range around that number covers the true one as often as stated."""
     for name, truth in (("even", 258), ("binary 10 %", 1950)):
         covered = 0
         trials = max(run.trials // 5, 60)
@@ -367,7 +367,7 @@ def ranges(run: Run) -> None:
 
 
 def detectable(run: Run) -> None:
-    """The drop that a verdict calls detectable is found in four of five cases."""
+    """The detectable drop of a verdict is found in four of five cases."""
     for name in ("even", "fifths", "mostly 1", "binary 10 %"):
         world = SHAPES[name]
         for n in (200, 800):
@@ -382,7 +382,7 @@ def detectable(run: Run) -> None:
 
 
 def rare(run: Run) -> None:
-    """Equal means with rare gains are no regression."""
+    """Equal means with rare gains are not a regression."""
     for share, sizes in ((0.1, (10, 20, 50)), (0.05, (20, 50, 100))):
         for n in sizes:
             rate = run.rate(
@@ -410,7 +410,7 @@ def rare(run: Run) -> None:
 
 
 def critical(run: Run) -> None:
-    """A critical example is not worse by the noise that all scores have."""
+    """A critical example is not worse merely by the noise of all scores."""
 
     def normal(deviation: float) -> Sides:
         baseline = run.generator.uniform(0.4, 0.6, 200)
@@ -436,7 +436,7 @@ def critical(run: Run) -> None:
 
 
 def floors(run: Run) -> None:
-    """Floors together break, and are kept, by chance as seldom as rows regress and pass."""
+    """Floors together fail, and pass, by chance as rarely as rows regress and pass."""
     names, n = "abcd", 400
 
     policy = GatePolicy(margin=0.05, floors=dict.fromkeys(names, 0.5))
@@ -455,7 +455,7 @@ def floors(run: Run) -> None:
 
 
 def missing(run: Run) -> None:
-    """Scores that only the candidate lacks do not hide a drop."""
+    """Scores missing only for the candidate do not hide a drop."""
     policy = POLICY.model_copy(update={"max_missing": 0.05})
 
     def hit(n: int) -> bool:
@@ -470,7 +470,7 @@ def missing(run: Run) -> None:
 
 
 def untested(run: Run) -> None:
-    """A pass says which cohorts it does not speak of."""
+    """A pass lists the cohorts that it does not cover."""
     parts = np.arange(400) % 5
     silent = passed = 0
     for _ in range(run.trials):
@@ -485,7 +485,7 @@ def untested(run: Run) -> None:
 
 
 def caution(run: Run) -> None:
-    """No more examples are needed than a t test would need that knows the truth."""
+    """No more examples are needed than for a t test that knows the truth."""
     for name, world in SHAPES.items():
         baseline, candidate = world(run.generator, 400_000, 0.0)
         spread = float((candidate - baseline).std())
@@ -496,7 +496,7 @@ def caution(run: Run) -> None:
 
 
 def false_pass(run: Run) -> None:
-    """A drop of the margin does not pass, whatever the shape."""
+    """A drop of the margin does not pass, for any shape."""
     for name, world in SHAPES.items():
         for n in (149, 200, 500, 1000):
             if name == "binary 3 %" and n > 500:
@@ -506,7 +506,7 @@ def false_pass(run: Run) -> None:
 
 
 def false_regression(run: Run) -> None:
-    """Equal models are no regression, over all rows together."""
+    """Equal models are not a regression, over all rows together."""
     for name, world in SHAPES.items():
         for n, cohorts in ((50, 1), (200, 4), (1000, 40)):
             parts = np.arange(n) % cohorts
@@ -518,7 +518,7 @@ def false_regression(run: Run) -> None:
 
 
 def clusters(run: Run) -> None:
-    """Clusters of unequal size count for what they are."""
+    """Clusters of unequal size are weighted correctly."""
     for name, tail in (("even", 0.0), ("a few large", 1.2)):
         for count in (60, 150, 300):
             for drop, wrong in ((MARGIN, "pass"), (MARGIN, "regression")):
@@ -542,7 +542,7 @@ def clusters(run: Run) -> None:
 
 
 def family(run: Run) -> None:
-    """Rows that have nothing to do with a drop cost little of the power to find it."""
+    """Rows unrelated to a drop cost little of the power to find it."""
     drop, n = 2.6 * MARGIN, 200
     alone = run.rate(lambda: run.outcome(even, n, drop) == "regression")
     run.say("power: regression at 2.6 x margin, one row", alone)
@@ -567,7 +567,7 @@ def family(run: Run) -> None:
 
 
 def seeds(run: Run) -> None:
-    """The noise of training seeds is in the verdict, as far as seeds were trained."""
+    """The verdict includes the noise of training seeds, if several were trained."""
 
     def sides(old: int, new: int, noise: tuple[float, float], drop: float, n: int = 400) -> Sides:
         truth = run.generator.uniform(0.4, 0.6, n)
@@ -635,7 +635,7 @@ def order(run: Run) -> None:
 
 
 def scale(run: Run) -> None:
-    """Large comparisons cost seconds, many cohorts little more than few, and plans a little."""
+    """Large comparisons take seconds, many cohorts little more than few, and plans little."""
     n = 100_000
     columns = {f"s{at}": run.generator.random(n) for at in range(8)}
     noise = run.generator.normal(0, 0.1, n)
@@ -668,7 +668,7 @@ def scale(run: Run) -> None:
 
 
 def best_of(run: Run) -> None:
-    """A baseline that won by chance makes no regression of an equal candidate."""
+    """A baseline that won by chance does not make an equal candidate a regression."""
 
     def noisy(means: Floats, binary: bool) -> Floats:
         if binary:
@@ -693,11 +693,11 @@ def best_of(run: Run) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Climber:
-    """Makes each candidate out of the present baseline, a little worse in truth.
+    """Derives each candidate from the current baseline, truly a little worse.
 
-    A candidate answers a share of the rows anew, with scores of `levels`, so that the truth is
-    known: its mean over all rows there might be is `step` below the baseline's. Where `share` is 1
-    each candidate is made afresh, `step` below the anchor.
+    A candidate redraws the scores of a share of the rows from `levels`, so that the truth is known:
+    its population mean is `step` below the baseline's. If `share` is 1, each candidate is drawn
+    afresh, `step` below the anchor.
     """
 
     name: str
@@ -720,17 +720,17 @@ CLIMBERS = (
 
 
 def hopeless(deltas: Floats, policy: GatePolicy) -> bool:
-    """Whether a verdict can be spared: not even four fifths of a normal interval would pass."""
+    """Whether a verdict can be skipped: not even four fifths of a normal interval would pass."""
     reach = -NormalDist().inv_cdf((1 - policy.confidence) / 2) * deltas.std()
     margin = max(policy.margin, policy.anchor_margin)
     return bool(deltas.mean() - 0.8 * reach / math.sqrt(len(deltas)) <= -margin)
 
 
 def climb(climber: Climber, policy: GatePolicy, generator: np.random.Generator) -> bool:
-    """Whether a chain of releases promotes what is too far from the anchor.
+    """Whether a chain of releases promotes a candidate too far from the anchor.
 
     Each candidate that passes with a higher mean is promoted. A chain ends early when no candidate
-    can pass any more: what a look may spend only becomes less.
+    can pass any more: what a look may spend only decreases.
     """
 
     def answers(count: int, mean: float) -> Floats:
