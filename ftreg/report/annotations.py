@@ -1,7 +1,7 @@
-"""GitHub's annotations: lines that the runner reads and shows beside the job and the file.
+"""GitHub annotations: output lines that the runner shows next to the job and the file.
 
-They are its workflow commands, `::error file=F,line=N,title=T::message`, in which a property's
-value escapes more than the message does.
+They are workflow commands, `::error file=F,line=N,title=T::message`. A property's value escapes
+more characters than the message.
 """
 
 import os
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-# How a message of ours begins that is about a place in a file: `configs/lion.yaml:12: ...`.
+# The beginning of our messages about a place in a file: `configs/lion.yaml:12: ...`.
 _PLACE = re.compile(r"(?P<file>[^\s:]+):(?:(?P<line>\d+):)? ")
 
 
@@ -25,9 +25,9 @@ def annotation(
 
     Args:
         level: how it is shown.
-        message: the text; where it begins with a file, or a file and a line, it points there.
+        message: the text; if it begins with a file, or a file and a line, it points there.
         title: in bold above it.
-        file: what the message is about, where it does not begin with that.
+        file: the file that the message is about, if it does not begin with one.
     """
     place = _PLACE.match(message)
     line = None
@@ -39,7 +39,7 @@ def annotation(
 
 
 def error_annotations(message: str, *, title: str) -> list[str]:
-    """Return the annotations of an error's message: one for each place that it names."""
+    """Return the annotations of an error message, one for each place that it names."""
     parts: list[list[str]] = []
     for line in message.split("\n"):
         if parts and not _PLACE.match(line):
@@ -50,7 +50,7 @@ def error_annotations(message: str, *, title: str) -> list[str]:
 
 
 def _in_repository(file: Path) -> str | None:
-    """The path from the repository's root, which is what GitHub knows a file by."""
+    """The path relative to the repository's root, as GitHub expects it."""
     root = os.environ.get("GITHUB_WORKSPACE") or Path.cwd()
     relative = os.path.relpath(file.absolute(), root)
     return None if relative.startswith("..") else Path(relative).as_posix()

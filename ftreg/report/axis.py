@@ -1,4 +1,4 @@
-"""Axes: where values lie in a picture, their round marks, and the labels of these."""
+"""Axes: the positions of values in a figure, round tick marks, and their labels."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Mark = tuple[float, str]
 class AxisScale:
     """An axis: values from `low` to `high`, drawn from position `start` to position `end`.
 
-    `low` is below `high`, and above 0 where the axis is logarithmic.
+    `low` is below `high`, and above 0 if the axis is logarithmic.
     """
 
     low: float
@@ -28,7 +28,7 @@ class AxisScale:
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def marks(self, *, most: int, whole: bool = False) -> list[Mark]:
-        """Return at most `most` round values with their positions; `whole` leaves out fractions."""
+        """Return at most `most` round values with their positions; `whole` omits fractions."""
         find = log_marks if self.logarithmic else linear_marks
         values = find(self.low, self.high, most=most)
         return [(self.place(it), label(it)) for it in values if not whole or it == int(it)]
@@ -40,7 +40,7 @@ def linear_marks(low: float, high: float, *, most: int) -> list[float]:
     Args:
         low: the lower end.
         high: the upper end, above `low`.
-        most: how many marks there may be, at least 2.
+        most: maximum number of marks, at least 2.
     """
     raw = (high - low) / max(1, most - 1)
     power = 10.0 ** math.floor(math.log10(raw))
@@ -50,12 +50,12 @@ def linear_marks(low: float, high: float, *, most: int) -> list[float]:
 
 
 def log_marks(low: float, high: float, *, most: int) -> list[float]:
-    """Return 1, 2 and 5 of each decade within [low, high], or fewer where there are many decades.
+    """Return 1, 2 and 5 of each decade within [low, high], or fewer if there are many decades.
 
     Args:
         low: the lower end, above 0.
         high: the upper end, above `low`.
-        most: how many marks there may be.
+        most: maximum number of marks.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for each in ((1, 2, 5), (1, 3), (1,)):
@@ -67,7 +67,7 @@ def log_marks(low: float, high: float, *, most: int) -> list[float]:
 
 
 def label(value: float) -> str:
-    """A number as short as it reads well: `0.25`, `1,200`, `20k`, `5e-4`."""
+    """A number in a short, readable form: `0.25`, `1,200`, `20k`, `5e-4`."""
     size = abs(value)
     if size and size < 1e-3:
         digits, _, exponent = f"{value:.2e}".partition("e")

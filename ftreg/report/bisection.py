@@ -1,4 +1,4 @@
-"""Why a checkpoint is worse, as `ftreg bisect` found it: for the terminal, and as a page."""
+"""Why a checkpoint is worse, as found by `ftreg bisect`: for the terminal, and as a page."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ _LONGEST = 34
 
 
 class Dots(NamedTuple):
-    """A hybrid's runs on a line, in percent of its width: each seed, and their mean."""
+    """A hybrid's runs on a line, in percent of its width: each seed, and the mean."""
 
     hybrid: TriedHybrid
     name: str
@@ -31,7 +31,7 @@ class Dots(NamedTuple):
 
 
 def bisection_headline(found: Bisection) -> str:
-    """Say the answer in one sentence."""
+    """Return the answer in one sentence."""
     delta = _points(found.delta)
     if found.answer is None:
         return f"{len(found.factors)} differences can be tried; {found.why}"
@@ -47,7 +47,7 @@ def bisection_headline(found: Bisection) -> str:
 
 
 def bisection_sentences(found: Bisection) -> list[str]:
-    """Say what the answer rests on."""
+    """Return what the answer is based on."""
     said = []
     if found.observed is not None:
         said.append(f"The two checkpoints differ by {_points(found.observed)} points")
@@ -108,7 +108,7 @@ def bisection_view(found: Bisection) -> RenderableType:
 
 
 def bisection_page(found: Bisection) -> str:
-    """Return the page; it needs nothing else, and has no script."""
+    """Return the page, which is self-contained and has no script."""
     style = asset("report.css")
     source = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = template_environment({"setting": _short, "pretty": _pretty}).get_template(
@@ -127,7 +127,7 @@ def bisection_page(found: Bisection) -> str:
 
 
 def _dots(found: Bisection) -> list[Dots]:
-    """Where the runs of each hybrid lie between the least and the highest score of any."""
+    """Positions of each hybrid's runs between the lowest and the highest score of all."""
     every = [mean for hybrid in found.hybrids for mean in hybrid.means]
     low, high = min(every, default=0.0), max(every, default=1.0)
     width = (high - low) or 1.0

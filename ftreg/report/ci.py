@@ -1,4 +1,4 @@
-"""What a CI reads: JUnit XML, and GitHub's annotations and job summary."""
+"""Output for CI: JUnit XML, and GitHub's annotations and job summary."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from ftreg.report import phrases
 from ftreg.report.annotations import annotation
 from ftreg.report.characters import spelt
 
-# What XML 1.0 cannot hold, not even escaped.
+# Characters that XML 1.0 does not allow, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _COMMENT_BYTES = 65_536
@@ -22,11 +22,11 @@ _SUMMARY_BYTES = 1_000_000
 def write_junit(path: Path, verdict: Verdict, *, candidate: str) -> None:
     """Write one test case per scorer and slice.
 
-    There is a failure if, and only if, the exit code is not 0: a CI that looks at nothing but this
-    file stops what the exit code stops. A regression fails, and so does an undecided row that has
-    to pass, unless the policy lets the verdict through; then, and if it need not pass, it is
-    skipped. A critical example that got worse is a failed case of its own, and so is what stands
-    in the way besides the rows.
+    There is a failure if, and only if, the exit code is not 0: a CI that reads only this file stops
+    whatever the exit code stops. A regression fails. An undecided row that must pass fails too,
+    unless the policy lets the verdict through; in that case, or if it need not pass, it is skipped.
+    Each critical example that got worse is a separate failed case, and so is anything else that
+    prevents a pass.
 
     Raises:
         UsageError: the file cannot be written.
@@ -71,11 +71,11 @@ def _xml(text: str) -> str:
 
 
 def annotations(verdict: Verdict, *, baseline: Path | None) -> list[str]:
-    """Return a GitHub annotation per reason: an error where the job stops, else a warning.
+    """Return a GitHub annotation per reason: an error if the job stops, else a warning.
 
     Args:
-        verdict: nothing is said of a pass.
-        baseline: the baseline's file, which they point at; None where it was another evaluation.
+        verdict: a pass has no annotations.
+        baseline: the baseline's file, which they point at; None if it was another evaluation.
     """
     if verdict.outcome == "pass":
         return []
@@ -85,19 +85,19 @@ def annotations(verdict: Verdict, *, baseline: Path | None) -> list[str]:
 
 
 def append_summary(path: Path, report: str) -> None:
-    """Add a Markdown report to the file that GitHub shows as the job's summary.
+    """Append a Markdown report to the file that GitHub shows as the job's summary.
 
-    Other steps write to the same file, so it is added to and not replaced. GitHub drops a summary
-    of more than 1 MiB, so a longer report is cut.
+    Other steps write to the same file, so it is not replaced. GitHub drops a summary of more than
+    1 MiB, so a longer report is truncated.
     """
     with path.open("a", encoding="utf-8") as stream:
         stream.write(shortened(report, most=_SUMMARY_BYTES) + "\n")
 
 
 def write_comment(path: Path, report: str) -> None:
-    """Write a Markdown report as the body of a pull request's comment, cut to what GitHub takes.
+    """Write a Markdown report as the body of a pull request comment, truncated to GitHub's limit.
 
-    GitHub counts 65,536 characters; counted in bytes here, it fits whatever they are.
+    GitHub's limit is 65,536 characters. Counting bytes, the text always fits.
 
     Raises:
         UsageError: the file cannot be written.
@@ -106,7 +106,7 @@ def write_comment(path: Path, report: str) -> None:
 
 
 def shortened(report: str, *, most: int) -> str:
-    """Return a report of at most `most` bytes of UTF-8, cut after a line and saying so."""
+    """Return a report of at most `most` bytes of UTF-8, cut after a line, with a note."""
     if len(report.encode()) <= most:
         return report
     note = "\n\n*The report is longer than GitHub takes and ends here; report.md has all of it.*"

@@ -34,10 +34,10 @@ def comparison_sections(
     Args:
         contests: of the tournament.
         labels: id to heading, in the order of the columns.
-        against: id of the evaluation that the others are held against.
+        against: id of the evaluation that the others are compared with.
         confidence: of the intervals.
         notes: sentences on what the intervals do not cover.
-        artefacts: heading to what was served, where that was not the checkpoint itself.
+        artefacts: heading to what was served, if that was not the checkpoint itself.
     """
     primary = [contest for contest in contests if contest.cohort == PRIMARY]
     cohorts = [contest for contest in contests if contest.cohort != PRIMARY]
@@ -80,7 +80,7 @@ def comparison_sections(
 
 
 def _artefacts(artefacts: Mapping[str, Mapping[str, Any]]) -> list[TextSection]:
-    """What a served form costs in bytes and brings in speed, beside what it costs in scores."""
+    """The size and speed of each served form, next to what it costs in scores."""
     rows = [
         [
             label,
@@ -196,7 +196,7 @@ def _missing(contests: Iterable[Contest], labels: Mapping[str, str]) -> list[str
 
 
 def comparison_view(sections: Sequence[TextSection]) -> RenderableType:
-    """The sections for the terminal; tables wider than it go on below."""
+    """The sections for the terminal; tables that are too wide continue below."""
     parts: list[RenderableType] = []
     for section in sections:
         parts += ["", Text(section.title, "bold")]

@@ -13,7 +13,7 @@ from ftreg.report.text_sections import TextSection
 
 _WIDTH, _LEFT, _RIGHT = 560.0, 14.0, 546.0
 _TOP, _ROW, _AXIS = 6.0, 38.0, 26.0
-# Means that hardly differ are drawn over this range at least.
+# Means that hardly differ are drawn over at least this range.
 _NARROWEST = 0.1
 
 
@@ -54,10 +54,10 @@ def comparison_page(
 
     Args:
         title: its heading.
-        sections: what the comparison shows everywhere else.
+        sections: what the comparison shows in its other formats.
         contests: of the tournament.
-        labels: id to what an evaluation is called, in the order of the rows.
-        forms: what forms of a checkpoint cost, where some are compared.
+        labels: id to an evaluation's label, in the order of the rows.
+        forms: what forms of a checkpoint cost, if any are compared.
     """
     primary = [contest for contest in contests if contest.cohort == PRIMARY]
     panels = [panel for contest in primary if (panel := _panel(contest, labels))]

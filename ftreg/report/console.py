@@ -1,4 +1,4 @@
-"""Consoles whose styles are ours alone: what data would do to a terminal is spelt out."""
+"""Consoles with our styles only: characters in data that affect a terminal are spelled out."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from ftreg.report.characters import visible
 
 
 class InertConsole(Console):
-    """A console on which no text of anybody's moves the cursor, rings, or turns a line around."""
+    """A console on which no text can move the cursor, ring the bell, or reverse a line."""
 
     def render_str(self, text: str, *args: Any, **named: Any) -> Text:
         """Render a string."""
@@ -20,7 +20,7 @@ class InertConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render anything; a text here has one style, which is kept."""
+        """Render anything. A text here has one style, which is kept."""
         if (
             isinstance(renderable, Text)
             and (shown := visible(renderable.plain)) != renderable.plain

@@ -11,10 +11,10 @@ from ftreg.report.terminal import hanging, rows_view
 
 
 def conversion_view(record: Mapping[str, Any]) -> RenderableType:
-    """Old value, proposal, range and source by setting; the notes; the section to paste.
+    """Old value, proposal, range and source of each setting; the notes; the section to paste.
 
     Args:
-        record: what `ftreg optim convert --json` prints.
+        record: the output of `ftreg optim convert --json`.
     """
     sources = list(dict.fromkeys(record["sources"].values()))
     rows = [

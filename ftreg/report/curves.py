@@ -1,4 +1,4 @@
-"""The course of one or two runs as panels of curves, ready to be drawn as SVG."""
+"""The history of one or two runs as panels of curves, ready to draw as SVG."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _TITLES = {
     "step_size": "Effective step size: mean change of a weight",
 }
 _PER_RATE = "Mean change of a weight / learning rate"
-# Noisy by nature, so that their running median says more than each step.
+# Noisy, so the running median says more than the single steps.
 _NOISY = ("loss", "grad_norm")
 # A range of values beyond this ratio is drawn on a logarithmic axis.
 _WIDE = 30.0
@@ -29,7 +29,7 @@ _FEW = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """The size of a panel's drawing, and the box of its curves within; the labels stand around."""
+    """The size of a panel's drawing, and the box of its curves; the labels are around the box."""
 
     width: float = 440.0
     height: float = 194.0
@@ -63,13 +63,13 @@ class Curve:
     kind: str = ""
     """`validation` for the loss of that split, else empty."""
     gaps: Sequence[float] = ()
-    """Where the run's loss or gradient norm is missing, whichever of its panels this is."""
+    """Where the run's loss or gradient norm is missing, for all of its panels."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """The first, last, lowest and highest value."""
 
     @property
     def label(self) -> str:
-        """What readers know it by."""
+        """Its label in the legend."""
         return f"{self.name}, {self.kind}" if self.kind else self.name
 
 
@@ -89,16 +89,16 @@ class Panel:
 def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> list[Panel]:
     """Lay out loss, learning rate, gradient norm and effective step size.
 
-    A run's validation loss, where it has one, is in the panel of the loss. A value that is not
-    finite is a gap in its curve. A long run is thinned without losing a spike.
+    A run's validation loss, if any, is in the panel of the loss. A value that is not finite is a
+    gap in its curve. A long run is thinned without losing a spike.
 
     Args:
         runs: side ("baseline", "candidate") to the lines of its history, at least one line each.
-        per_rate: draw the step size over the learning rate, which tells apart what the optimizer
-            does from its schedule.
+        per_rate: draw the step size over the learning rate, which separates the optimizer's effect
+            from the schedule's.
 
     Raises:
-        KeyError, TypeError, ValueError: a line is not that of a history.
+        KeyError, TypeError, ValueError: a line is not part of a history.
     """
     frame = Frame()
     steps = {side: [int(row["step"]) for row in history] for side, history in runs.items()}
@@ -146,12 +146,12 @@ def panels(runs: Mapping[str, Sequence[Step]], *, per_rate: bool = False) -> lis
 
 
 def path(points: Sequence[tuple[float, float | None]], up: AxisScale, *, dots: bool = False) -> str:
-    """Return the `d` of an SVG path; a value that is missing ends a stroke.
+    """Return the `d` of an SVG path; a missing value ends a stroke.
 
     Args:
-        points: positions across, and values.
-        up: where a value lies.
-        dots: draw each point alone, a stroke of no length that round caps make a dot.
+        points: horizontal positions, and values.
+        up: maps a value to its vertical position.
+        dots: draw each point separately, as a stroke of length zero with round caps.
     """
     parts = []
     pen = "M"
@@ -159,20 +159,20 @@ def path(points: Sequence[tuple[float, float | None]], up: AxisScale, *, dots: b
         if value is None:
             pen = "M"
             continue
-        # A value between two gaps is a stroke of no length too, so that it is seen.
+        # A value between two gaps is also a stroke of length zero, to be visible.
         parts.append(f"{pen}{x:.1f},{up.place(value):.1f}" + ("h0" if pen == "M" else ""))
         pen = "M" if dots else "L"
     return "".join(parts)
 
 
 def _gaps(places: Sequence[float], columns: Mapping[str, Sequence[float | None]]) -> list[int]:
-    """Positions at which a noisy value is missing, each once to the unit: a run may have many."""
+    """Positions at which a noisy value is missing, at most one per unit: a run may have many."""
     rows = zip(places, *(columns[key] for key in _NOISY), strict=True)
     return sorted({round(x) for x, *row in rows if None in row})
 
 
 def _validation(places: Sequence[float], history: Sequence[Step]) -> list[tuple[float, float]]:
-    """Positions and values of the validation losses; older histories have none."""
+    """Positions and values of the validation losses. Older histories have none."""
     rows = zip(places, history, strict=True)
     found = ((x, number(row.get("validation_loss"))) for x, row in rows)
     return [(x, value) for x, value in found if value is not None]

@@ -19,7 +19,7 @@ Bins = Sequence[tuple[str, int]]
 
 
 def _table(*columns: str) -> Table:
-    """A table whose first column is to the left, and the others to the right."""
+    """A table with a left-aligned first column and right-aligned others."""
     table = bare_table()
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
@@ -27,12 +27,12 @@ def _table(*columns: str) -> Table:
 
 
 def _bars(title: str, bins: Bins) -> RenderableType:
-    """A histogram: label, count, and a bar as long as the count beside the largest."""
+    """A histogram: label, count, and a bar in proportion to the largest count."""
     table = _table("", "rows")
     table.add_column("", no_wrap=True)
     most = max((count for _, count in bins), default=0)
     for label, count in bins:
-        # Whatever is there is seen, however small beside the largest.
+        # Anything above zero is visible, however small compared with the largest.
         table.add_row(label, f"{count:,}", "█" * (count and max(1, round(_BAR * count / most))))
     return Group(Text(title, "bold"), table)
 
@@ -56,7 +56,7 @@ def dataset_view(
     sizes: Mapping[str, Mapping[str, int]],
     lengths: Mapping[str, Mapping[str, Mapping[str, int]]],
 ) -> RenderableType:
-    """A version's card, and histograms of its cohorts and of the lengths of its texts.
+    """A version's card, and histograms of its cohorts and of its text lengths.
 
     Args:
         card: of the version.
@@ -108,7 +108,7 @@ def difference_view(found: Difference) -> RenderableType:
 
 
 def leakage_view(found: Leakage, *, train: str, held_out: str) -> RenderableType:
-    """The leaked rows of a held-out split, the first of them with their twins."""
+    """The leaked rows of a held-out split, the first ones with their twins."""
     title = Text(f"{held_out} against {train}:\n{found.summary()}")
     if not found.leaks:
         return title

@@ -1,4 +1,4 @@
-"""Where the forest plot puts its marks, and which colour a cell of the heat map has."""
+"""The positions of the forest plot's marks, and the colours of the heat map's cells."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from ftreg.report.material import MeanScores
 LEVELS = 5
 """Steps of colour on each side of none."""
 _ROOM = 4
-# Full colour at so many times the largest margin.
+# Full colour at this multiple of the largest margin.
 _FULL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A row on the shared scale, in percent of the plot's width; None where nothing was compared.
+    """A row on the shared scale, in percent of the plot's width; None if nothing was compared.
 
-    `cut_low` and `cut_high` say that the interval goes on beyond the plot.
+    `cut_low` and `cut_high` say that the interval continues beyond the plot.
     """
 
     row: Row
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One scorer's rows over its cohorts; `open` where one of them needs to be looked at."""
+    """One scorer's rows over its cohorts; `open` if one of them needs attention."""
 
     scorer: str
     cohorts: Sequence[Place]
@@ -99,7 +99,7 @@ def forest(verdict: Verdict) -> Forest:
 
 
 def _domain(primary: Sequence[Row], rows: Sequence[Row]) -> tuple[float, float]:
-    """The ends of the scale: all of the scorers' intervals, and of the cohorts' what is near."""
+    """The ends of the scale: all intervals of the scorers, and the nearby part of the cohorts'."""
     margin = max(row.margin for row in rows)
     ends = [end for row in rows if row.interval is not None for end in row.interval]
     near = [end for row in primary if row.interval is not None for end in row.interval]
@@ -122,7 +122,7 @@ class HeatCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
-    """Cohort to scorer to cell, all examples first; `full` is the value with the full colour."""
+    """Cohort to scorer to cell, all examples first; `full` is the value at full colour."""
 
     scorers: Sequence[str]
     rows: Mapping[str, Mapping[str, HeatCell]]
@@ -137,7 +137,7 @@ def delta_heat(verdict: Verdict) -> Heat:
     for row in sorted(rows, key=lambda row: (row.cohort != "all", row.cohort)):
         table.setdefault(row.cohort, {})[row.scorer] = HeatCell(
             value=row.delta,
-            # What was not tested has no colour to be read as a finding.
+            # Untested cells get no colour, which would look like a finding.
             level=0 if row.interval is None else _level(row.delta, full),
             n=row.n,
             row=row,
@@ -153,7 +153,7 @@ def _level(delta: float | None, full: float) -> int:
 
 
 def score_heat(scores: MeanScores, cohorts: Mapping[str, Mapping[str, str]]) -> Heat:
-    """Colour mean scores by cohort, for an evaluation that is held against nothing."""
+    """Colour mean scores by cohort, for an evaluation that is not compared."""
     members: dict[str, list[str]] = {}
     for name, tags in cohorts.items():
         for tag, value in tags.items():

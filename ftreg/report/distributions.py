@@ -1,4 +1,4 @@
-"""How the scores of a column are spread: a histogram, and its quantiles."""
+"""The distribution of a column of scores: a histogram, and quantiles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """One side's scores by one scorer; figures are None where there is no score."""
+    """One side's scores by one scorer; values are None if there is no score."""
 
     shares: Sequence[float]
     """The share of the scores in each bin, in [0, 1]."""
@@ -25,7 +25,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """One scorer's scores on each side, and the highest bar of them all."""
+    """One scorer's scores on each side, and the highest bar of all."""
 
     scorer: str
     sides: Mapping[str, Spread]

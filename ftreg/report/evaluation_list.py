@@ -1,4 +1,4 @@
-"""Evaluations as a list for the terminal, by dataset, readable at 80 columns."""
+"""The list of evaluations for the terminal, by dataset, readable at 80 columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +16,12 @@ _NOT_GATED = "not gated"
 def evaluation_list(
     evaluations: Sequence[Mapping[str, Any]], *, total: int, damaged: Sequence[str]
 ) -> RenderableType:
-    """The list, below a heading for each dataset version.
+    """The list, with a heading for each dataset version.
 
     Args:
         evaluations: those shown, with the keys of `ftreg evaluations list --json`.
-        total: how many there are.
-        damaged: what is wrong with those that cannot be read.
+        total: number of evaluations.
+        damaged: the problems of those that cannot be read.
     """
     parts: list[RenderableType] = []
     by_dataset: dict[str, list[Mapping[str, Any]]] = {}

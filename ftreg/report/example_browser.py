@@ -1,6 +1,6 @@
-"""The data of the report's example browser: an index that filters, and chunks of texts.
+"""The data of the report's example browser: an index for filtering, and chunks of texts.
 
-The index is read when the page opens; a chunk only when one of its examples is shown or searched.
+The index is read when the page opens, a chunk only when one of its examples is shown or searched.
 """
 
 import math
@@ -23,16 +23,16 @@ _LONGEST_QUESTION = 120
 """Characters of an input that stand beside its id in the list."""
 _LONGEST_TEXT = 20_000
 """Characters of a text that the page shows; the whole of it is in the files."""
-# The key under which each kind of evidence has its point; what has none is shown as it is.
+# The key of the point in each kind of evidence; evidence without one is shown unchanged.
 _KINDS = ("claim", "statement", "key_point")
 _COLUMNS = ("support", "best", "checks")
 
 
 def index(material: Material) -> dict[str, Any]:
-    """Return what the browser filters and sorts by, JSON-ready, a column per property.
+    """Return what the browser filters and sorts by, JSON-ready, with one column per property.
 
     `asked` has the beginning of each input; `of` has the positions of each example's cohorts in
-    `cohorts`; scores lie in [0, 1] or are null.
+    `cohorts`; scores are in [0, 1] or null.
     """
     evaluation = material.evaluation
     ids = list(evaluation.cohorts)
@@ -71,8 +71,8 @@ def index(material: Material) -> dict[str, Any]:
 def chunks(material: Material) -> Iterator[dict[str, Any]]:
     """Yield the texts of each hundred examples, JSON-ready.
 
-    `texts` are the distinct texts, which `examples` name by position. Inputs, contexts and
-    references are there where the dataset is; outputs and evidence where the evaluation is.
+    `texts` are the distinct texts, which `examples` refer to by position. Inputs, contexts and
+    references need the dataset; outputs and evidence need the evaluation.
 
     Raises:
         UsageError: a row of an evaluation is damaged.
@@ -101,7 +101,7 @@ def chunks(material: Material) -> Iterator[dict[str, Any]]:
 
 
 def _question(example: Example) -> str:
-    """What an example asks, of a chat what the user said first and last."""
+    """An example's question; for a chat, the user's first and last messages."""
     first, *more = asked_in(example.messages) or [example.input]
     return f"{first} \u2026 {more[-1]}" if more else first
 
@@ -118,7 +118,7 @@ def _asked(example: Example | None, texts: dict[str, int]) -> dict[str, Any]:
 
 
 def _turns(example: Example, texts: dict[str, int]) -> list[dict[str, Any]]:
-    """The turns of a chat, and before them its tools: who speaks, and the text."""
+    """The tools of a chat, then its turns: the speaker and the text."""
     turns = [{"role": turn["role"], "text": _kept(said(turn), texts)} for turn in example.asked]
     if example.tools:
         declared = "\n".join(map(_declared, example.tools))
@@ -127,7 +127,7 @@ def _turns(example: Example, texts: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _declared(tool: Mapping[str, Any]) -> str:
-    """A function as a line: its name, its parameters' names, and what it does."""
+    """A function as one line: its name, its parameters' names, and its description."""
     function = tool["function"]
     parameters = function.get("parameters")
     properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
@@ -153,7 +153,7 @@ def _kept(text: str, texts: dict[str, int]) -> int:
 
 
 def _findings(folder: Path | None, ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Example id to scorer to its reason and evidence, where there is one."""
+    """Example id to scorer to its reason and evidence, if any."""
     found: dict[str, dict[str, Any]] = {}
     if folder is None:
         return found
@@ -169,7 +169,7 @@ def _findings(folder: Path | None, ids: Collection[str]) -> dict[str, dict[str, 
 
 
 def _evidence(item: Mapping[str, Any]) -> dict[str, Any]:
-    """One point with what speaks for it; `more` is whatever else the scorer says."""
+    """One point with its evidence; `more` is everything else that the scorer says."""
     kind = next((name for name in _KINDS if isinstance(item.get(name), str)), None)
     if kind is None:
         return {"more": _plain(dict(item))}
@@ -186,7 +186,7 @@ def _evidence(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold: a number that is not finite becomes its name."""
+    """A value that JSON can represent: a number that is not finite becomes its name."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What forms of one checkpoint cost in scores, drawn over their size: a picture to choose by."""
+"""The scores that forms of one checkpoint cost, plotted over their size, to help choose one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _NARROWEST = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormPoint:
-    """One form: size across, delta upwards; positions are those of the drawing."""
+    """One form: size on the horizontal axis, delta on the vertical; positions in the drawing."""
 
     x: float
     y: float
@@ -39,9 +39,9 @@ class FormsPanel:
     across: Sequence[Mark]
     upwards: Sequence[Mark]
     none: float
-    """Where nothing is lost."""
+    """The position of no loss."""
     margin: float | None
-    """Where the margin is lost; None where that is far below."""
+    """The position of the margin; None if it is far below."""
     width: float = _WIDTH
     height: float = _HEIGHT
 
@@ -54,14 +54,14 @@ def form_panels(
     artefacts: Mapping[str, Mapping[str, Any]],
     margins: Mapping[str, float],
 ) -> list[FormsPanel]:
-    """Return a panel for each scorer that has a delta of some artefact.
+    """Return a panel for each scorer with a delta of some artefact.
 
     Args:
         contests: of the tournament.
-        against: id of the evaluation that deltas are from.
-        labels: id to what an evaluation is called.
+        against: id of the evaluation that the others are compared with.
+        labels: id to an evaluation's label.
         artefacts: id to what was served.
-        margins: scorer to the drop that a form of the checkpoint may make.
+        margins: scorer to the allowed drop of a form of the checkpoint.
     """
     panels = []
     for contest in (item for item in contests if item.cohort == PRIMARY):
@@ -88,7 +88,7 @@ def _panel(
 ) -> FormsPanel:
     sizes = {name: artefacts[name]["bytes"] / 1e6 for name in deltas}
     ends = [0.0, *(end for _, interval in deltas.values() for end in interval)]
-    # A margin that is far away would press the forms together.
+    # A distant margin would squeeze the forms together.
     if min(ends) < -margin / 4:
         ends.append(-margin)
     across = _scale([0.0, *sizes.values()], start=_LEFT, end=_RIGHT, least=1.0)

@@ -1,4 +1,4 @@
-"""A run's history as numbers to draw: gaps, thinning, a running median."""
+"""A run's history as numbers to plot: gaps, thinning, a running median."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from ftreg.files.store import read_jsonl
 HISTORY = "history.jsonl"
 """The file of a checkpoint's folder, a line per step."""
 
-# A panel is some 400 pixels wide: two points in each of so many buckets lose nothing to be seen.
+# A panel is about 400 pixels wide: two points in each of these buckets lose nothing visible.
 _BUCKETS = 400
 
 Step = Mapping[str, Any]
@@ -27,7 +27,7 @@ def read_steps(folder: Path) -> list[Step]:
 
 
 def thin(values: Sequence[float | None]) -> list[int]:
-    """Indices of each bucket's lowest and highest value, and of one gap if it has any; in order."""
+    """Indices of each bucket's lowest and highest value, and of one gap, if any; in order."""
     if len(values) <= 2 * _BUCKETS:
         return list(range(len(values)))
     kept = {0, len(values) - 1}
@@ -43,9 +43,9 @@ def thin(values: Sequence[float | None]) -> list[int]:
 
 
 def running_median(values: Sequence[float | None]) -> dict[int, float | None]:
-    """Index to the median of its neighbours, a thirtieth of the run in all (five at least).
+    """Index to the median of its neighbours, a thirtieth of the run in total (at least five).
 
-    In a long run it is taken at every so many steps only, and over 301 of the neighbours.
+    In a long run it is computed only every few steps, over 301 of the neighbours.
     """
     reach = max(2, len(values) // 60)
     indices = {*range(0, len(values), max(1, len(values) // _BUCKETS)), len(values) - 1}
@@ -58,7 +58,7 @@ def running_median(values: Sequence[float | None]) -> dict[int, float | None]:
 
 
 def number(value: object) -> float | None:
-    """A finite number; what a history holds for one that is not (`"nan"`, `"inf"`) is a gap."""
+    """A finite number, or a gap for the values that a history writes as `"nan"` or `"inf"`."""
     try:
         found = float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""The page of a dataset's history: evaluations over time, promotions, and the ledger of looks."""
+"""The page of a dataset's history: evaluations over time, promotions, and the looks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MOST_LOOKS = 200
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What was promoted, and every look at the rows; both oldest first."""
+    """The promotions, and every look at the rows; both oldest first."""
 
     promotions: Sequence[Mapping[str, Any]]
     looks: Sequence[Mapping[str, Any]]
@@ -38,7 +38,7 @@ def history_page(
     """Return the page.
 
     Args:
-        dataset: what was asked for.
+        dataset: the requested name.
         courses: the evaluations of each dataset version, or of other rows of one; newest first.
         ledger: promotions and looks.
         notes: what could not be drawn, and why.
@@ -82,7 +82,7 @@ def _table(course: Course, scorers: Sequence[str]) -> TextSection:
 
 
 def _changes(course: Course, scorers: Sequence[str]) -> list[str]:
-    """Where means are not comparable, since a scorer had another version."""
+    """Where means are not comparable, because a scorer changed its version."""
     said = []
     for name in scorers:
         firsts: dict[Any, str] = {}

@@ -1,4 +1,4 @@
-"""The picture of a run: loss, learning rate, gradient norm and step size by step, as SVG."""
+"""The plot of a run: loss, learning rate, gradient norm and step size by step, as SVG."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ def draw_history(history: Sequence[Step], *, title: str) -> str:
 
     Args:
         history: the lines of `history.jsonl`, at least one.
-        title: the heading; lines after the first are set smaller.
+        title: the heading; lines after the first are smaller.
 
     Raises:
-        KeyError, TypeError, ValueError: a line is not that of a history, or there is none.
+        KeyError, TypeError, ValueError: a line is not part of a history, or there is none.
     """
     if not history:
         raise ValueError("the history has no steps to draw")

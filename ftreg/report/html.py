@@ -1,9 +1,8 @@
-"""The HTML report: one file that needs nothing else, and runs nothing but its own script.
+"""The HTML report: one self-contained file that runs only its own script.
 
-What models wrote is hostile until proven otherwise. In the page's text Jinja2 escapes it, and what
-would be invisible or turn the text around is spelt out; in the data no character can end the
-element that holds it. The page's policy admits its own script and style by their digest, and no
-address at all.
+Model output is untrusted. In the page's text Jinja2 escapes it, and characters that are invisible
+or would reverse the text are spelled out; in the data no character can end the enclosing element.
+The page's Content-Security-Policy allows its own script and style by their digest, and no address.
 """
 
 import base64
@@ -29,12 +28,12 @@ from ftreg.report.material import Material
 from ftreg.report.noise_line import noise_line
 from ftreg.report.rendering import asset, template_environment
 
-# What could end a `script` element, and what is better not seen raw in the file either.
+# Characters that could end a `script` element, and others better not raw in the file.
 _NOT_IN_DATA = re.compile(f"[<>&]|{UNSEEN.pattern}")
 
 
 def html_report(material: Material) -> Iterator[str]:
-    """Yield the report's parts, in order; the same material gives the same bytes.
+    """Yield the report's parts, in order. The same material gives the same bytes.
 
     Raises:
         UsageError: a row of an evaluation is damaged.
@@ -86,7 +85,7 @@ def _shown(material: Material) -> dict[str, Any]:
 
 
 def _noise(material: Material) -> list[str]:
-    """What noise was measured, and what is not covered."""
+    """Which noise was measured, and which is not covered."""
     if material.verdict is None or material.baseline is None:
         return []
     floor = noise_line(material.baseline.header, material.candidate.header)
@@ -106,7 +105,7 @@ def _headline(material: Material) -> str:
 
 
 def _reasons(verdict: Verdict | None) -> list[str]:
-    """Why it did not pass, but for the critical examples, which the page lists with links."""
+    """Why it did not pass, except the critical examples, which the page lists with links."""
     if verdict is None or verdict.outcome == "pass":
         return []
     critical = {f"the critical example {drop.id!r}" for drop in verdict.critical}
@@ -120,7 +119,7 @@ def _heat(material: Material, verdict: Verdict | None) -> deltas.Heat:
 
 
 def _recipes(material: Material) -> list[tuple[str, Any, Any]]:
-    """What differs between the recipes, or the whole of the only one."""
+    """The differences between the recipes, or the complete recipe if there is only one."""
     new = material.candidate.header["checkpoint"]["recipe"]
     if material.baseline is None:
         return [(key, None, value) for key, value in new.items()]
@@ -128,7 +127,7 @@ def _recipes(material: Material) -> list[tuple[str, Any, Any]]:
 
 
 def _sizes(material: Material) -> dict[str, dict[str, int]]:
-    """Split to cohort to rows, of the split that was evaluated."""
+    """Split to cohort to rows, for the evaluated split."""
     if material.dataset is None:
         return {}
     split = material.candidate.header["dataset"]["split"]
@@ -142,20 +141,20 @@ def policy_source(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def page_environment() -> jinja2.Environment:
-    """Return what renders pages, with the filters and names of their templates."""
+    """Return the renderer of pages, with the filters and names of their templates."""
     found = template_environment(_FILTERS)
     found.globals["OUTCOMES"] = phrases.OUTCOME_WORDS
     return found
 
 
 def embed(value: Any) -> Markup:
-    """JSON that can stand in a `script` element: nothing in it is markup, nor half a character."""
+    """JSON that is safe in a `script` element: it contains no markup and no lone surrogates."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(_NOT_IN_DATA.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _setting(value: Any) -> str:
-    """A setting's value as people write it."""
+    """A setting's value in the usual notation."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, bool):

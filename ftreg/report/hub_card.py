@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: a `README.md` in the form of the Hugging Face hub."""
+"""The model card of a checkpoint: a `README.md` in the format of the Hugging Face Hub."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,18 +19,18 @@ def model_card(
     verdict: Verdict | None = None,
     baseline: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the card: what made the checkpoint, and what is known of it.
+    """Write the card: how the checkpoint was made, and what is known about it.
 
-    Its head is the hub's metadata (https://huggingface.co/docs/hub/model-cards), with the scores as
-    a `model-index`. A licence is not named: it follows from the base model's and the data's, which
-    nobody but the publisher can weigh.
+    Its head is the Hub's metadata (https://huggingface.co/docs/hub/model-cards), with the scores as
+    a `model-index`. It names no licence: that depends on the licences of the base model and the
+    data, which only the publisher can judge.
 
     Args:
         name: the checkpoint's.
         manifest: how it was made.
-        evaluation: header of its newest evaluation; None where there is none.
+        evaluation: header of its newest evaluation; None if there is none.
         verdict: of that evaluation's last gate.
-        baseline: header of what it was held against, where that is at hand.
+        baseline: header of what it was compared with, if available.
     """
     parts = [
         f"---\n{marked_yaml.dump(_metadata(name, manifest, evaluation))}---",

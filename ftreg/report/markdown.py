@@ -1,4 +1,4 @@
-"""The Markdown report of a gate: for a pull request, a job summary, or a reader."""
+"""The Markdown report of a gate, for a pull request, a job summary, or a reader."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ from ftreg.report.worst import Drop, DropSide
 
 _LONGEST_TEXT = 300
 _BREAK = re.compile(r"\r\n|\r|\n")
-# What GitHub and GitLab make a link of, or a call to somebody, wherever it stands; escapes
-# do not keep them from it, since they look at the page that has been made.
+# What GitHub and GitLab turn into a link or a mention, anywhere in the text. Escapes do not
+# prevent it, because they process the rendered page.
 _LIVE = re.compile(
     r"(?<!\w)@(?=\w)|@(?=[\w-]+\.\w)|#(?=\d)"
     r"|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.|(?<=GH)-(?=\d)"
@@ -81,7 +81,7 @@ def gate_report(
 
 
 def _generation(baseline: Mapping[str, Any], header: Mapping[str, Any]) -> list[str]:
-    """How the candidate's outputs were made, and whose making is not known."""
+    """How the candidate's outputs were made, and where this is unknown."""
     how = header["generation"]
     sides = {"baseline": baseline, "candidate": header}
     known = [] if made_elsewhere(header) else [
@@ -121,21 +121,21 @@ def _bullets(items: Iterable[str]) -> str:
 
 
 def grid(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; what stands in a cell cannot be taken for markup."""
+    """A Markdown table. The text of a cell cannot be taken for markup."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:
-    """Text that cannot end its cell, nor be taken for HTML or markup; a new line is a break."""
+    """Text that cannot end its cell or be taken for HTML or markup; a newline becomes a break."""
     lines = (escaped(line) for line in _BREAK.split(text))
     return "<br>".join(line for line in lines if line)
 
 
 def escaped(text: str) -> str:
-    """One line of text that cannot be taken for HTML, markup, a link, or a mention of somebody.
+    """One line of text that cannot be taken for HTML, markup, a link, or a mention.
 
-    An output may well have `@property` in it, which must not call the person of that name.
+    An output may contain `@property`, which must not notify the user of that name.
     """
     flat = visible(one_line(text)).replace("&", "&amp;").replace("<", "&lt;")
     parts = _LIVE.split(flat)
@@ -245,7 +245,7 @@ def _worst_section(worst: Sequence[Drop]) -> list[str]:
 
 
 def _drop(drop: Drop) -> list[str]:
-    """One example: what was asked, and what both sides wrote, with what the scorers found."""
+    """One example: the question, both sides' answers, and the scorers' findings."""
     asked = [
         f"**{title}:** {escaped(cut(text, _LONGEST_TEXT))}" for title, text in drop.asked.items()
     ]

@@ -1,4 +1,4 @@
-"""What a report is made of: two evaluations and what is around them."""
+"""The material of a report: two evaluations and their context."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ MeanScores = Mapping[str, Mapping[str, float | None]]
 
 
 def mean_scores(scores: Scores) -> MeanScores:
-    """Return scores of an evaluation with one number per example, whatever its seeds are."""
+    """Return scores of an evaluation with one number per example, whatever its seeds."""
     return {
         scorer: {name: over_seeds(cell) for name, cell in column.items()}
         for scorer, column in scores.items()
@@ -26,11 +26,11 @@ def mean_scores(scores: Scores) -> MeanScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """The candidate, or what it is held against.
+    """The candidate, or what it is compared with.
 
-    `folder` is the evaluation's where it is at hand: outputs and evidence lie there, and a baseline
-    in git has neither. `history` is the run's, where its checkpoint is at hand, and `validation`
-    what its validation loss came to.
+    `folder` is the evaluation's, if available: it has the outputs and evidence, which a baseline in
+    git lacks. `history` is the run's, if its checkpoint is available, and `validation` summarizes
+    its validation loss.
     """
 
     header: Mapping[str, Any]
@@ -44,8 +44,8 @@ class Side:
 class Material:
     """Everything that a report shows.
 
-    `notes` says what could not be found, by the part of the report that lacks it: `verdict`,
-    `training`, `examples`, `dataset`. `why` is what can be asked about a regression.
+    `notes` says what could not be found, by part of the report: `verdict`, `training`, `examples`,
+    `dataset`. `why` has the questions that can be asked about a regression.
     """
 
     evaluation: Evaluation
@@ -60,6 +60,6 @@ class Material:
 
     @property
     def sides(self) -> dict[str, Side]:
-        """The sides that there are, the candidate last."""
+        """The available sides, the candidate last."""
         before = {} if self.baseline is None else {"baseline": self.baseline}
         return {**before, "candidate": self.candidate}

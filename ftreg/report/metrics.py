@@ -1,4 +1,4 @@
-"""An evaluation as flat numbers with a name each, as experiment trackers take them."""
+"""An evaluation as flat named numbers, for experiment trackers."""
 
 import re
 from collections import defaultdict
@@ -10,23 +10,23 @@ from ftreg.gate.verdict import PRIMARY, Row
 from ftreg.records.evaluation.stored import Evaluation
 from ftreg.report.material import mean_scores
 
-# Four such parts and the number's own name stay below the 250 characters that trackers allow.
+# Four such parts and the number's name stay below the 250 characters that trackers allow.
 _LONGEST_PART = 48
 
 
 def metrics_of(evaluation: Evaluation, verdict: Verdict | None) -> dict[str, float]:
     """Return the numbers of an evaluation and of its verdict.
 
-    Names are `eval/<dataset>-<version>/<scorer>/<number>`, of a cohort
+    Names are `eval/<dataset>-<version>/<scorer>/<number>`, and for a cohort
     `eval/<dataset>-<version>/<scorer>/<tag>/<value>/<number>`; a split other than `eval` is named
-    behind the version. Numbers are `mean`, in [0, 1] and absent where no example has a score, `n`
-    and `missing`, in examples (of replicas, `mean` is over their seeds, and an example is missing
-    where one of them lacks its score), and of a verdict `delta`, `delta_low` and `delta_high`:
-    candidate minus baseline, and its confidence interval; the same as `anchor_delta`, ....
+    after the version. Numbers are `mean`, in [0, 1] and absent if no example has a score; `n` and
+    `missing`, in examples (for replicas, `mean` is over their seeds, and an example is missing if
+    one of them lacks its score); and for a verdict `delta`, `delta_low` and `delta_high`: candidate
+    minus baseline, and its confidence interval. The same for the anchor is `anchor_delta`, ....
 
     Args:
         evaluation: as stored.
-        verdict: of its last gate; None where there is none.
+        verdict: of its last gate; None if there is none.
     """
     dataset = evaluation.header["dataset"]
     place = str(dataset["version"]).replace("@", "-")
@@ -68,7 +68,7 @@ def _name(*parts: Any) -> str:
 
 
 def _part(text: str) -> str:
-    """One part of a name, in the characters that trackers allow; what differs stays different."""
+    """One part of a name, in the characters that trackers allow; different names stay different."""
     allowed = re.sub(r"[^A-Za-z0-9_. -]", "_", text)
     if allowed == text and len(text) <= _LONGEST_PART and text.strip(". "):
         return text

@@ -1,4 +1,4 @@
-"""The noise floor beside the deltas: what generating again, and nothing else, does to a delta."""
+"""The noise floor shown with the deltas: the effect of generating again, and nothing else."""
 
 import math
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ _TWO_SIDED_95 = 1.96
 def noise_of_deltas(
     baseline: Mapping[str, Any], candidate: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """Return for each scorer the half width of the range that holds 95 % of such deltas.
+    """Return for each scorer the half width of the range with 95 % of such deltas.
 
     Args:
         baseline: an evaluation's header.
         candidate: another's.
 
     Returns:
-        Scorer to a number in score points of [0, 1], None where no example had a score each time;
-        empty where neither side was generated twice.
+        Scorer to a number on the scale [0, 1], None if no example had a score each time;
+        empty if neither side was generated twice.
     """
     errors = errors_of_deltas(baseline, candidate)
     return {
@@ -29,9 +29,9 @@ def noise_of_deltas(
 def errors_of_deltas(
     baseline: Mapping[str, Any], candidate: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """Return for each scorer the standard error that generating again gives to a mean delta.
+    """Return for each scorer the standard error that generating again adds to a mean delta.
 
-    A delta has the noise of both sides; a side where it was not measured is taken to have the
+    A delta has the noise of both sides. A side where it was not measured is assumed to have the
     other's.
 
     Args:
@@ -39,8 +39,8 @@ def errors_of_deltas(
         candidate: another's.
 
     Returns:
-        Scorer to a number in score points of [0, 1], None where no example had a score each time;
-        empty where neither side was generated twice.
+        Scorer to a number on the scale [0, 1], None if no example had a score each time;
+        empty if neither side was generated twice.
     """
     old, new = (_errors(header) for header in (baseline, candidate))
     found: dict[str, float | None] = {}
@@ -57,7 +57,7 @@ def noise_width(value: float | None) -> str:
 
 
 def noise_origin(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
-    """How it was measured, in a few words; empty where it was not."""
+    """How it was measured, in a few words; empty if it was not."""
     records = [record for header in (candidate, baseline) if (record := _record(header))]
     if not records:
         return ""
@@ -66,7 +66,7 @@ def noise_origin(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> s
 
 
 def noise_line(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
-    """The whole in one sentence; empty where it was not measured."""
+    """The noise floor in one sentence; empty if it was not measured."""
     found = noise_of_deltas(baseline, candidate)
     widths = ", ".join(f"{name} {noise_width(value)}" for name, value in found.items())
     return widths and f"Noise floor: {widths} points ({noise_origin(baseline, candidate)})"

@@ -1,4 +1,4 @@
-"""What a notebook shows of results, as HTML."""
+"""Results in a notebook, as HTML."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -39,7 +39,7 @@ def dataset_cell(
 
 
 def run_cell(folder: Path, replicas: Replicas) -> str:
-    """A run's curves and what made it; of replicas, the first one's curves."""
+    """A run's curves and recipe; for replicas, the first one's curves."""
     manifest = replicas.first.manifest
     training = manifest.training
     said = [
@@ -72,7 +72,7 @@ def evaluation_cell(header: Mapping[str, Any]) -> str:
 def verdict_cell(
     verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]
 ) -> str:
-    """A verdict: what follows, why, and the deltas by scorer and by cohort."""
+    """A verdict: the outcome, the reasons, and the deltas by scorer and by cohort."""
     sentence = phrases.headline(verdict, baseline=baseline, candidate=candidate)
     title = f"{phrases.OUTCOME_WORDS[verdict.outcome].upper()}: {sentence}"
     rows = [
@@ -93,7 +93,7 @@ def verdict_cell(
 
 
 def report_cell(path: Path) -> str:
-    """A report in a frame of its own, which can reach nothing around it."""
+    """A report in an isolated frame."""
     link = f'<p><a href="{escape(str(path))}">{escape(str(path))}</a></p>'
     if path.stat().st_size > _LARGEST_FRAME:
         return link

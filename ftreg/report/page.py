@@ -1,6 +1,6 @@
-"""Pages, and cells of a notebook, of headings, tables and sentences.
+"""Pages and notebook cells, made of headings, tables and sentences.
 
-Texts are never taken for markup, and a page admits no script and no address.
+Texts are never taken for markup, and a page allows no script and no address.
 """
 
 import base64
@@ -15,7 +15,7 @@ from ftreg.report.text_sections import TextSection
 
 
 def page(template: str, **shown: Any) -> str:
-    """Return a page of a template that extends `page.html`; it needs no other file."""
+    """Return a self-contained page from a template that extends `page.html`."""
     style = asset("report.css") + asset("curves.css") + asset("page.css")
     policy = (
         f"default-src 'none'; style-src '{policy_source(style)}'; img-src data:; "
@@ -29,8 +29,8 @@ def sections_cell(sections: Sequence[TextSection], *, picture: str = "") -> str:
     """Return what a notebook shows of a result.
 
     Args:
-        sections: what is said.
-        picture: an SVG, which stands above it.
+        sections: the content.
+        picture: an SVG shown above it.
     """
     encoded = base64.b64encode(picture.encode()).decode()
     found = page_environment().get_template("cell.html")

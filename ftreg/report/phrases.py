@@ -1,4 +1,4 @@
-"""Numbers and sentences that every report words alike. Scores are shown in points, 0 to 100."""
+"""Numbers and sentences worded the same in every report. Scores are in points, 0 to 100."""
 
 import math
 import re
@@ -13,10 +13,10 @@ from ftreg.records.evaluation.header import all_summaries, is_partial, stopped_a
 from ftreg.records.manifest import Manifest
 
 OUTCOME_WORDS = {"pass": "pass", "regression": "REGRESSION", "undecided": "undecided"}
-# The sentence names so many of the rows that decided; the reasons below it have them all.
+# The sentence names at most this many of the deciding rows; the reasons below have all.
 _MOST_CHANGES = 3
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
-# As their authors write them.
+# In their authors' spelling.
 _OPTIMIZERS = {
     "adafactor": "Adafactor", "adagrad": "AdaGrad", "adam": "Adam", "adamw": "AdamW",
     "lion": "Lion", "muon": "Muon", "rmsprop": "RMSProp",
@@ -46,19 +46,19 @@ def interval(row: Row) -> str:
 
 
 def confidence(verdict: Verdict) -> str:
-    """The confidence of a verdict's intervals: `95 %`, or `99.9988 %` where looks are counted."""
+    """The confidence of a verdict's intervals: `95 %`, or `99.9988 %` if looks are counted."""
     left = 1 - verdict.policy["confidence"] if verdict.level is None else verdict.level
     digits = max(0, 1 - math.floor(math.log10(100 * left)))
     return f"{f'{100 - 100 * left:.{digits}f}'.rstrip('0').rstrip('.')} %"
 
 
 def more_sentences(verdict: Verdict) -> list[str]:
-    """How often the rows have been looked at, and how many fell far, where there is such to say."""
+    """How often the rows have been looked at, and how many dropped far, if there is any."""
     return [said for said in (looks_sentence(verdict), _collapse_sentence(verdict)) if said]
 
 
 def _collapse_sentence(verdict: Verdict) -> str | None:
-    """How many examples fell far, which a mean can hide; None where none did."""
+    """How many examples dropped far, which a mean can hide; None if none did."""
     drop = (verdict.policy.get("collapse") or {}).get("drop", Collapse().drop)
     found = [
         f"{row.scorer} {row.collapsed} of {row.units}"
@@ -70,7 +70,7 @@ def _collapse_sentence(verdict: Verdict) -> str | None:
 
 
 def validation_sentence(manifest: Manifest) -> str:
-    """What a run's validation loss came to, and what followed from it; empty where it has none."""
+    """A run's validation loss, and its consequences; empty if it has none."""
     training = manifest.training
     found = training.validation
     if found is None or found.best_loss is None or found.last_loss is None:
@@ -89,7 +89,7 @@ def validation_sentence(manifest: Manifest) -> str:
 
 
 def parted_sentence(manifest: Manifest) -> str:
-    """That a run's two losses parted, which is overfitting; empty where they did not."""
+    """That a run's two losses diverged, which is overfitting; empty if they did not."""
     found = manifest.training.validation
     if found is None or found.parted_after is None:
         return ""
@@ -100,7 +100,7 @@ def parted_sentence(manifest: Manifest) -> str:
 
 
 def looks_sentence(verdict: Verdict) -> str | None:
-    """How often the rows have been looked at, and what follows; None where that is not known."""
+    """How often the rows have been looked at, and the consequences; None if unknown."""
     looks = verdict.looks
     if looks is None:
         return None
@@ -132,7 +132,7 @@ SEED_ERRORS = (
 
 
 def seed_table(verdict: Verdict) -> list[dict[str, str]]:
-    """The variance of each level by scorer, in points; empty where both sides have one seed."""
+    """The variance of each level by scorer, in points; empty if both sides have one seed."""
     return [
         {
             "scorer": row.scorer + (" (anchor)" if row.against == "anchor" else ""),
@@ -152,7 +152,7 @@ def _noise(value: float | None) -> str:
 
 
 def seeds_sentence(verdict: Verdict) -> str:
-    """Say whose seed noise the intervals cover, and whose they do not."""
+    """Return which sides' seed noise the intervals cover, and which they do not."""
     rows = [row for row in verdict.rows if row.against == "baseline"]
     old = max((row.baseline_seeds for row in rows), default=1)
     new = max((row.candidate_seeds for row in rows), default=1)
@@ -176,7 +176,7 @@ def seeds_sentence(verdict: Verdict) -> str:
 
 
 def rate(value: float) -> str:
-    """A learning rate as people write it: `1e-4`, `2.5e-5`."""
+    """A learning rate in the usual notation: `1e-4`, `2.5e-5`."""
     digits, _, exponent = f"{value:.3e}".partition("e")
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
@@ -194,11 +194,11 @@ def recipe(checkpoint: Mapping[str, Any]) -> str:
 def told_apart(
     checkpoints: Mapping[str, Mapping[str, Any]], *, forms: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Name checkpoints in as few words as tell them apart.
+    """Label checkpoints in as few words as distinguish them.
 
-    Their recipes, and the `forms` of their weights where given; of those that share one, the
-    checkpoints' names too (`adamw-2 (AdamW 1e-4)`); and where these are alike as well, numbers in
-    the order of the keys.
+    Labels are the recipes, and the `forms` of the weights if given. Those that share one also get
+    the checkpoints' names (`adamw-2 (AdamW 1e-4)`), and if these are the same too, numbers in the
+    order of the keys.
     """
     words = {
         key: f"{recipe(checkpoint)}{(forms or {}).get(key, '')}"
@@ -213,7 +213,7 @@ def told_apart(
 
 
 def _alike(words: Mapping[str, str]) -> list[list[str]]:
-    """The keys that share their words with others."""
+    """The keys that share their label with others."""
     found: dict[str, list[str]] = {}
     for key, said in words.items():
         found.setdefault(said, []).append(key)
@@ -221,29 +221,29 @@ def _alike(words: Mapping[str, str]) -> list[list[str]]:
 
 
 def scorer_title(name: str) -> str:
-    """A scorer as a sentence names it: `answer_relevancy` is `Answer relevancy`."""
+    """A scorer's name in a sentence: `answer_relevancy` is `Answer relevancy`."""
     return name if re.search("[^a-z_]", name) else name.replace("_", " ").capitalize()
 
 
 def typographic(text: str) -> str:
-    """Numbers with a minus sign, and an en dash where there is none, for a typeset page."""
+    """Numbers with a minus sign, and an en dash for a missing one, for a typeset page."""
     return _MINUS.sub("\N{MINUS SIGN}", "\N{EN DASH}" if text == "-" else text)
 
 
 def _subject(header: Mapping[str, Any]) -> str:
-    """A checkpoint as a sentence names it, or the file that was served of it."""
+    """A checkpoint's name in a sentence, or that of the file that was served."""
     artefact = header.get("generation", {}).get("artefact")  # a file of scores has no generation
     return str(artefact["file"]) if artefact else named(header["checkpoint"])
 
 
 def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
-    """The verdict in one sentence for whoever decides on the release."""
+    """The verdict in one sentence, for the person who decides on the release."""
     new, old = map(_subject, (candidate, baseline))
     if verdict.outcome == "pass":
         return f"{new} may replace {old}: {what_passed(verdict.policy['mode'])}."
     decided = [row for row in verdict.rows if row.outcome == verdict.outcome and row.gated]
     decided = decided or [row for row in verdict.rows if row.outcome == verdict.outcome]
-    # The scorers over all examples say it best; a cohort or the anchor speaks where they do not.
+    # Prefer the scorers over all examples; use a cohort or the anchor only if these say nothing.
     decisive = [row for row in primary_rows(verdict) if row in decided] or decided
     if verdict.outcome == "undecided":  # a missing score, say, is told by the reasons
         decisive = [row for row in decisive if row.interval and row.interval.low <= -row.margin]
@@ -267,7 +267,7 @@ def headline(verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mappin
 
 
 def _change(row: Row) -> str:
-    """A row that decided: what changed by how much, and how much may."""
+    """A deciding row: what changed, by how much, and how much is allowed."""
     where = "" if row.cohort == PRIMARY else f" ({row.cohort})"
     against = " against the anchor" if row.against == "anchor" else ""
     return (
@@ -277,7 +277,7 @@ def _change(row: Row) -> str:
 
 
 def scores_sentence(header: Mapping[str, Any]) -> str:
-    """An evaluation in one sentence, where it is held against nothing."""
+    """An evaluation in one sentence, if it is not compared."""
     means = "; ".join(
         f"{scorer_title(name)} {points(column['mean'])}"
         for name, column in all_summaries(header).items()
@@ -287,9 +287,9 @@ def scores_sentence(header: Mapping[str, Any]) -> str:
 
 
 def named(checkpoint: Mapping[str, Any]) -> str:
-    """The recipe, and the checkpoint's name where that says more than the optimizer's.
+    """The recipe, and the checkpoint's name if that says more than the optimizer's.
 
-    Of a file of scores there is only its name.
+    A file of scores has only its name.
     """
     if "optimizer" not in checkpoint:
         return str(checkpoint["name"])
@@ -299,7 +299,7 @@ def named(checkpoint: Mapping[str, Any]) -> str:
 
 
 def rows_evaluated(header: Mapping[str, Any]) -> str:
-    """How many rows were evaluated, and whether that were all."""
+    """How many rows were evaluated, and whether these were all."""
     return stopped_after(header) if is_partial(header) else f"{header['dataset']['rows']} rows"
 
 
@@ -324,7 +324,7 @@ def scorers(rows: Iterable[Row]) -> list[str]:
 
 
 def cost_table(verdict: Verdict) -> list[dict[str, str]]:
-    """What answers took, a row for each cost that has a budget."""
+    """What answers cost, with a row for each cost that has a budget."""
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3g}"
@@ -345,12 +345,12 @@ def cost_table(verdict: Verdict) -> list[dict[str, str]]:
 
 
 def scorers_of_cohorts(verdict: Verdict) -> list[str]:
-    """The scorers that have cohorts: one that asks the model itself has none."""
+    """The scorers that have cohorts. A probe of the model has none."""
     return scorers(row for row in verdict.rows if row.cohort != PRIMARY)
 
 
 def cohort_cell(row: Row | None) -> str:
-    """One cohort's delta by one scorer; `!` marks a regression, brackets what was not tested."""
+    """One cohort's delta by one scorer; `!` marks a regression, brackets an untested one."""
     if row is None or row.delta is None:
         return "-"
     if row.interval is None:

@@ -1,7 +1,7 @@
-"""Panels of curves as an SVG that stands alone: it needs no font, script or file of its own.
+"""Panels of curves as a self-contained SVG, without fonts, scripts or other files.
 
-The style sheet takes other colours where the reader's system is dark. Light ones stand as plain
-values, since programs other than browsers know neither variables nor media queries.
+The style sheet has other colours for dark mode. Light colours are plain values, since programs
+other than browsers support neither variables nor media queries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from ftreg.report.rendering import asset, template_environment
 
 _EDGE, _GAP = 16.0, 20.0
 _HEADING, _LINE, _NAME = 26.0, 17.0, 20.0
-# An average letter's width in the key, whose font the reader's system chooses.
+# Width of an average letter in the legend, whose font the reader's system chooses.
 _LETTER, _STROKE = 7.0, 30.0
 
 
@@ -29,16 +29,16 @@ def picture(
     hint: str = "",
     style: str = "",
 ) -> str:
-    """Draw panels of one size side by side, and return the SVG; the same ones give the same bytes.
+    """Draw panels of one size side by side, and return the SVG. Equal panels give equal bytes.
 
     Args:
         heading: the title.
         panels: at least one.
-        columns: how many panels stand in a row.
+        columns: number of panels in a row.
         subtitles: lines below the heading.
-        key: the name of a curve to what readers know it by.
+        key: the name of a curve to its label in the legend.
         hint: a line below the panels.
-        style: rules for the curves' names, beside those of a run.
+        style: rules for the curves' names, in addition to those of a run.
     """
     frame = panels[0].frame
     left = _EDGE + frame.left

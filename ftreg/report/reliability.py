@@ -1,4 +1,4 @@
-"""How far a scorer agrees with people, for the terminal; its reliability as a picture, too."""
+"""How far a scorer agrees with people, for the terminal, and its reliability as a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,15 +36,15 @@ def agreement_view(
     counts: Sequence[str],
     overlap_with: str | None,
 ) -> RenderableType:
-    """The figures, the reliability, and what follows.
+    """The statistics, the reliability, and the conclusion.
 
     Args:
         agreement: over the rows with a label and a score.
-        criteria: what was asked.
-        trust: what follows from them.
-        heading: what was held against what.
+        criteria: the bars and whether they are met.
+        trust: the conclusion.
+        heading: what was compared with what.
         counts: lines on the rows.
-        overlap_with: the part of an example that the overlap of words is with.
+        overlap_with: the part of an example that word overlap is computed with.
     """
     return Group(
         Text(heading, "bold"),
@@ -131,7 +131,7 @@ _NAMES: Mapping[str, str] = {
 
 
 def criterion_in_words(criterion: Criterion) -> str:
-    """A criterion as a sentence: the bar, and on which side of it the scorer is."""
+    """A criterion as a sentence: the bar, and the scorer's side of it."""
     name = _NAMES[criterion.name]
     if criterion.interval is None:
         if not criterion.value:

@@ -1,4 +1,4 @@
-"""Templates and style sheets, for the page of a report and for pictures."""
+"""Templates and style sheets, for report pages and figures."""
 
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -12,10 +12,10 @@ from ftreg.report.characters import visible
 
 
 def template_environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
-    """Return what renders `ftreg/report/templates`: texts are escaped, and no character is unseen.
+    """Return the renderer of `ftreg/report/templates`, which escapes texts and hides no character.
 
     Args:
-        filters: what the templates call, beside `minus`.
+        filters: the templates' filters, in addition to `minus`.
     """
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("ftreg.report", "templates"),

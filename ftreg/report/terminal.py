@@ -20,12 +20,12 @@ _MOST_COLUMNS = 4
 
 
 def bare_table(*, show_header: bool = True) -> Table:
-    """A table without lines, whose columns are to be added."""
+    """A table without lines, ready for its columns."""
     return Table(box=None, show_header=show_header, pad_edge=False, padding=(0, 2, 0, 0))
 
 
 def facts_table() -> Table:
-    """A table of names and values, a fact each row."""
+    """A table of names and values, one fact per row."""
     facts = bare_table(show_header=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
@@ -40,7 +40,7 @@ def _titled(title: str, table: Table) -> Group:
 def verdict_view(
     verdict: Verdict, *, baseline: Mapping[str, Any], candidate: Mapping[str, Any]
 ) -> RenderableType:
-    """The whole verdict: deltas by scorer, by cohort, and what follows from them."""
+    """The complete verdict: deltas by scorer and by cohort, and the outcome."""
     parts: list[RenderableType] = [_by_scorer(verdict)]
     if is_partial(candidate):
         parts.append(Text(phrases.rows_evaluated(candidate)))
@@ -70,7 +70,7 @@ def verdict_view(
 
 
 def hanging(*items: tuple[Text, Text]) -> Table:
-    """Texts behind their marks; further lines of a text stand below its first."""
+    """Texts with their marks; further lines of a text are below its first."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -101,7 +101,7 @@ def _by_scorer(verdict: Verdict) -> Group:
 
 
 def _by_cohort(verdict: Verdict, names: Sequence[str]) -> Group:
-    """The deltas of some scorers; more than fit beside the cohort's name take further tables."""
+    """The deltas of some scorers, in several tables if one would be too wide."""
     cohorts = phrases.cohort_rows(verdict)
     table = bare_table()
     table.add_column("cohort", overflow="fold")
@@ -157,7 +157,7 @@ def baseline_view(
 
 
 def rows_view(title: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Rows with the same keys as a table; numbers to the right."""
+    """Rows with the same keys as a table, numbers right-aligned."""
     if not rows:
         return f"{title}: none"
     table = bare_table()
@@ -190,7 +190,7 @@ def optimizer_view(record: Mapping[str, Any]) -> RenderableType:
 
 
 def findings_view(findings: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """What was found on a machine, a line each, with the way out below it."""
+    """Findings on a machine, one per line, with the remedy below."""
     styles = {"ok": "green", "note": "yellow", "problem": "bold red"}
     grid = Table.grid(padding=(0, 2, 0, 0))
     for column in range(3):
@@ -204,12 +204,12 @@ def findings_view(findings: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def console() -> InertConsole:
-    """A console that leaves numbers unstyled and takes brackets for what they are."""
+    """A console that leaves numbers unstyled and treats brackets as plain text."""
     return _Console(highlight=False, markup=False)
 
 
 class _Console(InertConsole):
-    """rich ends the process with 1 when the reader goes away, which would be a regression here."""
+    """Rich exits with 1 when the reader closes the pipe, which would mean a regression here."""
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command."""

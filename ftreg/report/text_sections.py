@@ -1,4 +1,4 @@
-"""What is said in headings, tables and sentences, whatever shows it."""
+"""Content as headings, tables and sentences, independent of the output format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -12,13 +12,13 @@ Slice = tuple[str, str]
 """Scorer, and `all` or a cohort as `tag=value`."""
 _MOST_DATES = 4
 _ROOM = 0.04
-# Scores that hardly differ are drawn over this range at least.
+# Scores that hardly differ are drawn over at least this range.
 _NARROWEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SliceMean:
-    """A mean score on a slice, in [0, 1], with its interval where there is one."""
+    """A mean score on a slice, in [0, 1], with its interval, if any."""
 
     n: int
     mean: float | None
@@ -27,7 +27,7 @@ class SliceMean:
 
     @property
     def text(self) -> str:
-        """In points: the mean, and on a line of its own the interval."""
+        """In points: the mean, and on a separate line the interval."""
         if self.low is None or self.high is None:
             return phrases.points(self.mean)
         low, high = phrases.points(self.low), phrases.points(self.high)
@@ -36,7 +36,7 @@ class SliceMean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """An evaluation in the course of time."""
+    """An evaluation at its point in time."""
 
     id: str
     created: str
@@ -45,12 +45,12 @@ class Moment:
     against: str | None
     means: Mapping[Slice, SliceMean]
     versions: Mapping[str, Any] = field(default_factory=dict)
-    """Scorer to the version that scored."""
+    """Scorer to its version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotedThen:
-    """A promotion: `after` so many of the evaluations had been made."""
+    """A promotion; `after` is the number of evaluations before it."""
 
     evaluation: str
     after: int
@@ -59,23 +59,23 @@ class PromotedThen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The evaluations on one dataset version, oldest first, and what was promoted meanwhile."""
+    """The evaluations on one dataset version, oldest first, and the promotions between them."""
 
     dataset: str
     rows: int
     moments: Sequence[Moment]
     total: int
-    """With older ones, which are not shown."""
+    """Including older ones, which are not shown."""
     promoted: Sequence[PromotedThen]
     anchor: str | None
     """Id of the evaluation that is the anchor now."""
     known: Mapping[str, Mapping[Slice, SliceMean]] = field(default_factory=dict)
-    """The means of every evaluation that was promoted, as far as they are at hand."""
+    """The means of every promoted evaluation, as far as available."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """An evaluation in a panel: where it stands, and what is said of it."""
+    """An evaluation in a panel: its position and its label."""
 
     x: float
     y: float
@@ -96,7 +96,7 @@ class TimePanel:
     up: Sequence[Mark]
     across: Sequence[Mark]
     baseline: str
-    """The `d` of the steps that the baseline's mean takes."""
+    """The `d` of the steps of the baseline's mean."""
     promotions: Sequence[float]
     anchor: float | None
     frame: Frame
@@ -159,7 +159,7 @@ def _mean(
 
 
 def _scale(means: Sequence[SliceMean], lines: Sequence[float], frame: Frame) -> AxisScale:
-    """An upward axis that has every interval and every line on it."""
+    """A vertical axis that includes every interval and every line."""
     ends = [
         end for item in means for end in (item.mean, item.low, item.high) if end is not None
     ] + list(lines)
@@ -170,7 +170,7 @@ def _scale(means: Sequence[SliceMean], lines: Sequence[float], frame: Frame) -> 
 
 
 def _dates(moments: Sequence[Moment], across: AxisScale) -> list[Mark]:
-    """A few of the days, each at its first evaluation."""
+    """Labels for a few of the days, each at its first evaluation."""
     firsts: dict[str, int] = {}
     for index, moment in enumerate(moments):
         firsts.setdefault(moment.created[:10], index)

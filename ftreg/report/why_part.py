@@ -1,4 +1,4 @@
-"""Why a candidate is worse: the commands that answer, what they cost, and what they found."""
+"""Why a candidate is worse: the commands that answer this, their cost, and their findings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ _SHOWN = 5
 class WhyLine:
     """A question about a regression.
 
-    `cost` is what its command is expected to take, and `found` what it said when it ran, empty
-    where it has not run about these scores. `scorer` and `examples` (ids) are what shows it.
+    `cost` is the expected cost of its command, and `found` what it reported, empty if it has not
+    run on these scores. `scorer` and `examples` (ids) are what shows it.
     """
 
     question: str
@@ -26,13 +26,13 @@ class WhyLine:
 
 
 class RunCost(NamedTuple):
-    """Minutes that one run takes: to train, and to generate; None where that is not known."""
+    """Minutes that one run takes: to train, and to generate; None if unknown."""
 
     training: float
     generating: float | None
 
     def of(self, runs: int) -> str:
-        """Say what some runs take."""
+        """Return, in words, the cost of some runs."""
         minutes = max(1, round(runs * (self.training + (self.generating or 0.0))))
         if self.generating is None:
             return f"about {minutes} min of training, and evaluating each"
@@ -43,7 +43,8 @@ class RunCost(NamedTuple):
 class Recipes:
     """Two checkpoints whose recipes can be bisected.
 
-    `runs` is about how many that takes, and `found` what a search said, empty where none has ended.
+    `runs` is the approximate number of runs needed, and `found` the result of a search, empty if
+    none has finished.
     """
 
     good: str
@@ -65,11 +66,11 @@ def why_lines(
 
     Args:
         candidate: id of the evaluation.
-        baseline: of what it was held against.
-        slices: what `ftreg slices` kept, or None.
-        blame: what `ftreg blame` kept, or None.
-        run: what the checkpoint took; None where it is not available.
-        recipes: both checkpoints, where they are; None where one is not, or nothing differs.
+        baseline: id of the evaluation that it was compared with.
+        slices: the stored result of `ftreg slices`, or None.
+        blame: the stored result of `ftreg blame`, or None.
+        run: the checkpoint's cost; None if unavailable.
+        recipes: both checkpoints, if available; None if one is missing, or nothing differs.
     """
     lines = [
         WhyLine(
@@ -101,7 +102,7 @@ def why_lines(
 
 
 def _slices_found(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found, and the worst examples of the clearest group."""
+    """The findings, and the worst examples of the clearest group."""
     texts = [
         f"{item['slice']} ({item['scorer']} {signed(item['delta'])}, p = {item['p_adjusted']:.2g})"
         for item in kept["found"]

@@ -1,4 +1,4 @@
-"""The examples that dropped most: what was asked, what both sides wrote, and what speaks for it."""
+"""The examples that dropped most: the question, both sides' answers, and the evidence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ from ftreg.report.characters import one_line
 _MOST_EXAMPLES = 5
 _MOST_POINTS = 6
 _LONGEST_POINT = 160
-# Each kind of evidence has its text under its own key, and a word for what the backend found.
+# Each kind of evidence has a key for its text, and a word for the backend's finding.
 _FOUND = {"claim": "supported", "statement": "relevant", "key_point": "covered"}
 
 
 @dataclass(frozen=True, slots=True)
 class DropSide:
-    """What one of the two wrote, and scorer to its evidence, a line per point."""
+    """One side's answer, and scorer to its evidence, one line per point."""
 
     output: str
     evidence: Mapping[str, Sequence[str]]
@@ -34,7 +34,7 @@ class Drop:
     """One example that got worse.
 
     `asked` is what the evaluation keeps of the example, title to text; `scores` are the scorers
-    that dropped with both scores, the largest drop first; `before` is None where the baseline's
+    that dropped, with both scores, largest drop first; `before` is None if the baseline's
     evaluation is not available.
     """
 
@@ -47,7 +47,7 @@ class Drop:
 
 
 def worst_drops(candidate: Evaluation, baseline: Baseline) -> list[Drop]:
-    """Find the examples that dropped most by any scorer, the largest drop first.
+    """Find the examples that dropped most by any scorer, largest drop first.
 
     Raises:
         UsageError: a row of an evaluation is damaged.
