@@ -331,7 +331,7 @@ def measure_kappa(
     value = float(np.mean(_kappas(np.array(tables))))
     low, high = np.quantile(np.concatenate(resampled), _LEVELS)
     right = float(np.mean(tables, axis=0)[[0, 3]].sum() / len(scores))
-    # Kappa is linear in the share of right judgements where the margins stay.
+    # With fixed margins, kappa is linear in the share of correct judgements.
     slope = (1 - value) / (1 - right) if right < 1 else 1 / (2 * good.mean() * (1 - good.mean()))
     guarded = value - slope * (right - wilson(right, count).low)
     return Kappa(
@@ -384,7 +384,7 @@ def reliability(
     scores: Floats, labels: Floats, *, clusters: Positions | None = None
 ) -> tuple[ReliabilityBin, ...]:
     """Return the mean label of the rows in each score range that has any."""
-    # A score that is a bin's edge belongs above it, whatever the last bit of its division says.
+    # A score on a bin's edge belongs above it, regardless of rounding.
     bins = np.minimum(np.floor(scores * BINS + 1e-9).astype(int), BINS - 1)
     found = []
     for number in sorted(set(bins.tolist())):

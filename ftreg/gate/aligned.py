@@ -112,14 +112,14 @@ def _columns_by_seed(found: Sequence[Any], ids: Sequence[str], where: str) -> Fl
         _numbers([cell[seed] for cell in rows], ids, f"{where}, seed {seed + 1} of {count}")
         for seed in range(count)
     ]
-    # In an order of their own, so that the order of the seeds changes no last bit.
+    # In a fixed order, so that the order of the seeds does not change the last bit.
     columns.sort(key=lambda column: column.tobytes())
     return np.stack(columns, axis=1)
 
 
 def _numbers(found: Sequence[Any], ids: Sequence[str], where: str) -> Floats:
     numbers = all(issubclass(kind, _NUMBERS) for kind in set(map(type, found)))
-    # None becomes NaN; what else is no number is replaced, to be found by the next line.
+    # None becomes NaN; other non-numbers are replaced so that the next line finds them.
     column = np.array(
         found if numbers else [x if isinstance(x, _NUMBERS) else np.nan for x in found],
         dtype=np.float64,

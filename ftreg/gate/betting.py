@@ -22,7 +22,7 @@ from ftreg.gate.units import Floats
 # distance of `gap` from the bound, and which share of the stake they never exceed. The first is for
 # even deltas, the second for rare ones of full size, the third for means that lie far off.
 _GAMBLERS = ((1.0, 0.95), (1.0, 0.5), (4.0, 0.75))
-# A second moment to begin with, as if of one unit.
+# The initial second moment, as if from one unit.
 _PRIOR = 0.25
 # Of a bound, as a score.
 _PRECISION = 1e-6

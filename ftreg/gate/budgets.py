@@ -85,7 +85,7 @@ def _tokens(
         return row
     scale = float(max(costs.most_tokens, *known.values()))
     shares = np.array(list(known.values()), dtype=np.float64) / scale
-    # One without a cluster is a cluster by itself.
+    # An example without a cluster is its own cluster.
     groups = clusters and {name: clusters.get(name, f"\0{name}") for name in known}
     numbers = cluster_numbers(list(known), groups or None)
     low, high = mean_interval(shares, confidence=1 - 2 * level, clusters=numbers)

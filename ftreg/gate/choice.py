@@ -12,7 +12,7 @@ from ftreg.gate.verdict import PRIMARY
 ROUTES_SCHEMA = 1
 """Version of routes.yaml."""
 
-# A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
+# A drop of exactly the margin does not exceed it, regardless of rounding.
 _ROUNDING = 1e-12
 
 

@@ -11,14 +11,14 @@ from ftreg.gate.aligned import AlignedScores, mean_over_seeds, some
 from ftreg.gate.units import Floats
 from ftreg.gate.verdict import CriticalDrop
 
-# The rounding of a subtraction is no drop.
+# Rounding of a subtraction is not a drop.
 _ROUNDING = 1e-12
 # A normal distribution's standard deviation over its median absolute deviation.
 _NORMAL_MAD = 1.4826
-# A drop of more is never let by in silence, whatever the other examples do.
+# A larger drop never passes silently, whatever the other examples do.
 _MOST = 0.1
 _NORMAL = NormalDist()
-# A scorer of more different scores than this is a fine one, which the first few scores show.
+# A scorer with more distinct scores than this has many levels; the first scores show it.
 _LEVELS = 5
 _LOOKED_AT = 1000
 
@@ -49,7 +49,7 @@ def critical_drops(
     drops, open_ = [], []
     positions = _positions(old, critical)
     shared = sorted(set(old.columns) & set(new.columns)) if positions else []
-    # Chance may make none of them fall further, of all scorers together.
+    # The level holds for all critical scores of all scorers together.
     level = (1 - policy.confidence) / max(1, len(shared) * len(positions))
     for scorer in shared:
         olds, news = mean_over_seeds(old.columns[scorer]), mean_over_seeds(new.columns[scorer])
@@ -95,7 +95,7 @@ def has_few_levels(*sides: Floats, levels: int | None = 0) -> bool:
     if not levels and len(set(found[:_LOOKED_AT].tolist())) > _LEVELS:
         return False
     distinct = np.array(sorted(set(found.tolist())))  # np.unique loads numpy.ma first
-    # More scores than it says prove the scorer wrong.
+    # More distinct scores than declared: the declaration is wrong.
     if levels and levels > 2 and len(distinct) <= levels:
         return True
     if np.isin(distinct, (0.0, 1.0)).all():

@@ -13,9 +13,9 @@ from ftreg.gate.permutation import holm
 from ftreg.gate.spending import LEAST_LEVEL, Looks, pass_level
 from ftreg.gate.verdict import BETTING, PRIMARY, CriticalDrop, Grade, Outcome, Row, largest_p_value
 
-# A drop of exactly the margin does not exceed it, whatever the last bit of the subtraction says.
+# A drop of exactly the margin does not exceed it, regardless of rounding.
 _ROUNDING = 1e-12
-# Below it a p value has no digit that means anything.
+# Below this a p value has no meaningful digit.
 _LEAST_P = 1e-12
 
 
@@ -134,7 +134,7 @@ def _judge(row: Row, policy: GatePolicy, strict: GatePolicy) -> tuple[Outcome, G
 
 def missing_scores(row: Row) -> str:
     """Return, in words, how the missing scores of a row are counted."""
-    # What neither side has a score for is no outcome of either.
+    # An example without a score on both sides says nothing about either.
     neither = row.missing_candidate + row.missing_baseline - (row.examples - row.n)
     counts = (
         (row.missing_candidate - neither, "candidate", 0),

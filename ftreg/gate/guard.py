@@ -36,11 +36,11 @@ from numpy.typing import NDArray
 from ftreg.gate.units import Floats
 
 _NORMAL = NormalDist()
-# Newton steps and halvings that are enough for double precision from any start.
+# Newton steps and bisections that are enough for double precision from any start.
 _STEPS = 80
 # Values held at once, so that memory does not grow with their number.
 _CHUNK = 1 << 18
-# Beyond so many standard errors no probability matters.
+# Beyond this many standard errors probabilities are negligible.
 _FAR = 9.0
 
 
@@ -296,7 +296,7 @@ def _search(
         low[left] = np.where(way > 0, points[left], low[left])
         high[left] = np.where(way > 0, high[left], points[left])
         going = (np.abs(way) > tolerance) & (high[left] - low[left] > 1e-9)
-        # Where steps go to and fro and hardly shorten, halvings are faster.
+        # If steps alternate and hardly shrink, bisections are faster.
         swings = way * last[left] < -0.25 * last[left] ** 2
         last[left] = way
         step = np.where(swings, (low[left] + high[left]) / 2, points[left] + way / slope)

@@ -178,7 +178,7 @@ def _at_worst(row: Row, slice_: _Slice, policy: GatePolicy) -> Row:
     return replace(
         row,
         delta_at_worst=units.mean,
-        # The seeds' part of the interval is that of the scores which are there.
+        # The seeds' part of the interval uses the scores that exist.
         low_at_worst=min(estimate.interval.low, row.interval.low + units.mean - row.delta),
         p_unscored=sign_flip(units_of(won.astype(np.float64) - lost, slice_.clusters).sums),
     )

@@ -30,7 +30,7 @@ from ftreg.gate.units import Units
 from ftreg.gate.verdict import PRIMARY, Row, Verdict
 from ftreg.records.samples import Scores
 
-# Of very many rows nobody reads how many examples each needs, and each takes as long as a verdict.
+# Nobody reads the needed examples of very many rows, and each row takes as long as a verdict.
 _PLANNED = 24
 
 
@@ -356,7 +356,7 @@ def _planned(
     asked: dict[int, Units] = {}
     for place, row in enumerate(rows):
         table = next((each for each in tables if row.scorer in each.scorers), None)
-        # Of what a probe asks there is no more.
+        # A probe has no further items.
         if len(asked) == _PLANNED or table is None or table.fixed:
             continue
         if not row.gated or row.against != "baseline" or row.interval is None or row.units < 2:

@@ -8,11 +8,11 @@ import numpy as np
 
 from ftreg.gate.units import Floats
 
-# All sign patterns are counted up to this many units that changed, half of them at a time.
+# All sign patterns are counted up to this many changed units, half of them at a time.
 _COUNTED_UP_TO = 24
 # As many binomial coefficients are summed where all deltas have one size.
 _SUMMED_UP_TO = 1000
-# Newton steps and halvings that are enough for double precision from any start.
+# Newton steps and bisections that are enough for double precision from any start.
 _STEPS = 80
 # Sums that differ by rounding only are the same sum.
 _TIE = 1e-9
