@@ -1,1 +1,1 @@
-"""What is spoken to: chat endpoints, telemetry, experiment trackers, package registries."""
+"""External services: chat endpoints, telemetry, experiment trackers, package registries."""

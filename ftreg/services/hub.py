@@ -1,16 +1,16 @@
-"""What keeps the Hugging Face hub from giving something, in words."""
+"""Explain why the Hugging Face hub did not provide something."""
 
 from ftreg.errors import first_line
 
 
 def why_not_given(error: Exception, name: str, *, revision: str | None, network: str = "") -> str:
-    """Return why the hub's client failed, and the way out.
+    """Return why the hub's client failed, and what to do.
 
     Args:
         error: of huggingface_hub or of the libraries below it.
         name: of the model or dataset, `org/name`.
-        revision: the one that was asked for.
-        network: what to do where there is no network, on a line of its own.
+        revision: the requested one.
+        network: what to do without a network, on a separate line.
     """
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import (

@@ -1,4 +1,4 @@
-"""llama.cpp's server: started on loopback for a GGUF file, and asked what only it can say."""
+"""llama.cpp's server: start it on loopback for a GGUF file, and query it."""
 
 import contextlib
 import json
@@ -17,9 +17,9 @@ from ftreg.services.chat.wire import error_message
 
 Told = TypeVar("Told")
 _SECONDS = 600
-"""What one request may take."""
+"""Timeout of a request."""
 _LOG = 2000
-"""Characters of what the server wrote that a message shows."""
+"""Characters of the server's log shown in a message."""
 _NOT_INSTALLED = "serving a GGUF file needs llama.cpp: pip install 'ftreg[deploy]'"
 
 
@@ -36,33 +36,33 @@ class LlamaCpp:
         self._pool = bound(urllib3.PoolManager(retries=retries, timeout=_SECONDS))
 
     def is_there(self) -> bool:
-        """Whether what answers is llama.cpp's server.
+        """Whether the server is llama.cpp's.
 
         Raises:
-            UsageError: nobody answers.
+            UsageError: there is no answer.
         """
         status, text = self._send("/props", None)
         return status == 200 and "default_generation_settings" in text
 
     def context(self) -> int | None:
-        """Return how many tokens a prompt and its answer may have."""
+        """Return the maximum number of tokens of a prompt and its answer."""
         return self._ask(
             "/props", pick=lambda found: int(found["default_generation_settings"]["n_ctx"])
         )
 
     def precision(self) -> str:
-        """Return the type of the weights as the server names it, in small letters."""
+        """Return the server's name of the weights' type, in lower case."""
         named = self._ask("/props", pick=lambda found: str(found["model_ftype"]).lower())
         return named.removeprefix("all ").removeprefix("mostly ")
 
     def render(self, request: Mapping[str, Any]) -> str:
-        """Return a chat as text, as the server's template writes it for an answer.
+        """Return a chat as text, as rendered by the server's template for an answer.
 
         Args:
-            request: `messages`, and `tools` if there are any, as OpenAI's API has them.
+            request: `messages`, and `tools` if there are any, in the form of OpenAI's API.
 
         Raises:
-            UsageError: the template takes no such chat.
+            UsageError: the template does not accept the chat.
         """
         return self._ask("/apply-template", request, pick=lambda found: str(found["prompt"]))
 
@@ -70,17 +70,17 @@ class LlamaCpp:
         """Return the token ids of a chat.
 
         Raises:
-            UsageError: the template takes no such chat.
+            UsageError: the template does not accept the chat.
         """
         return self.encode(self.render(request))
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids that a chat's text becomes."""
+        """Return the token ids of a chat's text."""
         asked = {"content": text, "add_special": True, "parse_special": True}
         return self._ask("/tokenize", asked, pick=lambda found: list(map(int, found["tokens"])))
 
     def ends_at(self, token: int, *, after: Sequence[int]) -> bool | None:
-        """Whether an output ends when the model writes a token, which it is made to do here."""
+        """Whether an output ends when the model is forced to write a token."""
         return self._complete(
             after, token, most=0, pick=lambda found: bool(found["stop_type"] == "eos")
         )
@@ -88,13 +88,14 @@ class LlamaCpp:
     def likeliest(
         self, prompt: Sequence[int], *, most: int, letter: int
     ) -> dict[int, float] | None:
-        """Return the tokens that are likeliest to follow a prompt.
+        """Return the likeliest next tokens after a prompt.
 
         Args:
             prompt: token ids.
             most: how many tokens.
-            letter: a token that is a whole character; it is written, since the server tells no
-                probabilities where an output ends or breaks a character. They are the model's own.
+            letter: a token that is a complete character. The model is forced to write it, since the
+                server returns no probabilities if an output ends or splits a character; the
+                probabilities are still the model's own.
 
         Returns:
             Token id to log-probability in nats.
@@ -123,7 +124,7 @@ class LlamaCpp:
         )
 
     def prompt_tokens(self, request: Mapping[str, Any]) -> int:
-        """Return how many tokens the server counts in a chat that it answers with one token."""
+        """Return how many tokens the server counts in a chat, by requesting a one-token answer."""
         asked = {**request, "max_tokens": 1, "temperature": 0}
         return self._ask(
             "/v1/chat/completions", asked, pick=lambda found: int(found["usage"]["prompt_tokens"])
@@ -132,10 +133,10 @@ class LlamaCpp:
     def _ask(
         self, path: str, body: Mapping[str, Any] | None = None, *, pick: Callable[[Any], Told]
     ) -> Told:
-        """Send a request, and return what `pick` takes of the answer.
+        """Send a request, and return what `pick` extracts from the answer.
 
         Raises:
-            UsageError: nobody answers, or what answers is no server of llama.cpp.
+            UsageError: there is no answer, or the server is not llama.cpp's.
         """
         place = f"{self.address}{path}"
         status, text = self._send(path, body)
@@ -171,12 +172,12 @@ def serving(
 
     Args:
         file: the model.
-        context: tokens that a prompt and its answer may have; 0 takes the model's own.
-        threads: of the CPU.
-        parallel: requests under way at once.
+        context: maximum tokens of a prompt and its answer; 0 uses the model's own.
+        threads: CPU threads.
+        parallel: number of concurrent requests.
 
     Raises:
-        UsageError: llama.cpp is not installed, or cannot load the file; repeats what it said.
+        UsageError: llama.cpp is not installed, or cannot load the file; includes its message.
     """
     asked = {
         "file": str(file.resolve()),
@@ -196,7 +197,7 @@ def serving(
 
 
 def _address(process: "subprocess.Popen[str]", file: Path, log: IO[str]) -> str:
-    """Wait for the server's address, which it writes when the model is loaded."""
+    """Wait for the server's address, which it prints when the model is loaded."""
     assert process.stdout is not None
     for line in process.stdout:
         with contextlib.suppress(ValueError):
@@ -212,7 +213,7 @@ def _address(process: "subprocess.Popen[str]", file: Path, log: IO[str]) -> str:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """End the server, which holds nothing that would be lost."""
+    """Stop the server; it has no state to lose."""
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout):

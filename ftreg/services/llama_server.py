@@ -1,7 +1,7 @@
-"""Serve a GGUF file by llama.cpp: a program of its own, that ends with the process that started it.
+"""Serve a GGUF file with llama.cpp: a separate program that ends with the process that started it.
 
-Its argument is JSON: file, context, threads, parallel. It writes the server's address to stdout,
-and ends when stdin does, which is when whoever started it is gone.
+Its argument is JSON: file, context, threads, parallel. It prints the server's address to stdout,
+and ends when stdin is closed, which happens when the parent process ends.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 
 
 def serve() -> None:
-    """Serve until stdin ends."""
+    """Serve until stdin is closed."""
     from xllamacpp import CommonParams, Server
 
     asked = json.loads(sys.argv[1])
@@ -20,11 +20,11 @@ def serve() -> None:
     parameters.port = 0
     parameters.n_ctx = asked["context"]
     parameters.n_parallel = asked["parallel"]
-    # Each slot has the whole context; what one needs must not depend on how many there are.
+    # Each slot has the full context, which must not depend on the number of slots.
     parameters.kv_unified = False
     parameters.fit_params = False
     parameters.warmup = False
-    # What an earlier prompt left behind would be added up in another order.
+    # Reusing the cache of an earlier prompt would change the order of sums.
     parameters.cache_prompt = False
     parameters.cache_ram_mib = 0
     parameters.cpuparams.n_threads = asked["threads"]
@@ -32,7 +32,7 @@ def serve() -> None:
     server = Server(parameters)
     print(json.dumps({"address": server.listening_address}), flush=True)
     sys.stdin.read()
-    os._exit(0)  # its threads know no other end
+    os._exit(0)  # its threads cannot be stopped otherwise
 
 
 if __name__ == "__main__":

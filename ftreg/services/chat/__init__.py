@@ -1,1 +1,1 @@
-"""Chat endpoints as OpenAI's API defined them: what judges, and what serves a checkpoint."""
+"""Chat endpoints with OpenAI's API: for judges, and for served checkpoints."""

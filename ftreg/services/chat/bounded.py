@@ -1,7 +1,7 @@
-"""Connections whose answers end: after so many bytes, and after the time that one may take.
+"""Connections with bounded answers: a maximum size and a maximum duration.
 
-A read timeout alone bounds neither: a server that sends a byte now and then is never late, and one
-that never stops fills the memory.
+A read timeout alone bounds neither: a server that sends a byte now and then never times out, and
+one that never stops fills the memory.
 """
 
 import http.client
@@ -19,16 +19,16 @@ from urllib3.exceptions import DecodeError
 from ftreg.files.reading import MIB
 
 LARGEST_ANSWER = 16 * MIB
-"""Bytes of an answer, its header too, and of its text when decompressed."""
+"""Maximum bytes of an answer with its header, and of its decompressed text."""
 _PIECE = 1 << 16
 
 
 class TooLongError(Exception):
-    """An answer has more bytes than it may; not an `HTTPError`, so that it is not asked again."""
+    """An answer is too long; not an `HTTPError`, so that the request is not retried."""
 
 
 class _Metered(io.RawIOBase):
-    """What comes from a socket, counted and timed: header, body and whatever else it sends."""
+    """All data from a socket, counted and timed: header, body and anything else."""
 
     def __init__(self, source: io.RawIOBase, seconds: float | None) -> None:
         self._source = source
@@ -53,14 +53,14 @@ class _Metered(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer that ends."""
+    """A bounded answer."""
 
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
         super().__init__(sock, *args, **named)
         self.fp = io.BufferedReader(_Metered(self.fp.detach(), sock.gettimeout()))
 
     def read(self, amt: int | None = None) -> bytes:
-        """Read all, or `amt` bytes, a piece at a time: memory is taken for what has come only.
+        """Read all, or `amt` bytes, in pieces: memory is allocated only for received data.
 
         Raises:
             http.client.IncompleteRead: it ended early.
@@ -73,7 +73,7 @@ class _Response(http.client.HTTPResponse):
         if wanted and self.length:
             raise http.client.IncompleteRead(b"".join(pieces), self.length)
         if amt is None:
-            self.close()  # as http.client does: the connection is free for the next request
+            self.close()  # as http.client does: this frees the connection for the next request
         return b"".join(pieces)
 
 
@@ -94,13 +94,13 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def bound(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-    """Let a manager make connections that are bounded; send `decode_content=False` with them."""
+    """Make a manager's connections bounded; send `decode_content=False` with them."""
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     return manager
 
 
 def text_of(response: urllib3.BaseHTTPResponse) -> str:
-    """Return the body as text; gzip and deflate, which nobody asked for, are undone in bounds.
+    """Return the body as text; unrequested gzip and deflate are decompressed within bounds.
 
     Raises:
         TooLongError: it would be longer than `LARGEST_ANSWER`.
@@ -109,7 +109,7 @@ def text_of(response: urllib3.BaseHTTPResponse) -> str:
     data = response.data
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("gzip", "x-gzip", "deflate"):
-        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip header
         try:
             data = unpack.decompress(data, LARGEST_ANSWER)
         except zlib.error as error:
@@ -117,5 +117,5 @@ def text_of(response: urllib3.BaseHTTPResponse) -> str:
         if unpack.unconsumed_tail:
             raise TooLongError
     elif encoding not in ("", "identity"):
-        raise DecodeError(f"it is compressed with {encoding[:20]}, which was not asked for")
+        raise DecodeError(f"it is compressed with {encoding[:20]}, which was not requested")
     return data.decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""Talks to a chat endpoint as OpenAI's API defined it: one request in, one text out.
+"""A client for chat endpoints with OpenAI's API: one request in, one text out.
 
-The key is kept out of everything that this can return or raise: it goes into a header, and
-whatever comes back is searched for it first.
+The key never appears in a result or exception: it is sent only in a header, and is redacted from
+all answers.
 """
 
 import json
@@ -33,13 +33,13 @@ from ftreg.services.chat.retries import RETRIED, patient
 from ftreg.services.chat.wire import Answer, Usage, error_message
 
 _NAMED = 10
-"""Models of a server that a message names."""
+"""Maximum number of a server's models listed in a message."""
 
 
 class ChatError(Exception):
-    """A chat got no usable answer; the message holds no secret.
+    """A chat got no usable answer; the message contains no secret.
 
-    `usage` is what it took all the same, as far as the server says.
+    `usage` is the number of tokens used nevertheless, if the server reports it.
     """
 
     def __init__(self, message: str, usage: Usage | None = None) -> None:
@@ -49,11 +49,12 @@ class ChatError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A text that the model wrote, and what the server says of it: None where it does not.
+    """A text written by the model, and the server's information about it (None if missing).
 
-    `finish` is why it ended, `"stop"` or `"length"` as a rule; `model` who wrote it. `thought`
-    says that the server sent thoughts beside the text, and `left_out` names what the request lacks
-    since the server refused it. `calls` are name and arguments, as JSON, of called functions.
+    `finish` is why it ended, usually `"stop"` or `"length"`; `model` is the model that wrote it.
+    `thought` tells whether the server sent thoughts along with the text. `left_out` lists the
+    parameters omitted from the request because the server refused them. `calls` are the names and
+    arguments, as JSON, of called functions.
     """
 
     text: str
@@ -69,12 +70,12 @@ class ChatClient:
     """A chat endpoint.
 
     Args:
-        endpoint: where it is, and its limits.
-        exact: whether limit and temperature have to be sent. If not, a server that refuses one is
-            asked without it.
+        endpoint: its address and limits.
+        exact: whether limit and temperature must be sent. If not, a parameter that the server
+            refuses is omitted.
 
     Raises:
-        UsageError: the key is not there, or the proxy's address is none.
+        UsageError: the key is missing, or the proxy's address is invalid.
     """
 
     def __init__(self, endpoint: Endpoint, *, exact: bool = False) -> None:
@@ -88,31 +89,31 @@ class ChatClient:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What the server has refused, and is not sent: `temperature`, `max_tokens`."""
+        """Parameters omitted because the server refused them: `temperature`, `max_tokens`."""
         return self._manners.known.left_out
 
     def look(self) -> None:
-        """Ask for one token: is anybody there, is the key good, and does the model answer?
+        """Request one token, to check the server, the key and the model.
 
-        For whoever needs answers later only, when a mistake would cost the work of an hour. The
-        list of models would not do: servers show it without a key, or leave names out.
+        For callers that need answers only later, when a mistake would waste an hour's work. The
+        list of models is not enough: servers return it without a key, or omit names.
 
         Raises:
-            UsageError: nothing answers at `base_url`, the key or the model is refused, or what
-                answers is no chat endpoint.
+            UsageError: nothing answers at `base_url`, the key or the model is refused, or the
+                server is not a chat endpoint.
         """
-        retries = self._retries.new(connect=1)  # an address where nobody is needs no patience
+        retries = self._retries.new(connect=1)  # no need to wait for an address without a server
         chat = [{"role": "user", "content": "Answer with one word."}]
         status, text, _ = self._send_chat(chat, max_tokens=1, retries=retries, looking=True)
         if status == 400 and is_cut_off(text):
-            self._answered = True  # by a model that thinks first; all else is in order
+            self._answered = True  # by a model that thinks first; everything else works
             return
         if status != 200:
             raise UsageError(self._refused(status, text))
         if not _is_completion(text):
             raise UsageError(
                 f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is not a "
-                "chat completion; set it to where /chat/completions lies below (https://host/v1)"
+                "chat completion; set it to the parent of /chat/completions (https://host/v1)"
             )
         self._answered = True
 
@@ -123,17 +124,17 @@ class ChatClient:
         *,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> Reply:
-        """Send one chat and return what the model wrote, the likeliest token where it can be had.
+        """Send one chat and return the model's answer, decoded greedily if possible.
 
         Args:
             messages: role and content of each.
-            schemas: JSON schemas of the answer, the one that says most first: the first that the
-                server takes is asked for. Where it takes none, or there is none, it writes freely.
+            schemas: JSON schemas of the answer, most specific first: the first that the server
+                accepts is used. If it accepts none, or there is none, the answer is free text.
             tools: functions that the model may call.
 
         Raises:
-            ChatError: the server gave no usable answer; the message never holds the key.
-            UsageError: the first request of all was refused, or found nobody.
+            ChatError: the server gave no usable answer; the message never contains the key.
+            UsageError: the very first request was refused, or no server was found.
         """
         status, text, dialect = self._send_chat(
             messages,
@@ -142,7 +143,7 @@ class ChatClient:
             forms=[*map(_response_format, schemas), {"tools": list(tools)} if tools else {}],
         )
         if status != 200:
-            # A key or a model that is wrong is wrong for every request; 400 may be one long text's.
+            # A wrong key or model is wrong for every request; 400 may be due to one long text.
             if not self._answered and status in (401, 403, 404):
                 raise UsageError(self._refused(status, text))
             if status == 400 and is_cut_off(text):
@@ -165,10 +166,10 @@ class ChatClient:
         forms: Sequence[Mapping[str, Any]] = ({},),
         looking: bool = False,
     ) -> tuple[int, str, Dialect]:
-        """Send a chat, again without what a refusal names or in its next form, until it is taken.
+        """Send a chat, and retry without refused parameters or in the next form until accepted.
 
         Returns:
-            Status and text of the last answer, and how it was asked for.
+            Status and text of the last answer, and the form of its request.
         """
         dialect: Dialect | None = self._manners.known
         while dialect is not None:
@@ -195,7 +196,7 @@ class ChatClient:
 
         Raises:
             ChatError: the server did not answer.
-            UsageError: the first request of all found nobody, or nothing that answers (`looking`).
+            UsageError: the very first request got no answer, or found no server (`looking`).
         """
         timeout = self._endpoint.timeout
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -209,7 +210,7 @@ class ChatClient:
                 headers=headers,
                 timeout=urllib3.Timeout(connect=timeout, read=timeout),
                 retries=retries,
-                redirect=False,  # the key goes nowhere that the user did not name
+                redirect=False,  # the key is sent only where the user said
                 decode_content=False,
             )
             text = text_of(response)
@@ -217,8 +218,8 @@ class ChatClient:
             what = f"its answer has more than {megabytes(LARGEST_ANSWER)}"
             if looking:
                 raise UsageError(
-                    f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is no "
-                    f"chat completion: {what}"
+                    f"{self._endpoint.place}: what base_url {self._endpoint.base_url} sent is not "
+                    f"a chat completion: {what}"
                 ) from None
             raise ChatError(f"the {self._endpoint.speaker} did not answer: {what}") from None
         except HTTPError as error:
@@ -228,36 +229,34 @@ class ChatClient:
             if looking or (absent and not self._answered):
                 raise UsageError(
                     f"{self._endpoint.place}: no answer from base_url {self._endpoint.base_url}: "
-                    f"{what}. Start the server, or set base_url to where /chat/completions lies "
-                    "below (https://host/v1)."
+                    f"{what}. Start the server, or set base_url to the parent of "
+                    "/chat/completions (https://host/v1)."
                 ) from None
             raise ChatError(f"the {self._endpoint.speaker} did not answer: {what}") from None
         return response.status, self._redact(text)
 
     def _refused(self, status: int, text: str) -> str:
-        """Say why a request was refused, where the whole server is at fault or what names it."""
+        """Explain a refusal that is due to the server as a whole or to its options."""
         match status:
             case 401 | 403:
-                way_out = (
-                    "Set the option api_key_env to the name of the variable that holds a valid key."
-                )
+                way_out = "Set the option api_key_env to the name of a variable with a valid key."
             case 400 | 404 | 422:
                 way_out = (
-                    f"Is {self._endpoint.model!r} a model of this server{self._models()}, and does "
-                    "base_url end where /chat/completions lies below (https://host/v1)?"
+                    f"Is {self._endpoint.model!r} a model of this server{self._models()}, and is "
+                    "base_url the parent of /chat/completions (https://host/v1)?"
                 )
             case _ if status in RETRIED:
-                way_out = "Try again when it is in order, or raise the option max_retries."
+                way_out = "Try again when it has recovered, or raise the option max_retries."
             case _:
                 way_out = (
-                    "Set base_url to where /chat/completions lies below (https://host/v1); "
-                    "redirections are not followed."
+                    "Set base_url to the parent of /chat/completions (https://host/v1); "
+                    "redirects are not followed."
                 )
         place, url = self._endpoint.place, self._endpoint.base_url
         return f"{place}: {url} answered {status}: {error_message(text)}. {way_out}"
 
     def _models(self) -> str:
-        """Return the names of the server's models, in brackets; nothing where it names none."""
+        """Return the names of the server's models in brackets; an empty text if it lists none."""
         try:
             _, text = self.send("GET", "/models", None, urllib3.Retry(total=0))
             names = [model["id"] for model in json.loads(text)["data"]]
@@ -267,7 +266,7 @@ class ChatClient:
         return f" (it has: {shown}{', ...' if len(names) > _NAMED else ''})" if names else ""
 
     def _connections(self) -> urllib3.PoolManager:
-        """Return a pool of connections, through the proxy that the environment names for them."""
+        """Return a connection pool that uses the proxy from the environment."""
         parts = urlsplit(self._endpoint.base_url)
         proxy = urllib.request.getproxies().get(parts.scheme)
         if proxy and not self._endpoint.direct and not urllib.request.proxy_bypass(parts.netloc):
@@ -276,8 +275,8 @@ class ChatClient:
                 return bound(urllib3.ProxyManager(address, maxsize=self._endpoint.concurrency))
             except HTTPError as error:
                 raise UsageError(
-                    f"{self._endpoint.place}: the environment names a proxy for {parts.scheme} "
-                    "that is no address"
+                    f"{self._endpoint.place}: the environment's proxy for {parts.scheme} is not a "
+                    "valid address"
                 ) from error
         return bound(urllib3.PoolManager(maxsize=self._endpoint.concurrency))
 
@@ -321,7 +320,7 @@ def _cause(error: Exception, timeout: float) -> str:
         case DecodeError():
             return str(error)
         case ProxyError():
-            return "the proxy that the environment names does not answer"
+            return "the environment's proxy does not answer"
         case _:
             return f"the connection was cut ({type(error).__name__})"
 

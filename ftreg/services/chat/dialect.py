@@ -1,7 +1,7 @@
-"""Which parameters of a request an endpoint takes, as its refusals teach.
+"""The request parameters that an endpoint accepts, learned from its refusals.
 
-OpenAI's own newer models refuse `max_tokens` and any temperature but their own, and many servers
-know no `response_format`. What one has refused is left out for as long as the process lives.
+OpenAI's newer models refuse `max_tokens` and any temperature except the default, and many servers
+do not support `response_format`. A refused parameter is omitted for the lifetime of the process.
 """
 
 import json
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an endpoint is asked.
+    """The form of requests to an endpoint.
 
-    `limit` is its name for the most tokens of an answer, None where it takes no limit; `form` is
-    the first form of the answer's schema that it takes.
+    `limit` is its parameter for the maximum length of an answer, None if it accepts no limit;
+    `form` is the first form of the answer's schema that it accepts.
     """
 
     limit: str | None = "max_tokens"
@@ -34,12 +34,12 @@ class Dialect:
     form: int = 0
 
     def parameters(self, *, max_tokens: int) -> dict[str, Any]:
-        """Return what a request says of limit and temperature."""
+        """Return the request parameters for limit and temperature."""
         limit = {} if self.limit is None else {self.limit: max_tokens}
         return {**({"temperature": 0} if self.temperature else {}), **limit}
 
     def after(self, refusal: str) -> "Dialect | None":
-        """Return what to try after a refusal, None where it names no parameter that was sent."""
+        """Return what to try after a refusal; None if it names no parameter that was sent."""
         named = _named(refusal)
         if self.limit is not None and named.intersection(_LIMITS):
             renamed = self.limit == _LIMITS[0] and _LIMITS[1] in refusal
@@ -50,16 +50,16 @@ class Dialect:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The parameters that the endpoint is not sent, though they decide what it writes."""
+        """The omitted parameters that would affect the output."""
         return (() if self.temperature else ("temperature",)) + (() if self.limit else _LIMITS[:1])
 
 
 class Manners:
-    """The dialect of an endpoint, shared by all that ask it in this process.
+    """The dialect of an endpoint, shared by all its clients in this process.
 
     Args:
-        endpoint: where it is.
-        exact: whether limit and temperature have to be sent: then they are never left out.
+        endpoint: its address.
+        exact: whether limit and temperature must be sent, and so are never omitted.
     """
 
     _known: dict[tuple[str, str, bool], Dialect] = {}  # noqa: RUF012 - that is what is shared
@@ -72,18 +72,18 @@ class Manners:
 
     @property
     def known(self) -> Dialect:
-        """The dialect, as far as it is known."""
+        """The dialect, as far as known."""
         return self._known.get(self._key, Dialect())
 
     def next(self, dialect: Dialect, refusal: str, *, forms: int) -> Dialect | None:
-        """Return how to ask again after a refusal; None where nothing is left to try."""
+        """Return how to retry after a refusal; None if nothing is left to try."""
         changed = dialect.after(refusal)
         if changed is not None:
             return None if self._exact and changed.left_out else changed
         return replace(dialect, form=dialect.form + 1) if dialect.form + 1 < forms else None
 
     def learn(self, dialect: Dialect) -> None:
-        """Keep what has worked, and say once what is left out."""
+        """Remember what worked, and note once what is omitted."""
         with self._lock:
             before = self.known
             self._known[self._key] = replace(dialect, form=max(before.form, dialect.form))
@@ -95,17 +95,17 @@ class Manners:
 
     @classmethod
     def forget(cls) -> None:
-        """Ask every endpoint as if for the first time."""
+        """Forget the dialects of all endpoints."""
         cls._known.clear()
 
 
 def is_cut_off(refusal: str) -> bool:
-    """Whether a refusal says that the model wanted to write more than it may."""
+    """Whether a refusal says that the model's answer exceeded the limit."""
     return _TOO_LITTLE.search(refusal) is not None
 
 
 def _named(refusal: str) -> set[str]:
-    """Return the parameters that a refusal is about: the one that it points at, or all it names."""
+    """Return the parameters behind a refusal: the one that it points to, or all that it names."""
     try:
         parameter = json.loads(refusal)["error"]["param"]
     except (ValueError, KeyError, TypeError, RecursionError):

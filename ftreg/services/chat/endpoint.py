@@ -1,4 +1,4 @@
-"""Where a chat endpoint is, and its limits, checked before anything is sent."""
+"""Address and limits of a chat endpoint, checked before anything is sent."""
 
 import os
 import re
@@ -15,14 +15,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Address, model and limits; each option is checked, and a mistake names its key.
+    """Address, model and limits; each option is checked, and errors name the option.
 
-    The key itself is never an option: `api_key_env` names the variable that holds it. In messages
-    `place` is where the options stand, and `speaker` what answers: "the judge answered 500". With
-    `direct` it is asked past any proxy, being on this machine.
+    The key itself is never an option: `api_key_env` names the variable that contains it. In
+    messages, `place` is the location of the options and `speaker` the server's role: "the judge
+    answered 500". With `direct`, proxies are bypassed, since the server is on this machine.
 
     Raises:
-        UsageError: an option's value does not fit.
+        UsageError: an option's value is invalid.
     """
 
     base_url: str
@@ -49,10 +49,10 @@ class Endpoint:
         self._number("max_tokens", least=1, most=1_000_000)
 
     def api_key(self) -> SecretStr | None:
-        """Return the key from the environment, None where no variable is named.
+        """Return the key from the environment; None if no variable is named.
 
         Raises:
-            UsageError: the variable is not set, or holds no key; its value is not repeated.
+            UsageError: the variable is not set, or is not a key; its value is not shown.
         """
         name = self.api_key_env
         if name is None:
@@ -61,18 +61,18 @@ class Endpoint:
         shown = name if name.isupper() else "that api_key_env names"
         if not value:
             raise UsageError(
-                f"{self.place}: the environment variable {shown} is not set; it has to hold the "
+                f"{self.place}: the environment variable {shown} is not set; it must contain the "
                 "API key"
             )
         if not (value.isascii() and value.isprintable()) or " " in value:
             raise UsageError(
-                f"{self.place}: the environment variable {shown} holds no API key: one has neither "
-                "spaces nor line breaks, and ASCII characters only"
+                f"{self.place}: the environment variable {shown} is not an API key: a key has only "
+                "ASCII characters, without spaces or line breaks"
             )
         return SecretStr(value)
 
     def host(self) -> str:
-        """Return the server's name and port, without the path: a name to show and to record."""
+        """Return the server's name and port, without the path, for display and records."""
         return urlsplit(self.base_url).netloc
 
     def _number(self, key: str, *, least: float, most: float, whole: bool = True) -> None:
@@ -86,11 +86,11 @@ class Endpoint:
 
 
 def refuse_secrets(base_url: str, api_key_env: Any, *, place: str) -> None:
-    """Refuse options that hold a secret, before they are written into any record.
+    """Refuse options that contain a secret, before they are written to a record.
 
     Raises:
-        UsageError: the address has a password or is none, or what should name the key's variable
-            does not; the message repeats no secret.
+        UsageError: the address is invalid or contains a password, or `api_key_env` is not the name
+            of a variable; the message contains no secret.
     """
     if _split(base_url) is None:
         raise UsageError(
@@ -99,7 +99,7 @@ def refuse_secrets(base_url: str, api_key_env: Any, *, place: str) -> None:
         )
     named = isinstance(api_key_env, str) and _VARIABLE.fullmatch(api_key_env)
     if api_key_env is not None and not named:
-        # The value is not repeated: it may be the key, pasted in the wrong place.
+        # The value is not shown: it may be the key, pasted in the wrong place.
         raise UsageError(
             f"{place}: api_key_env must be the name of an environment variable, such as "
             "JUDGE_API_KEY, not the key itself"
@@ -109,7 +109,7 @@ def refuse_secrets(base_url: str, api_key_env: Any, *, place: str) -> None:
 def _split(url: str) -> object | None:
     try:
         parts = urlsplit(url.strip())
-        parts.port  # noqa: B018 - raises for a port that is none
+        parts.port  # noqa: B018 - raises for an invalid port
     except ValueError:
         return None
     sound = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
@@ -117,7 +117,7 @@ def _split(url: str) -> object | None:
 
 
 def _without_secrets(url: str) -> str:
-    """Return an address less what may be a secret: user, password, query."""
+    """Return an address without possible secrets: user, password, query."""
     scheme, slashes, rest = url.partition("//")
     place = re.split(r"[?#]", (rest if slashes else url).rpartition("@")[2], maxsplit=1)[0]
     return f"{scheme}{slashes}{place}" if slashes else place

@@ -1,4 +1,4 @@
-"""Finding a secret in text that a server sent, however it was written there."""
+"""Finding a secret in a server's text, in any encoding."""
 
 import base64
 import re
@@ -8,19 +8,19 @@ from pydantic import SecretStr
 
 REDACTED = "[api key]"
 _SECRET = 8
-"""A key of fewer characters protects nothing."""
+"""A shorter key is not worth protecting."""
 _NESTED = 32
-"""Backslashes before a character; JSON in JSON has twice as many and one more. Without a limit a
-text of backslashes would cost the square of their number."""
+"""Maximum backslashes before a character; each level of nested JSON has twice as many plus one.
+Without a limit, a text of backslashes would take quadratic time."""
 
 
 def redactor(key: SecretStr | None) -> Callable[[str], str]:
-    r"""Return what replaces a key in a text by `[api key]`.
+    r"""Return a function that replaces a key in a text by `[api key]`.
 
-    Found are the key itself and its forms in JSON (`\u0073`, escaped again or not), in an address
-    (`%73`), in HTML (`&#115;`, `&#x73;`), one form a character, in any mixture; and its base64, as
-    part of whatever was encoded. "none" or "EMPTY", which local servers are content with, are
-    words and no secrets.
+    It finds the key itself and its escapes in JSON (`\u0073`, possibly escaped again), addresses
+    (`%73`) and HTML (`&#115;`, `&#x73;`), in any mixture of characters; and its base64 as part of
+    a longer encoded text. Placeholders that local servers accept, such as "none" or "EMPTY", are
+    not secrets.
     """
     secret = "" if key is None else key.get_secret_value()
     if len(secret) < _SECRET:
@@ -31,9 +31,9 @@ def redactor(key: SecretStr | None) -> Callable[[str], str]:
 
 
 def _written(character: str) -> str:
-    """Return a pattern for one character, in any of its forms."""
+    """Return a pattern for one character in any of its forms."""
     code = ord(character)
-    # JSON writes these with a backslash before them, and once more for each time it is nested.
+    # JSON escapes these with a backslash, and again for each level of nesting.
     plain = re.escape(character)
     if character in '"/\\':
         plain = rf"\\{{0,{_NESTED}}}{plain}"
@@ -43,9 +43,9 @@ def _written(character: str) -> str:
 
 
 def _base64_forms(secret: str) -> list[str]:
-    """Return patterns for base64 of a text that holds the secret, at any place within it.
+    """Return patterns for the base64 of a text that contains the secret at any position.
 
-    Three characters make four; what depends on the neighbours is left out at both ends.
+    Three characters become four; characters that depend on neighbours are left out at both ends.
     """
     forms = []
     for before in range(3):

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server tells of how it reads chats: vLLM, TGI, Ollama and others."""
+"""How OpenAI-compatible servers read chats, as far as they report it: vLLM, TGI, Ollama, others."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,26 +14,26 @@ from ftreg.services.chat.wire import error_message
 
 Told = TypeVar("Told")
 _FORCED = 100.0
-"""The largest logit bias of OpenAI's API, in nats; transformers takes no whole number."""
+"""The largest logit bias of OpenAI's API, in nats; transformers does not accept an integer."""
 _HELLO = [{"role": "user", "content": "Hello"}]
 
 
 class ChatServer:
-    """A client of an OpenAI-compatible server, which asks what the server is able to tell.
+    """A client of an OpenAI-compatible server, which queries what the server reports.
 
-    vLLM tells the token ids of a chat (`/tokenize`), log-probabilities after token ids, and its
-    context; TGI the token ids (`/chat_tokenize`) and its context; every server how many tokens a
-    chat has, and with `logit_bias` where an output ends.
+    vLLM reports the token ids of a chat (`/tokenize`), log-probabilities after token ids, and its
+    context; TGI the token ids (`/chat_tokenize`) and its context. Every server reports the number
+    of tokens in a chat and, with `logit_bias`, where an output ends.
 
     Args:
         address: such as http://127.0.0.1:8000, with or without /v1.
-        model: the name that the server knows the model by; None is the only one that it has.
-        key: the name of the environment variable that holds the key; None sends none.
-        letter: a token that is a whole character, by its id and as text, which shows whether a bias
-            is heeded.
+        model: the server's name of the model; None for its only one.
+        key: the name of the environment variable with the key; None sends none.
+        letter: a token that is a complete character, as id and text, to test whether a bias has an
+            effect.
 
     Raises:
-        UsageError: the key is not there.
+        UsageError: the key is missing.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ChatServer:
 
     @property
     def model(self) -> str:
-        """The model that is asked.
+        """The name of the model.
 
         Raises:
             UsageError: the server has several, and none was named.
@@ -73,21 +73,21 @@ class ChatServer:
         return self._named
 
     def context(self) -> int | None:
-        """Return how many tokens a prompt and its answer may have, where the server tells it."""
+        """Return the maximum tokens of a prompt and its answer, if the server reports it."""
         for item in self._listed():
             if item["id"] == self.model and item.get("max_model_len"):
                 return int(item["max_model_len"])  # vLLM
         return self._told("GET", "/info", pick=lambda found: int(found["max_total_tokens"]))  # TGI
 
     def render(self, request: Mapping[str, Any]) -> str | None:
-        """Return a chat as text, where the server shows it."""
+        """Return a chat as text, if the server shows it."""
         asked = {"model": self.model, **request}
         return self._told(
             "POST", "/chat_tokenize", asked, pick=lambda found: str(found["templated_text"])
         )
 
     def tokens(self, request: Mapping[str, Any]) -> list[int] | None:
-        """Return the token ids of a chat, where the server tells them."""
+        """Return the token ids of a chat, if the server reports them."""
         asked = {"model": self.model, **request}
         if self._way is None:
             for way in (self._by_vllm, self._by_tgi):
@@ -110,11 +110,11 @@ class ChatServer:
         )
 
     def prompt_tokens(self, request: Mapping[str, Any]) -> int:
-        """Return how many tokens the server counts in a chat that it answers with one token."""
+        """Return how many tokens the server counts in a chat, by requesting a one-token answer."""
         return int(self._answered(request, max_tokens=1)["usage"]["prompt_tokens"])
 
     def ends_at(self, token: int, *, after: list[int]) -> bool | None:
-        """Whether an output ends at a token that is forced upon it; None if none can be forced."""
+        """Whether an output ends at a forced token; None if none can be forced."""
         number, text = self._letter
         if self._heeds is None:
             with suppress(UsageError):  # some servers refuse a bias
@@ -131,7 +131,7 @@ class ChatServer:
         return self._answered(asked, max_tokens=2)
 
     def likeliest(self, prompt: list[int], *, most: int, letter: int) -> dict[int, float] | None:
-        """Return the tokens that are likeliest to follow token ids; None where it is not vLLM."""
+        """Return the likeliest next tokens after token ids; None if the server is not vLLM."""
         if self._way != self._by_vllm:
             return None
         asked = {
@@ -165,7 +165,7 @@ class ChatServer:
     def _told(
         self, method: str, path: str, body: Any = None, *, pick: Callable[[Any], Told]
     ) -> Told | None:
-        """Return what `pick` takes of an answer; None where the server has no such address."""
+        """Return what `pick` extracts from an answer; None if the server lacks this address."""
         status, text = self._sent(method, path, body)
         try:
             return pick(json.loads(text)) if status == 200 else None
@@ -180,7 +180,7 @@ class ChatServer:
             return pick(json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"{path}: this is no OpenAI-compatible server: {first_line(error)}"
+                f"{path}: this is not an OpenAI-compatible server: {first_line(error)}"
             ) from error
 
     def _sent(self, method: str, path: str, body: Any) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What is used of the answers of a chat endpoint."""
+"""The parts of a chat endpoint's answers that ftreg uses."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ from pydantic import BaseModel, Field, field_validator
 from ftreg.errors import cut
 
 _SHOWN = 300
-"""Characters of a server's message that are passed on."""
+"""Maximum characters of a server's message that are passed on."""
 
 
 class Message(BaseModel):
-    """What is used of a chat message.
+    """The used parts of a chat message.
 
-    `thoughts` is what a server that takes a model's thoughts out of the answer made of them.
+    `thoughts` are the model's thoughts, if the server separates them from the answer.
     """
 
     content: str | None = None
@@ -26,14 +26,14 @@ class Message(BaseModel):
     @field_validator("content", mode="before")
     @classmethod
     def _joined(cls, content: Any) -> Any:
-        """Take the text of a content in parts; a thought, or a picture, is none."""
+        """Join the texts of a content in parts; thoughts and pictures are skipped."""
         if not isinstance(content, list):
             return content
         return "".join(map(_text_of_part, content))
 
     @property
     def calls(self) -> tuple[tuple[str, str], ...]:
-        """Name and arguments of each function that is called; what is no call is none."""
+        """Name and arguments of each called function; anything else is skipped."""
         found = (item.get("function") for item in self.tool_calls or () if isinstance(item, dict))
         return tuple(
             (str(call.get("name")), str(call.get("arguments") or "{}"))
@@ -43,7 +43,7 @@ class Message(BaseModel):
 
     @property
     def has_thoughts(self) -> bool:
-        """Whether the server sent thoughts beside the content."""
+        """Whether the server sent thoughts along with the content."""
         return bool(self.reasoning_content or self.reasoning)
 
 
@@ -56,14 +56,14 @@ def _text_of_part(part: Any) -> str:
 
 
 class _Choice(BaseModel):
-    """What is used of a choice."""
+    """The used parts of a choice."""
 
     message: Message = Field(default_factory=Message)
     finish_reason: str | None = None
 
 
 class Usage(BaseModel):
-    """Tokens, as the server counts them; 0 where it does not."""
+    """Tokens as counted by the server; 0 if it does not count them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -74,7 +74,7 @@ class Usage(BaseModel):
         return 0 if tokens is None else tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Return the tokens of both."""
+        """Return the sum of both."""
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
@@ -82,7 +82,7 @@ class Usage(BaseModel):
 
 
 class Answer(BaseModel):
-    """What is used of a chat completion."""
+    """The used parts of a chat completion."""
 
     choices: list[_Choice]
     usage: Usage | None = None
@@ -90,7 +90,7 @@ class Answer(BaseModel):
 
 
 def error_message(text: str) -> str:
-    """Return what a server says of an error, on one line."""
+    """Return a server's error message on one line."""
     try:
         found = json.loads(text)["error"]
         said = found["message"] if isinstance(found, dict) else found
