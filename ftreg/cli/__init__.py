@@ -1,1 +1,1 @@
-"""The command line: reads arguments, calls one library function, shows its result."""
+"""The command line: each command reads arguments, calls one library function, shows its result."""

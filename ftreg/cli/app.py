@@ -1,7 +1,7 @@
 """The `ftreg` command: its subcommands and global options.
 
-A command's module is imported when the command is called. The list of commands, which `--help` and
-a shell's completion show, is kept here, so that neither imports one.
+A command's module is imported when the command is called. The list of commands for `--help` and
+shell completion is kept here, so that neither needs to import them.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from typer.main import get_command, get_group
 
 import ftreg
 
-# Section of the help to command to what the section says of it: the first line of its docstring.
+# Help section to command to its help text: the first line of the command's docstring.
 _SECTIONS: dict[str, dict[str, str]] = {
     "Start": {
         "init": "Write a starter folder: configurations, a dataset, the commands to run.",
@@ -62,7 +62,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 _HELP = {name: text for section in _SECTIONS.values() for name, text in section.items()}
-# Where a command is not the function, or the typer app, that its own module is named after.
+# Commands that are not the function or typer app named after their module.
 _PLACES = {
     "eval": "evaluate:evaluate",
     "baseline": "promote:baseline",
@@ -79,7 +79,7 @@ _EPILOG = (
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each imported when it is asked for."""
+    """The commands by name, each imported on access."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in _HELP:
@@ -119,7 +119,7 @@ class _Group(TyperGroup):
                 formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """Return the commands, or the options, that begin so."""
+        """Return the commands, or the options, with this prefix."""
         from typer._click.shell_completion import CompletionItem
 
         found = [

@@ -86,8 +86,8 @@ def _lines(found: "Blame") -> list[str]:
     if found.outcome == "not worse":
         return [
             *lines,
-            "Nothing is certainly worse, so there is nothing to blame a row for; --anyway goes "
-            "on, --example names what to explain.",
+            "Nothing is certainly worse, so there is nothing to explain; --anyway continues, "
+            "--example selects examples.",
         ]
     lines.append(
         f"{len(found.examples)} examples fell by {points(found.drop)} points on average; "
@@ -110,8 +110,8 @@ def _lines(found: "Blame") -> list[str]:
 def _verdict(found: "Blame") -> str:
     many = len(found.suspects)
     return {
-        "confirmed": f"confirmed: training without these {many} rows undoes it",
-        "not confirmed": "not confirmed: training without them does no more than without as many "
+        "confirmed": f"confirmed: training without these {many} rows undoes the drop",
+        "not confirmed": "not confirmed: training without them helps no more than without as many "
         f"random rows. This ranking of {many} rows proves nothing:",
         "not proven": f"not proven: a ranking of {many} rows by gradients alone, which is a guess:",
     }[found.outcome]
@@ -129,7 +129,7 @@ def _proof_lines(proof: "Proof") -> list[str]:
     ]
     p_value = "" if proof.p is None else f"; p = {proof.p:.2g} of more than {points(proof.margin)}"
     gain = f"  gain: {signed(proof.gain)} points ({signed(low)} to {signed(high)}){p_value}"
-    return [f"Trained again, {len(proof.seeds)} seeds each:", *lines, gain]
+    return [f"Retrained, {len(proof.seeds)} seeds each:", *lines, gain]
 
 
 def _short(text: str) -> str:

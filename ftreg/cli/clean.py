@@ -53,7 +53,7 @@ def clean(
     from ftreg.report.terminal import rows_view
 
     if everything and (older_than is not None or max_size is not None):
-        raise UsageError("--all removes whatever the age and size; leave the other option out")
+        raise UsageError("--all removes entries of any age and size; remove the other option")
     try:
         size = None if max_size is None else parse_size(max_size)
     except UsageError as error:

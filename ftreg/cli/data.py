@@ -1,4 +1,4 @@
-"""`ftreg data`, but for `ftreg data import`."""
+"""`ftreg data`, except `ftreg data import`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ftreg.data.sources.importing import Imported
 
 _SHOWN = 20
-"""Rows that cannot be read, of which a message says why."""
+"""The number of unreadable rows that are listed with reasons."""
 
 Name = Annotated[str, typer.Argument(help="The dataset's name; its next version is made.")]
 Train = Annotated[
@@ -145,7 +145,7 @@ def import_rows(
 
 
 def _notices(made: "Imported") -> Iterator[str]:
-    """What a user should know of the rows."""
+    """Yield notices about the rows."""
     from ftreg.data.cohorts import hidden_contexts
     from ftreg.data.sources.mapping import listed
 
@@ -164,7 +164,7 @@ def _notices(made: "Imported") -> Iterator[str]:
 
 def _prompt(user: str | None, system: str | None) -> dict[str, str | None] | None:
     if user is None and system is not None:
-        raise UsageError("--prompt-system needs --prompt-user; the two make one prompt")
+        raise UsageError("--prompt-system needs --prompt-user; together they are the prompt")
     return None if user is None else {"user": user, "system": system}
 
 
@@ -179,5 +179,5 @@ def _sources(train: str | None, evaluation: str | None, others: list[str]) -> di
         sources[where] = text
     given = {where: text for where, text in sources.items() if text is not None}
     if not given:
-        raise UsageError("there is nothing to import; name --train, --eval or --split NAME=SOURCE")
+        raise UsageError("there is nothing to import; use --train, --eval or --split NAME=SOURCE")
     return given

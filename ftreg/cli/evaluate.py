@@ -68,7 +68,7 @@ _UntilDecided = Annotated[
 
 
 class _Results(Bars):
-    """Shows each result as soon as it is stored, whatever becomes of what follows."""
+    """Shows each result as soon as it is stored, even if a later step fails."""
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         super().__init__(quiet=quiet)
@@ -102,19 +102,19 @@ class _Results(Bars):
 
 
 def _subject(checkpoint: str | None, outputs: Path | None, name: str | None) -> "str | OutputsFile":
-    """What is to be evaluated: a model, or outputs with a name."""
+    """Return the subject: a model, or outputs with a name."""
     from ftreg.jobs.asked import OutputsFile
 
     if outputs is None:
         if checkpoint is None:
             raise UsageError("name a checkpoint or a model, or a file of outputs with --outputs")
         if name is not None:
-            raise UsageError("--name belongs to --outputs: a model has a name already")
+            raise UsageError("--name needs --outputs: a model already has a name")
         return checkpoint
     if checkpoint is not None:
         raise UsageError(
-            f"{checkpoint} and --outputs {outputs}: outputs that are there need no model; leave "
-            "one of them out"
+            f"{checkpoint} and --outputs {outputs}: existing outputs need no model; remove one of "
+            "them"
         )
     if name is None:
         raise UsageError("--outputs needs --name: the name of the candidate that wrote them")

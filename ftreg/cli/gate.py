@@ -60,7 +60,7 @@ def gate(
         from ftreg.jobs.gate_files import gate_files
 
         if signing is not None:
-            raise UsageError("--attest states verdicts over evaluations, not over files of scores")
+            raise UsageError("--attest needs evaluations, not files of scores")
 
         result = gate_files(Path(baseline), Path(candidate), policy=settings, reports=reports)
     else:
@@ -84,7 +84,7 @@ def gate(
 def _attest(file: Path | None, key: Path | None) -> "Attest | None":
     if file is None:
         if key is not None:
-            raise UsageError("--key signs what --attest FILE writes; name the file too")
+            raise UsageError("--key needs --attest FILE, the statement that it signs")
         return None
     from ftreg.jobs.attest import Attest
     from ftreg.records.attestation import read_signer

@@ -60,7 +60,7 @@ def parity(
     folder = Workspace.current().checkpoint(checkpoint)
     running = artefact.startswith(("http://", "https://"))
     if not running and (model or api_key_env):
-        raise UsageError("--model and --api-key-env belong to the address of a server")
+        raise UsageError("--model and --api-key-env need the address of a server")
     what = RunningServer(artefact, model, api_key_env) if running else Path(artefact)
     with Bars(quiet=quiet) as bars:
         found = compare_artefact(folder, what, dataset=dataset, base=base, events=bars)

@@ -41,7 +41,7 @@ def power(
             "scorer": item.scorer,
             "have": item.have,
             "spread": item.spread,
-            # What no number of examples shows is left to the seeds.
+            # If no number of examples is enough, more seeds are needed.
             "need": item.need or "more seeds",
             "90 %": "to".join(f" {end} " for end in item.need_range or ()).strip(),
             "to find twice": item.need_to_find or "",

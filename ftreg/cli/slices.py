@@ -52,8 +52,9 @@ def _lines(found: "Slices") -> list[str]:
     from ftreg.report.phrases import points, signed
 
     said = (
-        f"{found.described:,} groups were searched on either half of "
-        f"{found.searched + found.tested:,} examples, and {len(found.slices)} tested on the other."
+        f"{found.described:,} groups were searched on each half of "
+        f"{found.searched + found.tested:,} examples, and {len(found.slices)} tested on the other "
+        "half."
     )
     lines = [f"{found.evaluation} against {found.against}", said]
     for item in found.found:

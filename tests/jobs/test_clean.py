@@ -142,7 +142,7 @@ def test_what_an_older_ftreg_kept_goes_with_its_kind(cli: Cli, workspace: Path) 
         (["--older-than", "soon"], "--older-than: 'soon' is not an age; write one such as 12h"),
         (["--max-size", "9" * 400], "is not a size; write one such as 500MB or 2GiB"),
         (["--max-size", "-1"], "--max-size: '-1' is not a size"),
-        (["--all", "--max-size", "1G"], "--all removes whatever the age and size"),
+        (["--all", "--max-size", "1G"], "--all removes entries of any age and size"),
     ],
 )
 def test_mistakes(arguments: list[str], message: str, cli: Cli) -> None:

@@ -227,8 +227,8 @@ def test_what_cannot_be_an_evaluation_is_refused(
     ("arguments", "said"),
     [
         (["--outputs", "o.jsonl", "--dataset", "colours@1"], "--outputs needs --name"),
-        (["tiny", "--outputs", "o.jsonl", "--name", "a"], "leave one of them out"),
-        (["tiny", "--name", "a"], "--name belongs to --outputs"),
+        (["tiny", "--outputs", "o.jsonl", "--name", "a"], "remove one of them"),
+        (["tiny", "--name", "a"], "--name needs --outputs"),
         ([], "name a checkpoint or a model, or a file of outputs"),
         (["--outputs", "o.jsonl", "--name", "a"], "name the dataset version"),
         (["--outputs", "o.jsonl", "--name", "../a", "--dataset", "colours@1"], "../a"),

@@ -1,1 +1,1 @@
-"""What several commands share: options, progress, completion, and how a command ends."""
+"""Shared by several commands: options, progress, completion, and exit handling."""

@@ -1,4 +1,4 @@
-"""How every command ends: with a message and the exit code that belongs to it."""
+"""The end of every command: a message and the corresponding exit code."""
 
 import contextlib
 import functools
@@ -29,10 +29,10 @@ _INTERRUPTED = "interrupted; what was written before is kept"
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn what a command raises into a message on stderr and an exit code.
 
-    A mistake of the user's is one message without a traceback; anything unforeseen is our fault
-    and ends with 70, so that it can never look like a verdict of the gate.
+    A user error is one message without a traceback. Any unexpected error is a bug in ftreg and
+    exits with 70, so that it never looks like a verdict of the gate.
 
-    With --no-custom-code, a command that has it runs without custom code; --debug shows the cause.
+    With --no-custom-code, a command that has this option rejects custom code; --debug shows causes.
     """
 
     @functools.wraps(function)
@@ -55,25 +55,25 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             _end(_INTERRUPTED, ExitCode.INTERRUPTED)
         except BrokenPipeError:
-            # The reader of our output went away. Python would complain again while it closes
-            # stdout, and typer would end with 1, which is a regression here.
+            # The reader of our output is gone. Python would complain again when closing stdout, and
+            # typer would exit with 1, which means a regression here.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(128 + signal.SIGPIPE) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             _end(f"{place}{error.strerror or error}", ExitCode.USAGE)
         except SystemExit as end:
-            # Nothing of ftreg's ends a process so: the command has not come to its end.
+            # Nothing in ftreg exits this way: the command has not finished.
             traceback.print_exc()
             _end(
-                f"code that was loaded called sys.exit({end.code!r}) before the command was done; "
-                "a scorer, optimizer or model must not end the process",
+                f"loaded code called sys.exit({end.code!r}) before the command was done; a "
+                "scorer, optimizer or model must not end the process",
                 ExitCode.USAGE,
             )
-        except BaseException as error:  # a panic of a library in Rust is no Exception
+        except BaseException as error:  # a panic in a Rust library is not an Exception
             if process.is_out_of_memory(error):
                 _end(_NO_MEMORY, ExitCode.USAGE)
-            # In the midst of an import, it becomes whatever the library makes of it.
+            # During an import, libraries may turn it into other exceptions.
             if process.signal_came():
                 _end(_INTERRUPTED, ExitCode.INTERRUPTED)
             traceback.print_exc()
@@ -93,7 +93,7 @@ def _refuse_few_addresses() -> None:
 
 
 def _end(message: str, code: ExitCode) -> NoReturn:
-    with contextlib.suppress(OSError):  # the exit code has to stand, whether or not anybody reads
+    with contextlib.suppress(OSError):  # the exit code must be right even if nobody reads
         message = visible(message)
         for line in message.split("\n"):
             typer.echo(f"ftreg: {line}" if not line.startswith(" ") else line, err=True)

@@ -1,4 +1,4 @@
-"""Groups of commands, shown as plain text: typer's panels load half of rich to show the same."""
+"""Groups of commands, shown as plain text: typer's panels would load half of rich."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 
 class CommandGroup(TyperGroup):
-    """Shows the first sentence of each command whole, on as many lines as it takes."""
+    """Shows the complete first sentence of each command, on several lines if necessary."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a line for each command."""
@@ -17,5 +17,5 @@ class CommandGroup(TyperGroup):
 
 
 def group(text: str) -> typer.Typer:
-    """Return a group with this help, to which commands are added."""
+    """Return a group with this help text, to which commands are added."""
     return typer.Typer(help=text, cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None)

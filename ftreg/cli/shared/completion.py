@@ -1,4 +1,4 @@
-"""What a shell offers at the tab key. It looks at names of folders only, to answer at once."""
+"""Shell completion. It only reads folder names, so that it is fast."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,29 +7,29 @@ from ftreg.records.workspace import REFERENCE_WORDS, Workspace
 
 
 def checkpoints(incomplete: str) -> Iterator[str]:
-    """Names of the workspace's checkpoints."""
+    """Yield the names of the workspace's checkpoints."""
     return _beginning(incomplete, _folders(Workspace.current().checkpoints))
 
 
 def evaluations(incomplete: str) -> Iterator[str]:
-    """Ids of the workspace's evaluations, and `latest`."""
+    """Yield the ids of the workspace's evaluations, and `latest`."""
     return _beginning(incomplete, ["latest", *_folders(Workspace.current().evaluations)])
 
 
 def references(incomplete: str) -> Iterator[str]:
-    """What `REF` may be: a word, or an evaluation's id."""
+    """Yield the values of `REF`: keywords and evaluation ids."""
     return _beginning(incomplete, [*REFERENCE_WORDS, *_folders(Workspace.current().evaluations)])
 
 
 def datasets(incomplete: str) -> Iterator[str]:
-    """Dataset versions below the default folder, as name@N."""
+    """Yield the dataset versions below the default folder, as name@N."""
     found = sorted(Path("sample_datasets").glob("*/v*/dataset.yaml"))
     names = (f"{path.parent.parent.name}@{path.parent.name[1:]}" for path in found)
     return _beginning(incomplete, names)
 
 
 def cache_kinds(incomplete: str) -> Iterator[str]:
-    """What `ftreg clean` tells apart."""
+    """Yield the kinds of `ftreg clean`."""
     from ftreg.jobs.clean import KINDS
 
     return _beginning(incomplete, KINDS)

@@ -63,7 +63,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 def given_policy(path: Path | None) -> "GatePolicy | None":
     """Read a file with the gate's settings, if one is given."""
-    if path is None:  # the reader loads the models of the whole configuration
+    if path is None:  # the reader imports the models of the complete configuration
         return None
     from ftreg.config.load import read_policy
 
@@ -71,12 +71,12 @@ def given_policy(path: Path | None) -> "GatePolicy | None":
 
 
 def say(text: str) -> None:
-    """Print lines of text; what data would do to the terminal is spelt out."""
+    """Print lines of text, with control characters from data escaped."""
     typer.echo(visible(text))
 
 
 def show(as_json: bool, *, value: "Shown", text: Any) -> None:
-    """Print a result: `value` as JSON, or `text` (plain, or anything that rich draws)."""
+    """Print a result: `value` as JSON, or `text` (plain, or anything that rich renders)."""
     if as_json:
         show_json(value)
     else:
@@ -84,7 +84,7 @@ def show(as_json: bool, *, value: "Shown", text: Any) -> None:
 
 
 def draw(text: Any) -> None:
-    """Print plain text, or anything that rich draws."""
+    """Print plain text, or anything that rich renders."""
     if isinstance(text, str):
         say(text)
     else:
@@ -94,7 +94,7 @@ def draw(text: Any) -> None:
 
 
 def show_json(value: "Shown") -> None:
-    """Print JSON; it may be a dataclass or pydantic's, or hold such, and paths."""
+    """Print JSON; the value may be or contain dataclasses, pydantic models and paths."""
     typer.echo(inert_json(json.dumps(value, ensure_ascii=False, indent=2, default=_plain)))
 
 

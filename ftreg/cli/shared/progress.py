@@ -24,12 +24,12 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class _Console(InertConsole):
-    """Progress that nobody reads is no reason to end; rich would end the process with 1."""
+    """Unread progress must not end the process; rich would exit with 1."""
 
     def on_broken_pipe(self) -> None:
-        """Say nothing more."""
+        """Stop printing."""
         self.quiet = True
-        # What is still buffered would fail again when Python closes the stream.
+        # Buffered output would fail again when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
@@ -40,8 +40,8 @@ class Bars:
     `progress`).
 
     Args:
-        quiet: no progress; what the user should know is still said.
-        silent: nothing at all, for a process of several that another one speaks for.
+        quiet: no progress; notices are still printed.
+        silent: no output, for processes of a group that another one speaks for.
     """
 
     def __init__(self, *, quiet: bool = False, silent: bool = False) -> None:
@@ -75,19 +75,19 @@ class Bars:
         self.stop()
 
     def stop(self) -> None:
-        """Take the bars away, to leave the terminal to a result."""
+        """Remove the bars, to free the terminal for a result."""
         self._progress.stop()
 
     def phase(self, text: str) -> None:
-        """Say what is being prepared."""
+        """Show what is being prepared."""
         self._begin(text, None)
 
     def notice(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(f"note: {text}", soft_wrap=True, markup=False)
 
     def preparing(self, done: int, total: int) -> None:
-        """So many of the examples are tokenised."""
+        """This many examples are tokenised."""
         self.progress("tokenising", done, total)
 
     def start(self, total_steps: int, done: int) -> None:
@@ -108,7 +108,7 @@ class Bars:
         self._advance(record.step, detail, extra=f"lr {record.lr:.2e}")
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """So many items of a stage are done."""
+        """This many items of a stage are done."""
         if what != self._what:
             self._begin(what, total)
         self._total = total

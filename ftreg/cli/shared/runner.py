@@ -1,8 +1,8 @@
-"""What GitHub's runner reads in a job's output: commands of ours, and none of anybody else's.
+"""Commands for GitHub's runner in a job's output: ftreg's own, and no others.
 
-The runner takes every line of stdout and stderr that begins with `::name ...::`, behind white space
-too, and every `##[name ...]` wherever it stands, for a command: to set a step's output, to hide a
-word in the log, to stop listening. Texts of data and models may say that as well.
+The runner interprets every line of stdout and stderr that begins with `::name ...::`, also after
+white space, and every `##[name ...]` at any position, as a command: to set a step's output, to mask
+a word in the log, to stop processing commands. Texts of data and models may contain them too.
 https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from ftreg.report.annotations import on_github
 from ftreg.report.characters import spelt
 
-# The last character of a match is the one that is spelt out. .NET ends lines at a lone \r too, and
-# what colours a text may stand before it.
+# The last character of a match is escaped. .NET also ends lines at a lone \r, and colour codes may
+# precede the text.
 _COMMAND = re.compile(r"(?:\A|(?<=[\n\r]))(?:[^\S\n\r]|\x1b\[[\d;]*m)*::|##\[")
 
 
 class _Unheeded(io.TextIOWrapper):
-    """A stream in which nothing is a command but what `command` writes."""
+    """A stream in which only the lines written by `command` are commands."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         stream.flush()
@@ -31,12 +31,12 @@ class _Unheeded(io.TextIOWrapper):
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
-        self._replaced = stream  # its end would close the buffer
+        self._replaced = stream  # its deletion would close the buffer
         self._line = ""
-        """What stands on the last line so far."""
+        """The current contents of the last line."""
 
     def write(self, text: str) -> int:
-        """Write a text, with what the runner would take for a command spelt out."""
+        """Write a text, with anything that looks like a runner command escaped."""
         whole = self._line + text
         new = len(self._line)
         parts = []
@@ -49,14 +49,14 @@ class _Unheeded(io.TextIOWrapper):
         return len(text)
 
     def command(self, line: str) -> None:
-        """Write a line that the runner is to read."""
+        """Write a line that is a command for the runner."""
         super().write(f"\n{line}\n" if self._line else f"{line}\n")
         self.flush()
         self._line = ""
 
 
 def guard_streams() -> None:
-    """In a job of GitHub Actions, let no text that stdout and stderr show be a command."""
+    """In a GitHub Actions job, prevent texts on stdout and stderr from being commands."""
     if not on_github():
         return
     for name in ("stdout", "stderr"):
@@ -69,7 +69,7 @@ def tell_runner(lines: Iterable[str]) -> None:
     """Write commands to stderr, such as annotations.
 
     Args:
-        lines: each one command, of `ftreg.report.annotations`.
+        lines: one command each, from `ftreg.report.annotations`.
     """
     stream = sys.stderr
     for line in lines:

@@ -1,4 +1,4 @@
-"""Which reports a gate writes, and how its verdict is shown."""
+"""The reports that a gate writes, and the display of its verdict."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def report_files(*, html: bool = True, junit: Path | None, comment: Path | None) -> "Reports":
-    """The reports that a gate is to write, on GitHub into the job's summary too."""
+    """Return the reports that a gate writes, on GitHub also into the job's summary."""
     from ftreg.jobs.gate_result import Reports
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -25,7 +25,7 @@ def report_files(*, html: bool = True, junit: Path | None, comment: Path | None)
 
 
 def show_result(result: "GateResult", *, as_json: bool) -> None:
-    """Print a verdict and where its reports are; on GitHub its reasons become annotations."""
+    """Print a verdict and its reports; on GitHub, reasons become annotations."""
     from ftreg.report.terminal import verdict_view
 
     text = verdict_view(result.verdict, baseline=result.baseline, candidate=result.candidate)
