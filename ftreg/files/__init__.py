@@ -1,1 +1,1 @@
-"""Bytes on disk: read within bounds, written whole or not at all, locked, checked."""
+"""Bytes on disk: bounded reads, atomic writes, locks, checks."""

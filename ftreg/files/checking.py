@@ -5,11 +5,11 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 documented = with_config(ConfigDict(use_attribute_docstrings=True))
-"""A record whose docstrings below its keys are their documentation."""
+"""A record documented by the docstrings below its keys."""
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first of a record's problems: its key and what is wrong with it."""
+    """Return the first problem of a record: the key and what is wrong with it."""
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
@@ -17,10 +17,10 @@ def first_problem(error: ValidationError) -> str:
 
 
 def check_record(record: TypeAdapter[Any], value: object) -> None:
-    """Look at every key of a record and its type; the value itself stays as it is.
+    """Check every key of a record and its type, without changing the value.
 
     Raises:
-        ValueError: a key is missing, or of another type; names the first.
+        ValueError: a key is missing or has the wrong type; names the first.
     """
     try:
         record.validate_python(value, strict=True)

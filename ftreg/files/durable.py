@@ -1,4 +1,4 @@
-"""Folders that outlast a power cut: a name is on disk when the folder that holds it is synced."""
+"""Folders that survive a power failure: a name is on disk once its folder is synced."""
 
 import errno
 import os
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; some file systems cannot, and then it is left at that.
+    """Make the names in a folder durable, if the file system supports it.
 
     Raises:
         OSError: the disk has failed.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # it may be written and not read, or the platform opens no folders
+    except OSError:  # the folder is writable but not readable, or the platform cannot open folders
         return
     try:
         os.fsync(descriptor)
@@ -25,10 +25,10 @@ def fsync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and make their names durable.
+    """Create a folder and its parents, and make their names durable.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Files and folders found while other processes write and remove beside us.
+"""Find files and folders while other processes write and remove them.
 
 `Path.glob` and `Path.rglob` raise if a folder vanishes between being listed and being opened; these
-two go on without it.
+two functions skip it.
 """
 
 import glob
@@ -11,16 +11,16 @@ from pathlib import Path
 
 
 def found_below(folder: Path, pattern: str) -> Iterator[Path]:
-    """Return what matches a relative glob pattern below a folder, hidden names too, in no order.
+    """Return the matches of a relative glob pattern below a folder, hidden ones too, unsorted.
 
-    A folder that is not there has nothing below it.
+    A missing folder has no matches.
     """
     found = glob.iglob(pattern, root_dir=folder, include_hidden=True)
     return (folder / name for name in found)
 
 
 def whole_tree(path: Path) -> Iterator[Path]:
-    """Return a path and, if it is a folder and no link, everything below it, in no order."""
+    """Return a path and, if it is a folder and not a link, everything below it, unsorted."""
     yield path
     if path.is_symlink():
         return

@@ -9,17 +9,17 @@ from filelock import FileLock
 
 @contextlib.contextmanager
 def locked(path: Path, *, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock file `path` while the block runs, and remove it in the end.
+    """Hold the lock file `path` while the block runs, and remove it at the end.
 
-    It is removed while it is held. Whoever had opened it by then finds that it has no name any
-    more, and opens the new one: filelock looks, from 3.21 on.
+    It is removed while it is held. A process that has already opened it detects that it no longer
+    has a name, and opens the new one: filelock checks this since 3.21.
 
     Args:
-        path: the lock file; its folder is there.
+        path: the lock file, in an existing folder.
         timeout: seconds to wait for another holder; forever if negative.
 
     Raises:
-        filelock.Timeout: another process holds it still.
+        filelock.Timeout: another process still holds it.
     """
     with FileLock(path, timeout=timeout):
         try:

@@ -1,4 +1,4 @@
-"""Read YAML together with the line on which each key stands, so that an error can name it."""
+"""Read YAML together with the line of each key, so that errors can name it."""
 
 import bisect
 import re
@@ -18,9 +18,9 @@ Marks = dict[KeyPath, str]
 
 
 LARGEST = MIB
-"""Bytes of a YAML file."""
+"""Maximum bytes of a YAML file."""
 _MOST_VALUES = 50_000
-"""Values of a YAML file, those counted again that an alias repeats."""
+"""Maximum values of a YAML file, counting repetitions by aliases."""
 _TOO_MANY = f"more than {_MOST_VALUES:,} values, counting those repeated by aliases (*name)"
 _MOST_DIGITS = 400
 _PLAIN_KEY = re.compile(r"[\w. -]{1,100}")
@@ -30,7 +30,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The data of one YAML file, and where each of its keys stands."""
+    """The data of one YAML file, and the place of each key."""
 
     data: dict[str, Any]
     marks: Marks
@@ -45,24 +45,24 @@ class _Loader(yaml.SafeLoader):
         self._composed = 0
 
     def line_at(self, index: int) -> int:
-        """The line of a character, from 1, as editors count: for PyYAML U+2028 begins one too."""
+        """Return the line of a character, from 1, as editors count; PyYAML also counts U+2028."""
         return bisect.bisect_left(self._ends, index) + 1
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Count what is composed, so that a file of a million commas ends early."""
+        """Count the composed nodes, so that a file of a million commas is refused early."""
         self._composed += 1
         if self._composed > _MOST_VALUES:
             raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=self.get_mark())
         return super().compose_node(parent, index)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Name the line of what has another form than its tag says."""
+        """Name the line of a value that does not match its tag."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             kind = node.tag.rpartition(":")[2]
             raise yaml.MarkedYAMLError(
-                problem=f"{shown(node.value)} is no {kind}", problem_mark=node.start_mark
+                problem=f"{shown(node.value)} is not a valid {kind}", problem_mark=node.start_mark
             ) from error
 
 
@@ -102,7 +102,7 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(digits)  # 010 is ten, not eight
 
 
-# Of the tags, those of JSON: dates, bytes and sets are no values of any setting.
+# Only JSON's tags: no setting is a date, bytes or a set.
 _Loader.yaml_constructors = {
     tag: made
     for tag, made in yaml.SafeLoader.yaml_constructors.items()
@@ -113,9 +113,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 class _Walk:
-    """Goes through a document before it is made: notes lines, and refuses what would not end well.
+    """Walks a document before it is constructed: records lines, and refuses dangerous content.
 
-    An alias is gone through each time that it stands somewhere, as whoever reads the data will.
+    An alias is followed at each occurrence, as any reader of the data will.
     """
 
     def __init__(self, loader: _Loader, file: Path) -> None:
@@ -131,8 +131,8 @@ class _Walk:
         """Record the line of every key below `node`.
 
         Raises:
-            UsageError: a key is given twice (YAML readers silently keep the last) or is no text,
-                a text is none, or aliases make too much of the file.
+            UsageError: a key is duplicate (YAML readers silently keep the last) or not a string, a
+                string is invalid, or aliases expand too far.
         """
         self._seen += 1
         if self._seen > _MOST_VALUES:
@@ -174,7 +174,7 @@ class _Walk:
             self.walk(value, (*path, name))
 
     def _text(self, node: yaml.Node) -> None:
-        """Refuse what YAML's escapes can say and neither a file nor its name can hold."""
+        """Refuse characters that YAML can escape but a file or its name cannot contain."""
         if _NO_TEXT.search(node.value):
             raise UsageError(
                 f"{self.place(node)}: a text cannot hold the character NUL, nor half of a UTF-16 "
@@ -183,9 +183,9 @@ class _Walk:
 
 
 def named_key(name: str) -> str:
-    """Return a key as messages name it: none that people do not write as one.
+    """Return a key for use in messages; unusual keys are not shown.
 
-    A file of settings may be a link to another one, such as /etc/shadow, whose lines are keys.
+    A settings file may be a link to another file, such as /etc/shadow, whose lines become keys.
     """
     return name if _PLAIN_KEY.fullmatch(name) else "(a key that is not shown)"
 
@@ -194,7 +194,7 @@ def parse(text: str, file: Path) -> Document:
     """Parse YAML text whose top level is a mapping.
 
     Raises:
-        UsageError: not YAML, not a mapping, or a key that stands twice; names the line.
+        UsageError: not YAML, not a mapping, or a duplicate key; names the line.
     """
     loader: _Loader | None = None
     try:
@@ -227,7 +227,7 @@ def parse(text: str, file: Path) -> Document:
 
 
 def read(file: Path, *, kind: str = "configuration") -> Document:
-    """Parse a YAML file of at most 1 MiB; `kind` is what it should be, for messages.
+    """Parse a YAML file of at most 1 MiB; `kind` describes it in messages.
 
     Raises:
         UsageError: missing, unreadable, too large or not UTF-8; or as `parse`.

@@ -1,8 +1,8 @@
-"""Names that become files and folders: they stay where they belong, on every system.
+"""Names of files and folders: they cannot escape their folder, and are valid on every system.
 
-Records come from other people, and what a record calls a checkpoint, an evaluation or a dataset is
-put behind a folder's path. Such a name is one component of a path, and one that Windows takes as
-well: a repository with a folder `aux` could not be checked out there.
+Records come from other people, and a record's names of checkpoints, evaluations or datasets are
+appended to a folder's path. Such a name must be a single path component, and valid on Windows as
+well: a repository with a folder `aux` cannot be checked out there.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 from ftreg.errors import UsageError, shown
 
 LONGEST = 200
-"""Bytes of a name. File systems take 255, and a lock or a temporary neighbour needs some more."""
+"""Maximum bytes of a name. File systems allow 255; locks and temporary files need a few more."""
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$"]
     + [f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"]
@@ -21,7 +21,7 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
 def fault_of(name: str) -> str | None:
-    """Return what keeps `name` from being the name of a file or folder; None where nothing does."""
+    """Return why `name` cannot be the name of a file or folder; None if it can."""
     if not name:
         return "is empty"
     found = _FORBIDDEN.search(name)
@@ -42,10 +42,10 @@ def fault_of(name: str) -> str | None:
 
 
 def plain(name: Any) -> str:
-    """Return a name out of a record, if it can be that of a file or folder.
+    """Return a name from a record, if it is valid as a file or folder name.
 
     Raises:
-        ValueError: it could leave its folder, or not every system takes it.
+        ValueError: it could escape its folder, or is not valid on every system.
     """
     fault = fault_of(name) if isinstance(name, str) else "is no text"
     if fault is not None:
@@ -54,14 +54,14 @@ def plain(name: Any) -> str:
 
 
 def check_name(name: str, *, what: str) -> str:
-    """Return a name that the user gave, if it can be that of a file or folder.
+    """Return a name from the user, if it is valid as a file or folder name.
 
     Args:
         name: the name.
         what: what it names, for the message: "split", "dataset".
 
     Raises:
-        UsageError: it could leave its folder, or not every system takes it.
+        UsageError: it could escape its folder, or is not valid on every system.
     """
     try:
         return plain(name)
@@ -70,10 +70,10 @@ def check_name(name: str, *, what: str) -> str:
 
 
 def files_below(files: dict[str, str]) -> dict[str, str]:
-    """Return a record's files (name to digest) if each of them lies below the record's own folder.
+    """Return a record's files (name to digest) if each is below the record's own folder.
 
     Raises:
-        ValueError: a name could leave the folder.
+        ValueError: a name could escape the folder.
     """
     for name in files:
         for part in name.split("/"):
@@ -82,14 +82,14 @@ def files_below(files: dict[str, str]) -> dict[str, str]:
 
 
 def path_text(text: str) -> str:
-    """Return a path that a configuration gives, `~` expanded; where it leads is the user's choice.
+    """Return a path from a configuration, with `~` expanded; the user may choose any location.
 
     Raises:
-        ValueError: it holds a NUL, with which no system opens anything, or begins with the home
-            folder of nobody.
+        ValueError: it contains a NUL, which no system allows, or starts with the home folder of an
+            unknown user.
     """
     if "\0" in text:
-        raise ValueError("holds a NUL character, which no path has")
+        raise ValueError("holds a NUL character, which no path can have")
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError(

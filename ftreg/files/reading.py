@@ -1,9 +1,9 @@
-r"""What is read from outside, within bounds: files that may be anything, and JSON that may say it.
+r"""Bounded reading of untrusted files and JSON.
 
-A file is looked at before it is read and never read past its limit, so that `/dev/zero`, a sparse
-terabyte or a line without an end is refused at once and not when memory is gone. JSON is taken as
-RFC 8259 has it and no further: no NaN, no key that stands twice, no half of a character
-(`"\ud800"`), no number beyond a float, no nesting that a later writer could not follow.
+A file is checked before it is read and never read past its limit, so that `/dev/zero`, a sparse
+terabyte or an endless line is refused at once, not when memory is exhausted. JSON must strictly
+follow RFC 8259: no NaN, no duplicate keys, no half of a character (`"\ud800"`), no number outside a
+float's range, and no nesting too deep for a later writer.
 """
 
 import errno
@@ -20,26 +20,26 @@ from ftreg.errors import UsageError, shown
 
 MIB = 1 << 20
 LONGEST_LINE = 64 * MIB
-"""Bytes of one line of JSONL, or of one record of a CSV file."""
+"""Maximum bytes of one line of JSONL, or of one record of a CSV file."""
 LARGEST_RECORD = 1024 * MIB
-"""Bytes of one JSON document: a baseline of millions of scores."""
+"""Maximum bytes of one JSON document: a baseline of millions of scores."""
 LARGEST_SETTINGS = 16 * MIB
-"""Bytes of the settings that lie beside weights: `config.json`, `adapter_config.json`."""
+"""Maximum bytes of the settings next to weights: `config.json`, `adapter_config.json`."""
 DEEPEST = 100
-"""Levels of lists and mappings within each other."""
+"""Maximum nesting of lists and mappings."""
 
 _BOM = "\ufeff"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_input(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes; a pipe to which nobody writes is empty, and not waited for.
+    """Open a file for reading bytes; a pipe without a writer is empty, without waiting.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it does not exist.
         OSError: it is a folder, or cannot be read.
     """
-    # Without O_NONBLOCK the opening itself would wait for a writer.
+    # Without O_NONBLOCK, opening would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -53,11 +53,11 @@ def open_input(path: Path) -> IO[bytes]:
 
 
 def read_text(path: Path, *, most: int, kind: str) -> str:
-    """Read a whole file of UTF-8 text; a byte order mark is left out.
+    """Read a complete UTF-8 text file, without a byte order mark.
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: its maximum size in bytes.
         kind: what it should be, for messages ("configuration").
 
     Raises:
@@ -81,10 +81,10 @@ def read_text(path: Path, *, most: int, kind: str) -> str:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, text with its line break) of each line; U+2028 ends none.
+    """Yield (number from 1, text with its line break) of each line; U+2028 does not end one.
 
     Raises:
-        UsageError: no such file, a line that is too long or not UTF-8; names the line.
+        UsageError: the file is missing, or a line is too long or not UTF-8; names the line.
     """
     try:
         with open_input(path) as stream:
@@ -112,11 +112,11 @@ def parse_json(text: str, *, place: str, first_line: int | None = None) -> Any:
 
     Args:
         text: one value.
-        place: what it is, for messages; a file, or a file and a line.
-        first_line: the line that the text begins on, where `place` does not say it.
+        place: its source, for messages: a file, or a file and a line.
+        first_line: the line on which the text starts, unless `place` contains it.
 
     Raises:
-        UsageError: it is not JSON, or says what JSON cannot; names line or column.
+        UsageError: it is not strict JSON; names line or column.
     """
     try:
         value = _DECODER.decode(text)
@@ -127,11 +127,11 @@ def parse_json(text: str, *, place: str, first_line: int | None = None) -> Any:
         raise UsageError(f"{place}: duplicate key {shown(error.key)} in one object") from error
     except RecursionError as error:
         raise UsageError(f"{place}: {_TOO_DEEP}") from error
-    except ValueError as error:  # NaN, or a number beyond all bounds
+    except ValueError as error:  # NaN, or a number that is too large
         raise UsageError(f"{place}: broken JSON: {str(error).partition(';')[0]}") from error
     if text.count("[") + text.count("{") > DEEPEST and _deeper(value, DEEPEST):
         raise UsageError(f"{place}: {_TOO_DEEP}")
-    # Half of a character: JSON can say it, and no UTF-8 file can hold it.
+    # Half of a character: valid in JSON, but not in a UTF-8 file.
     if "\\u" in text and ("\\ud" in text or "\\uD" in text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -141,7 +141,7 @@ def parse_json(text: str, *, place: str, first_line: int | None = None) -> Any:
 
 
 def megabytes(count: int) -> str:
-    """A limit as people read it."""
+    """Return a readable limit."""
     return f"{count / MIB:g} MiB"
 
 
@@ -177,7 +177,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant,
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether lists and mappings lie more than `levels` deep within each other."""
+    """Whether lists and mappings are nested more than `levels` deep."""
     below = [value]
     for _ in range(levels + 1):
         below = [

@@ -1,9 +1,9 @@
-"""The files on disk: written whole or not at all, read with their schema checked.
+"""Files on disk: written atomically, and read with their schema checked.
 
-A file goes to a temporary neighbour, is flushed, fsynced and renamed; a folder is filled under a
-hidden name beside its final place and renamed when whole. What a crash leaves behind begins with
-`.tmp-` and is never read. A record can carry the digest of what it says, and is then refused where
-a disk or a hand has changed it.
+A file is written to a temporary neighbour, flushed, fsynced and renamed; a folder is filled under a
+hidden name next to its destination and renamed when complete. Leftovers of a crash start with
+`.tmp-` and are never read. A record can carry the digest of its contents, and is then refused if a
+disk fault or a person has changed it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def canonical_json(value: Any) -> str:
     """Serialise with sorted keys, no spaces and UTF-8 text, so that equal values give equal bytes.
 
     Raises:
-        ValueError: the value holds a NaN or an infinity, which JSON does not have.
+        ValueError: the value contains NaN or infinity, which JSON does not support.
     """
     return json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
@@ -46,7 +46,7 @@ def file_digest(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes.
 
     Raises:
-        UsageError: it is a pipe or a device, which may have no end.
+        UsageError: it is a pipe or a device, which may be endless.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -56,7 +56,7 @@ def file_digest(path: Path) -> str:
 
 
 def portable_path(path: str) -> str:
-    """Return an absolute path as one relative to the working folder; others as they are."""
+    """Return an absolute path relative to the working folder; other paths are unchanged."""
     return os.path.relpath(path) if os.path.isabs(path) else path
 
 
@@ -65,7 +65,7 @@ def _temporary_neighbour(path: Path) -> Path:
 
 
 def sweep_temporaries(path: Path) -> None:
-    """Delete what killed processes left of `path` half-written; call it where nobody writes it."""
+    """Delete half-written leftovers of `path`; call it only while no other process writes it."""
     name = re.compile(re.escape(f"{TEMPORARY_PREFIX}{path.name}-") + "[0-9a-f]{8}")
     if not path.parent.is_dir():
         return
@@ -112,7 +112,7 @@ def write_bytes(path: Path, parts: Iterable[bytes], *, create_folder: bool = Tru
 
 
 def _settle(path: Path) -> None:
-    """Make what has just been renamed to `path` outlast a power cut."""
+    """Make a file just renamed to `path` survive a power failure."""
     try:
         fsync_folder(path.parent)
     except OSError as error:
@@ -134,22 +134,22 @@ def write_json(path: Path, value: Any, *, create_folder: bool = True) -> None:
 
 
 def write_record(path: Path, value: Mapping[str, Any], *, create_folder: bool = True) -> None:
-    """Write a JSON object atomically, sealed: with the digest of all that it says."""
+    """Write a JSON object atomically, sealed with the digest of its contents."""
     content = json.loads(canonical_json(value))
     write_json(path, {**value, _SEAL: digest(content)}, create_folder=create_folder)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one canonical JSON object a line, atomically."""
+    """Write one canonical JSON object per line, atomically."""
     write_lines(path, (canonical_json(row) for row in rows))
 
 
 @contextlib.contextmanager
 def damaged(path: Path | str, *, kind: str) -> Iterator[None]:
-    """Turn what a record of the wrong shape raises in the block into a message that names it.
+    """Convert exceptions from a malformed record in the block into a message that names it.
 
     Raises:
-        UsageError: a key is missing, or a value has another type or form than it should.
+        UsageError: a key is missing, or a value has the wrong type or form.
     """
     try:
         yield
@@ -165,10 +165,10 @@ def read_json(path: Path, *, kind: str, schema: int, sealed: bool = False) -> di
         path: the file.
         kind: what the file is, for messages ("manifest").
         schema: the newest schema version that this ftreg reads.
-        sealed: refuse one without a seal; older records have none.
+        sealed: refuse a record without a seal; older ones have none.
 
     Raises:
-        UsageError: the file is missing, broken, or not what was written.
+        UsageError: the file is missing, broken, or has changed since it was written.
         NewerRecordError: it was written by a newer ftreg.
     """
     text = reading.read_text(path, most=reading.LARGEST_RECORD, kind=kind)
@@ -188,14 +188,14 @@ def read_json(path: Path, *, kind: str, schema: int, sealed: bool = False) -> di
     changed = (sealed or seal is not None) and seal != digest(content)
     if changed or (seal is None and _has_lost_its_seal(content)):
         raise UsageError(
-            f"{path}: this {kind} has changed since it was written (its digest differs); bring it "
-            "back from a copy, or make it again"
+            f"{path}: this {kind} has changed since it was written (its digest differs); restore "
+            "it from a copy, or create it again"
         )
     return content
 
 
 def _has_lost_its_seal(content: dict[str, Any]) -> bool:
-    """Whether a key holds the digest of all the others: the seal, under a name that is damaged."""
+    """Whether a key holds the digest of all others: a seal with a damaged name."""
     names = [name for name, value in content.items() if isinstance(value, str) and len(value) == 64]
     return any(
         content[name] == digest({key: content[key] for key in content if key != name})
@@ -204,7 +204,7 @@ def _has_lost_its_seal(content: dict[str, Any]) -> bool:
 
 
 def _writer(value: Any) -> str | None:
-    """The version of ftreg that wrote a record: on top, or among the versions of libraries."""
+    """The version of ftreg that wrote a record: at the top, or among the library versions."""
     in_manifest = ("environment", "versions", "ftreg")
     for keys in (("ftreg",), in_manifest, ("facts", *in_manifest)):
         found = value
@@ -219,8 +219,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each line of a JSONL file, one at a time.
 
     Raises:
-        UsageError: no such file, or a line that is too long, not UTF-8, or no JSON object; names
-            the line.
+        UsageError: the file is missing, or a line is too long, not UTF-8, or not a JSON object;
+            names the line.
     """
     for number, text in reading.lines_of(path):
         if text.strip():
@@ -232,11 +232,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def check_writable(path: Path) -> None:
-    """Check that `path` is free and could be made, before hours are spent on what goes there.
+    """Check that `path` is free and can be created, before hours are spent on its contents.
 
     Raises:
-        UsageError: it exists, its folder cannot be made or written, or not every system takes its
-            name.
+        UsageError: it exists, its folder cannot be created or written, or its name is not valid on
+            every system.
     """
     if path.name:  # `.` has none
         check_name(path.name, what="output")
@@ -252,7 +252,7 @@ def check_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def staged_file(final: Path) -> Iterator[Path]:
-    """Yield the path of a hidden file that becomes `final` when the block ends well.
+    """Yield the path of a hidden file that becomes `final` if the block succeeds.
 
     Raises:
         UsageError: `final` exists (nothing is ever overwritten), it cannot be written, or not every
@@ -278,7 +278,7 @@ def staged_file(final: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
-    """Yield a hidden folder that becomes `final` when the block ends well, and vanishes otherwise.
+    """Yield a hidden folder that becomes `final` if the block succeeds, and is removed otherwise.
 
     Raises:
         UsageError: `final` exists (nothing is ever overwritten), it cannot be written, or not every
@@ -292,7 +292,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     try:
         make_folder(staging)
         yield staging
-        # What others may do with the folder they may do with its files: safetensors' own are 0600.
+        # Files get the permissions of the folder: safetensors creates them with 0600.
         readable = staging.stat().st_mode & 0o666
         for path in sorted(staging.rglob("*"), reverse=True):
             if path.is_file():

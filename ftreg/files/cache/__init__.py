@@ -1,1 +1,1 @@
-"""What can be made again: where it lies, what it holds, and whether a file of it is whole."""
+"""The cache: its location, its contents, and the integrity of its files."""

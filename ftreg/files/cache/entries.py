@@ -1,7 +1,7 @@
-"""What lies in the cache, piece by piece: listed with its size, removed under its own lock.
+"""The entries of the cache: listed with their size, and removed under their lock.
 
-A file or folder is removed only by who holds the lock that its writer holds while it writes. Who
-has it open, or mapped into memory, keeps what was opened. Of a table rows are removed, by SQLite.
+A file or folder is removed only under the lock that its writer holds while writing. Processes that
+have it open, or mapped into memory, keep it. From a table, SQLite removes rows.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ TABLE_KINDS = {
     "vectors": "vectors-1.sqlite",
     "ways": "ways",
 }
-"""Kind to where ftreg 0.1 kept it, which nothing reads any more."""
+"""Kind to its location in ftreg 0.1, which is no longer read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A piece of the cache, or something that a killed process left.
+    """An entry of the cache, or a leftover of a killed process.
 
-    `size` is in bytes on disk, `used` in seconds since the epoch; `lock` is held by who writes it,
-    and is None where a file is replaced as a whole and needs none. `rows` counts the rows of a
-    table that were used last in the minute from `used`; it is None for files and folders.
+    `size` is in bytes on disk, `used` in seconds since the epoch. `lock` is held by the writer, and
+    is None if a file is replaced atomically and needs none. `rows` is the number of rows of a table
+    that were last used in the minute from `used`; it is None for files and folders.
     """
 
     kind: str
@@ -55,9 +55,9 @@ class Entry:
 
 
 def measure(paths: Iterable[Path]) -> tuple[int, float]:
-    """Return the bytes on disk below some paths, and when any of it was written last.
+    """Return the bytes on disk below some paths, and the time of the latest write.
 
-    What vanishes meanwhile does not count.
+    Files deleted meanwhile do not count.
     """
     found = [status for _, status in _statuses(paths)]
     size = sum(getattr(item, "st_blocks", -(-item.st_size // 512)) * 512 for item in found)
@@ -77,9 +77,9 @@ def entry(kind: str, *paths: Path, lock: Path | None = None) -> Entry:
 
 
 def cache_entries(kind: str) -> list[Entry]:
-    """Return the entries of one of `FILE_KINDS`, `FOLDER_KINDS` or `TABLE_KINDS`, in no order.
+    """Return the entries of one of `FILE_KINDS`, `FOLDER_KINDS` or `TABLE_KINDS`, unsorted.
 
-    What only killed processes can have left (`.tmp-`, a lock without its file) is none.
+    Leftovers of killed processes (`.tmp-`, a lock without its file) are not entries.
     """
     if kind in TABLE_KINDS:
         old = cache_folder(TABLE_KINDS[kind])
@@ -88,7 +88,7 @@ def cache_entries(kind: str) -> list[Entry]:
     if kind in FOLDER_KINDS:
         folders = [path for path in _visible(root) if path.is_dir()]
         return [entry(kind, path, lock=Path(f"{path}.lock")) for path in folders]
-    # An Arrow file has its digest and perhaps what a killed writer left beside it.
+    # Next to an Arrow file are its digest and perhaps leftovers of a killed writer.
     by_stem: dict[str, list[Path]] = {}
     for path in _visible(root):
         if path.suffix != ".lock":
@@ -104,9 +104,9 @@ def cache_entries(kind: str) -> list[Entry]:
 
 
 def _rows_of(kind: str) -> list[Entry]:
-    """Return the rows of a table, those used last in the same minute as one entry.
+    """Return the rows of a table, grouped by the minute of their last use.
 
-    Each has its share of what the table takes on disk.
+    Each group gets its share of the table's size on disk.
     """
     table = Table(kind)
     groups = table.groups()
@@ -128,7 +128,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 def remove(item: Entry) -> bool:
     """Remove an entry, and return whether it is gone.
 
-    It stays if another process holds its lock, or has used it since it was listed, or if it cannot
+    It is kept if another process holds its lock or has used it since it was listed, or if it cannot
     be removed.
     """
     if item.rows is not None:
@@ -143,7 +143,7 @@ def remove(item: Entry) -> bool:
 
 
 def _remove_if_untouched(item: Entry) -> bool:
-    # Taking a lock that lies within a folder changes both, so these do not count.
+    # Taking a lock inside a folder changes both, so these do not count.
     if any(
         status.st_mtime > item.used
         for path, status in _statuses(item.paths)
@@ -159,7 +159,7 @@ def _remove_if_untouched(item: Entry) -> bool:
 
 
 def oldest_beyond(entries: Iterable[Entry], limit: float) -> list[Entry]:
-    """Return what has to go, used longest ago first, so that the rest takes `limit` bytes."""
+    """Return the least recently used entries to remove so that the rest fits `limit` bytes."""
     ordered = sorted(entries, key=lambda item: (item.used, item.path))
     left = sum(item.size for item in ordered)
     found = []
@@ -172,9 +172,9 @@ def oldest_beyond(entries: Iterable[Entry], limit: float) -> list[Entry]:
 
 
 def trim(kind: str) -> None:
-    """Bring a kind of `FILE_KINDS` that has outgrown its limit below it; call it after a write.
+    """Reduce a kind of `FILE_KINDS` to its limit; call it after a write.
 
-    What was used last stays in any case.
+    The most recently used entry is always kept.
 
     Raises:
         UsageError: `$FTREG_CACHE_LIMITS` is wrong.

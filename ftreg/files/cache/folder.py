@@ -1,4 +1,4 @@
-"""Where ftreg keeps what it can make again, and how much of it: `ftreg clean` tells the kinds."""
+"""The location and limits of the cache; `ftreg clean` lists the kinds."""
 
 import contextlib
 import os
@@ -25,20 +25,20 @@ DEFAULT_LIMITS: dict[str, int] = {
     "vectors": _GIB // 4,
     "ways": _GIB // 64,
 }
-"""Bytes on disk that each kind may grow to; what was used longest ago goes first."""
+"""Maximum bytes on disk of each kind; the least recently used entries are removed first."""
 
 
 def cache_folder(*parts: str) -> Path:
-    """Return a folder of the user's cache: `$FTREG_CACHE`, or the platform's own place.
+    """Return a folder of the user's cache: `$FTREG_CACHE`, or the platform's default.
 
     Raises:
-        UsageError: there is no home folder to have it in, or the variable's value is no UTF-8.
+        UsageError: there is no home folder, or the variable's value is not UTF-8.
     """
     root = os.environ.get("FTREG_CACHE")
     try:
         base = Path(root).expanduser() if root else platformdirs.user_cache_path("ftreg")
         str(base).encode()
-    except RuntimeError as error:  # a container's user without a home, or `~name` of nobody
+    except RuntimeError as error:  # a container's user without a home, or an unknown `~name`
         place = f"FTREG_CACHE={root}" if root else "the cache"
         raise UsageError(
             f"{place}: this user has no home folder; set FTREG_CACHE to a folder to write to"
@@ -54,10 +54,10 @@ def limit_of(kind: str) -> int | None:
     `$FTREG_CACHE_LIMITS` changes the defaults: `judge=200MB,outputs=none`.
 
     Args:
-        kind: one that is no key of `DEFAULT_LIMITS` has no limit.
+        kind: unlimited unless it is a key of `DEFAULT_LIMITS`.
 
     Raises:
-        UsageError: the variable names an unknown kind, or what is no size.
+        UsageError: the variable names an unknown kind, or an invalid size.
     """
     limits: dict[str, int | None] = dict(DEFAULT_LIMITS)
     for part in filter(None, (item.strip() for item in os.environ.get(_LIMITS, "").split(","))):
@@ -78,7 +78,7 @@ def parse_size(text: str) -> int:
     """Return the bytes of `500MB` (thousands), `2GiB` or `2G` (1024s), or a plain number.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is not one of these.
     """
     found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower())
     if found is None or found[2] not in _UNITS:
@@ -87,7 +87,7 @@ def parse_size(text: str) -> int:
 
 
 def size_text(size: int) -> str:
-    """Return bytes for people: `1.5 GiB`."""
+    """Return a readable size: `1.5 GiB`."""
     value = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1000:
@@ -97,6 +97,6 @@ def size_text(size: int) -> str:
 
 
 def touch(path: Path) -> None:
-    """Note that something kept was used now: what was used longest ago goes first."""
+    """Record that an entry was used now: the least recently used are removed first."""
     with contextlib.suppress(OSError):
         os.utime(path)

@@ -1,4 +1,4 @@
-"""Large files of the cache with their digest beside them: whole, as written, or not there."""
+"""Large cached files with their digest next to them: either intact or treated as missing."""
 
 import contextlib
 import shutil
@@ -15,13 +15,13 @@ def seal_of(path: Path) -> Path:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a neighbour of `path` that takes its place, with its digest, if the block ends well.
+    """Yield a neighbour of `path` that replaces it, with its digest, if the block succeeds.
 
-    The digest goes last: a file without it, or with another one, counts as not there.
+    The digest is written last: a file without it, or with another one, counts as missing.
     """
     temporary = path.with_suffix(".part")
     for place in (path, seal_of(path), temporary):
-        if place.is_dir():  # nothing of ftreg's, and no file could take its place
+        if place.is_dir():  # not made by ftreg, and a file cannot replace it
             shutil.rmtree(place)
     try:
         yield temporary
@@ -33,7 +33,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def is_whole(path: Path, *, digest_of: Callable[[Path], str] = file_digest) -> bool:
-    """Whether a file is there with the bytes that were written; `digest_of` looks at these."""
+    """Whether a file exists and is intact; `digest_of` computes the digest of its bytes."""
     recorded = seal_of(path)
     if not (path.is_file() and recorded.is_file()):
         return False

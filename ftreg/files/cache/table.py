@@ -1,9 +1,9 @@
-"""Small results that can be made again, key to bytes: a SQLite file for each kind.
+"""Small cached results, key to bytes: a SQLite file for each kind.
 
-All processes of a user share the files, and what was put outlives the process that put it. Each row
-carries a checksum over its key and value, so that a damaged one counts as none; a file that is no
-database any more is set aside, and begun anew. Whatever else fails, a full disk, a folder that
-takes no files, costs time and no result: it is said once, and the work goes on.
+All processes of a user share the files, and entries persist after the process ends. Each row has a
+checksum over its key and value, so that a damaged one counts as missing. A file that is no longer a
+database is set aside and replaced. Any other failure, such as a full disk or a read-only folder,
+costs time but no result: it is reported once, and work continues.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from ftreg.files.locks import locked
 from ftreg.files.store import TEMPORARY_PREFIX
 
 KEPT = 0.9
-"""The share of its limit that a kind is brought down to when it has reached it."""
+"""The share of its limit to which a kind is reduced when it reaches the limit."""
 NOTED = 3600
-"""Seconds after which another use of a row is noted."""
+"""Seconds after which another use of a row is recorded."""
 _MINUTE = 60
 _PATIENCE = 10.0
-"""Seconds to wait for another process that writes."""
+"""Seconds to wait for another process to finish writing."""
 _CHECKSUM = 8
 _LARGEST_JOURNAL = 1 << 20
 
-# A persistent journal: to make and remove one for each of many small puts is most of their time.
+# A persistent journal: creating and removing one for each small put takes most of the time.
 _SETTINGS = (
     "PRAGMA journal_mode = PERSIST",
     f"PRAGMA journal_size_limit = {_LARGEST_JOURNAL}",
@@ -52,7 +52,7 @@ _NOT_DAMAGED = frozenset(
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_AUTH,
     }
 )  # fmt: skip
-"""What SQLite says of a disk, a right or another process; all else says that the file is wrong."""
+"""SQLite's errors about a disk, permissions or another process; any other means a bad file."""
 
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Table:
 
     Args:
         kind: names the file, `tables/<kind>.sqlite` in the cache, and its limit on disk.
-        identity: everything that decides a result, but for its key.
+        identity: everything that determines a result, except its key.
 
     Raises:
         UsageError: `$FTREG_CACHE_LIMITS` is wrong.
@@ -75,7 +75,7 @@ class Table:
         self._limit = limit_of(kind)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the values of those keys that have one."""
+        """Return the values of the keys that have one."""
         names = {key: self._name(key) for key in keys}
         found: dict[str, bytes] = {}
 
@@ -95,7 +95,7 @@ class Table:
             if damaged:
                 _tell(self.path, "some entries are damaged; they are recomputed")
             if used or damaged:
-                # What cannot be written can be read.
+                # A read-only table can still be read.
                 with contextlib.suppress(sqlite3.OperationalError), _transaction(connection):
                     connection.executemany("UPDATE kept SET used = ? WHERE key = ?", used)
                     connection.executemany("DELETE FROM kept WHERE key = ?", damaged)
@@ -105,7 +105,7 @@ class Table:
         return found
 
     def put_many(self, values: Mapping[str, bytes]) -> None:
-        """Keep values, all or none; those used longest ago go where they are too many."""
+        """Store values, all or none; if there are too many, the least recently used are removed."""
         now = int(time.time())
         rows = [(name := self._name(key), now, _sealed(name, values[key])) for key in values]
 
@@ -118,7 +118,7 @@ class Table:
             self._use(write)
 
     def groups(self) -> list[tuple[int, int, int]]:
-        """Return all rows of the file by when they were used last.
+        """Return all rows of the file by the time of their last use.
 
         Returns:
             The start of a minute in seconds since the epoch, the number of rows, and their bytes.
@@ -129,7 +129,7 @@ class Table:
         return [(int(minute or 0) * _MINUTE, count, size or 0) for minute, count, size in rows]
 
     def drop(self, minute: int) -> bool:
-        """Remove a group of rows, less what was used since, and return whether it is gone."""
+        """Remove a group of rows, except those used since, and return whether it is gone."""
         times = (minute, minute + _MINUTE)
         return self._use(lambda connection: connection.execute(_DROP, times)) is not None
 
@@ -139,7 +139,7 @@ class Table:
         return blake2b(whole, digest_size=16).digest()
 
     def _trim(self, connection: sqlite3.Connection, fresh: int) -> None:
-        """Drop what was used longest ago, but for so many rows that were put last."""
+        """Drop the least recently used rows, but never the given number of latest ones."""
         pages, free, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "freelist_count", "page_size")
@@ -151,7 +151,7 @@ class Table:
             connection.execute(_OLDEST, (min(beyond, rows - fresh),))
 
     def _use(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result | None:
-        """Do something with the file, or with a new one where it is damaged; None if it cannot."""
+        """Run an operation on the file, or on a new one if it is damaged; None if it fails."""
         for _ in range(2):
             number = None
             try:
@@ -161,7 +161,7 @@ class Table:
                 with contextlib.closing(
                     sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
                 ) as connection:
-                    connection.text_factory = bytes  # a damaged row may say that it is text
+                    connection.text_factory = bytes  # a damaged row may claim to be text
                     if number is None:
                         connection.execute("PRAGMA auto_vacuum = FULL")
                     for statement in _SETTINGS:
@@ -190,7 +190,7 @@ class Table:
 
 @contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """All of the block, or nothing: without the last line, closing the connection rolls back."""
+    """Run the block in a transaction: without the last line, closing the connection rolls back."""
     connection.execute(f"BEGIN {kind}")
     yield
     connection.execute("COMMIT")
@@ -201,12 +201,12 @@ def _sealed(name: bytes, value: bytes) -> bytes:
 
 
 def _unsealed(name: bytes, sealed: object) -> bytes | None:
-    """Return the value of a row, or None if it is not what was put."""
+    """Return the value of a row, or None if it is damaged."""
     value = sealed[_CHECKSUM:] if isinstance(sealed, bytes) else b""
     return value if sealed == _sealed(name, value) else None
 
 
 @functools.cache
 def _tell(path: Path, text: str) -> None:
-    """Say each thing once."""
+    """Log each message once."""
     _log.warning("note: the cache %s: %s", path, text)

@@ -1,8 +1,8 @@
-"""What was read from files, remembered: a file that has not been touched is not read again.
+"""A cache of facts read from files: an unchanged file is not read again.
 
-Size, modification time, change time, inode and device have to be as they were. Programs can set a
-modification time back; the change time is the kernel's own. A file that changed within the last two
-seconds is never remembered: where clocks tick coarsely, its next change could have the same time.
+Size, modification time, change time, inode and device must be unchanged. Programs can set a
+modification time back, but the kernel controls the change time. A file that changed within the last
+two seconds is never cached: with a coarse clock, its next change could have the same time.
 """
 
 import contextlib
@@ -16,36 +16,36 @@ from typing import Any
 from ftreg.files.cache.table import Table
 
 YOUNG = 2_000_000_000
-"""Nanoseconds during which a changed file is not remembered."""
+"""Nanoseconds after a change during which a file is not cached."""
 
 
 def file_state(path: Path | str) -> list[int]:
     """Return size, mtime and ctime in nanoseconds, inode and device of a file.
 
     Raises:
-        OSError: it is not there.
+        OSError: it is missing.
     """
     stat = os.stat(path)
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
 
 
 def is_settled(state: Sequence[int], began: int) -> bool:
-    """Whether a file of this state had been left alone for long enough at a time in nanoseconds."""
+    """Whether a file in this state had been unchanged long enough at a time in nanoseconds."""
     return max(state[1], state[2]) < began - YOUNG
 
 
 def remembered(
     root: Path, names: Iterable[str], read: Callable[[Path], Any], *, what: str
 ) -> dict[str, Any]:
-    """Return what `read` makes of each file, by name, from the cache where it is untouched since.
+    """Return the result of `read` for each file, by name, from the cache if the file is unchanged.
 
-    Where the cache cannot be used, the files are read. One that is not there is left out.
+    If the cache cannot be used, the files are read. Missing files are left out.
 
     Args:
         root: the folder of the files.
         names: their paths below it; many cost little more than one.
-        read: gives something JSON-ready, which depends on the file's bytes alone.
-        what: names what is read, and changes with it: it is part of the key.
+        read: returns a JSON-ready value that depends only on the file's bytes.
+        what: describes the value and its version, as part of the key.
     """
     place, states = os.path.abspath(root), {}
     for name in names:
