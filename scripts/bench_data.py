@@ -87,9 +87,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(
-            f"{' '.join(command)}: exit {process.returncode}:\n{log.read_text()}"
-        )
+        raise SystemExit(f"{' '.join(command)}: exit {process.returncode}:\n{log.read_text()}")
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return seconds, usage.ru_maxrss * scale / 2**20
 

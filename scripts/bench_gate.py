@@ -167,7 +167,7 @@ class Rate:
 
     @property
     def error(self) -> float:
-        """The standard error, never 0: none of n seen is not none."""
+        """The standard error, never 0: no hits in n does not mean a rate of 0."""
         share = (self.hits + 0.5) / (self.trials + 1)
         return math.sqrt(share * (1 - share) / self.trials)
 
@@ -186,24 +186,24 @@ class Run:
     missed: list[str] = field(default_factory=list)
 
     def say(self, what: str, found: object, target: str = "", *, holds: bool = True) -> None:
-        """Note one line: what was measured, what came out, and what it is held to."""
+        """Record one line: what was measured, the result, and its target."""
         mark = " " if holds else "*"
         self.lines.append(f"  {what:58} {found!s:>16}{mark} {target}".rstrip())
         if not holds:
             self.missed.append(f"{self.name}: {what}: {found}, target {target}")
 
     def at_most(self, what: str, rate: Rate, most: float = TARGET) -> None:
-        """Hold a rate to an upper limit."""
+        """Check a rate against an upper limit."""
         self.say(what, rate, f"<= {100 * most:g}", holds=rate.share - 3 * rate.error <= most)
 
     def within(self, what: str, rate: Rate, low: float, high: float) -> None:
-        """Hold a rate to a range, in %."""
+        """Check a rate against a range, in %."""
         error = 300 * rate.error
         holds = low - error <= 100 * rate.share <= high + error
         self.say(what, rate, f"{low:g} to {high:g}", holds=holds)
 
     def rate(self, hit: Callable[[], bool], *, trials: int | None = None) -> Rate:
-        """Return how often something happens."""
+        """Return the rate of an event."""
         trials = trials or self.trials
         return Rate(sum(hit() for _ in range(trials)), trials)
 

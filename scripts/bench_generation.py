@@ -1,15 +1,15 @@
-"""Measure generation beside `generate()` and lm-evaluation-harness's `hf` model.
+"""Compare generation with `generate()` and lm-evaluation-harness's `hf` model.
 
-All write greedy answers to the same first eval prompts of code-summary@2 with the packaged model:
-the same tokens of the prompts, the same limit and end token. Every configuration runs in a fresh
-process. The first round takes the other two at several batch sizes; the rounds after it take each
-of them at its best. CPUs only, and nothing else should be busy on them.
+All generate greedy answers to the same first eval prompts of code-summary@2 with the packaged
+model: the same prompt tokens, the same limit and end token. Every configuration runs in a fresh
+process. The first round runs the other two at several batch sizes; later rounds use the best one of
+each. CPUs only, on an otherwise idle machine.
 
     python scripts/bench_generation.py --output runs/bench-generation
     python scripts/bench_generation.py --quick
     python scripts/bench_generation.py --one lm-eval --batch-size 32 --precision bf16
 
-Needs lm_eval (the extra `bench`). A target that is missed is printed, and the exit status stays 0.
+Needs lm_eval (the extra `bench`). A missed target is printed, and the exit status is still 0.
 """
 
 import argparse
@@ -58,14 +58,14 @@ console = Console(highlight=False)
 
 
 def measure_here(options: Options) -> Json:
-    """Write the answers with one side, in this process.
+    """Generate the answers with one side, in this process.
 
-    The clock runs from the prompts (as tokens; lm-eval takes texts) to the answers' texts. A short
-    run before it starts the threads.
+    Timing starts with the prompts (as tokens; lm-eval takes texts) and ends with the answers'
+    texts. A short warm-up run starts the threads.
 
     Returns:
-        `seconds`, `cpu_seconds`, and `answers`: count of tokens and text of each, in the order of
-        the prompts.
+        `seconds`, `cpu_seconds`, and `answers`: token count and text of each, in the order of the
+        prompts.
     """
     import torch
 
@@ -134,7 +134,7 @@ def _ftreg(
 
 
 def _generate(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write:
-    """Return `generate()` of transformers, on batches of like length, padded on the left."""
+    """Return `generate()` of transformers, on batches of similar length, padded on the left."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -168,7 +168,7 @@ def _lm_eval(folder: Path, tokenizer: Any, dtype: Any, batch_size: int) -> Write
     stop = tokenizer.eos_token
 
     class Recorded(HFLM):  # type: ignore[misc]
-        """Keeps the tokens: what it returns are texts."""
+        """Keeps the tokens, since it returns texts."""
 
         def _model_generate(self, context: Any, *args: Any, **settings: Any) -> Any:
             written = super()._model_generate(context, *args, **settings)
@@ -314,13 +314,13 @@ def report(runs: dict[Key, list[Json]], precisions: Sequence[str], options: Opti
 
 
 def spread(values: Sequence[float], shape: str) -> str:
-    """Return one figure, or the smallest and the largest where they read differently."""
+    """Return one figure, or the smallest and the largest if they print differently."""
     low, high = format(min(values), shape), format(max(values), shape)
     return low if low == high else f"{low}–{high}"
 
 
 def main() -> None:
-    """Run what the arguments ask for."""
+    """Run according to the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=64)

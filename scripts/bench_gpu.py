@@ -1,15 +1,15 @@
-"""Measure training and generation on a GPU beside TRL and transformers, and whether bits are equal.
+"""Compare training and generation on a GPU with TRL and transformers, and check bit-equality.
 
     python scripts/bench_gpu.py --output runs/bench-gpu.json             # at most 6 minutes
-    python scripts/bench_gpu.py --part bits --part train                 # some of it
-    python scripts/bench_gpu.py --tiny                                   # a rehearsal on a CPU
+    python scripts/bench_gpu.py --part bits --part train                 # selected parts
+    python scripts/bench_gpu.py --tiny                                   # a dry run on a CPU
 
-There is no network and no packaged model in it: weights are random, of the shape of SmolLM2-135M
-(or 1.7B), texts are random letters, one token each, as long as the rows of code-summary@2 (137 on
-average, 15 of them answer), and the tokenizer is a list of bytes. Each part is a process of its
-own, the dearest last: one that fails, or takes too long, leaves its reason in the place of its
-figures, and the others go on. The file is written anew behind each part. TRL's parts need the extra
-`bench`. `--tiny` shows that every part runs; its figures say nothing.
+It uses no network and no packaged model: weights are random, of the shape of SmolLM2-135M (or
+1.7B), texts are random letters, one token each, as long as the rows of code-summary@2 (137 on
+average, 15 of them answer), and the tokenizer is a list of bytes. Each part is a separate process,
+the most expensive last: if one fails or takes too long, its reason replaces its figures, and the
+others continue. The file is rewritten after each part. TRL's parts need the extra `bench`. `--tiny`
+checks that every part runs; its figures are meaningless.
 """
 
 import argparse
@@ -60,7 +60,7 @@ LIMITS = dict(zip(PARTS, (50, 60, 60, 50, 60, 40, 40), strict=True))
 
 
 def main() -> None:
-    """Run the parts, each in a process, and write what they found."""
+    """Run the parts, each in a process, and write their results."""
     options = _options()
     if options.one:
         json.dump(FUNCTIONS[options.one](options.tiny), sys.stdout)
@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
-    parser.add_argument("--tiny", action="store_true", help="rehearse on a CPU, with a tiny model")
+    parser.add_argument("--tiny", action="store_true", help="dry run on a CPU, with a tiny model")
     parser.add_argument("--output", type=Path, help="the JSON file to write")
     parser.add_argument("--one", choices=PARTS, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -121,7 +121,7 @@ def _in_process(part: str, *, tiny: bool) -> Json:
 
 @contextmanager
 def _workspace(shape: str, rows: int) -> Iterator[Path]:
-    """Stand in a folder with a model and a dataset version, `bench@1`."""
+    """Change to a folder with a model and a dataset version, `bench@1`."""
     from tests.conftest import make_model, write_dataset
 
     with tempfile.TemporaryDirectory(prefix="ftreg-bench-") as name:
@@ -138,7 +138,7 @@ def _workspace(shape: str, rows: int) -> Iterator[Path]:
 
 
 def _rows(count: int) -> list[Json]:
-    """Return rows whose tokens, one a letter, are as many as those of code-summary@2."""
+    """Return rows with as many tokens, one per letter, as those of code-summary@2."""
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
 
@@ -167,7 +167,7 @@ def _config(folder: Path, *changes: str) -> Any:
 
 
 def _trained(folder: Path, name: str, *changes: str) -> Json:
-    """Train, and return tokens per second without the first steps, and the peak of memory."""
+    """Train, and return tokens per second without the first steps, and peak memory."""
     from ftreg.training.run import train
 
     checkpoint = train(_config(folder, *changes), output=folder / name)
@@ -189,7 +189,7 @@ def _trained(folder: Path, name: str, *changes: str) -> Json:
 
 
 def bits(tiny: bool) -> Json:
-    """The same command twice, stopped and resumed, and `ftreg reproduce`: the same weights?"""
+    """Check that a repeated, a resumed and a reproduced run give the same weights."""
     from ftreg.jobs.reproduce import reproduce
 
     shape, steps = ("tiny", 4) if tiny else ("135m", 12)
@@ -210,20 +210,20 @@ def bits(tiny: bool) -> Json:
 
 
 def first_digest(folder: Path) -> str:
-    """Return the digest of the weights that were trained first."""
+    """Return the digest of the first run's weights."""
     from ftreg.records.checkpoint import read_checkpoint
 
     return read_checkpoint(folder / "full-1").manifest.weights.digest
 
 
 def _resumed(folder: Path, given: Sequence[str], steps: int) -> str:
-    """Stop a run in its middle by a signal, go on, and return the digest of its weights."""
+    """Interrupt a run with a signal, resume it, and return the digest of its weights."""
     from ftreg.errors import InterruptedRunError
     from ftreg.training.events import Silent, StepRecord
     from ftreg.training.run import train
 
     class Stopping(Silent):
-        """Asks the run to end, as Ctrl-C does."""
+        """Interrupts the run, as Ctrl-C does."""
 
         def step(self, record: StepRecord) -> None:
             """In the middle."""
@@ -255,7 +255,7 @@ def speeds(tiny: bool) -> Json:
 
 
 def lora(tiny: bool) -> Json:
-    """Adapters on a large shape in bf16, beside TRL."""
+    """Adapters on a large shape in bf16, compared with TRL."""
     size, steps = (4, 4) if tiny else (32, 8)
     with _workspace("tiny" if tiny else "1.7b", size * steps) as folder:
         given = [f"train.batch_size={size}", f"train.max_steps={steps}", "train.precision=bf16"]
@@ -264,7 +264,7 @@ def lora(tiny: bool) -> Json:
 
 
 def trl(tiny: bool) -> Json:
-    """TRL beside it: padded, grouped by length, and packed."""
+    """TRL for comparison: padded, grouped by length, and packed."""
     size, steps = (4, 4) if tiny else (64, 8)
     ways: Mapping[str, Json] = {
         "padded": {"train_sampling_strategy": "group_by_length"},
@@ -278,7 +278,7 @@ def trl(tiny: bool) -> Json:
 
 
 def trl_compiled(tiny: bool) -> Json:
-    """TRL packed, by torch.compile."""
+    """TRL packed, with torch.compile."""
     size, steps = (4, 4) if tiny else (64, 8)
     with _workspace("tiny" if tiny else "135m", size * steps) as folder:
         more = {"packing": True, "packing_strategy": "bfd", "max_length": 1024}
@@ -293,7 +293,7 @@ def _or_error(measure: Callable[[], Json]) -> Json:
 
 
 def _trl(folder: Path, size: int, steps: int, *, lora: bool = False, **settings: Any) -> Json:
-    """Train with TRL on the same rows, from the first to the last step but the first two."""
+    """Train with TRL on the same rows; the first two steps are not timed."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -304,10 +304,10 @@ def _trl(folder: Path, size: int, steps: int, *, lora: bool = False, **settings:
     counts: list[int] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        """Notes when a step has ended."""
+        """Records the end of each step."""
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            """Wait for the device, as a log line does."""
+            """Synchronize with the device, as a log line does."""
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             ticks.append(time.perf_counter())
@@ -360,7 +360,7 @@ def _conversations(folder: Path) -> list[Json]:
 
 
 def generation(tiny: bool) -> Json:
-    """Greedy answers in bf16 by each of ftreg's ways, and whether fp32 agrees with `generate()`."""
+    """Greedy answers in bf16 by each of ftreg's paths, and whether fp32 matches `generate()`."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -385,7 +385,7 @@ def generation(tiny: bool) -> Json:
 
 
 def _decoded(model: Any, way: Any, prompts: list[list[int]], size: int, most: int) -> Json:
-    """Decode twice, and return the speed of the second time."""
+    """Decode twice, and return the speed of the second run."""
     from ftreg.generation.ways import decoder_of
 
     written: dict[int, list[int]] = {}
@@ -402,7 +402,7 @@ def _decoded(model: Any, way: Any, prompts: list[list[int]], size: int, most: in
 
 
 def unit_tests(tiny: bool) -> Json:
-    """The unit tests that are about an accelerator, where there is one."""
+    """The unit tests of accelerators, if there is one."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, "tests/training/test_accelerator.py", *(["-k", "mask"] if tiny else [])],

@@ -1,10 +1,10 @@
-"""Hold the embedded scorers to what their scores mean, on the shipped notices and questions.
+"""Check that the embedded scorers measure what they should, on the shipped notices and questions.
 
     python scripts/bench_meaning.py [--examples N]
 
-No labels are needed: each probe alters a text in a way of which the effect is known (a sentence of
-the context, its negation, another number, another question's answer) and counts how often the
-score follows. Prints a table, and the cases that go wrong.
+No labels are needed: each probe alters a text with a known effect (a sentence of the context, its
+negation, another number, another question's answer) and counts how often the score follows. Prints
+a table, and the failed cases.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A text before and after an alteration, and the notice that both are held against."""
+    """A text before and after an alteration, and the notice that both are compared with."""
 
     before: str
     after: str
@@ -97,7 +97,7 @@ def own_sentences(desk: Desk) -> Iterator[Change]:
 
 
 def negated(desk: Desk) -> Iterator[Change]:
-    """Yield each sentence that has an auxiliary verb, with a "not" set behind it, or taken away."""
+    """Yield each sentence that has an auxiliary verb, with a "not" inserted or removed after it."""
     for change in own_sentences(desk):
         found = _AUXILIARY.search(change.before)
         if found is not None:
@@ -109,7 +109,7 @@ def negated(desk: Desk) -> Iterator[Change]:
 
 
 def other_numbers(desk: Desk) -> Iterator[Change]:
-    """Yield each sentence once per number in it, that number made one the notice does not have."""
+    """Yield each sentence once per number in it, replaced with one not in the notice."""
     for change in own_sentences(desk):
         there = set(_DIGITS.findall(change.notice))
         for found in _DIGITS.finditer(change.before):
@@ -122,7 +122,7 @@ def other_numbers(desk: Desk) -> Iterator[Change]:
 
 
 def swapped_numbers(desk: Desk) -> Iterator[Change]:
-    """Yield each sentence once per number in it, that number made another one of the notice."""
+    """Yield each sentence once per number in it, replaced with another number of the notice."""
     for change in own_sentences(desk):
         there = sorted(set(_DIGITS.findall(change.notice)))
         for found in _DIGITS.finditer(change.before):
@@ -137,10 +137,10 @@ def _replaced(change: Change, found: re.Match[str], other: str) -> Change:
 
 
 def unsupported(desk: Desk) -> Iterator[Change]:
-    """Yield outputs and the same with a sentence more that their notice does not say.
+    """Yield outputs, and the same with an extra sentence that their notice does not support.
 
-    The outputs are answers, sentences of the notice, and answers that say too much already; the
-    sentence more is of another notice, or of `GENERAL`.
+    The outputs are answers, sentences of the notice, and answers that already say too much; the
+    extra sentence is from another notice, or from `GENERAL`.
     """
     strange = {
         notice: [s for other in desk.distinct_notices if other != notice for s in sentences(other)]
@@ -169,7 +169,7 @@ def _ended(text: str) -> str:
 
 
 def faithfulness(scorer: Scorer, changes: Sequence[Change]) -> list[tuple[float, float]]:
-    """Return the scores before and after each change; 0 where the text claims nothing."""
+    """Return the scores before and after each change; 0 if the text makes no claim."""
     samples = [
         Sample(id=str(place), input="", output=text, context=change.notice)
         for place, change in enumerate(changes)
@@ -180,7 +180,7 @@ def faithfulness(scorer: Scorer, changes: Sequence[Change]) -> list[tuple[float,
 
 
 def relevancy(scorer: Scorer, desk: Desk) -> list[Comparison]:
-    """Return each question's own answer beside each answer of a question of another notice."""
+    """Return each question's answer with each answer to a question of another notice."""
     places = range(len(desk.questions))
     samples = [
         Sample(id=f"{asked}-{told}", input=desk.questions[asked], output=desk.answers[told])
@@ -201,7 +201,7 @@ def relevancy(scorer: Scorer, desk: Desk) -> list[Comparison]:
 
 
 def halved(before: float, after: float) -> bool:
-    """Whether a score became markedly lower: half of what it was, or less."""
+    """Whether a score dropped markedly: to half of its value, or less."""
     return after <= before / 2
 
 

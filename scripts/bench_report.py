@@ -1,6 +1,6 @@
-"""Measure the HTML report: how long it takes to write, how large it is, how soon a browser has it.
+"""Measure the HTML report: time to write it, its size, and time to load it in a browser.
 
-Two made-up evaluations with every kind of text, one held against the other, are opened in a
+Two synthetic evaluations with every kind of text are compared, and the report is opened in a
 headless Chromium (see tests/browser.py for which). Prints the figures, and asserts none.
 """
 
@@ -29,7 +29,7 @@ WORDS = tuple(_SENTENCE.split())
 
 
 def text(source: random.Random, words: int) -> str:
-    """Sentences of so many words."""
+    """Sentences with the given number of words."""
     return " ".join(source.choices(WORDS, k=words)).capitalize() + "."
 
 
@@ -55,7 +55,7 @@ def evaluations(count: int) -> tuple[Baseline, Evaluation]:
 
 
 def in_browser(path: Path) -> dict[str, float]:
-    """Seconds until the page stands with its first examples, and of what a reader does then."""
+    """Seconds until the page shows its first examples, and for a reader's next actions."""
     seconds = {}
     with browser() as running:
         page = running.new_page()

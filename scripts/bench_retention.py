@@ -1,9 +1,9 @@
-"""Simulate candidates that have forgotten more or less, and count what the gate says of them.
+"""Simulate candidates that have forgotten more or less, and count the gate's verdicts.
 
-The task's score rises by 5 points in every release, so that only retention can stop one. A text's
-loss is drawn as that of SmolLM2-135M-Instruct on the packaged texts scatters (mean 3.0, standard
-deviation 0.6 nats per token), and what a candidate has forgotten is added to it, a little more or
-less from text to text. The gate itself judges.
+The task's score rises by 5 points in every release, so only retention can stop one. A text's loss
+is drawn from the distribution of SmolLM2-135M-Instruct on the packaged texts (mean 3.0, standard
+deviation 0.6 nats per token); the candidate's forgetting is added to it and varies slightly between
+texts. The real gate judges.
 """
 
 import argparse
@@ -22,7 +22,7 @@ MARGINS = (0.01, 0.02)
 
 
 def release(forgotten: float, margin: float, chance: np.random.Generator) -> str:
-    """Return the outcome of one simulated release: that of the row of retention."""
+    """Return the outcome of one simulated release, from the retention row."""
     old = chance.normal(LOSS, SCATTER, TEXTS).clip(0.5)
     new = old + forgotten + chance.normal(0, CHANGE, TEXTS)
     task = chance.uniform(0.3, 0.8, EXAMPLES)
@@ -42,9 +42,9 @@ def _scores(losses: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a table: share of verdicts by what was forgotten."""
+    """Print a table: share of verdicts by amount of forgetting."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--releases", type=int, default=200, help="releases a row of the table")
+    parser.add_argument("--releases", type=int, default=200, help="releases per row of the table")
     releases = parser.parse_args().releases
     table = Table("margin", "loss +", "retention", "pass", "undecided", "regression")
     for margin in MARGINS:

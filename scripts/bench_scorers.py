@@ -1,12 +1,12 @@
-"""Hold the scorers against people's labels, beside the baselines they have to beat.
+"""Compare the scorers with human labels, and with the baselines they must beat.
 
     python scripts/bench_scorers.py --data DIR [--set NAME ...] [--reliability FOLDER]
 
 Prints a table per set: the scorer and each baseline with the set's own metric (AUROC of label 1,
-or Spearman's rho), and a 95 % interval over documents or questions; then what `embedded` gains over
-the better of token overlap and plain cosine. Output length stands beside them: it is a confound.
-The coefficients were fitted on such sets, so figures of `embedded` here are in-sample;
-`fit_scorers.py` prints those of weights that saw none of a set.
+or Spearman's rho), and a 95 % interval over documents or questions; then the gain of `embedded`
+over the better of token overlap and plain cosine. Output length is listed too, as a confounder. The
+coefficients were fitted on such sets, so the figures of `embedded` are in-sample;
+`fit_scorers.py` prints figures with each set held out.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def task_of(name: str) -> str:
 
 
 def values_of(rows: list[dict[str, Any]], task: str, **options: Any) -> np.ndarray:
-    """Return the project's scores, nan where there is none."""
+    """Return the project's scores, nan if there is none."""
     found = get_scorer(task, **options).score([sample(row) for row in rows])
     return np.array([np.nan if score.value is None else score.value for score in found])
 
@@ -113,7 +113,7 @@ def bench(name: str, data: Path, console: Console, *, reliability: Path | None) 
 
 
 def summary(found: dict[str, dict[str, float]]) -> Table:
-    """Return what each scorer gains over the better baseline, and where it does not."""
+    """Return each scorer's gain over the better baseline, and the sets without one."""
     table = Table(title="embedded, over the better of token overlap and MiniLM cosine")
     for heading in ("scorer", "average", "least", "not better on"):
         table.add_column(heading)

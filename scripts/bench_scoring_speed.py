@@ -1,12 +1,12 @@
-"""Measure generating outputs beside scoring them, and beside scoring them again.
+"""Compare the time to generate outputs with the time to score them, and to score them again.
 
     python scripts/bench_scoring_speed.py [--examples 200] [--max-new-tokens 40]
 
 The packaged base model answers rows of code-summary@2. Then `ftreg score` scores the outputs with
 the four embedded scorers: with an empty cache; again; and with other outputs on the same rows, as
 the next checkpoint's would be. Everything is measured in one run, in seconds and in seconds of
-processor time; the ratios hold where the times do not. All parts are linear in the examples, bar
-the start of a process.
+processor time; the ratios carry over to other machines. All parts are linear in the examples,
+except the start of a process.
 """
 
 import argparse
@@ -44,7 +44,7 @@ Seconds = tuple[float, float]
 def generated(
     dataset: DatasetVersion, rows: Sequence[Example], limit: int
 ) -> tuple[list[str], Seconds]:
-    """Return an output of the base model for each row, and what it took; loading not counted."""
+    """Return an output of the base model for each row, and the time without loading."""
     folder = packaged_folder("smollm2-135m-instruct")
     tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -81,7 +81,7 @@ def samples(
 
 
 def scored(file: Path, result: Path, cache: Path) -> Seconds:
-    """Score a file in a process of its own, start and loading counted."""
+    """Score a file in a separate process, including start and loading."""
     command = [sys.executable, "-m", "ftreg", "score", str(file), "-o", str(result)]
     command += [f"--scorer={name}" for name in SCORERS]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,11 +1,11 @@
-"""Measure the gate with several training seeds, where the truth is known.
+"""Measure the gate with several training seeds and known truth.
 
-A world of scores: each seed of a side moves all its examples alike, each example moves from
-baseline to candidate, and from seed to seed. The truth is the mean over all seeds and examples that
-there could be. Prints how often equal recipes show a significant drop and how often a recipe passes
-whose true drop equals the margin: for all seeds, and for one seed a side, which cannot know of the
-others. Exits with 1 if a rate with several seeds is above its 5 % target by more than three
-standard errors.
+A world of scores: each seed of a side shifts all its examples equally, and each example varies
+between baseline and candidate, and between seeds. The truth is the population mean over seeds and
+examples. Prints how often equal recipes show a significant drop and how often a recipe passes whose
+true drop equals the margin: with all seeds, and with one seed per side, which cannot measure seed
+noise. Exits with 1 if a rate with several seeds exceeds its 5 % target by more than three standard
+errors.
 
     python scripts/bench_seeds.py --quick    # a minute
     python scripts/bench_seeds.py            # nine minutes
@@ -32,7 +32,7 @@ SPREAD = 0.05
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Seeds of baseline and candidate, and the standard deviation of what a seed does to each."""
+    """Seeds of baseline and candidate, and the standard deviation of the seed effect on each."""
 
     seeds: tuple[int, int]
     noise: tuple[float, float]
@@ -90,7 +90,7 @@ def judge(baseline: Floats, candidate: Floats, policy: GatePolicy) -> Verdict:
 
 @dataclass(slots=True)
 class Cell:
-    """What was measured in one world: errors with all seeds and with one a side, and passes."""
+    """Results of one world: errors with all seeds and with one per side, and passes."""
 
     false_drop: Rate
     false_drop_alone: Rate
@@ -122,7 +122,7 @@ def _is_significant(verdict: Verdict) -> bool:
 
 
 def table(*, trials: int, seed: int, missed: list[str]) -> Iterator[str]:
-    """Measure every world, and remember the targets that were missed."""
+    """Measure every world, and record missed targets."""
     generator = np.random.default_rng(seed)
     yield f"{EXAMPLES} examples, {trials} simulations a row; rates in %, target at most 5"
     yield (
@@ -147,7 +147,7 @@ def main() -> int:
     """Run everything and return the exit status."""
     parser = argparse.ArgumentParser(description="Measure the gate with several training seeds.")
     parser.add_argument("--quick", action="store_true", help="fewer simulations")
-    parser.add_argument("--trials", type=int, help="simulations a row (quick: 100, else 1000)")
+    parser.add_argument("--trials", type=int, help="simulations per row (quick: 100, else 1000)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     missed: list[str] = []

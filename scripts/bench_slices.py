@@ -1,12 +1,12 @@
 """Measure how often `ftreg slices` finds a group that fell, and how often one that did not.
 
 Each trial makes examples with prompts, references and tags, and deltas with a standard deviation
-of 0.2. A group of 5 % of them may fall by four margins: the examples with a word, of a length, with
-a pair of tags, or with a value of a tag that is no cohort. It is found if a slice that is called
-worse shares at least half of what either has (Jaccard). Without a plant, any slice that is called
-worse is wrong. Prints each rate in % with its Monte-Carlo standard error and its target, and how
-often someone who knew the group would find it, by the gate's test on all its examples; exits with 1
-if a rate misses its target by more than three standard errors.
+of 0.2. A group of 5 % of them may drop by four margins: the examples with a word, of a length, with
+a pair of tags, or with a value of a tag that is not a cohort. It is found if a slice reported as
+worse has a Jaccard index of at least one half with it. Without a plant, any slice reported as worse
+is wrong. Prints each rate in % with its Monte-Carlo standard error and its target, and how often
+someone who knew the group would find it, by the gate's test on all its examples; exits with 1 if a
+rate misses its target by more than three standard errors.
 
     python scripts/bench_slices.py                  # 200 trials a case, a quarter of an hour
     python scripts/bench_slices.py --trials 40      # three minutes
@@ -42,7 +42,7 @@ class World(NamedTuple):
 
 
 def world(generator: np.random.Generator, rows: int, plant: str) -> World:
-    """Draw examples whose words are as frequent as those of a language, and choose a group."""
+    """Draw examples with the word frequencies of a natural language, and choose a group."""
     shares = 1 / np.arange(3, _WORDS + 3)
     shares /= shares.sum()
     lengths = generator.geometric(1 / 25, rows) + 3
@@ -82,9 +82,10 @@ def drawn(generator: np.random.Generator, rows: int, shape: str) -> np.ndarray:
 
 
 def trial(seed: int, *, rows: int, plant: str, shape: str, drop: float) -> tuple[bool, bool]:
-    """Make a world, let a group of it fall, and say whether it is found.
+    """Make a world, lower the scores of a group, and return whether it is found.
 
-    The second is whether someone who knew the group would: the gate's test on all of its examples.
+    The second value is whether someone who knew the group would find it: the gate's test on all of
+    its examples.
     """
     generator = np.random.Generator(np.random.Philox(seed))
     made = world(generator, rows, plant)

@@ -1,11 +1,11 @@
-"""Measure how long `ftreg` takes to start, beside a bare start of what it is built with.
+"""Compare the start-up time of `ftreg` with a bare start of its libraries.
 
     python scripts/bench_start.py --rounds 20
 
-Each round runs every command once, one after the other, as a process of its own; leave the machine
-alone meanwhile. What is printed is the median of the time from its start to its end, and its ratio
-to two bare starts: `python -c "import typer, rich"`, and a typer command that takes two paths and
-prints a table by rich, which is what any command line of these two takes that does nothing.
+Each round runs every command once, one after the other, in a separate process; use an otherwise
+idle machine. Prints the median time from start to end, and its ratio to two bare starts:
+`python -c "import typer, rich"`, and a typer command that takes two paths and prints a table with
+rich, which is the minimum for any command line built on these two.
 """
 
 import argparse
@@ -33,7 +33,7 @@ app()
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """Return what is measured, by its name; two files of scores are written into the folder."""
+    """Return the measured commands by name; writes two files of scores into the folder."""
     files = []
     for name, change in (("baseline", 0.0), ("candidate", 0.01)):
         rows = [

@@ -1,15 +1,15 @@
-"""Measure training beside TRL's SFTTrainer: tokens per second, peak memory, held-out loss.
+"""Compare training with TRL's SFTTrainer: tokens per second, peak memory, held-out loss.
 
 Both sides fine-tune the packaged model on the same first rows of code-summary@2, one pass, with the
 same batch size, AdamW, constant learning rate, clipping, seed and loss (the answers only). Every
-configuration runs in a fresh process, all in turn, and the whole round is repeated. ftreg is run as
-its users run it, by `ftreg train`. CPUs only, and nothing else may be busy on them.
+configuration runs in a fresh process, all in turn, and the complete round is repeated. ftreg runs
+as `ftreg train`, as for its users. CPUs only, on an otherwise idle machine.
 
     python scripts/bench_train.py --output runs/bench-train      # 40 minutes on two cores
     python scripts/bench_train.py --scaling --output runs/bench-train    # 5 minutes
     python scripts/bench_train.py --one trl-full                 # one configuration, as JSON
 
-Needs TRL (the extra `bench`). A target that is missed is printed, and the exit status stays 0.
+Needs TRL (the extra `bench`). A missed target is printed, and the exit status is still 0.
 """
 
 import argparse
@@ -110,7 +110,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a process left: its output, its duration and CPU time in s, its peak memory in GiB."""
+    """A finished process: its output, its duration and CPU time in s, its peak memory in GiB."""
 
     out: str
     seconds: float
@@ -119,10 +119,10 @@ class Finished:
 
 
 def run(command: Sequence[str]) -> Finished:
-    """Run a process on the CPUs alone and measure it.
+    """Run a process on the CPUs only and measure it.
 
     Raises:
-        RuntimeError: it failed; has the end of what it said.
+        RuntimeError: it failed; has the end of its output.
     """
     # What is not measured stays away: no accelerator, no network.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
@@ -185,10 +185,10 @@ def ftreg_config(setup: Setup, *, dataset: Json, seed: int) -> Json:
 
 
 def measure(name: str, options: Options) -> Json:
-    """Train one configuration in a process of its own, then hold the result out in another.
+    """Train one configuration in a separate process, then measure held-out loss in another.
 
     Raises:
-        RuntimeError: one of the processes failed, or the rows are too few.
+        RuntimeError: one of the processes failed, or there are too few rows.
     """
     base = ("--rows", options.rows, "--seed", options.seed)
     if name == UNTRAINED:
@@ -232,9 +232,9 @@ def measure(name: str, options: Options) -> Json:
 def train_with_trl(name: str, options: Options) -> Json:
     """Train one of TRL's configurations in this process, and save it to `--folder`.
 
-    The rows come in the order in which ftreg takes them, and the default keeps that order; packing
-    and grouping by length bring their own. A step is timed without the fetching of its batch, as
-    ftreg times it, and padding is not counted.
+    The rows come in ftreg's order, and the default keeps it; packing and grouping by length use
+    their own. As in ftreg, the time of a step excludes fetching its batch, and padding is not
+    counted.
     """
     import torch
     from datasets import Dataset
@@ -357,8 +357,8 @@ def materials(split: str, rows: int) -> tuple[Any, Any, Any, Path]:
 def held_out_loss(folder: str) -> float:
     """Return the mean loss per token of held-out answers, in nats: fp32, one example at a time.
 
-    Nothing of either side's training code takes part: no packing, no mask, no padding, the whole
-    head. Adapters are merged into the base model first.
+    It uses neither side's training code: no packing, no mask, no padding, the complete head.
+    Adapters are merged into the base model first.
     """
     import torch
     from torch.nn import functional
@@ -398,7 +398,7 @@ def held_out_loss(folder: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table that goes to the terminal and into Markdown."""
+    """A table for the terminal and for Markdown."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -423,13 +423,13 @@ class Sheet:
 
 
 class Results:
-    """What has been measured so far; a configuration's figures are lists, one of each round."""
+    """The measurements so far; a configuration's figures are lists, one entry per round."""
 
     def __init__(self, runs: Sequence[Json]) -> None:
         self.runs = [run for run in runs if "error" not in run]
 
     def figures(self, name: str, key: str) -> list[float]:
-        """Return a configuration's figures, empty where it has not run."""
+        """Return a configuration's figures, empty if it has not run."""
         return list(self._by_round(name, key).values())
 
     def _by_round(self, name: str, key: str) -> dict[int, float]:
@@ -529,13 +529,13 @@ def mean(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Write figures as their range, or as one where the digits do not tell them apart."""
+    """Write figures as their range, or as one if their digits are the same."""
     ends = [f"{end:.{digits}f}" for end in (min(values), max(values))] if values else ["–"]
     return "–".join(dict.fromkeys(ends))
 
 
 def machine() -> Json:
-    """Describe the machine, without importing what would make this process large."""
+    """Describe the machine, without imports that would make this process large."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -560,7 +560,7 @@ def _version(distribution: str) -> str | None:
 
 
 def machine_line(described: Json, runs: Sequence[Json]) -> str:
-    """Return the machine in one line, with the threads and precision that the runs had."""
+    """Return the machine in one line, with the threads and precision of the runs."""
     threads = sorted({str(run["threads"]) for run in runs if "threads" in run})
     ran = f", {'/'.join(threads)} threads" if threads else ""
     bf16 = any(run.get("precision") == "bf16" for run in runs if run["name"] == "ftreg-full")
@@ -575,7 +575,7 @@ def machine_line(described: Json, runs: Sequence[Json]) -> str:
 
 
 def compare(options: Options) -> None:
-    """Measure every configuration in turn, so many rounds, and print what it comes to."""
+    """Measure every configuration in turn, for several rounds, and print the results."""
     names = options.only or [
         name
         for name, setup in SETUPS.items()
@@ -601,7 +601,7 @@ def compare(options: Options) -> None:
 
 
 def _one(name: str, options: Options) -> Json:
-    """Measure one configuration in a fresh process; a failure is a result too."""
+    """Measure one configuration in a fresh process; a failure is also a result."""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as temporary:
         path = Path(temporary) / "result.json"
         try:
@@ -674,7 +674,7 @@ def _write(options: Options, described: Json, runs: Sequence[Json]) -> None:
 
 
 def scaling(options: Options) -> None:
-    """Train on so many short rows and on ten times as many, and print how time and memory grow."""
+    """Train on short rows and on ten times as many, and print how time and memory grow."""
     described = machine()
     few, many = options.scaling_rows, 10 * options.scaling_rows
     runs = []
@@ -757,10 +757,10 @@ def write_short_rows(root: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Run what the arguments ask for."""
+    """Run according to the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=64, help="training rows (at least 24)")
-    parser.add_argument("--rounds", type=int, default=2, help="measure everything so many times")
+    parser.add_argument("--rounds", type=int, default=2, help="number of rounds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compile", action="store_true", help="also with torch.compile, both sides"

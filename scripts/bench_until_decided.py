@@ -1,9 +1,9 @@
 """Measure what `ftreg eval --until-decided` saves, and how often it is wrong.
 
-Draws comparisons of 2,000 rows and four scorers whose truth is known, shows them to the gate in the
-blocks in which `ftreg eval` would, and stops when it has decided. The scorers' deltas are
-independent, which is the hardest case for a pass: the slowest of the four decides. Exits with 1 if
-a verdict is wrong in more than 5 % of the runs by more than three standard errors.
+Draws comparisons of 2,000 rows and four scorers with known truth, shows them to the gate in the
+same blocks as `ftreg eval`, and stops when it has decided. The scorers' deltas are independent,
+which is the hardest case for a pass: the slowest of the four decides. Exits with 1 if a verdict is
+wrong in more than 5 % of the runs by more than three standard errors.
 
     python scripts/bench_until_decided.py --runs 50    # ten minutes on one core
 """
@@ -47,7 +47,7 @@ def normal(deviation: float) -> Shape:
 
 
 def binary(changed: float) -> Shape:
-    """Draw 0/1 scores of which a share changes, either way."""
+    """Draw 0/1 scores, a share of which changes in either direction."""
 
     def draw(generator: np.random.Generator, n: int, drop: float) -> Floats:
         losses = max((changed + drop) / 2, drop)
@@ -76,7 +76,7 @@ SHAPES = (
 
 
 def stopped(shape: Shape, drop: float, generator: np.random.Generator) -> tuple[str, int]:
-    """Return the outcome and how many rows it took."""
+    """Return the outcome and the number of rows it needed."""
     names = [f"e{number}" for number in range(ROWS)]
     old, new = {}, {}
     for scorer in SCORERS:
@@ -95,11 +95,11 @@ def stopped(shape: Shape, drop: float, generator: np.random.Generator) -> tuple[
 
 
 def saved_at_best(shape: Shape, generator: np.random.Generator, *, runs: int = 500) -> float:
-    """Return what Wald's test saves at a drop of 0, which knows the spread of normal deltas.
+    """Return the saving of Wald's test at a drop of 0, given the spread of normal deltas.
 
-    None of its error rates decides earlier on average (Wald and Wolfowitz, Annals of Mathematical
-    Statistics 19, 1948). It goes on for each scorer until its likelihood is 40 times that of a drop
-    of the margin, and looks after each block.
+    No test with its error rates decides earlier on average (Wald and Wolfowitz, Annals of
+    Mathematical Statistics 19, 1948). It continues for each scorer until its likelihood is 40 times
+    that of a drop of the margin, and looks after each block.
     """
     variance = float(shape.draw(generator, 200_000, 0.0).var())
     deltas = generator.normal(0, math.sqrt(variance), (runs, len(SCORERS), ROWS))
@@ -113,7 +113,7 @@ def main() -> None:
     """Print a Markdown table, a row for each shape and drop."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--best", action="store_true", help="only what the best test saves")
+    parser.add_argument("--best", action="store_true", help="only the saving of the best test")
     arguments = parser.parse_args()
     runs = arguments.runs
     generator = np.random.default_rng(20261130)

@@ -1,10 +1,10 @@
-"""Measure how commands take to many evaluations: as many as asked for, and a hundred times fewer.
+"""Measure how commands scale with the number of evaluations, compared with a hundredth of it.
 
 Each workspace has evaluations of 60 examples, all gated and each in the ledger of looks. A command
-is run as a program of its own: once with an empty cache, then several times, of which the fastest
-counts. Prints seconds of the processor, to which other work on the machine adds little, and ratios;
-asserts none. With `--outputs N` it measures another load instead: N outputs made elsewhere, twice
-evaluated, gated and reported, with the most memory that each command takes.
+runs in a separate process: once with an empty cache, then several times, of which the fastest
+counts. Prints CPU seconds, which other work on the machine affects little, and ratios; asserts
+none. With `--outputs N` it measures a different load: N outputs generated elsewhere, evaluated
+twice, gated and reported, with the peak memory of each command.
 """
 
 import argparse
@@ -38,7 +38,7 @@ COMMANDS = {
 
 
 def write_sealed(path: Path, record: dict[str, object]) -> None:
-    """Write a record with its seal, without the care for a crash that takes the time."""
+    """Write a record with its digest, without the slow crash safety."""
     record.pop("digest", None)
     path.write_text(json.dumps({**record, "digest": digest(record)}), encoding="utf-8")
 
@@ -68,13 +68,13 @@ def fill(count: int) -> None:
 
 
 def used() -> float:
-    """Seconds of the processor that the commands so far have taken."""
+    """CPU seconds of the commands so far."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
 
 def seconds(arguments: tuple[str, ...]) -> float:
-    """What a command takes of the processor, its start included."""
+    """CPU seconds of a command, including its start."""
     before = used()
     done = subprocess.run(
         [sys.executable, "-m", "ftreg", *arguments], stdout=subprocess.DEVNULL, check=False
@@ -85,7 +85,7 @@ def seconds(arguments: tuple[str, ...]) -> float:
 
 
 def measured(count: int, *, repeats: int) -> dict[str, tuple[float, float]]:
-    """Command to seconds with an empty cache, and at best with a full one."""
+    """Command to seconds with an empty cache, and the best with a full one."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ["FTREG_CACHE"] = f"{folder}/cache"
         fill(count)
@@ -97,7 +97,7 @@ def measured(count: int, *, repeats: int) -> dict[str, tuple[float, float]]:
 
 
 def measure_outputs(count: int) -> None:
-    """Print seconds of the processor and MiB at most of each command over `count` outputs."""
+    """Print CPU seconds and peak MiB of each command over `count` outputs."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ["FTREG_CACHE"] = f"{folder}/cache"
         write_dataset(Path("datasets"), evaluation=rows_of(count))
@@ -134,7 +134,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluations", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--outputs", type=int, help="measure so many outputs made elsewhere")
+    parser.add_argument(
+        "--outputs", type=int, help="measure this number of outputs generated elsewhere"
+    )
     asked = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
     if asked.outputs:
