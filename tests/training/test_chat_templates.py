@@ -328,7 +328,7 @@ def test_a_template_is_chosen_by_name_and_all_are_kept(cli: Cli, config: Path, n
     (Path(folder) / "additional_chat_templates/x.jinja").write_text(TEMPLATE)
     done = cli("eval", "b", "--no-gate", "-s", "eval.scorers=[equals]")
     assert done.code == 2, done
-    assert "x.jinja: this file may change what the checkpoint writes" in done.err
+    assert "x.jinja: this file may change the checkpoint's outputs" in done.err
 
 
 def test_a_template_that_is_not_there_is_named(cli: Cli, config: Path, named: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_base_that_is_a_checkpoint_is_read_once(
     assert base.parent == done.json["identity"]
     assert read.count("model.safetensors") == 2  # by `find_base`, and by the line above
     shutil.copy("a/model.safetensors", "a/more.safetensors")
-    with pytest.raises(UsageError, match=r"a/more\.safetensors: .* the manifest does not name it"):
+    with pytest.raises(UsageError, match=r"a/more\.safetensors: .* not listed in the manifest"):
         find_base(BaseConfig(model="a"))
 
 
