@@ -3,7 +3,7 @@
     python scripts/check_cases.py FILE [FILE ...]
 
 A case is a JSON object a line: `id, kind, scorer, low, high`, the fields of a sample and `options`.
-It holds if the score lies in [low, high]; a null score holds nowhere. Ends with 1 where fewer than
+It holds if the score lies in [low, high]; a null score holds nowhere. Exits with 1 where fewer than
 95 % hold.
 """
 

@@ -1,6 +1,6 @@
 """What ftreg does with every causal architecture that the installed transformers has.
 
-Of each architecture's default configuration a small model with random weights is made
+For each architecture's default configuration, a small model with random weights is created
 (`ftreg.models.twin`), trained for two steps and evaluated on a few rows, by the jobs that the
 commands call. The first loss is held against each example in a pass of its own, and the outputs
 against `generate()` on one prompt at a time, both by nothing but transformers. A difference, an
@@ -267,7 +267,7 @@ def child(name: str, folder: str) -> None:
 
 
 def examined(name: str, root: Path) -> dict[str, str]:
-    """Examine an architecture in a process of its own, unless it was examined without a fault."""
+    """Examine an architecture in a separate process, unless it was examined without a fault."""
     folder = root / name
     path = folder / "result.json"
     if path.exists() and "fault" not in (found := json.loads(path.read_text("utf-8"))):

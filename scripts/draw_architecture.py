@@ -4,7 +4,7 @@ The floors are those of the contract in pyproject.toml, the arrows are the impor
 Arrows have the colour of the floor that they leave, and are faint where they pass behind a room.
 
     python scripts/draw_architecture.py
-    python scripts/draw_architecture.py --check    # ends with 1 if the committed figure is another
+    python scripts/draw_architecture.py --check    # exits with 1 if the committed figure is another
 """
 
 import argparse
@@ -275,7 +275,7 @@ def draw() -> str:
 def main() -> int:
     """Write the figure, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if wrong")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if wrong")
     if not parser.parse_args().check:
         FIGURE.write_text(draw(), encoding="utf-8")
     elif FIGURE.read_text("utf-8") != draw():

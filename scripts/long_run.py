@@ -3,7 +3,7 @@
 A tiny random model is trained for many steps in one process, with states saved all the while; then
 evaluated, gated, scored and reported on many times in that process; then gated by a process after
 the other. What is counted is fitted behind a warm-up (Theil-Sen) and held against a bound that the
-table shows. Ends with 1 if one is broken. 12,500 steps are what the packaged 135M model takes in
+table shows. Exits with 1 if one is broken. 12,500 steps are what the packaged 135M model takes in
 ten hours on two cores.
 """
 

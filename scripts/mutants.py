@@ -36,7 +36,7 @@ def statuses() -> dict[str, str]:
 
 
 def main() -> None:
-    """Draw, run and tell; ends with 1 if a mutant survived."""
+    """Draw, run and tell; exits with 1 if a mutant survived."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rooms", nargs="*", default=["gate", "records", "files"])
     parser.add_argument("--draw", type=int, help="how many; all if not given")

@@ -1,7 +1,7 @@
 """Write docs/licences.md: the licence of everything that an installation of ftreg brings.
 
 python scripts/write_licences.py            write the page
-python scripts/write_licences.py --check    end with 1 if a licence is not known or permitted, or
+python scripts/write_licences.py --check    exit with 1 if a licence is not known or permitted, or
                                             (where these are the pinned versions, which the page is
                                             about) if the page lacks a package
 """
@@ -127,7 +127,7 @@ def _as_pinned(packages: Mapping[str, Distribution]) -> bool:
 def main() -> int:
     """Write the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if wrong")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if wrong")
     check = parser.parse_args().check
     needed, every = _installed(()), _installed(EXTRAS)
     extra = {key: item for key, item in every.items() if key not in needed}

@@ -1,7 +1,7 @@
 """Write docs/reference/ from the code: each command's options, each key of the YAML, each record.
 
 python scripts/write_reference.py            write the pages
-python scripts/write_reference.py --check    end with 1 if they are not what the code says
+python scripts/write_reference.py --check    exit with 1 if they are not what the code says
 """
 
 import argparse
