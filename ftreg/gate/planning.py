@@ -233,7 +233,9 @@ def _units_to_find(truths: "_Truths", *, least: int, margin: float, policy: Gate
     first = max(least, (3.3 * float(truths.spreads().mean()) / margin) ** 2)
     start = 0.0, _NORMAL.inv_cdf(1 - policy.confidence)
     known = [(float(least), share)]
-    found = yield from _solve(asked, first, power=0.5, start=start, known=known, goal=FOUND)
+    found = yield from _solve(
+        asked, first, power=0.5, start=start, known=known, goal=FOUND, evaluations=_MOST_EVALUATIONS
+    )
     return max(least, found)
 
 
@@ -308,6 +310,7 @@ def _solve(
     start: tuple[float, float],
     known: Sequence[tuple[float, float]] = (),
     goal: float = POWER,
+    evaluations: int = _EVALUATIONS,
 ) -> _Course:
     """Find where an increasing probability reaches a goal.
 
@@ -318,6 +321,7 @@ def _solve(
         start: an argument and its z, where the line begins.
         known: arguments and their probabilities.
         goal: a probability.
+        evaluations: how many chances to ask for at least; more of them for a goal near 1.
     """
     goal = _NORMAL.inv_cdf(goal)
     begin = start[0] ** power, min(start[1], goal - _NEAR - 0.5)
@@ -330,7 +334,7 @@ def _solve(
         high = min((x for x, z in found if z >= goal and x > low), default=math.inf)
         if near:
             at = _line_at(goal, begin, near) ** (1 / power)
-            if number >= _EVALUATIONS:
+            if number >= evaluations:
                 break
         else:  # by steps: 1.7 holds for numbers and drops
             at = math.sqrt(max(low, high / 3) * high) if math.isfinite(high) else 1.7 * low

@@ -1,8 +1,8 @@
-"""The training loop: one optimizer step after another, and nothing else.
+"""The training loop: one optimizer step after another.
 
-An accelerator works behind the loop, which waits for it where it reads a number. All numbers of a
-step are read at once, at its end, where the optimizer can leave a broken step out by itself; else
-twice, so that a broken step is seen before it is taken.
+An accelerator runs asynchronously; the loop waits for it only when it reads a number. If the
+optimizer can skip a broken step by itself, all numbers of a step are read at once, at its end;
+otherwise in two reads, so that a broken step is detected before it is taken.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from ftreg.training.pass_size import PassSize, device_peak_gib
 from ftreg.training.state.tensors import all_finite, whole
 from ftreg.training.validation import Validation
 
-# So many of the tensors with a broken gradient are named; there can be hundreds.
+# The most tensors with a broken gradient to name; there can be hundreds.
 _NAMED = 20
 
 
 @dataclass(slots=True)
 class Progress:
-    """What the steps so far have seen."""
+    """What the steps so far have processed."""
 
     steps: int = 0
     examples: int = 0
@@ -46,10 +46,10 @@ class Progress:
 class Loop:
     """A prepared run; `steps()` carries it out.
 
-    `model` and `optimizer` are what `accelerator.prepare` gave. `order` yields the row numbers of
-    each step that is left, over all processes; `done` is what an earlier session has done.
-    `pass_size` is halved where a step does not fit into the device's memory, and `notice` told so.
-    `validation` measures another loss after some of the steps.
+    `model` and `optimizer` come from `accelerator.prepare`. `order` yields the row numbers of each
+    remaining step, over all processes; `done` is what earlier sessions have done. `pass_size` is
+    halved if a step does not fit into the device's memory, which `notice` reports. `validation`
+    measures another loss after some of the steps.
     """
 
     accelerator: Accelerator
@@ -67,15 +67,15 @@ class Loop:
     done: Progress = field(default_factory=Progress)
 
     def steps(self) -> Iterator[StepRecord]:
-        """Take every step that is left, yielding its record.
+        """Take every remaining step, yielding its record.
 
-        Each step seeds its own randomness (dropout), so that it does not depend on whether the
-        run has been interrupted before it.
+        Each step seeds its own random numbers (dropout), so that it does not depend on whether the
+        run has been interrupted before.
 
         Raises:
-            DivergedError: a loss or gradient is not finite; it is raised before the optimizer's
+            DivergedError: a loss or gradient is not finite; this is raised before the optimizer's
                 step, so the weights are still those of the last healthy step. Or the step itself
-                left weights that are not.
+                left weights that are not finite.
         """
         self.model.train()
         trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -127,18 +127,18 @@ class Loop:
 
     @property
     def _loss(self) -> Loss:
-        """The loss, with as many tokens in a pass as fit now."""
+        """The loss, with the current number of tokens per pass."""
         rows = self.loss.row_tokens
         return replace(self.loss, row_tokens=self.pass_size.tokens) if rows else self.loss
 
     def _attempt(self, number: int, rows: Sequence[int]) -> torch.Tensor:
-        """Add up the gradients of a step, in smaller passes where these do not fit.
+        """Accumulate the gradients of a step, in smaller passes if they do not fit.
 
         Raises:
-            torch.OutOfMemoryError: passes cannot be smaller, or other processes share the step.
+            torch.OutOfMemoryError: passes cannot get smaller, or other processes share the step.
         """
         while True:
-            # Each attempt draws the random numbers of the step.
+            # Each attempt draws the same random numbers.
             torch.manual_seed(_seed_of(self.seed, number, self.accelerator.process_index))
             try:
                 return self._accumulate(rows)
@@ -146,31 +146,31 @@ class Loop:
                 passes = len(self._loss.lay_out(rows, self.examples))
                 if self.accelerator.num_processes > 1 or passes >= len(rows):
                     raise
-            # Behind the handler, whose error holds on to all that was computed.
+            # Outside the handler, whose error keeps all computed tensors alive.
             self.optimizer.zero_grad()
             self.pass_size.halve(number)
             if self.accelerator.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.notice(
-                f"step {number} does not fit into the memory of the device: from here on a pass "
-                f"has at most {self.pass_size.tokens} tokens; the loss stays the same"
+                f"step {number} does not fit into the device's memory: from here on a pass has at "
+                f"most {self.pass_size.tokens} tokens; the loss stays the same"
             )
 
     def _accumulate(self, rows: Sequence[int]) -> torch.Tensor:
-        """Add up the gradients of one step's mean loss per token; return that loss.
+        """Accumulate the gradients of one step's mean loss per token; return that loss.
 
-        The mean is over the loss tokens of the whole step, on all processes: neither the layout
+        The mean is over the loss tokens of the complete step, on all processes: neither the layout
         into micro-batches nor the number of processes changes it. (A mean of micro-batch means
-        would weight short answers more; transformers #34191.)
+        would give short answers more weight; transformers #34191.)
         """
         loss_tokens = sum(self.examples.answer_length(row) for row in rows)
         total = torch.zeros((), device=self.accelerator.device)
         passes = self._loss.passes(rows, self.examples, accelerator=self.accelerator)
         for index, (batch, weight) in enumerate(passes):
             last = index == len(passes) - 1
-            # Processes exchange gradients once a step, with the last of its micro-batches.
+            # Processes exchange gradients once per step, with its last micro-batch.
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                # accelerate's precision is the model's own; the head may run behind it.
+                # accelerate sets the precision within the model; the head may run outside it.
                 with self.accelerator.autocast():
                     summed = self.loss(self.model, batch, device=self.accelerator.device)
                 summed = summed * (weight / loss_tokens)
@@ -181,7 +181,7 @@ class Loop:
         return reduced
 
     def _validate(self, number: int, details: dict[str, Any]) -> float | None:
-        """The validation loss after a step, where it is due."""
+        """Return the validation loss after a step, if it is due."""
         if self.validation is None or not self.validation.is_due(number):
             return None
         with evaluation_weights(self.optimizer):
@@ -197,13 +197,13 @@ class Loop:
     @staticmethod
     def _gradient_norm(trainable: list[nn.Parameter]) -> torch.Tensor:
         gradients = [p.grad for p in trainable if p.grad is not None]
-        # Of sharded gradients it is a sum that has not been taken yet.
+        # For sharded gradients it is a sum that is still pending.
         return whole(nn.utils.get_total_norm(gradients))
 
     def _refuse_broken(
         self, number: int, rows: Sequence[int], loss: float, norm: float, *, lr: float
     ) -> None:
-        """Refuse a loss or a gradient that is not finite, of a step that was not taken."""
+        """Reject a loss or a gradient that is not finite; the step was not taken."""
         if math.isfinite(loss) and math.isfinite(norm):
             return
         bad = [
@@ -237,7 +237,7 @@ class Loop:
         }
 
     def _losses(self, rows: Sequence[int]) -> list[float | str]:
-        """Loss per token of each example of a step on its own: which of them is the bad one."""
+        """Return the loss per token of each example of a step, to find the bad one."""
         found: list[float | str] = []
         for row in rows:
             (batch,) = self.loss.lay_out([row], self.examples)
@@ -248,10 +248,10 @@ class Loop:
 
 
 def _clip(trainable: list[nn.Parameter], limit: float, norm: torch.Tensor) -> None:
-    """Torch's clipping by a known norm, on each process's own part of the gradients.
+    """Clip by a known norm like torch, on each process's own part of the gradients.
 
-    By a norm that is no number every gradient would break, and which ones were broken before could
-    not be told.
+    With a NaN norm every gradient would become NaN, and the ones broken before could no longer be
+    identified.
     """
     scale = torch.clamp(limit / (norm + 1e-6), max=1.0).nan_to_num(nan=1.0)
     for parameter in trainable:
@@ -262,17 +262,17 @@ def _clip(trainable: list[nn.Parameter], limit: float, norm: torch.Tensor) -> No
 
 
 def leave_out_broken(optimizer: Any, *measured: torch.Tensor) -> bool:
-    """Have the next step of a fused optimizer change nothing where a number is not finite.
+    """Make the next step of a fused optimizer change nothing if a number is not finite.
 
-    It decides so on the device, as for a gradient scaler, whose private name it takes
+    It decides on the device, as for a gradient scaler, whose private attribute this sets
     (`torch.amp.GradScaler.step`).
 
     Args:
-        optimizer: of torch, or accelerate's around it.
-        measured: numbers () on the device.
+        optimizer: torch's, or accelerate's wrapper around it.
+        measured: scalars () on the device.
 
     Returns:
-        Whether it does; on a CPU the numbers are there already, and it is not asked to.
+        Whether it will; on a CPU the numbers can be read at once, so this is not used.
     """
     inner = getattr(optimizer, "optimizer", optimizer)
     takes = getattr(inner, "_step_supports_amp_scaling", False)
@@ -284,17 +284,17 @@ def leave_out_broken(optimizer: Any, *measured: torch.Tensor) -> bool:
 
 
 def works_behind(device: torch.device) -> bool:
-    """Whether a device is still computing when the loop goes on."""
+    """Whether a device computes asynchronously to the loop."""
     return device.type != "cpu"
 
 
 def read_numbers(*measured: torch.Tensor) -> list[float]:
-    """Read numbers () of a device, waiting for it once."""
+    """Read scalars () from a device, waiting for it once."""
     found: list[float] = torch.stack([number.float() for number in measured]).tolist()
     return found
 
 
 def _seed_of(seed: int, step: int, process: int) -> int:
-    """A seed of its own for each step of each process; neighbours are not related."""
+    """Return a separate seed for each step of each process, unrelated to its neighbours."""
     state = hashlib.sha256(f"{seed}/{step}/{process}".encode()).digest()
     return int.from_bytes(state[:8], "big") >> 1

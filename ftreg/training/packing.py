@@ -1,9 +1,9 @@
-"""Train in the fastest of the ways that give the loss of each example by itself.
+"""Choose the fastest way to train that gives the loss of each example by itself.
 
-Not every architecture and attention implementation keeps the examples of a row apart: recurrent
-states and convolutions run on from one to the next, and so do masks that take no notice of
-positions which start again. So each way is held, token by token, against every example in a pass of
-its own, by nothing but transformers: on a twin of the model, with gradients, and then on the model.
+Not every architecture and attention implementation separates the examples of a row: recurrent
+states and convolutions carry over from one to the next, and so do masks that ignore restarting
+positions. So each way is compared, token by token, with every example in a separate pass of plain
+transformers: on a twin of the model, with gradients, and then on the model.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from ftreg.training.loss import Loss
 from ftreg.training.pass_size import LEAST
 
 _VERSION = 1
-"""Goes up when a way computes something else: what was proven of it before is proven again."""
+"""Increased when a way changes what it computes, so that it is verified again."""
 _TOLERANCE = 1e-3
-"""Nats that a token's loss may be off by in fp32, and the share of a gradient's norm."""
+"""Largest error of a token's loss in fp32, in nats, and of a gradient, as a share of its norm."""
 _ROUNDED = 0.1
-"""The same for weights of fewer bits."""
+"""The same for weights in lower precision."""
 _LONGEST = 4160
-"""Tokens of the twin's longest example at most: more than 4,096, where some stretch positions."""
+"""Maximum tokens of the twin's longest example: above 4,096, where some models scale positions."""
 
 
 def choose_loss(
@@ -42,14 +42,14 @@ def choose_loss(
     accelerator: Accelerator,
     events: TrainEvents,
 ) -> Loss:
-    """Return the loss by the fastest way that is proven, and switch the model to it.
+    """Return the loss by the fastest verified way, and switch the model to it.
 
     Args:
-        network: the model as loaded, with its adapters, where it has some.
-        examples: what it is going to be trained on.
-        config: the whole configuration.
-        accelerator: of the run.
-        events: is told of what a model cannot do.
+        network: the model as loaded, with its adapters, if any.
+        examples: the training examples.
+        config: the complete configuration.
+        accelerator: the run's accelerator.
+        events: receives a notice of what a model does not support.
     """
     row_tokens = config.train.micro_batch_tokens or LEAST
     ways = ways_of(network, examples, config=config, accelerator=accelerator)
@@ -63,14 +63,14 @@ def choose_loss(
     left_out = way.lacks(ways[0])
     if left_out:
         events.notice(
-            f"{type(network).__name__} is trained without {', '.join(left_out)}: on this model it "
-            "would not give the loss of each example by itself"
+            f"{type(network).__name__} is trained without {', '.join(left_out)}: with it, this "
+            "model would not give the loss of each example by itself"
         )
     return loss
 
 
 def _first_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, longest: int) -> int:
-    """Return the number of the first way that is proven on the model's twin."""
+    """Return the index of the first way that passes on the model's twin."""
     longest = min(longest, _LONGEST)
     question = {
         "trains": [dataclasses.astuple(way) for way in ways],
@@ -91,8 +91,8 @@ def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, lon
         examples = _made_up(min(longest, context_of(twin) or longest))
         rows = range(len(examples))
         alone = _alone(twin, examples, rows, gradients=True)
-    except Exception:  # there is no twin, or it fails as no one can foresee
-        # What is left to prove on the model itself is transformers' own.
+    except Exception:  # there is no twin, or it fails in some other way
+        # Only transformers' own ways are then verified on the model itself.
         return next(i for i, way in enumerate(ways) if not way.has_kernels)
     wanted = _gradients(twin)
     for number, way in enumerate(ways):
@@ -104,7 +104,7 @@ def _prove_on_twin(network: PreTrainedModel, ways: Sequence[TrainingWay], *, lon
 
 
 def _made_up(longest: int) -> TokenisedExamples:
-    """Return examples of unlike length that begin alike, the last with `longest` tokens."""
+    """Return examples of different lengths with a common prefix, the last with `longest` tokens."""
     state = torch.Generator().manual_seed(0)
     draw = torch.randint(10, 250, (longest + 100,), generator=state).tolist()
     lengths = [min(length, longest) for length in (9, 14, 23, longest)]
@@ -121,7 +121,7 @@ def _alone(
     *,
     gradients: bool = False,
 ) -> torch.Tensor:
-    """Return each token's loss (n,) in nats, each example in a pass of its own, longest first."""
+    """Return each token's loss (n,) in nats, with a separate pass per example, longest first."""
     found = []
     with torch.set_grad_enabled(gradients):
         for row in _in_order(examples, rows):
@@ -137,7 +137,7 @@ def _alone(
 
 
 def _in_order(examples: TokenisedExamples, rows: Sequence[int]) -> list[int]:
-    """The order in which a step's rows are laid out."""
+    """Return rows in the order in which a step lays them out."""
     return sorted(rows, key=lambda row: (-examples.length(row), row))
 
 
@@ -150,8 +150,8 @@ def _agrees(
     *,
     gradients: dict[str, torch.Tensor] | None = None,
 ) -> bool:
-    """Whether a way gives each token's loss, and its gradients where they are given."""
-    if loss.row_tokens:  # all are to share a row, however long they are
+    """Whether a way reproduces each token's loss, and the gradients if given."""
+    if loss.row_tokens:  # all share a row, however long
         loss = dataclasses.replace(loss, row_tokens=sum(map(examples.length, rows)))
     batches = loss.lay_out(rows, examples)
     most = _TOLERANCE if model.dtype is torch.float32 else _ROUNDED
@@ -164,7 +164,7 @@ def _agrees(
             for batch in batches:
                 torch.autograd.backward(loss(model, batch, device=model.device))
             return _close(_gradients(model), gradients)
-    except Exception as error:  # what a model makes of what it does not take, no one can say
+    except Exception as error:  # models fail on unsupported arguments in any way
         if is_out_of_memory(error):
             raise
         return False
@@ -176,7 +176,7 @@ def _gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
-    """Whether gradients are the same, but for rounding that the largest of them explains."""
+    """Whether gradients are the same up to rounding, relative also to the largest of them."""
     norms = {name: gradient.norm().item() for name, gradient in wanted.items()}
     least = 1e-5 * max(norms.values(), default=0.0)
     return found.keys() == wanted.keys() and all(

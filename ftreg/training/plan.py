@@ -1,4 +1,4 @@
-"""What a configuration would train with, without training."""
+"""What a configuration would train with, determined without training."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from ftreg.training.optim.groups import parameter_groups
 
 
 def plan_optimizer(config: RunConfig) -> OptimizerRecord:
-    """Build the model and its optimizer, and return what the manifest would record of it.
+    """Build the model and its optimizer, and return the record for the manifest.
 
     Raises:
-        UsageError: the base model is not here, or the optimizer refuses its settings.
+        UsageError: the base model is not available, or the optimizer rejects its settings.
     """
     base = find_base(config.base)
     model = load_model(base.folder, trust_remote_code=base.trust_remote_code)
@@ -28,9 +28,9 @@ def plan_optimizer(config: RunConfig) -> OptimizerRecord:
 
 
 def plan_steps(config: RunConfig) -> int | None:
-    """Return the optimizer steps that a run would take; None where its dataset is not here.
+    """Return the optimizer steps that a run would take; None if its dataset is not available.
 
-    The rows are those that the dataset's card counts.
+    The number of rows is that of the dataset's card.
     """
     settings = config.dataset
     try:
@@ -47,6 +47,6 @@ def plan_steps(config: RunConfig) -> int | None:
 
 
 def plan_advice(config: RunConfig, *, steps: int | None) -> list[Advice]:
-    """Return what `ftreg train` would warn of; without steps, what does not depend on them."""
-    # After no step at all nothing has decayed, so that nothing is said of what many steps do.
+    """Return the warnings of `ftreg train`; without steps, those that do not depend on them."""
+    # After zero steps nothing has decayed, so there are no warnings about many steps.
     return advise(config, steps=0 if steps is None else steps)

@@ -1,4 +1,4 @@
-"""Which arithmetic training runs in."""
+"""The arithmetic that training uses."""
 
 import time
 
@@ -18,13 +18,14 @@ def choose_precision(configured: str, device: torch.device) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    # torch has no public name for this yet; without one of these units bf16 is emulated and slow.
+    # torch has no public API for this yet; without one of these units bf16 is emulated and slow.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 def product_rate(dtype: torch.dtype, device: torch.device, *, size: int = 1024) -> float:
-    """Measure matrix products, in GFLOP/s: the best of five, each of `size` cubed multiply-adds."""
+    """Measure matrix products in GFLOP/s: the best of five, each with `size` cubed
+    multiply-adds."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(6):  # the first also loads the kernels

@@ -1,4 +1,4 @@
-"""End a run between two steps when the process is told to."""
+"""Stop a run between two steps on a signal."""
 
 import contextlib
 import signal
@@ -10,17 +10,17 @@ from ftreg.process import ending_signals, raise_missed_signal
 
 
 class Stop:
-    """Whether a signal has asked for the end; `name` is the signal's."""
+    """Whether a signal has asked to stop; `name` is its name."""
 
     name: str | None = None
 
 
 @contextlib.contextmanager
 def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
-    """Yield a Stop that the first of `ending_signals` sets, instead of ending the program there.
+    """Yield a Stop that the first of `ending_signals` sets, instead of ending the program.
 
-    A step is finished, and its state saved, before the run ends. A second signal ends it at once
-    (KeyboardInterrupt). Outside of the main thread, where Python delivers no signals, nothing is
+    The run finishes its step and saves the state before it ends. A second signal ends it at once
+    (KeyboardInterrupt). Outside the main thread, where Python delivers no signals, nothing is
     installed.
     """
     stop = Stop()
@@ -29,7 +29,7 @@ def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
         if stop.name is not None:
             raise KeyboardInterrupt
         stop.name = signal.Signals(number).name
-        notice(f"{stop.name}: ending after this step; once more ends at once")
+        notice(f"{stop.name}: stopping after this step; a second signal stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

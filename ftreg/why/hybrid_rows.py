@@ -95,7 +95,7 @@ def write_hybrid_rows(
     chosen: Sequence[Factor],
     name: str,
 ) -> str:
-    """Write a dataset version with some factors at their bad level, unless it exists already.
+    """Write a dataset version with some factors at their bad level, unless it already exists.
 
     Its rows are in the order of the bad version; those that the bad version removed come last.
 

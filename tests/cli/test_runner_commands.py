@@ -66,9 +66,8 @@ def test_a_card_gives_the_runner_no_orders(hostile_card: str) -> None:
 
 
 def test_an_error_that_repeats_a_text_is_our_annotation_alone(config: Path) -> None:
-    key = json.dumps("a\n ::stop-commands::x\n##[group]y")
-    config.write_text(f"{config.read_text('utf-8')}\n{key}: 1\n", "utf-8")
-    done = _run("train", str(config), on_github=True)
+    name = json.dumps("a\n ::stop-commands::x\n##[group]y")
+    done = _run("train", str(config), "-s", f"optimizer.name={name}", on_github=True)
     assert done.returncode == 2
     assert "stop-commands" in done.stderr
     told = _commands(done.stdout + done.stderr)

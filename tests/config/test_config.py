@@ -151,7 +151,7 @@ def test_a_link_to_another_file_is_told_of_by_no_line_of_it(tmp_path: Path) -> N
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n", encoding="utf-8")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"circle: a\.yaml -> b\.yaml -> a\.yaml"):
+    with pytest.raises(UsageError, match=r"cycle: a\.yaml -> b\.yaml -> a\.yaml"):
         load_config(tmp_path / "a.yaml")
 
 

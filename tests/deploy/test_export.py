@@ -196,7 +196,7 @@ def test_a_mistake_is_named_and_nothing_is_written(there: Path, tmp_path: Path, 
     assert (tmp_path / "b.gguf").read_text("utf-8") == "mine"
     garbage = cli("parity", "llama", tmp_path / "b.gguf")
     assert garbage.code == 2
-    assert "no GGUF file" in garbage.err
+    assert "not a GGUF file" in garbage.err
     assert cli("parity", "llama", tmp_path / "none.gguf").code == 2
     assert not list(tmp_path.glob(".tmp-*"))
 

@@ -267,5 +267,5 @@ def test_a_starting_folder_with_a_link_is_left_alone(cli: Cli, tmp_path: Path) -
     Path("start/configs").mkdir(parents=True)
     Path("start/configs/base.yaml").symlink_to(tmp_path / "not-yet")
     done = cli("init", "start")
-    assert (done.code, "there already" in done.err) == (2, True)
+    assert (done.code, "already exists" in done.err) == (2, True)
     assert not (tmp_path / "not-yet").exists()

@@ -58,7 +58,7 @@ def test_a_cache_that_cannot_be_is_named(
 
 
 def test_a_baseline_that_git_ignores_is_noticed(cli: Cli, workspace: Path) -> None:
-    assert "no git repository" in finding(cli("doctor", "--json"), "baselines")["found"]
+    assert "not a git repository" in finding(cli("doctor", "--json"), "baselines")["found"]
     subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
     assert finding(cli("doctor", "--json"), "baselines")["state"] == "ok"
     (workspace / ".gitignore").write_text("baselines/\n")

@@ -89,7 +89,7 @@ def test_nothing_is_overwritten(cli: Cli, workspace: Path) -> None:
     (workspace / "README.md").write_text("mine")
     done = cli("init", ".")
     assert done.code == 2
-    assert "README.md: there already" in done.err
+    assert "README.md: already exists" in done.err
     assert (workspace / "README.md").read_text() == "mine"
     assert not (workspace / "configs").exists()
 

@@ -51,6 +51,6 @@ def test_a_card_replaces_nobody_s_own(cli: Cli, checkpoint: Path) -> None:
     (checkpoint / "README.md").write_text("# Ours\n")
     done = cli("checkpoints", "card", "a")
     assert done.code == 2
-    assert "was not made by ftreg" in " ".join(done.err.split())
+    assert "was not written by ftreg" in " ".join(done.err.split())
     assert (checkpoint / "README.md").read_text() == "# Ours\n"
     assert cli("checkpoints", "card", "b").code == 2

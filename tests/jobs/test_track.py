@@ -200,7 +200,7 @@ def test_a_server_that_goes_away_costs_neither_evaluation_nor_verdict(
     assert f"`ftreg track {newest().name}` logs it" in done.err
     done = cli("track", "latest")
     assert done.code == 2, done
-    assert "ftreg track: mlflow cannot be told" in done.err
+    assert "ftreg track: mlflow cannot log" in done.err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     assert cli("track", "latest").code == 0
     assert only_run(client, "unheard").data.tags["eval.gate"] == "undecided"

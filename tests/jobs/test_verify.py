@@ -187,7 +187,7 @@ def test_mistakes_have_one_message_each(cli: Cli, gated: str) -> None:
     assert (done.code, "-pubout" in done.err) == (2, True)
     Path("list.json").write_text("[]")
     done = cli("verify", "list.json")
-    assert (done.code, "no attestation" in done.err) == (2, True)
+    assert (done.code, "not an attestation" in done.err) == (2, True)
     shutil.rmtree(Path("evaluations", gated))
     done = cli("verify", path, "--key", public)
     assert (done.code, "is not here" in done.err) == (3, True)

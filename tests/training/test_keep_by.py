@@ -175,7 +175,7 @@ def test_a_scorer_that_scores_nothing_chooses_nothing(
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train.keep_by=faithfulness"], "eval.scorers does not have (equals, "),
+        (["train.keep_by=faithfulness"], "not in eval.scorers (equals, "),
         (["train.keep_by=validation_loss"], "null keeps by the validation loss"),
         (["train.keep=last"], "keep_by needs keep: best, which is last"),
         (["train.checkpoint_steps=null"], "so it needs checkpoint_steps"),

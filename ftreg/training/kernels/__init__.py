@@ -1,1 +1,1 @@
-"""What replaces parts of transformers and peft on CPUs, each with the same values and less work."""
+"""Replacements for parts of transformers and peft on CPUs: the same values with less work."""

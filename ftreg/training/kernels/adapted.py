@@ -1,7 +1,8 @@
 """A linear layer and its low-rank adapter as one function.
 
-One by one, layer and adapter cast their input and its gradient twice, and go over their outputs
-three more times to scale and add them. On a CPU these passes cost as much as its products.
+Run separately, layer and adapter cast their input and its gradient twice, and make three more
+passes over their outputs to scale and add them. On a CPU these passes cost as much as the matrix
+products.
 """
 
 import functools
@@ -51,20 +52,20 @@ class _Adapted(torch.autograd.Function):
 
 
 def fuse_adapters(model: nn.Module, dtype: torch.dtype) -> None:
-    """Let each plain adapter of a model on a CPU compute together with its layer.
+    """Fuse each plain adapter of a model on a CPU with its layer.
 
-    The layers' weights, which are frozen, are kept in `dtype` from then on: autocast would cast
-    them to it in each pass.
+    The layers' frozen weights are kept in `dtype` from then on: autocast would cast them in each
+    pass.
 
     Args:
-        model: of `with_adapters`.
-        dtype: of the products: bf16 under autocast, else fp32.
+        model: from `with_adapters`.
+        dtype: dtype of the products: bf16 under autocast, else fp32.
     """
     for adapter in plain_adapters(model):
         weight = adapter.layer.weight
         weight.data = weight.data.to(dtype)
-        # Without the module itself, which would stand in a circle with its `forward` and wait,
-        # with all weights below it, for the garbage collector.
+        # Without the module itself: it would form a reference cycle with its `forward`, and keep
+        # all weights below it alive until garbage collection.
         adapter.module.forward = functools.partial(
             _forward, adapter.layer, adapter.down, adapter.up, adapter.scaling, dtype
         )

@@ -1,8 +1,8 @@
-"""The language-model head over many positions, a chunk of them at a time.
+"""The language-model head over many positions, in chunks.
 
-Logits are the largest thing in a step: 2,048 positions of 49,152 tokens are 0.4 GB in fp32, and
-softmax and gradient as much again. In chunks, computed again in the backward pass, they take a
-fraction of that, for one more product with the head.
+Logits are the largest tensor of a step: for 2,048 positions and 49,152 tokens they take 0.4 GB in
+fp32, and softmax and gradient as much again. In chunks, recomputed in the backward pass, they take
+a fraction of that, at the cost of one more product with the head.
 """
 
 import contextlib
@@ -18,15 +18,16 @@ from transformers import PreTrainedModel
 from ftreg.models.soundness import vocabulary_of
 from ftreg.training.kernels.head_loss import HeadLoss, plain_head
 
-# Positions of a chunk; no more than that are not cut.
+# Positions per chunk.
 CHUNK = 512
-# Bytes of a chunk's logits in fp32 on an accelerator, which would idle with small ones.
+# Bytes of a chunk's fp32 logits on an accelerator, which would idle with small chunks.
 _CHUNK_THERE = 1 << 30
 _TOLERANCE = 1e-4
 
 
 class Head:
-    """A model's output layer, that can be left out of the model's own pass and applied later."""
+    """A model's output layer, which can be left out of the model's forward pass and applied
+    later."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -36,34 +37,34 @@ class Head:
         self._chunk_there = _CHUNK_THERE // 4 // max(1, int(getattr(module, "out_features", 1)))
 
     def chunk(self, device: torch.device) -> int:
-        """Return the most positions whose logits are computed at a time on a device."""
+        """Return the maximum number of positions whose logits are computed at a time on a
+        device."""
         return CHUNK if device.type == "cpu" else max(CHUNK, self._chunk_there)
 
     def fuse(self) -> HeadLoss | None:
-        """Compute the loss and its gradient together from now on, if the layer is a plain one.
+        """Compute the loss and its gradient together from now on, if the layer is plain.
 
         For one process on a CPU.
 
-        Returns:
-            What computes them.
+        Returns: The fused loss; None if the layer is not plain.
         """
         self._fused = plain_head(self._module)
         return self._fused
 
     def takes(self, targets: torch.Tensor) -> bool:
-        """Whether so many positions are better left to `loss` than to the model's own pass."""
+        """Whether `loss` handles this many positions better than the model's forward pass."""
         return self._fused is not None or len(targets) > self.chunk(targets.device)
 
     @contextlib.contextmanager
     def left_out(self) -> Iterator[None]:
-        """Let the model return the hidden states in the place of the logits."""
-        own = self._module.__dict__.get("forward")  # a hook of accelerate's puts one there
+        """Let the model return hidden states instead of logits."""
+        own = self._module.__dict__.get("forward")  # one of accelerate's hooks sets it
         self._module.forward = _identity
         try:
             yield
         finally:
-            # A method of the class, put back as the module's own, would make a circle of the two,
-            # and the weights of the head would wait for the garbage collector.
+            # Restoring the bound method as an attribute would create a reference cycle, and keep
+            # the weights of the head alive until garbage collection.
             del self._module.forward
             if own is not None:
                 self._module.forward = own
@@ -77,7 +78,7 @@ class Head:
         """Return the summed negative log-likelihood, in nats.
 
         Args:
-            hidden: (n, width), what the head is applied to.
+            hidden: (n, width), the inputs of the head.
             targets: (n,), the token at each position.
         """
         size = self.chunk(targets.device)
@@ -107,13 +108,14 @@ def _identity(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def find_head(model: PreTrainedModel) -> Head | None:
-    """Return the model's head if it can be applied by itself.
+    """Return the model's head if it can be applied separately.
 
-    Some models do more to their logits than the head does (scaling, a soft cap). So one pass over a
-    few tokens is compared with the model's own; where they differ, there is no head to take out.
+    Some models transform their logits further (scaling, a soft cap). So the logits of a few tokens
+    are compared with the model's own; if they differ, the head cannot be separated.
     """
     module: Any = model.get_output_embeddings()
-    # A soft cap hardly changes logits as small as those of an untrained model.
+    # The comparison would miss a soft cap: it hardly changes the small logits of an untrained
+    # model.
     if module is None or getattr(model.config.get_text_config(), "final_logit_softcapping", None):
         return None
     head = Head(module)
@@ -124,7 +126,7 @@ def find_head(model: PreTrainedModel) -> Head | None:
             with head.left_out():
                 hidden = model(input_ids=tokens, use_cache=False).logits[0]
             logits = head.logits(hidden).float()
-        except Exception:  # what the model does to its logits does not take hidden states
+        except Exception:  # the model's own transformation rejects hidden states
             return None
     if logits.shape != expected.shape:
         return None

@@ -1,8 +1,8 @@
 """The loss of a plain output layer and its gradient, in one pass over the logits.
 
-Autograd goes over the logits eight times: copies in fp32, their log-softmax, its gradient, zeros
+Autograd passes over the logits eight times: copies in fp32, their log-softmax, its gradient, zeros
 for the positions and for the targets, and a copy back. Here a few rows at a time, which stay in the
-CPU's caches, become their own gradient.
+CPU's caches, are overwritten with their gradient.
 """
 
 from typing import Any
@@ -13,15 +13,15 @@ from torch.autograd.function import once_differentiable
 
 from ftreg.training.kernels.kept_gradient import KeptGradient
 
-# Positions whose logits are in fp32 at a time: 6 MB with a vocabulary of 49,152.
+# Positions whose logits are in fp32 at once: 6 MB with a vocabulary of 49,152.
 _POSITIONS = 32
 
 
 class _Loss(torch.autograd.Function):
-    """Summed cross-entropy of x W', whose gradient by the logits is softmax(x W') - one-hot.
+    """Summed cross-entropy of x W', whose gradient in the logits is softmax(x W') - one-hot.
 
-    The weight is an argument so that autograd knows of it; its gradient goes past autograd, into
-    what `head` keeps.
+    The weight is an argument so that autograd knows about it; its gradient bypasses autograd and
+    goes into `head.kept`.
     """
 
     @staticmethod
@@ -65,10 +65,10 @@ class _Loss(torch.autograd.Function):
 
 
 class HeadLoss:
-    """The loss of a linear output layer without a bias, on a CPU and in one process.
+    """The loss of a linear output layer without a bias, on a CPU in a single process.
 
     Attributes:
-        kept: takes the gradient of the layer's weight, if it is trained.
+        kept: receives the gradient of the layer's weight, if it is trained.
     """
 
     def __init__(self, kept: KeptGradient) -> None:
@@ -79,8 +79,8 @@ class HeadLoss:
         """Return the summed negative log-likelihood, in nats.
 
         Args:
-            hidden: (n, width), what the layer is applied to.
-            targets: (n,), the token at each position; each one counts.
+            hidden: (n, width), the inputs of the layer.
+            targets: (n,), the token at each position; all of them count.
         """
         kind = hidden.device.type
         autocast = torch.is_autocast_enabled(kind)
@@ -92,9 +92,9 @@ class HeadLoss:
         return loss
 
     def weight_in(self, dtype: torch.dtype, *, again: bool = False) -> torch.Tensor:
-        """Return the weight in the dtype of the products, in memory that is kept.
+        """Return the weight in the dtype of the products, in reused memory.
 
-        `again` says that the weight has not changed since it was last asked for.
+        `again` says that the weight has not changed since the last call.
         """
         weight = self.kept.weight.detach()
         if weight.dtype is dtype:
@@ -107,9 +107,9 @@ class HeadLoss:
 
 
 def plain_head(module: nn.Module) -> HeadLoss | None:
-    """Return the loss of an output layer that is nothing but a product with its weight."""
+    """Return the loss of an output layer that only multiplies by its weight; else None."""
     plain: Any = module
-    # A hook puts a `forward` of its own there.
+    # A hook sets its own `forward` there.
     if type(module) is not nn.Linear or plain.bias is not None or "forward" in vars(module):
         return None
     return HeadLoss(KeptGradient(plain.weight))

@@ -1,7 +1,7 @@
-"""The gradient of an embedding whose weight is the output layer's too.
+"""The gradient of an embedding whose weight is shared with the output layer.
 
-Autograd makes a gradient as large as the vocabulary for the embedding, zero but in the rows of the
-tokens that occurred, and adds it to that of the output layer. Here those rows alone are added.
+Autograd creates a gradient as large as the vocabulary for the embedding, zero except in the rows of
+tokens that occurred, and adds it to that of the output layer. Here only those rows are added.
 """
 
 import functools
@@ -17,7 +17,7 @@ from ftreg.training.kernels.kept_gradient import KeptGradient
 
 
 class _Embedded(torch.autograd.Function):
-    """Rows of a weight, whose gradient goes straight into the weight's."""
+    """Rows of a weight, whose gradient goes directly into the weight's."""
 
     @staticmethod
     def forward(
@@ -34,7 +34,7 @@ class _Embedded(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> tuple[None, None, None, None]:
         rows = gradients[0].flatten(0, -2)
-        # Summed up before they are added, as autograd would.
+        # Summed before they are added, as in autograd.
         tokens, places = torch.unique(ctx.ids.flatten(), return_inverse=True)
         sums = rows.new_zeros(len(tokens), rows.shape[1]).index_add_(0, places, rows)
         if ctx.padding is not None:
@@ -44,18 +44,17 @@ class _Embedded(torch.autograd.Function):
 
 
 def add_rows_to_tied_gradient(model: PreTrainedModel, kept: KeptGradient) -> bool:
-    """Have a model add to the gradient of its tied weight only the rows of tokens that occurred.
+    """Make a model add only the rows of tokens that occurred to the gradient of its tied weight.
 
-    The gradient is the same as autograd's, which takes about 3 % of a step of a small model, and
-    memory as much as the weight's, for the rest of the rows.
+    The gradient is the same as autograd's, which spends about 3 % of a small model's step, and as
+    much memory as the weight, on the remaining rows.
 
     Args:
         model: the model.
-        kept: of its output layer's weight.
+        kept: the gradient of its output layer's weight.
 
     Returns:
-        Whether it was set up: the weight is tied and trained, and nothing but its rows is asked
-        for.
+        Whether it applies: the weight is tied and trained, and only its rows are looked up.
     """
     embedding: Any = model.get_input_embeddings()
     if type(embedding) is not nn.Embedding:
@@ -64,7 +63,7 @@ def add_rows_to_tied_gradient(model: PreTrainedModel, kept: KeptGradient) -> boo
     special = embedding.max_norm is not None or embedding.scale_grad_by_freq or embedding.sparse
     if kept.weight is not weight or not weight.requires_grad or special:
         return False
-    # Not the module itself, which would stand in a circle with its `forward`.
+    # Without the module itself: it would form a reference cycle with its `forward`.
     forward = functools.partial(_forward, weight, kept, embedding.padding_idx)
     embedding.forward = forward  # type: ignore[method-assign]
     return True
