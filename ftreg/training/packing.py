@@ -63,8 +63,8 @@ def choose_loss(
     left_out = way.lacks(ways[0])
     if left_out:
         events.notice(
-            f"{type(network).__name__} is trained without {', '.join(left_out)}: with it, this "
-            "model would not give the loss of each example by itself"
+            f"{type(network).__name__} is trained without {', '.join(left_out)}: on this model it "
+            "would not give the loss of each example by itself"
         )
     return loss
 

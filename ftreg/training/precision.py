@@ -24,8 +24,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def product_rate(dtype: torch.dtype, device: torch.device, *, size: int = 1024) -> float:
-    """Measure matrix products in GFLOP/s: the best of five, each with `size` cubed
-    multiply-adds."""
+    """Measure matrix products in GFLOP/s: the best of five with `size` cubed multiply-adds."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(6):  # the first also loads the kernels

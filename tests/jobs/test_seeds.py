@@ -55,7 +55,7 @@ def test_replicas_are_ordinary_checkpoints_of_one_seed_each(cli: Cli, config: Pa
     assert "is a group of replicas; name one of them" in refused.err
     again = cli("train", config, *SEEDS, "-o", "checkpoints/g")
     assert again.code == 2
-    assert "has replicas already" in again.err
+    assert "already has replicas" in again.err
 
 
 class Interrupting(Silent):

@@ -233,7 +233,7 @@ def test_a_step_that_does_not_fit_is_computed_in_smaller_passes(
     done = cli(*given, "-s", "train.micro_batch_tokens=800", "-o", "whole")
     assert done.code == 0, done
     said = " ".join(done.err.split())
-    assert "step 1 does not fit into the memory of the device" in said
+    assert "step 1 does not fit into the device's memory" in said
     assert "a pass has at most 200 tokens" in said
     training = manifest("whole")["training"]
     assert training["halvings"] == [{"step": 1, "tokens": 400}, {"step": 1, "tokens": 200}]

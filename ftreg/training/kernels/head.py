@@ -26,8 +26,7 @@ _TOLERANCE = 1e-4
 
 
 class Head:
-    """A model's output layer, which can be left out of the model's forward pass and applied
-    later."""
+    """A model's output layer, which can be left out of its forward pass and applied later."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -37,8 +36,7 @@ class Head:
         self._chunk_there = _CHUNK_THERE // 4 // max(1, int(getattr(module, "out_features", 1)))
 
     def chunk(self, device: torch.device) -> int:
-        """Return the maximum number of positions whose logits are computed at a time on a
-        device."""
+        """Return the maximum positions whose logits are computed at a time on a device."""
         return CHUNK if device.type == "cpu" else max(CHUNK, self._chunk_there)
 
     def fuse(self) -> HeadLoss | None:
@@ -46,7 +44,8 @@ class Head:
 
         For one process on a CPU.
 
-        Returns: The fused loss; None if the layer is not plain.
+        Returns:
+            The fused loss; None if the layer is not plain.
         """
         self._fused = plain_head(self._module)
         return self._fused
