@@ -210,8 +210,8 @@ def test_a_group_is_one_evaluation_baseline_and_candidate(cli: Cli, checkpoints:
     assert (row["baseline_seeds"], row["candidate_seeds"]) == (2, 2)
     assert row["baseline_seed_deviation"] == pytest.approx(0.004 / np.sqrt(2))
     assert cli("promote", better).code == 0
-    # Of two seeds a side the deviations alone take a margin of this size: an end errs in 5 % whatever
-    # the two sides vary by (Mickey and Brown 1966), and in 2.5 % if they vary by as much.
+    # Of two seeds a side the deviations alone take a margin of this size: an end errs in 5 %
+    # whatever the two sides vary by (Mickey and Brown 1966), and in 2.5 % if they vary alike.
     quantile = max(stats.t.ppf(0.975, 2), stats.t.ppf(0.95, 1))
     taken = (quantile + stats.norm.ppf(0.8)) * 0.004 / np.sqrt(2)
     few, enough = f"{taken - 1e-4:.5f}", f"{taken + 1e-4:.5f}"
