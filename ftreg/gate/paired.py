@@ -69,8 +69,7 @@ def compare(
     The order of the mappings does not matter, and the same input gives the same verdict.
 
     Args:
-        baseline: scorer to example id to score in [0, 1], or None; with several seeds a list of one
-            score per seed.
+        baseline: scorer to example id to score in [0, 1] or None, or to a list with one per seed.
         candidate: the same, of the candidate.
         policy: when a candidate passes; None uses the defaults.
         cohorts: example id to its tags.
@@ -78,11 +77,9 @@ def compare(
         clusters: example id to the cluster it belongs to, where examples are not independent.
         anchor: scores of a pinned older baseline, against slow drift.
         leaked: share of the examples that the candidate was trained on; None if unknown.
-        levels: scorer to the number of distinct scores it can give, None for any number; guessed if
-            absent.
+        levels: scorer to its number of distinct scores, None for any; guessed if absent.
         looks: how often these examples were looked at before; None means this is the first look.
-        order: the order in which examples came, for a verdict that is valid whenever one stops (by
-            bets).
+        order: the order in which examples came, for a verdict by bets, valid whenever one stops.
         plan: whether rows say how many examples would decide, which takes longer; not with bets.
         probes: scores of further scorers, each on its own items; not with `order`.
         costs: what answers cost; None if unknown.

@@ -143,8 +143,7 @@ def evaluate_and_gate(
         dataset: dataset version, `name@N`; default: the one that it was trained on.
         config: a configuration whose sections dataset, eval and gate are used.
         scorers: the ones to score with, see `read_scorer`; default: the configured ones.
-        overrides: `"section.key=value"` texts for dataset, eval, gate; for adapters also
-            `base.model`.
+        overrides: `"section.key=value"` of dataset, eval, gate; for adapters also `base.model`.
         against: `baseline`, `anchor`, or an evaluation (folder, id, `latest`); None: no gate.
         policy: default: the gate section of the configuration.
         bootstrap: whether a missing baseline is accepted instead of being undecided.

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn
 
-import regex
-
 from ftreg.errors import UsageError, did_you_mean
 from ftreg.records.samples import Sample, Score
 from ftreg.scoring.answers import (
@@ -23,14 +21,11 @@ from ftreg.scoring.answers import (
     whole_value,
     word_readings,
 )
+from ftreg.scoring.patterns import LONGEST_MATCH, compile_pattern, within_limit
 from ftreg.scoring.samplewise import SamplewiseScorer, UncheckableError
 from ftreg.scoring.value_reader import number_of
 from ftreg.scoring.values import same, values
 
-_LONGEST_MATCH = 1.0
-"""Seconds that a reference's pattern may take for an output."""
-# What `regex` reads in another way than `re`: {e<=1} (fuzzy) and [:alpha:]. 1: an escape, kept.
-_EXTRA = re.compile(r"(\\.)|\{(?!\d*,?\d*\})|\[:", re.DOTALL)
 _HANGUL = re.compile(r"[\uac00-\ud7af]{2,}")
 
 
@@ -111,31 +106,16 @@ def _numeric(output: str, answer: str, options: EqualsOptions) -> float:
     return float(any(near) or same(mine, wanted))
 
 
-def _literal(found: re.Match[str]) -> str:
-    return f"{found[0][:-1]}\\{found[0][-1]}" if found[1] is None else found[0]
-
-
 def _regex(output: str, answer: str, options: EqualsOptions) -> float:
-    """Whether a pattern in Python's syntax matches; `regex` supports a time limit."""
-    try:
-        re.compile(answer)
-        pattern = regex.compile(
-            _EXTRA.sub(_literal, answer), regex.IGNORECASE if options.ignore_case else 0
-        )
-    except (re.error, regex.error, OverflowError, RecursionError) as error:
-        raise UncheckableError(f"the pattern {answer!r} is broken: {error}") from error
-    try:
+    """Whether a pattern in Python's syntax matches the complete output."""
+    pattern = compile_pattern(answer, ignore_case=options.ignore_case)
+    with within_limit(answer):
         return float(
             any(
-                pattern.fullmatch(text, timeout=_LONGEST_MATCH)
+                pattern.fullmatch(text, timeout=LONGEST_MATCH)
                 for text in dict.fromkeys((output, output.strip()))
             )
         )
-    except TimeoutError as error:
-        raise UncheckableError(
-            f"the pattern {answer!r} takes longer than {_LONGEST_MATCH:g} s for this output; "
-            "avoid nested repeats"
-        ) from error
 
 
 def _json(output: str, answer: str, options: EqualsOptions) -> float:

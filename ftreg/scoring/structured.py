@@ -6,14 +6,14 @@ Nothing here fetches anything: a `$ref` must stay within its schema.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import validator_for
+from jsonschema.validators import extend, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
@@ -24,10 +24,12 @@ from ftreg.files.store import canonical_json
 from ftreg.records.samples import Sample
 from ftreg.scoring.answers import normalize
 from ftreg.scoring.equals import same_json
+from ftreg.scoring.patterns import occurs
 from ftreg.scoring.samplewise import SamplewiseScorer, UncheckableError
 
 Text = Literal["exact", "normalized"]
 """How texts within a value are compared: as written, or after `normalize`."""
+_Errors = Iterator[ValidationError]
 Place = tuple[str | int, ...]
 """The keys and positions that lead to a value."""
 
@@ -92,7 +94,7 @@ class CheckedSchema:
             resource = specification_with(draft.META_SCHEMA["$schema"]).create_resource(schema)
             _check_references(resource, registry.resolver_with_root(resource))
             # Without a registry jsonschema would fetch what a reference names.
-            self._validator = draft(schema, registry=registry)
+            self._validator = _with_time_limit(draft)(schema, registry=registry)
             list(self._validator.iter_errors(None))
         except SchemaError as error:
             message = cut(error.message, _LONGEST_SHOWN)
@@ -106,14 +108,57 @@ class CheckedSchema:
         """Return what is wrong with a value, each with its place; empty if it is valid.
 
         Raises:
-            UncheckableError: the value is too deeply nested for a schema that refers to itself, or
-                has numbers beyond a float.
+            UncheckableError: the value is too deeply nested for a schema that refers to itself, has
+                numbers beyond a float, or takes a pattern longer than its time limit.
         """
         try:
             found = sorted(self._validator.iter_errors(value), key=lambda error: error.json_path)
         except (RecursionError, OverflowError) as error:
             raise UncheckableError(f"the schema cannot be checked: {error}") from error
         return [f"{error.json_path}: {cut(error.message, _LONGEST_SHOWN)}" for error in found]
+
+
+def _with_time_limit(draft: Any) -> Any:
+    """Return a draft's validator whose patterns have a time limit."""
+    additional = draft.VALIDATORS["additionalProperties"]
+    unevaluated = draft.VALIDATORS.get("unevaluatedProperties")
+
+    def pattern(validator: Any, wanted: str, value: Any, schema: Any) -> _Errors:
+        if validator.is_type(value, "string") and not occurs(wanted, value):
+            yield ValidationError(f"{value!r} does not match {wanted!r}")
+
+    def of_patterns(validator: Any, wanted: Any, value: Any, schema: Any) -> _Errors:
+        for each, inner in wanted.items():
+            for name in _named(validator, value, [each]):
+                yield from validator.descend(value[name], inner, path=name, schema_path=each)
+
+    def of_others(validator: Any, wanted: Any, value: Any, schema: Any) -> _Errors:
+        named = _named(validator, value, schema.get("patternProperties", {}))
+        if named:
+            value = {name: each for name, each in value.items() if name not in named}
+        rest = {key: each for key, each in schema.items() if key != "patternProperties"}
+        return additional(validator, wanted, value, rest)  # type: ignore[no-any-return]
+
+    def of_the_rest(validator: Any, wanted: Any, value: Any, schema: Any) -> _Errors:
+        # This keyword searches by itself, in nested schemas too; most slow patterns end here.
+        _named(validator, value, schema.get("patternProperties", {}))
+        return unevaluated(validator, wanted, value, schema)  # type: ignore[no-any-return]
+
+    keywords = {
+        "pattern": pattern,
+        "patternProperties": of_patterns,
+        "additionalProperties": of_others,
+    }
+    if unevaluated is not None:
+        keywords["unevaluatedProperties"] = of_the_rest
+    return extend(draft, keywords)
+
+
+def _named(validator: Any, value: Any, patterns: Iterable[str]) -> list[str]:
+    """Return the names of an object that match a pattern; none of another value."""
+    if not validator.is_type(value, "object"):
+        return []
+    return [name for name in value if any(occurs(each, name) for each in patterns)]
 
 
 def _check_references(resource: Any, resolver: Any) -> None:

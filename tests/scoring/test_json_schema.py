@@ -122,6 +122,37 @@ def test_values_are_compared_as_json_has_them() -> None:
     assert score('{"dish": "soup", "count": true}', part="valid").value == 0
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"pattern": "^(a|a)*$"}}},
+        {"patternProperties": {"^(a|a)*$": {"type": "string"}}},
+        {"additionalProperties": False, "patternProperties": {"^(a|a)*$": {}}},
+        {"unevaluatedProperties": False, "patternProperties": {"^(a|a)*$": {}}},
+    ],
+)
+def test_a_pattern_that_backtracks_endlessly_makes_the_score_null(schema: dict[str, Any]) -> None:
+    """Public reports of such patterns: https://owasp.org/www-community/attacks/ReDoS."""
+    slow = "a" * 40 + "!"
+    found = score(json.dumps({"a": slow, slow: slow}), part="valid", schema=schema)
+    assert found.value is None and "takes longer than 1 s" in str(found.reason)
+
+
+def test_patterns_of_names_decide_as_the_standard_says() -> None:
+    schema = {
+        "properties": {"id": {"type": "string"}},
+        "patternProperties": {"^n_": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+
+    def valid(output: dict[str, Any]) -> float | None:
+        return score(json.dumps(output), part="valid", schema=schema).value
+
+    assert valid({"id": "x", "n_rows": 3}) == 1
+    assert valid({"id": "x", "n_rows": "3"}) == 0
+    assert valid({"id": "x", "rows": 3}) == 0
+
+
 def test_the_best_of_several_references_counts() -> None:
     found = score('{"dish": "pie", "count": 1}', [RIGHT, '{"dish": "pie", "count": 1}'])
     assert found.value == 1
