@@ -293,7 +293,8 @@ def test_a_cache_that_cannot_be_is_told_of(
 
 
 INTERRUPTED_IMPORT = """\
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from ftreg.__main__ import main
 class Library:
     def find_spec(self, name, path=None, target=None):

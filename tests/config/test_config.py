@@ -127,7 +127,7 @@ def test_extends_stays_inside_the_project(
         (project / "theirs.yaml").symlink_to(secret)
     name = "../theirs.yaml" if link else str(secret)
     run.write_text(f"extends: {name}\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="outside of the working folder") as refused:
+    with pytest.raises(UsageError, match="outside the working folder") as refused:
         load_config(run)
     assert "hunter2" not in str(refused.value)
     monkeypatch.setenv("FTREG_EXTENDS_ANYWHERE", "1")

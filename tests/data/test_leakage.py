@@ -159,7 +159,7 @@ def test_training_rows_that_are_gone_leave_it_unknown(cli: Cli, config: Path) ->
     path.unlink()
     done = cli("eval", "checkpoints/a", "--no-gate")
     assert done.code == 0, done
-    assert "is not known" in done.err and "train.jsonl" in done.err
+    assert "is unknown" in done.err and "train.jsonl" in done.err
     (folder,) = Path("evaluations").glob("[!.]*")
     leakage = json.loads((folder / "evaluation.json").read_text())["leakage"]
     assert "share" not in leakage and "missing" in leakage["unknown"]

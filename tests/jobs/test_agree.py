@@ -175,7 +175,7 @@ def test_graded_labels_are_good_from_a_label_on(cli: Cli, workspace: Path) -> No
             "rows.jsonl:1: good: 5 is not a label; a label is a",
         ),
         ({"good": [1]}, ("--label", "good"), "rows.jsonl:1: good: [1] is not a label"),
-        ({"page": None}, ("--label", "good", "--cluster", "page"), "rows.jsonl:1: 'page' is miss"),
+        ({"page": None}, ("--label", "good", "--cluster", "page"), "rows.jsonl:1: 'page', the"),
         ({}, ("--label", "good", "--option", "mode"), "--option 'mode': write an option as"),
         ({}, ("--label", "good", "--option", "mood=exact"), "no option 'mood'; did you mean mode?"),
         ({}, ("--label", "good", "--plot", "a.png"), "--plot a.png: name a file that ends in .svg"),

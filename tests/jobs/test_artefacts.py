@@ -209,5 +209,5 @@ def test_a_changed_file_is_refused_and_a_quantization_of_it_is_not(place: Path, 
 def test_an_artefact_needs_its_engine(place: Path, cli: Cli) -> None:
     wrong = cli("eval", "first", "-s", "eval.engine.artefact=first-f32.gguf", "--no-gate")
     assert wrong.code == 2
-    assert "llama.cpp needs artefact" in wrong.err
+    assert "artefact is required with the engine llama.cpp" in wrong.err
     assert cli("eval", "first", "-s", "eval.engine=llama.cpp", "--no-gate").code == 2

@@ -301,7 +301,7 @@ def test_a_folder_without_a_model_is_refused(cli: Cli, workspace: Path) -> None:
     assert "this folder is neither a checkpoint nor a model" in done.err
     done = cli("eval", "nowhere")
     assert done.code == 2
-    assert "nowhere: there is no such checkpoint folder" in done.err
+    assert "nowhere: no such checkpoint folder" in done.err
 
 
 def test_a_damaged_or_newer_record_is_named(cli: Cli, checkpoint: str) -> None:

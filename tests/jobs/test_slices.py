@@ -140,7 +140,7 @@ def test_scorers_in_common_are_needed(cli: Cli) -> None:
     make_evaluation("new", scores={"faithfulness": [1.0] * 60})
     done = cli("slices", "new", "--against", "base")
     assert done.code == 3
-    assert "no scorer in common" in done.err
+    assert "no common scorer" in done.err
 
 
 def test_missing_scores_are_left_out(cli: Cli) -> None:

@@ -99,7 +99,7 @@ def test_without_the_baselines_evaluation_its_file_is_named(cli: Cli, gated: str
     assert cli("promote", gated, "--force", "--why", "a trial").code == 0
     done = cli("verify", "verdict.json")
     assert done.code == 3
-    assert "baselines/colours.json: other bytes" in done.out
+    assert "baselines/colours.json: changed since" in done.out
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_mistakes_have_one_message_each(cli: Cli, gated: str) -> None:
     assert (done.code, "not an attestation" in done.err) == (2, True)
     shutil.rmtree(Path("evaluations", gated))
     done = cli("verify", path, "--key", public)
-    assert (done.code, "is not here" in done.err) == (3, True)
+    assert (done.code, "is missing; provide" in done.err) == (3, True)
     bare = _attest(cli, _scored(cli, 3))
     done = cli("verify", bare, "--key", public)
     assert (done.code, "not signed" in done.out) == (3, True)

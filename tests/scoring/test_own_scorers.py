@@ -71,7 +71,7 @@ def test_a_mistake_is_told_with_name_and_row(
     [
         ("describes", "    def describe(self): return 1 / 0", "to describe itself: ZeroDivision"),
         ("nothing", "    def describe(self): pass", "describe() must return a dict"),
-        ("leveled", "    def describe(self): return {'levels': 'two'}", "a whole number or None"),
+        ("leveled", "    def describe(self): return {'levels': 'two'}", "an integer or None"),
         ("halts", "    def one(self, sample): sys.exit(1)", "row 'e0': it called sys.exit(1)"),
     ],
 )

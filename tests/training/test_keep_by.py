@@ -179,7 +179,7 @@ def test_a_scorer_that_scores_nothing_chooses_nothing(
         (["train.keep_by=validation_loss"], "null keeps by the validation loss"),
         (["train.keep=last"], "keep_by needs keep: best, which is last"),
         (["train.checkpoint_steps=null"], "so it needs checkpoint_steps"),
-        (["train.checkpoint_total_limit=2"], "checkpoint_total_limit deletes them before"),
+        (["train.checkpoint_total_limit=2"], "checkpoint_total_limit deletes them earlier"),
         (["dataset.validation_split=null"], "train.keep needs a validation loss"),
         (["dataset.validation_split=empty"], "empty"),
         (["eval.engine={name: openai, base_url: 'http://h/v1', model: m}"], "a server with"),

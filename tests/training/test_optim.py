@@ -368,7 +368,7 @@ def test_custom_options_cannot_hide_the_recorded_settings(key: str) -> None:
 
 def test_a_value_that_torch_refuses_is_the_users_error() -> None:
     config = OptimizerConfig(name="sgd", lr=1e-3, nesterov=True)
-    with pytest.raises(UsageError, match="sgd refuses its settings"):
+    with pytest.raises(UsageError, match="sgd rejects its settings"):
         build_optimizer(Model(), config)
 
 

@@ -226,5 +226,5 @@ def test_parameters_that_torch_refuses_are_refused(info: OptimizerInfo, error: A
             build_optimizer(params, config)
         assert any("duplicate parameters" in str(item.message) for item in seen)
     else:
-        with pytest.raises(UsageError, match=f"{_name(info)} refuses"):
+        with pytest.raises(UsageError, match=f"{_name(info)} rejects"):
             build_optimizer(params, config)
