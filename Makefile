@@ -53,7 +53,7 @@ unit: $(INSTALLED) ## run the tests that need no model
 
 slow: $(MATERIALS) ## run the tests on the real model, and in a browser
 	-@$(MAKE) --no-print-directory browser # without npm the browser tests are skipped
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist worksteal -m slow
 
 $(MUTANTS_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,lora,mutants]'

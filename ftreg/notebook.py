@@ -292,7 +292,7 @@ def train(
     Raises:
         UsageError: the configuration or the data are invalid, or `output` cannot be written.
         DivergedError: a loss, gradient or weight was not finite.
-        InterruptedRunError: SIGINT or SIGTERM arrived; the state is kept for `resume`.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP arrived; the state is kept for `resume`.
     """
     chosen = _config(config, [*_version(dataset), *_texts(overrides)])
     name = Path(config).stem if isinstance(config, Place) else "run"

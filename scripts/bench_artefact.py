@@ -42,17 +42,17 @@ class Scorer:
 
 
 def binary(generator: np.random.Generator, ability: Floats) -> Floats:
-    """Right or wrong."""
+    """Draw scores of 0 or 1, shape (n,)."""
     return (generator.random(len(ability)) < ability).astype(np.float64)
 
 
 def quarters(generator: np.random.Generator, ability: Floats) -> Floats:
-    """How many of four key points."""
+    """Draw the share of four key points that an output covers, shape (n,)."""
     return generator.binomial(4, ability) / 4
 
 
 def fine(generator: np.random.Generator, ability: Floats) -> Floats:
-    """Any number."""
+    """Draw continuous scores in (0, 1), shape (n,)."""
     return generator.beta(8 * ability, 8 * (1 - ability))
 
 
@@ -69,7 +69,7 @@ def pair(
     """
     ability = generator.uniform(0.6, 0.95, n)
     first = scorer.draw(generator, ability)
-    # An output that is written anew is worse with the same loss of ability everywhere.
+    # Every regenerated output loses the same amount of ability.
     share = max(changed, 2 * cost)
     anew = generator.random(n) < share
     return first, np.where(anew, scorer.draw(generator, ability - cost / share), first)

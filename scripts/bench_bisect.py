@@ -73,7 +73,7 @@ PLANTS = {
 
 
 class Trial(NamedTuple):
-    """What a search came to: its answer, the factors it named, and its runs."""
+    """The result of a search: its answer, the factors it named, and its runs."""
 
     answer: str
     named: frozenset[str]
@@ -293,7 +293,7 @@ def try_plant(name: str, plant: Plant, search_of: Any, *, trials: int) -> None:
                 known[bad, seed] = bisect.run_hybrid(search_of, bad, seed, number=len(known))
             return known[bad, seed]
 
-        # Another pair of seeds each time: what a user would have seen.
+        # A different pair of seeds each time: what a user would have seen.
         pair = measure(question.every, 6) - measure(0, 7)
         observed = delta[1] - delta[0] if plant.guilty else pair
         finding, runs = search(question, measure, observed=observed)

@@ -38,7 +38,7 @@ Draw = Callable[[np.random.Generator, int, int, float], Floats]
 GAIN = 0.03
 """How much better the better one of a world is, in mean score."""
 FLIPS = 0.1
-"""Share of binary scores that an evaluation turns round."""
+"""Share of binary scores that an evaluation flips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ class World:
 
 
 def around(change: Change) -> Draw:
-    """Move a common baseline by the changes of a world of `bench_gate`; the first stays as it is.
+    """Shift a common baseline by the changes of a `bench_gate` world; the first is not shifted.
 
-    So a pair with the first has their skewness, and every other pair is symmetric.
+    So deltas from the first have that world's skewness; those of all other pairs are symmetric.
     """
 
     def draw(generator: np.random.Generator, count: int, examples: int, gain: float) -> Floats:
@@ -119,7 +119,7 @@ EQUAL = (
 BETTER = (Plan(2, 200), Plan(4, 200), Plan(4, 500), Plan(4, 1000), Plan(8, 1000))
 
 ERRORS = ("all examples", "cohorts", "winner", "ranks", "mean", "delta")
-"""What must not happen in more than 5 % of the comparisons, see `judge`."""
+"""Events that must not occur in more than 5 % of the comparisons, see `judge`."""
 
 
 def compare(

@@ -98,7 +98,7 @@ def bench(rows: int, ending: str) -> list[dict[str, object]]:
         folder = Path(scratch)
         train, held_out = folder / f"train{ending}", folder / f"eval{ending}"
         for path, count, seed in ((train, rows, 0), (held_out, HELD_OUT, 1)):
-            # In a process of its own: a child starts with the peak of the one that made it.
+            # In a separate process: a child inherits its parent's peak memory.
             maker = multiprocessing.get_context("spawn").Process(
                 target=generate, args=(path, count), kwargs={"seed": seed}
             )

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ftreg.gate import GatePolicy, Looks, Verdict, compare
+from ftreg.errors import UsageError
+from ftreg.gate import GatePolicy, Looks, Order, Verdict, compare
 from ftreg.gate.spending import LEAST_LEVEL, pass_level, pass_policy
 
 Floats = NDArray[np.float64]
@@ -467,6 +468,12 @@ def missing(run: Run) -> None:
 
     for n in (200, 500, 2000):
         run.at_most(f"pass although 4.5 % have no score, n = {n}", run.rate(lambda n=n: hit(n)))
+    baseline, candidate = even(run.generator, 100, 0.0)
+    candidate[:60] = np.nan
+    verdict = judge(baseline, candidate, plan=True)
+    (reason,) = verdict.reasons
+    holds = verdict.outcome == "undecided" and "60 of 100" in reason and "decide" not in reason
+    run.say("60 of 100 have no score, and more would not help", verdict.outcome, holds=holds)
 
 
 def untested(run: Run) -> None:
@@ -648,7 +655,7 @@ def scale(run: Run) -> None:
         cohorts = {name: {"part": str(at % count)} for at, name in enumerate(sides[0]["s0"])}
         times = []
         for _ in range(3):
-            start = time.process_time()  # whatever else the machine does
+            start = time.process_time()  # CPU time, unaffected by other load
             compare(sides[0], sides[1], POLICY, cohorts=cohorts, **options)
             times.append(time.process_time() - start)
         return min(times)
@@ -688,7 +695,60 @@ def best_of(run: Run) -> None:
             rate = run.rate(lambda b=binary, d=drop: hit(b, d, Looks(chosen_from=10)))
             run.at_most(what, rate)
     rate = run.rate(lambda: hit(True, MARGIN, Looks()))
-    run.say("the same, drop 2, binary, had nobody counted", rate)
+    run.say("the same, drop 2, binary, looks not counted", rate)
+
+
+def peeking(run: Run) -> None:
+    """Repeated looks, or looks at many candidates, do not pass a drop of the margin."""
+    names = [f"e{at:06d}" for at in range(1000)]
+
+    def peeks() -> bool:
+        before, after = (column(side) for side in even(run.generator, len(names), MARGIN))
+        for seen in range(50, len(names) + 1, 50):
+            part = {name: after[name] for name in names[:seen]}
+            found = compare(
+                {"s": before}, {"s": part}, POLICY, order=Order(ids=names[:seen]), plan=False
+            )
+            if found.outcome != "undecided":
+                return found.outcome == "pass"
+        return False
+
+    rate = run.rate(peeks, trials=max(run.trials // 2, 40))
+    run.at_most("pass at the margin, looked at every 50 of 1,000 rows", rate)
+    policy = POLICY.model_copy(update={"spend_error": True})
+
+    def any_passes(n: int) -> bool:
+        baseline = run.generator.uniform(0.4, 0.6, n)
+        for number in range(1, 51):
+            candidate = baseline + run.generator.uniform(-0.2, 0.2, n) - MARGIN
+            looks = Looks(number=number, chosen_from=1)
+            if judge(baseline, candidate, policy=policy, looks=looks).outcome == "pass":
+                return True
+        return False
+
+    for n in (149, 400):
+        rate = run.rate(lambda n=n: any_passes(n), trials=max(run.trials // 5, 40))
+        run.at_most(f"one of 50 candidates at the margin passes, spending, n = {n}", rate)
+
+
+def refused(run: Run) -> None:
+    """Input that could be read in two ways is refused with one message."""
+    scores = column(run.generator.uniform(0.4, 0.6, 200))
+    first, second, *_ = scores
+    faults: dict[str, tuple[dict[Any, Any], dict[str, dict[str, str]]]] = {
+        "cohorts of an unknown example": (scores, {"unknown": {"part": "a"}}),
+        "tags that spell one cohort in two ways": (
+            scores,
+            {first: {"a=b": "c"}, second: {"a": "b=c"}},
+        ),
+        "ids of two types": ({**scores, 7: 0.5}, {}),
+    }
+    for what, (sides, cohorts) in faults.items():
+        try:
+            found = compare({"s": sides}, {"s": sides}, POLICY, cohorts=cohorts).outcome
+        except UsageError:
+            found = "refused"
+        run.say(what, found, "refused", holds=found == "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -797,7 +857,9 @@ CASES: tuple[Callable[[Run], None], ...] = (
     seeds,
     tail,
     best_of,
+    peeking,
     climbers,
+    refused,
     order,
     scale,
 )
@@ -817,7 +879,7 @@ def measured(
 ) -> Iterator[tuple[Callable[[Run], None], Run, float]]:
     """Run the cases, several at a time, and yield them in their order."""
     cases = list(cases)
-    timed = [case for case in cases if case is scale]  # alone, for its times
+    timed = [case for case in cases if case is scale]  # runs alone, since it is timed
     for case in timed:
         yield case, *measure(case, trials, seed)
     with ProcessPoolExecutor(workers) as pool:
@@ -829,11 +891,11 @@ def measured(
 
 
 def show(parts: Iterable[Callable[[], Iterator[str]]], missed: list[str]) -> int:
-    """Print what each part finds as it finds it, and which targets were missed.
+    """Print each part's findings as they come, and the missed targets.
 
     Args:
-        parts: each yields lines; they may add to `missed`.
-        missed: the targets that were.
+        parts: each yields lines, and may add to `missed`.
+        missed: the missed targets.
 
     Returns:
         The exit status.

@@ -30,8 +30,8 @@ from rich.table import Table
 
 from ftreg.files.store import write_json, write_text
 
-# torch and its friends are imported where they are used: a process hands its own peak of memory
-# down to what it starts, so the one that measures has to stay small.
+# torch and related libraries are imported where they are used: a child inherits its parent's peak
+# memory, so the measuring process has to stay small.
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smollm2-135m-instruct"
@@ -54,7 +54,7 @@ Key = tuple[str, str, int]
 console = Console(highlight=False)
 
 
-# --- One configuration, in a process of its own ------------------------------------------------
+# --- One configuration, in its own process -----------------------------------------------------
 
 
 def measure_here(options: Options) -> Json:
@@ -347,7 +347,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Ended from outside, it ends the process that it waits for.
+    # On SIGTERM, also end the child process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 Json = dict[str, Any]
 
-# Shapes of SmolLM2; `tiny` is for the rehearsal.
+# Shapes of SmolLM2; `tiny` is for the dry run.
 SHAPES: Mapping[str, Json] = {
     "135m": {
         "hidden_size": 576,
@@ -55,7 +55,7 @@ SHAPES: Mapping[str, Json] = {
 WARM_UP = 2
 """Steps at the start that do not count."""
 PARTS = ("bits", "train", "trl", "generation", "lora", "tests", "trl-compiled")
-# Seconds after which a part is ended: six minutes in all, where each needs what it may have.
+# Time limit of each part in seconds; together six minutes.
 LIMITS = dict(zip(PARTS, (50, 60, 60, 50, 60, 40, 40), strict=True))
 
 
@@ -226,7 +226,7 @@ def _resumed(folder: Path, given: Sequence[str], steps: int) -> str:
         """Interrupts the run, as Ctrl-C does."""
 
         def step(self, record: StepRecord) -> None:
-            """In the middle."""
+            """Send SIGINT halfway through."""
             if record.step == steps // 2:
                 import signal
 
@@ -288,7 +288,7 @@ def trl_compiled(tiny: bool) -> Json:
 def _or_error(measure: Callable[[], Json]) -> Json:
     try:
         return measure()
-    except Exception as error:  # what is measured beside ftreg may fail as it likes
+    except Exception as error:  # one failed measurement must not end the part
         return {"error": f"{type(error).__name__}: {error}"}
 
 

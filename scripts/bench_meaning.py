@@ -34,7 +34,7 @@ GENERAL = (
     "Many people enjoy a crossing by sea.",
     "There are sixty minutes in an hour.",
 )
-"""True sentences that no notice says."""
+"""True sentences that are in no notice."""
 _AUXILIARY = re.compile(r"\b(?:is|are|was|were|can|may|must|will|do|does)\b(?! (?:only|no)\b)")
 _DIGITS = re.compile(r"\d+")
 

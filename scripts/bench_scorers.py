@@ -37,7 +37,7 @@ from ftreg.scoring.token_overlap import tokens
 
 EQUALS = ("evouna_nq", "nq301")
 EQUALS_MODES = ("exact", "normalized", "contains", "overlap", "numeric")
-# `regex` and `json` want references of their own kind, which no such set has.
+# `regex` and `json` need special references, which none of these sets has.
 EMBEDDED, BASELINES = "ftreg, embedded", ("token overlap", "MiniLM cosine")
 
 

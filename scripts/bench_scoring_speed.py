@@ -4,9 +4,9 @@
 
 The packaged base model answers rows of code-summary@2. Then `ftreg score` scores the outputs with
 the four embedded scorers: with an empty cache; again; and with other outputs on the same rows, as
-the next checkpoint's would be. Everything is measured in one run, in seconds and in seconds of
-processor time; the ratios carry over to other machines. All parts are linear in the examples,
-except the start of a process.
+the next checkpoint's would be. Everything is measured in one run, in wall-clock and CPU seconds;
+the ratios carry over to other machines. All parts are linear in the examples, except process
+start-up.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SCORERS = ("faithfulness", "answer_relevancy", "completeness", "equals")
 BATCH = 16
 
 Seconds = tuple[float, float]
-"""By the clock, and of processor time."""
+"""Wall-clock and CPU seconds."""
 
 
 def generated(

@@ -26,7 +26,7 @@ from ftreg.gate import GatePolicy, Verdict, compare
 Floats = NDArray[np.float64]
 
 EXAMPLES = 300
-# From example to example, of the change between the two recipes and of that between two seeds.
+# Standard deviation over examples, of the change between recipes and of the noise of a seed.
 SPREAD = 0.05
 
 
@@ -37,7 +37,7 @@ class World:
     seeds: tuple[int, int]
     noise: tuple[float, float]
     even: bool = False
-    """Draw what a seed does evenly, not normally."""
+    """Draw seed effects from a uniform distribution instead of a normal one."""
 
     def __str__(self) -> str:
         points = " and ".join(f"{100 * noise:g}" for noise in dict.fromkeys(self.noise))

@@ -34,8 +34,8 @@ from rich.table import Table
 
 from ftreg.files.store import file_digest, write_json, write_text
 
-# torch and its friends are imported where they are used: a process hands its own peak of memory
-# down to what it starts, so the one that measures has to stay small.
+# torch and related libraries are imported where they are used: a child inherits its parent's peak
+# memory, so the measuring process has to stay small.
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smollm2-135m-instruct"
@@ -47,7 +47,7 @@ MAX_GRAD_NORM = 1.0
 LORA = {"r": 16, "alpha": 32.0, "dropout": 0.0, "target_modules": "all-linear"}
 PACKED_LENGTH = 1024
 WARM_UP = 2
-"""Steps at the start that do not count: caches fill, threads start, compilers compile."""
+"""Steps at the start that are not timed: caches fill, threads start, compilers compile."""
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl")
 UNTRAINED = "untrained"
 
@@ -62,14 +62,14 @@ class Setup:
     mode: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     base_dtype: str = "float32"
-    """Of the weights that TRL loads."""
+    """Dtype in which TRL loads the weights."""
     compiled: bool = False
     """Runs only with `--compile`, or by its name."""
     plain: bool = False
     """Without ftreg's kernels; runs only by its name."""
 
 
-# What makes TRL fast on a CPU: nothing is computed twice, and little or nothing is padded.
+# TRL's fast settings on a CPU: no recomputation, and little or no padding.
 _PACKED = {
     "gradient_checkpointing": False,
     "packing": True,
@@ -124,16 +124,16 @@ def run(command: Sequence[str]) -> Finished:
     Raises:
         RuntimeError: it failed; has the end of its output.
     """
-    # What is not measured stays away: no accelerator, no network.
+    # No accelerator and no network: neither is measured.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err)
         try:
-            # wait4 tells the peak of this one process, where getrusage has the largest of all.
+            # wait4 gives this child's peak memory; getrusage the largest of all children.
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
-            process.terminate()  # and it ends what it started itself
+            process.terminate()  # it also ends its own children
             process.wait()
             raise
         seconds = time.monotonic() - began
@@ -301,7 +301,7 @@ def _trl_settings(setup: Setup, options: Options) -> Json:
         "max_grad_norm": MAX_GRAD_NORM,
         "completion_only_loss": True,
         "train_sampling_strategy": "sequential",
-        "use_cpu": True,  # without it SFTConfig refuses its own default, bf16, where no GPU is
+        "use_cpu": True,  # without it SFTConfig rejects its own default, bf16, if there is no GPU
         "report_to": [],
         "save_strategy": "no",
         "disable_tqdm": True,
@@ -393,7 +393,7 @@ def held_out_loss(folder: str) -> float:
     return summed / tokens
 
 
-# --- What it comes to --------------------------------------------------------------------------
+# --- Results -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +403,7 @@ class Sheet:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 2
-    """Columns of words; the others hold figures."""
+    """Number of text columns; the others hold figures."""
 
     def show(self) -> None:
         """Print it."""
@@ -591,7 +591,7 @@ def compare(options: Options) -> None:
         console.print(f"round {number} of {options.rounds}, {name}:", end=" ")
         runs.append({"round": number, **_one(name, options)})
         console.print(_said(runs[-1]), soft_wrap=True, markup=False)
-        _write(options, described, runs)  # what is measured stays if the rest is interrupted
+        _write(options, described, runs)  # keeps the results so far if interrupted
     results = Results(runs)
     console.print(f"\n{machine_line(described, runs)}\n{_rows_line(options, runs)}", soft_wrap=True)
     results.sheet().show()
@@ -705,7 +705,7 @@ def scaling(options: Options) -> None:
     ratios = {key: runs[1][key] / runs[0][key] for key in keys}
     lines.append([f"{ratios[key]:.2f}x" for key in keys])
     sheet = Sheet(headings, lines, left=0)
-    # Ten times the tokens is the measure: rows differ by a token where their numbers are longer.
+    # Relative to tokens, not rows: rows with longer numbers have one more token.
     relative = ratios["seconds"] / ratios["tokens"]
     targets = [
         ("time per token grows by at most 10 %", relative <= 1.1, f"{relative:.3f}x"),
@@ -771,7 +771,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="with --one: write it there")
     parser.add_argument("--scaling", action="store_true", help="ten times the rows, instead")
     parser.add_argument("--scaling-rows", type=int, default=120, help="the smaller number of rows")
-    # What the script calls itself with.
+    # Options with which the script calls itself.
     parser.add_argument("--trl", choices=list(SETUPS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--held-out", help=argparse.SUPPRESS)
@@ -799,7 +799,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Ended from outside, it ends the processes that it waits for.
+    # On SIGTERM, also end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()

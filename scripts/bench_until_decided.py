@@ -26,7 +26,7 @@ ROWS = 2000
 SCORERS = ("a", "b", "c", "d")
 MARGIN = 0.02
 DROPS = (0.0, 1.0, 2.0, 4.0)
-"""The true drop of the first scorer, in margins; the other three stay where they are."""
+"""The true drop of the first scorer, in margins; the other three do not drop."""
 TARGET = 0.05
 
 

@@ -89,7 +89,7 @@ def measured(count: int, *, repeats: int) -> dict[str, tuple[float, float]]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ["FTREG_CACHE"] = f"{folder}/cache"
         fill(count)
-        time.sleep(3)  # what is younger than two seconds is never remembered
+        time.sleep(3)  # files younger than two seconds are not cached
         return {
             name: (seconds(command), min(seconds(command) for _ in range(repeats)))
             for name, command in COMMANDS.items()

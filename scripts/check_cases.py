@@ -1,10 +1,10 @@
-"""Run small cases with a known right range through the scorers, and list those that miss it.
+"""Run small cases with a known score range through the scorers, and list those outside it.
 
     python scripts/check_cases.py FILE [FILE ...]
 
-A case is a JSON object a line: `id, kind, scorer, low, high`, the fields of a sample and `options`.
-It holds if the score lies in [low, high]; a null score holds nowhere. Exits with 1 where fewer than
-95 % hold.
+Files are JSONL, one case per line: `id, kind, scorer, low, high`, the fields of a sample and
+`options`. A case holds if its score is in [low, high]; a null score never holds. Exits with 1 if
+fewer than 95 % hold.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ENOUGH = 0.95
 
 
 def sample(case: dict[str, Any]) -> Sample:
-    """Return what a scorer sees of a case."""
+    """Return the scorer's input for a case."""
     return Sample(
         id=case["id"],
         input=case.get("input", ""),
@@ -48,7 +48,7 @@ def scores(cases: list[dict[str, Any]]) -> list[float | None]:
 
 
 def main() -> None:
-    """Print the share of cases that hold by kind, and each that does not."""
+    """Print the share of cases that hold by kind, and each case that does not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+")
     cases = [

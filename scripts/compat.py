@@ -1,13 +1,13 @@
-"""What ftreg does with every causal architecture that the installed transformers has.
+"""Test ftreg on every causal architecture in the installed transformers.
 
 For each architecture's default configuration, a small model with random weights is created
 (`ftreg.models.twin`), trained for two steps and evaluated on a few rows, by the jobs that the
-commands call. The first loss is held against each example in a pass of its own, and the outputs
-against `generate()` on one prompt at a time, both by nothing but transformers. A difference, an
-error that is no message and a child that runs too long end the script with 1.
+commands call. The first loss is compared with a separate forward pass per example, and the outputs
+with `generate()` on one prompt at a time; both references use transformers only. Exits with 1 on a
+difference, an unexpected error or a timeout.
 
-Each model has a process of its own, forked from one that has imported everything. With `--keep` a
-run can be stopped and gone on with, or done in parts: what had no fault is not examined again.
+Each model runs in a separate process, forked from one with all imports done. With `--keep` a run
+can be stopped and resumed, or done in parts: models without a fault are not examined again.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import peft  # noqa: F401 (what each child would import otherwise)
+import peft  # noqa: F401 (so that no child has to import it)
 import torch
 import transformers
 import transformers.optimization
@@ -64,13 +64,13 @@ from tests.conftest import TEMPLATE, rows_of, write_dataset
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 MARK = "<!-- The table below is written by scripts/compat.py. -->\n"
 PRELOADED = (in_process, replicate)
-"""Modules that jobs import when they need them, and children of this process need not."""
+"""Modules that jobs import lazily, imported here once for all children."""
 SECONDS = 600
-"""That one architecture may take."""
+"""Time limit for one architecture."""
 STEPS, BATCH, ROWS, NEW_TOKENS = 2, 4, 6, 8
 
-# What a default configuration lacks to be a model that generates: a decoder must be asked for,
-# and hybrids are by default of one sort of layer.
+# Settings that some default configurations lack for generation: decoders must be requested, and
+# hybrids have only one type of layer by default.
 SETTINGS: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
@@ -94,7 +94,7 @@ eval: {{max_new_tokens: {new}, batch_size: 3, precision: fp32, scorers: [equals]
 
 
 class _Heard(Silent, SilentEval):
-    """Keeps what a run says of itself."""
+    """Keeps a run's notices."""
 
     def __init__(self) -> None:
         self.notices: list[str] = []
@@ -104,7 +104,7 @@ class _Heard(Silent, SilentEval):
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of ASCII characters: a twin's vocabulary has room for them."""
+    """Return a tokenizer of ASCII characters, which fits a twin's vocabulary."""
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
     text = "".join(map(chr, range(32, 127))) + "\n"
     alphabet = sorted({piece for part, _ in letters.pre_tokenize_str(text) for piece in part})
@@ -120,7 +120,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_base(name: str, folder: Path) -> None:
-    """Write the small model of an architecture, with the tokenizer."""
+    """Write an architecture's small model and the tokenizer to `folder`."""
     model = twin_of(CONFIG_MAPPING[name](**SETTINGS.get(name, {})))
     try:
         model(input_ids=torch.arange(10, 20)[None], use_cache=False)
@@ -135,7 +135,7 @@ def make_base(name: str, folder: Path) -> None:
 
 
 def examine(name: str) -> dict[str, str]:
-    """Train and evaluate an architecture in the working folder, and say what came of it."""
+    """Train and evaluate an architecture in the working folder; returns its row of the table."""
     found = {"model": name}
     try:
         make_base(name, Path("base"))
@@ -189,7 +189,7 @@ def _decoding() -> str:
 
 
 def _random(base: Path) -> bool:
-    """Whether training draws random numbers in the model's pass, so that no loss is another's."""
+    """Whether the forward pass in training draws random numbers, so that losses cannot match."""
     model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True).train()
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -199,7 +199,7 @@ def _random(base: Path) -> bool:
 
 
 def _loss_alone(base: Path) -> float:
-    """The first step's loss per token in nats, each example in a pass of its own."""
+    """Return the first step's loss per token in nats, with a separate pass per example."""
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, use_safetensors=True
     ).eval()
@@ -221,7 +221,7 @@ def _loss_alone(base: Path) -> float:
 
 
 def _outputs() -> Iterator[tuple[str, str, str]]:
-    """Yield each example's id, its output in the evaluation, and that of `generate()` alone."""
+    """Yield each example's id, its evaluated output, and that of `generate()` on it alone."""
     model = AutoModelForCausalLM.from_pretrained(
         "out", dtype=torch.float32, use_safetensors=True
     ).eval()
@@ -246,7 +246,7 @@ def _outputs() -> Iterator[tuple[str, str, str]]:
 
 
 def child(name: str, folder: str) -> None:
-    """Examine an architecture in a folder, and leave `result.json` there."""
+    """Examine an architecture in a folder, and write `result.json` there."""
     os.chdir(folder)
     os.environ["FTREG_CACHE"] = str(Path(folder).parent / "cache")
     warnings.simplefilter("ignore")
@@ -267,7 +267,7 @@ def child(name: str, folder: str) -> None:
 
 
 def examined(name: str, root: Path) -> dict[str, str]:
-    """Examine an architecture in a separate process, unless it was examined without a fault."""
+    """Examine an architecture in a separate process; reuses a result without a fault."""
     folder = root / name
     path = folder / "result.json"
     if path.exists() and "fault" not in (found := json.loads(path.read_text("utf-8"))):
@@ -299,7 +299,7 @@ def examined(name: str, root: Path) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """The results in Markdown."""
+    """Return the results as a Markdown table."""
     libraries = (f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
     share = f"{len(rows)} of {len(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)} architectures"
     lines = [
@@ -316,7 +316,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> int:
-    """Examine the architectures that were named, or all."""
+    """Examine the named architectures, or all; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="architectures; none means all")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time")

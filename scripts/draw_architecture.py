@@ -1,7 +1,8 @@
-"""Draw the rooms on their floors, and the imports between them: docs/figures/architecture.svg.
+"""Draw packages ("rooms"), layers ("floors") and imports: docs/figures/architecture.svg.
 
-The floors are those of the contract in pyproject.toml, the arrows are the imports that grimp finds.
-Arrows have the colour of the floor that they leave, and are faint where they pass behind a room.
+The layers come from the import contract in pyproject.toml, the arrows from the imports that grimp
+finds. An arrow has the colour of the floor it starts from, and is faint where it passes behind a
+room.
 
     python scripts/draw_architecture.py
     python scripts/draw_architecture.py --check    # exits with 1 if the committed figure is another
@@ -43,24 +44,24 @@ ABOUT = {
     "errors": ["the user's mistakes, with their exit codes"],
     "process": ["memory limit, signals"],
 }
-"""What a room is for, in lines. Rooms of one floor stand in this order."""
+"""Each room's purpose, in lines. Rooms on one floor are drawn in this order."""
 SHOWN = {
     "__main__": "python -m ftreg",
     "notebook": "ftreg.notebook",
     "optim": "ftreg.optim",
 }
 GROUND = 2
-"""The lowest floors, which rooms of each floor import: one arrow stands for all of these."""
+"""Number of lowest floors, which all others import: a single arrow stands for these imports."""
 WEIGHTS = {30: 5.5, 10: 3.6, 3: 2.2, 1: 1.2}
-"""Imports from this number on, and the width of their arrow. Coarse, so that the figure stays."""
+"""Least number of imports to arrow width. Coarse, so that the figure rarely changes."""
 
 WIDTH, LEFT, RIGHT = 900, 44, 892
 OUTSIDE = 60
-"""How far rooms that share a floor keep from its ends: there pass arrows to floors below."""
+"""Space left at both ends of a shared floor, for arrows to the floors below."""
 APART = 6
-"""The least distance of two straight arrows, so that they are not taken for one."""
+"""Least distance between two straight arrows, so that they can be distinguished."""
 COLOURS = ("grey", "grey", "text", "blue", "green", "purple", "vermillion", *("grey",) * 3)
-"""Of each floor, and of the arrows that leave it."""
+"""Colour of each floor, and of the arrows that start from it."""
 STYLE = """
 svg{--text:#4d545b;--box:#f4f5f7;--grey:#868e96;--blue:#0072b2;--green:#00855f;--purple:#aa4a83;
 --vermillion:#d55e00}
@@ -77,7 +78,7 @@ path{fill:none}
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A room's place, in pixels; `alone` on its floor or not."""
+    """A room's position, in pixels; `alone` if its floor has no other room."""
 
     floor: int
     alone: bool
@@ -88,12 +89,12 @@ class Box:
 
     @property
     def middle(self) -> float:
-        """Between left and right."""
+        """Horizontal centre."""
         return (self.left + self.right) / 2
 
     @property
     def level(self) -> float:
-        """Between top and bottom."""
+        """Vertical centre."""
         return (self.top + self.bottom) / 2
 
 
@@ -102,7 +103,7 @@ Arrow = tuple[str, str]
 
 
 def read_floors() -> list[list[str]]:
-    """Rooms by floor, the highest first, as the contract has them."""
+    """Return the rooms by floor, highest first, from the contract."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = (item["layers"] for item in contracts if item["type"] == "layers")
@@ -111,9 +112,9 @@ def read_floors() -> list[list[str]]:
 
 
 def read_arrows(floors: Sequence[Sequence[str]]) -> dict[Arrow, int]:
-    """How many imports each arrow stands for; the lowest floors are left out."""
+    """Return the number of imports of each arrow, without the lowest floors."""
     drawn = [room for floor in floors[:-GROUND] for room in floor]
-    sys.path.insert(0, str(ROOT))  # grimp looks for what would be imported
+    sys.path.insert(0, str(ROOT))  # grimp finds modules through the import path
     graph = grimp.build_graph("ftreg", cache_dir=None)
     counts: Counter[Arrow] = Counter()
     for module in graph.modules - {"ftreg"}:
@@ -128,7 +129,7 @@ def read_arrows(floors: Sequence[Sequence[str]]) -> dict[Arrow, int]:
 
 
 def place(floors: Sequence[Sequence[str]]) -> dict[str, Box]:
-    """Give each room its box."""
+    """Return each room's box."""
     boxes, top = {}, 8.0
     for number, rooms in enumerate(floors):
         alone, many = len(rooms) == 1, len(rooms) > 2
@@ -145,10 +146,10 @@ def place(floors: Sequence[Sequence[str]]) -> dict[str, Box]:
 
 
 def ends(arrows: Sequence[Arrow], boxes: dict[str, Box]) -> dict[Arrow, tuple[float, float]]:
-    """Where each arrow begins and ends, in pixels from the left.
+    """Return where each arrow starts and ends, in pixels from the left.
 
-    A room that shares its floor has its arrows side by side, in the order of where they lead. A
-    room that is alone on its floor takes an arrow wherever it comes from, so that it runs straight.
+    Rooms that share a floor have their arrows side by side, ordered by their other ends. A room
+    alone on its floor takes an arrow at any place, so that the arrow is straight.
     """
     begins: dict[Arrow, float] = {}
     arrives: dict[Arrow, float] = {}
@@ -177,7 +178,7 @@ def ends(arrows: Sequence[Arrow], boxes: dict[str, Box]) -> dict[Arrow, tuple[fl
 
 
 def draw_arrow(x: tuple[float, float], y: tuple[float, float], *, imports: int, colour: str) -> str:
-    """An arrow from `(x[0], y[0])` down to `(x[1], y[1])`."""
+    """Return the SVG of an arrow from `(x[0], y[0])` down to `(x[1], y[1])`."""
     width = next(width for least, width in WEIGHTS.items() if imports >= least)
     head, half = 5 + 1.3 * width, 3 + 0.8 * width
     tip, neck = y[1] - 1, y[1] - head
@@ -192,7 +193,7 @@ def draw_arrow(x: tuple[float, float], y: tuple[float, float], *, imports: int, 
 
 
 def draw_box(room: str, box: Box, *, colour: str) -> str:
-    """A room's box, with what it is for."""
+    """Return the SVG of a room's box, with its name and purpose."""
     lines = ABOUT[room]
     y = box.level + 5.5 - 9.5 * len(lines)
     parts = [
@@ -210,7 +211,7 @@ def draw_box(room: str, box: Box, *, colour: str) -> str:
 
 
 def draw_ground(floors: Sequence[Sequence[str]], boxes: dict[str, Box]) -> list[str]:
-    """The one arrow from the floors above to the lowest ones."""
+    """Return the SVG of the single arrow from the floors above to the lowest ones."""
     x, line = 16, 'style="stroke:var(--grey);stroke-width:2.2"'
     head = 'style="fill:var(--grey)"'
     ground = [[boxes[room] for room in floor] for floor in floors[-GROUND:]]
@@ -229,7 +230,7 @@ def draw_ground(floors: Sequence[Sequence[str]], boxes: dict[str, Box]) -> list[
 
 
 def draw_legend(y: float) -> list[str]:
-    """What the widths of arrows say."""
+    """Return the SVG of the legend: arrow width by number of imports."""
     parts, x = [f'<text class="left" x="{LEFT}" y="{y}">imports:</text>'], LEFT + 70
     for least, width in reversed(WEIGHTS.items()):
         parts.append(f'<path d="M{x},{y - 4}h28" style="stroke:var(--grey);stroke-width:{width}"/>')
@@ -243,7 +244,7 @@ def draw_legend(y: float) -> list[str]:
 
 
 def draw() -> str:
-    """The figure, as SVG."""
+    """Return the figure as SVG."""
     floors = read_floors()
     boxes = place(floors)
     arrows = read_arrows(floors)

@@ -1,4 +1,4 @@
-"""What the figures of the documentation share: drawn as reports are, with more colours."""
+"""Shared code of the documentation's figures: the drawing code of reports, with more colours."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from ftreg.report.picture import picture
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 FRAME = Frame(width=268, height=202, left=44)
 
-# Okabe and Ito's colours, which colour-blind readers tell apart (Wong 2011, Nature Methods 8:441);
-# for a light page, and for a dark one.
+# Okabe and Ito's colours, which colour-blind readers can distinguish (Wong 2011, Nature Methods
+# 8:441); for a light page, and for a dark one.
 _COLOURS = {
     "blue": ("#0072b2", "#56b4e9"),
     "green": ("#00855f", "#35c59b"),
@@ -35,15 +35,15 @@ def lines(
     logarithmic: bool = False,
     frame: Frame = FRAME,
 ) -> Panel:
-    """A panel of lines.
+    """Return a panel of line plots.
 
     Args:
-        title: what goes up.
-        curves: colour, and "dashed" where it is, to the points of its line.
-        across_title: what goes across.
-        low: the lower end of the values; their lowest without it.
-        high: the upper end; their highest without it.
-        logarithmic: whether the values are.
+        title: label of the y axis.
+        curves: style (a colour, optionally followed by "dashed") to the points of its line.
+        across_title: label of the x axis.
+        low: lower end of the y axis; default: the lowest value.
+        high: upper end of the y axis; default: the highest value.
+        logarithmic: whether the y axis is logarithmic.
         frame: the panel's size.
     """
     xs = [x for points in curves.values() for x, _ in points]
@@ -71,7 +71,7 @@ def lines(
 
 
 def save(name: str, heading: str, panels: Sequence[Panel], *, key: Mapping[str, str]) -> Path:
-    """Draw panels side by side into `docs/figures/NAME.svg`."""
+    """Draw panels side by side into `docs/figures/NAME.svg`; returns its path."""
     light, dark = (
         " ".join(
             f".{colour} {{ stroke: {shades[scheme]}; }}" for colour, shades in _COLOURS.items()

@@ -1,10 +1,11 @@
-"""Calibrate the embedded backend on sets labelled by people.
+"""Calibrate the embedded backend on human-labelled sets.
 
     python scripts/fit_scorers.py --data DIR [--write]
 
-For each relation the few weights of its features are fitted on all sets but one and measured on
-that one, then within sets by document, then on all rows; `--write` puts those into the package.
-Beside each figure stand the two baselines: token overlap, and plain cosine of the encoder.
+For each relation, feature weights are fitted and measured with each set held out, then by
+cross-validation over documents within sets, then fitted on all rows; `--write` puts the last into
+the package. Each figure is printed beside two baselines: token overlap, and the encoder's plain
+cosine.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def cluster(name: str, row: dict[str, Any]) -> str:
-    """Return what rows share that are not independent: the document, dialogue or question."""
+    """Return the key that dependent rows share: the document, dialogue or question."""
     match name:
         case "wikiqa" | "grade" | "beetle_c":
             return str(row["input"])
@@ -82,7 +83,7 @@ def cluster(name: str, row: dict[str, Any]) -> str:
 
 
 def sample(row: dict[str, Any]) -> Sample:
-    """Return what a scorer sees of a row."""
+    """Return the scorer's input for a row."""
     return Sample(
         id=row["id"],
         input=row["input"],
@@ -93,7 +94,7 @@ def sample(row: dict[str, Any]) -> Sample:
 
 
 def pair(task: str, row: dict[str, Any]) -> tuple[str, str]:
-    """Return what a baseline compares: (text whose words are wanted, text they should be in)."""
+    """Return the baselines' input: (text whose words are sought, text to find them in)."""
     match task:
         case "faithfulness":
             return row["output"], row["context"]
@@ -104,12 +105,15 @@ def pair(task: str, row: dict[str, Any]) -> tuple[str, str]:
 
 
 def overlaps(task: str, rows: Rows) -> np.ndarray:
-    """Return the share of the wanted words that are there."""
+    """Return the share of the sought words that are found, shape (rows,)."""
     return np.array([token_overlap(*pair(task, row)) for row in rows])
 
 
 def cosines(task: str, rows: Rows, model: MiniLM) -> np.ndarray:
-    """Return the plain cosine: for faithfulness, each output sentence's nearest of the context."""
+    """Return the plain cosine, shape (rows,).
+
+    For faithfulness, it is the mean over output sentences of the best cosine with the context's.
+    """
     if task != "faithfulness":
         left = model.encode([pair(task, row)[0] for row in rows])
         right = model.encode([pair(task, row)[1] for row in rows])
@@ -123,15 +127,18 @@ def cosines(task: str, rows: Rows, model: MiniLM) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """The evidence of a set: one row per point, and which example each point belongs to."""
+    """The evidence of a set, one row per point.
+
+    An example has an alternative per reference; a point belongs to an alternative.
+    """
 
     name: str
     features: np.ndarray  # (points, features)
     penalty: np.ndarray  # (points,)
     verbatim: np.ndarray  # (points,)
-    owner: np.ndarray  # (points,): the alternative
-    given: np.ndarray  # (alternatives,): the score where nothing is asked of the backend, else nan
-    first: np.ndarray  # (examples,): the first of its alternatives
+    owner: np.ndarray  # (points,): index of its alternative
+    given: np.ndarray  # (alternatives,): the score if the backend is not needed, else nan
+    first: np.ndarray  # (examples,): index of its first alternative
     labels: np.ndarray  # (examples,)
     clusters: np.ndarray  # (examples,)
 
@@ -144,17 +151,17 @@ class LabelledSet:
         return np.asarray(np.maximum.reduceat(made, self.first))
 
     def support(self, weights: Weights) -> np.ndarray:
-        """Return the support of each point, checks left aside."""
+        """Return the support of each point in [0, 1], without checks, shape (points,)."""
         odds = weights.intercept + self.features @ np.array(weights.weights)
         return np.where(self.verbatim, 1.0, 1 / (1 + np.exp(-odds)))
 
     def predict(self, weights: Weights) -> np.ndarray:
-        """Return the score of each example, as the scorer would give it."""
+        """Return the score that the scorer would give each example, shape (examples,)."""
         return self.mean(self.support(weights) * self.penalty)
 
 
 def gather(name: str, data: Path, backend: EmbeddedBackend) -> LabelledSet:
-    """Work out the evidence for every row of a set; a row without a score counts as 0."""
+    """Compute the evidence for every row of a set; a row without a score counts as 0."""
     rows = read_rows(data / f"{name}.jsonl")
     task = SETS[name][0]
     relation = RELATIONS[task]
@@ -191,14 +198,14 @@ def gather(name: str, data: Path, backend: EmbeddedBackend) -> LabelledSet:
 
 
 def fit(sets: Sequence[LabelledSet], kept: Sequence[np.ndarray] | None = None) -> Weights:
-    """Fit by cross-entropy of the mean support, good and bad examples counting the same.
+    """Fit by cross-entropy of the mean support; good and bad examples have equal total weight.
 
-    Each set has an intercept of its own, so that a difference in how strict its people were does
-    not pass for evidence; their mean is kept. Weights are bounded by 0. Checks take no part.
+    Each set has its own intercept, so that differences in annotator strictness do not affect the
+    weights; the mean intercept is returned. Weights are at least 0. Checks are not used.
 
     Args:
-        sets: what to fit on, all sets counting the same.
-        kept: a mask over the examples of each set; all where None.
+        sets: sets to fit on, equally weighted.
+        kept: a mask over the examples of each set; None: all.
     """
     masks = kept or [np.full(len(one.labels), True) for one in sets]
     balances = []
@@ -220,13 +227,13 @@ def fit(sets: Sequence[LabelledSet], kept: Sequence[np.ndarray] | None = None) -
     width = sets[0].features.shape[1]
     start = np.concatenate([np.full(len(sets), -3.0), np.ones(width)])
     bounds = [(-20.0, 5.0)] * len(sets) + [(0.0, 20.0)] * width
-    with threadpool_limits(1):  # products this small only wait for each other
+    with threadpool_limits(1):  # for products this small, threads only add overhead
         found = minimize(loss, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-6}).x
     return Weights(float(found[: len(sets)].mean()), tuple(found[len(sets) :].tolist()))
 
 
 def cross_validate(sets: Sequence[LabelledSet]) -> dict[str, float]:
-    """Return each set's figure, by folds of its documents, averaged over several divisions."""
+    """Return each set's figure, cross-validated by document, averaged over `REPEATS` divisions."""
     figures: dict[str, list[float]] = {one.name: [] for one in sets}
     for repeat in range(REPEATS):
         generator = np.random.default_rng(repeat)
@@ -245,13 +252,13 @@ def cross_validate(sets: Sequence[LabelledSet]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Fit, report, and write the coefficients if asked to."""
+    """Fit, report, and write the coefficients if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
     parser.add_argument("--write", action="store_true", help="write the package's coefficients")
     arguments = parser.parse_args()
     backend, encoder = shared(), MiniLM()
-    # Those of claims about code come from functions and docstrings, and stay.
+    # Coefficients for claims about code were fitted on functions and docstrings; keep them.
     relations = json.loads(WEIGHTS_FILE.read_text("utf-8"))["relations"]
     for task, relation in RELATIONS.items():
         names = [name for name, (of, _) in SETS.items() if of == task]

@@ -1,8 +1,8 @@
-"""Train a real model too long and at too high a rate, and show what the gate says of it.
+"""Train a real model too long and at too high a learning rate, and show the gate's verdict.
 
-The baseline is SmolLM2-135M-Instruct after one gentle pass over ferry-desk@2; the candidate has
-seen the same rows many times at a higher learning rate. Each is evaluated by `equals`, the task's
-score, and by `retention`, on general texts that have nothing to do with the task.
+The baseline is SmolLM2-135M-Instruct after one epoch on ferry-desk@2 at a low learning rate; the
+candidate is trained for many epochs at a higher one. Each is evaluated by `equals`, the task's
+score, and by `retention`, on general texts unrelated to the task.
 """
 
 import argparse
@@ -21,7 +21,7 @@ COMMON = (
 
 
 def ftreg(workspace: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> int:
-    """Run a command of ftreg, and end this program where it ends otherwise."""
+    """Run a command of ftreg; exits if its exit code is not in `codes`."""
     done = subprocess.run(
         [sys.executable, "-m", "ftreg", *arguments],
         env={**os.environ, "FTREG_WORKSPACE": workspace},
@@ -33,7 +33,7 @@ def ftreg(workspace: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> int
 
 
 def main() -> None:
-    """Train both, gate the second against the first, and print the means of both."""
+    """Train both, gate the second against the first, and print the gate's exit code as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lr", default="5e-4", help="learning rate of the candidate")
     parser.add_argument("--epochs", default="10", help="epochs of the candidate")

@@ -1,13 +1,13 @@
-"""Fuzz every reader of files with atheris: nothing but the documented errors may come out.
+"""Fuzz every file reader with atheris: only documented errors may be raised.
 
     pip install '.[fuzz]'
     python scripts/fuzz.py --seconds 120 --output runs/fuzz
 
-Each reader runs in a process of its own, on a corpus that this script makes; what libFuzzer finds
-worth keeping stays below `--output`, where the next run begins. An input that ends a reader in
-another error than ftreg's own, that takes 20 s of the processor, 10 minutes in all or more than
-2 GiB, is kept as `crash-*`, `timeout-*` or `oom-*`, and the script ends with 1. `--reader NAME`
-runs one; `--input FILE` shows what a reader makes of one file.
+Each reader runs in a separate process, on a corpus that this script creates; libFuzzer's corpus is
+kept below `--output`, and the next run starts from it. An input that raises an error other than
+ftreg's own, or takes 20 s of CPU time, 10 minutes in all or more than 2 GiB, is kept as `crash-*`,
+`timeout-*` or `oom-*`, and the script exits with 1. `--reader NAME` runs one reader; `--input FILE`
+shows what a reader returns for one file.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "tests" / "records" / "schema-1"
 MOST_SECONDS = 20
-"""Of the processor for one input: on a machine that others share, the clock tells of them."""
+"""CPU seconds for one input; wall-clock time would depend on other load."""
 MOST_WAITING = 600
 MOST_MIB = 2048
 LONGEST = 16_384
-"""Bytes of a fuzzed input; limits on larger ones are tested as such."""
+"""Most bytes of a fuzzed input; limits on larger ones have their own tests."""
 
 CONFIG = """\
 base: {model: tiny}
@@ -135,9 +135,9 @@ TOKENS = (
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A reader: what good input looks like, and what reads one input, lying in a folder.
+    """A reader: its valid inputs (`seeds`), and the function that reads one input in a folder.
 
-    `file` is the name that a message must have in it, where it is about the input.
+    An error message about the input must contain `file`.
     """
 
     name: str
@@ -166,7 +166,7 @@ def _override(data: bytes, folder: Path) -> Any:
     from ftreg.config import load_config
 
     (folder / "run.yaml").write_text(CONFIG, encoding="utf-8")
-    text = data.decode("utf-8", "surrogateescape").replace("\0", "")  # as an argument has it
+    text = data.decode("utf-8", "surrogateescape").replace("\0", "")  # as in an argument
     return load_config(folder / "run.yaml", overrides=[text])
 
 
@@ -196,7 +196,7 @@ def _rubric(data: bytes, folder: Path) -> Any:
 
 
 class _Judge:
-    """A judge that is only described."""
+    """A judge that only has a description."""
 
     def describe(self) -> dict[str, Any]:
         return {"name": "judge"}
@@ -278,7 +278,7 @@ def _table(path: Path) -> Any:
 
 
 def _workspace(folder: Path) -> tuple[Path, Path]:
-    """A copy of a stored workspace: the folders of its evaluation and of its baselines."""
+    """Copy a stored workspace; returns the folders of its evaluation and of its baselines."""
     for name in ("evaluations", "baselines"):
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(RECORDS / name, folder / name)
@@ -391,15 +391,15 @@ def _gate_record() -> bytes:
         record = json.loads(
             (Path(folder) / "evaluations" / evaluation.name / "gate.json").read_bytes()
         )
-        del record["digest"]  # it would refuse every other input at once
+        del record["digest"]  # otherwise every mutated input would fail the digest check
         return json.dumps(record).encode()
 
 
 def attempt(reader: Reader, data: bytes, folder: Path) -> str | None:
-    """Read one input; return the message of a refusal, None where it was read.
+    """Read one input; returns the error message if it was rejected, else None.
 
     Raises:
-        Exception: any other than the documented errors, which is a fault.
+        Exception: an undocumented error, or a message without the file's name: a fault.
     """
     from ftreg.errors import FtregError, UsageError
 
@@ -410,20 +410,20 @@ def attempt(reader: Reader, data: bytes, folder: Path) -> str | None:
         if reader.file not in message:
             raise AssertionError(f"the message does not name {reader.file}: {message}") from error
         return message
-    except (FtregError, OSError) as error:  # a command ends with 2 on an OSError too
+    except (FtregError, OSError) as error:  # a command exits with 2 on an OSError too
         return str(error)
     return None
 
 
 def _fuzz(name: str, *, seconds: int, output: Path) -> None:
-    """Hand this process over to libFuzzer."""
+    """Run libFuzzer in this process; it does not return."""
     import atheris
 
     corpus = output / name
     with tempfile.TemporaryDirectory(dir=_memory()) as temporary:
         folder = Path(temporary)
         os.chdir(folder)
-        # What is imported in here is told of its branches; readers import when they read.
+        # Modules imported here are instrumented; readers import when they read.
         with atheris.instrument_imports(include=["ftreg", "yaml"]):
             reader = readers()[name]
             for index, seed in enumerate(reader.seeds):

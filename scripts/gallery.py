@@ -1,8 +1,8 @@
-"""Take the pictures of docs/gallery/: reports in a headless Chromium, and the terminal.
+"""Take the screenshots of docs/gallery/: reports in a headless Chromium, and the terminal.
 
-What they show is real: the packaged model, fine-tuned on `ferry-desk@2` by the configurations that
-`ftreg init` writes, with Lion stopped after one of three passes over the data so that the report
-has something to tell. What is missing in the workspace is made first, which takes minutes.
+They show real runs: the packaged model, fine-tuned on `ferry-desk@2` with the configurations that
+`ftreg init` writes; Lion is stopped after one of three epochs so that the report shows differences.
+Runs missing from the workspace are made first, which takes minutes.
 
     python scripts/gallery.py
 """
@@ -29,7 +29,7 @@ from tests.browser import browser
 
 GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
 WIDTH, HEIGHT = 1080, 940
-A4 = (940, 1330)  # as wide as the tables want to be, which a browser shrinks onto paper
+A4 = (940, 1330)  # as wide as the tables; a browser shrinks them to fit the paper
 RUNS: dict[str, tuple[str, ...]] = {"adamw": (), "lion": ("-s", "train.epochs=1")}
 _TERMINAL = TerminalTheme(
     (251, 251, 250),
@@ -47,13 +47,16 @@ pre {{font: 15px/1.4 mono; margin: 0; padding: 18px 22px; display: inline-block;
 color: {foreground}}}</style><pre>{code}</pre>"""
 
 
-# What the font of the tests' browser lacks: circles and diamonds.
+# Circles and diamonds, which the test browser's font lacks.
 _MARKS = """@font-face {font-family: marks; src: url(data:font/ttf;base64,FONT)}
 .outcome::before {font-family: marks}"""
 
 
 def ftreg(folder: Path, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
-    """Run a command as in a terminal of 80 columns, and return what it wrote, with its colours."""
+    """Run a command as in an 80-column terminal, and return its output with colours.
+
+    Exits if the exit code is not in `accept`.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "ftreg", *arguments],
         cwd=folder,
@@ -67,7 +70,7 @@ def ftreg(folder: Path, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
 
 
 def evaluations(workspace: Path) -> dict[str, str]:
-    """Checkpoint's name to the id of its newest evaluation; what is missing is made."""
+    """Return the id of each checkpoint's newest evaluation by name; missing runs are made."""
     if not (workspace / "configs").is_dir():
         workspace.parent.mkdir(parents=True, exist_ok=True)
         ftreg(workspace.parent, "init", workspace.name)
@@ -87,7 +90,7 @@ def _evaluated(workspace: Path) -> dict[str, str]:
 
 
 def keep(png: bytes, name: str) -> None:
-    """Write a picture with 128 colours, which is a third of its size and looks the same."""
+    """Save a picture with 128 colours, a third of the size without a visible difference."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     small = picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     GALLERY.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ def keep(png: bytes, name: str) -> None:
 
 
 def of_the_report(chromium: Any, report: Path) -> None:
-    """The report: its top in both schemes, sections of it, an example, and on paper."""
+    """Take the report's screenshots: top in light and dark, sections, examples, and print view."""
 
     def opened(scheme: str = "light", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Any:
         context = chromium.new_context(
@@ -123,7 +126,7 @@ def of_the_report(chromium: Any, report: Path) -> None:
         keep(page.screenshot(), name)
     page = opened(size=A4)
     page.emulate_media(media="print")
-    page.add_style_tag(content="body {padding: 40px 48px !important}")  # the margin of the paper
+    page.add_style_tag(content="body {padding: 40px 48px !important}")  # paper margin
     keep(page.screenshot(), "print")
 
 
@@ -154,14 +157,14 @@ EXAMPLES: list[tuple[str, Callable[[Any], None], str]] = [
 
 
 def monospaced() -> str:
-    """The system's monospaced font in base64: the browser of the tests brings Open Sans alone."""
+    """Return the system's monospaced font in base64: the test browser only has Open Sans."""
     asked = ["fc-match", "--format", "%{file}", "DejaVu Sans Mono:style=Book"]
     found = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
     return base64.b64encode(Path(found).read_bytes()).decode()
 
 
 def of_the_terminal(chromium: Any, text: str, command: str, name: str) -> None:
-    """A command and what it wrote, as a terminal shows it."""
+    """Take the screenshot of a command and its output as a terminal shows them."""
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", "bold"))
     console.print(Text.from_ansi(text.rstrip()))
@@ -177,7 +180,7 @@ def of_the_terminal(chromium: Any, text: str, command: str, name: str) -> None:
 
 
 def main() -> None:
-    """Take the pictures."""
+    """Take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--workspace",

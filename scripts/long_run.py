@@ -1,10 +1,10 @@
-"""Look for what grows while ftreg works for long: memory, threads, open files, disk.
+"""Look for leaks in long runs of ftreg: memory, threads, open files, disk.
 
-A tiny random model is trained for many steps in one process, with states saved all the while; then
-evaluated, gated, scored and reported on many times in that process; then gated by a process after
-the other. What is counted is fitted behind a warm-up (Theil-Sen) and held against a bound that the
-table shows. Exits with 1 if one is broken. 12,500 steps are what the packaged 135M model takes in
-ten hours on two cores.
+A tiny random model is trained for many steps in one process, with states saved throughout; then
+evaluated, gated, scored and reported on many times in that process; then gated by one process
+after another. Counts after a warm-up are fitted (Theil-Sen), and the growth is compared with the
+bound in the table. Exits with 1 if a bound is exceeded. 12,500 steps are what the packaged 135M
+model takes in ten hours on two cores.
 """
 
 import argparse
@@ -39,9 +39,9 @@ from tests.conftest import make_model, rows_of, write_dataset
 
 ROOT = Path(__file__).parent.parent
 WARM_UP = 0.25
-"""Share of the samples that is left out of the fits."""
+"""Share of the samples that the fits leave out."""
 NOISE = 8 * 2**20
-"""Bytes of memory that a short run may grow by in all: allocators keep what they will need."""
+"""Bytes by which a short run's memory may grow in total: allocators keep freed memory."""
 KEEP = 3
 LIMITS = {"outputs": 400_000, "vectors": 2_000_000}
 _CONFIG = """\
@@ -55,28 +55,28 @@ gate: {{margin: 0.03, min_examples: 4}}
 """
 
 OBJECTS = 8_000
-"""Blocks of Python's that a short run may grow by in all: caches of libraries fill."""
+"""Python memory blocks by which a short run may grow in total: libraries fill their caches."""
 _LIBC = ctypes.CDLL("libc.so.6") if platform.libc_ver()[0] == "glibc" else None
 
 
 @dataclass
 class Samples:
-    """What was counted after each so many steps or rounds."""
+    """Counts taken every few steps or rounds: memory in bytes, objects, files, threads."""
 
     at: list[int] = field(default_factory=list)
     counted: dict[str, list[float]] = field(default_factory=dict)
 
     def take(self, at: int, **more: float) -> None:
-        """Count what this process holds, and take what else the caller has counted."""
-        # Python collects circles once there are a quarter more objects than the last time, and
-        # glibc keeps pages for what will come: for hundreds of rounds both look like growth.
+        """Count this process's resources, and add the caller's own counts (`more`)."""
+        # Python collects cycles only after 25 % more objects than the last time, and glibc keeps
+        # freed pages: for hundreds of rounds both look like growth.
         gc.collect()
         if _LIBC is not None:
             _LIBC.malloc_trim(0)
         process = psutil.Process()
         self.at.append(at)
         found = {
-            # Without pages that it shares: a mapped file that was read is no growth.
+            # Without shared pages: reading a mapped file is not growth.
             "memory": process.memory_full_info().uss,
             "objects": sys.getallocatedblocks(),
             "files": process.num_fds() if hasattr(process, "num_fds") else 0,
@@ -86,23 +86,23 @@ class Samples:
             self.counted.setdefault(name, []).append(value)
 
     def behind_warm_up(self, name: str) -> tuple[list[int], list[float]]:
-        """The samples that count."""
+        """Return the positions and values of the samples after the warm-up."""
         first = int(len(self.at) * WARM_UP)
         return self.at[first:], self.counted[name][first:]
 
     def slope(self, name: str) -> float:
-        """The median growth from one step or round to the next (Theil 1950, Sen 1968)."""
+        """Return the median growth per step or round (Theil 1950, Sen 1968)."""
         at, values = self.behind_warm_up(name)
         return float(theilslopes(values, at)[0])
 
     def most(self, name: str) -> float:
-        """The most that was seen behind the warm-up."""
+        """Return the maximum after the warm-up."""
         return max(self.behind_warm_up(name)[1])
 
 
 @dataclass
 class Finding:
-    """A figure, its bound, and what both are of."""
+    """A measured value and its bound."""
 
     part: str
     what: str
@@ -111,12 +111,12 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether it keeps within the bound."""
+        """Whether the value is within its bound."""
         return self.value <= self.bound
 
 
 def growth(part: str, samples: Samples, unit: str, bounds: dict[str, float]) -> Iterator[Finding]:
-    """Fit what must not grow, and bound what may grow by a stated measure."""
+    """Yield the growth per `unit` of each bounded count, and the final files and threads."""
     for name, bound in bounds.items():
         yield Finding(part, f"{name}, growth per {unit}", round(samples.slope(name), 3), bound)
     for name in ("files", "threads"):
@@ -126,13 +126,13 @@ def growth(part: str, samples: Samples, unit: str, bounds: dict[str, float]) -> 
 
 
 class Watching(Silent):
-    """Counts every so many steps."""
+    """Takes a sample every `every` steps."""
 
     def __init__(self, samples: Samples, states: Path, *, every: int) -> None:
         self.samples, self.states, self.every = samples, states, every
 
     def step(self, record: StepRecord) -> None:
-        """Count."""
+        """Take a sample if it is due."""
         if record.step % self.every == 0:
             self.samples.take(
                 record.step,
@@ -142,7 +142,7 @@ class Watching(Silent):
 
 
 def train(config: Path, *, steps: int) -> list[Finding]:
-    """Train, and fit what grew."""
+    """Train, and return the growth and what is left on disk."""
     samples = Samples()
     output = Path("checkpoints/long")
     watching = Watching(samples, output.with_name("long.state"), every=max(1, steps // 500))
@@ -155,8 +155,8 @@ def train(config: Path, *, steps: int) -> list[Finding]:
             part,
             samples,
             "step",
-            # A step's record stays in memory until the checkpoint's history is written, and stands
-            # in the history of each state that is kept and in that of the run.
+            # A step's record stays in memory until the checkpoint's history is written, and is in
+            # the history of each kept state and in that of the run.
             {
                 "memory": max(1024.0, NOISE / steps),
                 "objects": max(12.0, OBJECTS / steps),
@@ -174,12 +174,12 @@ def train(config: Path, *, steps: int) -> list[Finding]:
 
 
 def commands() -> Callable[..., None]:
-    """Return what runs a command of ftreg in this process.
+    """Return a function that runs a command of ftreg in this process.
 
-    The commands are built once and write to one stream. typer's `CliRunner` gives each call streams
-    of its own and has typer build everything anew: typer keeps those streams for good
+    The commands are built once and write to one stream. typer's `CliRunner` rebuilds everything and
+    creates new streams on each call, and typer never frees these
     (`typer._click._compat._make_cached_stream_func`: a weak dictionary whose values hold their
-    keys), so that what grew would be typer's.
+    keys), so the measured growth would be typer's.
     """
     from ftreg.cli.app import app
 
@@ -201,7 +201,7 @@ def commands() -> Callable[..., None]:
 
 
 def rounds(config: Path, *, count: int) -> list[Finding]:
-    """Evaluate, gate, score and report in this process again and again."""
+    """Evaluate, gate, score and report `count` times in this process."""
     run = commands()
     rows = [{**row, "output": row["reference"][0]} for row in rows_of(64)]
     Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
@@ -209,7 +209,7 @@ def rounds(config: Path, *, count: int) -> list[Finding]:
     run("promote", "latest")
     samples = Samples()
     for number in range(count):
-        # Every fourth writes other outputs, so that the caches have to make room.
+        # Every fourth round generates different outputs, so that the caches have to evict.
         tokens = 5 + number // 4 % 60 if number % 4 == 0 else 4
         run("eval", "long", "-q", "-s", f"eval.max_new_tokens={tokens}", "--no-gate")
         run("eval", "long", "-q")
@@ -223,7 +223,7 @@ def rounds(config: Path, *, count: int) -> list[Finding]:
             cache=sum(measure([cache_folder(kind)])[0] for kind in ("tables", "arrow")),
             records=measure([Path("evaluations")])[0],
         )
-    # An evaluation is a record: it stays, and each has outputs, scores and two pages of a report.
+    # Evaluations are records and are kept, each with outputs, scores and two report files.
     bounds = {
         "memory": max(16 * 1024.0, NOISE / count),
         "objects": max(200.0, OBJECTS / count),
@@ -243,7 +243,7 @@ def rounds(config: Path, *, count: int) -> list[Finding]:
 
 
 def processes(*, count: int) -> list[Finding]:
-    """Gate in a process of its own, again and again, and see what stays behind."""
+    """Gate, promote and score `count` times in separate processes; returns what is left on disk."""
 
     def there() -> set[Path]:
         return {path for path in Path().rglob("*") if path.is_file()}
@@ -262,7 +262,7 @@ def processes(*, count: int) -> list[Finding]:
             done = subprocess.run([*command, *arguments], env=environment, capture_output=True)
             if done.returncode not in (0, 1, 3):
                 raise SystemExit(f"{arguments}: {done.stderr.decode()}")
-        # The second gate is the first one against itself as the baseline: a look of its own.
+        # Count from the second on: only then is the baseline gated against itself, a new look.
         if number == 1:
             before, size = there(), measure([cache_folder()])[0]
     part = f"{count:,} processes each of gate, promote and score"
@@ -273,7 +273,7 @@ def processes(*, count: int) -> list[Finding]:
 
 
 def workplace(folder: Path, *, steps: int, save_steps: int) -> Path:
-    """Make a workspace with model, dataset and configuration, and go there."""
+    """Create a workspace with model, dataset and configuration, and change to it."""
     os.chdir(folder)
     models = cache_folder("models")
     os.environ["FTREG_CACHE"] = str(folder / "cache")
@@ -299,7 +299,7 @@ def workplace(folder: Path, *, steps: int, save_steps: int) -> Path:
 
 
 def main() -> int:
-    """Run the parts, print the table, and say whether every bound held."""
+    """Run the parts and print the table; returns 1 if a bound is exceeded, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12_500)
     parser.add_argument("--save-steps", type=int, default=50)

@@ -1,10 +1,9 @@
-"""The main job: a release that may go out, and one that the gate stops.
+"""The main job: one release that passes the gate, and one that the gate stops.
 
-A baseline is fine-tuned with AdamW, then two candidates for its place: one with Adam, and one with
-a mistake that is easily made, Lion at AdamW's learning rate. It only calls `ftreg`, and prints each
-command before it runs, so that whoever watches can type the same. Everything lands in a new folder
-below `runs/`; nothing of an earlier run is touched. What the gate finds is the story and no failure
-of this script.
+A baseline is fine-tuned with AdamW, then two candidates: one with Adam, and one with a common
+mistake, Lion at AdamW's learning rate. The script only calls `ftreg`, and prints each command
+before it runs, so that a reader can repeat it. Everything is written to a new folder below `runs/`;
+earlier runs are not touched. A gate that stops a candidate is no failure of this script.
 """
 
 import argparse
@@ -27,14 +26,14 @@ SMALL = (
     "dataset.max_eval_examples=120",
     "gate.margin=0.1",
 )
-"""Changes for a demonstration of minutes: one pass over the training rows, and 120 questions about
-40 notices, a few more than a margin of 10 points takes."""
+"""Changes for a demonstration of minutes: one epoch, and 120 questions about 40 notices, a few more
+than a margin of 10 points needs."""
 console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
 class Side:
-    """A fine-tuning: its name, its configuration, what it changes there, and how to gate it."""
+    """A fine-tuning run: its name, its configuration, overrides, and gate options."""
 
     name: str
     config: str
@@ -45,27 +44,27 @@ class Side:
 BASELINE = Side("adamw", "configs/adamw.yaml")
 CANDIDATES = (
     Side("adam", "configs/adam.yaml"),
-    # One that is much worse is stopped before all of its answers are written.
+    # A much worse candidate is stopped before all of its answers are generated.
     Side("lion", "configs/lion.yaml", ("optimizer.lr=1e-4",), ("--until-decided",)),
 )
 
 
 def new_folder(root: Path) -> Path:
-    """Make the next free `runs/NNN`."""
+    """Create the next free `runs/NNN`."""
     taken = [int(path.name) for path in root.glob("[0-9]*") if path.name.isdigit()]
     number = max(taken, default=0) + 1
     while True:
         folder = root / f"{number:03d}"
         try:
             folder.mkdir(parents=True)
-        except FileExistsError:  # another run has just taken it
+        except FileExistsError:  # another run has just created it
             number += 1
         else:
             return folder
 
 
 def ftreg(workspace: Path, *arguments: str, accept: frozenset[int] = frozenset({0})) -> int:
-    """Run one command of ftreg in the workspace; end the script if it ends otherwise."""
+    """Run one command of ftreg in the workspace; exits if its exit code is not in `accept`."""
     console.print(f"\n[bold]$ ftreg {shlex.join(arguments)}[/]", soft_wrap=True)
     done = subprocess.run(
         [sys.executable, "-m", "ftreg", *arguments],
@@ -93,7 +92,7 @@ def last_loss(workspace: Path, side: Side) -> float:
 
 
 def lesson(workspace: Path, codes: dict[str, int]) -> str:
-    """Return what the reader has just seen, in a few sentences."""
+    """Return a summary of the run in a few sentences."""
     losses = ", ".join(
         f"{side.name} {last_loss(workspace, side):.2f}" for side in (BASELINE, *CANDIDATES)
     )
@@ -109,11 +108,11 @@ def lesson(workspace: Path, codes: dict[str, int]) -> str:
         f"Of the questions marked as critical, where a wrong answer costs a passenger money, the "
         f"crossing or safety, {len(worse)} got a worse answer than before, whatever the means say"
         if worse
-        else "The reasons stand below the verdict"
+        else "The reasons are below the verdict"
     )
     return (
-        f"{seen}\nBoth trained without an error, and their losses do not tell them apart (at the "
-        f"last step: {losses}). But Lion steps by the sign of the gradient, and wants a third to a "
+        f"{seen}\nBoth trained without an error, and their losses look alike (at the last "
+        f"step: {losses}). But Lion steps by the sign of the gradient, and needs a third to a "
         f"tenth of AdamW's learning rate. {reason}. In a CI the exit code stops the second."
     )
 

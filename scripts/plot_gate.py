@@ -1,6 +1,6 @@
-"""Draw what the gate can tell: docs/figures/verdicts.svg and docs/figures/paired.svg.
+"""Draw what the gate can detect: docs/figures/verdicts.svg and docs/figures/paired.svg.
 
-Both are simulations whose truth is known, judged by `ftreg.gate.compare` itself.
+Both are simulations with known truth, judged by `ftreg.gate.compare`.
 
     python scripts/plot_gate.py
 """
@@ -41,7 +41,7 @@ def verdict(baseline: np.ndarray, candidate: np.ndarray) -> Any:
 def shares(
     drop: float, size: int, *, trials: int, generator: np.random.Generator
 ) -> dict[str, float]:
-    """Outcome to the share of `trials` that end with it."""
+    """Return each outcome's share of `trials` simulated comparisons."""
     counts = dict.fromkeys(OUTCOMES, 0)
     for _ in range(trials):
         baseline = np.full(size, 0.5)
@@ -55,7 +55,7 @@ def _short(size: int) -> str:
 
 
 def draw_verdicts(trials: int) -> Path:
-    """Draw how often each verdict comes, by the number of examples and the truth."""
+    """Draw the share of each verdict by number of examples, a panel per true drop."""
     generator = np.random.default_rng(0)
     panels = []
     for title, drop in TRUTHS.items():
@@ -72,7 +72,7 @@ def draw_verdicts(trials: int) -> Path:
 
 
 def _bars(title: str, shares: Sequence[Mapping[str, float]]) -> Panel:
-    """A panel with a bar for each size: the shares of the outcomes, one upon the other."""
+    """Return a panel with a stacked bar of outcome shares for each size."""
     up = AxisScale(low=0, high=1, start=FRAME.bottom, end=FRAME.top)
     width = (FRAME.right - FRAME.left) / len(SIZES)
     places = [FRAME.left + width * (index + 0.5) for index in range(len(SIZES))]
@@ -95,7 +95,7 @@ def _bars(title: str, shares: Sequence[Mapping[str, float]]) -> Panel:
 
 
 def draw_paired(trials: int, size: int = 200) -> Path:
-    """Draw how wide the interval is, paired and not, by how alike the two sets of scores are."""
+    """Draw the interval's half-width, paired and unpaired, by the scores' correlation."""
     generator = np.random.default_rng(0)
     names = {"two separate means": "vermillion", "by example (the gate)": "blue"}
     curves: dict[str, list[tuple[float, float]]] = {style: [] for style in names.values()}

@@ -1,8 +1,8 @@
 """Draw what AdaGrad, Adam, AdamW and Lion do: docs/figures/optimizer-rules.svg, optimizer-runs.svg.
 
-The rules: one weight is fed gradients that are known. The runs: a small model with random weights
-is trained by `ftreg train` on `ferry-desk@2`, once with each optimizer and long enough to see what
-becomes of its steps; what the plot shows is read from the checkpoints' histories.
+The rules: one weight receives known gradients. The runs: a small model with random weights is
+trained by `ftreg train` on `ferry-desk@2`, once with each optimizer and long enough to show how
+step sizes change; the plotted values are read from the checkpoints' histories.
 
     python scripts/plot_optimizers.py                    # minutes
     python scripts/plot_optimizers.py --only rules       # seconds
@@ -24,14 +24,14 @@ from ftreg.records.checkpoint import read_checkpoint
 from ftreg.report.history import number, read_steps, running_median
 from tests.conftest import make_model
 
-# In the order in which they are drawn: where two are alike, the dashed line lies on top.
+# In drawing order: where two lines coincide, the dashed one is on top.
 NAMES = {"AdaGrad": "vermillion", "Lion": "purple", "AdamW": "blue", "Adam": "green dashed"}
-# Without decay AdamW is Adam.
+# Without weight decay, AdamW equals Adam.
 RULES = {"AdaGrad": "vermillion", "Lion": "purple", "Adam and AdamW": "blue dashed"}
 LR = 1e-4
 STEPS = 200
 
-# Of the runs. A model that knows nothing yet takes other rates than one that is fine-tuned.
+# Learning rates of the runs. Training from scratch needs other rates than fine-tuning.
 RATES = {"AdaGrad": 1e-2, "Adam": 2e-3, "AdamW": 2e-3, "Lion": 4e-4}
 SETTINGS = (
     "base.model=model",
@@ -41,9 +41,9 @@ SETTINGS = (
     "train.threads=1",
 )
 CHANGE = 100
-"""The step from which one of the gradients is a hundredth of what it was."""
+"""The step from which one of the gradients is a hundredth of its first value."""
 
-# Steady; falling to a hundredth; there in every tenth step only, as a rare word's embedding has it.
+# Steady; falling to a hundredth; only in every tenth step, as for a rare word's embedding.
 GRADIENTS = {
     "A steady gradient": [0.01] * STEPS,
     f"A hundredth of it from step {CHANGE}": [
@@ -54,7 +54,7 @@ GRADIENTS = {
 
 
 def moves(name: str, gradients: list[float]) -> list[float]:
-    """How far each step moves a weight, in units of lr, without decay and schedule."""
+    """Return how far each step moves a weight, in units of lr, without weight decay or schedule."""
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     config = OptimizerConfig(name=name.split()[0].lower(), lr=LR, weight_decay=0.0)
     optimizer = build_optimizer([weight], config)
@@ -84,7 +84,7 @@ def draw_rules() -> Path:
 
 
 def train(workspace: Path) -> None:
-    """Train with each optimizer what is not trained yet."""
+    """Train with each optimizer, unless its checkpoint exists."""
     if not (workspace / "configs").is_dir():
         workspace.parent.mkdir(parents=True, exist_ok=True)
         _ftreg(workspace.parent, "init", workspace.name)

@@ -1,8 +1,8 @@
-"""Build what a release consists of: wheel, sdist, SBOM and their SHA-256 (`make dist`).
+"""Build the files of a release: wheel, sdist, SBOM and their SHA-256 (`make dist`).
 
-The same commit gives the same wheel and sdist, byte for byte, wherever and whenever it is built:
-times are those of the commit (SOURCE_DATE_EPOCH), and the build backend is pinned in
-constraints.txt. The SBOM lists what ftreg is installed with here.
+Builds are reproducible: the same commit gives the same wheel and sdist, byte for byte. Timestamps
+are the commit's (SOURCE_DATE_EPOCH), and the build backend is pinned in constraints.txt. The SBOM
+lists the packages installed with ftreg in this environment.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def commit_time(root: Path) -> str:
-    """Return when the last commit was made, in seconds since 1970; SOURCE_DATE_EPOCH wins."""
+    """Return SOURCE_DATE_EPOCH if set, else the time of the last commit, in seconds since 1970."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given:
         return given
@@ -38,7 +38,7 @@ def commit_time(root: Path) -> str:
 
 
 def export(root: Path, folder: Path) -> Path:
-    """Lay out the last commit in a folder: what lies about in the work tree is in no release."""
+    """Export the last commit to a folder, without uncommitted files; returns the content's root."""
     packed = folder / "commit.tar"
     command = ["git", "archive", "--format=tar", f"--output={packed}", "HEAD"]
     subprocess.run(command, cwd=root, check=True)
@@ -49,7 +49,7 @@ def export(root: Path, folder: Path) -> Path:
 
 
 def build(root: Path, output: Path, *, epoch: str) -> None:
-    """Build sdist and wheel with the build backend that is installed."""
+    """Build sdist and wheel with the installed build backend."""
     command = [
         sys.executable,
         "-P",
@@ -60,15 +60,15 @@ def build(root: Path, output: Path, *, epoch: str) -> None:
         str(output),
         str(root),
     ]
-    # The backend writes the modes of files as they are, but for those that a umask changes.
+    # The backend keeps file modes; a fixed umask makes those of new files reproducible.
     subprocess.run(command, check=True, env=os.environ | {"SOURCE_DATE_EPOCH": epoch}, umask=0o022)
 
 
 def bill_of_materials(*, epoch: str) -> str:
-    """Return a CycloneDX SBOM of ftreg and what it needs, without the tools of its developers.
+    """Return a CycloneDX SBOM (JSON) of ftreg and its dependencies, without development tools.
 
     Raises:
-        ValueError: what was made does not fit CycloneDX's own schema.
+        ValueError: the SBOM does not match CycloneDX's schema.
     """
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"]
     command += ["--pyproject", str(ROOT / "pyproject.toml"), "--output-format", "JSON"]
@@ -77,7 +77,7 @@ def bill_of_materials(*, epoch: str) -> str:
     bill: dict[str, Any] = json.loads(done.stdout)
     needed = closure([("ftreg", EXTRAS)])
     kept = [item for item in bill["components"] if canonicalize_name(item["name"]) in needed]
-    for item in kept:  # what metadata say in words of their own
+    for item in kept:  # adds licences that metadata state in free text
         licence = licence_of(needed[canonicalize_name(item["name"])])
         if licence is not None:
             item.setdefault("licenses", [{"expression": licence, "acknowledgement": "declared"}])
@@ -97,7 +97,7 @@ def bill_of_materials(*, epoch: str) -> str:
 
 
 def main() -> None:
-    """Build everything into an empty folder."""
+    """Build everything into an empty or new folder."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="an empty folder")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository; default: this one")

@@ -3,8 +3,8 @@
     python scripts/train_judge.py --data FOLDER --out FILE [--share 1.0]
 
 `--data` has the labelled rows (train, dev, claims and qa as .jsonl) and `judge/context-once`, the
-adapters that this goes on from. Rows by rule are added (`scripts/judge/`), and functions with their
-docstrings from pinned wheels. One pass; the same seed gives the same rows in the same order.
+adapters from which training starts. Rule-made rows (`scripts/judge/`) are added, and functions with
+their docstrings from pinned wheels. One epoch; the seed determines the rows and their order.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CODE = Path(__file__).parent / "judge" / "code.yaml"
 RANK, SEED = 32, 16
 TOKENS, CLAIM, TEXT = 3072, 96, 208
 LOWEST = 4
-"""The first layer whose adapters are trained; those below stay as they are."""
+"""The lowest layer whose adapters are trained; those below are frozen."""
 RATES = {"adapters": 2e-4, "heads": 5e-4}
 WARM_UP = 0.03
 LABELS = {"entailment": 0, "neutral": 1, "contradiction": 2, "not_entailment": 3}
@@ -52,12 +52,12 @@ SHARES = {
     "medquad": 0.2, "nonanswer": 0.5, "truthfulqa_info": 0.35, "xstest": 0.5, "conala": 0.3,
     "nl2bash": 0.3, "nl2bash_judged": 0.3, "tldr": 0.3, "spider": 0.3,
 }  # fmt: skip
-"""The share of a source's texts that a pass takes, where it is not all of them."""
+"""Share of a source's texts used for training; sources not listed are used in full."""
 EVERYDAY, ALTERED, FUNCTIONS = 3600, 1700, 1000
 UNLICENSED = frozenset(f"{name}_contrast" for name in ("boolq", "drop", "quoref", "ropes"))
-"""Sources without a file that states a licence: left out."""
+"""Sources without a licence file, which are left out."""
 SHORT = 9
-"""An answer of at most so many words is judged as one statement with its question."""
+"""Most words of an answer that is judged as one statement with its question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,18 @@ class Item:
 
 
 def statement(question: str, answer: str) -> str:
-    """Return the claim that an answer makes: with its question if it is short."""
+    """Return an answer's claim: the answer, after its question if the answer is short."""
     return f"{question} {answer}" if len(answer.split()) <= SHORT else answer
 
 
 def read(data: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file of the folder."""
+    """Yield the rows of `NAME.jsonl` in the folder."""
     with (data / f"{name}.jsonl").open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 
 def labelled(rows: Iterable[dict[str, Any]]) -> Iterator[Item]:
-    """Yield the rows that people labelled; those about one text and question are one item."""
+    """Yield the human-labelled rows; those with the same text and question are one item."""
     groups: dict[tuple[str, str, str, int], list[tuple[str, int]]] = defaultdict(list)
     for row in rows:
         source = row["source"]
@@ -105,7 +105,7 @@ def labelled(rows: Iterable[dict[str, Any]]) -> Iterator[Item]:
 
 
 def by_rule(texts: Sequence[str]) -> Iterator[Item]:
-    """Yield items made by rule, and questions with answers of the wrong kind."""
+    """Yield rule-made items, and questions with answers of the wrong kind."""
     made = [*notices(EVERYDAY, seed=SEED), *altered(texts, ALTERED, seed=SEED)]
     pick = random.Random(SEED)
     asked = [notice for notice in made if notice.question]
@@ -120,7 +120,7 @@ def by_rule(texts: Sequence[str]) -> Iterator[Item]:
 
 
 def functions() -> Iterator[Item]:
-    """Yield functions with their docstring, one of a neighbour, and one with a word changed."""
+    """Yield functions with their docstring, a neighbour's, and one with a single change."""
     with tempfile.TemporaryDirectory() as folder:
         written = build_splits(CODE, Path(folder))["train"]
         rows = [json.loads(line) for line in written.read_text("utf-8").splitlines()]
@@ -141,7 +141,7 @@ def functions() -> Iterator[Item]:
 
 
 class Adapted(nn.Module):
-    """A linear layer W with adapters: W x + B (A x)."""
+    """A linear layer W with low-rank adapters: W x + B (A x)."""
 
     def __init__(self, linear: nn.Linear, *, trained: bool) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Adapted(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """W alone."""
+        """The layer's own weight W, without adapters."""
         return self.linear.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Adapted(nn.Module):
 
 
 class Judge(nn.Module):
-    """The network with adapters and heads; its frozen weights in bf16, norms in fp32."""
+    """The network with adapters and heads; frozen linear weights are bf16, norms fp32."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class Judge(nn.Module):
         )
 
     def load(self, path: Path) -> None:
-        """Take adapters and heads from a file."""
+        """Load adapters and heads from a safetensors file."""
         names = {name.removeprefix("enc."): value for name, value in load_file(path).items()}
         own = {
             name if name.startswith("heads") else f"encoder.{name}": value.float()
@@ -193,7 +193,7 @@ class Judge(nn.Module):
         assert not unknown, unknown
 
     def save(self, path: Path) -> None:
-        """Write adapters and heads, in bf16."""
+        """Save adapters and heads to a safetensors file, in bf16."""
         kept = {
             name.removeprefix("encoder."): value.detach().bfloat16().contiguous()
             for name, value in self.state_dict().items()
@@ -202,13 +202,13 @@ class Judge(nn.Module):
         save_file(kept, path)
 
     def forward(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """Return both heads' logits for each claim of the rows."""
+        """Return both heads' logits, shapes (claims of all rows, 3) and (..., 2)."""
         pooled = states(self.encoder, rows)
         return self.heads[0](pooled), self.heads[1](pooled)
 
 
 class Packer:
-    """Makes rows of items."""
+    """Converts items to rows."""
 
     def __init__(self, folder: Path, others: Sequence[str]) -> None:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -218,11 +218,11 @@ class Packer:
         self.pick = random.Random(SEED)
 
     def ids(self, text: str, most: int) -> list[int]:
-        """Return at most `most` token ids of a text, its values spelled as the judge reads them."""
+        """Return at most `most` token ids of a text, with values spelled as the judge expects."""
         return self.tokenizer.encode(spelled(text), add_special_tokens=False).ids[:most]
 
     def rows(self, item: Item) -> list[tuple[Row, int, tuple[int, ...]]]:
-        """Return rows with their head and labels. A short text may come among other texts."""
+        """Return rows with their head and labels; a short text may be mixed with other texts."""
         if item.head == ANSWERS:
             question = self.ids(item.text, TEXT)
             return [
@@ -246,7 +246,7 @@ class Packer:
 
 
 def batches(rows: Sequence[tuple[Row, int, Any]], pick: random.Random) -> list[list[int]]:
-    """Return places of rows of like length, in batches of at most `TOKENS` with their padding."""
+    """Return batches of indices of rows of similar length, at most `TOKENS` with padding."""
     order = list(range(len(rows)))
     pick.shuffle(order)
     found: list[list[int]] = []
@@ -263,7 +263,10 @@ def batches(rows: Sequence[tuple[Row, int, Any]], pick: random.Random) -> list[l
 
 
 def losses(logits: tuple[Tensor, Tensor], labels: Tensor, heads: Tensor) -> Tensor:
-    """Return each claim's cross-entropy; `not_entailment` is neutral or contradiction."""
+    """Return each claim's cross-entropy, shape (claims,).
+
+    `not_entailment` is neutral or contradiction.
+    """
     support = logits[0].float().log_softmax(-1)
     rest = support[:, 1:].logsumexp(-1)
     own = support.gather(1, labels.clamp(max=2)[:, None])[:, 0]
@@ -273,7 +276,7 @@ def losses(logits: tuple[Tensor, Tensor], labels: Tensor, heads: Tensor) -> Tens
 
 
 def labels_of(batch: Sequence[tuple[Row, int, tuple[int, ...]]]) -> tuple[Tensor, Tensor]:
-    """Return the label and the head of each claim of a batch."""
+    """Return the label and the head of each claim of a batch, shape (claims,) each."""
     labels = [label for _, _, own in batch for label in own]
     heads = [head for _, head, own in batch for _ in own]
     return torch.tensor(labels), torch.tensor(heads)
@@ -281,7 +284,7 @@ def labels_of(batch: Sequence[tuple[Row, int, tuple[int, ...]]]) -> tuple[Tensor
 
 @torch.inference_mode()
 def examine(judge: Judge, packer: Packer, items: Sequence[Item]) -> dict[str, str]:
-    """Return the share of claims judged right (supported or not, answers or not) by source."""
+    """Return the accuracy (supported or not, answers or not) by source, as text."""
     made = [(item.source, *row) for item in items for row in packer.rows(item)]
     rows = [(row, head, labels) for _, row, head, labels in made]
     right: dict[str, list[bool]] = defaultdict(list)
@@ -299,12 +302,12 @@ def examine(judge: Judge, packer: Packer, items: Sequence[Item]) -> dict[str, st
 
 
 def held(item: Item) -> bool:
-    """Whether an item is kept aside: 2 % of the texts."""
+    """Whether an item is held out: 2 % of the texts."""
     return sum(map(ord, item.text[:60])) % 50 == 0
 
 
 def main() -> None:
-    """Train, examine, and write the weights."""
+    """Train, write the weights, and print the accuracy by source."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled rows")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
@@ -348,7 +351,7 @@ def main() -> None:
 
 
 def train(judge: Judge, rows: Sequence[tuple[Row, int, tuple[int, ...]]], out: Path) -> None:
-    """Take one pass over the rows, and write the weights now and then and at the end."""
+    """Train for one epoch; saves the weights every 100 steps and at the end."""
     plan = batches(rows, random.Random(SEED))
     claims = sum(len(labels) for _, _, labels in rows)
     print(f"{len(rows)} rows, {claims} claims, {len(plan)} steps", flush=True)

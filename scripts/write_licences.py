@@ -1,4 +1,4 @@
-"""Write docs/licences.md: the licence of everything that an installation of ftreg brings.
+"""Write docs/licences.md: the licences of all packages that an installation of ftreg installs.
 
 python scripts/write_licences.py            write the page
 python scripts/write_licences.py --check    exit with 1 if a licence is not known or permitted, or
@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "licences.md"
 PINS = ROOT / "constraints.txt"
 MADE = "<!-- Made by scripts/write_licences.py from the metadata of the installed packages. -->"
 
-# Permissive, or weak copyleft by file: each lets anybody use and pass on what depends on it.
+# Permissive, or weak copyleft per file: dependents may be used and distributed freely.
 PERMITTED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause",
     "BSL-1.0", "CC0-1.0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0",
@@ -32,12 +32,12 @@ PERMITTED = {
 }  # fmt: skip
 
 
-# What torch's wheels for a GPU ask for, and those for a processor do not: the page says so.
+# Packages that only torch's GPU wheels need; the page mentions them.
 OF_A_GPU = ("cuda-", "nvidia-", "triton")
 
 
 def permitted(expression: str) -> bool:
-    """Whether a licence can be met: every part of an AND, or one part of an OR."""
+    """Whether an SPDX expression is permitted: every part of an AND, or one part of an OR."""
     bare = expression.strip()
     while bare.startswith("(") and _closing(bare) == len(bare) - 1:
         bare = bare[1:-1].strip()
@@ -58,7 +58,7 @@ def _closing(text: str) -> int:
 
 
 def _split(text: str, word: str) -> list[str]:
-    """Cut an expression at a word that stands outside of all brackets."""
+    """Split an expression at a word outside all brackets."""
     parts, depth, start = [], 0, 0
     for place, sign in enumerate(text):
         depth += (sign == "(") - (sign == ")")
@@ -69,7 +69,7 @@ def _split(text: str, word: str) -> list[str]:
 
 
 def page(needed: Mapping[str, Distribution], extra: Mapping[str, Distribution]) -> str:
-    """Return the page."""
+    """Return the page as Markdown."""
 
     def table(packages: Mapping[str, Distribution]) -> str:
         rows = [
@@ -101,8 +101,8 @@ the licences of packaged models and datasets.
 
 
 def _installed(extras: Collection[str]) -> dict[str, Distribution]:
-    """Return what an installation with these extras brings, but ftreg and what is for a GPU."""
-    # Not what the installed ftreg says, which may be older than pyproject.toml.
+    """Return the packages that these extras install, without ftreg and GPU packages."""
+    # Read from pyproject.toml, since the metadata of the installed ftreg may be older.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = [Requirement(text) for text in project["dependencies"]]
     for extra in extras:
@@ -112,7 +112,7 @@ def _installed(extras: Collection[str]) -> dict[str, Distribution]:
 
 
 def _as_pinned(packages: Mapping[str, Distribution]) -> bool:
-    """Whether these are the versions that the page is about; others ask for other packages."""
+    """Whether these are the pinned versions, which the page covers; others have other needs."""
     pins = {
         canonicalize_name(name): version
         for name, version in re.findall(r"^([\w.-]+)==(\S+)", PINS.read_text("utf-8"), re.MULTILINE)
@@ -125,7 +125,7 @@ def _as_pinned(packages: Mapping[str, Distribution]) -> bool:
 
 
 def main() -> int:
-    """Write the page, or check it."""
+    """Write the page, or check it; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if wrong")
     check = parser.parse_args().check

@@ -2,9 +2,9 @@
 
 python scripts/write_records.py tests/records/schema-4
 
-Run it where a schema version has been raised, and never again on a set that is there: a set is what
-the ftreg of its day wrote. Weights are left out, but for the training state and the model it began
-from, which are of a few thousand parameters.
+Run it when a schema version is raised, and never for an existing set: a set is the output of the
+ftreg version of its time. Weights are left out, except the training state and its base model, which
+have a few thousand parameters.
 """
 
 import argparse
@@ -52,16 +52,16 @@ _WEIGHTS = ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "cha
 
 
 class _Stopping(Silent):
-    """Stops a run in its midst, as a person would."""
+    """Interrupts a run, as Ctrl-C does."""
 
     def step(self, record: StepRecord) -> None:
-        """Stop behind the third step."""
+        """Raise KeyboardInterrupt after the third step."""
         if record.step == 3:
             raise KeyboardInterrupt
 
 
 def run(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-    """Run a command here, and return what it prints."""
+    """Run a command in this process, and return its stdout; exits if its code is not in `codes`."""
     from ftreg.cli.app import app
 
     done = CliRunner().invoke(app, arguments)
@@ -71,7 +71,7 @@ def run(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:
 
 
 def write_set() -> None:
-    """Write every record that there is into the working folder."""
+    """Write every kind of record to the working folder."""
     import ftreg
     from ftreg.training.run import train
 
@@ -100,7 +100,7 @@ def write_set() -> None:
 
 
 def keep(target: Path) -> None:
-    """Copy the set, without weights and without what can be made of the rest."""
+    """Copy the set, without weights and files that can be regenerated."""
     leave = shutil.ignore_patterns("report.*", "*.svg", "*.lock", "cache", *_WEIGHTS)
     for name in ("checkpoints", "evaluations", "baselines", "printed"):
         shutil.copytree(name, target / name, ignore=leave)
@@ -116,7 +116,7 @@ def keep(target: Path) -> None:
 
 
 def main() -> None:
-    """Write a set into a folder that is not there yet."""
+    """Write a set to a new folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     target = parser.parse_args().folder.absolute()

@@ -29,10 +29,10 @@ MADE = "<!-- Made by scripts/write_reference.py; edit the code. -->"
 
 NOT_RUN = {
     "ftreg data build": "fetches wheels; `make setup` runs it",
-    "ftreg export": "wants a tokenizer with merges; Gate what you deploy runs it",
-    "ftreg parity": "wants a tokenizer with merges; Gate what you deploy runs it",
+    "ftreg export": "needs a tokenizer with merges; the page Gate what you deploy runs it",
+    "ftreg parity": "needs a tokenizer with merges; the page Gate what you deploy runs it",
 }
-"""Examples of `--help` that the tests of the documentation do not run, and why."""
+"""Examples of `--help` that the documentation tests do not run, and why."""
 
 
 def _cell(text: str) -> str:
@@ -48,7 +48,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def _kind(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    """A JSON Schema in words: the type, its choices, its range."""
+    """Describe a JSON Schema in words: the type, its choices, its range."""
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2].removesuffix("Config").lower()
     for key in ("anyOf", "oneOf"):
@@ -102,7 +102,7 @@ def _keys(prefix: str, model: Mapping[str, Any], defs: Mapping[str, Any]) -> str
 
 
 def configuration() -> str:
-    """The page of the YAML's keys."""
+    """Return the page about the keys of the YAML."""
     whole = RunConfig.model_json_schema()
     defs = whole["$defs"]
     parts = [
@@ -154,7 +154,7 @@ def configuration() -> str:
 
 # -- file formats ------------------------------------------------------------------------------
 
-# In the order in which a run writes them. What people write has a page of its own.
+# In the order in which a run writes them. Files that users write have another page.
 _WRITTEN_ELSEWHERE = {"config": "a run's YAML", "policy": "the YAML of `ftreg gate --policy`"}
 _FILES = {
     "checkpoint": "`checkpoints/NAME/ftreg.json`",
@@ -168,12 +168,12 @@ _FILES = {
     "attestation": "the file of `ftreg gate --attest`; signed, in a DSSE envelope",
     "routes": "the file of `ftreg compare --routes`, YAML",
 }
-# Sections of the configuration, as a manifest repeats them: the other page has their keys.
+# Configuration sections that a manifest repeats; the configuration page has their keys.
 _CONFIGURATION = re.compile(r".*Config|GatePolicy")
 
 
 Links = Mapping[str, str]
-"""The name of a record to where it is described."""
+"""A record's name to the link to its description."""
 
 
 def _record_keys(model: Mapping[str, Any], defs: Mapping[str, Any], links: Links) -> str:
@@ -191,7 +191,7 @@ def _record_keys(model: Mapping[str, Any], defs: Mapping[str, Any], links: Links
 
 
 def _linked(schema: Mapping[str, Any], defs: Mapping[str, Any], links: Links) -> str:
-    """The type of a key; a record is called by its name, with a link to its description."""
+    """Describe the type of a key; a record is a link to its description."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if _CONFIGURATION.fullmatch(name):
@@ -212,11 +212,11 @@ def _sections(places: Mapping[str, str], links: Links) -> tuple[list[str], Links
     """Describe schemas and the records within them, each once.
 
     Args:
-        places: name of a schema to where its records stand.
+        places: schema name to the place of its records.
         links: records that another page describes.
 
     Returns:
-        The Markdown, and the links to what it describes.
+        The Markdown parts, and links to the described records.
     """
     whole = {name: schema_of(name) for name in places}
     found = {built["title"]: f"#schema-{name}" for name, built in whole.items()}
@@ -243,7 +243,7 @@ def _sections(places: Mapping[str, str], links: Links) -> tuple[list[str], Links
     return parts, found
 
 
-# Keys of a row that have no schema: key, type, whether it must be there, meaning.
+# Keys of rows without a schema: key, type, whether it may be missing, meaning.
 _ROW_KEYS = [
     ["`id`", "text", "", "Told apart by it; no two rows of a split share one."],
     ["`input`", "text", "", "What is asked."],
@@ -260,7 +260,7 @@ _ROW_KEYS = [
 
 
 def file_formats() -> str:
-    """The page of the records: those that have a schema, and the two kinds of rows beside them."""
+    """Return the page about file formats: records with a schema, and two kinds of rows."""
     sections, _ = _sections(_FILES, {})
     parts = [
         MADE,
@@ -319,7 +319,7 @@ def _history() -> list[str]:
 
 # -- printed JSON ------------------------------------------------------------------------------
 
-# What prints JSON without being asked for it.
+# Commands that print JSON without `--json`.
 _ALWAYS = {"checkpoints show"}
 
 
@@ -328,19 +328,19 @@ def _asked(command: str) -> str:
 
 
 def _place_of(name: str) -> str:
-    """Where the schema of something printed is described, from a page of the reference."""
+    """Return the link from a reference page to the description of a schema."""
     return f"files.md#schema-{name}" if name in _FILES else f"printed.md#schema-{name}"
 
 
 def _schemas_of(command: str) -> str:
-    """The schemas of what a command prints, each with when it is that one."""
+    """Return links to the schemas of a command's output, each with when it applies."""
     return ", ".join(
         f"[`{name}`]({_place_of(name)}) {when}".strip() for name, when in PRINTED[command].items()
     )
 
 
 def printed() -> str:
-    """The page of what commands print with --json."""
+    """Return the page about the output of `--json`."""
     places: dict[str, list[str]] = {}
     for command, names in PRINTED.items():
         for name, when in names.items():
@@ -421,7 +421,7 @@ def _parameter(parameter: Any) -> list[str]:
 
 
 def command_line() -> str:
-    """The page of the commands."""
+    """Return the page about the commands."""
     parts = [
         MADE,
         "# Command line",
@@ -446,7 +446,7 @@ def command_line() -> str:
 
 
 def _prose(text: str, not_run: str | None) -> str:
-    """Help as Markdown: its example becomes a block of code."""
+    """Convert help text to Markdown: its example becomes a code block."""
     title = f' title="Not run by the tests: {not_run}"' if not_run else ""
     paragraphs = []
     for paragraph in "\n".join(line.strip() for line in text.splitlines()).split("\n\n"):
@@ -459,7 +459,7 @@ def _prose(text: str, not_run: str | None) -> str:
 
 
 def main() -> int:
-    """Write or check the pages."""
+    """Write or check the pages; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check

@@ -1,4 +1,4 @@
-"""Write the JSON Schemas to docs/schemas/, where editors and other programs find them."""
+"""Write the JSON Schemas to docs/schemas/, for editors and other programs."""
 
 from pathlib import Path
 

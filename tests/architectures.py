@@ -1,4 +1,4 @@
-"""Tiny random models of the architectures that kernels treat each in their own way."""
+"""Tiny random models of architectures that need different handling by the kernels."""
 
 import shutil
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-# The vocabulary is that of `make_model`'s tokenizer.
+# The vocabulary size of `make_model`'s tokenizer.
 SIZES = {"vocab_size": 259, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 HIDDEN = {**SIZES, "hidden_size": 32, "intermediate_size": 64}
@@ -22,15 +22,15 @@ UNDROPPED = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A configuration of transformers; `plain` where a token attends to all that came before."""
+    """A configuration of transformers; `plain` if tokens attend to all earlier tokens."""
 
     config: str
     settings: dict[str, Any]
     plain: bool = True
 
 
-# Rotary, learned and shifted positions, with and without shared heads, tied and untied heads; then
-# what keeps its own attention and cache: sliding windows.
+# Rotary and learned positions, with and without shared key-value heads, tied and untied output
+# heads; then models with their own attention and cache: sliding windows.
 ARCHITECTURES = {
     "llama": Architecture("LlamaConfig", {**SHARED_HEADS, "tie_word_embeddings": True}),
     "qwen2": Architecture("Qwen2Config", SHARED_HEADS),
@@ -43,13 +43,13 @@ ARCHITECTURES = {
     "gemma2": Architecture("Gemma2Config", WINDOWED, plain=False),
     "gemma3": Architecture("Gemma3TextConfig", WINDOWED, plain=False),
 }
-# Positions that start again mean nothing to its own attention.
+# Its attention ignores positions that restart within a row.
 OPT = Architecture(
     "OPTConfig",
     {**SIZES, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
 )
-# What only some ways of decoding serve: recurrent states, layers of several sorts, local attention
-# that the cache does not show, learned positions that begin at the row and not at the prompt.
+# Models that only some decoding paths support: recurrent states, mixed layer types, local attention
+# not visible in the cache, learned positions that start at the row instead of the prompt.
 LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
 LINEAR |= {"linear_value_head_dim": 8, "head_dim": 8}
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8}
@@ -117,8 +117,8 @@ UNCOMMON = {
 }
 
 
-# What runs on from one example of a row to the next: states, convolutions, and masks that take no
-# notice of positions which start again.
+# Models that leak from one example of a packed row into the next: states, convolutions, and masks
+# that ignore restarting positions.
 LEAKING = {
     name: UNCOMMON[name]
     for name in ("qwen3_next", "bamba", "jamba", "lfm2", "falcon_h1", "bloom", "mamba", "rwkv")
@@ -135,12 +135,12 @@ LEAKING |= {
         | {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
     ),
 }
-# Layers that hand no settings on to their attention, which then cannot be told the lengths.
+# Layers that pass no extra arguments to their attention, so lengths cannot be given.
 DEAF = {name: UNCOMMON[name] for name in ("stablelm", "nemotron")}
 
 
 def build(architecture: Architecture, *, spread: float) -> Any:
-    """Make a model, its random matrices `spread` times as far from nothing as they begin."""
+    """Make a model with its initial random matrices multiplied by `spread`."""
     torch.manual_seed(0)
     config = getattr(transformers, architecture.config)(**architecture.settings)
     model = AutoModelForCausalLM.from_config(config)
@@ -154,7 +154,7 @@ def build(architecture: Architecture, *, spread: float) -> Any:
 def write_model(
     folder: Path, architecture: Architecture, *, spread: float, tokenizer: Path
 ) -> Path:
-    """Save a model beside the tokenizer of another folder."""
+    """Save a model with a copy of the tokenizer of another folder."""
     build(architecture, spread=spread).save_pretrained(folder)
     for path in tokenizer.iterdir():
         if path.name.startswith(("tokenizer", "special", "chat_template")):

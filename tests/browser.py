@@ -1,4 +1,4 @@
-"""A real headless Chromium for the tests that look at pages, and axe-core, where they are there."""
+"""A real headless Chromium and axe-core for tests of pages, if they are installed."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = ROOT / ".venv" / "browser"
-"""Where `make browser` puts both."""
+"""Where `make browser` installs both."""
 
-# Nothing of Chromium's own may look for a network.
+# Chromium itself must not use the network.
 _QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -24,7 +24,7 @@ _QUIET = [
 
 
 def find_browser() -> str | None:
-    """`$FTREG_TEST_BROWSER`, what `make browser` installed, or a Chromium of the system."""
+    """Return `$FTREG_TEST_BROWSER`, the one from `make browser`, or the system's Chromium."""
     named = os.environ.get("FTREG_TEST_BROWSER")
     if named:
         return named
@@ -36,20 +36,20 @@ def find_browser() -> str | None:
 
 
 def find_axe() -> Path | None:
-    """The script of axe-core: `$FTREG_TEST_AXE`, or what `make browser` installed."""
+    """Return the script of axe-core: `$FTREG_TEST_AXE`, or the one from `make browser`."""
     path = Path(os.environ.get("FTREG_TEST_AXE", INSTALLED / "axe.min.js"))
     return path if path.is_file() else None
 
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Start it, or skip the test with the reason."""
+    """Start the browser, or skip the test with the reason."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = find_browser()
     if path is None:
         pytest.skip("no Chromium: `make browser` installs one, or FTREG_TEST_BROWSER names it")
     environment = dict(os.environ)
-    if path.startswith(str(INSTALLED)):  # it brings the libraries and a font that a system may lack
+    if path.startswith(str(INSTALLED)):  # it has libraries and a font that the system may lack
         environment["LD_LIBRARY_PATH"] = str(INSTALLED / "lib")
         environment["FONTCONFIG_PATH"] = str(INSTALLED)
     with sync_api.sync_playwright() as playwright:

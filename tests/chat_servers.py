@@ -1,6 +1,6 @@
-"""Servers that speak as vLLM, TGI and Ollama do, of which none can be installed beside this torch.
+"""Fake vLLM, TGI and Ollama servers, since none of them can be installed beside this torch.
 
-What each tells is what its documentation says; what it computes is transformers'.
+The APIs follow their documentation; the model is run by transformers.
 """
 
 import json
@@ -20,8 +20,8 @@ Kind = Literal["vllm", "tgi", "ollama"]
 class Served:
     """A model folder behind an API.
 
-    `prefix` is written before every chat, `context` is what prompts are cut to (from the front, and
-    without a word, as Ollama does), and `ends` are the tokens that end an output.
+    `prefix` is put before every chat; `context` is the length in tokens to which prompts are cut
+    (from the front and silently, as Ollama does); `ends` are the tokens that end an output.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Served:
 
 @contextmanager
 def serving_as(kind: Kind, folder: Path, *, ends: set[int], **how: Any) -> Iterator[str]:
-    """Serve a model folder; yields the address."""
+    """Serve a model folder until the block ends; yields the address."""
     served = Served(folder, kind=kind, ends=ends, **how)
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A tiny random model, a tiny dataset, and the command line run in process."""
+"""Fixtures: a tiny random model, a tiny dataset, and the command line run in process."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TEMPLATE = (
 
 
 def make_model(folder: Path, **changes: Any) -> Path:
-    """A two-layer Llama with random weights, and a byte-level tokenizer with a chat template."""
+    """Write a two-layer random Llama, and a byte-level tokenizer with a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -63,12 +63,12 @@ def make_model(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def waits_for_no_disk() -> Iterator[None]:
-    """No test can see what outlasts a power cut, and each command would wait for a slow disk.
+    """Disable fsync, whose effect no test can see and which would slow down every command.
 
-    Tests of what is synced, and when, watch the calls; programs that tests start sync as ever.
+    Tests of syncing observe the calls; programs that tests start sync as usual.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", os.fstat)  # it wants an open file too
+        patch.setattr(os, "fsync", os.fstat)  # also fails unless the file is open
         yield
 
 
@@ -79,10 +79,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def talking_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with weights far from uniform.
+    """The tiny model with larger weights, so that its outputs differ from prompt to prompt.
 
-    What it writes differs from prompt to prompt; the tiny model writes line breaks, which leave
-    nothing of an output.
+    The tiny model itself writes only line breaks, so that its outputs are empty.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -99,7 +98,7 @@ def talking_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def mlflow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where an MLflow server of this test run answers."""
+    """The address of an MLflow server for this test run."""
     from tests.mlflow_server import mlflow_server
 
     with mlflow_server(tmp_path_factory.mktemp("mlflow")) as address:
@@ -129,7 +128,7 @@ def write_dataset(
     evaluation: list[dict[str, Any]] | None = None,
     **card: Any,
 ) -> Path:
-    """Write a dataset version below `root`, with digests that match."""
+    """Write a dataset version below `root`, with matching digests."""
     folder = root / name / f"v{version}"
     folder.mkdir(parents=True)
     splits = {}
@@ -158,7 +157,7 @@ def write_card(folder: Path, **changes: Any) -> None:
 
 
 def add_split(name: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Give the dataset of `config` another split."""
+    """Add a split to the dataset of `config`."""
     folder = Path("datasets/colours/v1")
     path = folder / f"{name}.jsonl"
     lines = [json.dumps(row) + "\n" for row in rows]
@@ -171,7 +170,7 @@ def add_split(name: str, rows: Iterable[dict[str, Any]]) -> None:
 def rewrite_rows(
     path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 ) -> None:
-    """Change the rows of an evaluation as if they had been written so."""
+    """Change the rows of an evaluation's file, and update its digests to match."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     text = "".join(json.dumps(row) + "\n" for row in change(rows))
     path.write_text(text, encoding="utf-8")
@@ -179,7 +178,7 @@ def rewrite_rows(
 
 
 def reseal(evaluation: Path) -> None:
-    """Give an evaluation the digests of its files as they are now."""
+    """Update an evaluation's digests to its current files."""
     path = evaluation / "evaluation.json"
     header = json.loads(path.read_text(encoding="utf-8"))
     header.pop("digest")
@@ -188,7 +187,7 @@ def reseal(evaluation: Path) -> None:
 
 
 class Result:
-    """What a command left: exit code, stdout and stderr."""
+    """A command's result: exit code, stdout and stderr."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -206,12 +205,12 @@ Cli = Callable[..., Result]
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, with a cache and datasets of its own."""
+    """An empty working folder with its own cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FTREG_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FTREG_WORKSPACE", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-    process.forget_signal()  # one that another test sent to this process
+    process.forget_signal()  # in case another test sent one to this process
     return tmp_path
 
 
@@ -268,7 +267,7 @@ gate:
 
 @pytest.fixture
 def examples(tiny_model: Path, workspace: Path) -> Any:
-    """The tiny dataset's training rows as tokens."""
+    """The tiny dataset's training rows, tokenized."""
     from transformers import AutoTokenizer
 
     from ftreg.data import load_dataset
@@ -289,6 +288,6 @@ def examples(tiny_model: Path, workspace: Path) -> Any:
 
 @pytest.fixture
 def talking_config(config: Path, talking_model: Path) -> Path:
-    """`config` with the model whose outputs differ."""
+    """`config` with `talking_model`, whose outputs differ."""
     config.write_text(re.sub("model: .*", f"model: {talking_model}", config.read_text("utf-8")))
     return config

@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the architectures that are exported, each with a tokenizer of its kind."""
+"""Tiny checkpoints of the exported architectures, each with a tokenizer of its kind."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ INST = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] }}"
     "{{ eos_token }}{% else %}[INST] {{ m['content'] }} [/INST]{% endif %}{% endfor %}"
 )
-# Words, numbers, signs, accents and other scripts: enough for merges that texts of all kinds take.
+# Words, numbers, symbols, accents and other scripts, so that all kinds of texts use merges.
 TEXTS = [
     "Which colour has item 12? Item 12 is blue, isn't it? We'll see 2026 of them.",
     "The quick brown fox jumps over the lazy dog; THE QUICK BROWN FOX, 1234567 times!",
@@ -58,7 +58,7 @@ PROBES = [
 
 
 def byte_level(cutter: str) -> Any:
-    """A byte-level BPE tokenizer that cuts words as llama.cpp's `cutter` does."""
+    """A byte-level BPE tokenizer with llama.cpp's pre-tokenizer `cutter`."""
     raw = Tokenizer(models.BPE())
     plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -90,7 +90,7 @@ def byte_level(cutter: str) -> Any:
 
 
 def sentencepiece(*, prefix: bool) -> Any:
-    """A tokenizer as transformers makes of SentencePiece's BPE, with or without a first space."""
+    """A tokenizer as transformers converts SentencePiece BPE, with or without a leading space."""
     raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     steps: list[Any] = [normalizers.Prepend("▁")] if prefix else []
     raw.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
@@ -127,6 +127,26 @@ def sentencepiece(*, prefix: bool) -> Any:
     return tokenizer
 
 
+def unigram() -> Any:
+    """A tokenizer with SentencePiece's unigram model, as T5 and similar models use."""
+    raw = Tokenizer(models.Unigram())
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.decoder = decoders.Metaspace()
+    special = ["<unk>", "<s>", "</s>"]
+    raw.train_from_iterator(
+        TEXTS,
+        trainers.UnigramTrainer(
+            vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        pad_token="</s>",
+    )  # fmt: skip
+    tokenizer.chat_template = INST
+    return tokenizer
+
+
 TOKENIZERS = {
     "spm": lambda: sentencepiece(prefix=True),
     "spm-bare": lambda: sentencepiece(prefix=False),
@@ -147,7 +167,7 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
 }  # fmt: skip
-# Architecture to its configuration class, its settings, and the kind of its tokenizer.
+# Architecture to its configuration class, settings, and kind of tokenizer.
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama": ("LlamaConfig", {"tie_word_embeddings": True, "head_dim": 16}, "smollm"),
     "llama3": ("LlamaConfig", {"rope_parameters": LLAMA3, "attention_bias": True}, "llama-bpe"),
@@ -169,9 +189,9 @@ def build(
     rounded: bool = False,
     **changes: Any,
 ) -> tuple[Any, Any]:
-    """Make a model with far-apart random weights, and its tokenizer, or another one.
+    """Make a model with random weights scaled by `spread`, and its tokenizer or the given one.
 
-    With `rounded` bf16 holds its weights exactly, as those of most published models.
+    With `rounded`, its weights are exact in bf16, as those of most published models.
     """
     kind, settings, words = MODELS[name]
     tokenizer = tokenizer or tokenizer_of(words)
@@ -186,7 +206,7 @@ def build(
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(spread)
-            else:  # norms and biases are ones and zeros, which a fault may leave unseen
+            else:  # norms and biases start as ones and zeros, which could hide a fault
                 parameter.add_(0.2 * torch.randn_like(parameter))
             if rounded:
                 parameter.copy_(parameter.bfloat16())
@@ -195,7 +215,7 @@ def build(
 
 
 def write_base(folder: Path, name: str, *, ends: bool = False, **changes: Any) -> Path:
-    """Save a model and its tokenizer; with `ends` a second token ends an output."""
+    """Save a model and its tokenizer; with `ends`, it has a second end token."""
     model, tokenizer = build(name, **changes)
     if ends:
         more = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<tool>")]
@@ -206,7 +226,7 @@ def write_base(folder: Path, name: str, *, ends: bool = False, **changes: Any) -
 
 
 def as_checkpoint(folder: Path, like: Path) -> Path:
-    """Give a model folder the manifest that it would have if it had been trained like another."""
+    """Give a model folder a manifest as if it had been trained like `like`."""
     old = read_checkpoint(like).manifest
     weights = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     files = {
@@ -232,7 +252,7 @@ def copied(folder: Path, to: Path) -> Path:
 
 
 def chats() -> Iterator[list[dict[str, str]]]:
-    """Chats of one turn for each probe, the first with a system turn."""
+    """Yield a one-turn chat for each probe, the first with a system message."""
     for number, text in enumerate(PROBES):
         system = [{"role": "system", "content": "Be brief."}] if number == 0 else []
         yield [*system, {"role": "user", "content": text}]

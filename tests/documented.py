@@ -1,4 +1,4 @@
-"""The examples of a page of the docs, to be run as they stand there."""
+"""The examples of a documentation page, for tests that run them verbatim."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("../README.md", *sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")))
 SHELLS = ("console", "bash", "sh", "shell")
-"""What a block of commands may be called; the docs write `console`."""
+"""Languages of command blocks; the docs use `console`."""
 
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# (\S+\.\w+)\n")
@@ -17,7 +17,7 @@ _NOT_RUN = re.compile(r'title="Not run by the tests: ([^"]+)"')
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block, the line of the page that it begins at, and what stands behind its name."""
+    """A fenced block; `line` is where it starts on the page, `more` follows the language."""
 
     language: str
     more: str
@@ -27,19 +27,19 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of a `console` block, and the lines that the page shows under it."""
+    """A command of a `console` block, and the output that the page shows for it."""
 
     text: str
     shown: str
     block: int
-    """Which of the page's `console` blocks it stands in, from 0."""
+    """Index of its block among the page's command blocks, from 0."""
     line: int
     not_run: str | None
-    """Why the tests do not run it, as the block's title says."""
+    """Why the tests do not run it, from the block's title."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Its words, without a comment."""
+        """The command's words, without comments."""
         return tuple(shlex.split(self.text.replace("\\\n", " "), comments=True))
 
 
@@ -58,7 +58,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def commands(page: str) -> list[Command]:
-    """Return the commands of the `console` blocks, in order."""
+    """Return the commands of the command blocks, in order."""
     found = []
     shells = [block for block in fenced(page) if block.language in SHELLS]
     for number, block in enumerate(shells):
@@ -72,7 +72,7 @@ def commands(page: str) -> list[Command]:
 
 
 def write_files(page: str, folder: Path) -> list[Path]:
-    """Write the files that a page shows: blocks headed `# NAME`, and what it prints with `cat`."""
+    """Write the files that a page shows: blocks headed `# NAME`, and the output of `cat`."""
     texts = {}
     for block in (*blocks(page, "python"), *blocks(page, "yaml")):
         if named := _FILE.match(block):

@@ -1,7 +1,7 @@
 """Kill `ftreg eval` with SIGKILL, run it again, and compare with an undisturbed run.
 
 Run by a test, in a workspace with `checkpoints/a`: `python eval_kill_trials.py TRIALS OPTION ...`.
-Everything is imported once, and each command is a fork of this process. The last line is JSON.
+Everything is imported once; each command runs in a fork of this process. The last line is JSON.
 """
 
 import contextlib
@@ -40,8 +40,8 @@ def start(
 ) -> int:
     """Start `ftreg eval` in a fork, and return its process id.
 
-    It is killed after `delay` seconds, or in the midst of putting its n-th output, then not before
-    the file `once` exists. What it says goes to the file `said`.
+    It is killed after `delay` seconds, or while storing its `write`-th output, but then not before
+    the file `once` exists. Its stderr goes to the file `said`.
     """
     child = os.fork()
     if child:
@@ -91,20 +91,20 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def rows(cache: Path) -> list[bytes]:
-    """The keys of the outputs in the store, as they stand there."""
+    """Return the keys of the stored outputs, in order of insertion."""
     path = cache / "tables" / "outputs.sqlite"
     if not path.exists():
         return []
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
         try:
             found = connection.execute("SELECT key FROM kept ORDER BY rowid").fetchall()
-        except sqlite3.OperationalError:  # it is being made
+        except sqlite3.OperationalError:  # the table does not exist yet
             return []
     return [key for (key,) in found]
 
 
 def evaluation() -> tuple[str, dict[str, Any]]:
-    """The outputs and the record of generation of the only evaluation, which is then removed."""
+    """Return the outputs and generation record of the only evaluation, and remove it."""
     (folder,) = (path.parent for path in Path("evaluations").glob("*/evaluation.json"))
     outputs = (folder / "outputs.jsonl").read_text()
     header = json.loads((folder / "evaluation.json").read_text())
@@ -113,12 +113,12 @@ def evaluation() -> tuple[str, dict[str, Any]]:
 
 
 def check(cache: Path, options: list[str], expected: str, total: int) -> None:
-    """Let an evaluation end, and hold it against the undisturbed one."""
+    """Run an evaluation to its end, and compare it with the undisturbed one."""
     before = rows(cache)
     assert wait(start(cache, options)) == 0
     outputs, record = evaluation()
     after = rows(cache)
-    assert after[: len(before)] == before  # what was there stays as it is
+    assert after[: len(before)] == before  # stored outputs are kept
     assert len(after) == len(set(after)) == total
     assert record["taken"] == len(before)
     counts["trials"] += 1
@@ -143,7 +143,7 @@ def main() -> None:
         counts["kills"] += killed
         shutil.rmtree("evaluations", ignore_errors=True)
         check(cache, options, expected, total)
-        # In the midst of a put; every other trial twice.
+        # Kill within a write; twice in every other trial.
         for write in (2 + trial, 1)[: 1 + trial % 2]:
             assert wait(start(cache, options, write=write)) == -signal.SIGKILL
             counts["kills"] += 1
@@ -155,7 +155,7 @@ def main() -> None:
 
 
 def two_at_once(options: list[str], expected: str, total: int) -> None:
-    """Two evaluations of the same outputs; then two of which the one that generates is killed."""
+    """Run two evaluations of the same outputs; then two, and kill the one that generates."""
     cache = Path("cache-two")
     assert [wait(child) for child in [start(cache, options), start(cache, options)]] == [0, 0]
     both = {path.read_text() for path in Path("evaluations").glob("*/outputs.jsonl")}

@@ -1,4 +1,4 @@
-"""A scorer and an optimizer of a user's own, reached by import path."""
+"""Custom scorers and optimizers, loaded by import path."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ftreg.records.samples import Sample, Score
 
 
 class LengthScorer:
-    """The share of `limit` characters that an output has; null for an empty one."""
+    """Output length as a share of `limit` characters; null for an empty output."""
 
     name = "length"
     version = 1
@@ -35,7 +35,7 @@ def length_scorer(limit: int = 100) -> LengthScorer:
 
 
 class VarietyScorer(LengthScorer):
-    """The share of an output's characters that are different ones: low where a model repeats."""
+    """The share of distinct characters in an output: low if a model repeats itself."""
 
     name = "variety"
 
@@ -59,16 +59,16 @@ def broken_scorer() -> BrokenScorer:
 
 
 class Drifting(torch.optim.SGD):
-    """An optimizer that does not keep to its settings."""
+    """An optimizer that does not use its settings: it doubles the learning rate."""
 
     def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=2 * lr, weight_decay=weight_decay)
 
 
 class Averaging(torch.optim.SGD):
-    """Schedule-free SGD, written from its definition: arXiv 2405.15682, equations 2 to 4.
+    """Schedule-free SGD, from its definition: arXiv 2405.15682, equations 2 to 4.
 
-    It starts in evaluation mode, refuses steps there, and keeps its mode where no state holds it.
+    It starts in evaluation mode, in which `step` raises RuntimeError; no state dict has its mode.
     """
 
     beta = 0.9
@@ -111,14 +111,14 @@ class Averaging(torch.optim.SGD):
 
 
 class OneWay(torch.optim.SGD):
-    """An optimizer whose modes lead one way."""
+    """An optimizer with `eval` but without `train`."""
 
     def eval(self) -> None:
         return
 
 
 class Demanding(torch.optim.SGD):
-    """An optimizer whose modes want to be told something."""
+    """An optimizer whose `train` requires an argument."""
 
     def train(self, mode: str) -> None:
         return
@@ -128,7 +128,7 @@ class Demanding(torch.optim.SGD):
 
 
 class Unrepeatable(torch.optim.SGD):
-    """An optimizer whose steps no seed repeats."""
+    """An optimizer whose steps are not reproducible with a seed."""
 
     def step(self, closure: Any = None) -> Any:
         loss = super().step(closure)
@@ -140,7 +140,7 @@ class Unrepeatable(torch.optim.SGD):
 
 
 class Secretive(torch.optim.SGD):
-    """An optimizer that keeps something which no file can hold."""
+    """An optimizer with state that cannot be saved to a file."""
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         super().step(closure)

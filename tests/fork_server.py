@@ -1,7 +1,7 @@
-"""`ftreg` for a shell, without the seconds that each command would wait for its imports.
+"""`ftreg` for a shell, without seconds of imports per command.
 
-A server imports everything once. A program called `ftreg` hands it its arguments, working folder,
-environment and open files; the server forks, and the fork is that command, with its own exit code.
+A server imports everything once. A program called `ftreg` sends it its arguments, working folder,
+environment and open files; the server forks, and the fork runs the command and returns its code.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-# Run by `python -SE`, which starts in a hundredth of a second.
+# Run by `python -SE`, which starts in 10 ms.
 _PROGRAM = """\
 #!{python} -SE
 import json, os, socket, sys
@@ -35,10 +35,10 @@ sys.exit(answer[0] if answer else "ftreg was killed")
 
 @contextmanager
 def ftreg_program(folder: Path) -> Iterator[Path]:
-    """Start the server; yields a folder for PATH, made below `folder`, with the program `ftreg`."""
+    """Start the server; yields a folder for PATH, below `folder`, with the program `ftreg`."""
     programs = folder / "bin"
     programs.mkdir()
-    with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most 107 bytes
         address = f"{short}/ftreg"
         program = programs / "ftreg"
         program.write_text(_PROGRAM.format(python=sys.executable, address=address))
@@ -58,7 +58,7 @@ def ftreg_program(folder: Path) -> Iterator[Path]:
 
 
 def _serve(address: str) -> None:
-    # What the commands import, so that a fork has it. Nothing here starts a thread.
+    # Import what the commands need, for the forks. Nothing here starts a thread.
     import accelerate  # noqa: F401
     import scipy.stats  # noqa: F401
     import torch.distributed.checkpoint  # noqa: F401
@@ -73,7 +73,7 @@ def _serve(address: str) -> None:
     import ftreg.report.html
     import ftreg.training.run  # noqa: F401
 
-    # Reads the metadata of every package, which are the same for all commands.
+    # It reads the metadata of every package, so cache it for all commands.
     found = importlib.metadata.packages_distributions()
     importlib.metadata.packages_distributions = lambda: found
 
@@ -84,7 +84,7 @@ def _serve(address: str) -> None:
     listening.settimeout(5)
     parent = os.getppid()
     print("ready", flush=True)
-    while os.getppid() == parent:  # which may have been killed
+    while os.getppid() == parent:  # ends if the parent was killed
         try:
             link, _ = listening.accept()
         except TimeoutError:
@@ -97,14 +97,14 @@ def _serve(address: str) -> None:
 
 
 def _reap(*_: object) -> None:
-    """Take note of every fork that has ended."""
+    """Reap every fork that has ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def _answer(link: socket.socket) -> None:
-    """Be the command that the other end asks for; does not return."""
+    """Run the requested command in this process; does not return."""
     size, files, _, _ = socket.recv_fds(link, 4, 3)
     asked = b""
     while len(asked) < int.from_bytes(size, "big"):
@@ -112,14 +112,14 @@ def _answer(link: socket.socket) -> None:
     arguments, folder, environment = json.loads(asked)
     for number, file in enumerate(files):
         os.dup2(file, number)
-    # Those of the server know whether their old file could seek.
+    # Reopen the streams: the server's remember whether their old files were seekable.
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path.insert(0, "")  # as for `python -m`: a scorer may lie in the working folder
+    sys.path.insert(0, "")  # as for `python -m`: a scorer may be in the working folder
     sys.argv = ["ftreg", *arguments]
     code = 70
     try:

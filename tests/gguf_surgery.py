@@ -1,4 +1,4 @@
-"""Change a GGUF file as a faulty exporter would have written it."""
+"""Modify a GGUF file to simulate a faulty exporter."""
 
 import ctypes
 from collections.abc import Callable, Mapping
@@ -19,10 +19,15 @@ def operate(
     tensors: Callable[[str, Tensor], Tensor | None] | None = None,
     added: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write a GGUF file again.
+    """Rewrite a GGUF file with changes.
 
-    `keys` are new values, None takes the key out; `tensors` is given each tensor in fp32 and
-    returns what is written in its type, None takes it out; `added` are more tensors, in fp32.
+    Args:
+        source: the file to read.
+        target: the file to write.
+        keys: new values by existing key; None removes the key.
+        tensors: maps name and fp32 values to new values, stored in the tensor's type; None
+            removes the tensor.
+        added: more tensors, stored in fp32.
     """
     reader = gguf.GGUFReader(source)
     changes = dict(keys or {})
@@ -51,12 +56,12 @@ def operate(
 
 
 def k_quantized(source: Path, target: Path, *, importance: bool = False) -> Path:
-    """Write a GGUF file as Q4_K_M, as llama.cpp's program does: by its own code, metadata kept.
+    """Quantize a GGUF file to Q4_K_M with llama.cpp's own code, keeping the metadata.
 
     Args:
-        source: an f16 file whose rows fill blocks of 256.
+        source: an f16 file with rows of a multiple of 256 values.
         target: the new file.
-        importance: whether columns weigh unequally, as an importance matrix makes them.
+        importance: whether columns have unequal weights, as with an importance matrix.
     """
     import xllamacpp.xllamacpp
 

@@ -1,7 +1,7 @@
-"""A small stand-in for GitHub's runner: it runs a workflow's own `run:` steps, with its variables.
+"""A small fake of GitHub's runner: it runs a workflow's `run:` steps with GitHub's variables.
 
-Actions of others (checkout, setup-python, cache, upload-artifact) are noted and not run; the action
-of this repository is. Expressions are evaluated as far as these files use them.
+Third-party actions (checkout, setup-python, cache, upload-artifact) are recorded but not run; this
+repository's action is run. Only the expressions used in these files are supported.
 """
 
 import os
@@ -19,7 +19,7 @@ _NAME = re.compile(r"(?<!['\w])[a-z]+(?:\.[\w-]+)+")
 
 @dataclass
 class Job:
-    """What a job left: each step's exit code, and what it wrote for GitHub."""
+    """A job's results: each step's exit code, outputs, actions used, and log."""
 
     folder: Path
     codes: dict[str, int] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Job:
 
     @property
     def code(self) -> int:
-        """The exit code of the step that stopped the job, 0 where none did."""
+        """The exit code of the first step that failed, 0 if none did."""
         return next((code for code in self.codes.values() if code), 0)
 
     @property
@@ -38,7 +38,7 @@ class Job:
 
 
 class Runner:
-    """Runs in `repository`, with `path` in front of PATH; `temp` is the runner's own folder."""
+    """Runs in `repository`, with `path` first in PATH; `temp` is the runner's temporary folder."""
 
     def __init__(self, repository: Path, *, action: Path, path: Path, temp: Path) -> None:
         self.repository, self.action, self.path, self.temp = repository, action, path, temp
@@ -58,8 +58,8 @@ class Runner:
     def run_action(
         self, given: dict[str, str], result: Job, *, event: str = "push", fork: bool = False
     ) -> Job:
-        """Run the steps of the action in order, as GitHub does: after a failure only those that
-        ask for it."""
+        """Run the action's steps in order, as GitHub does: after a failure, only those whose
+        condition allows it."""
         self.temp.mkdir(parents=True, exist_ok=True)
         assert set(given) <= set(self.action_inputs)
         names = {f"inputs.{key}": spec["default"] for key, spec in self.action_inputs.items()}

@@ -1,4 +1,4 @@
-"""What a stranger might hand over: files that run code where a reader lets them."""
+"""Malicious files, which run code if a reader lets them."""
 
 import json
 import pickle
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Touch:
-    """Unpickled, it makes a file."""
+    """Creates a file when unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -17,14 +17,14 @@ class _Touch:
 
 
 def pickle_that_touches(canary: Path) -> bytes:
-    """A pickle that makes the file `canary` where it is loaded."""
+    """Return a pickle that creates the file `canary` when loaded."""
     return pickle.dumps({"weight": _Touch(canary)})
 
 
 def add_code(model: Path, canary: Path, *, custom: bool = True) -> Path:
-    """Give a model folder Python files that make the file `canary` when they are imported.
+    """Add Python files to a model folder that create the file `canary` when imported.
 
-    With `custom` the model is of a type that only this code knows; otherwise the library knows it.
+    With `custom`, only this code defines the model type; otherwise transformers knows it too.
     """
     (model / "configuration_hostile.py").write_text(
         f"from pathlib import Path\nPath({str(canary)!r}).touch()\n"
@@ -52,7 +52,7 @@ def add_code(model: Path, canary: Path, *, custom: bool = True) -> Path:
 
 
 def module_that_touches(folder: Path, name: str, canary: Path, rest: str = "") -> None:
-    """Write a module that makes the file `canary` when it is imported."""
+    """Write a module that creates the file `canary` when imported, followed by `rest`."""
     (folder / f"{name}.py").write_text(
         f"from pathlib import Path\nPath({str(canary)!r}).touch()\n{rest}", encoding="utf-8"
     )

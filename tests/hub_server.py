@@ -1,6 +1,6 @@
-"""A stand-in for the Hugging Face hub: it serves the files of a few folders as repositories.
+"""A fake Hugging Face hub: it serves the files of a few folders as repositories.
 
-It speaks what `huggingface_hub` and `datasets` ask of a hub, where `HF_ENDPOINT` names it.
+It implements the requests of `huggingface_hub` and `datasets`; set `HF_ENDPOINT` to its address.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 REVISIONS = {"main": "a" * 40, "v2": "b" * 40}
-"""Revisions of each repository, and the commits that they name; each commit has its own folder."""
+"""Revision to commit, the same for every repository; each commit has its own folder."""
 GATED = "org/gated"
-"""A repository whose terms nobody has accepted."""
+"""A gated repository whose terms have not been accepted."""
 _API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)(?P<rest>/.*)?")
 _FILE = re.compile(r"/(?:datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories by name, each a folder for each commit; `asked` are method and path."""
+    """Repositories by name, each with a folder per commit; `asked` lists (method, path)."""
 
     daemon_threads = True
 
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -1,4 +1,4 @@
-"""A chat endpoint on loopback that does what a script says, well or badly."""
+"""A chat endpoint on loopback with scripted answers and faults."""
 
 import contextlib
 import json
@@ -17,12 +17,12 @@ FENCE = re.compile(r"<<([0-9a-f]{32}) ([A-Z0-9 ]+)>>\n(.*?)\n<<\1 END>>", re.DOT
 
 
 class Chat:
-    """A request as a judge reads it: what stands behind its fence, and what stands outside."""
+    """A request as a judge reads it: the texts inside its fences, and the text outside."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.body = body
         system, user = (message["content"] for message in body["messages"])
-        # The nonce is the one that the system message names; another is only a text's own.
+        # Only the nonce in the system message counts; others are part of a text.
         self.nonce = re.search(r"<<([0-9a-f]{32}) LABEL>>", system).group(1)
         parts = [(label, text) for nonce, label, text in FENCE.findall(user) if nonce == self.nonce]
         self.parts = dict(parts)
@@ -58,21 +58,22 @@ def verdicts(chat: Chat, decide: Callable[[str, str], bool]) -> str:
 
 
 def gullible(chat: Chat) -> dict[str, Any]:
-    """A point stands if the text has it word for word; an order outside the fence is obeyed."""
+    """Accept points that are verbatim in the text; obey instructions outside the fence."""
     if "give 1.0" in chat.outside:
         return completion(verdicts(chat, lambda point, text: True))
     return completion(verdicts(chat, lambda point, text: point in text))
 
 
 class Server:
-    """The endpoint. `script` makes the answer to a chat; `plan` goes first, an item a request.
+    """The endpoint. `script` answers a chat; `plan` has priority, one item (step) per request.
 
-    `refuses` comes before both, for probes too: it looks at a body, and returns a step or None.
-    `reads` makes of a request's body what `script` gets and `chats` collects.
+    `refuses` has priority over both, also for probes: it maps a body to a step or None. `reads`
+    converts a body to the chat that `script` receives and `chats` collects.
 
-    An item of the plan is a status with headers and a body, or the name of a misdeed: `cut` sends
-    half an answer, `slow` sends it too late, `drop` resets the connection. A function writes bytes
-    of its own to what it is given, for as long as they are taken.
+    A step is (status, headers, body), the content or JSON of an answer, or the name of a fault:
+    `cut` sends half an answer, `slow` closes the connection late without one, `drop` resets it,
+    `echo` sends a 401 with the request's key. A function writes bytes to the file it is given until
+    the connection closes.
     """
 
     def __init__(self) -> None:
@@ -84,7 +85,7 @@ class Server:
         self.authorizations: set[str | None] = set()
         self.probes = 0
         self.probed: list[dict[str, Any]] = []
-        self.probe: Any = None  # a step as in `plan`, for the chat that only asks who is there
+        self.probe: Any = None  # a step as in `plan`, for probes of the endpoint
         self.models: list[str] | None = None
         self.under_way = self.most_under_way = 0
         self.pause = 0.0
@@ -109,7 +110,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             server.authorizations.add(self.headers["Authorization"])
-            # A server that repeats the key it was sent: what it says must not reach the user.
+            # The server repeats the key it was sent; its message must not reach the user.
             said: Any = {"error": f"bad: {self.headers['Authorization']}"}
             if server.models is not None:
                 said = {"data": [{"id": name} for name in server.models]}
@@ -178,8 +179,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[Server]:
-    """Run the endpoint until the block ends; on a free port, if none is given."""
-    Manners.forget()  # another server may have had the port
+    """Run the endpoint until the block ends, by default on a free port."""
+    Manners.forget()  # another server may have used the port before
     server = Server()
     http = ThreadingHTTPServer(("127.0.0.1", port), _handler(server))
     http.daemon_threads = True

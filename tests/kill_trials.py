@@ -1,7 +1,7 @@
-"""Kill training with SIGKILL again and again, resume it, and compare the bits in the end.
+"""Repeatedly kill training with SIGKILL, resume it, and compare the final weights bit by bit.
 
-Run by a test: `python -m tests.kill_trials CONFIG MODEL`. Everything is imported once and each run
-is a fork of this process, so that a trial takes a second and not ten. The last line is JSON.
+Run by a test: `python -m tests.kill_trials CONFIG MODEL`. Everything is imported once, and each run
+is a fork of this process, so that a trial takes one second instead of ten. The last line is JSON.
 """
 
 import json
@@ -37,7 +37,11 @@ counts = {"random_trials": 0, "kills": 0, "kills_in_a_write": 0, "resumed": 0, "
 def start(
     config: Any, output: Path, *, delay: float | None = None, write: int | None = None
 ) -> int:
-    """Train in a fork; kill it after `delay` seconds, or in its n-th write. Return the status."""
+    """Train in a fork, killed after `delay` seconds or in its `write`-th write; returns the status.
+
+    Raises:
+        SystemExit: training failed.
+    """
     child = os.fork()
     if child == 0:
         if write is not None:
@@ -57,7 +61,7 @@ def start(
 
 
 def die_in_write(number: int) -> None:
-    """Kill this process in its n-th fsync, rename or replace, half of them done."""
+    """Kill this process just before its n-th fsync, rename or replace."""
     left = number
 
     def dying(real: Any) -> Any:
@@ -97,7 +101,7 @@ def main() -> None:
             output = Path(f"random{index}-{trial}")
             counts["random_trials"] += 1
             kills = 0
-            # Two kills a trial at any moment; then it may end.
+            # Two kills per trial at random moments; then let it finish.
             while kills < 2 and start(config, output, delay=generator.uniform(0, seconds)) != 0:
                 kills += 1
                 counts["kills"] += 1
@@ -118,7 +122,7 @@ def main() -> None:
 
 
 def compare(config: Any, output: Path, whole: Path) -> None:
-    """Let a run end, hold its weights against those of the uninterrupted one, and clean up."""
+    """Finish a run, compare its weights with those of the uninterrupted run, and clean up."""
     assert start(config, output) == 0
     counts["different"] += digest(output) != digest(whole)
     left = [path.name for path in Path().iterdir() if output.name in path.name and path != output]

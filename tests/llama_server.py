@@ -1,6 +1,6 @@
 """Serve a GGUF file as llama.cpp's server does: `python llama_server.py FILE PORT`.
 
-A process of its own, for its threads know no end but the process's.
+It runs in a separate process, since its threads only end with the process.
 """
 
 import sys
@@ -15,7 +15,7 @@ def main() -> None:
     parameters.port = int(sys.argv[2])
     parameters.n_ctx = 4096
     parameters.n_parallel = 1
-    # Its threads wait for each other by spinning: on a machine that is shared, one is quickest.
+    # Its threads busy-wait for each other: under other load, one thread is fastest.
     parameters.cpuparams.n_threads = 1
     server = Server(parameters)
     print(server.listening_address, flush=True)

@@ -1,4 +1,4 @@
-"""A real MLflow server for the tests that log to one."""
+"""A real MLflow server, for tests that log to one."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """A server on a free port of this machine, with a database of its own."""
+    """Run a server on a free local port, with its own database; yields the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -49,7 +49,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
 
 
 def use_mlflow(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have this process log to a server, whatever its own environment says."""
+    """Make this process log to a server, regardless of its environment variables."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

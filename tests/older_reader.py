@@ -1,8 +1,8 @@
-"""What `test_other_readers.py` has another transformers write; it knows nothing of ftreg.
+"""Generate with another version of transformers, for `test_other_readers.py`; without ftreg.
 
-A JSON list of cases on stdin: `folder` with a model, `adapters` or null, `tokenizer` with a
-tokenizer or null, `prompts` (chats, or token ids where there is no tokenizer), `new_tokens`. On
-stdout the version, and for each case what it wrote greedily: texts, or token ids.
+Input on stdin: a JSON list of cases with `folder` of a model, folder of `adapters` or null, folder
+of a `tokenizer` or null, `prompts` (chats, or token ids without a tokenizer), `new_tokens`. Output
+on stdout: the version, and each case's greedy answers as texts, or token ids without a tokenizer.
 """
 
 import json

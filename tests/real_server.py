@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import IO
 
 _PATIENCE = 300
-"""Seconds until a server that does not answer is given up."""
+"""Seconds to wait for a server to start."""
 
 
 @contextmanager
 def serve(model_folder: Path) -> Iterator[str]:
-    """Serve a model folder by `transformers serve` until the block ends; yields `base_url`.
+    """Serve a model folder with `transformers serve` until the block ends; yields `base_url`.
 
-    The server knows the model by its folder, `str(model_folder)`, and by no other name. It takes a
-    schema of the answer, and does not hold the model to it.
+    The model's name is `str(model_folder)`; no other is accepted. The server accepts a response
+    schema but does not enforce it.
+
+    Raises:
+        RuntimeError: the server did not start.
     """
     port = _free_port()
     command = [
@@ -35,9 +38,12 @@ def serve(model_folder: Path) -> Iterator[str]:
 
 @contextmanager
 def serve_gguf(file: Path) -> Iterator[str]:
-    """Serve a GGUF file by llama.cpp until the block ends; yields `base_url`.
+    """Serve a GGUF file with llama.cpp until the block ends; yields `base_url`.
 
-    Only what the schema of the answer allows is ever written. Any name will do for the model.
+    The response schema is enforced. Any model name is accepted.
+
+    Raises:
+        RuntimeError: the server did not start.
     """
     port = _free_port()
     script = Path(__file__).with_name("llama_server.py")

@@ -1,4 +1,4 @@
-"""Stored evaluations without a model: a dataset, outputs and scores that a test chooses."""
+"""Stored evaluations without a model: a dataset, and outputs and scores chosen by a test."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ SCORERS = ("faithfulness", "equals")
 
 
 def make_dataset(count: int = 60, texts: Mapping[int, Mapping[str, Any]] | None = None) -> None:
-    """`colours@1` below `sample_datasets`, the default root; `texts` changes rows by number."""
+    """Write `colours@1` to `sample_datasets`, the default root; `texts` changes rows by number."""
     words = ["red", "green", "blue", "black", "white"]
     rows = [
         {
@@ -41,7 +41,7 @@ def make_evaluation(
     outputs: Mapping[int, str] | None = None,
     scores: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Evaluation:
-    """An evaluation of `colours@1`; scores by scorer, in the order of the rows."""
+    """Write an evaluation of `colours@1`; scores are by scorer, in row order."""
     dataset = load_dataset("colours@1")
     rows = list(dataset.split("eval"))
     columns = scores or {scorer: [0.8] * len(rows) for scorer in SCORERS}
@@ -113,7 +113,7 @@ def make_evaluation(
 
 
 def write_history(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The history of a checkpoint, alone."""
+    """Write only the history of a checkpoint."""
     path = Path("checkpoints") / name / "history.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

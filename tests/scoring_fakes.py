@@ -1,4 +1,4 @@
-"""Stand-ins for what scorers think with: deterministic, small, and without a model."""
+"""Fake backends for scorers: deterministic, small, and without a model."""
 
 import hashlib
 from collections.abc import Sequence
@@ -47,21 +47,21 @@ class HashedWords:
 
 
 class NotFinite(HashedWords):
-    """An encoder that has gone wrong."""
+    """An encoder that returns NaN."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.full((len(texts), WIDTH), np.nan, dtype=np.float32)
 
 
 class NotFiniteWords(HashedWords):
-    """An encoder whose words alone have gone wrong."""
+    """An encoder that returns NaN for words only."""
 
     def words(self, texts: Sequence[str]) -> list[WordVectors]:
         return [WordVectors(one.words, one.vectors * np.nan) for one in super().words(texts)]
 
 
 class SharedWords:
-    """A judge that believes in words: a claim is entailed as far as its words stand in the text."""
+    """A judge by word overlap: a claim's support is the share of its words in the text."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -99,7 +99,7 @@ def plain_factory(*, word: str = "ok") -> "PlainScorer":
 
 
 class PlainScorer:
-    """A user's own scorer, found by import path."""
+    """A custom scorer, found by import path."""
 
     name, version = "plain", 1
 

@@ -126,7 +126,7 @@ class DatasetVersion:
         self.verify(name)
         # The number of rows is checked as they are read, so it is part of the name.
         arrow = cache_folder("arrow", f"{entry.sha256}-{entry.rows}-{_CACHE_FORMAT}.arrow")
-        limit_of("arrow")  # a wrong limit is told of before anything is made
+        limit_of("arrow")  # an invalid limit is reported before anything is created
         # Opened under the lock as well: `ftreg clean` takes it to remove a copy.
         arrow.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{arrow}.lock"):

@@ -38,7 +38,7 @@ def all_ids(*sides: Scores) -> list[str]:
     found: set[str] = set().union(*(scores for side in sides for scores in side.values()))
     for name in found:
         if not isinstance(name, str):
-            raise UsageError(f"the example id {name!r} is no string; write {str(name)!r}")
+            raise UsageError(f"the example id {name!r} is not a string; write {str(name)!r}")
     return sorted(found)
 
 
@@ -144,12 +144,12 @@ def slices(
     cohorts = cohorts or {}
     unknown = sorted(cohorts.keys() - set(ids))
     if unknown:
-        raise UsageError(f"cohorts names examples that no side has: {some(unknown)}")
+        raise UsageError(f"cohorts names examples that neither side has: {some(unknown)}")
     members: dict[str, list[int]] = {}
     for position, name in enumerate(ids):
         for tag, value in cohorts.get(name, {}).items():
             if "=" in tag:
-                raise UsageError(f"the tag {tag!r} of example {name!r} has a '='; rename it")
+                raise UsageError(f"the tag {tag!r} of example {name!r} contains '='; rename it")
             members.setdefault(f"{tag}={value}", []).append(position)
     return {name: np.array(members[name], dtype=np.int64) for name in sorted(members)}
 

@@ -156,7 +156,7 @@ def _obstacle(row: Row, policy: GatePolicy) -> str:
             f"{policy.max_missing:g} allows: the {row.against} lacks {row.missing_baseline} "
             f"scores, the candidate {row.missing_candidate}"
             + (
-                f", and fails to be scored more often for certain (p = {row.p_unscored:.2g})"
+                f", more often than chance explains (p = {row.p_unscored:.2g})"
                 if (row.p_unscored or 1.0) <= 1 - policy.confidence
                 else ""
             )

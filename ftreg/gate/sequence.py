@@ -89,7 +89,7 @@ def read_order(
     """
     places = {name: position for position, name in enumerate(new.ids)}
     if unknown := [name for name in order.ids if name not in places]:
-        raise UsageError(f"order names examples that no side has: {some(unknown)}")
+        raise UsageError(f"order names examples that neither side has: {some(unknown)}")
     if len(set(order.ids)) < len(order.ids):
         raise UsageError("order names an example twice")
     names = [clusters.get(name) for name in order.ids] if clusters else []

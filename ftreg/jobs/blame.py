@@ -88,8 +88,8 @@ class Blame(Printed):
     """Id of the evaluation that it is compared with."""
     scorer: str
     outcome: Literal["confirmed", "not confirmed", "not proven", "not worse"]
-    """`not worse`: there is no drop to explain for certain, and nothing was trained; `not proven`:
-    the proof was not asked for."""
+    """`not worse`: no drop was shown, so there is nothing to explain and nothing was trained; `not
+    proven`: no proof was requested."""
     drop: float
     """Mean drop of the examples, on the scale of the scores."""
     examples: tuple[str, ...]

@@ -182,6 +182,8 @@ def _engine(
         return engine
     if config.engine.name == "llama.cpp":
         return _artefact(checkpoint, config, events)
+    if config.engine.name != "transformers":
+        raise NotImplementedError(config.engine.name)
     events.phase("loading the tokenizer")
     from ftreg.generation.in_process import LocalEngine
 

@@ -110,7 +110,7 @@ def train_files(
         UsageError: a configuration, its data or the arguments are invalid. With several, an error
             of one that only shows during its training is in the result instead.
         DivergedError: a single configuration led to a loss, gradient or weight that is not finite.
-        InterruptedRunError: SIGINT or SIGTERM was received; training so far is kept.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP was received; training so far is kept.
     """
     if allow_change and not resume:
         raise UsageError("--allow-change belongs to --resume")

@@ -1,1 +1,1 @@
-"""Where a base model comes from, and loading it safely."""
+"""Find base models and load them safely."""

@@ -1,4 +1,4 @@
-"""Low-rank adapters, by peft (the extra `lora`)."""
+"""Low-rank adapters, with peft (the extra `lora`)."""
 
 import contextlib
 import warnings
@@ -17,7 +17,7 @@ from ftreg.files.store import damaged
 
 
 def _peft() -> Any:
-    """Import peft where it is used: it takes as long as torch, and is an extra.
+    """Import peft on first use: it is an extra, and as slow to import as torch.
 
     Raises:
         UsageError: it is not installed.
@@ -30,11 +30,11 @@ def _peft() -> Any:
 
 
 def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
-    """Return the model with adapters on it, in evaluation mode; only they are trainable.
+    """Return the model with adapters, in evaluation mode; only the adapters are trainable.
 
     Raises:
-        UsageError: no module has one of the configured names, DoRA has no use of one that has, or
-            peft is not installed.
+        UsageError: no module has one of the configured names, one has an output with all-zero
+            weights (which DoRA cannot adapt), or peft is not installed.
     """
     peft = _peft()
     adapters = peft.LoraConfig(
@@ -65,7 +65,7 @@ def with_adapters(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
 class Adapter:
     """A linear layer's adapter: y = layer(x) + scaling * up(down(x)).
 
-    `module` is peft's, around `layer`; `down` is (rank, in) and `up` (out, rank).
+    `module` is peft's wrapper of `layer`; `down` is (rank, in) and `up` (out, rank).
     """
 
     module: nn.Module
@@ -76,10 +76,10 @@ class Adapter:
 
 
 def plain_adapters(model: nn.Module) -> list[Adapter]:
-    """Return those adapters of `with_adapters` that are nothing but what `Adapter` says.
+    """Return the adapters of `with_adapters` that `Adapter` describes completely.
 
-    Dropout, DoRA and layers that are not quite `nn.Linear` are more. So is the output layer: its
-    weight is often that of the embedding too.
+    This excludes adapters with dropout or DoRA, those of layers that are not exactly `nn.Linear`,
+    and the output layer's, whose weight is often tied to the embedding.
     """
     wrapped: Any = model
     head = wrapped.get_base_model().get_output_embeddings()
@@ -104,16 +104,16 @@ def plain_adapters(model: nn.Module) -> list[Adapter]:
 
 
 def add_adapters(model: PreTrainedModel, folder: Path, *, merge: bool = True) -> PreTrainedModel:
-    """Load the adapters of a folder and return the model with them.
+    """Load the adapters in a folder and return the model with them.
 
     Args:
         model: their base model.
-        folder: with the adapters.
-        merge: add them to the model's weights. In 4 or 8 bits these would lose much of them;
-            beside such weights they compute as they did in training.
+        folder: contains the adapters.
+        merge: add them to the model's weights. Keep them separate, as in training, if these have 4
+            or 8 bits: merging would lose much of the adapters.
 
     Raises:
-        UsageError: peft is not installed, or the folder holds something else than LoRA weights in
+        UsageError: peft is not installed, or the folder does not contain LoRA weights in
             safetensors.
     """
     _check_adapters(folder)
@@ -128,9 +128,9 @@ def add_adapters(model: PreTrainedModel, folder: Path, *, merge: bool = True) ->
 
 
 def _untie(model: PreTrainedModel) -> None:
-    """Give embedding and output layer weights of their own where one of them has an adapter.
+    """Untie embedding and output layer where one of them has an adapter.
 
-    Merged into a weight that they share, the adapter of one would be in the other too.
+    Merged into a shared weight, the adapter of one would change the other too.
     """
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
@@ -144,17 +144,17 @@ def _untie(model: PreTrainedModel) -> None:
 
 @contextlib.contextmanager
 def _tied_weights_are_minded() -> Iterator[None]:
-    """Keep peft from warning of adapters on tied weights, whose merging is what goes wrong."""
+    """Silence peft's warning about adapters on tied weights; `_untie` makes merging them safe."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*`tie_word_embeddings=True`")
         yield
 
 
 def _check_adapters(folder: Path) -> None:
-    """Refuse what peft would load and ftreg never wrote.
+    """Refuse what peft would load but ftreg never writes.
 
-    Without safetensors it takes a pickle, and where there is none it asks the hub; other kinds of
-    adapters have models and tokenizers fetched, and Megatron's settings name a module to import.
+    Without safetensors peft loads a pickle, or else asks the hub; other kinds of adapters fetch
+    models and tokenizers, and Megatron's settings name a module to import.
     """
     path = folder / "adapter_config.json"
     weights = folder / "adapter_model.safetensors"

@@ -1,8 +1,8 @@
-"""What a chat template writes around the assistant's answer: a reference becomes an example here.
+"""Turn references into training examples, given what a chat template writes around an answer.
 
-The template is asked once what it writes around a word that it cannot know. What stands before the
-word is the prompt's, so that it carries no loss and is there when an output is generated; what
-stands behind it ends the answer. Each reference then has to stand in its place, word for word.
+The template is rendered once with a placeholder as the answer. The text before the placeholder
+belongs to the prompt: it carries no loss and is present at generation. The text after it ends the
+answer. Each reference then has to appear verbatim in the placeholder's position.
 """
 
 import json
@@ -16,24 +16,24 @@ from ftreg.models.chat_template import Chat, Messages, calls_in, place_of, speci
 from ftreg.records.thought_tags import THOUGHT_TAGS, answer_of
 from ftreg.records.turns import SYSTEM_ROLES, Turn
 
-# No template writes these of itself, and lower case leaves them as they are.
+# Placeholders that no template contains and that lower-casing does not change.
 _ANSWER, _THOUGHT = "q7x0zk", "j4w9vb"
 _TAG = "<think>"
 _THINKING = f"{_TAG}\n{_THOUGHT}\n</think>{_ANSWER}"
 _OFF = "add_generation_prompt = false"
-# An empty thought, or the end of one, that a template writes where an answer begins.
+# An empty thought, or the end of one, that a template writes at the start of an answer.
 _NO_THOUGHT = re.compile(
     "|".join(rf"(?:{re.escape(a)}\s*)?{re.escape(b)}\s*\Z" for a, b in THOUGHT_TAGS)
 )
-# Tokens that a message shows of what differs.
+# Most differing tokens that a message shows.
 _MOST_TOKENS = 8
 
 
 class RenderedExample(NamedTuple):
-    """Token ids of an example: the prompt as generation has it, and the answer with its end.
+    """Token ids of an example: the prompt as at generation, and the answer with its end token.
 
-    `earlier` are the answers within the prompt that carry loss too, each as the positions of its
-    first token and of the one behind its end, in order.
+    `earlier` are the answers within the prompt that carry loss too, in order, each as a half-open
+    range of positions that includes the end token.
     """
 
     prompt: list[int]
@@ -44,19 +44,20 @@ class RenderedExample(NamedTuple):
 class AssistantTurn:
     """The assistant's turn in a chat template.
 
-    Where the template's own generation prompt is not what it writes before an answer, the template
-    gets one that is: the checkpoint is saved with it, and every program that reads the checkpoint
-    asks as training did. Other templates are left alone.
+    If the template's generation prompt differs from what it writes before an answer, it is replaced
+    with one that matches. The checkpoint is saved with the new template, so every program that
+    reads the checkpoint prompts as in training. Other templates are left unchanged.
 
     Args:
-        chat: whose template is looked at, and given another generation prompt if need be.
+        chat: its template is checked, and gets another generation prompt if needed.
         system: the system turn that every chat begins with; None leaves it to the template.
-        stops: token ids that end an output, beside the end-of-sequence token.
-        thoughts: whether there are thoughts in the references. It is asked only where the template
-            writes something else before an answer with thoughts than before one without.
+        stops: token ids that end an output, besides the end-of-sequence token.
+        thoughts: whether the references contain thoughts; called only if the template begins
+            answers with and without thoughts differently.
 
     Raises:
-        UsageError: the template does not write what the assistant says, or not behind the prompt.
+        UsageError: the template leaves out or changes the assistant's content, or does not write it
+            right after the prompt.
     """
 
     def __init__(
@@ -84,15 +85,16 @@ class AssistantTurn:
     def example(
         self, messages: Messages, reference: Turn, *, all_turns: bool = False
     ) -> RenderedExample:
-        """Write a chat whose last turn is the reference.
+        """Return the tokens of a chat whose last turn is the reference.
 
         Args:
             messages: the turns before it.
-            reference: the assistant's turn that answers, which may call functions.
-            all_turns: the assistant's turns before it carry loss too.
+            reference: the assistant's answer, which may call functions.
+            all_turns: whether earlier turns of the assistant carry loss too.
 
         Raises:
-            UsageError: what would carry loss is not the reference and its end; shows what is.
+            UsageError: the tokens that would carry loss are not the reference and its end; the
+                message shows them.
         """
         opened, said, text = self._written(messages, reference)
         prompt, answer = self._split(opened, text)
@@ -101,7 +103,7 @@ class AssistantTurn:
         return RenderedExample(prompt, answer, tuple(earlier))
 
     def _written(self, messages: Messages, turn: Turn) -> tuple[str, str, str]:
-        """Return a chat up to an answer, the answer as a text, and the chat up to its end."""
+        """Return the chat up to an answer, the answer's text, and the chat up to its end."""
         opened = self.chat.render(messages, answer_next=True)
         self.chat.refuse_unshown(messages, opened)
         if turn.get("tool_calls"):
@@ -112,21 +114,21 @@ class AssistantTurn:
         return opened, said, text
 
     def _split(self, opened: str, text: str) -> tuple[list[int], list[int]]:
-        """Return the tokens of a prompt, and those of the answer behind it with its end."""
+        """Return the tokens of a prompt, and those of its answer with the end token."""
         prompt, whole = self.chat.encode(opened), self.chat.encode(text)
         if whole[: len(prompt)] == prompt:
             answer = whole[len(prompt) :]
-        else:  # a token lies across; an output begins behind the prompt's own tokens
+        else:  # a token spans the boundary; outputs begin after the prompt's own tokens
             answer = self.chat.encode(text[len(opened) :])
         if answer[-1:] != [self.end]:
             answer = [*answer, self.end]
         return prompt, answer
 
     def _calling(self, opened: str, messages: Messages, turn: Turn) -> tuple[str, str]:
-        """Return what the template makes of a turn with calls, and the chat up to its end.
+        """Return the text of a turn with calls, and the chat up to the turn's end.
 
         Raises:
-            UsageError: a call is not in it, or it stands elsewhere than behind the prompt.
+            UsageError: a call is missing, or the turn does not follow the prompt.
         """
         full = self.chat.render([*messages, dict(turn)], answer_next=False)
         written = _between(opened, full, self._closing)
@@ -144,10 +146,10 @@ class AssistantTurn:
     def _earlier(
         self, messages: Messages, opened: str, prompt: Sequence[int]
     ) -> Iterator[tuple[int, int]]:
-        """Yield where the answers in a prompt begin and end, proven by what their tokens say.
+        """Yield where the answers in a prompt begin and end, verified by decoding their tokens.
 
         Raises:
-            UsageError: the template writes an answer otherwise once the chat goes on.
+            UsageError: the template writes an answer differently once the chat continues.
         """
         for number, turn in enumerate(messages):
             if turn["role"] != "assistant":
@@ -156,7 +158,7 @@ class AssistantTurn:
             asking = self.chat.encode(before)
             start = differ_at(asking, prompt)
             if start == len(asking) - 1:
-                start += 1  # a token of white space lies across; it carries no loss
+                start += 1  # a white-space token spans the boundary; it carries no loss
             end = next((i for i in range(start, len(prompt)) if prompt[i] in self.stops), None)
             if (
                 not opened.startswith(before)
@@ -178,9 +180,11 @@ class AssistantTurn:
     def _text(self, opened: str, messages: Messages, reference: str) -> str:
         """Return the chat up to the answer's end.
 
-        Templates take white space off the ends, which no output is judged by. They leave thoughts
-        out, or write an empty one where there is none: the reference is put into its place as it
-        is. No other change is taken.
+        Templates may strip white space, which scoring ignores. They may leave thoughts out, or
+        write an empty one if there is none: then the reference is inserted verbatim.
+
+        Raises:
+            UsageError: the template changes the reference in another way.
         """
         full = self._write(messages, reference, opened=opened)
         for said in (reference, reference.lstrip(), reference.rstrip(), reference.strip()):
@@ -204,7 +208,7 @@ class AssistantTurn:
         )
 
     def _refuse_another(self, reference: str, body: list[int]) -> None:
-        """Refuse an answer that does not read as its reference, or that ends before its end."""
+        """Refuse an answer that does not decode to its reference, or that contains an end token."""
         ends = [token for token in body if token in self.stops]
         if ends:
             raise UsageError(
@@ -230,7 +234,7 @@ class AssistantTurn:
             )
 
     def _around(self, answer: str) -> tuple[str, str]:
-        """Return what the template writes before and behind an answer."""
+        """Return what the template writes before and after an answer."""
         full = self._write(self._question, answer)
         base = next((text for text in self._begun() if full.startswith(text)), None)
         if base is None:
@@ -244,7 +248,7 @@ class AssistantTurn:
         return full[:place], full[place + len(_ANSWER) :]
 
     def _before_thoughts(self) -> str | None:
-        """Return what the template writes before thoughts and answer; None where it takes none."""
+        """Return what the template writes before thoughts and answer; None if unsupported."""
         try:
             head, _ = self._around(_THINKING)
         except UsageError:
@@ -254,13 +258,13 @@ class AssistantTurn:
             if opening < 0:
                 return None
             head = head[:opening]
-        return _NO_THOUGHT.sub("", head)  # the thoughts of the reference take its place
+        return _NO_THOUGHT.sub("", head)  # the reference's own thoughts replace it
 
     def _begin_with(self, head: str) -> None:
-        """See to it that the generation prompt ends as `head` does."""
+        """Make the generation prompt end as `head` does."""
         asked, plain = self._begun()
         if head.startswith(asked) and not head[len(asked) :].strip():
-            return  # white space is of the answer's first token
+            return  # white space belongs to the answer's first token
         head = head.rstrip(" ")
         whole = self._write(self._question, _ANSWER)
         template = self.chat.source
@@ -268,7 +272,7 @@ class AssistantTurn:
         mended = template.count(_OFF)
         ask = f"asked_{mended - 1}" if mended else "add_generation_prompt"
         if not head.startswith(asked):
-            # Its own generation prompt is switched off, and this one written behind it.
+            # Switch off its own generation prompt, and append this one.
             rest, ask = head.removeprefix(plain), f"asked_{mended}"
             source = f"{{%- set {ask} = add_generation_prompt %}}{{%- set {_OFF} %}}\n{source}"
         text = json.dumps(rest, ensure_ascii=False)
@@ -277,10 +281,10 @@ class AssistantTurn:
             raise UsageError(self._not_behind())
 
     def _end_of(self, closing: str, stops: frozenset[int]) -> tuple[str, int]:
-        """Return what is kept of the text behind an answer, and the token that ends it.
+        """Return the part of the closing text to keep, and the token that ends an answer.
 
-        The end is the first token of the closing that ends an output, or a special token right
-        behind the answer; a template without either gets the end-of-sequence token.
+        The end is the first token of the closing that ends an output, or else a special token right
+        after the answer, or else the end-of-sequence token.
         """
         tokenizer = self.chat.tokenizer
         texts = {name: token for token in stops if (name := self._name(token))}
@@ -295,20 +299,20 @@ class AssistantTurn:
         return kept + text, texts[text] if text else int(tokenizer.eos_token_id)
 
     def _begun(self) -> tuple[str, str]:
-        """The question with the template's generation prompt, and without."""
+        """Return the question with the template's generation prompt, and without."""
         asked, plain = (self.chat.render(self._question, answer_next=ask) for ask in (True, False))
         return asked, plain
 
     def _write(self, messages: Messages, answer: str, *, opened: str | None = None) -> str:
-        """Return a chat with an answer.
+        """Return a chat with an answer, as text.
 
-        Some templates write the system turn into the user's only while that is the last one
-        (Mistral's third version): it is gone once there is an answer. The prompt has it, so the
-        prompt's beginning takes the place of what stands before the question.
+        Some templates (Mistral's third version) merge the system turn into the user's only if that
+        is the last one, so an answer makes it disappear. Then the text before the question is taken
+        from the prompt, which has it.
         """
         turn = {"role": "assistant", "content": answer}
         full = self.chat.render([*messages, turn], answer_next=False)
-        if opened is not None and full.startswith(opened):  # as most templates have it
+        if opened is not None and full.startswith(opened):  # most templates
             return full
         asked = self.chat.render(messages, answer_next=False)
         question = messages[-1]["content"].strip()
@@ -325,7 +329,7 @@ class AssistantTurn:
         return str(self.chat.tokenizer.decode([token], skip_special_tokens=False))
 
     def _differing(self, wanted: Sequence[int], found: Sequence[int]) -> tuple[int, str, str]:
-        """Return which token is the first that differs, from 1, and both rows from it on."""
+        """Return the first differing position, from 1, and the tokens of both from there on."""
         place = differ_at(wanted, found)
 
         def names(tokens: Sequence[int]) -> str:
@@ -343,12 +347,12 @@ class AssistantTurn:
 
 
 def _between(start: str, text: str, end: str) -> str | None:
-    """What is between the start and the end of a text; None where it does not have them."""
+    """Return what is between the start and the end of a text; None if it lacks either."""
     if not text.startswith(start) or not text.endswith(end) or len(text) < len(start) + len(end):
         return None
     return text[len(start) : len(text) - len(end)]
 
 
 def _canonical(text: str) -> str:
-    """Some tokenizers compose letters and their accents, which are the same text either way."""
+    """Return the text in NFC: some tokenizers compose letters and accents, which is no change."""
     return unicodedata.normalize("NFC", text)

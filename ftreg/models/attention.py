@@ -1,9 +1,9 @@
-"""Attention over packed examples, each by itself.
+"""Attention over packed examples, each separately.
 
-With a block-diagonal mask the kernel computes every pair of tokens of a row and throws most of them
-away. On a CPU it is cheaper to compute each example on its own tokens: short ones in bf16 by plain
-products (`short_attention`), others by a call of the kernel each. An accelerator is told the
-examples' lengths (`attention_by_length`). Which of the two it is, `told_lengths` decides.
+With a block-diagonal mask the kernel computes every pair of tokens in a row and discards most of
+them. On a CPU it is cheaper to compute each example separately: short ones in bf16 by plain
+products (`short_attention`), others by one kernel call each. An accelerator gets the examples'
+lengths (`attention_by_length`). `told_lengths` chooses between the two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,19 +38,19 @@ def packed_attention(
 
     Args:
         module: the attention layer.
-        query: (1, heads, tokens, width); `key` and `value` alike, with their own heads.
-        key: see `query`.
-        value: see `query`.
+        query: (1, heads, tokens, width).
+        key: (1, groups, tokens, width), where `groups` divides `heads`.
+        value: see `key`.
         attention_mask: None; the causal mask of each example is implied.
-        example_lengths: tokens of each example in the row, in order; or a layout, for the kernels
-            of accelerators.
-        shared_prefix: so many tokens begin every example, and are in the row once, with the first.
-        scaling: of the scores; None for one over the root of the width.
+        example_lengths: tokens of each example in the row, in order, with any shared prefix; or a
+            layout, for accelerators.
+        shared_prefix: number of tokens that begin every example, stored only with the first one.
+        scaling: scale of the scores; None for 1/sqrt(width).
         dropout: of the attention weights.
-        **settings: passed on to torch's kernel, where it is called.
+        **settings: passed on to torch's kernel, if it is called.
 
     Returns:
-        (1, tokens, heads, width), and None in the place of the attention weights.
+        (1, tokens, heads, width), and None instead of attention weights.
     """
     if isinstance(example_lengths, RowLayout):
         output = attention_by_length(
@@ -66,7 +66,7 @@ def packed_attention(
     first, *others = example_lengths
     lengths = [first, *(length - shared_prefix for length in others)]
     pieces = [list(torch.split(part, lengths, dim=2)) for part in (query, key, value)]
-    for of_kind in pieces[1:] if shared_prefix else ():  # every query sees the shared keys, values
+    for of_kind in pieces[1:] if shared_prefix else ():  # every query sees the shared prefix
         prefix = of_kind[0][:, :, :shared_prefix]
         of_kind[1:] = [torch.cat([prefix, rest], dim=2) for rest in of_kind[1:]]
     outputs = [
@@ -76,7 +76,7 @@ def packed_attention(
         for parts in zip(*pieces, strict=True)
     ]
     output = torch.cat(outputs, dim=1)
-    # Where FSDP has made the weights bf16, what follows takes nothing else; autocast casts itself.
+    # With bf16 weights under FSDP the next layer takes nothing else; autocast casts by itself.
     return output if autocast else output.to(query.dtype), None
 
 
@@ -98,10 +98,10 @@ def _by_kernel(
     value: torch.Tensor,
     **settings: Any,
 ) -> torch.Tensor:
-    """Attention of an example's last tokens (1, heads, n, width) to all of its tokens, in fp32."""
+    """Attend from an example's last tokens (1, heads, n, width) to all of its tokens, in fp32."""
     missing = key.shape[2] - query.shape[2]
     with torch.autocast(query.device.type, enabled=False):
-        # The kernel's causal mask begins at the first token; what it computes for it is dropped.
+        # The kernel's causal mask starts at the first token: pad the queries, and drop the padding.
         output: torch.Tensor = sdpa_attention_forward(
             module,
             functional.pad(query.float(), (0, 0, missing, 0)),
@@ -117,22 +117,22 @@ AttentionInterface.register(PACKED, packed_attention)
 
 
 def shares_prefixes(device: torch.device) -> bool:
-    """Whether attention on a device takes rows that have once what all examples begin with."""
+    """Whether attention on a device takes rows that store a shared prefix once."""
     return device.type == "cpu"
 
 
 def told_lengths(
     lengths: Sequence[int], *, shared_prefix: int, device: torch.device
 ) -> dict[str, Any]:
-    """Return the arguments by which a model that was switched is told of a row's examples.
+    """Return the arguments that describe a row's examples to a model with `packed_attention`.
 
-    Here is chosen how a kind of device attends.
+    Their type decides how the model's device attends.
 
     Args:
         lengths: tokens of each example, in order.
-        shared_prefix: so many tokens begin all of them, and are in the row once; 0 but where
-            `shares_prefixes`.
-        device: that the model is on.
+        shared_prefix: number of tokens that begin every example, stored once in the row; must be 0
+            unless `shares_prefixes`.
+        device: the model's.
     """
     if device.type == "cpu":
         return {"example_lengths": lengths, "shared_prefix": shared_prefix}
@@ -140,9 +140,9 @@ def told_lengths(
 
 
 def takes_packed_attention(model: PreTrainedModel) -> bool:
-    """Whether a model attends to everything before a token, by `sdpa`.
+    """Whether a model has full causal attention in all layers, by `sdpa`.
 
-    Sliding windows and the like live in the mask that `packed_attention` does without.
+    Sliding windows and the like are part of the mask, which `packed_attention` does not use.
     """
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None) or ["full_attention"]
@@ -151,7 +151,7 @@ def takes_packed_attention(model: PreTrainedModel) -> bool:
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
-    """Switch a model to `packed_attention`, if it takes it; else it keeps its own.
+    """Switch a model to `packed_attention` if it supports it.
 
     Returns:
         Whether the model was switched.
@@ -169,7 +169,7 @@ def restore_attention(model: PreTrainedModel) -> None:
 
 @contextmanager
 def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Have a model attend by a registered function within the block."""
+    """Make a model use a registered attention function within the block."""
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
     try:

@@ -1,9 +1,9 @@
-"""Causal attention over packed examples on an accelerator, which is told where each begins.
+"""Causal attention over packed examples on an accelerator, given where each starts.
 
-A block-diagonal mask has the kernel compute every pair of tokens of a row, and a call for each
-example waits for a launch. torch's `varlen_attn` takes the examples' ends instead. It computes in
-16 bits, on CUDA alone; elsewhere examples of like length are attended to side by side, padded.
-Neither adds up in an order that depends on timing.
+With a block-diagonal mask the kernel computes every pair of tokens in a row, and one call per
+example pays for a launch each. torch's `varlen_attn` takes the examples' boundaries instead, but
+only in 16 bits on CUDA; elsewhere examples of similar length are padded and batched. Both are
+deterministic: neither sums in an order that depends on timing.
 """
 
 import functools
@@ -18,16 +18,16 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _HALF = (torch.bfloat16, torch.float16)
-# What a product in bf16 may be off by, as a share of the largest value.
+# Tolerance for a product in bf16, as a share of the largest value.
 _ROUNDED = 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Neighbouring examples that are padded to one length; indices count within the block.
+    """Neighbouring examples padded to one length; indices count within the block.
 
-    `padded` (rows * longest) has the token at each place, any at a place that is padding; `places`
-    (tokens) where each token is; `real` (rows * longest, 1, 1) is 0 at padding.
+    `padded` (rows * longest) is the token at each padded position, arbitrary at padding; `places`
+    (tokens) is the padded position of each token; `real` (rows * longest, 1, 1) is 0 at padding.
     """
 
     tokens: slice
@@ -39,10 +39,10 @@ class _Block:
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Where the examples of a row lie, as kernels on a device want to be told.
+    """The boundaries of a row's examples, in the form that kernels on a device take.
 
-    Made once for a row, so that its layers share what is copied to the device. `ends`
-    (examples + 1,) are the tokens before each example and in all, int32.
+    Made once per row, so that all layers share the copy on the device. `ends` (examples + 1,) is
+    the cumulative number of tokens, from 0, in int32.
     """
 
     lengths: tuple[int, ...]
@@ -50,20 +50,20 @@ class RowLayout:
 
     @functools.cached_property
     def blocks(self) -> tuple[_Block, ...]:
-        """The row by examples of like length; made when padding first asks for it."""
+        """The row in blocks of examples of similar length, made on first use."""
         return tuple(_blocks(self.lengths, self.ends.device))
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "RowLayout":
-        """Return the layout of examples with these numbers of tokens, end to end."""
+        """Return the layout of examples of these lengths in tokens, packed end to end."""
         ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
         return cls(tuple(lengths), sent(ends, device))
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor of the CPU on a device, without waiting for what the device is at.
+    """Copy a CPU tensor to a device without waiting for work queued there.
 
-    CUDA copies behind what is queued only from memory that is pinned.
+    CUDA copies asynchronously only from pinned memory.
     """
     if device.type == "cuda" and torch.cuda.is_available():
         tensor = tensor.pin_memory()
@@ -71,7 +71,7 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _blocks(lengths: Sequence[int], device: torch.device) -> Iterator[_Block]:
-    """Cut a row so that at most half of a block is padding; the longest first make few blocks."""
+    """Split a row so that at most half of a block is padding; longest first makes few blocks."""
     start, alike = 0, list(lengths[:1])
     for length in lengths[1:]:
         if not alike[0] // 2 <= length <= alike[0]:
@@ -98,10 +98,10 @@ def _block(lengths: Sequence[int], start: int, device: torch.device) -> _Block:
 
 
 class _Moved(torch.autograd.Function):
-    """Rows of a tensor by an index, whose gradient is taken by another one, and adds up nothing.
+    """Select rows by an index; the gradient selects by the inverse index, without summing.
 
-    Autograd's own would add to rows in whatever order threads come to it. `real` is 0 where a row
-    of the gradient stands for none of the output's.
+    Autograd's own gradient would sum rows in an order that depends on threads. `real` is 0 at rows
+    of the gradient that belong to padding.
     """
 
     @staticmethod
@@ -139,17 +139,17 @@ def attention_by_length(
         key: (1, groups, tokens, width), where `groups` divides `heads`.
         value: see `key`.
         layout: of the row, on the tensors' device.
-        scaling: of the scores; None for one over the root of the width.
+        scaling: scale of the scores; None for 1/sqrt(width).
         dropout: of the attention weights.
 
     Returns:
-        (1, tokens, heads, width), in the type of autocast where it is on, else of the query.
+        (1, tokens, heads, width), in autocast's dtype if it is on, else in the query's.
     """
     kind = query.device.type
     autocast = torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if autocast else query.dtype
     with torch.autocast(kind, enabled=False):
-        # Token by token, as the kernel and the padding want them.
+        # By token, as the kernel and the padding expect them.
         parts = [part[0].transpose(0, 1).to(dtype) for part in (query, key, value)]
         shape = (query.shape[1], key.shape[1], query.shape[3])
         if not dropout and takes_lengths(*shape, dtype=dtype, device=query.device):
@@ -168,7 +168,7 @@ def _by_ends(
     from torch.nn.attention.varlen import varlen_attn
 
     longest = max(layout.lengths)
-    attend: Any = varlen_attn  # which keywords it has, depends on torch
+    attend: Any = varlen_attn  # its keywords depend on the version of torch
     output: torch.Tensor = attend(
         query.contiguous(),
         key.contiguous(),
@@ -186,7 +186,7 @@ def _by_ends(
 
 @functools.cache
 def _shared_heads(attend: Callable[..., Any]) -> dict[str, bool]:
-    """Allow heads that share keys; torch before 2.12 does so without being asked."""
+    """Allow grouped-query attention; torch before 2.12 always does, and has no such keyword."""
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(attend).parameters else {}
 
 
@@ -199,7 +199,7 @@ def _in_blocks(
     scaling: float | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Attend by padding; all are (tokens, heads, width)."""
+    """Attend with padding; all tensors are (tokens, heads, width)."""
     pieces = [
         _side_by_side(query[own], key[own], value[own], block, scaling, dropout)
         for block in layout.blocks
@@ -216,7 +216,7 @@ def _side_by_side(
     scaling: float | None,
     dropout: float,
 ) -> torch.Tensor:
-    """Attend in a block (tokens, heads, width): no real token sees padding, which is behind it."""
+    """Attend in a block (tokens, heads, width); padding comes last, so no real token sees it."""
 
     def apart(part: torch.Tensor) -> torch.Tensor:
         moved: torch.Tensor = _Moved.apply(  # type: ignore[no-untyped-call]
@@ -242,7 +242,7 @@ def _side_by_side(
 def takes_lengths(
     heads: int, groups: int, width: int, *, dtype: torch.dtype, device: torch.device
 ) -> bool:
-    """Whether `varlen_attn` is here, takes such heads, and is right in a pass and its gradient."""
+    """Whether `varlen_attn` exists, takes such heads, and is right both forward and backward."""
     if device.type != "cuda" or dtype not in _HALF:
         return False
     return _varlen_is_right(heads, groups, width, dtype, device)
@@ -252,7 +252,7 @@ def takes_lengths(
 def _varlen_is_right(
     heads: int, groups: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> bool:
-    """Hold the kernel against padded attention, once for each shape of heads."""
+    """Check the kernel against padded attention, once for each shape of heads."""
     with torch.enable_grad():
         layout = RowLayout.of((7, 5, 1), device)
         state = torch.Generator().manual_seed(0)
@@ -262,7 +262,7 @@ def _varlen_is_right(
         ]
         try:
             found = _output_and_gradients(_by_ends(*parts, layout=layout, scaling=None), parts)
-        except Exception:  # no build of it, no such width, an older GPU: torch says it in many ways
+        except Exception:  # not built, unsupported width, older GPU: torch raises many types
             return False
         padded = _in_blocks(*parts, layout=layout, scaling=None, dropout=0.0)
         wanted = _output_and_gradients(padded, parts)

@@ -1,7 +1,7 @@
-"""A chat as token ids, and token ids as a text, by the tokenizer and the template that it brings.
+"""Encode chats and decode token ids, with a tokenizer and its chat template.
 
-Training and generation both go through `Chat`: a prompt has the same tokens in both, and what
-training takes for a reference is read by what reads an output.
+Training and generation both use `Chat`: a prompt has the same tokens in both, and references are
+decoded in the same way as outputs.
 """
 
 import datetime
@@ -22,7 +22,7 @@ GENERATION_CONFIG = "generation_config.json"
 Messages = list[dict[str, Any]]
 _CLOCK = "strftime_now"
 _IDS = range(1 << 31)
-# The directives of strftime that every system has.
+# The strftime directives that every platform supports.
 _DIRECTIVES = "aAwdbBmyYHIpMSfzZjUWcxX"
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -31,9 +31,9 @@ class Chat:
     """The chat template of a tokenizer.
 
     Args:
-        tokenizer: has a chat template, or several by name.
-        template: the name of one of them; None is the default.
-        date: ISO date that the template takes for today; None is today.
+        tokenizer: has a chat template, or several named ones.
+        template: the name of one of them; None for the default.
+        date: ISO date that the template uses as the current one; None for today.
 
     Raises:
         UsageError: there is no such template.
@@ -58,11 +58,11 @@ class Chat:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides how a chat is written, beside the tokenizer's vocabulary."""
+        """Everything that determines how a chat is rendered, besides the tokenizer's vocabulary."""
         return {"template": self.source, "date": self.date}
 
     def use(self, text: str) -> None:
-        """Make another text the template in use, which the tokenizer then saves."""
+        """Replace the template with another text; the tokenizer then saves that one."""
         self.source = text
         self._rendered = _at(self.date, text) if self.date else text
         if isinstance(self.tokenizer.chat_template, dict):
@@ -71,11 +71,11 @@ class Chat:
             self.tokenizer.chat_template = text
 
     def render(self, messages: Messages, *, answer_next: bool) -> str:
-        """Return a chat as text, with the opening of the assistant's turn if `answer_next`.
+        """Return a chat as text, with the generation prompt if `answer_next`.
 
         Raises:
-            UsageError: the template is broken, does not take the chat, or reaches for what
-                transformers' sandbox keeps from it.
+            UsageError: the template is broken, does not accept the chat, or uses something that
+                transformers' sandbox forbids.
         """
         turns, tools = apart(messages)
         place, roles = place_of(self.tokenizer), ", ".join(item["role"] for item in messages)
@@ -97,18 +97,18 @@ class Chat:
         return str(text)
 
     def refuse_unshown(self, messages: Messages, text: str) -> None:
-        """Refuse a chat of which the template leaves something out.
+        """Refuse a chat from which the template leaves something out.
 
-        Many templates know no tools, or write the last turns only. What a turn says must be in
-        the text: its content, but for thoughts, and the name and the texts of each call. A chat of
-        a system's turn and a question is not looked at.
+        Many templates ignore tools, or render only the last turns. The text must contain each
+        turn's content, except for thoughts, and the name and the string arguments of each call. A
+        chat of only system and user turns, without tools, is not checked.
 
         Args:
             messages: the chat.
-            text: as `render` wrote it, with the opening of the assistant's turn.
+            text: the chat as rendered, with the generation prompt.
 
         Raises:
-            UsageError: something is not there; says what.
+            UsageError: something is missing; the message says what.
         """
         turns, tools = apart(messages)
         if not tools and all(turn["role"] in ("system", "user") for turn in turns):
@@ -124,19 +124,19 @@ class Chat:
             )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text that `render` wrote.
+        """Return the token ids of a text from `render`.
 
         Raises:
-            UsageError: the tokenizer fails, as some do on some texts, or by their settings.
+            UsageError: the tokenizer fails, as some do on some texts or with some settings.
         """
         with told_as(f"{place_of(self.tokenizer)}: the tokenizer cannot take {shown(text)}"):
             return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def prompt(self, messages: Messages) -> list[int]:
-        """Token ids of a chat up to where the assistant's answer begins.
+        """Return the token ids of a chat up to where the assistant's answer begins.
 
         Raises:
-            UsageError: as `render`; or there are none, or a turn is not among them.
+            UsageError: as `render`, `refuse_unshown` and `encode`; or the prompt is empty.
         """
         text = self.render(messages, answer_next=True)
         self.refuse_unshown(messages, text)
@@ -151,12 +151,12 @@ class Chat:
         return ids
 
     def read(self, tokens: Sequence[int]) -> str:
-        """Return what an output or a reference says, without white space around it.
+        """Decode an output or a reference, without surrounding white space.
 
-        That is all of its tokens but those that only give the chat its form.
+        Tokens that only structure the chat are left out.
         """
         kept = [token for token in tokens if token not in self._hidden]
-        # Cleaning up would take the space out of "a , b".
+        # Clean-up would remove the space in "a , b".
         text = self.tokenizer.decode(
             kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
@@ -164,14 +164,14 @@ class Chat:
 
 
 def _wanted(turns: Messages) -> Iterator[tuple[str, str]]:
-    """Yield what turns have to show, each with what it is."""
+    """Yield what the text must contain of turns, as pairs of description and text."""
     for turn in turns:
         yield f"what the {turn['role']} says", answer_of(turn["content"]).strip()
         yield from calls_in(turn)
 
 
 def calls_in(turn: Turn) -> Iterator[tuple[str, str]]:
-    """Yield the names and the texts of a turn's calls, each with what it is."""
+    """Yield names and string arguments of a turn's calls, as pairs of description and text."""
     for call in turn.get("tool_calls") or ():
         yield "the call of a function", call["function"]["name"]
         for name, value in call["function"]["arguments"].items():
@@ -180,18 +180,18 @@ def calls_in(turn: Turn) -> Iterator[tuple[str, str]]:
 
 
 def stands_in(text: str, wanted: str) -> bool:
-    """Whether a text holds another one, as it is or as a string of JSON."""
+    """Whether a text contains another one, verbatim or escaped as in JSON."""
     escaped = (json.dumps(wanted, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
     return wanted in text or any(item in text for item in escaped)
 
 
 def _control_tokens(tokenizer: Any) -> frozenset[int]:
-    """Token ids that an output's text does not show, as they only give chats their form.
+    """Return the token ids that decoding leaves out, as they only structure the chat.
 
-    These are the tokens that have a role (end, padding, ...) and the special ones that a chat
-    template writes around a question and its answer. Other special tokens are what a model was
-    taught to say (`<POS>`, `[TOOL_CALLS]`), and tags around thoughts are for those to see who look
-    for thoughts.
+    These are the tokens with a role (end, padding, ...) and the special tokens that a chat template
+    writes around a question and its answer. Other special tokens are content that a model was
+    trained to write (`<POS>`, `[TOOL_CALLS]`), and thought tags are kept for code that looks for
+    thoughts.
     """
     form = "".join(_form_of(tokenizer, template) for template in _templates(tokenizer).values())
     roles = (getattr(tokenizer, f"{name}_token_id", None) for name in _ROLES)
@@ -205,19 +205,19 @@ def _control_tokens(tokenizer: Any) -> frozenset[int]:
 
 
 def _form_of(tokenizer: Any, template: str) -> str:
-    """Return a chat in a template; the template itself if it takes none."""
+    """Return a sample chat as a template renders it; the template itself if that fails."""
     chat = [{"role": role, "content": "Hello"} for role in ("user", "assistant")]
     try:
         text = tokenizer.apply_chat_template(
             chat, chat_template=template, add_generation_prompt=True, tokenize=False
         )
-    except Exception:  # who renders a chat to use it says what is wrong with it
+    except Exception:  # `render` reports it when the template is used
         return template
     return str(text)
 
 
 def special_tokens(tokenizer: Any) -> dict[int, str]:
-    """Token id to text of the tokens that decoding can leave out."""
+    """Return the tokens that decoding can skip: token id to text."""
     return {
         number: token.content
         for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
@@ -226,17 +226,17 @@ def special_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 def stop_tokens(tokenizer: Any, generation_config: Any) -> frozenset[int]:
-    """Token ids that end an output: the tokenizer's, and those of `generation_config.json`."""
+    """Return the token ids that end an output: the tokenizer's and the generation config's."""
     return stop_ids(generation_config) | {int(tokenizer.eos_token_id)}
 
 
 def stop_at(model: Any, end: int, *, stops: frozenset[int]) -> None:
-    """Write the tokens that end an output into a model's configuration, where they are not yet.
+    """Add the tokens that end an output to a model's configuration, where they are missing.
 
     Args:
-        model: of transformers.
-        end: the token that answers are trained to end with; it comes first.
-        stops: all that end an output, `end` among them.
+        model: a transformers model, changed in place.
+        end: the token that trained answers end with; listed first.
+        stops: all token ids that end an output, including `end`.
     """
     ends = [end, *sorted(stops - {end})] if len(stops) > 1 else end
     if end not in stop_ids(model.config):
@@ -244,17 +244,17 @@ def stop_at(model: Any, end: int, *, stops: frozenset[int]) -> None:
     settings = model.generation_config
     if not stops <= stop_ids(settings):
         values = {**json.loads(settings.to_json_string()), "eos_token_id": ends}
-        # transformers saves what it has loaded, whatever it is, and of what was changed since
-        # nothing that it would warn of: many published models have such values.
+        # transformers saves any values that it loaded, but refuses to save changed settings with
+        # values that it warns about, which many published models have. So load the new settings.
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, GENERATION_CONFIG).write_text(json.dumps(values), encoding="utf-8")
             model.generation_config = type(settings).from_pretrained(folder)
 
 
 def stop_ids(settings: Any) -> frozenset[int]:
-    """Return the end tokens of a model's configuration, of which 0 may be one.
+    """Return the end tokens of a model's configuration; 0 is a valid one.
 
-    What no token can be, -1 say, ends nothing.
+    Values that cannot be token ids, such as -1, are ignored.
     """
     stop = getattr(settings, "eos_token_id", None)
     several = stop if isinstance(stop, list | tuple) else [stop]
@@ -267,20 +267,20 @@ def _templates(tokenizer: Any) -> dict[str, str]:
 
 
 def place_of(tokenizer: Any) -> str:
-    """Return where a tokenizer was loaded from, for a message."""
+    """Return where a tokenizer was loaded from, for messages."""
     return getattr(tokenizer, "name_or_path", "") or "the tokenizer"
 
 
 def _at(date: str, template: str) -> str:
-    """Return a template whose clock stands at the beginning of a day.
+    """Return a template whose clock is fixed at the start of a day.
 
-    transformers gives templates a function for the time, and lets none take its place; a macro of
-    the same name does, and is only prefixed for rendering.
+    transformers passes templates a time function that callers cannot replace; a macro of the same
+    name overrides it. It is prefixed for rendering only.
     """
     moment = datetime.datetime.fromisoformat(date)
     shown = {f"%{key}": moment.strftime(f"%{key}") for key in _DIRECTIVES}
-    # Without leading zeros, which not every system's strftime knows.
+    # `%-d` and the like, without leading zeros; not every platform's strftime has them.
     bare = {f"%-{key[1]}": value.lstrip("0") or "0" for key, value in shown.items()}
     filters = "".join(f" | replace({key!r}, {value!r})" for key, value in {**bare, **shown}.items())
-    # The line break belongs to the tag: the template begins at the beginning of a line, as before.
+    # Jinja drops the line break after the tag: the template still begins at the start of a line.
     return f"{{%- macro {_CLOCK}(format) -%}}{{{{ format{filters} }}}}{{%- endmacro %}}\n{template}"

@@ -1,4 +1,4 @@
-"""A model that ftreg did not train: what it is, from the files that decide its outputs."""
+"""Models that ftreg did not train, identified by the files that determine their outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from ftreg.records.manifest import BaseRecord, Files, WeightsRecord, digest_over
 
 _ADAPTERS = "adapter_config.json"
 _WEIGHTS = (".safetensors",)
-# What a tokenizer's loader begins with.
+# Adapters with either of these files have their own tokenizer.
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignFacts:
-    """What there is to know of a model without a manifest; see `ModelFacts`."""
+    """What is known about a model without a manifest; see `ModelFacts`."""
 
     identity: str
     weights: WeightsRecord
@@ -31,7 +31,7 @@ class ForeignFacts:
     base_config: BaseConfig
 
     def known(self) -> dict[str, Any]:
-        """Return what is known of its recipe, flat, with the keys of a trained checkpoint's."""
+        """Return what is known of its recipe, with flat keys as in a trained checkpoint's."""
         if self.lora is None:
             return {}
         base = self.base.model_dump(include={"model", "revision", "digest"})
@@ -40,15 +40,15 @@ class ForeignFacts:
 
 
 def find_foreign(config: BaseConfig, *, given_base: str | None = None) -> ModelFolder:
-    """Find a model by what a user calls it, and read what decides its outputs.
+    """Find a model by the name that a user gave, and read what determines its outputs.
 
     Args:
-        config: `model` is a packaged name, a folder (with whole weights or with adapters of peft)
-            or a hub id; the other settings say how it is read.
-        given_base: where the base model of adapters lies; None goes by what they name.
+        config: `model` is a packaged name, a folder (of whole weights or peft adapters) or a hub
+            id; the other settings say how to load it.
+        given_base: the base model of adapters; None for the one that they name.
 
     Raises:
-        UsageError: it is none of these, its files are no model's, or the base is not to be found.
+        UsageError: it is none of these, its files are not a model, or the base is not found.
     """
     folder = Path(config.model)
     if folder.is_dir() and (folder / _ADAPTERS).is_file():
@@ -69,7 +69,7 @@ def find_foreign(config: BaseConfig, *, given_base: str | None = None) -> ModelF
 
 
 def _adapters(folder: Path, config: BaseConfig, given_base: str | None) -> ModelFolder:
-    """Adapters of peft, with the base model that they name or that is given."""
+    """Return peft adapters, with the base model that is given or else the one that they name."""
     path = folder / _ADAPTERS
     text = read_text(path, most=LARGEST_SETTINGS, kind="adapter configuration")
     said = parse_json(text, place=str(path), first_line=1)
@@ -108,10 +108,10 @@ def _adapters(folder: Path, config: BaseConfig, given_base: str | None) -> Model
 
 
 def _lora(said: Mapping[str, Any]) -> LoraConfig:
-    """The shape of adapters, as ftreg's own configuration says it.
+    """Return the shape of adapters as ftreg's own configuration.
 
     Raises:
-        KeyError, TypeError, ValueError: these are not LoRA's.
+        KeyError, TypeError, ValueError: the settings are not LoRA's.
     """
     modules = said.get("target_modules") or "all-linear"
     return LoraConfig(

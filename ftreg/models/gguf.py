@@ -1,4 +1,4 @@
-"""Turn a GGUF file into an ordinary Hugging Face model folder."""
+"""Convert a GGUF file into an ordinary Hugging Face model folder."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from ftreg.models.save import save_pretrained
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write tokenizer, configuration and fp32 safetensors of a GGUF model into `folder`.
 
-    The loader of transformers marks a GGUF model as quantised, and such a model refuses to be
-    cast or saved. So the dequantised weights move into a fresh model of the same configuration.
+    transformers marks a loaded GGUF model as quantized, and refuses to cast or save it. So the
+    dequantized weights are loaded into a new model of the same configuration.
 
     Args:
         gguf: the file.

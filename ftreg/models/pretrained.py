@@ -1,4 +1,4 @@
-"""Find a base model by its name, and load weights and tokenizer safely."""
+"""Find a base model by name, and load its weights and tokenizer safely."""
 
 import json
 import re
@@ -49,7 +49,7 @@ _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
     *("*.model", "chat_template*", "additional_chat_templates/*"),
 )
-# Everything that a causal model needs, and no pickle among it.
+# Everything that a causal model needs, and no pickles.
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
 
@@ -57,10 +57,10 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 class BaseModel:
     """A base model on this machine.
 
-    `source` is packaged, folder or hub; `revision` the hub's commit; `digest` the hex SHA-256
-    over the weights, `configuration` and `tokenizer` are those of the record, for a packaged model
-    None; `parent` is the identity of the checkpoint that the folder is, if it is one;
-    `quantization` as configured; `states` are those of the files from before their digest.
+    `source` is packaged, folder or hub; `revision` the hub commit; `digest` the hex SHA-256 of the
+    weights; `configuration` and `tokenizer` are digests too, None for a packaged model; `parent` is
+    the identity of the checkpoint if the folder is one; `quantization` as configured; `states` are
+    the files' states from before they were hashed.
     """
 
     name: str
@@ -80,7 +80,8 @@ def find_base(config: BaseConfig) -> BaseModel:
     """Resolve `base.model`: a packaged model, a folder, or a hub id, in this order.
 
     Raises:
-        UsageError: the name is none of them, the model is not pulled, or the hub cannot be reached.
+        UsageError: the name is none of them, the model is not pulled, the hub cannot be reached, or
+            a local model has a revision configured.
     """
     name = config.model
     local = name in PACKAGED or Path(name).is_dir()
@@ -110,7 +111,7 @@ def _found(config: BaseConfig, source: str, folder: Path) -> BaseModel:
         checkpoint = read_checkpoint(folder)
         parent = checkpoint.manifest.identity
         if source == "folder":
-            checkpoint.verify()  # what is trained on it names it as its parent
+            checkpoint.verify()  # models trained on it record it as their parent
             checked = checkpoint.manifest.weights.files
     packaged = source == "packaged"
     weights = packaged_digest(config.model) if packaged else weights_digest(folder, checked=checked)
@@ -137,7 +138,7 @@ def _download(config: BaseConfig) -> Path:
         return Path(
             snapshot_download(config.model, revision=config.revision, allow_patterns=patterns)
         )
-    except Exception as error:  # the hub client raises a family of errors of three libraries
+    except Exception as error:  # the hub client raises errors of three libraries
         bases = ", ".join(name for name, model in PACKAGED.items() if model.kind == "base model")
         way_out = f"\nUse a folder or a packaged model where there is no network ({bases})."
         why = why_not_given(error, config.model, revision=config.revision, network=way_out)
@@ -145,14 +146,14 @@ def _download(config: BaseConfig) -> Path:
 
 
 def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) -> str:
-    """Return one hex SHA-256 over a folder's safetensors files (the file's own if it is one).
+    """Return one hex SHA-256 over a folder's safetensors files (a single file's own digest).
 
     Args:
-        folder: with the weights.
-        checked: digests by name of files that need not be read, having been so just now.
+        folder: contains the weights.
+        checked: digests by name of files that were just hashed and need not be read again.
 
     Raises:
-        UsageError: the folder holds no safetensors.
+        UsageError: the folder contains no safetensors.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -164,7 +165,7 @@ def weights_digest(folder: Path, *, checked: Mapping[str, str] | None = None) ->
 
 
 def configuration_digest(folder: Path) -> str:
-    """Return the hex digest of what a model's settings say, whoever of transformers wrote them."""
+    """Return the hex digest of a model's settings, without those in `OF_THE_WRITER`."""
     found = {}
     for name in ("config.json", GENERATION_CONFIG):
         if (folder / name).is_file():
@@ -182,14 +183,14 @@ def _tokenizer_digest(folder: Path) -> str:
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """Load a tokenizer that can write chats.
+    """Load a tokenizer with a chat template.
 
     Raises:
-        UsageError: no tokenizer, no chat template, or no token that ends an answer.
+        UsageError: there is no tokenizer, no chat template, or no end-of-sequence token.
     """
     _refuse_forbidden_code(folder, trust_remote_code)
     _refuse_unread(folder)
-    if (folder / "config.json").is_file():  # which the tokenizer's loader reads too
+    if (folder / "config.json").is_file():  # the tokenizer's loader reads it too
         with told_as(f"{folder / 'config.json'}: cannot interpret it"):
             AutoConfig.from_pretrained(
                 folder, trust_remote_code=trust_remote_code, local_files_only=True
@@ -206,7 +207,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     if tokenizer.eos_token_id is None:
         raise UsageError(f"{folder}: the tokenizer has no end-of-sequence token")
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # only ever used under an attention mask
+        tokenizer.pad_token = tokenizer.eos_token  # always masked out
     return tokenizer
 
 
@@ -220,14 +221,14 @@ def load_model(
     """Load a causal language model from safetensors, in evaluation mode.
 
     Args:
-        folder: with the weights.
+        folder: contains the weights.
         dtype: of the weights that are not quantized.
-        trust_remote_code: whether code that comes with them may run.
+        trust_remote_code: whether code in the folder may run.
         quantization: `4bit`, `8bit` or None, as `base.quantization`.
 
     Raises:
-        UsageError: the folder is not a causal language model, its configuration makes none, or this
-            machine cannot quantize it.
+        UsageError: the folder is not a whole causal language model, weights and configuration do
+            not match, or this machine cannot quantize it.
     """
     transformers_logging.disable_progress_bar()
     _refuse_forbidden_code(folder, trust_remote_code)
@@ -250,7 +251,7 @@ def load_model(
             output_loading_info=True,
             **(quantized(quantization) if quantization else {}),
         )
-    # transformers fills what is missing with random numbers, and says so in a log.
+    # transformers fills in missing weights with random numbers, and only logs it.
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         names = sorted(map(str, found.get(kind) or ()))
         if names:
@@ -264,17 +265,17 @@ def load_model(
 
 
 def _take_from_disk(model: PreTrainedModel) -> None:
-    """Copy weights that are mapped from their file: who writes there would change the model."""
+    """Copy memory-mapped weights: a write to their file would change the model."""
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu":  # on a GPU they are copies
+        if tensor.device.type == "cpu":  # on a GPU they already are copies
             tensor.data = tensor.data.clone()
 
 
 def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load a base model, quantized if it was so configured; see `load_model`.
+    """Load a base model, quantized if configured; see `load_model`.
 
     Raises:
-        UsageError: as `load_model`, and where its files have changed since they were found.
+        UsageError: as `load_model`; or its files have changed since it was found.
     """
     model = load_model(
         base.folder,
@@ -287,11 +288,11 @@ def load_base(base: BaseModel, *, dtype: torch.dtype = torch.float32) -> PreTrai
 
 
 def _refuse_unread(folder: Path) -> None:
-    """Refuse a folder in which something else would be loaded than its digests are of.
+    """Refuse a folder from which other files would be loaded than those that were hashed.
 
     Raises:
-        UsageError: a file is a pipe or a device, which a loader would wait for; or settings name
-            weights outside of the folder, or in another format.
+        UsageError: a file is a pipe or a device, on which a loader would block; or settings name
+            weights outside the folder, or in another format.
     """
     for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -314,7 +315,7 @@ def _refuse_forbidden_code(folder: Path, trusted: bool) -> None:
 
 
 def _refuse_kernels(folder: Path) -> None:
-    """Refuse a configuration that has compiled kernels fetched from the hub, which are code too."""
+    """Refuse a configuration that fetches compiled kernels from the hub, which are code too."""
     path = folder / "config.json"
     for key, value in settings_of(path).items():
         names = value.values() if isinstance(value, dict) else [value]
@@ -326,14 +327,14 @@ def _refuse_kernels(folder: Path) -> None:
 
 
 def find_base_of(checkpoint: ModelFolder) -> BaseModel:
-    """Find the base model of a checkpoint's adapters, wherever both have gone since.
+    """Find the base model of a checkpoint's adapters, even if both have moved.
 
     Raises:
-        UsageError: it is not here, or is not what they were trained on.
+        UsageError: it is not found, or is not the one that they were trained on.
     """
     recorded, config = checkpoint.manifest.base, checkpoint.manifest.base_config
     if recorded.source == "hub":
-        # The branch may have moved since; the commit that it was trained on is recorded.
+        # Use the recorded commit: the branch may have moved since training.
         config = config.model_copy(update={"revision": recorded.revision})
     choices = [config]
     if checkpoint.base is not None or recorded.source == "folder":
@@ -363,16 +364,18 @@ def find_base_of(checkpoint: ModelFolder) -> BaseModel:
 
 
 def places_of_base(checkpoint: ModelFolder) -> list[Path]:
-    """Return folders that may be the base of adapters: where it was, from here and from theirs.
+    """Return folders that may be the base model of adapters.
+
+    These are the folder that the user gave, then the recorded path, relative to the working
+    directory and to each parent of the adapters' folder.
 
     Raises:
-        UsageError: the first of them has another configuration than they were trained with, and so
-            has every other.
+        UsageError: all of them have another configuration than the adapters were trained with.
     """
     base, own = checkpoint.manifest.base, checkpoint.folder.resolve()
     model = Path(base.model)
     places = [*([Path(checkpoint.base)] if checkpoint.base else []), model]
-    if not base.trust_remote_code:  # whose code would run is not for a search to say
+    if not base.trust_remote_code:  # a search must not decide whose code runs
         places += [way for folder in own.parents for way in (folder / model, folder / model.name)]
     found = [
         place
@@ -397,14 +400,14 @@ def _refuse_changed(checkpoint: ModelFolder, base: Path) -> None:
 def load_checkpoint_model(
     checkpoint: Path | ModelFolder, *, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
-    """Load a model for generation; adapters are merged into their base model.
+    """Load a model for generation; adapters are merged into their base unless it is quantized.
 
     Args:
-        checkpoint: a checkpoint's folder, with its manifest, or what was read of it.
-        dtype: of the weights.
+        checkpoint: a checkpoint's folder with its manifest, or the result of reading it.
+        dtype: of the weights that are not quantized.
 
     Raises:
-        UsageError: the base of an adapter is not here, or is not what it was trained on.
+        UsageError: as `load_model` and `find_base_of`; or the adapters cannot be loaded.
     """
     model_folder = read_checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     folder, manifest = model_folder.folder, model_folder.manifest
@@ -413,6 +416,6 @@ def load_checkpoint_model(
     found = find_base_of(model_folder)
     model = load_base(found, dtype=dtype)
     with told_as(f"{folder}: cannot load the adapters"):
-        if (folder / GENERATION_CONFIG).is_file():  # what ends an output, as training had it
+        if (folder / GENERATION_CONFIG).is_file():  # the end tokens of training
             model.generation_config = GenerationConfig.from_pretrained(folder)
         return add_adapters(model, folder, merge=found.quantization is None).eval()

@@ -1,4 +1,4 @@
-"""Frozen weights in 4 or 8 bits, by bitsandbytes."""
+"""Frozen weights in 4 or 8 bits, with bitsandbytes."""
 
 import importlib.util
 from typing import Any
@@ -10,10 +10,10 @@ from ftreg.errors import UsageError
 
 
 def quantized(bits: str) -> dict[str, Any]:
-    """Return what `from_pretrained` is given to quantize a model on the current GPU as it loads.
+    """Return the arguments of `from_pretrained` that quantize a model on the current GPU.
 
-    Four bits are NF4, their constants quantized once more, with products in bf16 (QLoRA,
-    https://arxiv.org/abs/2305.14314); eight are LLM.int8() (https://arxiv.org/abs/2208.07339).
+    4 bits: NF4 with double quantization, computing in bf16 (QLoRA,
+    https://arxiv.org/abs/2305.14314). 8 bits: LLM.int8() (https://arxiv.org/abs/2208.07339).
 
     Args:
         bits: `4bit` or `8bit`.

@@ -1,8 +1,8 @@
-"""Save models and tokenizers, for readers of transformers 5 and 4 alike.
+"""Save models and tokenizers so that both transformers 4 and 5 can read them.
 
-Their libraries have errors of their own for a disk that fails, and version 5 of transformers writes
-names that version 4 passes over without a word: it then takes its own default, and all outputs
-differ (https://github.com/vllm-project/vllm/issues/42624).
+transformers 5 writes settings under names that version 4 silently ignores: it then uses its
+defaults, and all outputs differ (https://github.com/vllm-project/vllm/issues/42624). Disk errors,
+for which the libraries have their own types, become `OSError`.
 """
 
 import copy
@@ -16,21 +16,21 @@ from ftreg.files.store import write_text
 
 
 def save_pretrained(item: Any, folder: Path | str, **options: Any) -> None:
-    """Save a model or tokenizer into a folder, with its settings in the words of both versions.
+    """Save a model or tokenizer into a folder, with its settings under the names of both versions.
 
     Args:
         item: has transformers' `save_pretrained`.
-        folder: where to; it is made.
-        options: for `save_pretrained`.
+        folder: where to save; created if missing.
+        options: passed on to `save_pretrained`.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: writing fails.
     """
     try:
         item.save_pretrained(folder, **options)
     except OSError:
         raise
-    except Exception as error:  # tokenizers and safetensors are Rust, and raise what they like
+    except Exception as error:  # tokenizers and safetensors, in Rust, have their own types
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
@@ -43,13 +43,13 @@ def save_pretrained(item: Any, folder: Path | str, **options: Any) -> None:
 def _rewrite(path: Path, change: Callable[[str], Any]) -> None:
     if path.is_file():
         settings = change(path.read_text(encoding="utf-8"))
-        # As transformers lays it out; it writes floats that JSON does not have in words.
+        # Formatted as by transformers, which spells out floats that JSON lacks, such as Infinity.
         text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
         write_text(path, text + "\n")
 
 
 def _tokenizer_settings(text: str) -> dict[str, Any]:
-    """Name the class that both versions have, and the list of special tokens as version 4 does."""
+    """Use the class that both versions have, and version 4's name for extra special tokens."""
     settings: dict[str, Any] = json.loads(text)
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -59,19 +59,19 @@ def _tokenizer_settings(text: str) -> dict[str, Any]:
 
 
 def _model_settings(text: str, kind: Any) -> dict[str, Any]:
-    """Add the older names, unless this version would then read another configuration of a kind."""
+    """Add the older names, unless `kind` of this version would then read another configuration."""
     plain: dict[str, Any] = json.loads(text)
     both: dict[str, Any] = json.loads(text, object_hook=_with_older_names)
-    try:  # from copies: reading changes what it is given
+    try:  # from copies: `from_dict` changes its argument
         expected = kind.from_dict(json.loads(text)).to_dict()
         found = kind.from_dict(copy.deepcopy(both)).to_dict()
-    except Exception:  # a model's own code, which must not cost its trained weights
+    except Exception:  # a model's custom code, which must not prevent saving
         return plain
     return both if _says(found, expected) else plain
 
 
 def _says(found: Any, expected: Any) -> bool:
-    """Whether all of `expected` is in `found`, which may have more names."""
+    """Whether `found` contains all of `expected`; it may have more keys."""
     if isinstance(expected, dict) and isinstance(found, dict):
         return all(_says(found.get(key), value) for key, value in expected.items())
     return bool(found == expected)
@@ -89,11 +89,11 @@ def _with_older_names(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _older_rope(rope: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    """Return rotary positions in the words of transformers 4.
+    """Return rotary position settings under the names of transformers 4.
 
     Args:
-        rope: `rope_parameters`, flat or by the kind of layer.
-        model_type: GPT-NeoX and Phi-3 have words of their own.
+        rope: `rope_parameters`, flat or by layer type.
+        model_type: GPT-NeoX and Phi-3 have their own names.
     """
     older: dict[str, Any] = {}
     if isinstance(rope.get("full_attention"), Mapping):

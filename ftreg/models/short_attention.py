@@ -1,9 +1,9 @@
-"""Causal attention within short examples, by plain products in bf16.
+"""Causal attention within short examples, by plain matrix products in bf16.
 
-On rows of some hundred tokens torch's own kernel is slower on a CPU: in bf16 its backward pass
-takes twice as long as in fp32, and in fp32 products take twice as long as in bf16. And all examples
-of a row are one function here: autograd would keep a dozen operations of each, and put their
-gradients together from slices.
+On rows of a few hundred tokens torch's own kernel is slower on a CPU: its backward pass takes twice
+as long in bf16 as in fp32, and products take twice as long in fp32 as in bf16. All examples of a
+row are one autograd function here: autograd would record a dozen operations for each, and assemble
+their gradients from slices.
 """
 
 import functools
@@ -15,12 +15,12 @@ import torch
 from torch.autograd.function import once_differentiable
 
 LONGEST_EXAMPLE = 512
-"""Tokens of an example up to which its attention weights are kept: 2 bytes a pair and head."""
+"""Most tokens of an example; its attention weights are kept, at 2 bytes per token pair and head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where an example lies in a row: its queries, and its keys behind `prefix` shared ones."""
+    """An example's place in a row: its queries, and its own keys after `prefix` shared ones."""
 
     queries: slice
     keys: slice
@@ -28,12 +28,12 @@ class Span:
 
     @classmethod
     def whole(cls, query: torch.Tensor, key: torch.Tensor) -> "Span":
-        """The span of one example that is all there is."""
+        """Return the span of a row that holds a single example."""
         return cls(slice(0, query.shape[2]), slice(0, key.shape[2]))
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(s q k' + causal mask) v, of each span by itself."""
+    """softmax(s q k' + causal mask) v, for each span separately."""
 
     @staticmethod
     def forward(
@@ -50,10 +50,10 @@ class _Attention(torch.autograd.Function):
         kept: list[torch.Tensor] = []
         for span in spans:
             part = query[0, :, span.queries]
-            # A model's queries lie token by token: in the order of heads they are copied once.
+            # A model's queries are laid out by token; this copies them by head, once.
             rows = query.new_empty(part.shape, dtype=torch.bfloat16)
             torch.mul(part, scale, out=rows)
-            # Heads that share keys and values are one product.
+            # Heads that share keys and values go into one product.
             rows = rows.view(groups, -1, width)
             keys, values = _with_prefix(key[0], span), _with_prefix(value[0], span)
             length, seen = part.shape[1], keys.shape[1]
@@ -77,7 +77,7 @@ class _Attention(torch.autograd.Function):
         heads, _, width = of_query.shape
         groups = of_key.shape[0]
         shared: list[tuple[torch.Tensor, torch.Tensor]] = []
-        saved = ctx.saved_tensors  # asked for once: computed again, they are given away
+        saved = ctx.saved_tensors  # read once: activation checkpointing frees them on access
         for index, span in enumerate(ctx.spans):
             rows, keys, values, weights = saved[4 * index : 4 * index + 4]
             part = output[span.queries].transpose(0, 1)
@@ -93,7 +93,7 @@ class _Attention(torch.autograd.Function):
             of_value[:, span.keys] = values_part[:, span.prefix :]
             if span.prefix:
                 shared.append((keys_part[:, : span.prefix], values_part[:, : span.prefix]))
-        if shared:  # every example has a part in them
+        if shared:  # every example adds to their gradient
             for gradient, parts in zip((of_key, of_value), zip(*shared, strict=True), strict=True):
                 begins = gradient[:, : parts[0].shape[1]]
                 begins += torch.stack(parts).sum(0, dtype=torch.float32)
@@ -108,21 +108,22 @@ def short_attention(
     spans: Sequence[Span],
     scaling: float | None,
 ) -> torch.Tensor:
-    """Causal attention of each span's queries to its keys, in bf16; the softmax adds up in fp32.
+    """Causal attention of each span's queries to its keys, in bf16; softmax sums are in fp32.
 
     Args:
         query: (1, heads, tokens, width).
         key: (1, groups, keys, width), where `groups` divides `heads`.
         value: see `key`.
-        spans: the examples, of at most `LONGEST_EXAMPLE` keys each, which cover all queries and
-            keys. An example's queries are its last tokens. Shared keys are the row's first.
-        scaling: of the scores; None for one over the root of the width.
+        spans: one per example, of at most `LONGEST_EXAMPLE` keys each; together they cover all
+            queries and keys. An example's queries are its last tokens. Shared keys come first in
+            the row.
+        scaling: scale of the scores; None for 1/sqrt(width).
 
     Returns:
         (1, tokens, heads, width), bf16.
 
     Raises:
-        ValueError: the spans do not cover the row, or there are several rows.
+        ValueError: the spans do not cover the queries, or there are several rows.
     """
     covered = sum(span.queries.stop - span.queries.start for span in spans)
     if covered != query.shape[2] or query.shape[0] != 1:
@@ -136,7 +137,7 @@ def short_attention(
 
 
 def _with_prefix(row: torch.Tensor, span: Span) -> torch.Tensor:
-    """Return all keys or values (groups, n, width) of a span, in bf16."""
+    """Return all keys or values (groups, n, width) of a span, shared ones first, in bf16."""
     groups, _, width = row.shape
     own = row[:, span.keys]
     found = row.new_empty(groups, span.prefix + own.shape[1], width, dtype=torch.bfloat16)
@@ -147,6 +148,6 @@ def _with_prefix(row: torch.Tensor, span: Span) -> torch.Tensor:
 
 @functools.cache
 def _causal_mask(size: int, device: torch.device) -> torch.Tensor:
-    """Minus infinity where a row's token would see one after it."""
+    """(size, size): minus infinity where a token would attend to a later one, else 0."""
     full = torch.full((size, size), -torch.inf, dtype=torch.bfloat16, device=device)
     return full.triu(1)

@@ -1,4 +1,4 @@
-"""Refuse what cannot be used as a causal language model, before anything is made of it."""
+"""Refuse what cannot be used as a causal language model, before any work is done with it."""
 
 import contextlib
 import json
@@ -14,26 +14,26 @@ from ftreg.errors import FtregError, UsageError, first_line
 from ftreg.files.reading import LARGEST_SETTINGS, read_text
 from ftreg.process import is_out_of_memory, signal_came
 
-# Of the spread of the logits. A row next to another one is rounded a little otherwise; what an
-# encoder sees of a later token is a hundred times as much, even before it is trained.
+# Tolerances, as shares of the logits' standard deviation. Rows of a batch may be rounded slightly
+# differently; a later token changes an encoder's logits a hundred times more, even untrained.
 _SEEN = {torch.float32: 1e-4}
 _SEEN_ROUNDED = 3e-2
 _TOKENS = 12
 OF_THE_WRITER = ("transformers_version", "_name_or_path")
-"""Settings of whoever wrote a file, and not of the model."""
+"""Settings that describe how a file was written, not the model."""
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 @contextlib.contextmanager
 def told_as(text: str) -> Iterator[None]:
-    """Make one message of whatever a library raises: `text`, and the first line of the cause.
+    """Turn any error of a library into one message: `text`, and the first line of the cause.
 
-    Libraries that read models raise what they like. Those in Rust panic besides, which is no
-    `Exception` to Python.
+    Libraries that read models raise all kinds of errors; those in Rust also panic, which is not an
+    `Exception` in Python.
 
     Raises:
-        UsageError: something was raised in the block, but for an interruption, a lack of memory
-            and what is a message already.
+        UsageError: the block raised. Interruptions, out-of-memory errors and ftreg's own errors
+            pass through unchanged.
     """
     try:
         yield
@@ -46,30 +46,30 @@ def told_as(text: str) -> Iterator[None]:
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """Return a JSON file of a model's settings; nothing where there is none that can be read.
+    """Return a model's settings from a JSON file; empty if it is missing or not a JSON object.
 
     Raises:
-        UsageError: it is too large, or no text.
+        UsageError: it is too large, or not text.
     """
     if not path.exists():
         return {}
     text = read_text(path, most=LARGEST_SETTINGS, kind="model configuration")
     try:
-        # As transformers reads it. What `parse_json` refuses besides is in files of models, such as
-        # Infinity, and must not lead past a check.
+        # As transformers reads it. Model files contain values that `parse_json` refuses, such as
+        # Infinity, and these must not bypass a check.
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return {}  # for the loader to say
+        return {}  # the loader reports it
     return found if isinstance(found, dict) else {}
 
 
 def refuse_more_layers_than_tensors(folder: Path) -> None:
-    """Refuse a configuration that asks for more layers than the weights have tensors.
+    """Refuse a configuration with more layers than the weights have tensors.
 
     transformers would build them all, for hours, before it looks at the weights.
 
     Raises:
-        UsageError: it does.
+        UsageError: it has more, or the weights cannot be read.
     """
     path = folder / "config.json"
     config = settings_of(path)
@@ -77,7 +77,7 @@ def refuse_more_layers_than_tensors(folder: Path) -> None:
         tensors = sum(map(_tensors, folder.glob("*.safetensors")))
     for part in (config, *config.values()):
         for key in _LAYERS if isinstance(part, dict) else ():
-            if isinstance(part.get(key), int | float) and not part[key] <= tensors:  # NaN neither
+            if isinstance(part.get(key), int | float) and not part[key] <= tensors:  # or NaN
                 raise UsageError(
                     f"{path}: {key} is {part[key]}, and the weights have {tensors} tensors in all; "
                     "this is not the configuration of these weights"
@@ -91,17 +91,17 @@ def _tensors(file: Path) -> int:
 
 @torch.no_grad()
 def refuse_unsound(model: PreTrainedModel, folder: Path) -> None:
-    """Refuse a model whose first pass fails, gives NaN, or sees the tokens that it is to predict.
+    """Refuse a model whose forward pass fails, gives NaN, or sees the tokens it should predict.
 
-    Two rows that differ in their last token alone have to get the same logits before it. An
-    encoder, such as BERT, gives others: what it would be trained to say stands in its input.
+    Two rows that differ only in their last token must get the same logits before it. An encoder,
+    such as BERT, gives different ones: its input contains the targets of training.
 
     Args:
         model: in evaluation mode.
-        folder: that it is from, for the message.
+        folder: its source, for messages.
 
     Raises:
-        UsageError: it is one of these.
+        UsageError: any of these is the case.
     """
     name = type(model).__name__
     with told_as(f"{folder}: {name} cannot take a text; see its config.json"):
@@ -125,28 +125,28 @@ def refuse_unsound(model: PreTrainedModel, folder: Path) -> None:
 
 
 def vocabulary_of(model: PreTrainedModel) -> int:
-    """Return the number of tokens that a model has an embedding for."""
+    """Return the number of tokens that a model has embeddings for."""
     embedding: Any = model.get_input_embeddings()
     rows = getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0]
     return int(rows)
 
 
 def context_of(model: PreTrainedModel) -> int | None:
-    """Return the most tokens that a model takes; None where its configuration names no limit."""
+    """Return the most tokens that a model takes; None if its configuration sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def refuse_larger_tokenizer(model: PreTrainedModel, tokenizer: Any, *, largest: int) -> None:
-    """Refuse a tokenizer that writes tokens for which a model has no embedding.
+    """Refuse a tokenizer with tokens for which a model has no embedding.
 
-    Some bases come with more special tokens than embeddings, for pictures or sound that this model
-    does not take; those are let be, as long as no text has them.
+    Some base models have more special tokens than embeddings, for images or audio that this model
+    does not take; these are allowed as long as no text contains them.
 
     Args:
-        model: that is to take the texts.
+        model: reads the texts.
         tokenizer: of the model's folder.
-        largest: the largest id of all texts.
+        largest: the largest token id in all texts.
 
     Raises:
         UsageError: a token of a text, or one that is not special, has no embedding.

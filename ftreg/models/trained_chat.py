@@ -1,4 +1,4 @@
-"""The chat template and the end tokens that a checkpoint was trained with."""
+"""The chat template and end tokens that a checkpoint was trained with."""
 
 from transformers import GenerationConfig
 
@@ -8,10 +8,10 @@ from ftreg.records.checkpoint import ModelFolder
 
 
 def trained_chat(checkpoint: ModelFolder) -> Chat:
-    """Return the chat template that a checkpoint was trained with, its day, and its tokenizer.
+    """Return a checkpoint's tokenizer with the chat template and date that it was trained with.
 
     Raises:
-        UsageError: there is no such template, or no tokenizer that can write chats.
+        UsageError: there is no such template, or no tokenizer with a chat template.
     """
     manifest = checkpoint.manifest
     tokenizer = load_tokenizer(
@@ -22,10 +22,10 @@ def trained_chat(checkpoint: ModelFolder) -> Chat:
 
 
 def end_tokens(checkpoint: ModelFolder, chat: Chat) -> list[int]:
-    """Return the token ids that end an output, the one that answers are trained to end with first.
+    """Return the token ids that end an output, first the one that trained answers end with.
 
     Args:
-        checkpoint: has the generation settings.
+        checkpoint: its generation settings are read.
         chat: its `trained_chat`.
     """
     written = (checkpoint.folder / GENERATION_CONFIG).is_file()

@@ -1,7 +1,7 @@
-"""A small twin of a model: its configuration, narrow and shallow, with random weights.
+"""A small twin of a model: its configuration, narrower and shallower, with random weights.
 
-What a way of computing does to an architecture shows on the twin, in milliseconds, and without the
-weights: which layers there are, what they attend to, where positions come from.
+The twin shows in milliseconds, without the model's weights, whether a way of computing works for an
+architecture: which layers there are, what they attend to, where positions come from.
 """
 
 import importlib.metadata
@@ -20,9 +20,9 @@ from ftreg.files.cache.table import Table
 from ftreg.files.store import digest
 
 WINDOW = 8
-"""Tokens that a twin's sliding windows and chunks see at most, so that short prompts go beyond."""
+"""Most tokens in a twin's sliding windows and chunks, so that short prompts exceed them."""
 VOCABULARY = 256
-"""Tokens of a twin's vocabulary at most; smaller ids than this are safe to ask it with."""
+"""Largest vocabulary of a twin, in tokens; smaller token ids are safe inputs."""
 _LARGEST = 200_000_000
 _WIDTH = 64
 _EXPERTS = 4
@@ -30,8 +30,8 @@ _GAIN = 2.0
 _FAINT = 8.0
 _NOISE = 0.02
 
-# Keys of configurations, by what becomes of them. Widths of a head stay, and with them all that is
-# made for them: rotary factors, norms of heads.
+# Keys of configurations, by how they are reduced. The width of a head stays, and with it what
+# depends on it: rotary factors, norms of heads.
 _LAYERS = re.compile(
     r"(n|num|decoder|encoder|num_(hidden|encoder|decoder))_?layers?|depth|num_blocks"
 )
@@ -54,30 +54,30 @@ _FEW = {
         r"n_group|topk_group|num_expert_group": 1,
     }.items()
 }
-# Of a configuration, what changes nothing of how a model computes.
+# Settings that do not affect how a model computes.
 _NO_SHAPE = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _TOKEN = re.compile(r".*_token_(id|index)")
 
 
 class NoTwinError(ValueError):
-    """A configuration of which no small model can be made; the message says why."""
+    """No small model can be made from a configuration; the message says why."""
 
 
 def twin_of(config: PretrainedConfig, *, kind: type[PreTrainedModel] | None = None) -> Any:
-    """Make the twin of a model: fp32, on the CPU, in evaluation mode, always the same.
+    """Make the twin of a model: fp32, on the CPU, in evaluation mode, deterministic.
 
-    It has as many of the first layers as show each sort of layer, at least two. All counts of heads
-    and widths across them go down by one factor, so that what has to divide still does. Windows
-    are short (`WINDOW`). The weights are spread so that what the twin writes depends on every token
-    before; torch's random numbers are left as they were.
+    It has the first layers that cover every sort of layer, at least two. Head counts and the widths
+    across heads shrink by one factor, so that divisibility is preserved. Windows are short
+    (`WINDOW`). The weights are scaled so that outputs depend on every earlier token. torch's random
+    state is left unchanged.
 
     Args:
-        config: of the model; it is not changed.
-        kind: the model's class, where the configuration brings code of its own.
+        config: the model's; not changed.
+        kind: the model's class, if the configuration comes with custom code.
 
     Raises:
-        NoTwinError: it is not a causal model that transformers can build, or a model of its shape
-            would have more than 200 million weights.
+        NoTwinError: it is not a causal model that transformers can build, or its twin would have
+            more than 200 million weights.
     """
     try:
         settings = _narrow(config.to_dict())
@@ -92,7 +92,7 @@ def twin_of(config: PretrainedConfig, *, kind: type[PreTrainedModel] | None = No
             _spread(twin)
     except NoTwinError:
         raise
-    except Exception as error:  # every architecture has checks and faults of its own
+    except Exception as error:  # architectures raise all kinds of errors
         raise NoTwinError(
             f"no small {config.model_type}: {type(error).__name__}: {first_line(error)}"
         ) from error
@@ -102,16 +102,16 @@ def twin_of(config: PretrainedConfig, *, kind: type[PreTrainedModel] | None = No
 def proven_on_twin(
     model: PreTrainedModel, question: Mapping[str, Any], prove: Callable[[], str]
 ) -> str:
-    """Return what the twin of a model shows, from the cache where it has been asked before.
+    """Return the result of a test on a model's twin, cached.
 
-    It is kept by the model's configuration, class and device, by the versions of torch and
-    transformers, and by the question. A class that is not transformers' own is asked anew each
-    time: its name does not say what it does.
+    The cache key is the model's configuration, class, attention and device type, the CPU's
+    capability, the versions of torch and transformers, and the question. For a class outside
+    transformers the test always runs: the name does not identify the code.
 
     Args:
-        model: whose twin is asked.
-        question: JSON-ready; all else that the answer depends on.
-        prove: asks the twin.
+        model: whose twin is tested.
+        question: JSON-ready; everything else that the result depends on.
+        prove: runs the test and returns its result.
     """
     kind, shape = type(model), model.config.to_dict()
     identity = {
@@ -151,7 +151,7 @@ def _built(config: PretrainedConfig, kind: type[PreTrainedModel] | None, device:
 
 
 def _narrow(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a configuration and of those within it, with few heads."""
+    """Return a configuration's settings, nested ones too, with few heads."""
     ratio = _ratio(settings)
     shared = _first(settings, _SHARED)
 
@@ -181,11 +181,11 @@ def _across(value: int, ratio: Fraction) -> int:
     exact = value * ratio
     if exact.denominator == 1 or value < _WIDTH:
         return max(round(exact), 1)
-    return max(round(exact / 16), 1) * 16  # kernels want whole vectors
+    return max(round(exact / 16), 1) * 16  # kernels need multiples of 16
 
 
 def _ratio(settings: Mapping[str, Any]) -> Fraction:
-    """Return what goes across heads, by what did: two heads, or two for each of two that share."""
+    """Return the factor for head counts and widths: two heads, or two per group if they share."""
     heads, shared = _first(settings, _HEADS), _first(settings, _SHARED)
     if not heads:
         return Fraction(_WIDTH, max(_first(settings, _HIDDEN), _WIDTH))
@@ -194,7 +194,7 @@ def _ratio(settings: Mapping[str, Any]) -> Fraction:
 
 
 def _layers_needed(model: nn.Module) -> int:
-    """Return how many of the first layers show each sort of layer, at least two."""
+    """Return how many of the first layers cover every sort of layer, at least two."""
     most = 2
     for module in model.modules():
         if isinstance(module, nn.ModuleList):
@@ -204,7 +204,7 @@ def _layers_needed(model: nn.Module) -> int:
 
 
 def _sort_of(layer: nn.Module) -> list[Any]:
-    """Return what layers of one sort have in common: their modules, flags and names."""
+    """Return what identifies a sort of layer: its modules and their attributes."""
     return [
         (name, type(part).__name__, {k: _plain(v) for k, v in vars(part).items() if k[0] != "_"})
         for name, part in layer.named_modules()
@@ -216,7 +216,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shallow(settings: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """Return settings with so many layers, in the configurations within them too."""
+    """Return settings with at most this many layers, nested ones too."""
     depths = {v for k, v in settings.items() if type(v) is int and _LAYERS.fullmatch(k)}
     found: dict[str, Any] = {}
     for key, value in settings.items():
@@ -232,13 +232,13 @@ def _shallow(settings: Mapping[str, Any], layers: int) -> dict[str, Any]:
     if found.get("num_kv_shared_layers"):  # counted from the end
         own = settings["num_hidden_layers"] - found["num_kv_shared_layers"]
         found["num_kv_shared_layers"] = max(found["num_hidden_layers"] - own, 0)
-    if "attention_types" in found and "attention_layers" in found:  # GPT-Neo says it twice
+    if "attention_types" in found and "attention_layers" in found:  # GPT-Neo stores it twice
         found["attention_types"] = [[found["attention_layers"], 1]]
     return found
 
 
 def _spread(model: nn.Module) -> None:
-    """Spread weights that begin small, so that each layer's output is as large as its input."""
+    """Scale up small initial weights, so that each layer's output is as large as its input."""
     with torch.no_grad():
         for weight in model.parameters():
             spread = weight.std(correction=0).item() if weight.numel() else 1.0
@@ -248,5 +248,5 @@ def _spread(model: nn.Module) -> None:
             elif around_zero and spread < 0.1:
                 weight.mul_(_GAIN * weight.shape[-1] ** -0.5 / spread)
         for module in model.modules():
-            if isinstance(module, nn.Embedding):  # or each token would follow itself at a tied head
+            if isinstance(module, nn.Embedding):  # else a tied head's outputs repeat the input
                 module.weight.div_(_FAINT)

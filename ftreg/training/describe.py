@@ -1,4 +1,4 @@
-"""What the manifest and the training state say about a run."""
+"""What the manifest and the training state record about a run."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from ftreg.training.write import resolved
 
 
 def order_of(run: PreparedRun) -> Iterator[list[int]]:
-    """The row numbers of each step, from the first."""
+    """Yield the row numbers of each step, from the first."""
     return batch_order(
         len(run.split),
         batch_size=run.config.train.batch_size,
@@ -29,7 +29,7 @@ def order_of(run: PreparedRun) -> Iterator[list[int]]:
 
 
 def recipe_facts(run: PreparedRun) -> dict[str, Any]:
-    """What must be the same for a state to be continued: configuration, data, weights."""
+    """Return what must match for a state to be resumed: configuration, data, weights."""
     return resolved(run.config) | {
         "base_digest": run.base.digest,
         "base_configuration": run.base.configuration,
@@ -40,7 +40,7 @@ def recipe_facts(run: PreparedRun) -> dict[str, Any]:
 
 
 def tracker_facts(run: PreparedRun) -> dict[str, Any]:
-    """What an experiment tracker is told beside the configuration."""
+    """Return what experiment trackers receive in addition to the configuration."""
     return {
         "dataset.digest": run.dataset.card.digest,
         "base.digest": run.base.digest,
@@ -51,7 +51,7 @@ def tracker_facts(run: PreparedRun) -> dict[str, Any]:
 
 
 def environment_facts(run: PreparedRun, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What else the last bits depend on; `environment` is `describe_environment`'s."""
+    """Return what else affects the last bits; `environment` is from `describe_environment`."""
     return {
         "versions": environment["versions"],
         "cpu": environment["hardware"]["cpu"],
@@ -78,15 +78,15 @@ def manifest_records(
     """Return the manifest's records about the run.
 
     Args:
-        run: what was trained.
-        history: every step.
-        seconds: that training took, over all sessions.
+        run: the prepared run.
+        history: all steps.
+        seconds: training time over all sessions.
         loss_spikes: the steps whose loss was a spike.
-        resumed: for each resumption its step, what had been changed, and the environment's changes.
-        environment: `describe_environment`'s, of when the steps began.
-        kept_step: after which the weights were as they are written.
-        kept_by: what chose that step, if a scorer did.
-        midway: whether it is one of `<output>.steps`.
+        resumed: for each resumption its step, the changed settings, and changes of the environment.
+        environment: from `describe_environment`, when the steps began.
+        kept_step: the step whose weights are written.
+        kept_by: the scorer's choice of that step, if a scorer chose it.
+        midway: whether this is a checkpoint in `<output>.steps`.
     """
     config = run.config
     return {

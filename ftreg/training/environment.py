@@ -1,4 +1,4 @@
-"""What a run ran on: recorded, so that a difference can be found."""
+"""The environment of a run, recorded so that differences can be found."""
 
 import importlib.metadata
 import os
@@ -15,18 +15,18 @@ import torch
 import ftreg
 from ftreg.process import cpu_facts
 
-# Settings of a repository that decide what counts as a change, and name no program.
+# Repository settings that affect what counts as a change and cannot run a program.
 _HARMLESS = r"^core\.(filemode|ignorecase|symlinks|autocrlf|eol|precomposeunicode)$"
 _LIBRARIES = ("transformers", "accelerate", "peft", "pytorch-optimizer", "safetensors")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, hardware and the state of the git work tree, without any path."""
+    """Return versions, hardware and the state of the git work tree, without paths."""
     return {
         "versions": {
             "python": platform.python_version(),
             "ftreg": ftreg.__version__,
-            "torch": str(torch.__version__),  # names the build (+cpu, +cu130); its package may not
+            "torch": str(torch.__version__),  # has the build (+cpu, +cu130); its metadata may not
             **{name: _version(name) for name in _LIBRARIES},
         },
         "hardware": {
@@ -51,9 +51,9 @@ def _version(distribution: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the work tree, and whether it has changes; None outside of git.
+    """Return the work tree's commit and whether it has changes; None outside of git.
 
-    `dirty` is None where git cannot say without running a program that the repository names.
+    `dirty` is None if it cannot be determined without running a program that the repository names.
     """
     commit = _ask_git("rev-parse", "HEAD")
     if commit is None:
@@ -69,12 +69,12 @@ def _git() -> dict[str, Any] | None:
 
 
 def _status(folder: Path, commit: str, *, top: Path, own: Path, common: Path) -> str | None:
-    """`git status` by a copy of the repository that has no configuration and no hooks.
+    """Run `git status` with a temporary git folder that has no configuration and no hooks.
 
-    In the repository itself even a status runs what `.git/config` and the hooks name: a filter's
-    clean, a file system monitor, what fetches the objects of a partial clone. So git is shown a
-    folder with HEAD and a copy of the index, and only the objects are those of the repository. What
-    a filter changes (Git LFS) is counted as a change there, where a file's time has changed too.
+    In the repository itself, even `git status` runs programs named by `.git/config` and hooks: a
+    filter's clean command, a file system monitor, a fetch for a partial clone. So git gets a folder
+    with HEAD and a copy of the index, and only reads the repository's objects. A file that a filter
+    converts (Git LFS) counts as changed if its modification time has changed.
     """
     for name in ("refs", "info"):
         (folder / name).mkdir()

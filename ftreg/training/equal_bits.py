@@ -1,6 +1,6 @@
-"""The same command, the same bits: what an accelerator needs for it.
+"""Make the same command give the same bits on an accelerator.
 
-On a CPU, no sum depends on timing. On a GPU many kernels add in an order that does, unless torch is
+On a CPU, no sum depends on timing. On a GPU, the order of many kernels' sums does, unless torch is
 set to be deterministic, and cuBLAS needs a separate workspace for each stream
 (https://docs.pytorch.org/docs/stable/notes/randomness.html).
 """

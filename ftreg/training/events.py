@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on; the command line draws it."""
+"""Progress events of a training run, for the command line to display."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ from typing import Any, Protocol
 class StepRecord:
     """One optimizer step, a line of `history.jsonl`.
 
-    `loss` is the mean negative log-likelihood per loss token in nats; `grad_norm` the global L2
-    norm before clipping; `step_size` the mean absolute change of the weights; `examples`,
-    `tokens` and `loss_tokens` count from the beginning of the run, padding does not exist;
-    `tokens_per_second` is of this step. `validation_loss` is the loss, in the same unit, of the
-    validation split after the step; None where it was not measured. `device_gib` is the most
-    memory of the device that tensors of this process have taken so far; None on a CPU.
+    `loss` is the mean negative log-likelihood per loss token, in nats; `grad_norm` the global L2
+    norm before clipping; `step_size` the mean absolute change of the weights. `examples`, `tokens`
+    and `loss_tokens` are totals since the start of the run (there is no padding);
+    `tokens_per_second` is for this step. `validation_loss` is the validation split's loss after the
+    step, in the same unit; None if not measured. `device_gib` is the peak device memory of this
+    process's tensors so far, in GiB; None on a CPU.
     """
 
     step: int
@@ -32,8 +32,8 @@ class StepRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return the record JSON-ready.
 
-        A number that JSON does not have is its name: `"nan"`, `"inf"`, `"-inf"`. A step that
-        diverged is in the history like any other.
+        Numbers that JSON lacks become strings: `"nan"`, `"inf"`, `"-inf"`. So the history can also
+        contain a diverged step.
         """
         return {
             key: None if value is None else as_number(value) for key, value in asdict(self).items()
@@ -41,35 +41,35 @@ class StepRecord:
 
 
 def as_number(value: float) -> float | str:
-    """Return a finite number as it is, and another one by its name."""
+    """Return a finite number unchanged, any other as a string (`"nan"`, `"inf"`, `"-inf"`)."""
     return value if math.isfinite(value) else str(value)
 
 
 class TrainEvents(Protocol):
-    """A listener; every method may do nothing."""
+    """A listener to training events; by default every method does nothing."""
 
     def phase(self, text: str) -> None:
-        """A preparation has begun, in a few words."""
+        """A phase of preparation has begun; `text` is a short description."""
         return
 
     def notice(self, text: str) -> None:
-        """Something the user should know; it stays on the screen."""
+        """Something the user should know, to be shown permanently."""
         return
 
     def preparing(self, done: int, total: int) -> None:
-        """So many of the examples are tokenised."""
+        """`done` of `total` examples are tokenised."""
         return
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """So many outputs of a checkpoint are generated, or scored."""
+        """`done` of `total` outputs of a checkpoint are generated or scored."""
         return
 
     def start(self, total_steps: int, done: int) -> None:
-        """The steps begin, after so many that an earlier session has done."""
+        """Training begins; earlier sessions have taken `done` steps."""
         return
 
     def step(self, record: StepRecord) -> None:
-        """An optimizer step is done."""
+        """An optimizer step is complete."""
         return
 
 
@@ -78,13 +78,13 @@ class Silent(TrainEvents):
 
 
 class WithoutNotices:
-    """Hands on what a listener is told, but for notices: each of many runs would repeat them."""
+    """Forwards events except notices, which each of many runs would repeat."""
 
     def __init__(self, events: TrainEvents) -> None:
         self._events = events
 
     def notice(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore the notice."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._events, name)

@@ -1,4 +1,4 @@
-"""Save what is known about a run that diverged."""
+"""Save diagnostics of a run that diverged."""
 
 from pathlib import Path
 from typing import Any

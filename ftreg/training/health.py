@@ -1,4 +1,4 @@
-"""What to notice while a run goes on, and what must be finite before anything is saved."""
+"""Monitor a run for problems, and check that values are finite before they are saved."""
 
 import statistics
 from collections import deque
@@ -17,17 +17,17 @@ _LEAST = 16
 _DEVIATIONS = 6.0
 # Scales the median absolute deviation to the standard deviation of a normal distribution.
 _MAD_TO_SIGMA = 1.4826
-# Losses that hardly vary have a deviation near 0; below 2 % of the median nothing is a spike.
+# For losses that hardly vary the deviation is near 0, so sigma is at least 2 % of the median.
 _LEAST_SIGMA = 0.02
 
 
 class LossSpikes:
-    """Finds losses far above those of the steps before, by the Hampel identifier.
+    """Detects losses far above those of the previous steps (Hampel identifier).
 
-    A loss is a spike when it lies more than 6 robust standard deviations (1.4826 times the median
-    absolute deviation) above the median of the last 64 steps; 16 have to be there. Median and MAD
-    are not moved by the spikes themselves, as mean and standard deviation would be (Hampel 1974,
-    JASA 69; Davies and Gather 1993, JASA 88).
+    A loss is a spike if it is more than 6 robust standard deviations (1.4826 times the median
+    absolute deviation, but at least 2 % of the median) above the median of the last 64 steps, of
+    which at least 16 must exist. Unlike mean and standard deviation, median and MAD are robust to
+    the spikes themselves (Hampel 1974, JASA 69; Davies and Gather 1993, JASA 88).
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class LossSpikes:
         self.steps: list[int] = []
 
     def notice(self, record: StepRecord) -> str | None:
-        """Take the next step's loss; return a sentence if it is a spike."""
+        """Process the next step's loss; return a sentence if it is a spike."""
         recent = list(self._recent)
         self._recent.append(record.loss)
         if len(recent) < _LEAST:
@@ -53,10 +53,10 @@ class LossSpikes:
 
 
 class Watch:
-    """Everything that is noticed from the records of the steps.
+    """Monitors the step records of a run.
 
-    Resuming, it is shown the records of the earlier steps again, so that it says what it would
-    have said without the interruption.
+    On resuming it processes the earlier records again, so that it reports the same as in an
+    uninterrupted run.
     """
 
     def __init__(self, optimizer: OptimizerConfig) -> None:
@@ -69,7 +69,7 @@ class Watch:
         return self._spikes.steps
 
     def notices(self, record: StepRecord) -> list[str]:
-        """Take the next step's record; return what is to be said of it."""
+        """Process the next step's record; return notices about it."""
         found = [self._spikes.notice(record)]
         if self._decay is not None:
             found.append(
@@ -79,10 +79,10 @@ class Watch:
 
 
 def refuse_broken(model: torch.nn.Module, optimizer: Any) -> None:
-    """Look at every weight and every tensor of the optimizer's state before they are written.
+    """Check that all weights and the optimizer's state are finite, before saving them.
 
     Raises:
-        DivergedError: one holds a value that is not finite.
+        DivergedError: a value is not finite.
     """
     names = {}
     for name, parameter in model.named_parameters():

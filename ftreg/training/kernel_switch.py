@@ -160,7 +160,7 @@ def kernels_for_layers(
 
 @contextlib.contextmanager
 def without_kernels(loss: Loss, network: PreTrainedModel) -> Iterator[None]:
-    """Remove, for the block, what would be saved with the model or keep it from working alone."""
+    """Within the block, remove kernels that would be saved with the model or break it elsewhere."""
     remove_kernels(loss, network)
     try:
         yield
@@ -170,6 +170,6 @@ def without_kernels(loss: Loss, network: PreTrainedModel) -> Iterator[None]:
 
 
 def remove_kernels(loss: Loss, network: PreTrainedModel) -> None:
-    """Remove what would be saved with a model, or keep it from working alone."""
+    """Remove kernels that would be saved with a model or break it elsewhere."""
     if loss.packed_attention:
         restore_attention(network)

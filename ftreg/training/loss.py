@@ -1,4 +1,4 @@
-"""How a model takes a step's examples, and the loss of what it makes of them."""
+"""How a step's examples are passed to the model, and their loss."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,17 +19,17 @@ from ftreg.training.kernels.head import Head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """The loss of a step's answers, by one way to lay examples out and to put them to a model.
+    """The loss of a step's answers, with one way to lay out examples and run the model.
 
-    All that runs the model in training uses the same one, so that what was proven is what trains.
-    By itself it is plain transformers: each example in a row of its own, the model's own attention
-    and torch's cross-entropy.
+    All of training uses the same instance, so that the verified way is the one that trains. The
+    defaults are plain transformers: each example in a separate row, the model's own attention, and
+    torch's cross-entropy.
 
-    `row_tokens` are the most tokens of a row that examples share; 0 gives each its own.
-    `packed_attention` says that the model has been switched to it, and wants the examples' lengths.
-    `share_prefix`, which it takes to do so, puts what all examples of a step begin with into a row
-    once. `head` applies the output layer to many positions. `bare` gives the model nothing but
-    token ids, and takes the logits of all positions, where it knows of nothing else.
+    `row_tokens` is the maximum tokens of a row that examples share; 0 gives each its own row.
+    `packed_attention` means that the model was switched to it and needs the examples' lengths.
+    `share_prefix`, which requires `packed_attention`, stores the common prefix of a step's examples
+    once per row. `head` applies the output layer to many positions. `bare` is for models that
+    accept only token ids: it passes nothing else, and selects from the logits of all positions.
     """
 
     row_tokens: int = 0
@@ -47,19 +47,19 @@ class Loss:
     def passes(
         self, rows: Sequence[int], examples: TokenisedExamples, *, accelerator: Accelerator
     ) -> list[tuple[MicroBatch, float]]:
-        """Return this process's micro-batches of rows that all processes share.
+        """Return this process's micro-batches of rows that are divided between all processes.
 
-        Each has its weight in the sum: 0 for what a process without an example of its own, or with
-        fewer micro-batches than another, goes through for company's sake.
+        Each comes with its weight in the sum: 1, or 0 for passes that a process without examples,
+        or with fewer micro-batches than others, makes only to stay in step with them.
         """
         workers = accelerator.num_processes
         own = rows[accelerator.process_index :: workers]
-        # A process without an example still has to take part in the gradients' exchange.
+        # A process without examples must still take part in the gradient exchange.
         weight = 1.0 if own else 0.0
         batches = self.lay_out(own or rows[:1], examples)
         found = [(batch, weight) for batch in batches]
         if accelerator.is_fsdp2:
-            # Where parameters are sharded every pass gathers them from all processes.
+            # Each pass gathers sharded parameters from all processes.
             most = max(
                 len(self.lay_out(rows[index::workers] or rows[:1], examples))
                 for index in range(workers)
@@ -72,11 +72,11 @@ class Loss:
     ) -> torch.Tensor:
         """Return the summed negative log-likelihood of a micro-batch's answers, in nats.
 
-        The language-model head runs at the positions that carry loss only: `logits_to_keep` takes
-        their indices. Many of them go through `head` in chunks; all of them, if it computes its
-        loss by itself. There is no attention mask: either `packed_attention` is told the examples'
-        lengths, or positions that start again at 0 tell transformers where an example begins, and
-        its causal mask becomes block-diagonal.
+        The language-model head runs only at positions that carry loss: `logits_to_keep` takes their
+        indices. If they are many, or if `head` computes a fused loss, they go through `head`. There
+        is no attention mask: either `packed_attention` receives the examples' lengths, or
+        transformers detects them by the restarting positions and makes its causal mask
+        block-diagonal.
         """
         targets = sent(batch.targets, device)
         head = self.head if self.head is not None and self.head.takes(targets) else None
@@ -86,7 +86,7 @@ class Loss:
         return functional.cross_entropy(output.float(), targets, reduction="sum")
 
     def of_tokens(self, model: Any, batch: MicroBatch) -> torch.Tensor:
-        """Return the negative log-likelihood of each of a micro-batch's tokens with loss, (n,)."""
+        """Return the negative log-likelihood (n,), in nats, of each token with loss."""
         output = self._output(model, batch, self.head, device=model.device)
         logits = output if self.head is None else self.head.logits(output)
         targets = batch.targets.to(model.device)
@@ -95,7 +95,7 @@ class Loss:
     def _output(
         self, model: nn.Module, batch: MicroBatch, head: Head | None, *, device: torch.device
     ) -> torch.Tensor:
-        """Return the logits of the tokens with loss (n, vocabulary), or what the head is given."""
+        """Return the logits (n, vocabulary) of the tokens with loss, or the inputs of `head`."""
         ids, predict = sent(batch.input_ids, device), sent(batch.predict, device)
         if self.bare:
             logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0, predict]

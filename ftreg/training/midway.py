@@ -1,4 +1,4 @@
-"""Checkpoints that a run writes on its way: `<output>.steps/step-00000200/`, ordinary ones."""
+"""Intermediate checkpoints of a run, ordinary ones: `<output>.steps/step-00000200/`."""
 
 import shutil
 import statistics
@@ -18,20 +18,20 @@ from ftreg.training.state.saved import state_of_step, step_of
 from ftreg.training.write import resolved
 
 Judge = Callable[[Checkpoint, DatasetVersion, Split], Sequence[float | None]]
-"""Returns the scores of a checkpoint on rows of a dataset version, each in [0, 1]; None for one
-that cannot be computed."""
+"""Returns a checkpoint's scores on rows of a dataset version, each in [0, 1], or None if it cannot
+be computed."""
 
 
 def midway_folder(output: Path, step: int) -> Path:
-    """Return the folder of the checkpoint after a step, whether or not it is there."""
+    """Return the folder of the checkpoint after a step, whether or not it exists."""
     return state_of_step(midway_root(output), step)
 
 
 def take_over_midway(output: Path, *, resume: bool) -> None:
-    """Delete what a killed run left half-written, or half-deleted.
+    """Delete incomplete checkpoints of a killed run.
 
     Raises:
-        UsageError: there are checkpoints already, and nobody wants to resume.
+        UsageError: there are checkpoints already, and `resume` is off.
     """
     root = midway_root(output)
     if list_midway(output) and not resume:
@@ -45,10 +45,10 @@ def take_over_midway(output: Path, *, resume: bool) -> None:
 
 
 def refuse_other_midway(output: Path, run: PreparedRun, *, done: int) -> None:
-    """See that the checkpoints of steps which are taken anew are those that would be written.
+    """Check that the existing checkpoints after step `done` are of this run's recipe.
 
     Raises:
-        UsageError: one was made by another recipe, which was changed before its step.
+        UsageError: a checkpoint has another recipe, because it was changed before its step.
     """
     for folder in list_midway(output):
         if step_of(folder) <= done:
@@ -59,7 +59,7 @@ def refuse_other_midway(output: Path, run: PreparedRun, *, done: int) -> None:
         same = digests == (run.base.digest, run.dataset.card.digest)
         if not same or len({str(recipe) for recipe in recipes}) > 1:
             raise UsageError(
-                f"{folder} was made by another recipe than the one that goes on from step {done}; "
+                f"{folder} comes from another recipe than the run that resumes at step {done}; "
                 f"move it away, so that this run can write its own"
             )
 
@@ -67,7 +67,7 @@ def refuse_other_midway(output: Path, run: PreparedRun, *, done: int) -> None:
 def keep_newest_midway(output: Path, limit: int | None) -> None:
     """Delete the oldest checkpoints beyond a limit; None keeps all.
 
-    The manifest goes first, so that half of a checkpoint is never taken for whole.
+    The manifest is deleted first, so that a partly deleted checkpoint never looks complete.
     """
     for folder in list_midway(output)[: -limit if limit else 0]:
         (folder / MANIFEST).unlink()
@@ -77,10 +77,12 @@ def keep_newest_midway(output: Path, limit: int | None) -> None:
 def judge_midway(
     run: PreparedRun, output: Path, *, last: int, judge: Judge, events: TrainEvents
 ) -> KeptByRecord:
-    """Score every checkpoint of a run that has taken its `last` step, that of this step too.
+    """Score every checkpoint of a run, including that of its `last` step.
+
+    A missing score counts as 0.
 
     Raises:
-        UsageError: a checkpoint is gone or damaged, or no output of any has a score.
+        UsageError: a checkpoint is missing or damaged, or no output of any has a score.
     """
     settings, validation = run.config.train, run.validation
     assert settings.keep_by and settings.checkpoint_steps and validation
@@ -103,5 +105,5 @@ def judge_midway(
 
 
 def step_kept(found: KeptByRecord) -> int:
-    """Return the step with the highest mean, the first of equals."""
+    """Return the step with the highest mean score; the earliest in a tie."""
     return max(sorted(found.means), key=found.means.__getitem__)

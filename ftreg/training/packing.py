@@ -1,4 +1,4 @@
-"""Choose the fastest way to train that gives the loss of each example by itself.
+"""Choose the fastest way to train that gives the same loss as each example alone.
 
 Not every architecture and attention implementation separates the examples of a row: recurrent
 states and convolutions carry over from one to the next, and so do masks that ignore restarting

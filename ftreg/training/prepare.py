@@ -1,4 +1,4 @@
-"""Put everything together that a run needs, before its first step."""
+"""Prepare everything that a run needs, before its first step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,9 @@ from ftreg.training.state.saved import OptimizerLayout, group_values
 from ftreg.training.trackers import tracker_settings
 from ftreg.training.validation import Validation, validate_every
 
-# A split of this name is there to be validated on; whether it is, the configuration says.
+# The usual name of a validation split; it is used only if the configuration names it.
 _CUSTOMARY = "validation"
-# Rows that are looked at for what is said and stops nothing.
+# Maximum rows to inspect for notices that do not stop the run.
 _LOOKED_AT = 1000
 
 
@@ -50,10 +50,10 @@ _LOOKED_AT = 1000
 class PreparedRun:
     """A run before its first step.
 
-    `base_network` is the model as loaded, `trained` the same or the adapters around it, and
-    `model` and `optimizer` what accelerate made of them. `loss` is what the steps compute, `layout`
-    the optimizer's before any step, and `optimizer_record` what the manifest says about it.
-    `pass_size` is what a pass holds now, and changes where it does not fit.
+    `base_network` is the model as loaded; `trained` is the same, or the adapters around it; `model`
+    and `optimizer` are prepared by accelerate. `layout` describes the optimizer before any step,
+    and `optimizer_record` is for the manifest. `pass_size` is the current maximum of tokens per
+    pass, which is halved if a pass does not fit into memory.
     """
 
     config: RunConfig
@@ -77,16 +77,16 @@ class PreparedRun:
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
-    """Make the accelerator, whose precision depends on the device that it finds.
+    """Create the accelerator, whose precision depends on the available device.
 
     Raises:
         UsageError: a tracker's package is not installed.
     """
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    # Its settings are process-wide and fixed by the first instance; each run has its own.
+    # Its settings are process-wide and fixed by the first instance; each run needs new ones.
     AcceleratorState._reset_state()
-    # accelerate joins processes on CPUs (gloo) only where it is told that there is nothing else.
+    # accelerate connects processes on CPUs (gloo) only if told to use CPUs.
     cpu = not torch.accelerator.is_available()
     precision = choose_precision(config.train.precision, PartialState(cpu=cpu).device)
     accelerator = Accelerator(
@@ -104,13 +104,13 @@ def prepare_run(
     """Load data and model, and build optimizer and schedule.
 
     Args:
-        config: the whole configuration.
-        accelerator: of `make_accelerator`.
-        strict: refuse to train where there is advice against it.
-        events: is told of the progress.
+        config: the complete configuration.
+        accelerator: from `make_accelerator`.
+        strict: refuse to train with settings that are advised against.
+        events: receives progress.
 
     Raises:
-        UsageError: configuration, data or model do not fit together.
+        UsageError: configuration, data and model do not fit together, or a file is missing.
     """
     _refuse_sharded(config, accelerator)
     set_seed(config.train.seed)
@@ -171,19 +171,20 @@ def _refuse_sharded(config: RunConfig, accelerator: Accelerator) -> None:
 def _load(
     config: RunConfig, accelerator: Accelerator, events: TrainEvents
 ) -> tuple[BaseModel, Any, PreTrainedModel]:
-    """Return the base model, as found, and its tokenizer and network, on its device."""
+    """Return the base model, its tokenizer, and its network on the training device."""
     events.phase("loading the base model")
     base = find_base(config.base)
     tokenizer = load_tokenizer(base.folder, trust_remote_code=base.trust_remote_code)
     network: Any = load_base(base)
-    # Where it trains, it is proven. Quantized, it is there already; sharding takes it from the CPU.
+    # The loss is verified on the training device. Quantized models are there already, and sharding
+    # starts from the CPU.
     if not (getattr(network, "is_quantized", False) or accelerator.is_fsdp2):
         network = network.to(accelerator.device)
     return base, tokenizer, network
 
 
 def _open(config: RunConfig, events: TrainEvents) -> tuple[DatasetVersion, Split]:
-    """Return the dataset version, and its rows to train on."""
+    """Return the dataset version and the rows to train on."""
     events.phase("opening the dataset")
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     split = dataset.split(config.dataset.train_split)[: config.dataset.max_train_examples]
@@ -206,7 +207,7 @@ def _prepare_loss(
     accelerator: Accelerator,
     events: TrainEvents,
 ) -> Loss:
-    """Choose how the model takes the examples, and prove it."""
+    """Choose the fastest verified way to run the model, and enable its kernels."""
     events.phase("checking that packed examples are kept apart")
     loss = choose_loss(network, examples, config=config, accelerator=accelerator, events=events)
     if config.train.kernels == "auto":
@@ -231,7 +232,7 @@ def _prepare_layers(
 def _describe(
     optimizer: Any, trained: nn.Module, config: RunConfig
 ) -> tuple[OptimizerRecord, OptimizerLayout]:
-    """Say what the manifest and a saved state have to know of an optimizer before any step."""
+    """Return what the manifest and saved states need to know about a new optimizer."""
     groups = parameter_groups(trained, config.optimizer)
     names = [name for group in groups for name in group.names]
     record = describe_optimizer(optimizer, config.optimizer, groups)
@@ -250,7 +251,7 @@ def _give_advice(config: RunConfig, *, steps: int, strict: bool, events: TrainEv
 def _assistant_turn(
     tokenizer: Any, network: PreTrainedModel, split: Split, system: str | None, config: RunConfig
 ) -> AssistantTurn:
-    """Find how the template writes an answer; what ends it here ends outputs from now on."""
+    """Find how the template renders an answer; its end also becomes the model's stop token."""
     turn = AssistantTurn(
         Chat(tokenizer, template=config.base.template, date=config.base.template_date),
         system=system,
@@ -279,7 +280,7 @@ def _prepare_validation(
 def _open_validation(
     dataset: DatasetVersion, config: RunConfig, events: TrainEvents
 ) -> Split | None:
-    """Return the rows to validate on, if there are any; they are no others' rows."""
+    """Return the rows to validate on, if configured; they must not be another split's rows."""
     settings, known = config.dataset, dataset.card.splits
     name = settings.validation_split
     if name is None:
@@ -318,7 +319,7 @@ def _tell_of_evaluated_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Tokenising:
-    """Turns the rows of a split into tokens, telling of the progress."""
+    """Tokenises the rows of a split, reporting progress."""
 
     dataset: DatasetVersion
     turn: AssistantTurn
@@ -352,7 +353,7 @@ class _Tokenising:
 
 
 def _keep_gradients_in_fp32(accelerator: Accelerator) -> None:
-    """Let sharded bf16 training add up gradients in fp32; accelerate's own choice is bf16."""
+    """Make sharded bf16 training reduce gradients in fp32; accelerate's default is bf16."""
     if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
         from torch.distributed.fsdp import MixedPrecisionPolicy
 

@@ -46,7 +46,7 @@ def train_replicas(
     Raises:
         UsageError: as `train`; or the folder has replicas with other seeds.
         DivergedError: a replica diverged; those before it are kept.
-        InterruptedRunError: SIGINT or SIGTERM arrived; what has been trained so far is kept.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP arrived; training so far is kept.
     """
     events = events or Silent()
     seeds = config.train.seeds or []

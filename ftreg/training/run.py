@@ -1,4 +1,4 @@
-"""Fine-tune a base model as a configuration says, and write the checkpoint."""
+"""Fine-tune a base model as configured, and write the checkpoint."""
 
 import contextlib
 import itertools
@@ -59,22 +59,23 @@ def train(
     """Train and save a checkpoint.
 
     Args:
-        config: the whole configuration.
-        output: the checkpoint folder to write; it must not exist. What `train.checkpoint_steps`
-            asks for goes into `<output>.steps/`.
-        strict: refuse to train where there is advice against it (`ftreg.training.optim.advice`).
-        resume: continue from the newest whole state in `<output>.state/`, or begin if there is
-            none; a checkpoint that is already complete is returned as it is.
-        allow_change: settings that may differ from those of the state, and then take effect.
-        judge: scores checkpoints by `train.keep_by`, which needs it.
-        events: is told of the progress.
+        config: the complete configuration, without `train.seeds`.
+        output: the checkpoint folder to write; it must not exist. The checkpoints of
+            `train.checkpoint_steps` go into `<output>.steps/`.
+        strict: refuse to train with settings that are advised against
+            (`ftreg.training.optim.advice`).
+        resume: continue from the newest intact state in `<output>.state/`, or start if there is
+            none; a checkpoint that is already complete is returned.
+        allow_change: settings that may differ from the state's, and take effect from there on.
+        judge: scores checkpoints; required by `train.keep_by`.
+        events: receives progress.
 
     Raises:
-        UsageError: configuration, data, model or state do not fit together, or something cannot
-            be written; what was written before is kept.
-        DivergedError: a loss or gradient was not finite; the history and what is known of the
-            failure are in `<output>.failed/`, and the last healthy state is kept.
-        InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
+        UsageError: configuration, data, model and state do not fit together, memory is too small,
+            or something cannot be written; what was written before is kept.
+        DivergedError: a loss, gradient or weight is not finite; the history and details are in
+            `<output>.failed/`, and the last healthy state is kept.
+        InterruptedRunError: a signal (SIGINT, SIGTERM, SIGHUP) arrived; the state is saved.
     """
     events = events or Silent()
     if config.train.seeds is not None:
@@ -106,7 +107,7 @@ def train(
 def _carry_out(
     run: PreparedRun, session: Session, done: Progress, *, judge: Judge | None, events: TrainEvents
 ) -> Checkpoint:
-    """Take the steps that are left, watched by trackers and signals, and write the checkpoint."""
+    """Take the remaining steps, with trackers and signal handlers, and write the checkpoint."""
     with start_trackers(
         run.accelerator,
         run.config,
@@ -121,7 +122,7 @@ def _carry_out(
                 checkpoint = _finish(run, session, events, trackers.runs)
                 trackers.finish(checkpoint.manifest)
                 return checkpoint
-        # All that a signal could lose is saved, so that one ends the choice at once.
+        # Everything is saved by now, so a signal may end the choice at once.
         chosen = _choose(run, session, judge=judge, events=events)
         with stop_on_signal(events.notice):
             checkpoint = _finish(run, session, events, trackers.runs, kept_by=chosen)
@@ -138,11 +139,11 @@ def _take_steps(
     trackers: Trackers,
     events: TrainEvents,
 ) -> None:
-    """Take the steps that are left; none where only the choice of a checkpoint is.
+    """Take the remaining steps; none if only the choice of a checkpoint remains.
 
     Raises:
-        DivergedError: something was not finite; what is known of it is written.
-        InterruptedRunError: a signal came; the state is saved.
+        DivergedError: a value is not finite; details are written.
+        InterruptedRunError: a signal arrived; the state is saved.
     """
     chooses, begun = run.config.train.keep_by is not None, len(session.history)
     left = chooses and bool(session.history) and _is_enough(run, session, events)
@@ -171,8 +172,8 @@ def _choose(
     """Score the checkpoints of the run.
 
     Raises:
-        InterruptedRunError: a signal came.
-        UsageError: one cannot be scored.
+        InterruptedRunError: a signal arrived.
+        UsageError: a checkpoint cannot be scored.
     """
     last = session.history[-1].step
     way_out = f"Continue with the same command and --resume (--output {session.output})."
@@ -190,7 +191,7 @@ def _choose(
 
 
 def _loop(run: PreparedRun, done: Progress, events: TrainEvents) -> Loop:
-    """The steps that are left."""
+    """Return the loop over the remaining steps."""
     return Loop(
         accelerator=run.accelerator,
         model=run.model,
@@ -209,7 +210,7 @@ def _loop(run: PreparedRun, done: Progress, events: TrainEvents) -> Loop:
 
 
 def _is_enough(run: PreparedRun, session: Session, events: TrainEvents) -> bool:
-    """Whether the validation loss ends the run after this step; a step without one never does."""
+    """Whether to stop early after this step, because its validation loss exhausts the patience."""
     patience, history = run.config.train.patience, session.history
     if patience is None or history[-1].validation_loss is None:
         return False
@@ -227,7 +228,7 @@ def _is_enough(run: PreparedRun, session: Session, events: TrainEvents) -> bool:
 def _write_midway(
     run: PreparedRun, session: Session, tracked: Mapping[str, TrackerRecord], *, last: bool = False
 ) -> None:
-    """Write the checkpoint of this step, where one is due and a killed session has not done so."""
+    """Write the checkpoint of this step, if it is due and no earlier session has written it."""
     settings, step = run.config.train, session.history[-1].step
     every = settings.checkpoint_steps
     if every is None or (step % every and not last):
@@ -345,13 +346,13 @@ def _records(
 
 
 def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoint:
-    """Return a finished checkpoint instead of training it again, if it is of this recipe."""
+    """Return a complete checkpoint instead of training again, if its recipe is this one."""
     checkpoint = read_checkpoint(output)
     recorded = checkpoint.manifest.config
     config = on_day(config, recorded.base.template_date)
     config = with_pass_size(config, recorded.train.micro_batch_tokens)
     old, new = (settings_that_count(resolved(which)) for which in (recorded, config))
-    # A base model or dataset is known by its digest, wherever it lies.
+    # Base model and dataset are identified by their digests, not their locations.
     old |= {"base": checkpoint.manifest.base.digest, "data": checkpoint.manifest.dataset.digest}
     dataset = load_dataset(config.dataset.version, root=Path(config.dataset.root))
     new |= {"base": find_base(config.base).digest, "data": dataset.card.digest}
@@ -362,7 +363,7 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
             f"{output} is complete, and was made by another recipe ({key}: {before!r}, here "
             f"{after!r}); choose another --output"
         )
-    # It may have been killed right before it deleted its states.
+    # The run may have been killed just before it deleted its states.
     shutil.rmtree(state_folder(output), ignore_errors=True)
     events.notice(f"{output} is already complete; there is nothing to resume")
     return checkpoint
@@ -370,7 +371,7 @@ def _complete(output: Path, config: RunConfig, events: TrainEvents) -> Checkpoin
 
 @contextlib.contextmanager
 def _told_when_out_of_memory(config: RunConfig) -> Iterator[None]:
-    """Say what to lower when a step does not fit."""
+    """Explain what to change if a step runs out of memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""One session of a run: begun or resumed, watched, and saved from time to time."""
+"""One session of a run: start or resume it, monitor it, and save its states."""
 
 import contextlib
 import shutil
@@ -52,10 +52,10 @@ _LOCK = ".lock"
 
 
 def refuse_together(accelerator: Accelerator, check: Callable[[], None]) -> None:
-    """Let the main process check something, and all of them end with its refusal.
+    """Run a check on the main process; if it fails, all processes raise its error.
 
     Raises:
-        UsageError: the check's.
+        UsageError: the check raised it.
     """
     refusal: list[str | None] = [None]
     if accelerator.is_main_process:
@@ -64,14 +64,14 @@ def refuse_together(accelerator: Accelerator, check: Callable[[], None]) -> None
         except UsageError as error:
             refusal = [str(error)]
     if accelerator.num_processes > 1:
-        # All of them end with the message, and none waits for one that has gone.
+        # All end with the message, so that none waits for one that has exited.
         broadcast_object_list(refusal)
     if refusal[0] is not None:
         raise UsageError(refusal[0])
 
 
 class Session:
-    """The states and the history of a run while it goes on; use `Session.open`."""
+    """The states and the history of a running run; create it with `Session.open`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Session:
         self._run: PreparedRun | None = None
         self.environment: dict[str, Any] = {}
         self.midway: list[int] = []
-        """Steps whose checkpoints an earlier session has written."""
+        """Steps whose checkpoints earlier sessions have written."""
         self._watch: Watch | None = None
         self._live: TextIO | None = None
         self._seconds_before: float = state.facts["seconds"] if state else 0.0
@@ -102,13 +102,14 @@ class Session:
     def open(
         cls, output: Path, *, accelerator: Accelerator, resume: bool, events: TrainEvents
     ) -> Iterator["Session"]:
-        """Take the run's folder of states for this process alone, and find the state to resume.
+        """Lock the run's folder of states, and find the state to resume.
 
-        A folder without a state in it is removed in the end.
+        If the folder has no state at the end, it is removed.
 
         Raises:
-            UsageError: another process trains this run; or there are states and nobody wants to
-                resume; or none of them is whole.
+            UsageError: another process trains this run; there are states, but `resume` is off; or
+                all of them are damaged.
+            NewerRecordError: a newer ftreg wrote the newest state.
         """
         root = state_folder(output)
         with contextlib.ExitStack() as stack:
@@ -130,14 +131,15 @@ class Session:
             yield session
 
     def begin(self, run: PreparedRun, *, allowed: Sequence[str]) -> Progress:
-        """Put the resumed state into the run, and return what it has seen so far.
+        """Load the resumed state, if any, into the run, and return its progress so far.
 
         Raises:
-            UsageError: the state is not of this recipe, and the change is not allowed.
+            UsageError: the state or an intermediate checkpoint has another recipe, and the change
+                is not in `allowed`; `allowed` has settings, but there is no state; or the run has
+                already taken all steps.
         """
         self._run = run
-        # Once: it starts git, and the code that trains is the code of now, whatever is committed
-        # in the hours to come.
+        # Only once: it runs git, and later commits do not change the code that is running.
         self.environment = describe_environment()
         self._watch = Watch(run.config.optimizer)
         self._began = time.monotonic()
@@ -157,7 +159,7 @@ class Session:
 
     def _restore(self, state: TrainingState, run: PreparedRun, allowed: Sequence[str]) -> Progress:
         changes = recipe_changes(state, recipe_facts(run), allowed=allowed)
-        # Where a scorer chooses, a state after the last step is one whose choice is open.
+        # If a scorer chooses, a state after the last step still awaits that choice.
         if state.step >= run.total_steps + (run.config.train.keep_by is not None):
             raise UsageError(
                 f"{state.folder}: the run has taken {state.step} steps, and this configuration "
@@ -171,7 +173,7 @@ class Session:
             self._events.notice(f"the last bits may differ from an uninterrupted run: {text}")
         best = best_step(self.history)
         if _keeps_lowest(run) and best is not None:
-            check_best(self._root, best.step)  # the run may end with these
+            check_best(self._root, best.step)  # the run may keep these
             self._accelerator.wait_for_everyone()
         state.restore(run.trained, run.optimizer, run.layout.names)
         continue_schedule(run.schedule, done=state.step)
@@ -195,10 +197,11 @@ class Session:
         )
 
     def step(self, record: StepRecord) -> None:
-        """Take note of a step that is done.
+        """Record a completed step, and save its weights if they are to be kept as the best so far.
 
         Raises:
-            UsageError: it is the best so far, and its weights cannot be written.
+            UsageError: these weights cannot be written.
+            DivergedError: these weights, or the optimizer's state, are not finite.
         """
         self.history.append(record)
         if self._live is not None:
@@ -226,7 +229,7 @@ class Session:
         self._accelerator.wait_for_everyone()
 
     def restore_kept(self) -> int:
-        """Put back the weights that the configuration keeps; return the step they are of."""
+        """Load the weights to keep, as configured; return their step."""
         run, last = self._run, self.history[-1]
         assert run is not None
         best = best_step(self.history)
@@ -236,7 +239,7 @@ class Session:
         return best.step
 
     def agree(self, stopping: str | None) -> str | None:
-        """Return the signal that any process was sent: they all have to stop after one step."""
+        """Return why to stop if any process received a signal: all stop after the same step."""
         if self._accelerator.num_processes == 1:
             return stopping
         asked = torch.tensor([float(stopping is not None)], device=self._accelerator.device)
@@ -249,7 +252,7 @@ class Session:
 
         Raises:
             DivergedError: weights or optimizer state are not finite.
-            UsageError: it cannot be written; the states before are kept.
+            UsageError: it cannot be written; earlier states are kept.
         """
         run = self._run
         assert run is not None
@@ -277,12 +280,12 @@ class Session:
         return state_of_step(self._root, self.history[-1].step)
 
     def states(self) -> list[Path]:
-        """The states that are kept, the oldest first."""
+        """Return the folders of the saved states, oldest first."""
         return list_states(self._root)
 
     @property
     def template_date(self) -> str | None:
-        """The day that the chat template took for today when the run began, if it was recorded."""
+        """The date that the chat template used when the run began, if recorded."""
         if self._state is None:
             return None
         date: str | None = self._state.facts["recipe"]["base"].get("template_date")
@@ -290,7 +293,7 @@ class Session:
 
     @property
     def pass_tokens(self) -> int | None:
-        """The tokens of a pass with which the run began, where an earlier session chose them."""
+        """The maximum tokens of a pass that an earlier session began with, if any."""
         if self._state is None:
             return None
         tokens: int | None = self._state.facts["recipe"]["train"]["micro_batch_tokens"]
@@ -298,7 +301,7 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, over all sessions."""
+        """Training time in seconds, over all sessions."""
         return self._seconds_before + time.monotonic() - self._began
 
     @property
@@ -307,7 +310,7 @@ class Session:
         return self._watch.loss_spikes if self._watch else []
 
     def remove(self) -> None:
-        """Delete the states: the checkpoint is written."""
+        """Delete the states, once the checkpoint is written."""
         if self._accelerator.is_main_process:
             self._close()
             shutil.rmtree(self._root, ignore_errors=True)
@@ -337,7 +340,7 @@ def _take_over(root: Path, output: Path, *, resume: bool) -> None:
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     try:
-        make_folder(root)  # a state in it outlasts a power cut only if the folder does
+        make_folder(root)  # durably, or a power cut could lose the states in it
         with FileLock(root / _LOCK, timeout=0):
             yield
     except Timeout as error:

@@ -19,9 +19,12 @@ class Stop:
 def stop_on_signal(notice: Callable[[str], None]) -> Iterator[Stop]:
     """Yield a Stop that the first of `ending_signals` sets, instead of ending the program.
 
-    The run finishes its step and saves the state before it ends. A second signal ends it at once
-    (KeyboardInterrupt). Outside the main thread, where Python delivers no signals, nothing is
-    installed.
+    The run finishes its step and saves its state before it ends. A second signal raises
+    KeyboardInterrupt at once. Outside the main thread, where Python delivers no signals, no handler
+    is installed.
+
+    Args:
+        notice: receives a sentence when the first signal arrives.
     """
     stop = Stop()
 

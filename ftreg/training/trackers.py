@@ -1,7 +1,7 @@
-"""Experiment trackers: each is told of the run, of every step and of the end.
+"""Experiment trackers, which log the run's settings, steps and result.
 
-The trackers are accelerate's. Each is started and called on its own here, so that one that fails
-does not take the others, or the run, with it.
+The trackers are accelerate's. Each is started and called separately, so that a failing one does not
+affect the others or the run.
 """
 
 import contextlib
@@ -42,11 +42,11 @@ _WAY_OUT = {
 
 
 _PACKAGES = {"mlflow": "mlflow-skinny"}
-"""Trackers to the package that brings them, where it has another name."""
+"""Tracker to the package that provides it, if the names differ."""
 
 
 def tracker_settings(config: RunConfig) -> dict[str, Any]:
-    """Return what `Accelerator(...)` must be given for `train.report_to`; nothing if it is empty.
+    """Return the arguments of `Accelerator(...)` for `train.report_to`; none if it is empty.
 
     Raises:
         UsageError: a tracker's package is not installed.
@@ -71,18 +71,18 @@ def start_trackers(
     notice: Callable[[str], None],
     done: int = 0,
 ) -> "Trackers":
-    """Begin a run named after the checkpoint folder in every tracker, on the main process.
+    """Start a run named after the checkpoint folder in every tracker, on the main process.
 
     Args:
-        accelerator: made with `tracker_settings`.
-        config: the run's configuration; how the checkpoint will be evaluated is left out.
+        accelerator: created with `tracker_settings`.
+        config: the run's configuration; its `eval` and `gate` sections are not logged.
         output: the checkpoint folder.
-        facts: what the configuration does not say (digests, ...), `section.key` to value.
-        notice: is told of a tracker that fails later.
-        done: steps of an earlier session; where a tracker can, that session's run is continued.
+        facts: values that the configuration lacks (digests, ...), by `section.key`.
+        notice: receives a notice if a tracker fails later.
+        done: steps of earlier sessions; if the tracker supports it, their run is continued.
 
     Raises:
-        UsageError: a tracker cannot be started, its server does not answer.
+        UsageError: a tracker cannot be started; for example, its server does not respond.
     """
     names = [str(name) for name in accelerator.log_with]
     accelerator.trackers = []
@@ -93,7 +93,7 @@ def start_trackers(
     # trackio reads its folder when it is first imported.
     os.environ.setdefault("TRACKIO_DIR", str((_local_folder() / "trackio").absolute()))
     runs = _Runs(output, continued=done > 0)
-    # What comes after training may name services, and the keys to them.
+    # Settings of later stages may contain services and their keys.
     settings = {k: v for k, v in resolved(config).items() if k not in ("eval", "gate")}
     values = {
         key: value if isinstance(value, bool | int | float | str) else canonical_json(value)
@@ -105,14 +105,14 @@ def start_trackers(
                 tracker = _make(name, accelerator, config, output, run=runs.id_of(name), done=done)
                 tracker.start()
                 accelerator.trackers.append(tracker)
-                # The parameters of an MLflow run can be written once.
+                # An MLflow run's parameters can be written only once.
                 if name != "mlflow" or runs.id_of(name) is None:
                     tracker.store_init_configuration(values)
-                if name != "trackio":  # it shows the configuration itself
+                if name != "trackio":  # it already shows the configuration
                     _describe(tracker, _identifying(config, facts), step=done)
                 runs.keep(tracker)
                 trackers.runs |= _run_of(tracker)
-        except Exception as error:  # each tracker has a family of errors of its own
+        except Exception as error:  # each tracker raises its own kinds of errors
             trackers.fail("another tracker could not be started")
             raise UsageError(
                 f"train.report_to: {name} cannot be started: {reason(error)}\n"
@@ -123,11 +123,10 @@ def start_trackers(
 
 
 class Trackers:
-    """The trackers of one run; as a context manager, an exception marks the run as failed.
+    """The trackers of one run; as a context manager, it marks the run as failed on an exception.
 
-    A tracker that raises is dropped with one notice, and its run is marked as failed where that
-    still succeeds: what it shows is not the whole of the run. `runs` are the trackers' own, of
-    those that give them an id.
+    A tracker that raises is dropped with a notice, and its run is marked as failed if possible,
+    since it is incomplete. `runs` has the runs of those trackers that assign an id.
     """
 
     def __init__(self, trackers: list[GeneralTracker], *, notice: Callable[[str], None]) -> None:
@@ -149,7 +148,7 @@ class Trackers:
             self.fail(first_line(error))
 
     def step(self, record: StepRecord) -> None:
-        """Tell of an optimizer step."""
+        """Log an optimizer step."""
         self._step = record.step
         values = {key: getattr(record, key) for key in _METRICS}
         if record.validation_loss is not None:
@@ -157,7 +156,7 @@ class Trackers:
         self._each(lambda tracker: tracker.log(values, step=record.step))
 
     def finish(self, manifest: Manifest) -> None:
-        """Tell of the checkpoint, and end the runs as successful."""
+        """Log the checkpoint, and end the runs as successful."""
         facts = {
             "checkpoint.identity": manifest.identity,
             "checkpoint.weights": manifest.weights.digest,
@@ -165,7 +164,7 @@ class Trackers:
         self._end(facts, failed=False)
 
     def fail(self, reason: str) -> None:
-        """End the runs as failed, saying why."""
+        """End the runs as failed, with the reason."""
         self._end({"failure": reason}, failed=True)
 
     def _end(self, facts: Mapping[str, str], *, failed: bool) -> None:
@@ -181,18 +180,18 @@ class Trackers:
             try:
                 with own_output():
                     tell(tracker)
-            except Exception as error:  # whatever it is, training is worth more than its curve
+            except Exception as error:  # no tracker error is worth stopping training
                 self._trackers.remove(tracker)
                 self._notice(
-                    f"train.report_to: {tracker.name} failed at step {self._step} and is told "
-                    f"nothing more of this run: {reason(error)}"
+                    f"train.report_to: {tracker.name} failed at step {self._step} and is "
+                    f"not updated any more in this run: {reason(error)}"
                 )
                 with contextlib.suppress(Exception), own_output():
                     _close(tracker, failed=True)
 
 
 class _Runs:
-    """The trackers' own runs, kept beside the training state so that `--resume` goes on in them."""
+    """The trackers' run ids, saved with the training state so that `--resume` continues them."""
 
     def __init__(self, output: Path, *, continued: bool) -> None:
         self._path = state_folder(output) / "trackers.json"
@@ -212,7 +211,7 @@ class _Runs:
 
 
 def _run_of(tracker: GeneralTracker) -> dict[str, TrackerRecord]:
-    """The tracker's own run, by its name; nothing for those that give it no id."""
+    """Return the tracker's run, by the tracker's name; empty if it assigns no id."""
     if tracker.name == "mlflow":
         record = TrackerRecord(run=tracker.tracker.info.run_id, experiment=tracker.experiment_name)
     elif tracker.name == "wandb":
@@ -233,7 +232,7 @@ def _make(
 ) -> GeneralTracker:
     cls, title = LOGGER_TYPE_TO_CLASS[name], output.name
     if name == "tensorboard":
-        # Steps that an earlier session logged after its last saved state are taken again.
+        # Steps that an earlier session logged after its last saved state are repeated.
         return cls(title, accelerator.logging_dir, purge_step=done + 1)
     if name == "mlflow":
         return cls(PROJECT, run_id=run, run_name=title)
@@ -245,7 +244,7 @@ def _make(
 
 
 def _describe(tracker: GeneralTracker, facts: Mapping[str, str], *, step: int) -> None:
-    """Attach facts to a run, where its tracker has a place for them."""
+    """Attach facts to a tracker's run, as tags, summary or logged values."""
     if tracker.name == "mlflow":
         import mlflow
 
@@ -255,7 +254,7 @@ def _describe(tracker: GeneralTracker, facts: Mapping[str, str], *, step: int) -
     elif tracker.name == "wandb":
         tracker.tracker.summary.update(dict(facts))
     else:
-        # trackio sends a run's configuration with its first step, so these go in as values.
+        # trackio sends a run's configuration with its first step, so these are logged as values.
         tracker.log(dict(facts), step=step)
 
 
@@ -269,7 +268,7 @@ def _close(tracker: GeneralTracker, *, failed: bool) -> None:
     elif tracker.name == "trackio":
         import trackio
 
-        # Unlike the run's own method, this leaves nothing to do (and to print) at exit.
+        # Unlike the run's own method, this leaves nothing to do or print at exit.
         trackio.finish()
     else:
         tracker.finish()

@@ -1,4 +1,4 @@
-"""The loss of a split that is neither trained on nor gated: after which steps, and how."""
+"""When and how to measure the loss of a split that is used neither for training nor gating."""
 
 import math
 import statistics
@@ -15,15 +15,15 @@ from ftreg.training.events import StepRecord
 from ftreg.training.loss import Loss
 
 _IN_A_ROW = 3
-_LEAST_RISE = 0.01  # nats: a perplexity that is 1 % higher
+_LEAST_RISE = 0.01  # nats: 1 % more perplexity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
     """The validation of a run.
 
-    `split` are its rows and `examples` the same as tokens, of which `batch_size` are laid out
-    together; it is due every `every` steps and after the last, `total_steps`.
+    `split` has its rows and `examples` their tokens; `batch_size` rows are laid out at a time. It
+    is due every `every` steps and after the last, `total_steps`.
     """
 
     split: Split
@@ -33,14 +33,14 @@ class Validation:
     total_steps: int
 
     def is_due(self, step: int) -> bool:
-        """Whether the loss is measured after a step, counted from 1."""
+        """Whether to measure the loss after a step (counted from 1)."""
         return step % self.every == 0 or step == self.total_steps
 
     def measure(self, model: nn.Module, loss: Loss, accelerator: Accelerator) -> float:
         """Return the mean negative log-likelihood per loss token of all rows, in nats.
 
-        By the loss and in the precision that train, without dropout and without a gradient. Neither
-        the layout nor the number of processes changes it beyond the last bits.
+        It uses the loss and the precision of training, without dropout or gradients. Layout and
+        number of processes affect only the last bits.
         """
         rows = range(len(self.examples))
         tokens = sum(map(self.examples.answer_length, rows))
@@ -61,18 +61,18 @@ class Validation:
 
 
 def validate_every(validate_steps: int | None, *, total_steps: int) -> int:
-    """Return after how many steps the loss is measured; by default it is a tenth of the run."""
+    """Return the number of steps between validations; by default a tenth of the run."""
     return validate_steps or math.ceil(total_steps / 10)
 
 
 def best_step(history: Sequence[StepRecord]) -> StepRecord | None:
-    """Return the step with the lowest validation loss, the first of equals; None without one."""
+    """Return the step with the lowest validation loss, the first in a tie; None without any."""
     measured = [record for record in history if record.validation_loss is not None]
     return min(measured, key=_loss_of, default=None)
 
 
 def without_improvement(history: Sequence[StepRecord]) -> int:
-    """Return how many validations there have been since the lowest loss."""
+    """Return the number of validations since the lowest loss."""
     best = best_step(history)
     if best is None:
         return 0
@@ -80,12 +80,12 @@ def without_improvement(history: Sequence[StepRecord]) -> int:
 
 
 def parted_after(history: Sequence[StepRecord]) -> int | None:
-    """Return the step since which validation and training loss move apart; None if they do not.
+    """Return the step after which validation and training loss diverge; None if they do not.
 
-    It is that of the lowest validation loss, if the last three validations or more came after it,
-    each at least 0.01 nats above the lowest (1 % more perplexity), and if the mean training loss of
-    the steps since then is lower than that of as many steps before. So one noisy validation does
-    not do it, nor a plateau, nor a run whose training loss rises too.
+    It is the step with the lowest validation loss, if at least three validations follow it, the
+    last three are each at least 0.01 nats above the lowest (1 % more perplexity), and the mean
+    training loss since then is lower than over as many steps before. This excludes a single noisy
+    validation, a plateau, and a run whose training loss also rises.
     """
     best = best_step(history)
     if best is None:

@@ -1,4 +1,4 @@
-"""Write a trained model as a checkpoint folder: whole, with its manifest, or not at all."""
+"""Write a trained model as a checkpoint folder with its manifest, atomically."""
 
 import datetime
 import shutil
@@ -35,26 +35,26 @@ def write_checkpoint(
     history: list[StepRecord],
     accelerator: Accelerator,
 ) -> Checkpoint:
-    """Write the folder from the main process; the manifest goes in last.
+    """Write the folder from the main process, the manifest last.
 
     Raises:
         UsageError: the folder exists or cannot be written.
     """
-    # Sharded weights are gathered by all processes; others are saved as they are.
+    # Sharded weights are gathered by all processes; others are saved directly.
     given: dict[str, Any] = {}
     if accelerator.is_fsdp2:
         given["state_dict"] = _gathered(model, accelerator)
     if getattr(model, "peft_config", None):
-        # The base's embedding is the base's, also where it has an adapter; peft would add it.
+        # peft would also save the base's embedding if it has an adapter.
         given["save_embedding_layers"] = False
     if accelerator.is_main_process:
         with staged_folder(output) as folder:
             _name_base(model, config, revision=records["base"]["revision"])
             save_pretrained(model, folder, **given)
-            # peft adds a model card of blanks, with the base's absolute path in it.
+            # peft adds an empty model card that contains the base's absolute path.
             (folder / "README.md").unlink(missing_ok=True)
             if getattr(model, "peft_config", None):
-                # What ends an output; a whole model has it with its weights.
+                # It has the stop tokens; for a full model it is saved with the weights.
                 model.get_base_model().generation_config.save_pretrained(folder)
             save_pretrained(tokenizer, folder)
             _complete(folder, config=config, records=records, history=history)
@@ -70,7 +70,7 @@ def write_kept(
     records: dict[str, Any],
     history: list[StepRecord],
 ) -> Checkpoint:
-    """Write the folder with the files of a checkpoint of its run, and a manifest of its own.
+    """Write the folder with the files of one of the run's checkpoints and a new manifest.
 
     Raises:
         UsageError: the folder exists or cannot be written.
@@ -86,7 +86,7 @@ def write_kept(
 def _complete(
     folder: Path, *, config: RunConfig, records: dict[str, Any], history: list[StepRecord]
 ) -> None:
-    """Write what is beside weights and tokenizer, the manifest last."""
+    """Write everything except weights and tokenizer, the manifest last."""
     write_text(folder / "config.yaml", marked_yaml.dump(resolved(config)))
     write_jsonl(folder / "history.jsonl", (record.to_dict() for record in history))
     digests = {
@@ -108,7 +108,7 @@ def _complete(
 
 
 def _gathered(model: Any, accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """The whole weights on the main process; a weight that is shared counts once."""
+    """Return the gathered weights on the main process; a shared weight counts once."""
     own = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
     return {
         name: tensor for name, tensor in accelerator.get_state_dict(model).items() if name in own
@@ -116,15 +116,15 @@ def _gathered(model: Any, accelerator: Accelerator) -> dict[str, torch.Tensor]:
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration with every default in it; `ftreg train` accepts it.
+    """Return the configuration with all defaults, as YAML data that `ftreg train` accepts.
 
-    `train.output` is left open, so that training from it again makes a folder of its own.
+    `train.output` is null, so that training from it writes another folder.
     """
     return _portable(config).model_dump(mode="json")
 
 
 def _portable(config: RunConfig) -> RunConfig:
-    """Without the output's name, and without absolute paths: they say whose machine this was."""
+    """Remove the output's name, and absolute paths, which would identify the user."""
     return config.model_copy(
         update={
             "train": config.train.model_copy(update={"output": None}),
@@ -137,13 +137,13 @@ def _portable(config: RunConfig) -> RunConfig:
 
 
 def _name_base(model: Any, config: RunConfig, *, revision: str | None) -> None:
-    """Have the adapters' file name the base as the configuration does, at the hub's commit.
+    """Make the adapters' file name the base as configured, and the hub's commit.
 
-    peft would name the folder that it was loaded from, which is of this machine.
+    peft would write the local folder that it was loaded from.
     """
     for adapters in getattr(model, "peft_config", {}).values():
         adapters.base_model_name_or_path = portable_path(config.base.model)
         adapters.revision = revision
         if isinstance(adapters.target_modules, set):
-            # Written in the set's order, the file would be another one in each process.
+            # The set's order, and so the file, would differ between processes.
             adapters.target_modules = sorted(adapters.target_modules)

@@ -1,7 +1,7 @@
-"""Sentences of real texts, left as they are, shortened, or with one fact changed.
+"""Sentences of real texts, unchanged, shortened, or with one fact changed.
 
-A claim that was changed in one place has nearly all words of its text, and is wrong; one that says
-less is right. Sets labelled by people hold few of either.
+A claim with one change shares nearly all words with its text, and is wrong; a shortened one is
+right. Human-labelled sets have few of either.
 """
 
 import random
@@ -62,7 +62,7 @@ def _with(text: str, found: re.Match[str], new: str) -> str:
 
 
 def less(sentence: str, pick: random.Random) -> str | None:
-    """Return the sentence with something left out, or contracted."""
+    """Return the sentence shortened or contracted; None if no pattern applies."""
     made = [pattern.sub(new, sentence) for pattern, new in _LESS]
     made = [
         text[:1].upper() + text[1:] for text in made if text != sentence and len(text.split()) > 3
@@ -71,7 +71,7 @@ def less(sentence: str, pick: random.Random) -> str | None:
 
 
 def another_number(sentence: str, pick: random.Random) -> str | None:
-    """Return the sentence with one number changed."""
+    """Return the sentence with one number changed; None if it has no number."""
     found = list(_NUMBER.finditer(sentence))
     if not found:
         return None
@@ -88,7 +88,10 @@ def another_number(sentence: str, pick: random.Random) -> str | None:
 
 
 def another_name(sentence: str, text: str, pick: random.Random) -> str | None:
-    """Return the sentence with a name replaced by one of the text, or with two names swapped."""
+    """Return the sentence with a name replaced by another of the text, or with two names swapped.
+
+    None if it has no name that can be changed.
+    """
     found = list(_NAME.finditer(sentence))
     if not found:
         return None
@@ -104,7 +107,7 @@ def another_name(sentence: str, text: str, pick: random.Random) -> str | None:
 
 
 def denied(sentence: str, pick: random.Random) -> str | None:
-    """Return the sentence with its only auxiliary denied."""
+    """Return the sentence with its auxiliary negated; None unless it has exactly one, affirmed."""
     found = list(_AUXILIARY.finditer(sentence))
     if len(found) != 1 or re.search(r"\b(?:not|no|never)\b|n't", sentence):
         return None
@@ -112,7 +115,7 @@ def denied(sentence: str, pick: random.Random) -> str | None:
 
 
 def opposite(sentence: str, pick: random.Random) -> str | None:
-    """Return the sentence with one word replaced by one that cannot be true with it."""
+    """Return the sentence with one word replaced by a contradicting one; None if it has none."""
     found = [match for match in _WORD.finditer(sentence) if match[0] in _OPPOSITE]
     if not found:
         return None
@@ -121,7 +124,10 @@ def opposite(sentence: str, pick: random.Random) -> str | None:
 
 
 def alterations(sentence: str, text: str, pick: random.Random) -> list[tuple[str, Label]]:
-    """Return claims about a text from one of its sentences: one that holds, the rest changed."""
+    """Return claims made from a sentence of a text: one that holds, and one or two changed ones.
+
+    Empty if no change applies.
+    """
     wrong = [
         another_number(sentence, pick),
         another_name(sentence, text, pick),
@@ -136,7 +142,7 @@ def alterations(sentence: str, text: str, pick: random.Random) -> list[tuple[str
 
 
 def altered(texts: Sequence[str], count: int, *, seed: int) -> Iterator[Notice]:
-    """Yield at most that many texts, each with claims made of one of its sentences."""
+    """Yield at most `count` texts, each with claims made from one of its sentences."""
     pick = random.Random(seed)
     for text in texts:
         if not count:

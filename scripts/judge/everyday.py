@@ -1,8 +1,8 @@
-"""Everyday facts by rule: short notices, and claims about them that hold, are open or are denied.
+"""Rule-made everyday facts: short notices with claims that are entailed, neutral or contradicted.
 
-No set labelled by people has enough of the changes that a release gate must see: a relation turned
-round, two names swapped, "some" become "all", a condition or a question taken for a fact. Each
-function of `KINDS` makes one such case: the sentence of a notice, and claims with their labels.
+No human-labelled set has enough of the changes that a release gate must detect: a reversed
+relation, two swapped names, "some" changed to "all", a condition or a question read as a fact. Each
+function of `KINDS` makes one such case: the sentence of a notice, and labelled claims.
 """
 
 import random
@@ -72,7 +72,7 @@ Claims = list[tuple[str, Label]]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A sentence of a notice, and claims about it; a claim with a question is its short answer."""
+    """A sentence of a notice, claims about it, and short answers with their questions."""
 
     sentence: str
     claims: Sequence[tuple[str, Label]]
@@ -257,7 +257,7 @@ def _fill(pick: random.Random, frame: str) -> str:
 
 
 def relation(pick: random.Random) -> Fact:
-    """One relation word, and its opposite in the same words."""
+    """Make a fact about a relation, with claims that use its opposite in the same words."""
     pair = pick.choice([pair for pair in RELATIONS if pair[0] in _RELATION_FRAMES])
     frame = _fill(pick, pick.choice(_RELATION_FRAMES[pair[0]]))
     mine, other = pick.sample(pair, 2)
@@ -286,7 +286,7 @@ _TREND = [
 
 
 def trend(pick: random.Random) -> Fact:
-    """Something rose or fell."""
+    """Make a fact about something that rose or fell."""
     up, down = pick.sample([_UP, _DOWN], 2)
     what, when = pick.choice(_TREND), pick.choice(["in spring", "last year", "in May", "this week"])
     amount = pick.choice(["", f" by {pick.randint(2, 60)} percent", " slightly", " sharply"])
@@ -347,7 +347,7 @@ _SYMMETRIC = (
 
 
 def agents(pick: random.Random) -> Fact:
-    """Who did it to whom: passive and converse hold, the two swapped do not."""
+    """Make a fact about who did what to whom: passive and converse hold, swapped names do not."""
     one, two = _two(pick, PEOPLE if pick.random() < 0.7 else BODIES)
     tail = pick.choice(["", "", " last week", " in Paris", " yesterday", " in 2019"])
     kind = pick.random()
@@ -416,7 +416,7 @@ _SAME = {
 
 
 def deed(pick: random.Random) -> Fact:
-    """Someone did something to a thing: passive, a synonym, the opposite, another doer."""
+    """Make a fact about an action on a thing: passive, a synonym, the opposite, another agent."""
     doer, other = _two(pick, [*PEOPLE, *BODIES])
     thing, verb = pick.choice(THINGS), pick.choice(_DONE)
     did, opposite = verb
@@ -503,7 +503,7 @@ _PREDICATES = [
 
 
 def quantity(pick: random.Random) -> Fact:
-    """How many of them: all, some, none."""
+    """Make a fact about a quantity: all, some, none."""
     how, others = pick.choice(list(_QUANTITY.items()))
     group, what = pick.choice(_GROUPS), pick.choice(_PREDICATES)
     chosen = pick.sample(list(others.items()), min(3, len(others)))
@@ -542,7 +542,7 @@ _PLURAL_STATES = ("allowed", "permitted", "forbidden", "prohibited")
 
 
 def state(pick: random.Random) -> Fact:
-    """A state, its denial, the denial of its opposite, and yes or no."""
+    """Make a fact about a state, with negations, its opposite, and yes/no answers."""
     good, bad = pick.sample(pick.choice(_STATES), 2)
     plural = good in _PLURAL_STATES or bad in _PLURAL_STATES
     what = pick.choice(ANIMALS if plural else PLACES)
@@ -634,7 +634,7 @@ _LABELS = {"E": E, "N": N, "C": C}
 
 
 def _conditions() -> list[tuple[str, Claims]]:
-    """Read the table: a sentence, and below it, further in, claims behind their labels."""
+    """Read the table: a sentence, and below it indented claims after their labels."""
     cases: list[tuple[str, Claims]] = []
     for line in _CONDITIONS.strip("\n").splitlines():
         if line.startswith(" " * 8):
@@ -646,7 +646,7 @@ def _conditions() -> list[tuple[str, Claims]]:
 
 
 def condition(pick: random.Random) -> Fact:
-    """What holds under a condition, for some, or but for an exception, does not hold at large."""
+    """Make a fact with a condition, a restriction or an exception, which claims may drop."""
     named = {
         key: pick.choice(words)
         for key, words in (
@@ -664,7 +664,7 @@ def condition(pick: random.Random) -> Fact:
 
 
 def asked(pick: random.Random) -> Fact:
-    """A question in the text states nothing; with its answer it may."""
+    """Make a text with a question: alone it states nothing, with a reply it may."""
     who, place, good = pick.choice(ANIMALS), pick.choice(PLACES), pick.choice(GOODS)
     cases: list[tuple[str, str, str]] = [
         (
@@ -705,7 +705,7 @@ def asked(pick: random.Random) -> Fact:
 
 
 def price(pick: random.Random) -> Fact:
-    """What two things cost: each its own price, in a sentence or as a short answer."""
+    """Make a fact about the prices of two things, as sentences and short answers."""
     one, two = _two(pick, GOODS)
     here = _amount(pick)
     there = _another(pick, _amount, here)
@@ -735,7 +735,7 @@ def price(pick: random.Random) -> Fact:
 
 
 def moment(pick: random.Random) -> Fact:
-    """When two things happen, and a day or month changed."""
+    """Make a fact about the dates of two events, with a day or month changed in claims."""
     one, two = _two(
         pick,
         [
@@ -792,7 +792,7 @@ _HAS = [
 
 
 def count(pick: random.Random) -> Fact:
-    """How many: the number, another number, another scale."""
+    """Make a fact about a number: the same, another number, another scale."""
     what, of = pick.choice(_HAS)
     value = pick.choice(
         [pick.randint(2, 99), pick.randint(1, 99) * 100, pick.randint(1, 90) * 1000]
@@ -830,7 +830,7 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A text of several facts with claims about one of them; or a question, with its answers."""
+    """A text of several facts with claims about one of them, or a question and its answers."""
 
     text: str
     claims: Sequence[tuple[str, Label]]
@@ -839,7 +839,7 @@ class Notice:
 
 
 def notices(count_: int, *, seed: int) -> Iterator[Notice]:
-    """Yield that many notices; the claims are about one fact, the other facts surround it."""
+    """Yield `count_` notices; the claims are about one fact, which other facts surround."""
     pick = random.Random(seed)
     while count_:
         made = pick.choice(KINDS)

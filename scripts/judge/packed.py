@@ -1,8 +1,9 @@
-"""The judge's network: all-mpnet-base-v2 with adapters, which reads a text once for all claims.
+"""The judge's network: all-mpnet-base-v2 with adapters, which encodes a text once for all claims.
 
-A row is `<s> question </s></s> text </s></s> claim </s> claim </s> …`. The text does not see the
-claims, and a claim sees the text and itself, each placed as if it were the only one; so any number
-of claims costs one reading of the text, and a claim's probability does not depend on the others.
+A row is `<s> question </s></s> text </s></s> claim </s> claim </s> …`. The text does not attend to
+the claims; a claim attends to the text and itself, with positions as if it were the only one. So
+the text is encoded once for any number of claims, and a claim's probability does not depend on the
+other claims.
 """
 
 from collections.abc import Sequence
@@ -16,28 +17,28 @@ from torch.nn import functional
 
 START, END = 0, 2
 SUPPORTS, ANSWERS = 0, 1
-"""The two heads: entailment, neutral, contradiction of a claim; does not answer, answers."""
+"""The two heads, with classes (entailment, neutral, contradiction) and (no answer, answer)."""
 CLASSES = (3, 2)
 _BUCKETS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Token ids of a text and its claims: where each stands, what it belongs to, and its spans."""
+    """Token ids of a text and its claims, with position and segment ids, and claim spans."""
 
     ids: Sequence[int]
     positions: Sequence[int]
     segments: Sequence[int]
-    """0 for the text, which all see; k for the k-th claim, which sees itself and the text."""
+    """0 for the text, to which all attend; k for the k-th claim, which attends to it and itself."""
     spans: Sequence[tuple[int, int]]
-    """First token, and the one after the last, of each claim."""
+    """[start, end) of each claim, in tokens."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def supporting(text: Sequence[int], claims: Sequence[Sequence[int]]) -> Row:
-    """Return the row of a text, its question in front if it has one, and the claims about it."""
+    """Return the row of a text (after its question, if it has one) and the claims about it."""
     head = [START, *text, END, END]
     own = [[*claim, END] for claim in claims]
     ends = list(accumulate(map(len, own), initial=len(head)))
@@ -51,7 +52,7 @@ def supporting(text: Sequence[int], claims: Sequence[Sequence[int]]) -> Row:
 
 
 def answering(question: Sequence[int], answer: Sequence[int]) -> Row:
-    """Return the row of a question and an answer, which see each other."""
+    """Return the row of a question and an answer, which attend to each other."""
     ids = [START, *question, END, END, *answer, END]
     return Row(ids, range(len(ids)), [1] * len(ids), [(len(question) + 3, len(ids))])
 
@@ -60,8 +61,8 @@ def states(model: Any, rows: Sequence[Row]) -> Tensor:
     """Return the mean of the last layer over each claim, shape (claims of all rows, width).
 
     Args:
-        model: transformers' `MPNetModel`, whose own forward counts positions along the row.
-        rows: rows of like length, at least one.
+        model: transformers' `MPNetModel`; its own forward ignores the rows' positions and segments.
+        rows: at least one; padded to the longest, so of similar length.
     """
     longest = max(map(len, rows))
     padded = [[*row.ids, *[1] * (longest - len(row))] for row in rows]
@@ -99,6 +100,6 @@ def states(model: Any, rows: Sequence[Row]) -> Tensor:
 
 
 def _normed(norm: nn.LayerNorm, new: Tensor, old: Tensor | None = None) -> Tensor:
-    """Normalise in the norm's own precision, which is also that of the residual stream."""
+    """Normalize in the norm's dtype, which is also that of the residual stream."""
     new = new.to(norm.weight.dtype)
     return norm(new if old is None else new + old)

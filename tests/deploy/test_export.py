@@ -21,6 +21,7 @@ from tests.deployable import (
     as_checkpoint,
     chats,
     tokenizer_of,
+    unigram,
     write_base,
 )
 from tests.gguf_surgery import operate
@@ -199,6 +200,16 @@ def test_a_mistake_is_named_and_nothing_is_written(there: Path, tmp_path: Path, 
     assert "not a GGUF file" in garbage.err
     assert cli("parity", "llama", tmp_path / "none.gguf").code == 2
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_tokenizer_of_another_type_is_refused_by_its_name(trained: Path, tmp_path: Path) -> None:
+    tokenizer = unigram()
+    folder = write_base(tmp_path / "m", "llama", tokenizer=tokenizer)
+    as_checkpoint(folder, trained / "llama")
+    with pytest.raises(UsageError, match="is of type Unigram; GGUF export supports only BPE"):
+        export(folder, to="gguf", output=tmp_path / "model.gguf")
+    export(folder, to="merged", output=tmp_path / "merged")
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "merged"}
 
 
 def test_a_weight_beyond_f16_is_refused(trained: Path, tmp_path: Path) -> None:

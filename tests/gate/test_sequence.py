@@ -294,7 +294,7 @@ def test_the_anchor_is_compared_in_the_same_order():
 @pytest.mark.parametrize(
     ("ids", "policy", "words"),
     [
-        (["e0", "e1", "e9"], POLICY, "order names examples that no side has: e9"),
+        (["e0", "e1", "e9"], POLICY, "order names examples that neither side has: e9"),
         (["e0", "e1", "e1"], POLICY, "names an example twice"),
         (["e0", "e1"], GatePolicy(mode="threshold"), "no error rates"),
     ],

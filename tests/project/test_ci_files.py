@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from check_jsonschema import main as check_jsonschema
+from click.testing import CliRunner, Result
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -30,10 +32,8 @@ EXTRAS = ("deploy", "lora", "mlflow", "otel", "tensorboard")  # what CI installs
 OF_A_GPU = ("cuda-", "nvidia-", "triton")  # what a build of torch for a GPU asks for
 
 
-def _checked(schema: str, path: Path) -> subprocess.CompletedProcess[str]:
-    # Not the `check-jsonschema` beside this Python: it may not be on PATH.
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
-    return subprocess.run(command, capture_output=True, text=True)
+def _checked(schema: str, path: Path) -> Result:
+    return CliRunner().invoke(check_jsonschema, ["--builtin-schema", schema, str(path)])
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_the_files_fit_their_schemas(schema: str, path: Path, tmp_path: Path) ->
     text = path.read_text().replace("\n.ftreg-gate:", "\nftreg-gate:")
     file.write_text(text)
     done = _checked(schema, file)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.output
     for right, wrong in (("runs-on:", "on:"), ("using:", "use:"), ("when: always", "when: maybe")):
         text = text.replace(right, wrong)
     file.write_text(text)
-    assert _checked(schema, file).returncode == 1
+    assert _checked(schema, file).exit_code == 1
 
 
 def _zizmor(*paths: Path) -> list[dict[str, Any]]:

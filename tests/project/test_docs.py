@@ -5,9 +5,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from ftreg.config.engine import EngineConfig
+from ftreg.config.optimizer import OPTIMIZERS
+from ftreg.data.sources.readers import _KINDS
+from ftreg.scoring import SCORERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
@@ -61,6 +68,23 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
             assert (path.parent / target).exists(), f"{page} links to {target}"
 
 
+@pytest.mark.parametrize(
+    ("page", "names"), [("scorers.md", SCORERS), ("optimizers.md", OPTIMIZERS)]
+)
+def test_each_has_a_row_in_the_table(page: str, names: Iterable[str]) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    cells = "".join(re.findall(r"^\| ([^|]+)", text, re.MULTILINE))
+    assert set(names) - set(re.findall(r"`(\w+)", cells)) == set()
+
+
+def test_each_kind_of_file_and_each_engine_is_described() -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text("utf-8")
+    assert [kind for kind in _KINDS if f"`{kind}`" not in page] == []
+    page = (ROOT / "docs" / "evaluating.md").read_text("utf-8").partition("## Engines")[2]
+    engines = get_args(EngineConfig.model_fields["name"].annotation)
+    assert [engine for engine in engines if engine not in page] == []
+
+
 def _defined(module: Path) -> set[str]:
     """Names of a module: its classes, functions and constants, and methods as `Class.method`."""
     found = set()
@@ -85,6 +109,13 @@ def test_modules_that_a_page_of_the_code_names_are_there_and_have_what_it_says(p
     assert [
         f"{module}: {name}" for name, module in named if name not in _defined(ROOT / module)
     ] == []
+
+
+def test_every_file_that_the_how_to_names_is_there() -> None:
+    page = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:configs|docs|ftreg|scripts|tests)/[\w/.-]+)`", page))
+    assert len(named) > 20
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
 
 
 def test_every_test_that_the_threat_model_names_is_there() -> None:

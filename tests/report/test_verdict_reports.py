@@ -249,7 +249,7 @@ def test_junit_fails_if_and_only_if_the_exit_code_does(tmp_path: Path) -> None:
         verdict = compare(
             {"tone": before}, {"tone": after},
             GatePolicy(**asked, allow_undecided=allowed, allow_worse=worse),
-            cohorts=tags, critical=critical, anchor={"tone": before}, leaked=0.2,
+            cohorts=tags, critical=critical, anchor={"tone": before}, leaked=0.2, plan=False,
         )  # fmt: skip
         write_junit(tmp_path / "verdict.xml", verdict, candidate="a")
         (suite,) = ElementTree.parse(tmp_path / "verdict.xml").getroot()

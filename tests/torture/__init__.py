@@ -1,1 +1,1 @@
-"""What ftreg does when everything around it fails; `python -m tests.torture --help`."""
+"""Tests of ftreg under faults of its environment; `python -m tests.torture --help`."""

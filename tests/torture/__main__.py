@@ -1,6 +1,6 @@
-"""`python -m tests.torture`: everything around ftreg fails, and the figures go on a page.
+"""`python -m tests.torture`: run ftreg under faults of its environment, and count failures.
 
-Ends with 1 if anything was found. `--short` is what the slow tests run.
+Exits with 1 if there are any. The slow tests run it with `--short`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PAGE = ROOT / "docs/torture.md"
 _MARKS = ("<!-- figures: begin -->", "<!-- figures: end -->")
 
 SOAK = "One cache and workspace, for long"
-# Name, the work, whether the shim is needed, and the share of the time: 0 runs if it is named only.
+# Name, function, whether the shim is needed, and share of the time; 0: runs only with `--only`.
 PARTS = (
     ("Power-cut order", disks.power_cut, True, 0.02),
     ("Power-cut order, by strace", syscalls.system_calls, False, 0.04),
@@ -96,7 +96,7 @@ def run(scale: float, scratch: Path, options: argparse.Namespace) -> tuple[list[
             part.skipped = "no C compiler, so no fault can be injected"
             continue
         start = time.monotonic()
-        # What a part does not need is there for those after it.
+        # Unused time is passed on to the next part.
         given = seconds * (share / shares if shares else 1) + left_over
         work(
             Suite(scale, world, scratch, options.processes, start + given, options.seed),
@@ -121,7 +121,7 @@ def figures(part: Part) -> str:
 
 
 def write_page(parts: list[Part]) -> None:
-    """Put the figures between the marks of the page; a part that did not run keeps its own."""
+    """Write the figures between the page's marks; parts that did not run keep their rows."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(_MARKS[0])
     old, _, after = rest.partition(_MARKS[1])

@@ -1,4 +1,4 @@
-"""A disk that is full, folders that may only be read, a power cut, a clock that goes back."""
+"""A full disk, read-only folders, a power cut, a clock that is set back."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _NOBODY = 65534
 
 
 def full_disk(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Run each command on a tmpfs with little room left, then make room and run it again."""
+    """Run each command on a nearly full tmpfs, then free space and run it again (needs root)."""
     if os.geteuid() != 0:
         part.skipped = "only root can mount a tmpfs"
         return
@@ -61,7 +61,7 @@ def _full(suite: Suite, item: tuple[Command, int]) -> Trial:
         failures = complaint(done, label=label, allowed={2, command.code})
         _remount(place, "64m")
         failures += check(command, folder, label=label).failures
-        counts = {"refused" if done.code == 2 else "done all the same": 1}
+        counts = {"refused" if done.code == 2 else "completed anyway": 1}
         return Trial(counts, failures)
 
 
@@ -72,7 +72,7 @@ def _remount(place: Path, size: str) -> None:
 
 
 def read_only(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Take the right to write from each folder in turn, and run each command as nobody."""
+    """Make each folder read-only in turn, and run each command as user nobody."""
     folders = [
         ".", "checkpoints", "evaluations", "evaluations/B", "baselines", "datasets",
         "datasets/colours", "datasets/colours/v1", "cache", "tmp", "tiny",
@@ -109,12 +109,12 @@ def _read_only(suite: Suite, item: tuple[Command, str]) -> Trial:
         for path in (folder, *folder.rglob("*")):
             os.chmod(path, 0o777 if path.is_dir() else 0o666)
         failures += check(command, folder, label=label).failures
-        counts = {"refused" if done.code == 2 else "done all the same": 1}
+        counts = {"refused" if done.code == 2 else "completed anyway": 1}
         return Trial(counts, failures)
 
 
 def clock(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Evaluate, promote and report while the clock is set back, again and again."""
+    """Evaluate, promote and report while the clock is repeatedly set back."""
     suite.each(part, partial(_back, suite), [3600 * n for n in range(1, suite.some(12, least=2))])
 
 
@@ -151,7 +151,7 @@ def _back(suite: Suite, seconds: int) -> Trial:
 
 
 def power_cut(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Check the order of a command's operations: what a power cut leaves is old or new, whole."""
+    """Check by the order of operations that a power cut leaves either the old or the new file."""
     began = [(name, trace(suite, command)) for name, command in commands.items()]
     for name, operations in began:
         part.trials += 1
@@ -160,15 +160,15 @@ def power_cut(suite: Suite, commands: Mapping[str, Command], part: Part) -> None
         part.failures += [f"{name}: {text}" for text in unsafe(operations)]
 
 
-# What may be lost with the power: locks, temporary files, and caches that check what they read.
+# Files that a power cut may lose: locks, temporary files, and caches that verify what they read.
 _LOSABLE = re.compile(r"^/tmp(/|$)|\.lock$|^/cache(/|$)|\.state/history\.jsonl$")
 
 
 def unsafe(operations: list[tuple[str, str, str]]) -> list[str]:
-    """Say which renames come before their data is on disk, or are not made durable after.
+    """Return the renames that precede the sync of their data, or are not made durable afterwards.
 
-    A file is on disk when it was synced after its last write; the names in a folder when the
-    folder was synced after the last change in it. A renamed folder needs both of all that is in it.
+    A file is durable if it was synced after its last write; the names in a folder if the folder
+    was synced after its last change. A renamed folder needs both for everything in it.
     """
     dirty_files: set[str] = set()
     dirty_folders: set[str] = set()
@@ -177,14 +177,14 @@ def unsafe(operations: list[tuple[str, str, str]]) -> list[str]:
         folder = os.path.dirname(path)
         if what in ("fsync", "fdatasync"):
             if path not in dirty_files:
-                # safetensors renames its own temporary file by a system call that no shim sees.
+                # safetensors renames its own temporary file with a system call the shim misses.
                 dirty_files -= {f for f in dirty_files if _foreign_temporary(f, folder)}
             dirty_files.discard(path)
             dirty_folders.discard(path)
         elif what.startswith("rename"):
             dirty = dirty_files | dirty_folders
             within = sorted(f for f in dirty if f == path or f.startswith(path + "/"))
-            # What moves within a hidden folder is synced at the latest when that gets its name.
+            # Moves within a hidden folder need a sync only before that folder is renamed.
             hidden = "/.tmp-" in os.path.dirname(second) + "/"
             if within and not hidden and not _LOSABLE.search(second):
                 problems.append(f"{path} becomes {second} before {within[0]} is synced")

@@ -1,6 +1,6 @@
-"""Commands as forks of one process that has everything imported, with faults to order.
+"""Run commands as forks of one process with all imports done, with injected faults.
 
-The process runs under `shim.c` where a C compiler is there; the shim is asked for by `armed`.
+If there is a C compiler, the process runs under `shim.c`, which `Fault.arm` activates.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _PATIENCE = 180
 
 
 def build_shim(folder: Path) -> Path | None:
-    """Compile the shim; None where there is no compiler."""
+    """Compile the shim; None without a C compiler, or on other systems than Linux."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or not sys.platform.startswith("linux"):
         return None
@@ -44,7 +44,7 @@ def has_shim() -> bool:
 
 
 def warm() -> None:
-    """Import what the commands would, once for all forks."""
+    """Import what the commands need, once for all forks."""
     import torch
 
     torch.set_num_threads(1)  # a fork must not inherit a pool of threads
@@ -61,7 +61,7 @@ def warm() -> None:
     ):  # fmt: skip
         with contextlib.suppress(ModuleNotFoundError):
             __import__(module)
-    # What a first template loads: a fork without privileges may not read Python's own library.
+    # Load a template now: a fork without privileges may not read Python's library.
     from ftreg.report import html, rendering
 
     rendering.asset("report.css")
@@ -70,7 +70,7 @@ def warm() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The `nth` operation of `kinds` below the working folder fails with `error`, or dies in it."""
+    """Let the `nth` operation of `kinds` below a folder fail with `error`, or kill the process."""
 
     nth: int = 0
     error: int = 0
@@ -98,7 +98,7 @@ def set_clock(seconds: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended; `code` is negative where a signal ended it."""
+    """How a command ended; `code` is negative if a signal ended it."""
 
     code: int
     out: str
@@ -107,7 +107,7 @@ class Done:
 
     @property
     def clean(self) -> bool:
-        """No traceback, and none of our own faults."""
+        """Whether there is no traceback, and no exit code 70 (a bug) or 1."""
         return "Traceback (most recent call last)" not in self.err and self.code not in (70, 1)
 
     def brief(self) -> str:
@@ -116,7 +116,7 @@ class Done:
 
 
 class Process:
-    """A command that runs as a fork; `wait` for it."""
+    """A command that runs in a fork; call `wait` for its end."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ def run(
     fault: Fault | None = None,
     kill_after: float | None = None,
 ) -> Done:
-    """Run `ftreg ARGUMENTS` in a folder and wait for its end."""
+    """Run `ftreg ARGUMENTS` in a folder and wait until it ends."""
 
     def prepare() -> None:
         if before is not None:
@@ -205,7 +205,7 @@ def run(
 
 @dataclass
 class Part:
-    """The figures of one part of the suite, and what failed in it."""
+    """Counts and failures of one part of the suite."""
 
     name: str
     trials: int = 0
@@ -223,7 +223,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one trial found: how often what happened, and what should not have."""
+    """Counts of events in one trial, and its failures."""
 
     counts: dict[str, int]
     failures: list[str]
@@ -231,9 +231,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """How much is done, and where.
+    """The settings of a run of the suite.
 
-    `scale` is 1.0 for the whole suite and less for the short one; `seed` decides every random
+    `scale` is 1.0 for the whole suite and less for the short one; `seed` determines every random
     choice.
     """
 
@@ -242,14 +242,14 @@ class Suite:
     scratch: Path
     processes: int
     deadline: float
-    """When the part has to end, by the monotonic clock."""
+    """When the part has to end, by `time.monotonic`."""
     seed: int = 0
 
     def some(self, number: int, *, least: int = 1) -> int:
         return max(least, round(number * self.scale))
 
     def choose(self, items: list[Any], number: int) -> list[Any]:
-        """At most `number` of them, spread over all by chance."""
+        """Draw at most `number` of them at random, in their order."""
         if len(items) <= number:
             return items
         places = sorted(random.Random(self.seed).sample(range(len(items)), number))
@@ -257,7 +257,7 @@ class Suite:
 
     @contextlib.contextmanager
     def copy(self, *, of: Path | None = None) -> Any:
-        """A copy of the world, or of a folder, for one trial."""
+        """Yield a temporary copy of the world, or of another folder, for one trial."""
         folder = Path(tempfile.mkdtemp(dir=self.scratch)) / "w"
         shutil.copytree(self.world if of is None else of, folder)
         try:
@@ -266,14 +266,14 @@ class Suite:
             shutil.rmtree(folder.parent, ignore_errors=True)
 
     def each(self, part: Part, work: Callable[[Any], Trial], items: list[Any]) -> None:
-        """Do the trials of a part by chance, several at a time, until the time is up."""
+        """Run a part's trials in random order, several at a time, until the time is up."""
         import multiprocessing
 
         items = list(items)
         random.Random(self.seed).shuffle(items)
         done = 0
         with multiprocessing.get_context("fork").Pool(self.processes) as pool:
-            # A trial that has begun comes to its end, and takes away what it has mounted.
+            # A started trial is completed, so that it unmounts what it has mounted.
             for found in pool.imap_unordered(_guarded(work, self.deadline), items):
                 if found is None:
                     continue
@@ -287,7 +287,7 @@ class Suite:
 
 
 class _guarded:
-    """A trial whose own error is a failure of the part."""
+    """Wraps a trial: its own error becomes a failure; None if the time is up."""
 
     def __init__(self, work: Callable[[Any], Trial], deadline: float) -> None:
         self._work, self._deadline = work, deadline

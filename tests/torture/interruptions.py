@@ -1,4 +1,4 @@
-"""SIGKILL at any moment and within every write; errors of the disk at every operation on it."""
+"""SIGKILL at random moments and within every write; disk errors at every disk operation."""
 
 import errno
 import random
@@ -26,7 +26,7 @@ from tests.torture.harness import (
 from tests.torture.world import Command, check, complaint
 
 _ERRORS = {
-    # A full disk stays full; a bad sector and a right that is missing are there once.
+    # A full disk stays full; EIO and EACCES occur once.
     "ENOSPC": (errno.ENOSPC, True, WRITE | OPEN | SYNC | RENAME | MAKE),
     "EIO": (errno.EIO, False, EVERY),
     "EACCES": (errno.EACCES, False, OPEN | RENAME | MAKE | REMOVE),
@@ -34,7 +34,7 @@ _ERRORS = {
 
 
 def kills(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Kill each command at random moments, and (with the shim) in every operation on the disk."""
+    """Kill each command at random moments."""
     generator = random.Random(suite.seed)
     items: list[Any] = []
     for command in commands.values():
@@ -45,7 +45,7 @@ def kills(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
 
 
 def kills_in_writes(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Kill each command in the midst of its n-th operation on the disk, for every n."""
+    """Kill each command within its n-th disk operation, for every n (needs the shim)."""
     items: list[Any] = []
     for command in commands.values():
         numbers = list(range(1, len(trace(suite, command)) + 1))
@@ -59,7 +59,7 @@ def _run(suite: Suite, command: Command, fault: Fault | None = None) -> Any:
 
 
 def trace(suite: Suite, command: Command) -> list[tuple[str, str, str]]:
-    """The operations of a command on the files below its folder: what, path, second path."""
+    """Return a command's operations on files below its folder: (what, path, second path)."""
     with suite.copy() as folder:
         log = folder.parent / "log"
         run(*command.arguments, cwd=folder, fault=Fault(log=log))
@@ -87,7 +87,7 @@ def _kill(suite: Suite, item: tuple[Command, float | None, int]) -> Trial:
 
 
 def errors(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Let each operation on the disk fail, one trial for each operation and error."""
+    """Let each disk operation fail, one trial per operation and error."""
     items: list[Any] = []
     for command in commands.values():
         kinds = [_KINDS[what] for what, *_ in trace(suite, command)]
@@ -116,10 +116,10 @@ def _fail(suite: Suite, item: tuple[Command, str, int]) -> Trial:
         fault = Fault(number, error, always, mask, log)
         done = run(*command.arguments, cwd=folder, fault=fault)
         label = f"{command.name}, {name} at operation {number} ({_operation(log, mask, number)})"
-        # What is not needed for the result, such as a cache, may fail unseen.
+        # Files not needed for the result, such as a cache, may fail silently.
         failures = complaint(done, label=label, allowed={2, command.code})
         found = check(command, folder, label=label)
-        counts = {name: 1, "refused" if done.code == 2 else "done all the same": 1}
+        counts = {name: 1, "refused" if done.code == 2 else "completed anyway": 1}
         return Trial(counts, failures + found.failures)
 
 

@@ -1,8 +1,8 @@
-"""Files of every kind that is read, with bits flipped or bytes lost: refused by name, or right.
+"""Damaged files of every kind: they must be rejected by name, or read correctly.
 
-Most mutations go through the readers of the library in a fork of their own; some through whole
-commands. What has a digest (records, weights, rows, states, caches) must read as it was written or
-be refused; what is the user's own (cards, configurations, policies, base models) must not crash.
+Most are read by the library's readers in a separate fork, some by whole commands. Files with a
+digest (records, weights, rows, states, caches) must be read as written or rejected; the user's own
+files (cards, configurations, policies, base models) must not cause a crash.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ Reader = Callable[[Path], Any]
 
 
 def mutate(data: bytes, generator: random.Random) -> tuple[str, bytes]:
-    """One of the ways in which a file is damaged, and the damaged bytes."""
+    """Damage data in a random way; returns a description and the damaged bytes."""
     at = generator.randrange(len(data))
     size = min(len(data) - at, generator.choice((1, 4, 64, 512)))
     match generator.randrange(8):
@@ -55,16 +55,16 @@ def _put(data: bytes, at: int, new: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A kind of file: where it lies, how it is read, and whether its digest is known."""
+    """A kind of file: its location, its reader, its share of the trials, and what may happen."""
 
     kind: str
     pattern: str
     read: Reader
     share: float
     own: bool = False
-    """The user's own: another value is another input, and not a wrong one."""
+    """The user's own file: another value is valid input."""
     silent: bool = False
-    """A cache: a damaged one is as if it were not there."""
+    """A cache: a damaged one counts as missing."""
 
 
 def _evaluation(folder: Path) -> Any:
@@ -94,7 +94,7 @@ def _checkpoint(folder: Path) -> Any:
 
     found = read_checkpoint(folder / "checkpoints/b")
     found.verify()
-    # When and how long is no part of what a checkpoint is.
+    # Times and durations are not compared.
     said = found.manifest.model_dump(exclude={"created": True, "training": {"seconds"}})
     said["files"].pop("history.jsonl")
     return said
@@ -129,7 +129,7 @@ def _card(folder: Path) -> Any:
 
 
 def _outputs(folder: Path) -> Any:
-    """Whether no output is another than the one that was written."""
+    """Whether every output that is found is the one that was written."""
     from ftreg.files.cache.table import Table
 
     with contextlib.closing(sqlite3.connect(folder / "cache.whole/tables/outputs.sqlite")) as whole:
@@ -213,7 +213,7 @@ TARGETS = (
 
 
 def _prepare(folder: Path) -> None:
-    """Add what the world lacks: a state, a cached answer, vectors, a policy; and a whole cache."""
+    """Add a state, a cached answer, vectors, a policy and a copy of the undamaged cache."""
     from ftreg.files.cache.table import Table
     from ftreg.scoring.backends.vector_store import VectorStore
 
@@ -228,7 +228,7 @@ def _prepare(folder: Path) -> None:
     (folder / "policy.yaml").write_text("margin: 0.05\nmin_examples: 4\nconfidence: 0.9\n")
     for split in sorted(folder.glob("datasets/colours/v1/*.jsonl")):
         os.utime(split, (1e9, 1e9))
-    time.sleep(2.1)  # the digest of a younger file is not remembered
+    time.sleep(2.1)  # the digest of a younger file is not cached
     _dataset(folder)
     shutil.copytree(folder / "cache", folder / "cache.whole")
 
@@ -247,7 +247,7 @@ def _stop_after_step(step: int) -> None:
 
 
 def mutations(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Damage files and read them, 10,000 times in the whole suite."""
+    """Damage files and read them, about 10,000 times in the whole suite."""
     with suite.copy() as folder:
         _prepare(folder)
         items = []
@@ -264,7 +264,7 @@ def mutations(suite: Suite, commands: Mapping[str, Command], part: Part) -> None
 
 
 def _batch(suite: Suite, prepared: Path, item: tuple[Target, int, int]) -> Trial:
-    """Read some damaged files of a kind in a fork, since a library may crash the process."""
+    """Read damaged files of one kind in a fork, since a library may crash the process."""
     target, start, number = item
     with suite.copy(of=prepared) as folder:
         said = folder.parent / "said"
@@ -338,7 +338,7 @@ def _restore(folder: Path, name: str) -> None:
 
 
 def _commands(suite: Suite, folder: Path) -> list[Any]:
-    """Whole commands over damaged files: (pattern, arguments, what is compared)."""
+    """Whole commands over damaged files: (pattern, arguments, what is compared, index)."""
     found: list[Any] = []
     for number, pattern, arguments, compared in (
         (100, "evaluations/B/*.json*", GATE, "verdict"),
@@ -375,7 +375,7 @@ def _through(suite: Suite, prepared: Path, item: tuple[str, list[str], str | Non
             failures = complaint(done, label=label, allowed={0, 1, 2, 3})
             if done.code == 2:
                 named = path.name in done.err or path.parent.name in done.err
-                # A template that still is one may fit no longer, which names the template.
+                # A damaged template may still parse but not fit; the error names the template.
                 if not named and "chat template" not in done.err:
                     failures.append(f"{label}: the message does not name the file: {done.brief()}")
                 return Trial({"refused": 1, "whole commands": 1}, failures)

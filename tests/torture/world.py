@@ -1,4 +1,4 @@
-"""The folder that every trial begins with, the commands, and what must be true in the end."""
+"""The folder that every trial starts from, the commands, and the checks after each trial."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ GATE = ["gate", "baseline", "B", "--json"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, with how it has to end where nothing fails, and what it leaves behind then."""
+    """A command, with its exit code and result when nothing fails."""
 
     name: str
     arguments: list[str]
@@ -51,7 +51,7 @@ class Command:
 
 
 def build_world(folder: Path) -> None:
-    """Two checkpoints, their evaluations A and B, A as the baseline, and a draft of a version."""
+    """Make two checkpoints, their evaluations A and B, A as the baseline, and a dataset draft."""
     folder.mkdir(parents=True)
     (folder / "tmp").mkdir()
     _talking(make_model(folder / "tiny"))
@@ -75,7 +75,7 @@ def build_world(folder: Path) -> None:
 
 
 def _talking(model: Path) -> None:
-    """Weights far from uniform: what it writes differs from prompt to prompt."""
+    """Scale a model's weights, so that its outputs differ from prompt to prompt."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -101,13 +101,13 @@ def _expect(folder: Path, *arguments: str) -> None:
 
 
 def evaluations(folder: Path) -> list[Path]:
-    """The evaluations that were made in a trial."""
+    """Return the folders of the evaluations made in a trial."""
     found = (folder / "evaluations").glob("[!.]*/evaluation.json")
     return sorted(path.parent for path in found if path.parent.name not in ("A", "B"))
 
 
 def result_of(name: str, folder: Path) -> Any:
-    """What a command has left, without times and names."""
+    """Return a command's result, without times and names."""
     if name == "train":
         manifest = json.loads((folder / "checkpoints/new/ftreg.json").read_text(encoding="utf-8"))
         assert not (folder / "checkpoints/new.state").exists(), "a state was left behind"
@@ -134,7 +134,7 @@ def result_of(name: str, folder: Path) -> Any:
 
 
 def commands(world: Path, scratch: Path) -> dict[str, Command]:
-    """The five commands, with how each ends and what it leaves where nothing fails."""
+    """Run the five commands undisturbed; returns them with their exit codes and results."""
     found = {}
     for name, arguments in (
         ("train", TRAIN), ("eval", EVAL), ("promote", PROMOTE), ("freeze", FREEZE),
@@ -150,10 +150,10 @@ def commands(world: Path, scratch: Path) -> dict[str, Command]:
 
 
 def check(command: Command, folder: Path, *, label: str) -> Trial:
-    """After a disturbance: nothing is half there, and the same command ends as if undisturbed."""
+    """Check after a fault that no record is partial, and that the command now succeeds as usual."""
     failures = [f"{label}: {text}" for text in broken(folder)]
     if command.name == "freeze" and (folder / "datasets/colours/v2").exists():
-        # It was through already: a second time there is nothing to do, and it says so.
+        # It had already finished: a second run must say that there is nothing to do.
         done = run(*command.arguments, cwd=folder)
         if done.code != 2 or "nothing differs" not in done.err:
             failures.append(f"{label}: frozen a second time: {done.brief()}")
@@ -174,7 +174,7 @@ def check(command: Command, folder: Path, *, label: str) -> Trial:
 
 
 def broken(folder: Path) -> list[str]:
-    """Everything that is there to be read, read; returns what is wrong."""
+    """Read every record and dataset, and return what is wrong."""
     from ftreg.data.dataset import load_dataset
     from ftreg.errors import FtregError
     from ftreg.records.baseline import read_baseline, read_history
@@ -204,7 +204,11 @@ def broken(folder: Path) -> list[str]:
 
 
 def complaint(done: Done, *, label: str, allowed: set[int], names: str | None = None) -> list[str]:
-    """What is wrong with the way that a disturbed command ended."""
+    """Return what is wrong with how a disturbed command ended.
+
+    Wrong are a traceback, an exit code that is not `allowed`, and an exit code of 2 without a
+    message, or with one that does not contain `names`.
+    """
     if "Traceback (most recent call last)" in done.err or done.code not in allowed:
         return [f"{label}: {done.brief()}"]
     if done.code == 2 and "ftreg: " not in done.err:

@@ -1,8 +1,8 @@
-"""Take training steps on a device that is not there, and print what happened, as JSON.
+"""Take training steps on a simulated device, and print what happened, as JSON.
 
-The device is called `chip`: torch lets Python register one, which stays in the process, so that
-this is a script. Fake tensors say that they are on it, and have shapes and no values. An operation
-on tensors of two devices fails, and so does whatever wants a value, as a copy to the CPU does.
+The device is called `chip`. torch lets Python register a device, which cannot be undone in the
+process, so this is a script. Fake tensors on it have shapes but no values. An operation on tensors
+of two devices fails, and so does one that needs values, such as a copy to the CPU.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ CHIP = "chip"
 
 
 class Guard(_acc.DeviceGuard):
-    """What torch asks a device for; there is nothing to switch."""
+    """The device guard that torch requires; there is only one device."""
 
     def type_(self) -> Any:
-        """As the device is known inside of torch."""
+        """The device's type inside torch."""
         return torch._C._autograd.DeviceType.PrivateUse1
 
 
 class Hooks(_acc.PrivateUse1Hooks):
-    """The device is there."""
+    """Reports the device as available."""
 
     def is_available(self) -> bool:
         """Always."""
@@ -57,7 +57,7 @@ class Hooks(_acc.PrivateUse1Hooks):
 
 
 def register() -> torch.device:
-    """Let torch know of the device."""
+    """Register the device with torch."""
     torch.utils.rename_privateuse1_backend(CHIP)
     _acc.register_python_privateuseone_device_guard(Guard())
     _acc.register_python_privateuseone_hook(Hooks())
@@ -73,7 +73,7 @@ def register() -> torch.device:
 
 
 class Watch(TorchDispatchMode):
-    """Counts what is computed on the device, and what leaves it or would wait for it."""
+    """Counts operations on the device, and records those that copy from it or synchronize."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Watch(TorchDispatchMode):
 
 
 class Alone:
-    """What `Loop` asks an accelerator for, in one process and without autocast."""
+    """The accelerator interface of `Loop`, for one process without autocast."""
 
     num_processes, process_index, is_fsdp2 = 1, 0, False
 
@@ -102,22 +102,22 @@ class Alone:
         self.device = device
 
     def no_sync(self, model: nn.Module) -> Any:
-        """Nothing is exchanged."""
+        """There is nothing to synchronize."""
         return contextlib.nullcontext()
 
     autocast = contextlib.nullcontext
 
     def backward(self, value: torch.Tensor) -> None:
-        """By autograd."""
+        """Run autograd."""
         torch.autograd.backward(value)
 
     def reduce(self, value: torch.Tensor, reduction: str) -> torch.Tensor:
-        """There is one process."""
+        """Return the value: there is one process."""
         return value
 
 
 def on_device(model: nn.Module, device: torch.device) -> None:
-    """Put fake tensors in the place of a model's own; call it among fake tensors."""
+    """Replace a model's tensors with fake ones on the device; call it in fake tensor mode."""
     moved: dict[int, Any] = {}
 
     def there(tensor: torch.Tensor) -> Any:
@@ -135,7 +135,7 @@ def on_device(model: nn.Module, device: torch.device) -> None:
 
 
 def outside(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Compute something with real tensors, as the layout of a row is."""
+    """Wrap a function to run with real tensors, as needed for the layout of a row."""
 
     def call(*given: Any, **named: Any) -> Any:
         with unset_fake_temporarily():
@@ -145,13 +145,13 @@ def outside(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def examples_of(*lengths: int) -> TokenisedExamples:
-    """Return examples of so many tokens, with three of a prompt."""
+    """Return examples of the given lengths in tokens, of which three are the prompt."""
     pairs = (([3, 4, 5], [*range(6, 3 + length)]) for length in lengths)
     return TokenisedExamples(record_batches(pairs))
 
 
 def take_steps(device: torch.device, *, kernel: bool, chunked: bool) -> dict[str, Any]:
-    """Take two steps, in bf16 by torch's kernel or in fp32 by padding, and say what happened."""
+    """Take two steps, in bf16 with torch's kernel or in fp32 with padding; return what happened."""
     settings = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=300, **settings, **heads))

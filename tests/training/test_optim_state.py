@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ftreg.config.optimizer import OPTIMIZERS, AnyOptimizer, schema_of
 from ftreg.optim import OptimizerConfig, build_optimizer, parameter_groups
 from tests.conftest import Cli, write_dataset
 
@@ -31,6 +32,33 @@ SETTINGS: list[dict[str, Any]] = [
     {"name": "custom", "path": "torch.optim:NAdam", "lr": 1e-3, "options": {"momentum_decay": 0.1}},
 ]
 HALF = 20
+
+
+def test_every_optimizer_is_tested_here() -> None:
+    assert sorted(item["name"] for item in SETTINGS) == sorted(OPTIMIZERS)
+    # Those of a YAML are the same.
+    assert set(get_args(get_args(AnyOptimizer)[0])) == set(map(schema_of, OPTIMIZERS))
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:-1], ids=lambda item: item["name"])
+def test_only_decay_that_is_coupled_enters_the_state(settings: dict[str, Any]) -> None:
+    states = []
+    for decay in (0.0, 0.1):
+        module = _module()
+        config = OptimizerConfig(**settings | {"weight_decay": decay})
+        optimizer = build_optimizer(module, config)
+        _steps(module, optimizer, range(1))
+        states.append(
+            [
+                value
+                for state in optimizer.state.values()
+                for key, value in state.items()
+                if key != "z" and isinstance(value, torch.Tensor)  # z is a copy of the weights
+            ]
+        )
+    same = all(torch.equal(one, other) for one, other in zip(*states, strict=True))
+    assert states[0]
+    assert config.decay_coupling == ("decoupled" if same else "coupled")
 
 
 def _module() -> nn.Module:

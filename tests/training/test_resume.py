@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
+from ftreg.config import optimizer as registered
 from ftreg.config.load import load_config
 from ftreg.errors import InterruptedRunError, UsageError
 from ftreg.files.store import write_record
@@ -44,6 +45,10 @@ OPTIMIZERS = {
 }
 
 QUICK = ("adamw", "lion", "muon", "schedule_free_adamw")
+
+
+def test_every_optimizer_is_tested_here() -> None:
+    assert set(registered.OPTIMIZERS) - set(OPTIMIZERS) == set()
 
 
 class Interrupting(Silent):

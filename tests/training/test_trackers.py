@@ -117,7 +117,7 @@ def test_a_server_that_goes_away_is_dropped_with_one_notice(
     trackers.step(record_of(3))
     trackers.fail("over")
     (notice,) = notices
-    assert notice.startswith("train.report_to: mlflow failed at step 2 and is told nothing more")
+    assert notice.startswith("train.report_to: mlflow failed at step 2 and is not updated")
     assert [event.step for event in scalars(Path("trackers/tensorboard/lost"))] == [1, 2, 3]
     client = MlflowClient(server)
     assert list(curve(client, only_run(client, "lost"), "loss")) == [1]

@@ -67,7 +67,7 @@ class Filters(Section):
 
 
 class Recipe(Section):
-    """What the builder is told."""
+    """The builder's settings."""
 
     builder: Literal["docstrings"]
     """This builder."""

@@ -1,1 +1,1 @@
-"""From examples to token ids, and from these to the batches of a step."""
+"""Tokenise examples, and batch them into steps."""

@@ -14,13 +14,13 @@ from ftreg.training.batching.examples import TokenisedExamples
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Examples laid end to end in one row, ready for the model.
+    """Examples concatenated into one row, ready for the model.
 
-    `input_ids` and `position_ids` are (1, tokens); positions start again at 0 with each example,
-    by which the model keeps the examples apart. `predict` are the positions, (n,), whose next
-    token carries loss, and `targets` (n,) those next tokens. `lengths` are the examples' tokens.
-    `shared_prefix` of them, which are the same in all examples, are in the row once: those of the
-    other examples follow from that position on.
+    `input_ids` and `position_ids` are (1, tokens); positions restart at 0 with each example, which
+    is how the model separates them. `predict` (n,) are the positions whose next token carries loss,
+    and `targets` (n,) are those next tokens. `lengths` is the number of tokens of each example. The
+    first `shared_prefix` tokens are common to all examples and appear only once: every example but
+    the first is stored without them.
     """
 
     input_ids: torch.Tensor
@@ -39,9 +39,9 @@ def steps_of_run(rows: int, *, batch_size: int, epochs: float, max_steps: int | 
 
 
 def batch_order(rows: int, *, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Yield the row numbers of each step; every epoch is a new permutation by the seed.
+    """Yield the row numbers of each step; the seed gives each epoch a new permutation.
 
-    The last batch of an epoch holds what is left. The order depends on nothing but the arguments.
+    The last batch of an epoch may be smaller. The order depends only on the arguments.
     """
     done = 0
     epoch = 0
@@ -57,7 +57,7 @@ def batch_order(rows: int, *, batch_size: int, steps: int, seed: int) -> Iterato
 
 
 def order_digest(order: Iterable[Sequence[int]]) -> str:
-    """Return the hex SHA-256 of the row numbers of all steps, one JSON list a line."""
+    """Return the hex SHA-256 of the row numbers of all steps, one JSON list per line."""
     state = hashlib.sha256()
     for rows in order:
         state.update(canonical_json(list(rows)).encode() + b"\n")
@@ -71,17 +71,17 @@ def micro_batches(
     max_tokens: int,
     share_prefix: bool = False,
 ) -> list[MicroBatch]:
-    """Lay a step's rows out in as few micro-batches as fit (first fit, longest first).
+    """Pack a step's rows into few micro-batches (first fit, longest first).
 
-    The loss of a step is divided by its loss tokens as a whole, so the layout changes nothing but
-    memory and speed.
+    A step's loss is divided by the number of loss tokens in the whole step, so the layout affects
+    only memory and speed.
 
     Args:
         rows: row numbers of the step.
         examples: their tokens.
-        max_tokens: most tokens of a micro-batch; a longer example stands alone, so that 0 gives
-            each a micro-batch of its own.
-        share_prefix: put the tokens that all examples begin with into a row once.
+        max_tokens: maximum tokens of a micro-batch; a longer example gets its own, so with 0 each
+            example does.
+        share_prefix: store the examples' common prefix once per row.
     """
     shared = _common_prefix(rows, examples) if share_prefix else 0
     bins: list[list[int]] = []
@@ -99,8 +99,8 @@ def micro_batches(
 
 
 def _common_prefix(rows: Sequence[int], examples: TokenisedExamples) -> int:
-    """Number of tokens that all examples begin with, short of the first that carries loss."""
-    # The last token of a prompt predicts the answer, another one in each example.
+    """Return the length of the common prefix, which ends before any position that carries loss."""
+    # A prompt's last token predicts the first answer token, which differs between examples.
     limit = max(0, min(examples.spans(row)[0][0] for row in rows) - 1)
     columns = zip(*(examples.ids(row)[:limit] for row in rows), strict=True)
     return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, columns))
@@ -118,7 +118,7 @@ def _lay_out(rows: Sequence[int], examples: TokenisedExamples, shared: int) -> M
         ids.extend(tokens[skipped:])
         positions.extend(range(skipped, len(tokens)))
         for begin, end in examples.spans(row):
-            # The last token before an answer predicts its first.
+            # The token before an answer predicts the answer's first token.
             predict.extend(range(start + begin - 1, start + end - 1))
             targets.extend(tokens[begin:end])
     return MicroBatch(

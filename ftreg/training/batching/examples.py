@@ -1,4 +1,4 @@
-"""Turn examples into token ids with the loss on the answer only."""
+"""Tokenise examples, with the loss on the answers only."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ SCHEMA = pa.schema(
     [
         ("ids", pa.list_(pa.int32())),
         ("prompt_length", pa.int32()),
-        ("earlier", pa.list_(pa.int32())),  # begin and end of each earlier answer with loss
+        ("earlier", pa.list_(pa.int32())),  # start and end of each earlier answer with loss
     ]
 )
-# Rows of every record batch but the last: a row is found by division.
+# Rows of every record batch except the last, so that a row is found by division.
 BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """One record batch's buffers: where each row ends, all ids end to end, the prompts' lengths.
+    """One record batch's buffers: row offsets, concatenated ids, and prompt lengths.
 
-    `earlier` and its offsets are the same of the answers within the prompts.
+    `earlier` and `earlier_offsets` hold the spans of the answers within the prompts.
     """
 
     offsets: memoryview
@@ -42,12 +42,15 @@ class _Views:
 class TokenisedExamples:
     """Token ids of many examples in Arrow record batches, in memory or mapped from a file.
 
-    Example i is `ids(i)`, of which `spans(i)` carry loss: what follows the first `prompt_length(i)`
-    tokens, and of a chat perhaps answers before. Nothing is copied: what is read are the buffers
-    themselves, 4 bytes a token, and a mapped file's pages come and go as they are used.
+    Example i is `ids(i)`, and `spans(i)` of it carry loss: everything after the first
+    `prompt_length(i)` tokens and, in a chat, possibly earlier answers. Nothing is copied: the
+    buffers are read directly (4 bytes per token), and a mapped file is paged in as needed.
 
     Args:
-        batches: of `SCHEMA`, each but the last with `BATCH_ROWS` rows.
+        batches: record batches of `SCHEMA`, each except the last with `BATCH_ROWS` rows.
+
+    Raises:
+        ValueError: a batch before the last has a different number of rows.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
@@ -55,7 +58,7 @@ class TokenisedExamples:
         self._views: list[_Views] = []
         for batch in batches:
             if self._rows != len(self._views) * BATCH_ROWS:
-                raise ValueError("a record batch before the last has not BATCH_ROWS rows")
+                raise ValueError("every record batch but the last must have BATCH_ROWS rows")
             self._rows += batch.num_rows
             self._views.append(_views(batch))
 
@@ -63,24 +66,24 @@ class TokenisedExamples:
         return self._rows
 
     def ids(self, index: int) -> Sequence[int]:
-        """Token ids of one example, prompt then answer; a view, not a copy."""
+        """Return the token ids of one example, prompt then answer; a view, not a copy."""
         batch, row = divmod(index, BATCH_ROWS)
         views = self._views[batch]
         return views.ids[views.offsets[row] : views.offsets[row + 1]]
 
     def length(self, index: int) -> int:
-        """Number of tokens of one example."""
+        """Return the number of tokens of one example."""
         batch, row = divmod(index, BATCH_ROWS)
         offsets = self._views[batch].offsets
         return offsets[row + 1] - offsets[row]
 
     def prompt_length(self, index: int) -> int:
-        """Number of tokens before the last answer."""
+        """Return the number of tokens before the last answer."""
         batch, row = divmod(index, BATCH_ROWS)
         return self._views[batch].prompts[row]
 
     def spans(self, index: int) -> list[tuple[int, int]]:
-        """Begin and end of each answer that carries loss, its end token included, in order."""
+        """Return [start, end) of each answer with loss, including its end token, in order."""
         batch, row = divmod(index, BATCH_ROWS)
         views = self._views[batch]
         ends = views.earlier[views.earlier_offsets[row] : views.earlier_offsets[row + 1]]
@@ -88,22 +91,22 @@ class TokenisedExamples:
         return [*zip(ends[::2], ends[1::2], strict=True), last]
 
     def answer_length(self, index: int) -> int:
-        """Number of tokens with loss, the end tokens included."""
+        """Return the number of tokens with loss, including end tokens."""
         return sum(end - begin for begin, end in self.spans(index))
 
     def longest(self) -> int:
-        """The number of tokens of the longest example."""
+        """Return the number of tokens of the longest example."""
         return max(int(np.diff(ends).max()) for ends in self._ends())
 
     def largest_id(self) -> int:
-        """The largest token id of all examples."""
+        """Return the largest token id in any example."""
         pairs = zip(self._views, self._ends(), strict=True)
         return max(
             int(np.frombuffer(views.ids, np.int32)[: ends[-1]].max()) for views, ends in pairs
         )
 
     def _ends(self) -> Iterator[Any]:
-        """Where each row of each batch ends, behind a 0: buffers are longer than their content."""
+        """Yield each batch's row offsets, without padding: buffers can exceed their content."""
         for number, views in enumerate(self._views):
             rows = min(self._rows - number * BATCH_ROWS, BATCH_ROWS)
             yield np.frombuffer(views.offsets, np.int32)[: rows + 1]
@@ -113,7 +116,7 @@ def _views(batch: pa.RecordBatch) -> _Views:
     ids, prompts, earlier = batch.columns
     _, offsets, _, values = ids.buffers()
     _, earlier_offsets, _, earlier_values = earlier.buffers()
-    # memoryviews rather than numpy arrays: their elements are plain ints, and an index costs less.
+    # memoryviews, not numpy arrays: their elements are plain ints, and indexing is faster.
     return _Views(
         offsets=memoryview(offsets).cast("i"),
         ids=memoryview(values).cast("i"),
@@ -126,7 +129,7 @@ def _views(batch: pa.RecordBatch) -> _Views:
 def record_batches(
     pairs: Iterable[RenderedExample | tuple[list[int], list[int]]],
 ) -> Iterator[pa.RecordBatch]:
-    """Yield examples as record batches, holding one batch at a time."""
+    """Yield examples as record batches of `SCHEMA`, with one batch in memory at a time."""
     rows: list[dict[str, Any]] = []
 
     def batch() -> pa.RecordBatch:
@@ -154,24 +157,24 @@ def token_pairs(
     loss_on: LossOn = "all_turns",
     advance: Callable[[], None] = lambda: None,
 ) -> Iterator[RenderedExample]:
-    """Write each example as a chat and yield its prompt's and its answer's token ids.
+    """Render each example as a chat, and yield the token ids of its prompt and its answer.
 
-    The answer is the first reference and the token that ends it; what a chat template puts behind
-    that (a line break, often) is dropped, since the model never has to write it.
+    The answer is the first reference and its end token. Anything that the chat template adds after
+    that (often a line break) is dropped, since the model never has to generate it.
 
     Args:
-        examples: in any number.
-        turn: of the tokenizer's chat template.
-        prompt: writes an example as a chat.
-        max_length: most tokens of an example.
-        thoughts: `strip` leaves out what a reference has between the tags of thoughts.
-        loss_on: which of the assistant's turns in a chat are learnt.
+        examples: the examples; may be a stream.
+        turn: the assistant's turn in the tokenizer's chat template.
+        prompt: turns an example into chat messages.
+        max_length: maximum tokens of an example.
+        thoughts: `strip` removes thoughts, with their tags, from the answers.
+        loss_on: which assistant turns of a chat carry loss.
         advance: called after each example.
 
     Raises:
-        UsageError: there is no example; a row has no reference or lacks the context that the
-            prompt needs; one is longer than `max_length`; or what would carry loss is not the
-            reference and its end.
+        UsageError: there are no examples; a row has no reference, lacks context that the prompt
+            needs, or is longer than `max_length`; or the tokens with loss would not be exactly
+            the reference and its end.
     """
     count = 0
     for example in examples:
@@ -192,7 +195,7 @@ def token_pairs(
 
 
 def keeps_thoughts(examples: Iterable[Example], thoughts: Thoughts) -> bool:
-    """Whether an example is to be learnt with thoughts in its answer."""
+    """Whether any example is trained with thoughts in its answer."""
     return thoughts == "keep" and any(
         answer_of(text) != text for example in examples for text in example.references[:1]
     )

@@ -1,6 +1,6 @@
-"""Tokenised rows kept in the cache, as a memory-mapped Arrow file.
+"""Tokenised rows, cached as a memory-mapped Arrow file.
 
-A second start on the same rows tokenises nothing, and memory does not grow with the rows.
+The same rows are tokenised only once, and memory use does not grow with their number.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ from ftreg.training.batching.examples import (
     token_pairs,
 )
 
-# Part of the cache key: raise it when other tokens, or another layout, are made of the same rows.
+# Part of the cache key: increase it when the same rows give other tokens or another layout.
 _FORMAT = 3
 _LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
@@ -43,22 +43,22 @@ def prepare_examples(
     loss_on: LossOn = "all_turns",
     advance: Callable[[], None] = lambda: None,
 ) -> TokenisedExamples:
-    """Return the tokenised rows, from the cache where they have been made before.
+    """Return the tokenised rows, from the cache if possible.
 
     Processes that train together may all call it: one tokenises while the others wait.
 
     Args:
         rows: the first rows of the split, or all of them.
-        dataset: whose prompt is used.
-        split: the name of the split that the rows belong to.
-        turn: of the tokenizer's chat template.
-        max_length: most tokens of one example.
-        thoughts: whether those in references are kept.
-        loss_on: which of the assistant's turns in a chat are learnt.
-        advance: called after each example that is tokenised.
+        dataset: the dataset version, which has the prompt.
+        split: name of the split that the rows belong to.
+        turn: the assistant's turn in the tokenizer's chat template.
+        max_length: maximum tokens of an example.
+        thoughts: whether to keep the thoughts in references.
+        loss_on: which assistant turns of a chat carry loss.
+        advance: called after each tokenised example.
 
     Raises:
-        UsageError: as `token_pairs`; nothing is kept then.
+        UsageError: as for `token_pairs`; nothing is cached then.
     """
     key = {
         **_identity_of(rows, dataset, split, turn),
@@ -68,10 +68,10 @@ def prepare_examples(
     }
     path = cache_folder("prepared", f"{digest(key)}.arrow")
     path.parent.mkdir(parents=True, exist_ok=True)
-    limit_of("prepared")  # a wrong limit is told of before anything is tokenised
-    # Opened under the lock as well: `ftreg clean` takes it to remove a file.
+    limit_of("prepared")  # reports an invalid limit before anything is tokenised
+    # Opening also needs the lock, since `ftreg clean` takes it to remove a file.
     with FileLock(f"{path}.lock"):
-        # A wrong token would train silently, so every byte is looked at, as for the split itself.
+        # Nothing would report a wrong token, so every byte is verified, as for the split itself.
         made = not is_whole(path)
         if made:
             pairs = token_pairs(
@@ -94,7 +94,7 @@ def prepare_examples(
 def _identity_of(
     rows: Split, dataset: DatasetVersion, split: str, turn: AssistantTurn
 ) -> dict[str, Any]:
-    """Return what decides the tokens of rows, beside the settings of training."""
+    """Return what determines the tokens of rows, apart from the training settings."""
     return {
         "format": _FORMAT,
         "split": dataset.card.splits[split].sha256,
@@ -110,7 +110,7 @@ def _identity_of(
 def write_prepared(
     path: Path, pairs: Iterable[RenderedExample | tuple[list[int], list[int]]]
 ) -> None:
-    """Write examples as an Arrow file with its digest beside it."""
+    """Write examples as an Arrow file, with its digest in a separate file."""
     with (
         written_whole(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
@@ -121,16 +121,16 @@ def write_prepared(
 
 
 def open_prepared(path: Path) -> TokenisedExamples:
-    """Map what `write_prepared` wrote."""
+    """Memory-map a file of `write_prepared`."""
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
     return TokenisedExamples(reader.get_batch(i) for i in range(reader.num_record_batches))
 
 
 def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
-    """Everything about a tokenizer that decides which ids come out, wherever it was loaded from."""
+    """Return everything that determines a tokenizer's ids, independent of its location."""
     cls = type(tokenizer)
     with tempfile.TemporaryDirectory() as name:
-        # What it would save is what it is: vocabulary, merges, special tokens, chat template.
+        # The saved files define it: vocabulary, merges, special tokens, chat template.
         save_pretrained(tokenizer, name)
         folder = Path(name)
         files = {

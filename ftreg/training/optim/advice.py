@@ -47,11 +47,11 @@ class Advice:
     __pydantic_config__ = DESCRIBED
 
     key: str
-    """The setting that it is about."""
+    """The setting, such as `optimizer.lr`."""
     text: str
     """What is known to go wrong, and what to set."""
     source: str
-    """Who says so."""
+    """The paper or document it comes from."""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.text} ({self.source})"

@@ -29,7 +29,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One proposed setting: its value before, the proposal, both ends, and who says so.
+    """One proposed setting: value before, proposal, both ends of the published range, and source.
 
     `before` is None if the source has no such setting; `ends` is None if there is no range.
     """

@@ -26,8 +26,8 @@ def build_schedule(
     """Build the schedule; call its `step()` after each optimizer step.
 
     The warm-up takes `round(warmup * total_steps)` steps, at least one if `warmup` is above 0. The
-    first step has lr / warm-up steps, and the last is above the schedule's end: transformers counts
-    from 0, so the first (or only) step of a run would have lr 0 and do nothing.
+    first step has lr divided by the warm-up steps, and the last is above the schedule's end:
+    transformers counts from 0, so the first (or only) step of a run would have lr 0 and do nothing.
 
     Args:
         optimizer: the optimizer whose lr it sets.

@@ -1,1 +1,1 @@
-"""The training state: saved, read back, and held against a configuration that would resume it."""
+"""Save and load the training state, and check whether a configuration may resume it."""

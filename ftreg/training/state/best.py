@@ -1,7 +1,7 @@
-"""The weights with the lowest validation loss so far, beside the training states.
+"""The weights with the lowest validation loss so far, saved next to the training states.
 
-`<output>.state/best-00000150/` is whole or not there. Which step is the best follows from the
-history, so that a state says it by itself; its weights stay as long as a state needs them.
+`<output>.state/best-00000150/` is written atomically. The best step follows from the history that
+each state contains; its weights are kept as long as any state needs them.
 """
 
 import shutil
@@ -18,15 +18,15 @@ from ftreg.training.state.tensors import save_tensors
 
 
 def save_best(root: Path, step: int, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write the weights after a step, and delete those that no state needs any more.
+    """Save the weights after a step, and delete those that no state needs any more.
 
     Args:
         root: the folder of states.
-        step: whose validation loss is the lowest so far.
-        weights: of `whole_weights`.
+        step: the step with the lowest validation loss so far.
+        weights: from `whole_weights`.
 
     Raises:
-        UsageError: they cannot be written; the ones before are kept.
+        UsageError: they cannot be written; the previous ones are kept.
     """
     with staged_folder(_folder(root, step)) as staging:
         save_tensors(staging / WEIGHTS, weights)
@@ -40,31 +40,31 @@ def save_best(root: Path, step: int, weights: Mapping[str, torch.Tensor]) -> Non
 
 
 def drop_best_after(root: Path, step: int) -> None:
-    """Delete the weights of later steps: they are taken anew."""
+    """Delete the weights of later steps, which will be repeated."""
     for path in _list(root):
         if step_of(path) > step:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def check_best(root: Path, step: int) -> None:
-    """Check every byte of the weights after a step.
+    """Verify every byte of the saved weights of a step.
 
     Raises:
-        UsageError: they are not there, or have changed.
+        UsageError: they are missing, or have changed.
     """
     path = _folder(root, step) / WEIGHTS
     if not is_whole(path):
         raise UsageError(
-            f"{path}: the file is missing, or has changed since it was written; without the best "
-            f"weights so far the run cannot go on: move {root} away and train again"
+            f"{path}: the file is missing, or has changed since it was written; the run cannot be "
+            f"resumed without its best weights so far: move {root} away and train again"
         )
 
 
 def restore_best(root: Path, step: int, model: torch.nn.Module) -> None:
-    """Put the weights after a step back into the model.
+    """Load the saved weights of a step into the model.
 
     Raises:
-        UsageError: they are not there, or damaged.
+        UsageError: they are missing or damaged, or belong to another model.
     """
     check_best(root, step)
     restore_weights(_folder(root, step) / WEIGHTS, model)

@@ -1,4 +1,4 @@
-"""Whether a saved state may be continued by a configuration, and from which state."""
+"""Which saved state to resume from, and whether a configuration may resume it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,20 +10,20 @@ from ftreg.records.recipe import recipe_differences
 from ftreg.training.events import TrainEvents
 from ftreg.training.state.saved import TrainingState, list_states, read_state
 
-# Settings that say where and how often something is written, or what comes after training.
+# Settings of where and how often something is written, or of what happens after training.
 _FREE = (
     *("eval.", "gate.", "train.output", "train.save_", "train.checkpoint_"),
     *("train.report_to", "train.threads"),
-    "train.gradient_checkpointing",  # the same bits for less memory
+    "train.gradient_checkpointing",  # same bits, less memory
 )
-# Of these, what a scorer's choice of a checkpoint (train.keep_by) depends on.
+# Those that affect a scorer's choice of checkpoint (train.keep_by).
 _CHOOSING = (
     *("train.checkpoint_steps", "eval.scorers", "eval.thoughts", "eval.max_new_tokens"),
     *("eval.batch_size", "eval.precision", "eval.kernels"),
 )
-# Where something lies: what it is, its digest says.
+# Locations; digests identify the contents.
 _PLACES = ("base.model", "dataset.root")
-# What the saved weights and optimizer state are made of: with another, there is nothing to go on.
+# Saved weights and optimizer state depend on these: after a change they cannot be resumed.
 _FIXED = (
     "base",
     "lora",
@@ -33,12 +33,12 @@ _FIXED = (
     "optimizer.centered",
     "optimizer.initial_accumulator_value",
     "train.keep",
-    "train.checkpoint_steps",  # counts only where one of these checkpoints is kept
+    "train.checkpoint_steps",  # matters only if one of these checkpoints is kept
 )
-# On other rows the losses so far, of which one is the lowest, are those of something else.
+# With other rows, the validation losses so far are not comparable with later ones.
 _VALIDATED = ("dataset.validation_split", "dataset.max_validation_examples")
 
-# No settings, but digests of what one of them names.
+# Not settings: digests of what base.model names.
 _BASE = {
     "base_digest": "weights",
     "base_configuration": "configuration",
@@ -47,7 +47,7 @@ _BASE = {
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as `section.key` to value."""
+    """Flatten nested mappings to `section.key` keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -58,7 +58,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def settings_that_count(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, flat, the settings by which a checkpoint comes out as it does."""
+    """Return the settings that affect the checkpoint, flattened."""
     chosen = _CHOOSING if recipe["train"]["keep_by"] is not None else ()
     return {
         key: value
@@ -68,20 +68,20 @@ def settings_that_count(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
-    """Return the newest state that is whole, saying which ones are not; None if there is none.
+    """Return the newest intact state, reporting damaged ones; None if there are no states.
 
-    Call `set_damaged_aside` behind it, or a damaged state would stand in the way of a new one.
+    Call `set_damaged_aside` afterwards, or a damaged state would block a new one.
 
     Raises:
-        UsageError: there are states, and every one is damaged.
-        NewerRecordError: a newer ftreg wrote the newest.
+        UsageError: all states are damaged.
+        NewerRecordError: a newer ftreg wrote the newest state.
     """
     folders = list_states(root)
     for folder in reversed(folders):
         try:
             return read_state(folder)
         except NewerRecordError:
-            raise  # whole, and more recent than anything that is older
+            raise  # intact, so no fallback to an older state
         except (UsageError, OSError) as error:
             events.notice(f"{error}; falling back to the state before")
     if folders:
@@ -92,7 +92,7 @@ def newest_state(root: Path, events: TrainEvents) -> TrainingState | None:
 
 
 def set_damaged_aside(root: Path, newest: TrainingState) -> None:
-    """Rename the states after the newest whole one; no other process may be reading them."""
+    """Rename the states after the newest intact one; no other process may be reading them."""
     for folder in list_states(root):
         if folder.name > newest.folder.name:
             folder.rename(root / f"damaged-{folder.name}")
@@ -104,22 +104,22 @@ def recipe_changes(
     """Compare a state's recipe with that of this run.
 
     Args:
-        state: what is to be continued.
-        recipe: this run's, nested: its configuration and the digests of what it names.
-        allowed: keys, or sections, whose change is wanted.
+        state: the state to resume.
+        recipe: this run's recipe, nested: its configuration and digests.
+        allowed: settings or sections that may change.
 
     Returns:
-        The allowed changes, each with key, old and new value.
+        The allowed changes, each with `key`, `old` and `new`.
 
     Raises:
-        UsageError: something else has changed, or a change can never be continued; or `allowed`
-            names no setting.
+        UsageError: something else has changed, a change makes resuming impossible, or `allowed`
+            has an unknown setting.
     """
     old, new = (
         settings_that_count(_with_defaults(state.facts["recipe"])),
         settings_that_count(recipe),
     )
-    # A state that was written before there were these says nothing of them.
+    # States of older versions do not have these digests.
     old = {key: new[key] for key in _BASE if key in new} | old
     for key in allowed:
         if not any(_within(setting, key) for setting in (*old, *new)):
@@ -142,7 +142,7 @@ def recipe_changes(
     refused = [c for c in changes if not any(_within(c["key"], key) for key in allowed)]
     if fixed:
         for change in fixed:
-            if change["key"] in _BASE:  # no setting, so it says whose it is
+            if change["key"] in _BASE:  # not a setting, so explain it
                 what = _BASE[change["key"]]
                 change["key"] += f" (the {what} of base.model {recipe['base']['model']})"
         raise UsageError(
@@ -160,7 +160,7 @@ def recipe_changes(
 
 
 def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state's recipe with the settings that came after it was written."""
+    """Return a state's recipe with defaults for settings that are newer than the state."""
     dataset = DatasetConfig.model_validate(recipe["dataset"])
     sections = {
         "train": TrainConfig(),
@@ -180,17 +180,17 @@ def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _switches_momentum(change: Mapping[str, Any]) -> bool:
-    """Whether momentum goes on or off: with it comes a buffer that the saved state has not."""
+    """Whether momentum is switched on or off, which adds or removes a buffer in the state."""
     return change["key"] == "optimizer.momentum" and not (change["old"] and change["new"])
 
 
 def _moves_the_average(change: Mapping[str, Any], *, optimizer: str) -> bool:
-    """Whether the saved weights would stand for other ones: by beta1 the average is found again."""
+    """Whether the weights to keep would change: schedule-free ones are computed from beta1."""
     return optimizer == "schedule_free_adamw" and change["key"] == "optimizer.betas"
 
 
 def environment_changes(state: TrainingState, environment: Mapping[str, Any]) -> list[str]:
-    """Say what else is not as it was, by which the last bits may differ."""
+    """Describe what else has changed since the state and may affect the last bits."""
     return [
         f"{key} is {new}, and was {old}"
         for key, old, new in recipe_differences(

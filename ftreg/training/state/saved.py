@@ -1,18 +1,18 @@
-"""The training state on disk: what `--resume` needs to go on as if nothing had happened.
+"""The training state on disk: what `--resume` needs to continue as if uninterrupted.
 
 ```
 <output>.state/
-    history.jsonl        a line per step, as it happens: for watching a run
+    history.jsonl        a line per step, written live, for watching a run
     best-00000150/       the weights with the lowest validation loss, see `state.best`
-    step-00000200/       whole or not there
+    step-00000200/       written atomically
         model.safetensors      the trainable weights (all of them, or the adapters) and buffers
         optimizer.safetensors  the tensors of the optimizer's state
         history.jsonl          every step up to here
         config.yaml            the recipe; `ftreg train` accepts it
-        state.json             the rest, with the SHA-256 of the files; written last
+        state.json             the rest, with the files' SHA-256; written last
 ```
 
-Randomness is not in it: each step seeds its own (`ftreg.training.loop`).
+It has no random state: each step is seeded separately (`ftreg.training.loop`).
 """
 
 import contextlib
@@ -58,10 +58,10 @@ _SCHEDULED = ("lr", "initial_lr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerLayout:
-    """What a saved state has to know of an optimizer from before its first step.
+    """What a saved state needs to know about an optimizer before its first step.
 
-    `names` are the parameters in the optimizer's order: names, for a reference to the parameters
-    would keep the whole ones alive where they are sharded. `built` are the `group_values`.
+    `names` are the parameters' names in the optimizer's order; references to the parameters would
+    keep the unsharded ones in memory. `built` are the initial `group_values`.
     """
 
     names: list[str]
@@ -70,7 +70,7 @@ class OptimizerLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingState:
-    """A verified state: `facts` is what the run recorded about itself, `history` its steps."""
+    """A verified state; `facts` is what the run recorded about itself, `history` its steps."""
 
     folder: Path
     step: int
@@ -79,14 +79,19 @@ class TrainingState:
     optimizer: dict[str, Any]
 
     def restore(self, model: torch.nn.Module, optimizer: Any, names: Sequence[str]) -> None:
-        """Put weights and optimizer state back; hyperparameters stay those of `optimizer`.
+        """Load weights and optimizer state; `optimizer` keeps its hyperparameters.
 
-        torch's own `load_state_dict` takes every hyperparameter from the state, which is how a
-        changed lr comes to nothing and an Adam becomes an AdamW. Here a value of a parameter group
-        comes from the state only if the run itself had changed it (a step counter, an estimate).
+        torch's `load_state_dict` takes all hyperparameters from the state, so a changed lr would
+        have no effect, and Adam could become AdamW. Here a value of a parameter group comes from
+        the state only if the run itself changed it (a step counter, an estimate).
+
+        Args:
+            model: the model, without a wrapper of data parallelism.
+            optimizer: its optimizer.
+            names: the parameters' names in the optimizer's order (`OptimizerLayout.names`).
 
         Raises:
-            UsageError: the tensors do not fit this model, or this optimizer keeps another state.
+            UsageError: the state is damaged, or does not fit this model or this optimizer.
         """
         restore_weights(self.folder / WEIGHTS, model)
         with damaged(self.folder / _OPTIMIZER, kind="training state"):
@@ -119,7 +124,7 @@ class TrainingState:
 
 
 def state_folder(output: Path) -> Path:
-    """Return where the states of a run lie: beside its checkpoint, `<output>.state/`."""
+    """Return the folder of a run's states: `<output>.state/`, next to its checkpoint."""
     return output.with_name(f"{output.name}.state")
 
 
@@ -135,25 +140,25 @@ def save_state(
     keep: int,
     write: bool = True,
 ) -> Path:
-    """Write the state after the last step of `history`, and delete all but the newest `keep`.
+    """Save the state after the last step of `history`, and delete all but the newest `keep`.
 
     Args:
         root: the folder of states.
         model: the model, without a wrapper of data parallelism.
         optimizer: its optimizer.
-        layout: the optimizer's.
+        layout: the optimizer's layout.
         history: every step so far, at least one.
         facts: what the run records about itself, JSON-ready.
         config: the recipe as YAML.
-        keep: how many states stay.
-        write: False on the processes that only give their parts of sharded tensors.
+        keep: number of states to keep, at least 1.
+        write: False on processes that only contribute their shards of tensors.
 
     Returns:
-        The state's folder; one that is there already is left as it is.
+        The state's folder; an existing one is left unchanged.
 
     Raises:
-        UsageError: the folder cannot be written, or the optimizer keeps something that is neither
-            a tensor nor a plain value. Earlier states are untouched.
+        UsageError: the folder cannot be written, or the optimizer's state has something that is
+            neither a tensor nor a plain value. Earlier states are kept.
     """
     step = history[-1].step
     folder = state_of_step(root, step)
@@ -184,7 +189,7 @@ def save_state(
 def _taken_apart(
     optimizer: Any, layout: OptimizerLayout
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return an optimizer's state, JSON-ready, and the tensors that it names."""
+    """Return an optimizer's state, JSON-ready, and the tensors that it refers to."""
     tensors: dict[str, torch.Tensor] = {}
     try:
         state = {
@@ -205,8 +210,8 @@ def group_values(
 ) -> list[dict[str, Any]]:
     """Return the parameter groups' values without the parameters, JSON-ready.
 
-    Some optimizers keep counters and estimates there. Their tensors go into `tensors`; a value
-    that no file can hold (a function) is left out.
+    Some optimizers keep counters and estimates there. Tensors are moved to `tensors`; values that
+    cannot be saved (a function) are omitted.
     """
     kept = {} if tensors is None else tensors
     groups = []
@@ -222,7 +227,7 @@ def group_values(
 
 
 def _changed(built: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Names of the values that the run itself has changed; a tensor counts as changed."""
+    """Return the keys that the run itself has changed; a tensor counts as changed."""
     return [
         key
         for key, value in now.items()
@@ -232,15 +237,15 @@ def _changed(built: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def whole_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """What a state has of a model, on the CPU; where it is sharded, all processes have to ask."""
+    """Return the tensors of a model to save, on the CPU; if sharded, all processes must call it."""
     return {name: whole(tensor).to("cpu") for name, tensor in _saved_tensors(model).items()}
 
 
 def restore_weights(path: Path, model: torch.nn.Module) -> None:
-    """Put `whole_weights` that a file holds back into the model.
+    """Load `whole_weights` from a file into the model.
 
     Raises:
-        UsageError: the file is damaged, or of another model.
+        UsageError: the file is damaged, or belongs to another model.
     """
     with damaged(path, kind="training state"):
         tensors = load_tensors(path)
@@ -256,7 +261,7 @@ def restore_weights(path: Path, model: torch.nn.Module) -> None:
 
 
 def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The trainable parameters, each once, and the persistent buffers."""
+    """Return the trainable parameters, each once, and the persistent buffers."""
     buffers = dict(model.named_buffers())
     persistent = {name: buffers[name] for name in model.state_dict() if name in buffers}
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -264,7 +269,7 @@ def _saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def state_of_step(root: Path, step: int) -> Path:
-    """Return the folder of the state after a step, whether or not it is there."""
+    """Return the folder of the state after a step, whether or not it exists."""
     return root / f"step-{step:08d}"
 
 
@@ -274,18 +279,18 @@ def step_of(folder: Path) -> int:
 
 
 def list_states(root: Path) -> list[Path]:
-    """Return the folders of states, the oldest first."""
+    """Return the folders of states, oldest first."""
     return sorted(path for path in root.glob("step-*") if path.is_dir())
 
 
 def remove_state(folder: Path) -> None:
-    """Delete a state; its description goes first, so that half of one is never taken for whole."""
+    """Delete a state, `state.json` first, so that a partly deleted one never looks complete."""
     (folder / STATE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(root: Path) -> None:
-    """Delete what a killed run left half-written."""
+    """Delete incomplete states of a killed run."""
     for path in root.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
     for path in list_states(root):
@@ -294,10 +299,11 @@ def sweep(root: Path) -> None:
 
 
 def read_state(folder: Path) -> TrainingState:
-    """Read a state and check every byte of it.
+    """Read a state and verify every byte of it.
 
     Raises:
-        UsageError: something is missing or has changed; names it.
+        UsageError: something is missing or has changed.
+        NewerRecordError: a newer ftreg wrote it.
     """
     path = folder / STATE
     content = read_json(path, kind="training state", schema=STATE_SCHEMA, sealed=True)

@@ -1,4 +1,4 @@
-"""Nested values with tensors in them, as JSON beside one safetensors file."""
+"""Save nested values that contain tensors, as JSON and a safetensors file."""
 
 import math
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ _TUPLE = "tuple"
 
 
 def all_finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is finite in all its parts; every process that has one has to ask."""
+    """Whether all values are finite; for a sharded tensor, all processes must call it."""
     return bool(whole(torch.isfinite(tensor).all()))
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Gather a sharded tensor (all processes have to); return any other as it is."""
+    """Gather a sharded tensor (all processes must call it); return any other unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_like(model: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Undo `whole`: hand each process its part, as `model` is sharded (all of them have to)."""
+    """Undo `whole`: shard a tensor like `model` (all processes must call it)."""
     if not isinstance(model, DTensor):
         return tensor
     return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
@@ -36,12 +36,12 @@ def split_tensors(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> An
     """Move every tensor of a nested value into `tensors`; return the rest, JSON-ready.
 
     Args:
-        value: numbers, texts, None, tensors, and lists, tuples and mappings with text keys of them.
-        path: the name under which this value's tensors go.
-        tensors: is added to; contiguous, on the CPU.
+        value: numbers, strings, None, tensors, or lists, tuples and string-keyed mappings of them.
+        path: prefix of the names of this value's tensors.
+        tensors: receives the tensors, contiguous and on the CPU.
 
     Raises:
-        TypeError: something that is none of these.
+        TypeError: any other type.
     """
     if isinstance(value, torch.Tensor):
         tensors[path] = whole(value.detach()).to("cpu").contiguous()
@@ -82,7 +82,7 @@ def join_tensors(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def holds_tensors(value: Any) -> bool:
-    """Whether something that `split_tensors` returned refers to a tensor."""
+    """Whether a result of `split_tensors` refers to a tensor."""
     if isinstance(value, list):
         return any(map(holds_tensors, value))
     if isinstance(value, dict):
@@ -94,13 +94,13 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write a safetensors file.
 
     Raises:
-        OSError: it cannot be written; safetensors has an error of its own for that.
+        OSError: it cannot be written (converted from safetensors' own error).
     """
     seen: set[int] = set()
     kept: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         tensor = tensor.to("cpu").contiguous()
-        # safetensors refuses memory that is shared; some optimizers share one among groups.
+        # safetensors rejects shared memory; some optimizers share a tensor between groups.
         place = tensor.untyped_storage().data_ptr()
         kept[name] = tensor.clone() if place in seen else tensor
         seen.add(place)
@@ -111,7 +111,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a file of `save_tensors`.
+    """Read a safetensors file.
 
     Raises:
         ValueError: it is not safetensors.
