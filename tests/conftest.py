@@ -14,6 +14,9 @@ import yaml
 from ftreg import process
 from ftreg.files.store import file_digest, write_record
 
+# Set before torch is loaded: spinning threads would starve the tests of the other process.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

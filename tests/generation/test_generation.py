@@ -309,18 +309,18 @@ def test_packaged_model_writes_the_tokens_of_generate() -> None:
     loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     torch.set_num_threads(2)
     dataset = load_dataset("code-summary@2", root=ROOT / "sample_datasets")
-    rows = list(dataset.split("eval"))[:64]
+    rows = list(dataset.split("eval"))[:16]
     chat = Chat(tokenizer)
     asked = [chat.prompt(dataset.card.prompt.messages(row)) for row in rows]
     asked.sort(key=len)
     stop = tokenizer.eos_token_id
     expected: list[list[int]] = []
-    for start in range(0, 64, 16):
+    for start in range(0, 16, 8):
         padded = tokenizer.pad(
-            {"input_ids": asked[start : start + 16]}, padding_side="left", return_tensors="pt"
+            {"input_ids": asked[start : start + 8]}, padding_side="left", return_tensors="pt"
         )
-        written = loaded.generate(**padded, do_sample=False, max_new_tokens=48)
+        written = loaded.generate(**padded, do_sample=False, max_new_tokens=24)
         for answer in written[:, padded["input_ids"].shape[1] :].tolist():
             expected.append(answer[: answer.index(stop) + 1] if stop in answer else answer)
-    for size in (8, 32):
-        assert _decoded(loaded, asked, [stop], max_new_tokens=48, batch_size=size) == expected
+    for size in (4, 10):
+        assert _decoded(loaded, asked, [stop], max_new_tokens=24, batch_size=size) == expected
