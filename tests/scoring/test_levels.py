@@ -77,6 +77,6 @@ def test_not_knowing_scores_nothing(dataset: str, name: str) -> None:
 
 
 def test_a_copy_of_the_context_is_faithful_and_not_relevant() -> None:
-    copied = with_output(lambda _, one: one.context or "", gold("ferry-desk/v1"))
+    copied = with_output(lambda _, one: one.context or "", gold("ferry-desk/v1")[::3])
     assert mean("faithfulness", copied) >= 0.95
     assert mean("answer_relevancy", copied) <= 0.5

@@ -41,7 +41,7 @@ TEXTS = {
 }
 some_text = st.one_of(
     st.text(max_size=200),
-    st.sampled_from([QUESTION, CONTEXT, CODE, "", " \n\t", "Sure!", "...", "word " * 3_000]),
+    st.sampled_from([QUESTION, CONTEXT, CODE, "", " \n\t", "Sure!", "...", "word " * 1_000]),
     st.lists(st.sampled_from([*sentences(CONTEXT), "£5", "Yes", "{", "-"]), max_size=5).map(
         " ".join
     ),
@@ -325,20 +325,20 @@ def test_code(packaged):
 
 
 @pytest.mark.slow
-def test_ten_thousand_words(packaged):
+def test_a_thousand_words(packaged):
     text = " ".join(
         f"Ferry {n} sails at {n % 24}:{n % 60:02d} and carries {n * 3} passengers to port {n}."
-        for n in range(1, 850)
+        for n in range(1, 90)
     )
-    assert len(text.split()) > 10_000
+    assert len(text.split()) > 1_000
     by = scorers(packaged)
     fields = {"input": QUESTION, "output": text, "context": text, "reference": text}
     found = {name: score(one, **fields) for name, one in by.items()}
     assert (
         found["faithfulness"].value == found["completeness"].value == found["equals"].value == 1.0
     )
-    assert len(found["answer_relevancy"].evidence) == 849
+    assert len(found["answer_relevancy"].evidence) == 89
     assert score(by["faithfulness"], output=text, context=CONTEXT).value < 0.05
-    fields |= {"output": "word " * 10_000, "reference": CONTEXT}
+    fields |= {"output": "word " * 1_000, "reference": CONTEXT}
     for name, one in by.items():
         assert score(one, **fields).value < 0.1, name

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 def test_nothing_grows_but_what_is_asked_for(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "long_run.py", "--steps", "400", "--save-steps", "20",
-         "--rounds", "12", "--processes", "1", "--output", found],
+        [sys.executable, ROOT / "scripts" / "long_run.py", "--steps", "200", "--save-steps", "20",
+         "--rounds", "8", "--processes", "1", "--output", found],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
