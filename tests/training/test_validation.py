@@ -222,7 +222,7 @@ def test_best_weights_that_are_gone_or_changed_are_refused(
             file.write_bytes(content)
         done = cli("train", validated, *given, "-o", "a", "--resume")
         assert done.code == 2, done
-        assert "without the best weights so far" in done.err
+        assert "without its best weights so far" in done.err
     file.write_bytes(whole)
     trains("a", *BEST, more=["--resume"])
 
@@ -288,7 +288,7 @@ def test_checkpoints_of_a_recipe_that_was_changed_are_not_taken_for_the_runs(
     changed = ("-s", "optimizer.lr=2e-3", "--allow-change", "optimizer.lr")
     done = cli("train", validated, *given, *changed, "-o", "a", "--resume")
     assert done.code == 2
-    assert "a.steps/step-00000004 was made by another recipe" in done.err
+    assert "a.steps/step-00000004 comes from another recipe" in done.err
     shutil.rmtree("a.steps/step-00000004")
     trains("a", *settings, "optimizer.lr=2e-3", more=["--resume", *changed[2:]])
 
