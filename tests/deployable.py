@@ -89,6 +89,16 @@ def byte_level(cutter: str) -> Any:
     return tokenizer
 
 
+def _of_instructions(raw: Tokenizer) -> Any:
+    """Give a tokenizer SentencePiece's special tokens, and Llama 2's chat template."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        pad_token="</s>",
+    )  # fmt: skip
+    tokenizer.chat_template = INST
+    return tokenizer
+
+
 def sentencepiece(*, prefix: bool) -> Any:
     """A tokenizer as transformers converts SentencePiece BPE, with or without a leading space."""
     raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -119,12 +129,7 @@ def sentencepiece(*, prefix: bool) -> Any:
     raw.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", vocab["<s>"])]
     )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-        pad_token="</s>",
-    )  # fmt: skip
-    tokenizer.chat_template = INST
-    return tokenizer
+    return _of_instructions(raw)
 
 
 def unigram() -> Any:
@@ -139,12 +144,7 @@ def unigram() -> Any:
             vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-        pad_token="</s>",
-    )  # fmt: skip
-    tokenizer.chat_template = INST
-    return tokenizer
+    return _of_instructions(raw)
 
 
 TOKENIZERS = {

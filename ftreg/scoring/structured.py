@@ -137,12 +137,12 @@ def _with_time_limit(draft: Any) -> Any:
         if named:
             value = {name: each for name, each in value.items() if name not in named}
         rest = {key: each for key, each in schema.items() if key != "patternProperties"}
-        return additional(validator, wanted, value, rest)  # type: ignore[no-any-return]
+        yield from additional(validator, wanted, value, rest)
 
     def of_the_rest(validator: Any, wanted: Any, value: Any, schema: Any) -> _Errors:
         # This keyword searches by itself, in nested schemas too; most slow patterns end here.
         _named(validator, value, schema.get("patternProperties", {}))
-        return unevaluated(validator, wanted, value, schema)  # type: ignore[no-any-return]
+        yield from unevaluated(validator, wanted, value, schema)
 
     keywords = {
         "pattern": pattern,
